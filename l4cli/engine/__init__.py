@@ -1,0 +1,1 @@
+"""Requests to tokens: continuous batching over llama.cpp's low-level API."""

@@ -1,0 +1,57 @@
+"""Token pieces to text, as they come.
+
+Contract: for any split of the same bytes, the texts joined equal the one-shot
+`b"".join(pieces).decode("utf-8", errors="replace")`, cut where the stop string that is complete
+first begins.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+
+class Detokenizer:
+    """Incremental UTF-8 with stop strings held back.
+
+    A character is given out when its last byte has come; text that could be the beginning of a
+    stop string waits until that is decided. `stopped` tells whether a stop string was met.
+    """
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        self.stopped = False
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._stop = tuple(stop)
+        self._held = ""
+
+    def feed(self, piece: bytes) -> str:
+        """Text that has become certain with `piece`."""
+        return self._release(self._decoder.decode(piece))
+
+    def finish(self) -> str:
+        """What was still held back, at the end of the sequence."""
+        text = self._release(self._decoder.decode(b"", final=True)) + self._held
+        self._held = ""
+        return text
+
+    def _release(self, new: str) -> str:
+        if self.stopped:
+            return ""
+        if not self._stop:
+            return new
+        text = self._held + new
+        found = [(at + len(s), at) for s in self._stop if (at := text.find(s)) >= 0]
+        if found:
+            self.stopped, self._held = True, ""
+            return text[: min(found)[1]]
+        held = max(_overlap(text, stop) for stop in self._stop)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that is a proper beginning of `stop`."""
+    for n in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:n]):
+            return n
+    return 0

@@ -1,0 +1,275 @@
+"""The engine: add requests, step, hand out what each step produced.
+
+    engine.add_request(request)      queue it; refused at once if it can never fit
+    engine.step()                    one batch through llama.cpp; what it added to each request
+    engine.abort(request_id)         take it out; what it computed stays reusable
+    engine.stream(request)           one request, output by output
+    engine.generate(requests)        any number of requests, each whole as it finishes
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from l4cli.engine.detokenize import Detokenizer
+from l4cli.engine.scheduler import Chunk, Scheduler
+from l4cli.engine.sequence import Sequence
+from l4cli.engine.types import (
+    Backend,
+    BatchItem,
+    Completion,
+    DecodeAbortedError,
+    FinishReason,
+    Request,
+    Sampler,
+    StepOutput,
+)
+from l4cli.errors import EngineError, RequestError
+
+
+@dataclass(slots=True)
+class _Live:
+    """A request in flight with what belongs to it alone."""
+
+    sequence: Sequence
+    sampler: Sampler
+    detokenizer: Detokenizer
+
+
+class Engine:
+    """Continuous batching over one backend. Not thread-safe, but for `interrupt`.
+
+    Closing the engine closes the backend. Errors of one request end that request with
+    finish_reason "error"; EngineError is raised only when the backend itself is unusable.
+    """
+
+    def __init__(self, backend: Backend, max_retained: int = 1) -> None:
+        self.backend = backend
+        self.scheduler = Scheduler(backend, max_retained)
+        self._live: dict[str, _Live] = {}
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def num_unfinished(self) -> int:
+        """Requests waiting or running."""
+        return len(self._live)
+
+    def add_request(self, request: Request) -> None:
+        """Queue a request.
+
+        Raises ContextOverflowError, with the exact token counts, if it can never fit, and
+        RequestError if its id is in flight or its prompt is empty.
+        """
+        if request.id in self._live:
+            raise RequestError(f"request id {request.id!r} is already in flight")
+        sequence = self.scheduler.add(request)
+        sampler = self.backend.sampler(request.params)
+        self._live[request.id] = _Live(sequence, sampler, Detokenizer(request.params.stop))
+
+    def step(self) -> list[StepOutput]:
+        """Decode one batch and sample where a sequence has caught up.
+
+        Empty when nothing is in flight, when the batch only advanced prompts, and after
+        `interrupt`, which leaves every request as far as it got.
+        """
+        chunks = self.scheduler.schedule()
+        if not chunks:
+            return []
+        try:
+            return self._run(chunks)
+        except DecodeAbortedError:
+            self._reconcile(chunks)
+            return []
+
+    def abort(self, request_id: str) -> StepOutput | None:
+        """End a request now with finish_reason "abort"; None if it is not in flight."""
+        live = self._live.get(request_id)
+        return self._finish(live, "abort", live.detokenizer.finish()) if live else None
+
+    def interrupt(self) -> None:
+        """Make a `step` under way return soon. Safe from signal handlers and other threads."""
+        self.backend.interrupt()
+
+    def stream(self, request: Request) -> Iterator[StepOutput]:
+        """Outputs of one request as they come; leaving the loop early aborts it."""
+        self.add_request(request)
+        try:
+            while request.id in self._live:
+                for output in self.step():
+                    if output.request_id == request.id:
+                        yield output
+        finally:
+            self.abort(request.id)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Answers as they finish, in any order, read lazily from any number of requests.
+
+        A request that can never fit gives a Completion with finish_reason "error".
+        """
+        source = iter(requests)
+        collected: dict[str, _Collected] = {}
+        exhausted = False
+        while not exhausted or self._live:
+            # One waiting request per slot is enough to refill every slot at once.
+            while not exhausted and len(self.scheduler.waiting) < self.backend.n_seq_max:
+                request = next(source, None)
+                if request is None:
+                    exhausted = True
+                    break
+                started = time.perf_counter()
+                try:
+                    self.add_request(request)
+                except RequestError as error:
+                    yield _refused(request, error)
+                    continue
+                collected[request.id] = _Collected(started)
+            for output in self.step():
+                collected[output.request_id].add(output)
+                if output.finish_reason:
+                    yield collected.pop(output.request_id).completion(output)
+
+    def close(self) -> None:
+        """Free samplers and the backend; idempotent."""
+        for live in self._live.values():
+            live.sampler.close()
+        self._live.clear()
+        self.backend.close()
+
+    def _run(self, chunks: list[Chunk]) -> list[StepOutput]:
+        """Decode chunks together; if that fails, one by one, so that only the culprit ends."""
+        try:
+            self.backend.decode([_item(chunk) for chunk in chunks])
+        except EngineError as error:
+            self._reconcile(chunks)
+            if len(chunks) == 1:
+                live = self._live[chunks[0].sequence.request.id]
+                return [self._finish(live, "error", live.detokenizer.finish(), str(error))]
+            return [output for chunk in chunks for output in self._run([chunk.rest()])]
+        return self._advance(chunks)
+
+    def _reconcile(self, chunks: list[Chunk]) -> None:
+        """After a decode that did not end well: ask the KV cache how far each sequence got.
+
+        The last token is always computed again, because its logits are lost.
+        """
+        for sequence in (chunk.sequence for chunk in chunks):
+            computed = self.backend.num_computed(sequence.seq_id)
+            if computed > len(sequence.tokens) - 1:
+                computed = len(sequence.tokens) - 1
+                self.backend.truncate(sequence.seq_id, computed)
+            sequence.num_computed_tokens = computed
+
+    def _advance(self, chunks: list[Chunk]) -> list[StepOutput]:
+        outputs = []
+        output_index = 0
+        for chunk in chunks:
+            sequence = chunk.sequence
+            sequence.num_computed_tokens = chunk.stop
+            if chunk.is_last:
+                live = self._live[sequence.request.id]
+                outputs.append(self._append(live, live.sampler.sample(output_index)))
+                output_index += 1
+        return outputs
+
+    def _append(self, live: _Live, token: int) -> StepOutput:
+        """Take one sampled token in, and see whether the request has reached its end."""
+        sequence, params = live.sequence, live.sequence.request.params
+        if self.backend.is_eog(token) and not params.ignore_eos:
+            return self._finish(live, "stop", live.detokenizer.finish())
+        sequence.tokens.append(token)
+        text = live.detokenizer.feed(self.backend.piece(token))
+        if live.detokenizer.stopped:
+            return self._finish(live, "stop", text, token_ids=(token,))
+        if len(sequence.tokens) >= sequence.num_reserved:
+            text += live.detokenizer.finish()
+            reason: FinishReason = "stop" if live.detokenizer.stopped else "length"
+            return self._finish(live, reason, text, token_ids=(token,))
+        return _output(sequence, text, (token,))
+
+    def _finish(
+        self,
+        live: _Live,
+        reason: FinishReason,
+        text: str,
+        error: str | None = None,
+        token_ids: tuple[int, ...] = (),
+    ) -> StepOutput:
+        output = _output(live.sequence, text, token_ids, reason, error)
+        live.sampler.close()
+        del self._live[live.sequence.request.id]
+        self.scheduler.retire(live.sequence)
+        return output
+
+
+@dataclass(slots=True)
+class _Collected:
+    """The outputs of one request put together."""
+
+    started: float
+    first: float = 0.0
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+
+    def add(self, output: StepOutput) -> None:
+        if not self.first:
+            self.first = time.perf_counter()
+        self.text += output.text
+        self.token_ids += output.token_ids
+
+    def completion(self, last: StepOutput) -> Completion:
+        assert last.finish_reason
+        return Completion(
+            request_id=last.request_id,
+            text=self.text,
+            token_ids=self.token_ids,
+            finish_reason=last.finish_reason,
+            num_prompt_tokens=last.num_prompt_tokens,
+            num_cached_tokens=last.num_cached_tokens,
+            num_completion_tokens=last.num_completion_tokens,
+            ttft=self.first - self.started,
+            seconds=time.perf_counter() - self.started,
+            error=last.error,
+        )
+
+
+def _refused(request: Request, error: RequestError) -> Completion:
+    num_prompt = len(request.prompt)
+    return Completion(request.id, "", (), "error", num_prompt, 0, 0, 0.0, 0.0, str(error))
+
+
+def _item(chunk: Chunk) -> BatchItem:
+    sequence = chunk.sequence
+    tokens = sequence.tokens[chunk.start : chunk.stop]
+    return BatchItem(sequence.seq_id, chunk.start, tokens, chunk.is_last)
+
+
+def _output(
+    sequence: Sequence,
+    text: str,
+    token_ids: tuple[int, ...],
+    reason: FinishReason | None = None,
+    error: str | None = None,
+) -> StepOutput:
+    return StepOutput(
+        request_id=sequence.request.id,
+        text=text,
+        token_ids=token_ids,
+        finish_reason=reason,
+        num_prompt_tokens=sequence.num_prompt_tokens,
+        num_cached_tokens=sequence.num_cached_tokens,
+        num_completion_tokens=sequence.num_completion_tokens,
+        error=error,
+    )

@@ -1,0 +1,255 @@
+"""The engine's Backend on llama.cpp: one context, its unified KV cache, its samplers."""
+
+from __future__ import annotations
+
+import ctypes
+import secrets
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp
+import numpy as np
+
+from l4cli.engine.llamacpp import library
+from l4cli.engine.llamacpp.model import LlamaModel
+from l4cli.engine.rollback import RollbackRule
+from l4cli.engine.types import BatchItem, DecodeAbortedError, SamplingParams
+from l4cli.errors import EngineError, ModelLoadError, UsageError
+
+KV_TYPES = ("f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+_FLASH_ATTN_AUTO = -1
+_ABORTED = 2  # llama_decode's code, see llama.h
+_DECODE_ERRORS = {
+    1: "no room in the KV cache for the batch",
+    -1: "the batch was invalid",
+    -2: "out of memory",
+    -3: "the computation failed",
+}
+
+
+class LlamaBackend:
+    """A context over a loaded model; it does not own the model.
+
+    `n_ctx` cells are shared by up to `n_seq_max` sequences (a unified cache, so that a fork is
+    free). `n_ctx` is cut to what the model was trained for, `n_batch` tokens go into one decode.
+    Raises ModelLoadError when the context does not fit in memory.
+    """
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        *,
+        n_ctx: int,
+        n_seq_max: int = 1,
+        n_batch: int = 512,
+        n_threads: int | None = None,
+        kv_type: str = "f16",
+    ) -> None:
+        self.model = model
+        self._interrupt = ctypes.create_string_buffer(2)
+        params = self._params(model, n_ctx, n_seq_max, n_batch, n_threads, kv_type)
+        library.forget_log()
+        self._handle = llama_cpp.llama_init_from_model(model.handle, params)
+        if not self._handle:
+            why = library.last_complaint()
+            raise ModelLoadError(
+                f"no context of {n_ctx} tokens could be made ({why or 'no reason given'}): "
+                "try a smaller --ctx or --kv-type q8_0"
+            )
+        self._memory = llama_cpp.llama_get_memory(self._handle)
+        self.n_ctx = int(llama_cpp.llama_n_ctx(self._handle))
+        self.n_batch = int(llama_cpp.llama_n_batch(self._handle))
+        self.n_seq_max = n_seq_max
+        self._rule = RollbackRule(*model.attention)
+        self._batch = _Batch(self.n_batch)
+        self._outputs: list[int] = []
+        self.piece, self.is_eog = model.piece, model.is_eog
+
+    def _params(
+        self,
+        model: LlamaModel,
+        n_ctx: int,
+        n_seq_max: int,
+        n_batch: int,
+        n_threads: int | None,
+        kv_type: str,
+    ) -> Any:
+        if kv_type not in KV_TYPES:
+            raise UsageError(f"no KV type {kv_type!r}: choose one of {', '.join(KV_TYPES)}")
+        limit = llama_cpp.llama_max_parallel_sequences()
+        if not 1 <= n_seq_max <= limit:
+            raise UsageError(f"llama.cpp runs 1 to {limit} sequences at once, not {n_seq_max}")
+        if n_ctx < 1:
+            raise UsageError(f"a context needs at least 1 token, not {n_ctx}")
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = min(n_ctx, model.n_ctx_train or n_ctx)
+        params.n_batch = params.n_ubatch = max(n_batch, n_seq_max)
+        params.n_seq_max = n_seq_max
+        params.n_outputs_max = n_seq_max  # one row of logits a sequence, not one a token
+        params.n_threads = params.n_threads_batch = n_threads or library.num_physical_cores()
+        params.flash_attn_type = _FLASH_ATTN_AUTO
+        params.type_k = params.type_v = getattr(llama_cpp, f"GGML_TYPE_{kv_type.upper()}")
+        params.swa_full = False  # whole-context chunked layers would cost 3.9 times the memory
+        params.kv_unified = True
+        params.no_perf = True
+        params.abort_callback = _ABORT_CALLBACK
+        params.abort_callback_data = ctypes.addressof(self._interrupt)
+        return params
+
+    def close(self) -> None:
+        """Free the context; idempotent. Samplers are closed by who asked for them."""
+        if self._handle:
+            llama_cpp.llama_free(self._handle)
+            self._handle = None
+
+    def decode(self, items: Sequence[BatchItem]) -> None:
+        """Compute the items' tokens; afterwards `Sampler.sample(i)` reads the i-th kept logits.
+
+        Raises DecodeAbortedError after `interrupt` and EngineError with llama.cpp's reason: in both
+        cases `num_computed` tells how far each sequence got.
+        """
+        self._outputs = self._batch.fill(items)
+        library.forget_log()
+        code = llama_cpp.llama_decode(self._handle, self._batch.struct)
+        if code == 0:
+            for item in items:
+                self._rule.advanced(item.seq_id, item.pos + len(item.tokens))
+            return
+        for item in items:
+            self._rule.advanced(item.seq_id, self.num_computed(item.seq_id))
+        if code == _ABORTED:
+            self._interrupt[0] = b"\0"
+            raise DecodeAbortedError
+        why = library.last_complaint()
+        raise EngineError(
+            f"llama.cpp failed to decode: {_DECODE_ERRORS.get(code, f'code {code}')}"
+            + (f" ({why})" if why else "")
+        )
+
+    def sampler(self, params: SamplingParams) -> LlamaSampler:
+        return LlamaSampler(self, params)
+
+    def sample(self, chain: Any, output: int) -> int:
+        """Run a sampler chain on the `output`-th logits kept by the last decode."""
+        return int(llama_cpp.llama_sampler_sample(chain, self._handle, self._outputs[output]))
+
+    def logits(self, output: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """A copy of the `output`-th logits kept by the last decode: float32 [n_vocab]."""
+        row = llama_cpp.llama_get_logits_ith(self._handle, self._outputs[output])
+        return np.ctypeslib.as_array(row, (self.model.n_vocab,)).copy()
+
+    def num_computed(self, seq_id: int) -> int:
+        return int(llama_cpp.llama_memory_seq_pos_max(self._memory, seq_id)) + 1
+
+    def exact_prefix(self, seq_id: int, length: int) -> int:
+        return self._rule.exact_prefix(seq_id, self.num_computed(seq_id), length)
+
+    def fork(self, src: int, dst: int, length: int) -> None:
+        llama_cpp.llama_memory_seq_cp(self._memory, src, dst, 0, length)
+        self._rule.forked(src, dst, length)
+
+    def truncate(self, seq_id: int, length: int) -> None:
+        llama_cpp.llama_memory_seq_rm(self._memory, seq_id, length, -1)
+        self._rule.truncated(seq_id, length)
+
+    def interrupt(self) -> None:
+        self._interrupt[0] = b"\1"
+
+
+class LlamaSampler:
+    """One sampler chain, in Meta's order: temperature, top-k, top-p, min-p, then the draw.
+
+    Temperature 0 is greedy: the most likely token, whatever the other knobs say.
+    """
+
+    def __init__(self, backend: LlamaBackend, params: SamplingParams) -> None:
+        self._backend = backend
+        chain_params = llama_cpp.llama_sampler_chain_default_params()
+        chain_params.no_perf = True
+        self._chain = llama_cpp.llama_sampler_chain_init(chain_params)
+        for link in _links(params):
+            llama_cpp.llama_sampler_chain_add(self._chain, link)
+
+    def sample(self, output: int) -> int:
+        return self._backend.sample(self._chain, output)
+
+    def close(self) -> None:
+        """Free the chain and its links; idempotent."""
+        if self._chain:
+            llama_cpp.llama_sampler_free(self._chain)
+            self._chain = None
+
+
+def _links(params: SamplingParams) -> list[Any]:
+    if params.temperature == 0:
+        return [llama_cpp.llama_sampler_init_greedy()]
+    links = []
+    if params.temperature != 1:
+        links.append(llama_cpp.llama_sampler_init_temp(params.temperature))
+    if params.top_k:
+        links.append(llama_cpp.llama_sampler_init_top_k(params.top_k))
+    if params.top_p < 1:
+        links.append(llama_cpp.llama_sampler_init_top_p(params.top_p, 1))
+    if params.min_p:
+        links.append(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
+    seed = secrets.randbelow(2**32 - 1) if params.seed is None else params.seed
+    return [*links, llama_cpp.llama_sampler_init_dist(seed)]
+
+
+class _Batch:
+    """A llama_batch over numpy arrays, so that filling it is a few slice assignments."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._token = np.zeros(capacity, np.int32)
+        self._pos = np.zeros(capacity, np.int32)
+        self._n_seq_id = np.ones(capacity, np.int32)
+        self._seq_id = np.zeros(capacity, np.int32)
+        self._logits = np.zeros(capacity, np.int8)
+        # llama_batch.seq_id is an array of pointers, here each to one element of `_seq_id`.
+        base, width = self._seq_id.ctypes.data, self._seq_id.itemsize
+        self._seq_id_at = base + width * np.arange(capacity, dtype=np.uintp)
+        self.struct = llama_cpp.llama_batch()
+        for name, array in (
+            ("token", self._token),
+            ("pos", self._pos),
+            ("n_seq_id", self._n_seq_id),
+            ("seq_id", self._seq_id_at),
+            ("logits", self._logits),
+        ):
+            field = dict(llama_cpp.llama_batch._fields_)[name]
+            setattr(self.struct, name, ctypes.cast(array.ctypes.data, field))
+
+    def fill(self, items: Sequence[BatchItem]) -> list[int]:
+        """Lay the items out one after another; the indices whose logits are kept, in order."""
+        total = sum(len(item.tokens) for item in items)
+        if not 0 < total <= self.capacity:
+            raise ValueError(f"a batch of {total} tokens for a capacity of {self.capacity}")
+        outputs = []
+        start = 0
+        for item in items:
+            stop = start + len(item.tokens)
+            self._token[start:stop] = item.tokens
+            self._pos[start:stop] = range(item.pos, item.pos + len(item.tokens))
+            self._seq_id[start:stop] = item.seq_id
+            self._logits[start:stop] = 0
+            if item.wants_logits:
+                self._logits[stop - 1] = 1
+                outputs.append(stop - 1)
+            start = stop
+        self.struct.n_tokens = total
+        return outputs
+
+
+def _abort_callback() -> Any:
+    """`strlen` as llama.cpp's abort callback: non-zero when the flag's first byte is.
+
+    It is called for every node of the graph. A Python callback would take the GIL each time; this
+    one costs nothing, and any thread can set the flag.
+    """
+    libc = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+    return ctypes.cast(libc.strlen, llama_cpp.ggml_abort_callback)
+
+
+_ABORT_CALLBACK = _abort_callback()

@@ -1,0 +1,67 @@
+"""llama.cpp as a library: started once, silent, its last complaints kept for error messages."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from collections import deque
+from pathlib import Path
+
+import llama_cpp
+
+_WARNING = 3  # GGML_LOG_LEVEL_WARN, in this order: none, debug/info, info, warn, error, cont
+_recent: deque[str] = deque(maxlen=50)
+_echo = False
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator, unused-ignore]
+def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
+    line = text.decode("utf-8", errors="replace")
+    if level >= _WARNING:
+        _recent.append(line.strip())
+    if _echo:
+        sys.stderr.write(line)
+
+
+@functools.cache
+def start() -> None:
+    """Initialise llama.cpp's backends and take over its log."""
+    llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+
+
+def echo_log(on: bool) -> None:
+    """Copy llama.cpp's own log to stderr (`--verbose`)."""
+    global _echo
+    _echo = on
+
+
+def forget_log() -> None:
+    """Start a new stretch of log: what comes from now on explains the next failure."""
+    _recent.clear()
+
+
+def last_complaint() -> str:
+    """What llama.cpp said went wrong, most telling line first; empty if it said nothing."""
+    lines = [line for line in _recent if line]
+    # llama.cpp reports the cause first and then each caller's failure to go on.
+    causes = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
+    return (causes or lines or [""])[0]
+
+
+def num_physical_cores() -> int:
+    """Cores this process may use, hyper-threads counted once: what llama.cpp runs best on."""
+    try:
+        usable = os.sched_getaffinity(0)
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+    siblings = set()
+    for cpu in usable:
+        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            siblings.add(topology.read_text())
+        except OSError:
+            siblings.add(str(cpu))
+    return max(1, len(siblings))

@@ -1,0 +1,215 @@
+"""Weights and vocabulary of one GGUF file."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import llama_cpp
+
+from l4cli.engine.llamacpp import library
+from l4cli.engine.rollback import AttentionKind
+from l4cli.errors import ModelLoadError, RequestError
+
+_CONTROL, _USER_DEFINED = 1 << 3, 1 << 4  # enum llama_token_attr of llama.h
+
+
+class LlamaModel:
+    """A loaded GGUF: its vocabulary, metadata and (unless `vocab_only`) its weights.
+
+    `n_gpu_layers` -1 offloads all that the build can. `on_progress` gets 0..1 while loading.
+    Raises ModelLoadError with llama.cpp's own reason. Close it after every context made from it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        n_gpu_layers: int = -1,
+        vocab_only: bool = False,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self.path = path
+        _check_is_gguf(path)
+        library.start()
+        library.forget_log()
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = n_gpu_layers
+        params.vocab_only = vocab_only
+
+        @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator, unused-ignore]
+        def report(progress: float, _user_data: ctypes.c_void_p) -> bool:
+            if on_progress:
+                on_progress(progress)
+            return True
+
+        params.progress_callback = report
+        self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        if not self.handle:
+            raise ModelLoadError(f"{path}: {_why(library.last_complaint())}")
+        self.vocab = llama_cpp.llama_model_get_vocab(self.handle)
+
+    def close(self) -> None:
+        """Free weights and vocabulary; idempotent."""
+        if self.handle:
+            llama_cpp.llama_model_free(self.handle)
+            self.handle = None
+            self.vocab = None
+
+    # What the file says of itself.
+
+    @property
+    def n_ctx_train(self) -> int:
+        return int(llama_cpp.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def n_params(self) -> int:
+        return int(llama_cpp.llama_model_n_params(self.handle))
+
+    @property
+    def n_vocab(self) -> int:
+        return int(llama_cpp.llama_vocab_n_tokens(self.vocab))
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja source in the file, if it has one."""
+        text = llama_cpp.llama_model_chat_template(self.handle, None)
+        return text.decode("utf-8", errors="replace") if text else None
+
+    def metadata(self, key: str) -> str | None:
+        """A scalar metadata value as text; None if absent."""
+        size = 256
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buffer, size)
+            if length < 0:
+                return None
+            if length < size:
+                return buffer.value.decode("utf-8", errors="replace")
+            size = length + 1
+
+    @property
+    def attention(self) -> tuple[AttentionKind, int]:
+        """Which rollback rule holds, and its window in tokens (0 where there is none)."""
+        if llama_cpp.llama_model_is_recurrent(self.handle) or llama_cpp.llama_model_is_hybrid(
+            self.handle
+        ):
+            return "recurrent", 0
+        window = int(llama_cpp.llama_model_n_swa(self.handle))
+        if not window:
+            return "full", 0
+        is_chunked = self.metadata("general.architecture") == "llama4"
+        return ("chunked" if is_chunked else "sliding"), window
+
+    # Text to token ids and back.
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of `text`, with no BOS added.
+
+        Only with `special` does text such as `<|eot|>` become a control token. RequestError where
+        the text has a lone surrogate, which no UTF-8 can hold.
+        """
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise RequestError(
+                f"the text holds a lone surrogate at character {error.start}"
+            ) from None
+        size = len(data) + 8  # a token has at least one byte, but for a space put in front
+        ids = (llama_cpp.llama_token * size)()
+        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), ids, size, False, special)
+        if count < 0:
+            raise RequestError(f"the text of {len(data)} bytes is too long to tokenize")
+        return list(ids[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for; none for control tokens."""
+        return self._pieces(token)
+
+    def is_eog(self, token: int) -> bool:
+        """Whether a token ends the generation (EOS, EOT, EOM)."""
+        return token in self.eog_tokens
+
+    @functools.cached_property
+    def _pieces(self) -> Callable[[int], bytes]:
+        vocab = self.vocab
+
+        @functools.lru_cache(maxsize=65536)
+        def piece(token: int) -> bytes:
+            size = 64
+            while True:
+                buffer = ctypes.create_string_buffer(size)
+                n = llama_cpp.llama_token_to_piece(vocab, token, buffer, size, 0, False)
+                if n >= 0:
+                    return buffer.raw[:n]
+                size = -n
+
+        return piece
+
+    @functools.cached_property
+    def eog_tokens(self) -> frozenset[int]:
+        return frozenset(
+            token
+            for token in range(self.n_vocab)
+            if llama_cpp.llama_vocab_is_eog(self.vocab, token)
+        )
+
+    @functools.cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """Text to id of every token that a chat template may mean: control and user-defined."""
+        special = {}
+        for token in range(self.n_vocab):
+            if llama_cpp.llama_vocab_get_attr(self.vocab, token) & (_CONTROL | _USER_DEFINED):
+                text = llama_cpp.llama_vocab_get_text(self.vocab, token)
+                special[text.decode("utf-8", errors="replace")] = token
+        return special
+
+    @property
+    def bos_token(self) -> int | None:
+        token = int(llama_cpp.llama_vocab_bos(self.vocab))
+        return token if token >= 0 else None
+
+    @property
+    def eos_token(self) -> int | None:
+        token = int(llama_cpp.llama_vocab_eos(self.vocab))
+        return token if token >= 0 else None
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether this vocabulary wants a BOS before every text."""
+        return bool(llama_cpp.llama_vocab_get_add_bos(self.vocab))
+
+    def token_text(self, token: int | None) -> str:
+        """A token as the template writes it, "" for None."""
+        if token is None:
+            return ""
+        text: bytes = llama_cpp.llama_vocab_get_text(self.vocab, token)
+        return text.decode("utf-8", errors="replace")
+
+
+def _check_is_gguf(path: Path) -> None:
+    """Say plainly what llama.cpp would say at length."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except IsADirectoryError:
+        raise ModelLoadError(
+            f"{path} is a directory: give a .gguf file, or make one with `l4 convert {path}`"
+        ) from None
+    except OSError as error:
+        raise ModelLoadError(f"{path}: {error.strerror}") from None
+    if magic != b"GGUF":
+        raise ModelLoadError(
+            f"{path} is not a GGUF file (it begins with {magic!r}): "
+            "`l4 convert` makes one from a Hugging Face checkpoint"
+        )
+
+
+def _why(complaint: str) -> str:
+    """llama.cpp's complaint in words for the person who has the file."""
+    text = complaint.partition(": ")[2] or complaint
+    if "not within" in text or "corrupted or incomplete" in text or "failed to read" in text:
+        return f"the file is damaged or not downloaded whole ({text})"
+    return f"llama.cpp cannot load it ({text or 'it gave no reason; try --verbose'})"

@@ -1,0 +1,187 @@
+"""Which tokens of which sequences go into the next batch.
+
+There is no prefill phase and no decode phase: every running sequence only catches up from
+`num_computed_tokens` to its length, under one token budget a step (`n_batch`). The idea is that of
+vLLM's v1 scheduler, with llama.cpp's forks in the place of paged blocks:
+
+- A request is admitted when a sequence id is free and its whole length can be set aside, so a
+  newcomer can never starve a running neighbour.
+- What another sequence, running or finished, has already computed of its prompt is forked, not
+  computed again; a request whose prefix is just being computed waits for it.
+- Finished sequences are retained as prefixes for later ones, least recently used evicted first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from l4cli.engine.cells import CellLedger
+from l4cli.engine.sequence import Sequence, common_prefix
+from l4cli.engine.types import Request
+from l4cli.errors import ContextOverflowError, RequestError
+
+# Shorter prefixes are computed again: a wait for them costs more than it saves.
+MIN_SHARED_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens of a sequence from `start` to `stop`; `is_last` where they reach its end."""
+
+    sequence: Sequence
+    start: int
+    stop: int
+
+    @property
+    def is_last(self) -> bool:
+        return self.stop == len(self.sequence.tokens)
+
+    def rest(self) -> Chunk:
+        """The part of it that has not been computed yet."""
+        return Chunk(self.sequence, self.sequence.num_computed_tokens, self.stop)
+
+
+class KvCache(Protocol):
+    """The part of a Backend that admission needs."""
+
+    n_ctx: int
+    n_batch: int
+    n_seq_max: int
+
+    def exact_prefix(self, seq_id: int, length: int) -> int: ...
+
+    def fork(self, src: int, dst: int, length: int) -> None: ...
+
+    def truncate(self, seq_id: int, length: int) -> None: ...
+
+
+class Scheduler:
+    """Waiting, running and retained sequences over one KV cache."""
+
+    def __init__(self, kv: KvCache, max_retained: int = 1) -> None:
+        self.kv = kv
+        self.max_retained = max_retained  # more would save prefills, but attention runs over them
+        self.ledger = CellLedger(kv.n_ctx)
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self._retained: dict[int, Sequence] = {}  # least recently used first
+        self._free_ids = list(range(kv.n_seq_max - 1, -1, -1))
+
+    def add(self, request: Request) -> Sequence:
+        """Queue a request; ContextOverflowError if it could never fit, RequestError if empty."""
+        if not request.prompt:
+            raise RequestError("the prompt is empty")
+        num_prompt, n_ctx = len(request.prompt), self.kv.n_ctx
+        if num_prompt >= n_ctx:
+            raise ContextOverflowError(
+                f"the prompt has {num_prompt} tokens, the context holds {n_ctx}: "
+                f"shorten it or raise --ctx above {num_prompt}"
+            )
+        max_tokens = request.params.max_tokens
+        num_reserved = n_ctx if max_tokens is None else num_prompt + max_tokens
+        if num_reserved > n_ctx:
+            raise ContextOverflowError(
+                f"the prompt's {num_prompt} tokens and max_tokens {max_tokens} make "
+                f"{num_reserved}, the context holds {n_ctx}: lower max_tokens or raise --ctx"
+            )
+        sequence = Sequence(request, num_reserved)
+        self.waiting.append(sequence)
+        return sequence
+
+    def schedule(self) -> list[Chunk]:
+        """Admit what fits, then fill the token budget: decoding first, prompts with the rest."""
+        self._admit()
+        budget = self.kv.n_batch
+        chunks = []
+        for sequence in sorted(self.running, key=lambda s: s.num_pending_tokens > 1):
+            count = min(sequence.num_pending_tokens, budget)
+            if count:
+                start = sequence.num_computed_tokens
+                chunks.append(Chunk(sequence, start, start + count))
+                budget -= count
+        return chunks
+
+    def retire(self, sequence: Sequence) -> None:
+        """Take a sequence out; what it computed stays as a prefix for others."""
+        if sequence.seq_id < 0:
+            self.waiting.remove(sequence)
+            return
+        self.running.remove(sequence)
+        self.ledger.truncate(sequence.seq_id, sequence.num_computed_tokens)
+        del sequence.tokens[sequence.num_computed_tokens :]
+        self._retained[sequence.seq_id] = sequence
+        while len(self._retained) > self.max_retained:
+            self._evict(next(iter(self._retained)))
+
+    def forget(self) -> None:
+        """Drop every retained prefix."""
+        for seq_id in list(self._retained):
+            self._evict(seq_id)
+
+    def _admit(self) -> None:
+        for sequence in list(self.waiting):
+            if not self._free_ids and not self._retained:
+                return
+            donor, shared = self._best_donor(sequence)
+            if donor and shared > donor.num_computed_tokens:
+                continue  # its prefix is being computed right now
+            if not self._place(sequence, donor, shared):
+                return  # first come, first served: nobody overtakes for want of room
+            self.waiting.remove(sequence)
+            self.running.append(sequence)
+
+    def _best_donor(self, sequence: Sequence) -> tuple[Sequence | None, int]:
+        """The sequence sharing the longest prefix worth sharing, and that prefix's length."""
+        best: Sequence | None = None
+        most = MIN_SHARED_TOKENS - 1
+        limit = len(sequence.tokens) - 1  # the last token must be computed, for its logits
+        for donor in (*self._retained.values(), *self.running):
+            shared = min(common_prefix(donor.tokens, sequence.tokens), limit)
+            if shared > most:
+                best, most = donor, shared
+        return best, most if best else 0
+
+    def _place(self, sequence: Sequence, donor: Sequence | None, shared: int) -> bool:
+        """Give a sequence an id, its shared prefix and its cells; False if there is no room."""
+        exact = self.kv.exact_prefix(donor.seq_id, shared) if donor else 0
+        needed = sequence.num_reserved - exact
+        if self._make_room(needed, keep=donor):
+            sequence.seq_id = self._free_ids.pop()
+            if donor and exact:
+                self.kv.fork(donor.seq_id, sequence.seq_id, exact)
+                self.ledger.fork(donor.seq_id, sequence.seq_id, exact)
+        elif donor and donor.seq_id in self._retained:
+            self._roll_back(donor, exact)
+            if self.ledger.free < needed:
+                return False
+            del self._retained[donor.seq_id]
+            sequence.seq_id = donor.seq_id
+        else:
+            return False
+        self.ledger.extend(sequence.seq_id, needed)
+        sequence.num_computed_tokens = sequence.num_cached_tokens = exact
+        return True
+
+    def _make_room(self, needed: int, keep: Sequence | None) -> bool:
+        """Evict retained prefixes, oldest first, until an id and `needed` cells are free."""
+        for seq_id in list(self._retained):
+            if self._free_ids and self.ledger.free >= needed:
+                break
+            if not (keep and seq_id == keep.seq_id):
+                self._evict(seq_id)
+        return bool(self._free_ids) and self.ledger.free >= needed
+
+    def _roll_back(self, donor: Sequence, length: int) -> None:
+        """Cut a retained sequence down to a prefix that another can go on from."""
+        self.kv.truncate(donor.seq_id, length)
+        self.ledger.truncate(donor.seq_id, length)
+        donor.num_computed_tokens = length
+        del donor.tokens[length:]
+
+    def _evict(self, seq_id: int) -> None:
+        del self._retained[seq_id]
+        self.kv.truncate(seq_id, 0)
+        self.ledger.truncate(seq_id, 0)
+        self._free_ids.append(seq_id)

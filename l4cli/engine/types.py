@@ -1,0 +1,157 @@
+"""What goes into the engine, what comes out, and what it asks of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from l4cli.errors import RequestError
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the tokens of one request are chosen.
+
+    The defaults are those Meta suggests for Llama 4. `temperature` 0 is greedy: the other knobs
+    are then without effect. `max_tokens` None means up to the end of the context. `seed` None
+    draws a fresh one. Values outside their range raise RequestError.
+    """
+
+    max_tokens: int | None = None
+    temperature: float = 0.6
+    top_p: float = 0.9
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        checks = (
+            (self.max_tokens is None or self.max_tokens >= 1, "max_tokens must be at least 1"),
+            (0.0 <= self.temperature <= 100.0, "temperature must be between 0 and 100"),
+            (0.0 < self.top_p <= 1.0, "top_p must be above 0 and at most 1"),
+            (self.top_k >= 0, "top_k must be 0 (off) or more"),
+            (0.0 <= self.min_p <= 1.0, "min_p must be between 0 and 1"),
+            (self.seed is None or 0 <= self.seed < 2**32 - 1, "seed must be in 0..4294967294"),
+            (all(self.stop), "stop strings must not be empty"),
+        )
+        for holds, message in checks:
+            if not holds:
+                raise RequestError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Token ids to continue. `id` is unique among the requests in flight."""
+
+    id: str
+    prompt: tuple[int, ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What one step added to one request.
+
+    `text` is only what is new and certain: no half characters, nothing that may yet become a stop
+    string. `finish_reason` is set on a request's last output, and only there; `error` says what
+    happened when it is "error".
+    """
+
+    request_id: str
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    finish_reason: FinishReason | None = None
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_completion_tokens: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The whole answer to one request. Times are seconds; `ttft` counts from admission."""
+
+    request_id: str
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_completion_tokens: int
+    ttft: float
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """A run of consecutive tokens of one sequence, to be decoded from position `pos` on.
+
+    With `wants_logits`, the last token's logits are kept for sampling.
+    """
+
+    seq_id: int
+    pos: int
+    tokens: Seq[int]
+    wants_logits: bool
+
+
+class DecodeAbortedError(Exception):
+    """`interrupt()` stopped a decode; ubatches already processed stay in the KV cache."""
+
+
+class Sampler(Protocol):
+    """Chooses tokens for one sequence."""
+
+    def sample(self, output: int) -> int:
+        """Token id for the `output`-th logits kept by the last decode."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """Weights, KV cache and sampling: llama.cpp, or a fake in tests.
+
+    All calls come from one thread, but for `interrupt`. `decode` raises DecodeAbortedError after
+    `interrupt`, EngineError on failure. `n_ctx` counts KV cells shared by all sequences.
+    """
+
+    n_ctx: int
+    n_batch: int
+    n_seq_max: int
+
+    def decode(self, items: Seq[BatchItem]) -> None: ...
+
+    def sampler(self, params: SamplingParams) -> Sampler: ...
+
+    def piece(self, token: int) -> bytes: ...
+
+    def is_eog(self, token: int) -> bool: ...
+
+    def num_computed(self, seq_id: int) -> int:
+        """How many tokens of a sequence the KV cache holds, counted from position 0."""
+        ...
+
+    def exact_prefix(self, seq_id: int, length: int) -> int:
+        """The longest prefix, at most `length`, from which decoding can go on exactly."""
+        ...
+
+    def fork(self, src: int, dst: int, length: int) -> None:
+        """Let the empty sequence `dst` share the first `length` tokens of `src`."""
+        ...
+
+    def truncate(self, seq_id: int, length: int) -> None:
+        """Forget everything from position `length` on (0: the whole sequence)."""
+        ...
+
+    def interrupt(self) -> None:
+        """Make the decode under way, or the next one, stop soon. Safe from any thread."""
+        ...
+
+    def close(self) -> None: ...

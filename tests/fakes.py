@@ -1,0 +1,119 @@
+"""A backend without weights, for what does not depend on them: scheduling, batch, chat, CLI.
+
+Tokens are bytes; 256 is BOS, 257 ends a turn. The fake answers with its prompt's last line in
+upper case, so that a test can tell whose answer it sees. It keeps an exact account of the KV cells,
+and raises where llama.cpp would fail or silently compute the wrong thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from l4cli.engine.types import BatchItem, DecodeAbortedError, SamplingParams
+from l4cli.errors import EngineError
+
+BOS, EOG = 256, 257
+
+
+class FakeSampler:
+    def __init__(self, backend: FakeBackend) -> None:
+        self.backend = backend
+        backend.num_open_samplers += 1
+        self._open = True
+
+    def sample(self, output: int) -> int:
+        return self.backend.next_token(self.backend.outputs[output])
+
+    def close(self) -> None:
+        if self._open:
+            self.backend.num_open_samplers -= 1
+        self._open = False
+
+
+class FakeBackend:
+    """KV cells as tuples of tokens; `answer` maps a prompt's text to its answer."""
+
+    def __init__(
+        self,
+        n_ctx: int = 1024,
+        n_batch: int = 64,
+        n_seq_max: int = 4,
+        answer: Callable[[str], str] | None = None,
+    ) -> None:
+        self.n_ctx, self.n_batch, self.n_seq_max = n_ctx, n_batch, n_seq_max
+        self.answer = answer or (lambda prompt: prompt.splitlines()[-1].upper() if prompt else "")
+        self.cells: dict[int, list[int]] = {}
+        self.outputs: list[int] = []
+        self.num_open_samplers = 0
+        self.num_decoded_tokens = 0
+        self.batch_sizes: list[int] = []
+        self.fail_on: int | None = None
+        self.interrupted = False
+        self.closed = False
+
+    def decode(self, items: Sequence[BatchItem]) -> None:
+        if self.interrupted:
+            self.interrupted = False
+            raise DecodeAbortedError
+        assert sum(len(item.tokens) for item in items) <= self.n_batch
+        assert len({item.seq_id for item in items}) == len(items)
+        if any(self.fail_on in item.tokens for item in items):
+            raise EngineError("llama_decode failed with code -3")
+        self.outputs = []
+        for item in items:
+            cells = self.cells.setdefault(item.seq_id, [])
+            assert item.pos == len(cells), "a position was skipped or computed twice"
+            assert item.tokens
+            cells.extend(item.tokens)
+            self.num_decoded_tokens += len(item.tokens)
+            if item.wants_logits:
+                self.outputs.append(item.seq_id)
+        self.batch_sizes.append(sum(len(item.tokens) for item in items))
+        assert self.num_used_cells() <= self.n_ctx, "no KV slot"
+
+    def num_used_cells(self) -> int:
+        """Cells in use when equal prefixes of sequences are stored once, at their best."""
+        return len(
+            {tuple(cells[: n + 1]) for cells in self.cells.values() for n in range(len(cells))}
+        )
+
+    def next_token(self, seq_id: int) -> int:
+        """The byte of `prompt + answer` that follows, or EOG at its end."""
+        text = bytes(token for token in self.cells[seq_id] if token < BOS)
+        head, _, said = text.partition(b"\0")
+        answer = self.answer(head.decode(errors="replace")).encode()
+        return answer[len(said)] if len(said) < len(answer) else EOG
+
+    def sampler(self, params: SamplingParams) -> FakeSampler:
+        return FakeSampler(self)
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token]) if token < BOS else b""
+
+    def is_eog(self, token: int) -> bool:
+        return token == EOG
+
+    def num_computed(self, seq_id: int) -> int:
+        return len(self.cells.get(seq_id, []))
+
+    def exact_prefix(self, seq_id: int, length: int) -> int:
+        return length
+
+    def fork(self, src: int, dst: int, length: int) -> None:
+        assert not self.cells.get(dst), "forked onto a sequence in use"
+        assert length <= len(self.cells[src]), "forked more than was computed"
+        self.cells[dst] = self.cells[src][:length]
+
+    def truncate(self, seq_id: int, length: int) -> None:
+        del self.cells.setdefault(seq_id, [])[length:]
+
+    def interrupt(self) -> None:
+        self.interrupted = True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def prompt_tokens(text: str) -> tuple[int, ...]:
+    """A prompt for FakeBackend: BOS, bytes, and the 0 that begins the answer."""
+    return (BOS, *text.encode(), 0)
