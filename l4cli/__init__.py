@@ -1,0 +1,49 @@
+"""l4: run Llama 4 and other GGUF models from a terminal, or from Python.
+
+    from l4cli import load
+
+    with load("demo") as llm:
+        print(llm.generate("What is GGUF?").text)
+
+Importing this package is cheap; llama.cpp is loaded with the first model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from l4cli.engine.types import Completion, Request, SamplingParams, StepOutput
+    from l4cli.errors import L4Error
+    from l4cli.llm import LLM, load
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LLM": "l4cli.llm",
+    "load": "l4cli.llm",
+    "Completion": "l4cli.engine.types",
+    "Request": "l4cli.engine.types",
+    "SamplingParams": "l4cli.engine.types",
+    "StepOutput": "l4cli.engine.types",
+    "L4Error": "l4cli.errors",
+}
+
+__all__ = [
+    "LLM",
+    "Completion",
+    "L4Error",
+    "Request",
+    "SamplingParams",
+    "StepOutput",
+    "__version__",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

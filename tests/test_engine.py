@@ -91,7 +91,7 @@ def test_admission_reserves_the_whole_length() -> None:
 
 def test_what_can_never_fit_is_refused_with_its_numbers() -> None:
     engine = Engine(FakeBackend(n_ctx=64))
-    with pytest.raises(ContextOverflowError, match="the prompt has 102 tokens.*holds 64"):
+    with pytest.raises(ContextOverflowError, match=r"the prompt has 102 tokens.*holds 64"):
         engine.add_request(request("big", "z" * 100))
     with pytest.raises(ContextOverflowError, match=r"12 tokens and max_tokens 60 make 72"):
         engine.add_request(request("much", "z" * 10, max_tokens=60))

@@ -1,19 +1,19 @@
 """The engine: add requests, step, hand out what each step produced.
 
-    engine.add_request(request)      queue it; refused at once if it can never fit
-    engine.step()                    one batch through llama.cpp; what it added to each request
-    engine.abort(request_id)         take it out; what it computed stays reusable
-    engine.stream(request)           one request, output by output
-    engine.generate(requests)        any number of requests, each whole as it finishes
+engine.add_request(request)      queue it; refused at once if it can never fit
+engine.step()                    one batch through llama.cpp; what it added to each request
+engine.abort(request_id)         take it out; what it computed stays reusable
+engine.stream(request)           one request, output by output
+engine.generate(requests)        any number of requests, each whole as it finishes
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
+from l4cli.engine.completion import Collector, refused
 from l4cli.engine.detokenize import Detokenizer
 from l4cli.engine.scheduler import Chunk, Scheduler
 from l4cli.engine.sequence import Sequence
@@ -66,6 +66,11 @@ class Engine:
     def num_unfinished(self) -> int:
         """Requests waiting or running."""
         return len(self._live)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request would help: one waiting per slot refills every slot at once."""
+        return len(self.scheduler.waiting) < self.backend.n_seq_max
 
     def add_request(self, request: Request) -> None:
         """Queue a request.
@@ -120,26 +125,20 @@ class Engine:
         A request that can never fit gives a Completion with finish_reason "error".
         """
         source = iter(requests)
-        collected: dict[str, _Collected] = {}
+        collector = Collector()
         exhausted = False
         while not exhausted or self._live:
-            # One waiting request per slot is enough to refill every slot at once.
-            while not exhausted and len(self.scheduler.waiting) < self.backend.n_seq_max:
+            while not exhausted and self.has_room:
                 request = next(source, None)
                 if request is None:
                     exhausted = True
                     break
-                started = time.perf_counter()
                 try:
                     self.add_request(request)
+                    collector.begin(request)
                 except RequestError as error:
-                    yield _refused(request, error)
-                    continue
-                collected[request.id] = _Collected(started)
-            for output in self.step():
-                collected[output.request_id].add(output)
-                if output.finish_reason:
-                    yield collected.pop(output.request_id).completion(output)
+                    yield refused(request, error)
+            yield from collector.feed(self.step())
 
     def close(self) -> None:
         """Free samplers and the backend; idempotent."""
@@ -212,42 +211,6 @@ class Engine:
         del self._live[live.sequence.request.id]
         self.scheduler.retire(live.sequence)
         return output
-
-
-@dataclass(slots=True)
-class _Collected:
-    """The outputs of one request put together."""
-
-    started: float
-    first: float = 0.0
-    text: str = ""
-    token_ids: tuple[int, ...] = ()
-
-    def add(self, output: StepOutput) -> None:
-        if not self.first:
-            self.first = time.perf_counter()
-        self.text += output.text
-        self.token_ids += output.token_ids
-
-    def completion(self, last: StepOutput) -> Completion:
-        assert last.finish_reason
-        return Completion(
-            request_id=last.request_id,
-            text=self.text,
-            token_ids=self.token_ids,
-            finish_reason=last.finish_reason,
-            num_prompt_tokens=last.num_prompt_tokens,
-            num_cached_tokens=last.num_cached_tokens,
-            num_completion_tokens=last.num_completion_tokens,
-            ttft=self.first - self.started,
-            seconds=time.perf_counter() - self.started,
-            error=last.error,
-        )
-
-
-def _refused(request: Request, error: RequestError) -> Completion:
-    num_prompt = len(request.prompt)
-    return Completion(request.id, "", (), "error", num_prompt, 0, 0, 0.0, 0.0, str(error))
 
 
 def _item(chunk: Chunk) -> BatchItem:

@@ -1,0 +1,5 @@
+"""Messages to token ids: the model's chat template, safe from injection."""
+
+from l4cli.prompt.encode import PromptEncoder
+
+__all__ = ["PromptEncoder"]

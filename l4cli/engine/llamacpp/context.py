@@ -10,6 +10,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.model import LlamaModel
@@ -134,10 +135,10 @@ class LlamaBackend:
         """Run a sampler chain on the `output`-th logits kept by the last decode."""
         return int(llama_cpp.llama_sampler_sample(chain, self._handle, self._outputs[output]))
 
-    def logits(self, output: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def logits(self, output: int) -> npt.NDArray[np.float32]:
         """A copy of the `output`-th logits kept by the last decode: float32 [n_vocab]."""
         row = llama_cpp.llama_get_logits_ith(self._handle, self._outputs[output])
-        return np.ctypeslib.as_array(row, (self.model.n_vocab,)).copy()
+        return np.array(np.ctypeslib.as_array(row, (self.model.n_vocab,)), np.float32)
 
     def num_computed(self, seq_id: int) -> int:
         return int(llama_cpp.llama_memory_seq_pos_max(self._memory, seq_id)) + 1

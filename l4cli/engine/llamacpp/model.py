@@ -13,7 +13,7 @@ from l4cli.engine.llamacpp import library
 from l4cli.engine.rollback import AttentionKind
 from l4cli.errors import ModelLoadError, RequestError
 
-_CONTROL, _USER_DEFINED = 1 << 3, 1 << 4  # enum llama_token_attr of llama.h
+_CONTROL = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL of llama.h
 
 
 class LlamaModel:
@@ -158,10 +158,10 @@ class LlamaModel:
 
     @functools.cached_property
     def special_tokens(self) -> dict[str, int]:
-        """Text to id of every token that a chat template may mean: control and user-defined."""
+        """Text to id of every control token: what plain text must never turn into."""
         special = {}
         for token in range(self.n_vocab):
-            if llama_cpp.llama_vocab_get_attr(self.vocab, token) & (_CONTROL | _USER_DEFINED):
+            if llama_cpp.llama_vocab_get_attr(self.vocab, token) & _CONTROL:
                 text = llama_cpp.llama_vocab_get_text(self.vocab, token)
                 special[text.decode("utf-8", errors="replace")] = token
         return special

@@ -1,0 +1,61 @@
+# make run    from nothing to answers in out.jsonl, by way of the bundled demo model
+# make test   the same set-up with the test tools, then every check
+#
+# Both may be run again at any time; what is in place is not done twice.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CHECKPOINT := l4cli/demo/checkpoint
+SHARDS := $(wildcard $(CHECKPOINT)/*)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check pytest clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+run: build/demo-Q8_0.gguf build/demo-Q4_K_M.gguf
+	$(BIN)/l4 run -m build/demo-Q8_0.gguf examples/prompts.jsonl > out.jsonl
+	@$(BIN)/python examples/show.py examples/prompts.jsonl out.jsonl
+
+test: check pytest
+
+check: $(VENV)/.test-installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+pytest: $(VENV)/.test-installed
+	$(BIN)/python -m pytest
+
+build/demo-%.gguf: $(VENV)/.installed $(SHARDS)
+	@mkdir -p build
+	$(BIN)/l4 convert $(CHECKPOINT) -o $@ --type $*
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
+	@$(call explain_build)
+	$(BIN)/python -m pip install --progress-bar off -e .
+	@touch $@
+
+$(VENV)/.test-installed: pyproject.toml | $(VENV)/bin/pip
+	@$(call explain_build)
+	$(BIN)/python -m pip install --progress-bar off -e '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "l4 needs Python 3.10 or newer; name one with: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+define explain_build
+if ! $(BIN)/python -c 'import llama_cpp' 2>/dev/null; then \
+  echo "Installing. llama.cpp is compiled from source the first time: about 6 minutes on 2 cores."; \
+  echo "pip says 'still running' now and then while it works; started at $$(date +%H:%M)."; \
+fi
+endef
+
+clean:
+	rm -rf build out.jsonl

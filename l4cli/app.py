@@ -1,0 +1,131 @@
+"""The `l4` command: registers the commands, and turns errors into a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from convert.errors import ConvertError
+from l4cli import __version__, console
+from l4cli.commands.chat import chat
+from l4cli.commands.convert import convert
+from l4cli.commands.models import models
+from l4cli.commands.run import run
+from l4cli.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_TERMINATED,
+    EXIT_USAGE,
+    InputError,
+    L4Error,
+)
+
+app = typer.Typer(
+    name="l4",
+    help="Run Llama 4 and other GGUF models: convert checkpoints, chat, push files of prompts.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run)
+app.command("chat")(chat)
+app.command("convert")(convert)
+app.command("models")(models)
+
+
+@app.callback()
+def _global_options(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, help="Show the version and exit."),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show llama.cpp's own log on stderr.")
+    ] = False,
+    _debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback where an error is reported.")
+    ] = False,
+) -> None:
+    if verbose:
+        from l4cli.engine.llamacpp import library
+
+        library.echo_log(True)
+    context.default_map = _config_file()
+
+
+def main() -> None:
+    """Entry point of the `l4` command; exits with the codes of `l4cli.errors`."""
+    if "--version" in sys.argv[1:2]:
+        console.data(f"l4 {__version__}")
+        sys.exit(EXIT_OK)
+    console.use_utf8()
+    signal.signal(signal.SIGTERM, _on_terminate)
+    sys.exit(_run(debug="--debug" in sys.argv))
+
+
+def _run(debug: bool) -> int:
+    try:
+        return app(standalone_mode=False) or EXIT_OK
+    except BrokenPipeError:
+        # Whoever read our output has had enough (`| head`): nothing more to do, nothing to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except (KeyboardInterrupt, typer.Abort):
+        return EXIT_INTERRUPTED
+    except (L4Error, ConvertError, TyperException) as error:
+        if debug:
+            raise
+        console.note(f"l4: {_line(error)}")
+        return error.exit_code if isinstance(error, L4Error) else EXIT_USAGE
+    except Exception as error:
+        if debug:
+            raise
+        # Not the user's doing, and it must not look like it.
+        console.note(
+            f"l4: this is a bug in l4 ({type(error).__name__}: {error}); "
+            "run it again with `l4 --debug …` and report what it shows"
+        )
+        return EXIT_FAILED
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, TyperException):
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+        message = error.format_message().rstrip(".")
+        return message[:1].lower() + message[1:] + hint
+    return " ".join(str(error).split())
+
+
+def _on_terminate(_number: int, _frame: object) -> None:
+    sys.exit(EXIT_TERMINATED)
+
+
+def _config_file() -> dict[str, object]:
+    """Defaults per command from config.toml, under flags and L4_* variables.
+
+    A table for each command, its keys the long options: [run] with max-tokens = 512.
+    """
+    from l4cli.registry import config_dir, read_toml
+
+    path = config_dir() / "config.toml"
+    if not path.exists():
+        return {}
+    content = read_toml(path)
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    defaults: dict[str, object] = {}
+    for section, values in content.items():
+        if section not in commands or not isinstance(values, dict):
+            raise InputError(f"{path}: {section!r} is no command; sections: {', '.join(commands)}")
+        known = {parameter.name for parameter in commands[section].params}
+        given = {key.replace("-", "_"): value for key, value in values.items()}
+        if unknown := given.keys() - known:
+            raise InputError(f"{path}: [{section}] has no option {sorted(unknown)[0]!r}")
+        defaults[section] = given
+    return defaults

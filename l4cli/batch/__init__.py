@@ -1,0 +1,1 @@
+"""A file of prompts in, a file of answers out."""

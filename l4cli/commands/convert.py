@@ -1,0 +1,124 @@
+"""`l4 convert`: a Hugging Face checkpoint to a quantized GGUF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from l4cli import console
+from l4cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from convert import Plan, Report
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC", help="A checkpoint directory in Hugging Face layout, or `demo`."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The GGUF to write."),
+    ] = None,
+    type: Annotated[
+        str,
+        typer.Option("--type", metavar="TYPE", help="F32, F16, BF16, Q8_0, Q6_K, Q4_K_M, …"),
+    ] = "Q4_K_M",
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", "-t", min=1, metavar="N", help="Quantizing threads."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and its size; read no weights.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Convert even what llama.cpp would run wrong.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+) -> None:
+    """Convert a checkpoint to GGUF, quantizing on the way.
+
+    One pass, with no intermediate file: read, transform, quantize in threads, write. The output
+    appears under its name only when it is whole.
+    """
+    import convert as converter
+
+    directory = _checkpoint(source)
+    plan = converter.plan(directory, type, force=force)
+    target = out or Path(f"{directory.name}-{plan.ftype}.gguf")
+    for finding in plan.findings:
+        console.note(f"{finding.level}: {finding.message}")
+    if dry_run:
+        _show(plan, None, target, json)
+        return
+    with console.byte_progress("converting", plan.n_bytes) as update:
+        report = converter.convert(
+            plan, target, threads=threads, progress=lambda p: update(p.bytes_done, p.tensor)
+        )
+    _show(plan, report, target, json)
+
+
+def _checkpoint(source: str) -> Path:
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    if source == "demo":
+        from l4cli.demo import checkpoint_dir
+
+        return checkpoint_dir()
+    raise UsageError(f"{source}: no such checkpoint directory (and no bundled one but `demo`)")
+
+
+def _show(plan: Plan, report: Report | None, target: Path, json: bool) -> None:
+    """The plan, or what came of it: on stdout as JSON, else on stderr in a few lines."""
+    facts: dict[str, Any] = {
+        "source": str(plan.source),
+        "out": str(target),
+        "architecture": plan.architecture,
+        "type": plan.ftype,
+        "n_bytes": plan.n_bytes,
+        "n_tensors": len(plan.tensors),
+        "n_params": plan.n_params,
+        "n_params_active": plan.n_params_active,
+        "bits_per_weight": round(plan.bits_per_weight, 3),
+    }
+    if report:
+        facts |= {"seconds": round(report.seconds, 3), "peak_rss": report.peak_rss}
+    if json:
+        tensors = [
+            {"name": t.name, "shape": list(t.shape), "type": t.qtype, "n_bytes": t.n_bytes}
+            for t in plan.tensors
+        ]
+        console.data_json({**facts, "tensors": tensors})
+        return
+    size = console.human_size(plan.n_bytes)
+    what = (
+        f"{target}: {plan.architecture} {plan.ftype}, {size}, {plan.bits_per_weight:.2f} bits per "
+        f"weight, {_count(plan.n_params)} parameters ({_count(plan.n_params_active)} active)"
+    )
+    if report is None:
+        console.table(
+            ["TENSOR", "SHAPE", "TYPE", "SIZE"],
+            [
+                [t.name, "x".join(map(str, t.shape)), t.qtype, console.human_size(t.n_bytes)]
+                for t in plan.tensors
+            ],
+        )
+        console.note(f"would write {what}")
+        return
+    console.note(f"wrote {what}")
+    console.note(
+        f"in {report.seconds:.1f} s, with {console.human_size(report.peak_rss)} of memory at most"
+    )
+
+
+def _count(n: int) -> str:
+    for unit, scale in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if n >= scale:
+            return f"{n / scale:.1f}{unit}"
+    return str(n)

@@ -1,0 +1,137 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+MODEL_PANEL, SAMPLING_PANEL, HARDWARE_PANEL = "Model", "Sampling", "Hardware"
+_SUFFIX = {"": 1, "k": 1024, "m": 1024**2}
+
+
+def parse_tokens(value: str | int) -> int:
+    """A number of tokens: 4096, 128k or 1M (of 1024)."""
+    match = re.fullmatch(r"(\d+)([kKmM]?)", str(value).strip())
+    if not match or int(match[1]) < 1:
+        raise typer.BadParameter(f"{value!r} is no number of tokens; try 4096, 128k or 1M")
+    return int(match[1]) * _SUFFIX[match[2].lower()]
+
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="L4_MODEL",
+        metavar="NAME|FILE",
+        help="A GGUF file, or a name from `l4 models` (NAME:QUANT picks a quantization).",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Ctx = Annotated[
+    int,
+    typer.Option(
+        "--ctx",
+        envvar="L4_CTX",
+        metavar="N",
+        parser=parse_tokens,
+        help="Context in tokens, shared by all sequences; 128k and 1M are understood.",
+        rich_help_panel=HARDWARE_PANEL,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        "-t",
+        envvar="L4_THREADS",
+        min=1,
+        metavar="N",
+        help="CPU threads; as many as there are physical cores unless given.",
+        rich_help_panel=HARDWARE_PANEL,
+    ),
+]
+GpuLayers = Annotated[
+    int,
+    typer.Option(
+        "--gpu-layers",
+        envvar="L4_GPU_LAYERS",
+        min=-1,
+        metavar="N",
+        help="Layers to keep on the GPU, in a build with GPU support; -1 is all.",
+        rich_help_panel=HARDWARE_PANEL,
+    ),
+]
+KvType = Annotated[
+    str,
+    typer.Option(
+        "--kv-type",
+        envvar="L4_KV_TYPE",
+        metavar="TYPE",
+        help="Type of the KV cache: f16, or q8_0 and q4_0 for less memory.",
+        rich_help_panel=HARDWARE_PANEL,
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature",
+        metavar="T",
+        help="0 picks the most likely token; higher is more varied.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        "--top-p",
+        metavar="P",
+        help="Draw from the likeliest tokens that make up P together.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        "--top-k",
+        metavar="K",
+        help="Draw from the K likeliest tokens; 0 is off.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+MinP = Annotated[
+    float | None,
+    typer.Option(
+        "--min-p",
+        metavar="P",
+        help="Leave out tokens less likely than P times the likeliest.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", metavar="N", help="Makes the draw repeatable.", rich_help_panel=SAMPLING_PANEL
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens",
+        "-n",
+        metavar="N",
+        help="Longest answer in tokens.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option(
+        "--system",
+        metavar="TEXT|@FILE",
+        help="A system message to begin with; @FILE reads it from a file.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]

@@ -1,0 +1,128 @@
+"""Where output goes: data to stdout, everything else to stderr.
+
+Progress shows only on a terminal; rich is loaded only when something needs it, and honours
+NO_COLOR and TERM=dumb by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from l4cli.errors import OutputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def data(text: str, *, end: str = "\n") -> None:
+    """Write to stdout and flush.
+
+    OutputError when it cannot be written, BrokenPipeError when nobody reads it any more.
+    """
+    try:
+        sys.stdout.write(text + end)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to stdout: {error.strerror}") from error
+
+
+def data_json(value: Any) -> None:
+    """Write one JSON value to stdout, for people and programs alike."""
+    data(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def note(text: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def stderr_is_terminal() -> bool:
+    """Whether someone is watching stderr, on a terminal that can move its cursor."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def use_utf8() -> None:
+    """Write UTF-8 whatever the locale says; a lone surrogate in a name must not stop a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def stderr_console() -> Console:
+    """A rich console on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout: ruled and coloured on a terminal, aligned plain text in a pipe."""
+    from rich.console import Console
+    from rich.table import Table
+
+    plain = not sys.stdout.isatty()
+    width = 200 if plain else None  # a pipe has no width to wrap at
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        grid.add_column(column, overflow="fold", no_wrap=plain)
+    for row in rows:
+        grid.add_row(*row)
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    with console.capture() as capture:
+        console.print(grid)
+    data("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def human_size(n_bytes: float) -> str:
+    """Bytes in decimal units, as download pages and disks count them: 65.35 GB."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if n_bytes < 1000 or unit == "TB":
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.2f} {unit}"
+        n_bytes /= 1000
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def byte_progress(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """A bar with bytes, rate and time left; yields `update(done, detail)`."""
+    if not stderr_is_terminal():
+        yield lambda done, detail: None
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
+    )
+    with Progress(*columns, console=stderr_console(), transient=True) as progress:
+        task = progress.add_task(label, total=total, detail="")
+        yield lambda done, detail: progress.update(task, completed=done, detail=detail[:24])
+
+
+@contextmanager
+def status(label: str) -> Iterator[Callable[[str], None]]:
+    """One line that is rewritten in place; yields `update(text)`."""
+    if not stderr_is_terminal():
+        yield lambda text: None
+        return
+    with stderr_console().status(label, spinner="dots") as spinner:
+        yield spinner.update

@@ -1,0 +1,42 @@
+"""The bundled demo checkpoint, and its GGUF made from it on first use."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from l4cli.errors import InputError
+from l4cli.registry import cache_dir
+
+
+def checkpoint_dir() -> Path:
+    """The demo checkpoint in Hugging Face layout, as installed with l4."""
+    return Path(str(resources.files(__package__).joinpath("checkpoint")))
+
+
+def demo_gguf(ftype: str, on_convert: Callable[[Path], None] | None = None) -> Path:
+    """The demo model as GGUF of type `ftype`, converted into the cache where it is not yet.
+
+    Its name carries a digest of the checkpoint, so a newer l4 converts its own again.
+    """
+    import convert
+
+    if ftype.upper() not in convert.FTYPES:
+        raise InputError(f"no type {ftype!r}: choose one of {', '.join(convert.FTYPES)}")
+    path = cache_dir() / "demo" / f"demo-{_digest(checkpoint_dir())}-{ftype.upper()}.gguf"
+    if not path.exists():
+        if on_convert:
+            on_convert(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        convert.convert(convert.plan(checkpoint_dir(), ftype), path)
+    return path
+
+
+def _digest(directory: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(directory.iterdir()):
+        if file.suffix in (".json", ".safetensors", ".jinja"):
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,62 @@
+"""Step outputs put together into whole answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from l4cli.engine.types import Completion, Request, StepOutput
+from l4cli.errors import RequestError
+
+
+@dataclass(slots=True)
+class _Parts:
+    started: float
+    first: float | None = None
+    texts: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+
+
+class Collector:
+    """Gathers the outputs of requests in flight; times count from `begin`."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, _Parts] = {}
+
+    def begin(self, request: Request) -> None:
+        self._parts[request.id] = _Parts(time.perf_counter())
+
+    def feed(self, outputs: Iterable[StepOutput]) -> Iterator[Completion]:
+        """Take outputs in; the completions of those that were a request's last."""
+        for output in outputs:
+            parts = self._parts[output.request_id]
+            if parts.first is None:
+                parts.first = time.perf_counter()
+            parts.texts.append(output.text)
+            parts.token_ids += output.token_ids
+            if output.finish_reason:
+                del self._parts[output.request_id]
+                yield _completion(output, parts)
+
+
+def refused(request: Request, error: RequestError) -> Completion:
+    """The completion of a request that the engine would not take."""
+    return Completion(request.id, "", (), "error", len(request.prompt), 0, 0, 0, 0, str(error))
+
+
+def _completion(last: StepOutput, parts: _Parts) -> Completion:
+    assert last.finish_reason is not None
+    now = time.perf_counter()
+    return Completion(
+        request_id=last.request_id,
+        text="".join(parts.texts),
+        token_ids=tuple(parts.token_ids),
+        finish_reason=last.finish_reason,
+        num_prompt_tokens=last.num_prompt_tokens,
+        num_cached_tokens=last.num_cached_tokens,
+        num_completion_tokens=last.num_completion_tokens,
+        ttft=(parts.first or now) - parts.started,
+        seconds=now - parts.started,
+        error=last.error,
+    )

@@ -1,0 +1,124 @@
+"""A model's name or path to its GGUF file on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from l4cli.errors import ModelNotFoundError
+from l4cli.registry import GgufSource, ModelSpec, Registry, load_registry
+
+_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A file to load, the name to show for it, and its entry in models.toml if it has one."""
+
+    path: Path
+    name: str
+    spec: ModelSpec | None = None
+
+
+def locate(
+    model: str | None,
+    *,
+    registry: Registry | None = None,
+    on_convert: Callable[[Path], None] | None = None,
+) -> Located:
+    """Find `model`: a path, a name from models.toml, or NAME:QUANT; None is the default model.
+
+    The demo model is converted where it is not yet (`on_convert` is told). ModelNotFoundError says
+    what is missing and how to get it.
+    """
+    registry = registry or load_registry()
+    model = model or registry.default
+    path = Path(model).expanduser()
+    if path.exists() or model.endswith(".gguf") or os.sep in model:
+        return _from_path(path)
+    name, _, quant = model.partition(":")
+    spec = registry.find(name)
+    quant = quant or spec.quant
+    if not spec.released:
+        raise ModelNotFoundError(f"{name} was never released: it is known for planning only")
+    if spec.checkpoint == "demo":
+        from l4cli.demo import demo_gguf
+
+        return Located(demo_gguf(quant, on_convert), f"{name}:{quant}", spec)
+    if spec.gguf is None:
+        raise ModelNotFoundError(f"models.toml names no GGUF files for {name}")
+    files = cached_files(spec.gguf, quant)
+    if not files:
+        pattern = spec.gguf.files.format(quant=quant)
+        raise ModelNotFoundError(
+            f"{name}:{quant} is not on this machine; "
+            f"get it with: hf download {spec.gguf.repo} --include '{pattern}'"
+        )
+    return Located(files[0], f"{name}:{quant}", spec)
+
+
+def cached_files(source: GgufSource, quant: str) -> list[Path]:
+    """The files of one quantization in the Hub's own cache, all parts or none, in order."""
+    for snapshot in sorted(_repo_dir(source).glob("snapshots/*"), reverse=True):
+        files = sorted(snapshot.glob(source.files.format(quant=quant)))
+        if files and not missing_parts(files[0]):
+            return files
+    return []
+
+
+def cached_quants(spec: ModelSpec) -> dict[str, list[Path]]:
+    """The quantizations of a model that the Hub's cache holds whole, with their files."""
+    if spec.gguf is None:
+        return {}
+    folder, _, _ = spec.gguf.files.partition("/")
+    repo = _repo_dir(spec.gguf)
+    quants = sorted({path.name for path in repo.glob(f"snapshots/*/{folder.format(quant='*')}")})
+    found = {quant: cached_files(spec.gguf, quant) for quant in quants}
+    return {quant: files for quant, files in found.items() if files}
+
+
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps what it downloads."""
+    if cache := os.environ.get("HF_HUB_CACHE"):
+        return Path(cache)
+    home = os.environ.get("HF_HOME")
+    return (Path(home) if home else Path.home() / ".cache" / "huggingface") / "hub"
+
+
+def _repo_dir(source: GgufSource) -> Path:
+    return hub_cache() / f"models--{source.repo.replace('/', '--')}"
+
+
+def missing_parts(first: Path) -> list[str]:
+    """Names of the parts that a split GGUF's first file calls for and that are not beside it."""
+    match = _SPLIT.search(first.name)
+    if not match:
+        return []
+    stem, total = first.name[: match.start()], int(match[2])
+    names = [f"{stem}-{n:05d}-of-{total:05d}.gguf" for n in range(1, total + 1)]
+    return [name for name in names if not (first.parent / name).exists()]
+
+
+def _from_path(path: Path) -> Located:
+    if not path.exists():
+        raise ModelNotFoundError(f"{path}: no such file{_near_file(path)}")
+    match = _SPLIT.search(path.name)
+    if match and int(match[1]) != 1:
+        first = _SPLIT.sub(f"-00001-of-{match[2]}.gguf", path.name)
+        raise ModelNotFoundError(f"{path} is part {int(match[1])} of a split model: give {first}")
+    if missing := missing_parts(path):
+        raise ModelNotFoundError(f"{path}: {len(missing)} of its parts are missing: {missing[0]} …")
+    return Located(path, path.name.removesuffix(".gguf"))
+
+
+def _near_file(path: Path) -> str:
+    import difflib
+
+    if not path.parent.is_dir():
+        return ""
+    names = [p.name for p in path.parent.glob("*.gguf")]
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""

@@ -1,0 +1,145 @@
+"""Prompts to token ids, such that text can never become a control token.
+
+A template writes `<|eot|>` as text, and so can a user, a document or a tool's result. To keep them
+apart, the text of control tokens inside messages is broken with a guard character before the
+template runs; what control-token text the result then holds is the template's own. It is cut out
+and mapped to its ids; all the rest, guards taken out again, is tokenized as plain text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from l4cli.errors import RequestError
+from l4cli.prompt.template import ChatTemplate, Message, llama4_template
+
+# Private-use characters; one that the messages do not contain is taken.
+_GUARDS = [chr(code) for code in range(0xE000, 0xE010)]
+
+
+class Vocabulary(Protocol):
+    """What encoding needs of a model."""
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]: ...
+
+    @property
+    def bos_token(self) -> int | None: ...
+
+    @property
+    def eos_token(self) -> int | None: ...
+
+    @property
+    def adds_bos(self) -> bool: ...
+
+    @property
+    def chat_template(self) -> str | None: ...
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]: ...
+
+    def token_text(self, token: int | None) -> str: ...
+
+
+class PromptEncoder:
+    """Turns texts and conversations into token ids for one vocabulary.
+
+    Its template is the model's own; a Llama 4 vocabulary without one gets Llama 4's. Any other
+    model without a template can complete plain texts only.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        # A guard cannot break a text of one character.
+        self._special = {t: id for t, id in vocabulary.special_tokens.items() if len(t) > 1}
+        longest_first = sorted(self._special, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self.template = self._find_template()
+
+    def text(self, text: str) -> list[int]:
+        """Ids of a plain text to be continued, after a BOS if the vocabulary wants one."""
+        return self._with_bos(self._vocabulary.tokenize(text))
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> list[int]:
+        """Ids of a conversation, up to where the assistant's answer begins.
+
+        Raises RequestError if the model has no chat template or it refuses the messages.
+        """
+        if self.template is None:
+            raise RequestError(
+                "this model has no chat template: give a plain prompt to continue instead"
+            )
+        guard = _unused_guard([messages, tools])
+        rendered = self.template.render(
+            self._guarded(messages, guard),
+            tools=self._guarded(tools, guard),
+            add_generation_prompt=add_generation_prompt,
+        )
+        return self._with_bos(self._encode(rendered, guard))
+
+    def _find_template(self) -> ChatTemplate | None:
+        vocabulary = self._vocabulary
+        source = vocabulary.chat_template
+        if not source and {"<|header_start|>", "<|eot|>"} <= self._special.keys():
+            source = llama4_template()
+        if not source:
+            return None
+        return ChatTemplate(
+            source,
+            bos_token=vocabulary.token_text(vocabulary.bos_token),
+            eos_token=vocabulary.token_text(vocabulary.eos_token),
+        )
+
+    def _guarded(self, value: Any, guard: str) -> Any:
+        """The same messages with the text of every control token broken by a guard."""
+        if isinstance(value, str):
+            return self._pattern.sub(lambda match: match[0][0] + guard + match[0][1:], value)
+        if isinstance(value, Mapping):
+            return {key: self._guarded(item, guard) for key, item in value.items()}
+        if isinstance(value, Sequence):
+            return [self._guarded(item, guard) for item in value]
+        return value
+
+    def _encode(self, rendered: str, guard: str) -> list[int]:
+        tokens: list[int] = []
+        at = 0
+        for match in self._pattern.finditer(rendered):
+            tokens += self._plain(rendered[at : match.start()], guard)
+            tokens.append(self._special[match[0]])
+            at = match.end()
+        return tokens + self._plain(rendered[at:], guard)
+
+    def _plain(self, text: str, guard: str) -> list[int]:
+        return self._vocabulary.tokenize(text.replace(guard, "")) if text else []
+
+    def _with_bos(self, tokens: list[int]) -> list[int]:
+        """Exactly one BOS in front, whoever put it there; none where the model wants none."""
+        bos = self._vocabulary.bos_token
+        if bos is None or not self._vocabulary.adds_bos or tokens[:1] == [bos]:
+            return tokens
+        return [bos, *tokens]
+
+
+def _unused_guard(value: Any) -> str:
+    taken = set(_characters(value))
+    for guard in _GUARDS:
+        if guard not in taken:
+            return guard
+    raise RequestError("the messages use every private-use character from U+E000 to U+E00F")
+
+
+def _characters(value: Any) -> set[str]:
+    if isinstance(value, str):
+        return {guard for guard in _GUARDS if guard in value}
+    if isinstance(value, Mapping):
+        return set().union(*map(_characters, [*value.keys(), *value.values()]))
+    if isinstance(value, Sequence):
+        return set().union(*map(_characters, value))
+    return set()

@@ -1,0 +1,76 @@
+"""Chat templates: Jinja source out of a GGUF, rendered in a sandbox.
+
+The environment is that of transformers' `apply_chat_template` (utils/chat_template_utils.py):
+`trim_blocks`, `lstrip_blocks`, loop controls, `raise_exception`, `strftime_now` and a `tojson`
+that leaves non-ASCII text and HTML characters as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib import resources
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from l4cli.errors import ModelError, RequestError
+
+Message = Mapping[str, Any]
+
+
+def llama4_template() -> str:
+    """The Llama 4 chat format, for GGUF files that carry no template."""
+    return resources.files(__package__).joinpath("llama4.jinja").read_text("utf-8")
+
+
+class ChatTemplate:
+    """A compiled template.
+
+    ModelError if the source does not compile; RequestError from `render` if the template refuses
+    the messages, which is how templates forbid role orders they were not made for.
+    """
+
+    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
+        self.source = source
+        self._special = {"bos_token": bos_token, "eos_token": eos_token}
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.filters["tojson"] = _tojson
+        environment.globals["raise_exception"] = _raise
+        environment.globals["strftime_now"] = lambda fmt: datetime.now().strftime(fmt)
+        try:
+            self._template = environment.from_string(source)
+        except TemplateError as error:
+            raise ModelError(f"the model's chat template does not compile: {error}") from error
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The prompt text; with `add_generation_prompt` it ends where the answer begins."""
+        try:
+            return self._template.render(
+                messages=[dict(message) for message in messages],
+                tools=list(tools) if tools else None,
+                add_generation_prompt=add_generation_prompt,
+                **self._special,
+            )
+        except (TemplateError, TypeError, ValueError, KeyError, OverflowError) as error:
+            raise RequestError(
+                f"the model's chat template cannot show these messages: {error}"
+            ) from error
+
+
+def _tojson(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise(message: str) -> NoReturn:
+    raise TemplateError(message)

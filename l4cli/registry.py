@@ -1,0 +1,142 @@
+"""models.toml: the models l4 knows by name, as frozen values. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from l4cli.errors import InputError, ModelNotFoundError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True, slots=True)
+class GgufSource:
+    """A repository on the Hub and the pattern of its files; `{quant}` stands for the type."""
+
+    repo: str
+    files: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One entry of models.toml. `sampling` holds defaults for SamplingParams."""
+
+    name: str
+    description: str = ""
+    checkpoint: str | None = None
+    gguf: GgufSource | None = None
+    hf: str | None = None
+    quant: str = "Q4_K_M"
+    n_ctx_train: int | None = None
+    licence: str = ""
+    released: bool = True
+    n_params: int | None = None
+    n_params_active: int | None = None
+    sampling: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Models by name, and the name to use where none is given."""
+
+    default: str
+    models: Mapping[str, ModelSpec]
+
+    def find(self, name: str) -> ModelSpec:
+        """The model of that name; ModelNotFoundError with near matches otherwise."""
+        if name in self.models:
+            return self.models[name]
+        near = difflib.get_close_matches(name.lower(), self.models, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(self.models)}"
+        raise ModelNotFoundError(f"no file and no model named {name!r}; {hint}")
+
+
+def load_registry() -> Registry:
+    """The registry that comes with l4, with the user's own models.toml over it."""
+    here = Path(__file__).resolve().parent
+    bundled = here / "models.toml"  # in a wheel; in a checkout it lies at the top
+    registry = read_registry(bundled if bundled.exists() else here.parent / "models.toml")
+    own = config_dir() / "models.toml"
+    if not own.exists():
+        return registry
+    extra = read_registry(own)
+    return Registry(extra.default or registry.default, {**registry.models, **extra.models})
+
+
+def read_registry(path: Path) -> Registry:
+    """Parse one models.toml; InputError names the file and the key that is wrong."""
+    content = read_toml(path)
+    _refuse_unknown(content, {"default", "models"}, f"{path}")
+    models = {
+        name: _spec(name, entry, f"{path}: models.{name}")
+        for name, entry in content.get("models", {}).items()
+    }
+    default = content.get("default", "")
+    if default and default not in models:
+        raise InputError(f"{path}: default is {default!r}, which it does not define")
+    return Registry(default, models)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's content; InputError with its line if it cannot be parsed."""
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        return content
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def config_dir() -> Path:
+    """Where the user's configuration lies."""
+    return _xdg("XDG_CONFIG_HOME", ".config")
+
+
+def cache_dir() -> Path:
+    """Where what can be made again is kept."""
+    return _xdg("XDG_CACHE_HOME", ".cache")
+
+
+def state_dir() -> Path:
+    """Where sessions and history are kept."""
+    return _xdg("XDG_STATE_HOME", ".local/state")
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    root = os.environ.get(variable)
+    return (Path(root) if root else Path.home() / fallback) / "l4"
+
+
+def _spec(name: str, entry: Any, where: str) -> ModelSpec:
+    known = {f.name for f in fields(ModelSpec)} - {"name"}
+    _refuse_unknown(entry, known, where)
+    values = dict(entry)
+    if "gguf" in values:
+        _refuse_unknown(values["gguf"], {"repo", "files"}, f"{where}.gguf")
+        try:
+            values["gguf"] = GgufSource(**values["gguf"])
+        except TypeError:
+            raise InputError(f"{where}.gguf needs both repo and files") from None
+    sampling_keys = {"temperature", "top_p", "top_k", "min_p"}
+    _refuse_unknown(values.get("sampling", {}), sampling_keys, f"{where}.sampling")
+    return ModelSpec(name=name, **values)
+
+
+def _refuse_unknown(entry: Any, known: set[str], where: str) -> None:
+    if not isinstance(entry, dict):
+        raise InputError(f"{where} must be a table")
+    for key in entry:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = (
+                f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+            )
+            raise InputError(f"{where}: unknown key {key!r}{hint}")
