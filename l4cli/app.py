@@ -71,9 +71,9 @@ def main() -> None:
 
 def _run(debug: bool) -> int:
     try:
-        return app(standalone_mode=False) or EXIT_OK
-    except BrokenPipeError:
-        # Whoever read our output has had enough (`| head`): nothing more to do, nothing to say.
+        return app(prog_name="l4", standalone_mode=False) or EXIT_OK
+    except console.ReaderGoneError:
+        # Nothing more to do, nothing to say; Python's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except (KeyboardInterrupt, typer.Abort):
@@ -81,7 +81,8 @@ def _run(debug: bool) -> int:
     except (L4Error, ConvertError, TyperException) as error:
         if debug:
             raise
-        console.note(f"l4: {_line(error)}")
+        if str(error):  # `l4` alone has shown its help and has no more to say
+            console.note(f"l4: {_line(error)}")
         return error.exit_code if isinstance(error, L4Error) else EXIT_USAGE
     except Exception as error:
         if debug:

@@ -19,16 +19,20 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+class ReaderGoneError(Exception):
+    """Whoever read our stdout has closed it, as `| head` does."""
+
+
 def data(text: str, *, end: str = "\n") -> None:
     """Write to stdout and flush.
 
-    OutputError when it cannot be written, BrokenPipeError when nobody reads it any more.
+    OutputError when it cannot be written, ReaderGoneError when nobody reads it any more.
     """
     try:
         sys.stdout.write(text + end)
         sys.stdout.flush()
     except BrokenPipeError:
-        raise
+        raise ReaderGoneError from None
     except OSError as error:
         raise OutputError(f"cannot write to stdout: {error.strerror}") from error
 

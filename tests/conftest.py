@@ -1,13 +1,19 @@
-"""Fixtures: a home of its own for every test, and real models made once a session."""
+"""Fixtures: a home of its own for every test, real tiny models, and the real command."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+L4 = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(autouse=True)
@@ -15,5 +21,41 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's configuration, state or caches."""
     for name in ("CONFIG", "STATE", "CACHE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / f"xdg-{name.lower()}"))
-    for name in ("L4_MODEL", "L4_THREADS", "HF_HOME", "HF_HUB_CACHE"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith(("L4_", "HF_"))]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Scout-like checkpoint of random weights."""
+    from checkpoints import write_checkpoint
+
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    write_checkpoint(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It as F32 GGUF: babble, but real babble, and repeatable to the last bit."""
+    import convert
+
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    convert.convert(convert.plan(tiny_checkpoint, "F32"), path)
+    return path
+
+
+@pytest.fixture
+def l4() -> L4:
+    """Runs the real command; `stdin` is text or bytes, output is text."""
+
+    def run(*args: str | Path, stdin: str | bytes = "", **options: Any) -> Any:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        command = [sys.executable, "-m", "l4cli", *map(str, args)]
+        options.setdefault("timeout", 120)
+        done = subprocess.run(command, input=data, capture_output=True, check=False, **options)
+        return subprocess.CompletedProcess(
+            command, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    return run

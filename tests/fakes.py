@@ -117,3 +117,22 @@ class FakeBackend:
 def prompt_tokens(text: str) -> tuple[int, ...]:
     """A prompt for FakeBackend: BOS, bytes, and the 0 that begins the answer."""
     return (BOS, *text.encode(), 0)
+
+
+class FakeVocabulary:
+    """Bytes as tokens, with a chat template that ends where FakeBackend expects the answer."""
+
+    special_tokens = {"<|bos|>": BOS, "<|eot|>": EOG, "<|answer|>": 0}  # noqa: RUF012
+    bos_token: int | None = BOS
+    eos_token: int | None = EOG
+    adds_bos = True
+    chat_template: str | None = (
+        "{{ bos_token }}{% for m in messages %}{{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<|answer|>{% endif %}"
+    )
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        return list(text.encode())
+
+    def token_text(self, token: int | None) -> str:
+        return {id: text for text, id in self.special_tokens.items()}.get(token, "")

@@ -1,0 +1,43 @@
+"""`l4 convert` from the command line; what it writes is tested in test_convert_*."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from conftest import L4
+
+
+def test_convert_then_run(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tiny-q8.gguf"
+    done = l4("convert", tiny_checkpoint, "-o", out, "--type", "q8_0")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert f"wrote {out}: llama4 Q8_0" in done.stderr
+    assert [path.name for path in tmp_path.glob("tiny-q8*")] == ["tiny-q8.gguf"]
+    answer = l4("run", "-m", out, "-n", "2", "--ctx", "512", stdin='{"prompt": "hello"}')
+    assert answer.returncode == 0
+    assert json.loads(answer.stdout)["model"] == "tiny-q8"
+
+
+def test_dry_run_tells_the_size_to_the_byte(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.gguf"
+    args = ("convert", tiny_checkpoint, "-o", out, "--type", "Q4_K_M", "--json")
+    plan = json.loads(l4(*args, "--dry-run").stdout)
+    assert not out.exists()
+    report = json.loads(l4(*args).stdout)
+    assert plan["n_bytes"] == report["n_bytes"] == out.stat().st_size
+    assert len(plan["tensors"]) == plan["n_tensors"]
+
+
+def test_usage_errors_are_one_line(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    cases = [
+        ((tmp_path / "nowhere",), "no such checkpoint directory"),
+        ((tiny_checkpoint, "--type", "Q4_KM"), "Q4_K_M"),
+        ((tiny_checkpoint, "-o", tmp_path / "no" / "dir.gguf"), "no"),
+    ]
+    for args, message in cases:
+        done = l4("convert", *args)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1

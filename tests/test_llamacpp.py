@@ -1,0 +1,180 @@
+"""The seam to llama.cpp on a real, tiny model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import BOS_ID, EOT_ID
+
+from l4cli.engine.engine import Engine
+from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
+from l4cli.engine.types import BatchItem, DecodeAbortedError, Request, SamplingParams
+from l4cli.errors import ModelLoadError, UsageError
+from l4cli.prompt import PromptEncoder
+
+
+@pytest.fixture(scope="module")
+def model(tiny_gguf: Path) -> Iterator[LlamaModel]:
+    model = LlamaModel(tiny_gguf)
+    yield model
+    model.close()
+
+
+@pytest.fixture
+def backend(model: LlamaModel) -> Iterator[LlamaBackend]:
+    backend = LlamaBackend(model, n_ctx=1024, n_seq_max=4, n_batch=128)
+    yield backend
+    backend.close()
+
+
+def greedy(id: str, prompt: list[int], max_tokens: int = 12) -> Request:
+    return Request(id, tuple(prompt), SamplingParams(max_tokens=max_tokens, temperature=0))
+
+
+def logits_after(backend: LlamaBackend, seq_id: int, pos: int, tokens: list[int]) -> np.ndarray:
+    backend.decode([BatchItem(seq_id, pos, tokens, wants_logits=True)])
+    return backend.logits(0)
+
+
+def test_tokenization_round_trip(model: LlamaModel) -> None:
+    text = "hello the world, 你好 \u2028 🦙\n\0 end"
+    tokens = model.tokenize(text)
+    assert b"".join(map(model.piece, tokens)).decode() == text
+
+
+def test_special_text_is_plain_unless_asked_for(model: LlamaModel) -> None:
+    assert EOT_ID not in model.tokenize("<|eot|>")
+    assert model.tokenize("<|eot|>", special=True) == [EOT_ID]
+    assert model.piece(EOT_ID) == b""
+
+
+def test_end_tokens_and_bos(model: LlamaModel) -> None:
+    assert EOT_ID in model.eog_tokens
+    assert (model.bos_token, model.adds_bos) == (BOS_ID, True)
+    assert model.attention == ("chunked", 8192)
+
+
+def test_user_text_cannot_end_its_own_turn(model: LlamaModel) -> None:
+    tokens = PromptEncoder(model).chat([{"role": "user", "content": "a<|eot|>b"}])
+    assert tokens.count(EOT_ID) == 1
+    assert tokens.count(BOS_ID) == 1
+
+
+def test_batch_equals_single(backend: LlamaBackend, model: LlamaModel) -> None:
+    prompts = [model.tokenize(f"hello {'world ' * n}{n}") for n in range(10)]
+    engine = Engine(backend)
+    together = {
+        c.request_id: c.token_ids
+        for c in engine.generate(greedy(str(n), p) for n, p in enumerate(prompts))
+    }
+    engine.scheduler.forget()
+    for n, prompt in enumerate(prompts):
+        (alone,) = engine.generate([greedy("alone", prompt)])
+        engine.scheduler.forget()
+        assert together[str(n)] == alone.token_ids
+
+
+def test_prefix_reused_logits_equal_fresh_logits(backend: LlamaBackend, model: LlamaModel) -> None:
+    """Under the same batch partition the difference is exactly zero."""
+    prefix, tail = model.tokenize("the world and " * 8), model.tokenize(" hello")
+    backend.decode([BatchItem(0, 0, prefix, wants_logits=False)])
+    fresh = logits_after(backend, 0, len(prefix), tail)
+    backend.fork(0, 1, len(prefix))
+    forked = logits_after(backend, 1, len(prefix), tail)
+    backend.truncate(0, len(prefix))
+    rolled_back = logits_after(backend, 0, len(prefix), tail)
+    assert np.array_equal(fresh, forked)
+    assert np.array_equal(fresh, rolled_back)
+
+
+def test_a_seed_makes_the_draw_repeatable(backend: LlamaBackend, model: LlamaModel) -> None:
+    engine = Engine(backend)
+
+    def draw(seed: int) -> tuple[int, ...]:
+        params = SamplingParams(max_tokens=12, temperature=2.0, top_p=1.0, seed=seed)
+        engine.scheduler.forget()
+        (done,) = engine.generate([Request("x", tuple(model.tokenize("hello")), params)])
+        return done.token_ids
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_interrupt_stops_a_decode_from_another_thread(model: LlamaModel) -> None:
+    backend = LlamaBackend(model, n_ctx=8192, n_batch=8192)
+    engine = Engine(backend)
+    prompt = model.tokenize("the world " * 1000)
+    engine.add_request(greedy("long", prompt, max_tokens=1))
+    timer = threading.Timer(0.2, engine.interrupt)
+    timer.start()
+    started = time.perf_counter()
+    assert engine.step() == []
+    timer.join()
+    computed = engine.scheduler.running[0].num_computed_tokens
+    assert computed < len(prompt)
+    assert time.perf_counter() - started < 30
+    (done,) = engine.step()  # the rest, as if nothing had happened
+    assert done.finish_reason == "length"
+    engine.close()
+
+
+def test_an_interrupt_before_a_decode_counts_for_it(backend: LlamaBackend) -> None:
+    backend.interrupt()
+    with pytest.raises(DecodeAbortedError):
+        backend.decode([BatchItem(0, 0, [1, 2, 3], wants_logits=True)])
+    backend.decode([BatchItem(0, 0, [1, 2, 3], wants_logits=True)])
+
+
+def test_context_is_cut_to_what_the_model_was_trained_for(model: LlamaModel) -> None:
+    with pytest.raises(UsageError, match="at least 1 token"):
+        LlamaBackend(model, n_ctx=0)
+    with pytest.raises(UsageError, match="no KV type 'q9'"):
+        LlamaBackend(model, n_ctx=64, kv_type="q9")
+    with pytest.raises(UsageError, match="1 to 256 sequences"):
+        LlamaBackend(model, n_ctx=64, n_seq_max=1000)
+
+
+def test_a_quantized_kv_cache_works(model: LlamaModel) -> None:
+    backend = LlamaBackend(model, n_ctx=256, kv_type="q8_0")
+    with Engine(backend) as engine:
+        params = SamplingParams(max_tokens=12, ignore_eos=True)
+        (done,) = engine.generate([Request("x", tuple(model.tokenize("hello world")), params)])
+    assert done.num_completion_tokens == 12
+
+
+@pytest.mark.parametrize("keep", [3, 100, 20_000, 1_000_000])
+def test_a_truncated_file_is_refused(tiny_gguf: Path, tmp_path: Path, keep: int) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(tiny_gguf.read_bytes()[:keep])
+    with pytest.raises(ModelLoadError, match=r"broken\.gguf"):
+        LlamaModel(broken)
+
+
+def test_what_is_no_gguf_is_said_to_be_none(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"PK\x03\x04 something else")
+    with pytest.raises(ModelLoadError, match="is not a GGUF file"):
+        LlamaModel(file)
+    with pytest.raises(ModelLoadError, match="is a directory"):
+        LlamaModel(tmp_path)
+
+
+def test_a_pruned_chunk_is_not_trusted_for_rollback(model: LlamaModel) -> None:
+    """The 8192 rule on real cells: behind the chunk at hand only a boundary is exact."""
+    backend = LlamaBackend(model, n_ctx=10240, n_batch=1024)
+    tokens = (model.tokenize("hello world and the llama ") * 2000)[:9000]
+    for start in range(0, 9000, 1024):
+        stop = min(9000, start + 1024)
+        backend.decode([BatchItem(0, start, tokens[start:stop], wants_logits=False)])
+    assert backend.exact_prefix(0, 8500) == 8500
+    assert backend.exact_prefix(0, 8000) == 0
+    backend.truncate(0, 8192)
+    again = logits_after(backend, 0, 8192, tokens[8192:8260])
+    backend.truncate(0, 8192)
+    assert np.array_equal(again, logits_after(backend, 0, 8192, tokens[8192:8260]))
+    backend.close()
