@@ -12,6 +12,7 @@ This is the public Python API, and what the commands stand on:
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -47,9 +48,11 @@ class LLM:
         backend: Backend,
         *,
         sampling: Mapping[str, Any] | None = None,
+        path: Path | None = None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
+        self.path = path
         self.vocabulary = vocabulary
         self.encoder = PromptEncoder(vocabulary)
         self.engine = Engine(backend)
@@ -72,6 +75,17 @@ class LLM:
     def n_ctx(self) -> int:
         """Tokens that fit the context, prompts and answers of all sequences together."""
         return self.engine.backend.n_ctx
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells one model file from another without reading it whole; "" without a file."""
+        return _fingerprint(self.path) if self.path else ""
+
+    @property
+    def template_digest(self) -> str:
+        """Tells one chat template from another; "" without one."""
+        template = self.encoder.template
+        return hashlib.sha256(template.source.encode()).hexdigest()[:16] if template else ""
 
     def generate(self, prompt: Prompt, **sampling: Any) -> Completion:
         """The whole answer to one prompt; RequestError if it cannot be served."""
@@ -128,6 +142,16 @@ class LLM:
         return self.encoder.chat([{"role": "user", "content": prompt}], tools=tools)
 
 
+def _fingerprint(path: Path) -> str:
+    """Size and a digest of both ends."""
+    size, span = path.stat().st_size, 1 << 20
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(span))
+        file.seek(max(0, size - span))
+        digest.update(file.read(span))
+    return f"{size}:{digest.hexdigest()[:16]}"
+
+
 def load(
     model: str | Path | None = None,
     *,
@@ -151,7 +175,14 @@ def load(
             weights, n_ctx=ctx, n_seq_max=parallel, n_threads=threads, kv_type=kv_type
         )
         sampling = located.spec.sampling if located.spec else {}
-        return LLM(located.name, weights, backend, sampling=sampling, on_close=weights.close)
+        return LLM(
+            located.name,
+            weights,
+            backend,
+            sampling=sampling,
+            path=located.path,
+            on_close=weights.close,
+        )
     except BaseException:
         weights.close()
         raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +14,7 @@ def stream(data: bytes, cuts: list[int], stop: tuple[str, ...] = ()) -> tuple[st
     detokenizer = Detokenizer(stop)
     points = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     texts = []
-    for start, end in zip(points, points[1:], strict=False):
+    for start, end in pairwise(points):
         if not detokenizer.stopped:
             texts.append(detokenizer.feed(data[start:end]))
     if not detokenizer.stopped:

@@ -24,7 +24,8 @@ def test_prompt_and_messages_rows() -> None:
             ]
         )
     )
-    assert rows[0] == Row(1, 1, prompt="hi")
+    assert isinstance(rows[0], Row)
+    assert (rows[0].line, rows[0].id, rows[0].prompt) == (1, 1, "hi")
     assert isinstance(rows[1], Row)
     assert (rows[1].line, rows[1].id, rows[1].sampling) == (2, "b", {"seed": 7})
 

@@ -20,9 +20,8 @@ def fake_llm(**backend: Any) -> LLM:
 
 def run(lines: list[bytes], llm: LLM | None = None, **options: Any) -> list[dict[str, Any]]:
     options.setdefault("sampling", {"max_tokens": 50})
-    return list(
-        run_rows(llm or fake_llm(), read_rows(lines), BatchOptions(**options), BatchStats())
-    )
+    batch = run_rows(llm or fake_llm(), read_rows(lines), BatchOptions(**options), BatchStats())
+    return [output for _, output in batch]
 
 
 def test_answers_come_in_input_order_whatever_their_length() -> None:
@@ -71,7 +70,8 @@ def test_a_system_message_is_set_before_rows_that_have_none() -> None:
     run(
         [
             b'{"prompt": "q"}',
-            b'{"messages": [{"role": "system", "content": "own"}, {"role": "user", "content": "q"}]}',
+            b'{"messages": [{"role": "system", "content": "own"},'
+            b' {"role": "user", "content": "q"}]}',
         ],
         llm,
         system="be brief",
@@ -106,10 +106,10 @@ def test_stopping_finishes_what_runs_and_reads_no_more() -> None:
     stats = BatchStats()
     lines = [b'{"prompt": "row"}'] * 1000
     rows = []
-    for row in run_rows(
+    for _, output in run_rows(
         llm, read_rows(lines), BatchOptions(), stats, stopping=lambda: stats.num_rows >= 3
     ):
-        rows.append(row)
+        rows.append(output)
     assert 3 <= len(rows) < 30
     assert all(row["text"] == "ROW" for row in rows)
 

@@ -8,6 +8,7 @@ Out: {"id", "text", "finish_reason", "usage", "model"}, with "message" for "text
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 from l4cli.engine.types import Completion
 from l4cli.errors import InputError, L4Error
 
+DIGEST_BYTES = 8
 _BOM = b"\xef\xbb\xbf"
 _NUMBER = (int, float)
 _SAMPLING: Mapping[str, tuple[type, ...]] = {
@@ -32,10 +34,14 @@ RowId = str | int
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One valid row: either `prompt` or `messages`; `line` counts from 1."""
+    """One valid row: either `prompt` or `messages`.
+
+    `line` counts from 1; `digest` stands for the line's number and content.
+    """
 
     line: int
     id: RowId
+    digest: bytes
     prompt: str | None = None
     messages: tuple[Mapping[str, Any], ...] | None = None
     tools: tuple[Mapping[str, Any], ...] | None = None
@@ -48,6 +54,7 @@ class BadRow:
 
     line: int
     id: RowId
+    digest: bytes
     error: L4Error
 
 
@@ -101,13 +108,14 @@ def to_line(value: Mapping[str, Any]) -> str:
 
 def _read_row(number: int, content: bytes, lenient: bool) -> Row | BadRow:
     id: RowId = number
+    digest = hashlib.sha256(b"%d %s" % (number, content)).digest()[:DIGEST_BYTES]
     try:
         value = _parse(content)
         if isinstance(value.get("id"), (str, int)) and not isinstance(value["id"], bool):
             id = value["id"]
-        return _validate(number, id, value, lenient)
+        return _validate(number, id, digest, value, lenient)
     except InputError as error:
-        return BadRow(number, id, error)
+        return BadRow(number, id, digest, error)
 
 
 def _parse(content: bytes) -> dict[str, Any]:
@@ -124,7 +132,7 @@ def _parse(content: bytes) -> dict[str, Any]:
     return value
 
 
-def _validate(number: int, id: RowId, value: dict[str, Any], lenient: bool) -> Row:
+def _validate(number: int, id: RowId, digest: bytes, value: dict[str, Any], lenient: bool) -> Row:
     if not lenient and (unknown := value.keys() - _FIELDS):
         raise InputError(
             f"unknown field {sorted(unknown)[0]!r} (--lenient ignores it); "
@@ -140,6 +148,7 @@ def _validate(number: int, id: RowId, value: dict[str, Any], lenient: bool) -> R
     return Row(
         line=number,
         id=id,
+        digest=digest,
         prompt=value.get("prompt"),
         messages=_messages(value["messages"]) if "messages" in value else None,
         tools=_objects("tools", value["tools"]) if value.get("tools") is not None else None,

@@ -53,8 +53,8 @@ def run_rows(
     options: BatchOptions,
     stats: BatchStats,
     stopping: Callable[[], object] = lambda: False,
-) -> Iterator[dict[str, Any]]:
-    """Output rows in input order; a bad row becomes an error row among its neighbours.
+) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
+    """Rows with their output, in input order; a bad row has an error row for its output.
 
     Once `stopping` is true no further row is read, those in flight are finished.
     """
@@ -80,7 +80,7 @@ class _Batch:
         self.llm, self.options, self.stats = llm, options, stats
         self.in_flight: dict[str, tuple[int, Row]] = {}
         self._collector = Collector()
-        self._done: dict[int, dict[str, Any]] = {}
+        self._done: dict[int, tuple[Row | BadRow, dict[str, Any]]] = {}
         self._num_read = 0
         self._num_written = 0
 
@@ -98,7 +98,7 @@ class _Batch:
             request = self._encode(position, row)
             self.llm.engine.add_request(request)
         except L4Error as error:
-            self._done[position] = failure(row, error.type, str(error))
+            self._done[position] = row, failure(row, error.type, str(error))
             return
         self._collector.begin(request)
         self.in_flight[request.id] = (position, row)
@@ -107,16 +107,16 @@ class _Batch:
         for completion in self._collector.feed(self.llm.engine.step()):
             position, row = self.in_flight.pop(completion.request_id)
             self.stats.count(completion)
-            self._done[position] = answer(row, completion, self.llm.name)
+            self._done[position] = row, answer(row, completion, self.llm.name)
 
-    def in_order(self) -> Iterator[dict[str, Any]]:
+    def in_order(self) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
         """Answers that nothing before them holds back any more."""
         while self._num_written in self._done:
-            row = self._done.pop(self._num_written)
+            row, output = self._done.pop(self._num_written)
             self._num_written += 1
             self.stats.num_rows += 1
-            self.stats.num_errors += "error" in row
-            yield row
+            self.stats.num_errors += "error" in output
+            yield row, output
 
     def _encode(self, position: int, row: Row) -> Request:
         prompt: Any = row.prompt if row.messages is None else list(row.messages)

@@ -7,6 +7,16 @@
 Handles are closed explicitly, by their owner, in the reverse order of their making.
 """
 
+from l4cli.errors import ModelLoadError
+
+try:
+    import llama_cpp as _llama_cpp  # noqa: F401
+except Exception as error:  # a missing package, or a shared library that does not load
+    raise ModelLoadError(
+        f"llama-cpp-python cannot be loaded ({error}): "
+        "install it again with pip install --force-reinstall --no-cache-dir llama-cpp-python"
+    ) from error
+
 from l4cli.engine.llamacpp.context import LlamaBackend
 from l4cli.engine.llamacpp.model import LlamaModel
 

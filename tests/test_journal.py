@@ -1,0 +1,157 @@
+"""A batch output that survives what happens at two in the morning."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import L4
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from l4cli.batch.journal import JournaledOutput
+from l4cli.batch.rows import BadRow, Row, read_rows
+from l4cli.errors import InputError, UsageError
+
+SETTINGS = {"model": "m", "sampling": {"temperature": 0}}
+LINES = [json.dumps({"prompt": f"row {n} 你"}).encode() for n in range(12)]
+LINES[7] = LINES[6]  # duplicates are distinct rows
+
+
+def write_rows(path: Path, count: int, lines: list[bytes] = LINES) -> None:
+    """One run over `lines` that ends after `count` rows."""
+    with JournaledOutput(path, SETTINGS, resume=path.exists()) as out:
+        for row in list(out.skip_done(read_rows(lines)))[:count]:
+            out.write(f"answer to {row.line} 你", row.digest)
+
+
+def whole(tmp_path: Path) -> bytes:
+    path = tmp_path / "whole"
+    write_rows(path, 99)
+    return path.read_bytes()
+
+
+def test_a_run_goes_on_where_it_ended(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    for count in (3, 1, 99):
+        write_rows(path, count)
+    assert path.read_bytes() == whole(tmp_path)
+    write_rows(path, 99)  # nothing left to do
+    assert path.read_bytes() == whole(tmp_path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 12), st.floats(0, 1), st.floats(0, 1))
+def test_files_torn_anywhere_resume_to_the_same_bytes(
+    tmp_path_factory: pytest.TempPathFactory, count: int, out_cut: float, journal_cut: float
+) -> None:
+    """Each file loses its end independently, as after a crash of the machine."""
+    path = tmp_path_factory.mktemp("torn") / "out.jsonl"
+    write_rows(path, count)
+    journal = path.with_name("out.jsonl.journal")
+    header = journal.read_bytes().index(b"\n") + 1
+    for file, cut, least in ((path, out_cut, 0), (journal, journal_cut, header)):
+        data = file.read_bytes()
+        file.write_bytes(data[: max(least, int(len(data) * cut))])
+    write_rows(path, 99)
+    assert path.read_bytes() == whole(path.parent)
+
+
+def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("precious\n")
+    for resume in (False, True):
+        with pytest.raises(UsageError, match="is there already"):
+            JournaledOutput(path, SETTINGS, resume=resume)
+    assert path.read_text() == "precious\n"
+
+
+def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    write_rows(path, 3)
+    other = {**SETTINGS, "sampling": {"temperature": 1}}
+    with pytest.raises(UsageError, match=r'sampling \{"temperature": 0\}, now it is .* 1\}'):
+        JournaledOutput(path, other, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "where"),
+    [([*LINES[:1], b'{"prompt": "new"}', *LINES[2:]], "line 2"), (LINES[:2], "its end")],
+)
+def test_a_changed_input_is_refused(tmp_path: Path, lines: list[bytes], where: str) -> None:
+    path = tmp_path / "out.jsonl"
+    write_rows(path, 3)
+    with pytest.raises(InputError, match=f"differs at {where}"):
+        write_rows(path, 9, lines)
+
+
+def test_two_runs_cannot_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with (
+        JournaledOutput(path, SETTINGS, resume=False),
+        pytest.raises(UsageError, match="another run is writing"),
+    ):
+        JournaledOutput(path, SETTINGS, resume=True)
+
+
+def test_kill_9_at_random_moments_loses_and_doubles_nothing(
+    l4: L4, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    """The real command, killed hard again and again, ends with the bytes of a quiet run."""
+    prompts = tmp_path / "p.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"hello {n}"}) + "\n" for n in range(40)))
+    options = [
+        "-m",
+        str(tiny_gguf),
+        "-n",
+        "4",
+        "--temperature",
+        "0",
+        "--ctx",
+        "2k",
+        "--parallel",
+        "2",
+    ]
+    command = [sys.executable, "-m", "l4cli", "run", str(prompts), *options]
+    quiet, out = tmp_path / "quiet.jsonl", tmp_path / "out.jsonl"
+    assert l4(*command[3:], "-o", quiet).returncode == 0
+    moments = random.Random(4)
+    for _ in range(5):
+        process = subprocess.Popen(
+            [*command, "-o", str(out), "--resume"], stderr=subprocess.DEVNULL
+        )
+        before = out.stat().st_size if out.exists() else 0
+        while process.poll() is None and (not out.exists() or out.stat().st_size == before):
+            time.sleep(0.005)
+        time.sleep(moments.random() * 0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = l4(*command[3:], "-o", out, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert _rows(out) == _rows(quiet)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Rows without what depends on when they ran: how much of a prefix was there already."""
+    rows: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        del row["usage"]["cached_tokens"]
+    return rows
+
+
+def test_resume_needs_a_file(l4: L4, tiny_gguf: Path) -> None:
+    done = l4("run", "--resume", "-m", tiny_gguf, stdin='{"prompt": "a"}')
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "name it with -o" in done.stderr
+
+
+def test_rows_have_digests_of_their_own() -> None:
+    rows: list[Row | BadRow] = list(read_rows([*LINES, b"{"]))
+    assert len({row.digest for row in rows}) == len(rows)
