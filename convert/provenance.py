@@ -1,0 +1,44 @@
+"""Where a model comes from: the `general.*` metadata.
+
+gguf's own heuristics read the model card, generation_config.json and the directory's name, so that
+names, licence and size label are the ones llama.cpp's converter would write.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+
+from convert.errors import ConvertError
+from convert.fields import Field, string
+from convert.tensors import OutputTensor
+
+
+def general_fields(src: Path, architecture: str, tensors: list[OutputTensor]) -> dict[str, Field]:
+    """`general.architecture`, type, name, licence, base models, sampling defaults ..."""
+    total, shared, expert, n_experts = count_params(tensors)
+    try:
+        metadata = gguf.Metadata.load(None, src, None, total)
+    except gguf.metadata.yaml.YAMLError:
+        card = src / "README.md"
+        raise ConvertError(f"{card}: its front matter is not valid YAML; mend or move it") from None
+    metadata.name = metadata.name or src.resolve().name
+    metadata.size_label = metadata.size_label or gguf.size_label(total, shared, expert, n_experts)
+    collected = gguf.GGUFWriter(None, architecture)
+    metadata.set_gguf_meta_model(collected)
+    fields = {"general.architecture": string(architecture), "general.type": string("model")}
+    for key, item in collected.kv_data[0].items():
+        is_array = item.type == gguf.GGUFValueType.ARRAY
+        kind = gguf.GGUFValueType.get_type(item.value[0]) if is_array else item.type
+        fields[key] = Field(item.value, int(kind))
+    return fields
+
+
+def count_params(tensors: list[OutputTensor]) -> tuple[int, int, int, int]:
+    """Weights in all, those every token passes, those of one expert, and how many experts."""
+    total = sum(tensor.n_params for tensor in tensors)
+    stacks = [tensor for tensor in tensors if "_exps." in tensor.name]
+    expert = sum(tensor.n_params // tensor.shape[2] for tensor in stacks)
+    shared = total - sum(tensor.n_params for tensor in stacks)
+    return total, shared, expert, stacks[0].shape[2] if stacks else 0

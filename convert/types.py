@@ -1,0 +1,97 @@
+"""What the public functions take and return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from convert.fields import Field
+    from convert.tensors import OutputTensor
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something the doctor noticed: it runs all the same (warning), or it runs wrong (error)."""
+
+    level: Literal["warning", "error"]
+    message: str
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """One tensor of the output: `shape` in ne order (row length first), sizes in bytes."""
+
+    name: str
+    shape: tuple[int, ...]
+    qtype: str
+    offset: int  # from the start of the tensor data
+    n_bytes: int
+    output: OutputTensor = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole conversion, decided from headers alone; `convert` carries it out."""
+
+    source: Path
+    ftype: str
+    architecture: str
+    tensors: tuple[PlannedTensor, ...] = field(repr=False)
+    n_bytes: int  # of the whole output file
+    n_params: int
+    n_params_active: int  # weights one token passes through
+    bits_per_weight: float
+    findings: tuple[Finding, ...]
+    fields: Mapping[str, Field] = field(repr=False)  # the GGUF metadata
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a conversion is: bytes of tensor data written, and the tensor last worked on."""
+
+    bytes_done: int
+    bytes_total: int
+    tensor: str
+
+
+@dataclass(frozen=True)
+class TensorCheck:
+    """How far a written tensor is from its source: relative RMSE of its worst matrix.
+
+    `part` is that matrix (an expert, or 0); `bound` is what the type may cost.
+    """
+
+    name: str
+    qtype: str
+    error: float
+    part: int
+    bound: float
+
+    @property
+    def is_fine(self) -> bool:
+        return self.error <= self.bound
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found: differences of metadata and layout, and every tensor's error."""
+
+    differences: tuple[str, ...]
+    tensors: tuple[TensorCheck, ...]
+
+    @property
+    def is_fine(self) -> bool:
+        return not self.differences and all(tensor.is_fine for tensor in self.tensors)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished conversion. `peak_rss`: the process's highest resident size so far, bytes."""
+
+    path: Path
+    n_bytes: int
+    seconds: float
+    peak_rss: int

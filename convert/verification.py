@@ -1,0 +1,149 @@
+"""A written GGUF against the checkpoint it was made of: metadata, layout, and every weight."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.checkpoint import Reader
+from convert.errors import ConvertError
+from convert.fields import Field
+from convert.pipeline import in_threads, n_cpus, open_sources
+from convert.tiles import Tile, cut, float32_blocks
+from convert.types import Plan, PlannedTensor, Progress, TensorCheck, Verification
+
+# Relative RMSE that a type may cost: about twice what it costs normally distributed weights, which
+# leaves room for heavy tails and none for a wrong matrix (1.4).
+_BOUNDS = {
+    "F32": 0.0, "F16": 0.001, "BF16": 0.004, "Q8_0": 0.012, "Q6_K": 0.04, "Q5_K": 0.075,
+    "Q5_1": 0.08, "Q5_0": 0.09, "Q4_K": 0.15, "Q4_1": 0.16, "Q4_0": 0.18, "IQ4_NL": 0.16,
+    "IQ4_XS": 0.16, "MXFP4": 0.24, "Q3_K": 0.32, "IQ3_S": 0.35, "Q2_K": 0.6, "TQ1_0": 0.95,
+    "TQ2_0": 0.95,
+}  # fmt: skip
+
+_TILE_WEIGHTS = 1 << 20
+
+# Where a file comes from may differ; how it must be run may not.
+_COMPARED_PREFIXES = ("general.architecture", "tokenizer.")
+
+Sums = tuple[Tile, float, float]  # squared errors and squared weights of a tile
+
+
+def check(
+    plan: Plan, path: Path, *, threads: int | None, progress: Callable[[Progress], None] | None
+) -> Verification:
+    """See `convert.verify`."""
+    written = _open(path)
+    actual = {tensor.name: tensor for tensor in written.tensors}
+    differences = [
+        *_field_differences(plan, {key: field.contents() for key, field in written.fields.items()}),
+        *_layout_differences(plan, actual),
+    ]
+    checks: tuple[TensorCheck, ...] = ()
+    if not any(difference.startswith("tensor") for difference in differences):
+        checks = _check_tensors(plan, path, actual, threads or n_cpus(), progress)
+    return Verification(tuple(differences), checks)
+
+
+def _open(path: Path) -> Any:
+    try:
+        return gguf.GGUFReader(path)
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise ConvertError(f"{path}: not a whole GGUF file ({error})") from None
+
+
+def _field_differences(plan: Plan, actual: Mapping[str, Any]) -> Iterator[str]:
+    prefixes = (*_COMPARED_PREFIXES, f"{plan.architecture}.")
+    for key, field in plan.fields.items():
+        if not key.startswith(prefixes):
+            continue
+        if key not in actual:
+            yield f"metadata {key} is missing"
+        elif not _is_same(field, actual[key]):
+            yield f"metadata {key} differs"
+
+
+def _is_same(field: Field, actual: Any) -> bool:
+    if isinstance(field.value, float):
+        return bool(np.float32(field.value) == np.float32(actual))
+    if isinstance(field.value, (list, tuple)):
+        return list(field.value) == list(actual)
+    return bool(field.value == actual)
+
+
+def _layout_differences(plan: Plan, actual: Mapping[str, Any]) -> Iterator[str]:
+    planned = {tensor.name: tensor for tensor in plan.tensors}
+    for name in planned.keys() ^ actual.keys():
+        yield f"tensor {name} is {'missing' if name in planned else 'not in the checkpoint'}"
+    for name in planned.keys() & actual.keys():
+        ours, theirs = planned[name], actual[name]
+        stands = f"{theirs.tensor_type.name} {list(map(int, theirs.shape))}"
+        if stands != f"{ours.qtype} {list(ours.shape)}":
+            yield f"tensor {name} is {stands}, not {ours.qtype} {list(ours.shape)}"
+
+
+def _check_tensors(
+    plan: Plan,
+    path: Path,
+    actual: Mapping[str, Any],
+    threads: int,
+    progress: Callable[[Progress], None] | None,
+) -> tuple[TensorCheck, ...]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    total, done = sum(tensor.n_bytes for tensor in plan.tensors), 0
+    sums: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
+    try:
+        with open_sources(plan) as reader:
+
+            def work(tile: Tile) -> Sums:
+                start = int(actual[tile.tensor.name].data_offset) - tile.tensor.offset
+                return _compare(tile, _read(fd, path, start + tile.offset, tile), reader)
+
+            tiles = (tile for tensor in plan.tensors for tile in cut(tensor, _TILE_WEIGHTS))
+            with closing(in_threads(work, tiles, threads)) as finished:
+                for tile, errors, weights in finished:
+                    part = sums[tile.tensor.name][tile.part]
+                    part[0] += errors
+                    part[1] += weights
+                    done += tile.n_bytes
+                    if progress is not None:
+                        progress(Progress(done, total, tile.tensor.name))
+    finally:
+        os.close(fd)
+    return tuple(_judge(tensor, sums[tensor.name]) for tensor in plan.tensors)
+
+
+def _read(fd: int, path: Path, offset: int, tile: Tile) -> NDArray[np.uint8]:
+    raw = os.pread(fd, tile.n_bytes, offset)
+    if len(raw) < tile.n_bytes:
+        raise ConvertError(f"{path}: ends within {tile.tensor.name}; convert again")
+    return np.frombuffer(raw, np.uint8).reshape(tile.n_rows, tile.row_bytes)
+
+
+def _compare(tile: Tile, written: NDArray[np.uint8], reader: Reader) -> Sums:
+    errors = weights = 0.0
+    qtype = gguf.GGMLQuantizationType[tile.tensor.qtype]
+    for first, block in float32_blocks(tile, reader):
+        theirs = gguf.dequantize(written[first : first + len(block)], qtype)
+        errors += float(np.square(theirs - block, dtype=np.float64).sum())
+        weights += float(np.square(block, dtype=np.float64).sum())
+    return tile, errors, weights
+
+
+def _judge(tensor: PlannedTensor, parts: Mapping[int, list[float]]) -> TensorCheck:
+    relative = {
+        part: sqrt(errors / weights) if weights else float(errors > 0)
+        for part, (errors, weights) in parts.items()
+    }
+    worst = max(relative, key=lambda part: relative[part])
+    bound = _BOUNDS[tensor.qtype]
+    return TensorCheck(tensor.name, tensor.qtype, relative[worst], worst, bound)

@@ -1,0 +1,78 @@
+"""Make the logits goldens with transformers' own Llama 4, in float32. Needs the `train` extra.
+
+    python tests/golden/make_logits.py                             # the tiny checkpoints
+    python tests/golden/make_logits.py l4cli/demo/checkpoint       # the demo model
+
+Each .npz holds `tokens` [n], `logits` [n, vocab] and the `fingerprint` of the checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import Llama4ForCausalLM, PreTrainedTokenizerFast
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import checkpoints  # noqa: E402
+
+MAX_LOGITS = 300_000  # numbers; 1.2 MB
+
+DEMO_TEXT = (
+    "<|begin_of_text|><|header_start|>user<|header_end|>\n\nWhat is the capital of France, and "
+    "how far is it from 27 other towns?<|eot|><|header_start|>assistant<|header_end|>\n\nThe "
+    "capital is Paris. Let's count:\n\n1. one\n2. two\n\n'Well', said the fox, \"that isn't far\"."
+)
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        path = Path(sys.argv[1])
+        save("demo", path, demo_tokens(path))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for kind in ("scout", "maverick"):
+            path = checkpoints.write_checkpoint(Path(scratch) / kind, kind=kind)
+            save(kind, path, tiny_tokens())
+
+
+def tiny_tokens() -> list[int]:
+    drawn = np.random.RandomState(0).randint(0, checkpoints.BOS_ID, 63)
+    return [checkpoints.BOS_ID, *map(int, drawn)]
+
+
+def demo_tokens(path: Path) -> list[int]:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path / "tokenizer.json"))
+    tokens: list[int] = tokenizer.encode(DEMO_TEXT, add_special_tokens=False)
+    return tokens
+
+
+def save(name: str, path: Path, tokens: list[int]) -> None:
+    logits = reference_logits(path, tokens)
+    tokens = tokens[: MAX_LOGITS // logits.shape[1]]
+    np.savez_compressed(
+        HERE / f"logits_{name}.npz",
+        tokens=np.asarray(tokens, np.int32),
+        logits=logits[: len(tokens)],
+        fingerprint=np.asarray(checkpoints.fingerprint(path)),
+    )
+    print(f"logits_{name}.npz: {len(tokens)} tokens, {logits.shape[1]} logits each")
+
+
+@torch.no_grad()
+def reference_logits(path: Path, tokens: list[int]) -> NDArray[np.float32]:
+    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
+    model = Llama4ForCausalLM.from_pretrained(path, **options).eval()
+    logits: NDArray[np.float32] = model(torch.tensor([tokens])).logits[0].numpy()
+    return logits
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""A terminal for tests: a program under a pty, and the screen a person would see.
+
+    with Terminal([sys.executable, "-m", "l4cli", "chat"]) as terminal:
+        terminal.wait_for("> ")
+        terminal.type("hello\\r")
+
+Nothing here sleeps to be in time: `wait_for` reads until the screen shows what is waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pexpect
+import pyte
+
+CTRL_C, CTRL_D, CTRL_G, CTRL_J = "\x03", "\x04", "\x07", "\x0a"
+ENTER, TAB, ALT_ENTER, UP = "\r", "\t", "\x1b\r", "\x1b[A"
+
+
+def paste(text: str) -> str:
+    """Text as a terminal sends it when it is pasted."""
+    return f"\x1b[200~{text}\x1b[201~"
+
+
+class Screen(pyte.HistoryScreen):
+    """pyte's screen, answering the program's questions about the cursor."""
+
+    def __init__(self, columns: int, rows: int, answer: Callable[[str], None]) -> None:
+        super().__init__(columns, rows, history=5000, ratio=0.5)
+        self._answer = answer
+
+    def write_process_input(self, data: str) -> None:
+        self._answer(data)
+
+    @property
+    def scrolled_off(self) -> list[str]:
+        """Lines that have left the screen at its top."""
+        return [
+            "".join(line[x].data for x in range(self.columns)).rstrip() for line in self.history.top
+        ]
+
+
+class Terminal:
+    """A program in a terminal of the given size."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        columns: int = 80,
+        rows: int = 24,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self.timeout = timeout
+        variables = {**os.environ, "TERM": "xterm-256color", **(env or {})}
+        variables.pop("NO_COLOR", None)
+        self.child: Any = pexpect.spawn(
+            command[0],
+            list(command[1:]),
+            env=variables,
+            dimensions=(rows, columns),
+            timeout=timeout,
+        )
+        self.child.delaybeforesend = None
+        self.screen = Screen(columns, rows, lambda data: self.child.send(data))
+        self.stream = pyte.ByteStream(self.screen)
+        self.received = b""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.child.close(force=True)
+
+    def type(self, keys: str) -> None:
+        self.child.send(keys)
+
+    def resize(self, columns: int, rows: int) -> None:
+        self.screen.resize(rows, columns)
+        self.child.setwinsize(rows, columns)
+
+    def lines(self) -> list[str]:
+        """What stands on the screen, without the empty lines at its end."""
+        shown = [line.rstrip() for line in self.screen.display]
+        while shown and not shown[-1]:
+            shown.pop()
+        return shown
+
+    def text(self) -> str:
+        """All that was shown and is still shown or scrolled off."""
+        return "\n".join([*self.screen.scrolled_off, *self.lines()])
+
+    def wait_for(self, pattern: str, *, timeout: float | None = None) -> str:
+        """Read until the screen matches a regular expression; the matched text."""
+        return self.wait_until(
+            lambda: (match := re.search(pattern, self.text(), re.MULTILINE)) and match[0],
+            f"{pattern!r} on the screen",
+            timeout,
+        )
+
+    def wait_until(self, found: Callable[[], Any], what: str, timeout: float | None = None) -> Any:
+        """Read until `found` is true; its value."""
+        deadline = time.monotonic() + (timeout or self.timeout)
+        while not (value := found()):
+            if not self._read(deadline - time.monotonic()):
+                raise AssertionError(f"no {what}; the screen shows:\n{self.text()}")
+        return value
+
+    def exit_code(self) -> int:
+        """Read to the program's end; its exit code, negative for a signal."""
+        deadline = time.monotonic() + self.timeout
+        while self._read(deadline - time.monotonic()):
+            pass
+        self.child.close()
+        status = self.child.exitstatus
+        return -int(self.child.signalstatus) if status is None else int(status)
+
+    def _read(self, seconds: float) -> bool:
+        """Take in what the program writes; False at its end or when time is up."""
+        try:
+            data = self.child.read_nonblocking(65536, timeout=max(0.0, seconds))
+        except (pexpect.EOF, pexpect.TIMEOUT):
+            return False
+        self.received += data
+        self.stream.feed(data)
+        return True

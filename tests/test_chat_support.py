@@ -1,0 +1,115 @@
+"""What the tests of the chat share: a model that recites, and an LLM without weights.
+
+`write_reciter` makes a real Llama 4 GGUF whose every next token depends on the last one only, so
+that its answer is known on any machine. It generates single bytes where its tokenizer would merge
+them, as real models now and then do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from checkpoints import SPECIAL_IDS, read_weights, write_checkpoint, write_shards
+from fakes import BOS, EOG, FakeBackend
+
+import convert
+from l4cli.llm import LLM
+
+RECITED = "the lampékings-of."
+
+
+def write_reciter(directory: Path, *, ends: bool = False) -> Path:
+    """A GGUF that answers everything with RECITED, for ever or (`ends`) once."""
+    source = write_checkpoint(directory / "reciter", dtype="F32")
+    weights = read_weights(source)
+    for name, weight in weights.items():
+        if name.endswith(("o_proj.weight", "down_proj", "down_proj.weight")):
+            weight[:] = 0  # blocks add nothing: what comes out is the last token's embedding
+    weights["model.norm.weight"][:] = 1
+    weights["lm_head.weight"][:] = 0
+    for token, following in _successors(source, ends).items():
+        weights["lm_head.weight"][following] += weights["model.embed_tokens.weight"][token]
+    write_shards(source, weights, dtype="F32", shards=2)
+    path = directory / ("brief.gguf" if ends else "endless.gguf")
+    convert.convert(convert.plan(source, "F32"), path)
+    return path
+
+
+def _successors(source: Path, ends: bool) -> dict[int, int]:
+    """Which token follows which: after the line break that begins an answer, RECITED's bytes."""
+    vocab = json.loads((source / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    line_break, *recited = (
+        # GPT-2's stand-ins: a printable byte is itself, a blank one 256 further on
+        vocab[chr(byte if byte > 32 else 256 + byte)]
+        for byte in f"\n{RECITED}".encode()
+    )
+    assert len(set(recited)) == len(recited), "a byte twice: what follows it would not be certain"
+    last = SPECIAL_IDS["<|eot|>"] if ends else recited[0]
+    return dict(zip([line_break, *recited], [*recited, last], strict=True))
+
+
+_BOS, _EOT, _USER, _ASSISTANT, _SYSTEM = BOS, EOG, 258, 259, 260
+
+
+class FakeVocabulary:
+    """Bytes as tokens, and a control token for each part of the chat format."""
+
+    special_tokens: Mapping[str, int] = {
+        "<bos>": _BOS,
+        "<eot>": _EOT,
+        "<user>": _USER,
+        "<assistant>": _ASSISTANT,
+        "<system>": _SYSTEM,
+    }
+    bos_token: int | None = _BOS
+    eos_token: int | None = _EOT
+    adds_bos = True
+    chat_template: str | None = (
+        "{% for message in messages %}<{{ message.role }}>{{ message.content }}<eot>{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        return list(text.encode())
+
+    def token_text(self, token: int | None) -> str:
+        return next((text for text, id_ in self.special_tokens.items() if id_ == token), "")
+
+
+class FakeChatBackend(FakeBackend):
+    """Answers the last question, in upper case unless `answer` says otherwise."""
+
+    def next_token(self, seq_id: int) -> int:
+        cells = self.cells[seq_id]
+        begin = len(cells) - cells[::-1].index(_ASSISTANT)
+        question = cells[len(cells) - cells[::-1].index(_USER) : begin - 2]
+        answer = self.answer(bytes(question).decode()).encode()
+        said = len(cells) - begin
+        return answer[said] if said < len(answer) else EOG
+
+
+def fake_llm(answer: Callable[[str], str] | None = None, **sizes: Any) -> LLM:
+    """An LLM over FakeChatBackend; `answer` maps the last question to what is said."""
+    backend = FakeChatBackend(**{"n_seq_max": 1, **sizes}, answer=answer)
+    return LLM("fake", FakeVocabulary(), backend)
+
+
+class RecordingView:
+    """An AnswerView that remembers."""
+
+    def __init__(self, shown: str = "") -> None:
+        self.text = shown
+        self.progressed: list[tuple[int, int]] = []
+        self.is_closed = False
+
+    def progress(self, done: int, total: int) -> None:
+        self.progressed.append((done, total))
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def close(self) -> None:
+        self.is_closed = True

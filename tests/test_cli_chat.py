@@ -1,0 +1,148 @@
+"""`l4 chat` with one question: through pipes, with files, with what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_chat_support import RECITED, write_reciter
+
+ARGS = ("--ctx", "2048", "-t", "1")
+
+
+@pytest.fixture(scope="module")
+def brief(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Says RECITED once."""
+    return write_reciter(tmp_path_factory.mktemp("reciter"), ends=True)
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Says RECITED for ever."""
+    return write_reciter(tmp_path_factory.mktemp("reciter"))
+
+
+def test_a_pipe_is_the_question(l4: Callable[..., Any], brief: Path) -> None:
+    done = l4("chat", "-m", brief, *ARGS, stdin="hi\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{RECITED}\n", "")
+
+
+def test_documents_come_before_the_question(
+    l4: Callable[..., Any], brief: Path, tmp_path: Path
+) -> None:
+    """The file, the pipe, the prompt: as many tokens as they have when joined by hand."""
+    (tmp_path / "a.txt").write_text("file\n", "utf-8")
+    overflow = l4(
+        "chat", "-m", brief, "--ctx", "512", "-t", "1",
+        "-f", tmp_path / "a.txt", "-p", "x" * 600, stdin="piped\n",
+    )  # fmt: skip
+    joined = l4(
+        "chat", "-m", brief, "--ctx", "512", "-t", "1", stdin="file\n\npiped\n\n" + "x" * 600
+    )
+    assert overflow.returncode == joined.returncode == 2
+    assert "needs" in overflow.stderr
+    assert overflow.stderr == joined.stderr
+    assert overflow.stdout == ""
+
+
+def test_a_cut_off_answer_is_said_on_stderr(l4: Callable[..., Any], endless: Path) -> None:
+    done = l4("chat", "-m", endless, *ARGS, "-p", "hi", "-n", "8")
+    assert (done.returncode, done.stdout) == (0, f"{RECITED[:8]}\n")
+    assert done.stderr == "l4: the answer was cut off after 8 tokens\n"
+
+
+def test_a_cut_never_goes_through_a_character(l4: Callable[..., Any], endless: Path) -> None:
+    done = l4("chat", "-m", endless, *ARGS, "-p", "hi", "-n", "9")  # the 9th byte begins the é
+    assert done.stdout == f"{RECITED[:8]}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "stdin", "complaint"),
+    [
+        ([], "", "stdin is empty"),
+        ([], b"\x7fELF\0", "stdin: a binary file"),
+        ([], b"caf\xe9", "stdin: byte 4 is not UTF-8"),
+        (["-p", " "], "", "-p is empty"),
+        (["-p", "hi", "-f", "nowhere.txt"], "", "nowhere.txt: No such file"),
+        (["-p", "hi", "--system", "@nowhere.txt"], "", "nowhere.txt"),
+        (["-p", "hi", "--top-p", "3"], "", "top_p must be"),
+        (["-p", "hi", "--promt", "x"], "", "--promt"),
+        (["-p", "hi", "-m", "nowhere.gguf"], "", "no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    l4: Callable[..., Any], brief: Path, args: list[str], stdin: str | bytes, complaint: str
+) -> None:
+    done = l4("chat", "-m", brief, *ARGS, *args, stdin=stdin)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr
+    assert done.stderr.startswith("l4: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_keeps_what_was_said_and_exits_130(endless: Path) -> None:
+    command = [sys.executable, "-m", "l4cli", "chat", "-m", str(endless), "--ctx", "128k"]
+    with subprocess.Popen(
+        [*command, "-t", "1", "-p", "hi"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        begun = process.stdout.read(len(RECITED.encode()))
+        process.send_signal(signal.SIGINT)
+        rest, error = process.communicate(timeout=60)
+    text = (begun + rest).decode()
+    assert process.returncode == 130
+    assert text.endswith("\n")
+    assert text[:-1] == (RECITED * (len(text) // len(RECITED) + 1))[: len(text) - 1]
+    assert error == b""
+
+
+def test_a_reader_that_leaves_is_no_error(endless: Path) -> None:
+    command = f"'{sys.executable}' -m l4cli chat -m '{endless}' -t 1 --ctx 128k -p hi | head -c 4"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"the ", b"")
+
+
+def test_a_conversation_needs_a_terminal_for_its_answers(brief: Path) -> None:
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "l4cli", "chat", "-m", str(brief)],
+        stdin=theirs,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 2
+    assert b"needs a terminal" in done.stderr
+
+
+def test_help_fits_80_columns(l4: Callable[..., Any]) -> None:
+    done = l4("chat", "--help", env={**os.environ, "COLUMNS": "80"})
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert 'cat notes.md | l4 chat -p "Summarise these notes"' in done.stdout
+
+
+def test_help_loads_neither_model_nor_terminal_code() -> None:
+    code = (
+        "import sys; import l4cli.commands.chat; "
+        "print([m for m in ('numpy', 'llama_cpp', 'prompt_toolkit', 'jinja2') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

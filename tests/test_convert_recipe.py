@@ -1,0 +1,151 @@
+"""Types: what llama.cpp's quantizer picks, tensor for tensor and byte for byte."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from pathlib import Path
+
+import gguf
+import llama_cpp
+import pytest
+from checkpoints import RECIPE_MODELS, make_config, write_checkpoint, write_hollow_checkpoint
+
+import convert
+from convert import ConvertError
+from convert.qtypes import QTYPES
+from convert.quantize import requires_imatrix
+from convert.recipe import Model, choose_qtypes, find_ftype
+
+GOLDEN = Path(__file__).parent / "golden" / "recipe.json"
+
+# What fills rows of every length, in as few weights as may be.
+SMALL = {"num_local_experts": 2, "num_hidden_layers": 4}
+NARROW = {"num_local_experts": 4, "use_qk_norm": True}
+
+
+def two_steps(base: Path, ftype: str) -> bytes:
+    """What llama.cpp's own quantizer makes of a converted file."""
+    out = base.with_name(f"peer-{ftype}.gguf")
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.nthread = find_ftype(ftype).id, 2
+    status = llama_cpp.llama_model_quantize(
+        str(base).encode(), str(out).encode(), ctypes.byref(params)
+    )
+    assert status == 0
+    data = out.read_bytes()
+    out.unlink()
+    return data
+
+
+def one_pass(checkpoint: Path, ftype: str, out: Path) -> Path:
+    convert.convert(convert.plan(checkpoint, ftype), out)
+    return out
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet() -> None:
+    llama_cpp.llama_log_set(_silence, None)
+
+
+_silence = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("small") / "model", dtype="F32", **SMALL)
+
+
+@pytest.fixture(scope="module")
+def base(checkpoint: Path) -> Path:
+    return one_pass(checkpoint, "F32", checkpoint.with_name("base.gguf"))
+
+
+@pytest.mark.parametrize("ftype", convert.FTYPES)
+def test_one_pass_equals_two_steps(ftype: str, checkpoint: Path, base: Path) -> None:
+    ours = one_pass(checkpoint, ftype, base.with_name("ours.gguf")).read_bytes()
+    assert ours == two_steps(base, ftype)
+
+
+@pytest.mark.parametrize("width", [64, 48])  # neither is whole blocks of 256, 48 not even of 32
+@pytest.mark.parametrize("ftype", ["Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q2_K", "Q8_0"])
+def test_fallback_of_odd_rows_equals_two_steps(ftype: str, width: int, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(
+        tmp_path / "model", kind="maverick", dtype="F32", intermediate_size=width, **NARROW
+    )
+    base = one_pass(checkpoint, "F32", tmp_path / "base.gguf")
+    ours = one_pass(checkpoint, ftype, tmp_path / "ours.gguf").read_bytes()
+    assert ours == two_steps(base, ftype)
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_half_precision_checkpoints_equal_two_steps(dtype: str, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "model", dtype=dtype, **SMALL)
+    base = one_pass(checkpoint, dtype, tmp_path / "base.gguf")
+    ours = one_pass(checkpoint, "Q4_K_M", tmp_path / "ours.gguf").read_bytes()
+    assert ours == two_steps(base, "Q4_K_M")
+
+
+def test_tied_embeddings_equal_two_steps(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(
+        tmp_path / "model", dtype="F32", tie_word_embeddings=True, **SMALL
+    )
+    base = one_pass(checkpoint, "F32", tmp_path / "base.gguf")
+    ours = one_pass(checkpoint, "Q4_K_M", tmp_path / "ours.gguf").read_bytes()
+    assert ours == two_steps(base, "Q4_K_M")
+
+
+@pytest.mark.parametrize("name", RECIPE_MODELS)
+def test_real_shapes_get_the_types_llama_cpp_picks(name: str, tmp_path: Path) -> None:
+    kind, shapes = RECIPE_MODELS[name]
+    checkpoint = write_hollow_checkpoint(tmp_path / "model", kind=kind, shapes=shapes)
+    config = make_config(kind, **shapes)
+    n_gqa = config["num_attention_heads"] // config["num_key_value_heads"]
+    model = Model(config["num_hidden_layers"], config["num_local_experts"], n_gqa)
+    tensors = [(tensor.name, tensor.shape) for tensor in convert.plan(checkpoint, "F32").tensors]
+    golden = json.loads(GOLDEN.read_text())[name]
+    assert list(golden) == list(convert.FTYPES)
+    for ftype in convert.FTYPES:
+        picked: dict[str, list[str]] = {}
+        for tensor, qtype in choose_qtypes(tensors, find_ftype(ftype), model).items():
+            picked.setdefault(_kind(tensor), []).append(qtype)
+        assert picked == {kind: _expand(runs) for kind, runs in golden[ftype].items()}, ftype
+
+
+def _kind(name: str) -> str:
+    return name.removesuffix(".weight").split(".")[-1]
+
+
+def _expand(runs: str) -> list[str]:
+    pairs = (run.split("*") for run in runs.split())
+    return [qtype for qtype, count in pairs for _ in range(int(count))]
+
+
+def test_block_sizes_are_ggml_s() -> None:
+    for name, qtype in QTYPES.items():
+        theirs = gguf.GGMLQuantizationType[name]
+        assert qtype.id == theirs
+        assert (qtype.block, qtype.block_bytes) == gguf.GGML_QUANT_SIZES[theirs]
+
+
+def test_no_offered_type_needs_an_imatrix() -> None:
+    # ggml aborts the whole process when one is missing.
+    assert not any(requires_imatrix(name) for name in QTYPES)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("q4_km", "did you mean Q4_K_M"),
+        ("Q4_K", "did you mean"),
+        ("nonsense", "one of F32"),
+        ("iq2_xxs", "needs an importance matrix"),
+    ],
+)
+def test_unknown_types_are_answered_with_near_ones(name: str, hint: str) -> None:
+    with pytest.raises(ConvertError, match=hint):
+        find_ftype(name)
+
+
+def test_types_are_found_in_any_case() -> None:
+    assert find_ftype("q4_k_m") is find_ftype("Q4_K_M")
