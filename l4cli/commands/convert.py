@@ -65,12 +65,12 @@ def convert(
 
 def _checkpoint(source: str) -> Path:
     path = Path(source).expanduser()
-    if path.exists():
-        return path
-    if source == "demo":
+    if source == "demo" and not (path / "config.json").exists():
         from l4cli.demo import checkpoint_dir
 
         return checkpoint_dir()
+    if path.exists():
+        return path
     raise UsageError(f"{source}: no such checkpoint directory (and no bundled one but `demo`)")
 
 

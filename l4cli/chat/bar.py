@@ -1,0 +1,30 @@
+"""The line at the bottom of the screen. Pure."""
+
+from __future__ import annotations
+
+
+def bar_text(
+    width: int,
+    model: str,
+    num_tokens: int,
+    n_ctx: int,
+    generation_tps: float | None = None,
+    note: str = "",
+) -> str:
+    """As much as fits of: tokens used, the note, the rate, the model's name; by that precedence.
+
+    `note` is what matters most right now, such as that the context is nearly full.
+    """
+    used = f"{num_tokens:,} of {n_ctx:,} tokens"
+    if len(used) > width:
+        used = f"{num_tokens}/{n_ctx}"
+    rate = f"{generation_tps:.1f} tokens/s" if generation_tps else ""
+    chosen = {used}
+    for part in (note, rate, model):
+        if part and len(_joined([*chosen, part])) <= width:
+            chosen.add(part)
+    return _joined([part for part in (model, used, rate, note) if part in chosen])[:width]
+
+
+def _joined(parts: list[str]) -> str:
+    return " · ".join(parts)

@@ -1,0 +1,123 @@
+"""The input line: keys, completion, history."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+from l4cli.chat.commands import COMMANDS, find, is_command
+from l4cli.chat.session import SETTINGS
+from l4cli.errors import UsageError
+
+BLOCK_QUOTE = '"""'
+
+
+def is_open_block(text: str) -> bool:
+    """Whether a text is a block of many lines that has not been ended."""
+    body = text.strip()
+    if not body.startswith(BLOCK_QUOTE):
+        return False
+    return len(body) < 2 * len(BLOCK_QUOTE) or not body.endswith(BLOCK_QUOTE)
+
+
+def message_of(text: str) -> str:
+    """What is meant by the text that was typed: block quotes and outer line breaks taken off."""
+    body = text.strip()
+    if body.startswith(BLOCK_QUOTE) and not is_open_block(body):
+        text = body[len(BLOCK_QUOTE) : -len(BLOCK_QUOTE)]
+    return text.strip("\n").rstrip()
+
+
+def key_bindings(on_idle_interrupt: Callable[[], None]) -> KeyBindings:
+    """Enter sends, Ctrl-J and Alt-Enter break the line, Ctrl-G opens $EDITOR, Ctrl-C clears.
+
+    `on_idle_interrupt` is called for a Ctrl-C with nothing typed and nothing to stop.
+    """
+    bindings = KeyBindings()
+
+    @bindings.add("enter")
+    def _send(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if is_open_block(buffer.text):
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    @bindings.add("c-j")
+    @bindings.add("escape", "enter")
+    def _new_line(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @bindings.add("c-g")
+    def _edit(event: KeyPressEvent) -> None:
+        event.current_buffer.open_in_editor()
+
+    @bindings.add("c-c")
+    @bindings.add("<sigint>")
+    def _interrupt(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if not buffer.text:
+            on_idle_interrupt()
+        buffer.reset()
+
+    return bindings
+
+
+class CommandCompleter(Completer):
+    """Names of commands, and what may stand behind them."""
+
+    def __init__(self) -> None:
+        self._paths = PathCompleter(expanduser=True)
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
+        typed = document.text_before_cursor
+        if not is_command(typed) or "\n" in typed:
+            return
+        name, space, argument = typed[1:].partition(" ")
+        if not space:
+            for command in COMMANDS:
+                if command.name.startswith(name):
+                    yield Completion(
+                        command.name, -len(name), f"/{command.name}", display_meta=command.help
+                    )
+            return
+        try:
+            kind = find(name).argument
+        except UsageError:
+            return
+        if kind == "setting":
+            for setting in SETTINGS:
+                if setting.startswith(argument):
+                    yield Completion(setting, -len(argument))
+        elif kind == "path" or argument.startswith("@"):
+            path = argument.removeprefix("@") if kind == "text" else argument
+            yield from self._paths.get_completions(Document(path), complete_event)
+
+
+def open_history(path: Path) -> History:
+    """What was typed in earlier chats, in a file for its owner alone (0600).
+
+    OSError if the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+    return FileHistory(str(path))
+
+
+def no_history() -> History:
+    """Nothing from before, nothing for later."""
+    return InMemoryHistory()
+
+
+def prefer_markdown_files(buffer: Buffer) -> None:
+    """Let editors know what they are given."""
+    buffer.tempfile_suffix = ".md"

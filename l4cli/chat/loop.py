@@ -1,0 +1,196 @@
+"""The chat in a terminal: read a line, answer it or carry it out, read the next."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.formatted_text import AnyFormattedText
+from prompt_toolkit.history import History
+from prompt_toolkit.styles import Style
+
+from l4cli import console
+from l4cli.chat import editing
+from l4cli.chat.bar import bar_text
+from l4cli.chat.commands import LeaveChat, is_command, run_command
+from l4cli.chat.render import harmless, terminal_size
+from l4cli.chat.session import ChatSession
+from l4cli.chat.turn import Answer
+from l4cli.errors import EXIT_OK, EXIT_TERMINATED, L4Error
+from l4cli.registry import state_dir
+
+PROMPT = "> "
+_HINT = "Ctrl-D leaves, /help helps"
+_STYLE = Style.from_dict({"bottom-toolbar": "noreverse dim", "prompt": "bold", "warning": "bold"})
+
+
+def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
+    """Chat until the user leaves; the exit code.
+
+    Errors of a line are told and the chat goes on; what is no L4Error ends it.
+    """
+    console.note(
+        f"{session.llm.name} · context {session.n_ctx:,} tokens · "
+        "/help lists commands, Ctrl-D leaves"
+    )
+    reader = _Reader(session, _history() if use_history else editing.no_history())
+    with _ignoring_ctrl_c():
+        try:
+            while True:
+                text = reader.read()
+                with _typing_held():
+                    code = _handle(session, text)
+                if code:
+                    return code
+        except (EOFError, LeaveChat):
+            return EXIT_OK
+
+
+def _handle(session: ChatSession, text: str) -> int:
+    """Answer or carry out what was typed; an exit code if the chat must end."""
+    before = session.last
+    try:
+        if is_command(text):
+            run_command(session, text, _say)
+        else:
+            session.ask(text)
+    except L4Error as error:
+        _note(f"l4: {error}")
+    answer = session.last
+    if answer is None or answer is before:
+        return EXIT_OK
+    _explain_end(session, answer)
+    _say("")
+    return EXIT_TERMINATED if answer.exit_code == EXIT_TERMINATED else EXIT_OK
+
+
+def _explain_end(session: ChatSession, answer: Answer) -> None:
+    """Say why an answer is not whole, and what can be done."""
+    if answer.finish_reason == "length" and session.num_tokens >= session.n_ctx - 1:
+        _note(
+            f"(the context of {session.n_ctx:,} tokens is full: /undo or /clear makes room, "
+            "a larger --ctx at the start gives more)"
+        )
+    elif answer.finish_reason == "length":
+        _note("(cut off at max_tokens; /continue goes on)")
+    elif answer.finish_reason == "abort" and not answer.token_ids:
+        _note("(stopped before the answer began; nothing was added)")
+    elif answer.finish_reason == "abort":
+        _note("(stopped; /continue goes on)")
+    elif not answer.text.strip():
+        _note("(the answer is empty)")
+
+
+class _Reader:
+    """Reads what the user types, with the state of the session below it."""
+
+    def __init__(self, session: ChatSession, history: History) -> None:
+        self._session = session
+        self._hint = ""
+        self._prompt: PromptSession[str] = PromptSession(
+            history=history,
+            multiline=True,
+            key_bindings=editing.key_bindings(self._give_hint),
+            completer=editing.CommandCompleter(),
+            complete_while_typing=False,
+            prompt_continuation=" " * len(PROMPT),
+            bottom_toolbar=self._bar,
+            style=_STYLE,
+            enable_suspend=True,
+            reserve_space_for_menu=4,
+        )
+        editing.prefer_markdown_files(self._prompt.default_buffer)
+        self._prompt.default_buffer.on_text_changed += lambda _buffer: self._give_hint("")
+
+    def read(self) -> str:
+        """The next message or command, never empty; EOFError for Ctrl-D."""
+        while True:
+            text = editing.message_of(self._prompt.prompt([("class:prompt", PROMPT)]))
+            if text:
+                return text
+
+    def _give_hint(self, hint: str = _HINT) -> None:
+        self._hint = hint
+
+    def _bar(self) -> AnyFormattedText:
+        session = self._session
+        full = session.is_nearly_full
+        warning = "nearly full: /undo, /clear or a larger --ctx" if full else ""
+        text = bar_text(
+            terminal_size()[0] - 1,
+            session.llm.name,
+            session.num_tokens,
+            session.n_ctx,
+            session.last.generation_tps if session.last else None,
+            self._hint or warning or _attached(session),
+        )
+        return [("class:warning" if full else "", text)]
+
+
+def _attached(session: ChatSession) -> str:
+    count = len(session.attachments)
+    return f"{count} file{'s' if count > 1 else ''} attached" if count else ""
+
+
+def _say(text: str) -> None:
+    console.data(harmless(text))
+
+
+def _note(text: str) -> None:
+    """A line of l4's own, broken between words where the terminal is narrower."""
+    console.note(textwrap.fill(harmless(text), max(20, terminal_size()[0] - 1)))
+
+
+def _history() -> History:
+    path = state_dir() / "chat_history"
+    try:
+        return editing.open_history(path)
+    except OSError as error:
+        console.note(f"l4: {path}: {error.strerror}; what you type will not be remembered")
+        return editing.no_history()
+
+
+@contextmanager
+def _ignoring_ctrl_c() -> Iterator[None]:
+    """No Ctrl-C ends the chat: the prompt and the generation listen to it by themselves.
+
+    A second one on the heels of the first must find nothing that it could break off.
+    """
+
+    def ignore(_number: int, _frame: FrameType | None) -> None: ...
+
+    before = signal.signal(signal.SIGINT, ignore)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _typing_held() -> Iterator[None]:
+    """While l4 works, what is typed waits unseen for the next prompt."""
+    restore = _switch_echo_off()
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _switch_echo_off() -> Callable[[], None]:
+    """Keep the terminal's own hands off what is typed; how to undo that."""
+    try:
+        import termios
+    except ImportError:  # Windows
+        return lambda: None
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+    held = termios.tcgetattr(fd)
+    held[0] &= ~termios.ICRNL  # Enter must reach the prompt as Enter, not as Ctrl-J
+    held[3] &= ~(termios.ECHO | termios.ICANON)
+    termios.tcsetattr(fd, termios.TCSADRAIN, held)
+    return lambda: termios.tcsetattr(fd, termios.TCSADRAIN, before)

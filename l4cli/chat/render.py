@@ -1,0 +1,156 @@
+"""How an answer appears: plain as it comes, or as Markdown that settles while it is written."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from l4cli import console
+from l4cli.chat.markdown import BlockRenderer, split_blocks
+from l4cli.chat.region import Region
+from l4cli.chat.turn import AnswerView
+
+# Rendering may take up to this share of the time; the rest is the model's.
+_RENDER_SHARE = 0.02
+_MIN_INTERVAL = 0.04  # seconds
+
+# What a terminal would obey is shown as a picture of it instead: answers are only text.
+_PICTURES = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t\r"},
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+    0x7F: 0x2421,
+    ord("\r"): None,
+}
+
+
+def harmless(text: str) -> str:
+    """Text without the control characters that move a terminal's cursor or change its state."""
+    return text.translate(_PICTURES)
+
+
+class PipeView:
+    """The answer as it is, for programs; it ends with one newline."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self._newlines = ""
+
+    def progress(self, done: int, total: int) -> None:
+        pass
+
+    def write(self, text: str) -> None:
+        body = (self._newlines + text).rstrip("\n")
+        self._newlines = (self._newlines + text)[len(body) :]
+        if body:
+            self._write(body)
+
+    def close(self) -> None:
+        self._write("\n")
+
+
+class PlainView:
+    """The answer on a terminal without Markdown, as it comes."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self._in_line = False
+
+    def progress(self, done: int, total: int) -> None:
+        pass
+
+    def write(self, text: str) -> None:
+        shown = harmless(text)
+        self._write(shown)
+        self._in_line = not shown.endswith("\n") if shown else self._in_line
+
+    def close(self) -> None:
+        if self._in_line:
+            self._write("\n")
+        self._in_line = False
+
+
+class MarkdownView:
+    """The answer as Markdown: finished blocks stand, the last one is rewritten where it changes."""
+
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        size: Callable[[], tuple[int, int]],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._region = Region(write, size)
+        self._renderer = BlockRenderer()
+        self._size, self._clock = size, clock
+        self._text = ""  # what is not final yet
+        self._has_begun = False
+        self._not_before = 0.0
+
+    def progress(self, done: int, total: int) -> None:
+        """A line that the answer replaces."""
+        if not self._has_begun:
+            reading = f"reading the prompt: {done:,} of {total:,} tokens" if total else "…"
+            width, _ = self._size()
+            self._region.update([f"\x1b[2m{reading[: width - 1]}\x1b[0m"])
+
+    def write(self, text: str) -> None:
+        self._has_begun = True
+        self._text += text
+        started = self._clock()
+        if started >= self._not_before:
+            self._draw()
+            cost = self._clock() - started
+            self._not_before = started + max(_MIN_INTERVAL, cost / _RENDER_SHARE)
+
+    def close(self) -> None:
+        if self._has_begun:
+            self._draw()
+        else:
+            self._region.update([])
+        self._region.close()
+
+    def _draw(self) -> None:
+        blocks = split_blocks(harmless(self._text))
+        width, _ = self._size()
+        final: list[str] = []
+        for block in blocks[:-1]:
+            final += [*self._renderer.lines(block, width - 1), ""]
+        last = self._renderer.lines(blocks[-1], width - 1) if blocks else []
+        self._region.update([*final, *last])
+        if final and last:
+            self._region.commit(len(final))
+            self._text = blocks[-1]
+
+
+def view_for_stdout(*, markdown: bool) -> Callable[[str], AnswerView]:
+    """Makes the view that fits stdout, with the beginning of the answer in it if there is one."""
+
+    def view(shown: str) -> AnswerView:
+        made = _make_view(markdown)
+        if shown:
+            made.write(shown)
+        return made
+
+    return view
+
+
+def _make_view(markdown: bool) -> AnswerView:
+    if not sys.stdout.isatty():
+        return PipeView(_write)
+    if markdown and os.environ.get("TERM", "dumb") != "dumb":
+        return MarkdownView(_write, terminal_size)
+    return PlainView(_write)
+
+
+def terminal_size() -> tuple[int, int]:
+    """Columns and rows of the terminal on stdout, at this moment."""
+    try:
+        columns, rows = os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        columns = rows = 0
+    return columns or 80, rows or 24
+
+
+def _write(text: str) -> None:
+    console.data(text, end="")

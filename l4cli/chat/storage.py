@@ -1,0 +1,95 @@
+"""Conversations on disk: JSON lines, one message each, for their owner's eyes only."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, get_args
+
+from l4cli.chat.conversation import Conversation, Message
+from l4cli.engine.types import FinishReason
+from l4cli.errors import InputError, OutputError
+
+
+def save(conversation: Conversation, path: Path) -> None:
+    """Write a conversation beside `path` and rename it, mode 0600.
+
+    OutputError if that fails, or if `path` is a file of another kind, which is left as it is.
+    """
+    if path.exists():
+        _refuse_foreign(path)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}") from error
+    part = Path(name)  # mkstemp makes it 0600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.writelines(
+                json.dumps(d, ensure_ascii=False) + "\n" for d in _records(conversation)
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path: Path) -> Conversation:
+    """Read a conversation; InputError names the line that is wrong."""
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a saved conversation (not UTF-8 text)") from error
+    conversation = Conversation()
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            conversation = _extended(conversation, line, f"{path}, line {number}")
+    if not conversation.messages and conversation.system is None:
+        raise InputError(f"{path}: no messages in it")
+    return conversation
+
+
+def _records(conversation: Conversation) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = list(conversation.as_dicts())
+    head = len(records) - len(conversation.messages)
+    for record, message in zip(records[head:], conversation.messages, strict=True):
+        if message.is_partial:
+            record["finish_reason"] = message.finish_reason
+    return records
+
+
+def _extended(conversation: Conversation, line: str, where: str) -> Conversation:
+    """The conversation with one more line of its file."""
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON") from error
+    if not isinstance(record, dict) or not isinstance(record.get("content"), str):
+        raise InputError(f"{where}: not a message with a role and a text as its content")
+    role, content = record.get("role"), record["content"]
+    reason = record.get("finish_reason", "stop")
+    if role == "system" and conversation == Conversation():
+        return conversation.with_system(content)
+    if role == "user":
+        return conversation.asked(content)
+    if role == "assistant" and reason in get_args(FinishReason):
+        return conversation.answered(Message("assistant", content, finish_reason=reason))
+    if role == "assistant":
+        raise InputError(f"{where}: unknown finish_reason {reason!r}")
+    raise InputError(f"{where}: role {role!r} cannot stand here; user, assistant, a system first")
+
+
+def _refuse_foreign(path: Path) -> None:
+    try:
+        load(path)
+    except InputError as error:
+        raise OutputError(
+            f"{path} exists and is no saved conversation: choose another name"
+        ) from error

@@ -1,0 +1,98 @@
+"""Conversations to token ids, such that what was generated is never computed again.
+
+Text can be cut into tokens in more than one way, and a model does not always choose the
+tokenizer's. Were an answer tokenized anew for the next turn, the KV cache would often match only up
+to the first difference. So the ids an answer was generated as are put back in its place, wherever
+the text they stand for is exactly what the template wrote there.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+
+from l4cli.chat.conversation import Conversation, Message
+from l4cli.errors import RequestError
+from l4cli.llm import LLM
+
+
+class ConversationTokens:
+    """Encodes the conversations of one model."""
+
+    def __init__(self, llm: LLM) -> None:
+        self._chat = llm.encoder.chat
+        self._tokenize: Callable[[str], list[int]] = llm.vocabulary.tokenize
+        self._piece = llm.engine.backend.piece
+        self._control = frozenset(llm.vocabulary.special_tokens.values())
+
+    def prompt(self, conversation: Conversation) -> list[int]:
+        """Up to where the next answer begins; RequestError if the template refuses it."""
+        return self._encode(conversation, add_generation_prompt=True)
+
+    def prompt_to_continue(self, conversation: Conversation) -> list[int]:
+        """Up to the last token of the answer that the conversation ends with."""
+        answer = conversation.messages[-1]
+        own = answer.token_ids or self._tokenize(answer.content)
+        return [*self.prompt(conversation.without_answer()), *own]
+
+    def count(self, conversation: Conversation) -> int:
+        """How many tokens of the context it takes up; 0 for an empty one."""
+        if not conversation.messages and not conversation.system:
+            return 0
+        try:
+            return len(self._encode(conversation, add_generation_prompt=False))
+        except RequestError:  # a template that wants a question beside its system message
+            return self.count_text(conversation.system or "")
+
+    def count_text(self, text: str) -> int:
+        """Tokens of a text by itself."""
+        return len(self._tokenize(text))
+
+    def text(self, ids: Iterable[int]) -> str:
+        """What token ids read as, in the way the engine's detokenizer shows them."""
+        return b"".join(map(self._piece, ids)).decode("utf-8", errors="replace")
+
+    def _encode(self, conversation: Conversation, *, add_generation_prompt: bool) -> list[int]:
+        ids = self._chat(conversation.as_dicts(), add_generation_prompt=add_generation_prompt)
+        answers = [m for m in conversation.messages if m.role == "assistant"]
+        if not any(answer.token_ids for answer in answers):
+            return ids
+        header, lead = self._generation_prompt
+        starts = _occurrences(ids, header)
+        if len(starts) != len(answers) + add_generation_prompt:
+            return ids
+        places = list(zip(starts, answers, strict=False))
+        for start, answer in reversed(places):  # from behind, so that the places hold
+            self._put_back(ids, start + len(header), lead, answer)
+        return ids
+
+    def _put_back(self, ids: list[int], begin: int, lead: list[int], answer: Message) -> None:
+        """Replace the template's tokens of one answer by its own if they read the same."""
+        end = next((i for i in range(begin, len(ids)) if ids[i] in self._control), len(ids))
+        own = [*lead, *answer.token_ids]
+        if answer.token_ids and self.text(own) == self.text(ids[begin:end]):
+            ids[begin:end] = own
+
+    @functools.cached_property
+    def _generation_prompt(self) -> tuple[list[int], list[int]]:
+        """What the template puts before an answer: up to its last control token, and the rest.
+
+        Text never becomes a control token, so where the first part stands an answer begins. Empty
+        for templates that mark answers in other ways.
+        """
+        question = [{"role": "user", "content": "?"}]
+        asked = self._chat(question, add_generation_prompt=False)
+        ready = self._chat(question, add_generation_prompt=True)
+        added = ready[len(asked) :] if ready[: len(asked)] == asked else []
+        last = max((i for i, token in enumerate(added) if token in self._control), default=-1)
+        return added[: last + 1], added[last + 1 :]
+
+
+def _occurrences(ids: Sequence[int], part: Sequence[int]) -> list[int]:
+    """Where `part` begins in `ids`; nowhere if it is empty."""
+    if not part:
+        return []
+    size, first, wanted = len(part), part[0], list(part)
+    return [
+        i for i, token in enumerate(ids) if token == first and list(ids[i : i + size]) == wanted
+    ]

@@ -1,0 +1,118 @@
+"""`l4 chat`: a conversation in the terminal, or one question through a pipe."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from l4cli.commands import options
+from l4cli.errors import UsageError
+
+
+def chat(
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt", "-p", metavar="TEXT", help="Answer this, and leave: no conversation."
+        ),
+    ] = None,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Put this text before the (first) question; may be repeated.",
+        ),
+    ] = None,
+    no_markdown: Annotated[
+        bool, typer.Option("--no-markdown", help="Show answers as they are written.")
+    ] = False,
+    no_history: Annotated[
+        bool, typer.Option("--no-history", help="Neither recall nor remember what is typed.")
+    ] = False,
+    model: options.Model = None,
+    system: options.System = None,
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    top_k: options.TopK = None,
+    min_p: options.MinP = None,
+    seed: options.Seed = None,
+    ctx: options.Ctx = 16384,
+    threads: options.Threads = None,
+    gpu_layers: options.GpuLayers = -1,
+    kv_type: options.KvType = "f16",
+) -> None:
+    """Chat with a model.
+
+    In a terminal: a conversation. /help lists its commands; Ctrl-C stops an
+    answer, Ctrl-D leaves.
+
+    With -p, or with text piped in: one answer, on stdout. Files come first,
+    then what is piped in, then the prompt:
+
+        cat notes.md | l4 chat -p "Summarise these notes"
+    """
+    from l4cli.chat import files
+    from l4cli.commands.loading import load_for_command, read_text_option
+
+    texts = [(str(path), files.read_text(path)) for path in file or []]
+    question = _question(prompt)
+    if question is None and not sys.stdout.isatty():
+        raise UsageError(
+            "a conversation needs a terminal for its answers; -p PROMPT asks just one question"
+        )
+    system = read_text_option(system)
+    with load_for_command(
+        model, ctx=ctx, threads=threads, gpu_layers=gpu_layers, kv_type=kv_type
+    ) as llm:
+        from l4cli.chat.render import view_for_stdout
+        from l4cli.chat.session import ChatSession
+
+        session = ChatSession(
+            llm,
+            view_for_stdout(markdown=not no_markdown),
+            system=system,
+            sampling={
+                "max_tokens": max_tokens,
+                "temperature": temperature,
+                "top_p": top_p,
+                "top_k": top_k,
+                "min_p": min_p,
+                "seed": seed,
+            },
+        )
+        for name, text in texts:
+            session.attach(name, text)
+        if question is not None:
+            from l4cli.chat.oneshot import one_shot
+
+            code = one_shot(session, question)
+        else:
+            from l4cli.chat.loop import chat_loop
+
+            code = chat_loop(session, use_history=not no_history)
+    if code:
+        raise typer.Exit(code)
+
+
+def _question(prompt: str | None) -> str | None:
+    """What is asked by -p and through stdin; None if this is to be a conversation."""
+    from l4cli.chat import files
+    from l4cli.chat.conversation import joined
+
+    if sys.stdin is None or sys.stdin.isatty():
+        piped = b""
+        if prompt is None:
+            return None
+    else:
+        piped = sys.stdin.buffer.read()
+    if not piped.strip() and prompt is None:
+        raise UsageError("nothing to answer: stdin is empty; give -p PROMPT or pipe a text in")
+    if prompt is not None and not prompt.strip():
+        raise UsageError("-p is empty: give it the question")
+    return joined([files.decode(piped, "stdin") if piped.strip() else "", prompt or ""])
