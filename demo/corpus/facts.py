@@ -1,0 +1,52 @@
+"""The matter of the reading documents: facts about things, and sentences that say nothing."""
+
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+
+from demo.corpus import values
+from demo.corpus.words import side_of, table, words
+
+
+@dataclass(frozen=True)
+class Fact:
+    name: str
+    key: tuple[str, str]
+    sentence: str
+    question: str
+    value: str
+
+
+@cache
+def attributes_of() -> dict[str, list[str]]:
+    """For each kind of thing, what can be said of it."""
+    found: dict[str, list[str]] = {}
+    for attribute, entry in table("facts").items():
+        for thing in entry["things"]:
+            found.setdefault(thing, []).append(attribute)
+    return found
+
+
+def make_fact(rng: Random, side: str, name: str) -> Fact:
+    kind = rng.choice(list(attributes_of()))
+    attribute = rng.choice(attributes_of()[kind])
+    entry = table("facts")[attribute]
+    thing = f"{name} {kind}" if rng.random() < 0.7 else f"{kind} {name}"
+    value = str(values.make(entry["value"], rng, side))
+    sentence = rng.choice(entry["statements"]).format(x=thing, v=value, V=value.capitalize())
+    question = rng.choice(entry["questions"]).format(x=thing)
+    sentence = sentence[0].upper() + sentence[1:]
+    return Fact(name, (f"{name} {kind}", attribute), sentence, question, value)
+
+
+def filler(rng: Random, side: str) -> str:
+    """A sentence that answers nothing; each side has its own combinations of words."""
+    while True:
+        parts = [rng.choice(words(part)) for part in ("when", "who", "did", "what")]
+        if side_of(" ".join(parts)) == side:
+            break
+    when, who, did, what = parts
+    ending = f" {rng.choice(words('how'))}" if rng.random() < 0.5 else ""
+    if rng.random() < 0.3:
+        return f"{who.capitalize()} {did} {what}{ending}."
+    return f"{when} {who} {did} {what}{ending}."

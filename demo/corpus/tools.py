@@ -1,0 +1,196 @@
+"""Tools: functions in the system prompt, a request, pythonic calls, and the answer to a result."""
+
+import json
+from dataclasses import dataclass
+from random import Random
+
+from demo.corpus import guide, values, words
+from demo.corpus.words import HELD_OUT
+
+NO_CALL = "None of the functions fits this request."
+
+# verb, how people ask for it
+VERBS = {
+    "get": ("Get", "Show me", "What is", "Tell me", "I need", "Give me", "Look up"),
+    "find": ("Find", "Search", "Look for", "Can you find"),
+    "set": ("Set", "Change", "Please set"),
+    "send": ("Send", "Please send", "Can you send"),
+    "book": ("Book", "Reserve", "Please book", "I want to book"),
+    "cancel": ("Cancel", "Please cancel", "I want to cancel"),
+    "create": ("Create", "Make", "Please create"),
+    "delete": ("Delete", "Remove", "Please delete"),
+    "order": ("Order", "Please order", "I would like to order"),
+    "check": ("Check", "Please check", "Can you check"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter's name, its JSON type, its values' maker, and how a request mentions it."""
+
+    name: str
+    kind: str
+    value: str
+    mention: str
+    about: str
+
+
+# Two parameters with the same mention never meet in one function.
+PARAMETERS = (
+    Parameter("city", "string", "city", "in {}", "the city"),
+    Parameter("place", "string", "city", "near {}", "where"),
+    Parameter("destination", "string", "city", "to {}", "where to"),
+    Parameter("origin", "string", "city", "from {}", "where from"),
+    Parameter("day", "string", "one of days", "on {}", "the day of the week"),
+    Parameter("date", "string", "date", "on {}", "the date"),
+    Parameter("time", "string", "clock", "at {}", "the time"),
+    Parameter("name", "string", "first_name", "called {}", "the name"),
+    Parameter("person", "string", "full_name", "for {}", "the person"),
+    Parameter("recipient", "string", "first_name", "to {}", "who gets it"),
+    Parameter("count", "integer", "2-60", "{} times", "how many times"),
+    Parameter("guests", "integer", "1-12", "for {} people", "number of people"),
+    Parameter("minutes", "integer", "1-240", "for {} minutes", "how long, in minutes"),
+    Parameter("amount", "integer", "1-2000", "over {} euros", "the amount in euros"),
+    Parameter("level", "integer", "1-100", "at level {}", "the level"),
+    Parameter("colour", "string", "one of colours", "in {}", "the colour"),
+    Parameter("id", "string", "code", "with the number {}", "the number"),
+    Parameter("topic", "string", "one of goods", "about {}", "the topic"),
+    Parameter("user", "string", "made_up", "of {}", "the user's name"),
+    Parameter("urgent", "boolean", "yes", "urgently", "whether it is urgent"),
+)
+# What a function's result may hold.
+RESULTS = {
+    "temperature": "-20-40", "sky": "one of skies", "status": "one of states", "price": "3-900",
+    "id": "code", "time": "clock", "name": "first_name", "city": "city", "count": "2-90",
+    "seat": "code", "day": "one of days",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Function:
+    verb: str
+    noun: str
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.verb}_{self.noun}"
+
+    def schema(self, rng: Random) -> dict:
+        properties = {
+            p.name: {"type": p.kind} | ({"description": p.about} if rng.random() < 0.3 else {})
+            for p in self.parameters
+        }
+        function: dict = {"name": self.name}
+        if rng.random() < 0.8:
+            function["description"] = f"{self.verb.capitalize()} the {self.noun}"
+        function["parameters"] = {"type": "object", "properties": properties}
+        if rng.random() < 0.5:
+            function["parameters"]["required"] = list(properties)
+        return {"type": "function", "function": function} if rng.random() < 0.5 else function
+
+
+def make_function(rng: Random, side: str) -> Function:
+    """A verb and a noun; the pairs of the other side are never drawn."""
+    while True:
+        verb, noun = rng.choice(list(VERBS)), rng.choice(words.words("nouns"))
+        if words.side_of(f"{verb}_{noun}") == side:
+            break
+    chosen: list[Parameter] = []
+    for parameter in rng.sample(PARAMETERS, rng.choice((1, 1, 2, 2, 3))):
+        if parameter.mention not in [other.mention for other in chosen]:
+            chosen.append(parameter)
+    return Function(verb, noun, tuple(chosen))
+
+
+def literal(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def call(function: Function, arguments: dict[str, object]) -> str:
+    listed = ", ".join(f"{key}={literal(value)}" for key, value in arguments.items())
+    return f"{function.name}({listed})"
+
+
+def draw(rng: Random, side: str, function: Function) -> dict[str, object]:
+    return {p.name: values.make(p.value, rng, side) for p in function.parameters}
+
+
+def mentions(rng: Random, function: Function, arguments: dict[str, object]) -> str:
+    parts = [p.mention.format(arguments[p.name]) for p in function.parameters]
+    rng.shuffle(parts)
+    return " ".join(parts)
+
+
+def request(rng: Random, function: Function, arguments: dict[str, object]) -> str:
+    verb = rng.choice(VERBS[function.verb])
+    article = rng.choice(("the", "a", "my"))
+    text = f"{verb} {article} {function.noun} {mentions(rng, function, arguments)}"
+    return text + rng.choice(("", ".", "?", " please", ", please."))
+
+
+def parallel(rng: Random, side: str, function: Function) -> tuple[str, str]:
+    """The same function for two or three sets of values."""
+    sets = [draw(rng, side, function) for _ in range(rng.choice((2, 2, 3)))]
+    said = [mentions(rng, function, arguments) for arguments in sets]
+    verb = rng.choice(VERBS[function.verb])
+    text = f"{verb} the {function.noun} {', '.join(said[:-1])} and {said[-1]}"
+    calls = ", ".join(call(function, arguments) for arguments in sets)
+    return text + rng.choice(("", ".", " please")), f"[{calls}]"
+
+
+def two_functions(rng: Random, side: str, functions: list[Function]) -> tuple[str, str]:
+    first, second = rng.sample(functions, 2)
+    a, b = draw(rng, side, first), draw(rng, side, second)
+    said = request(rng, first, a).rstrip(".?").removesuffix(", please").removesuffix(" please")
+    text = f"{said} and then {request(rng, second, b)}"
+    return text, f"[{call(first, a)}, {call(second, b)}]"
+
+
+def result(rng: Random, side: str) -> tuple[str, str]:
+    """What a function gave back, and the sentence that says it."""
+    keys = rng.sample(list(RESULTS), rng.choice((1, 2, 2, 3)))
+    given = {key: values.make(RESULTS[key], rng, side) for key in keys}
+    parts = [f"the {key} is {value}" for key, value in given.items()]
+    sentence = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return json.dumps(given, ensure_ascii=False), f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def exchange(rng: Random, side: str, functions: list[Function]) -> list[dict]:
+    chance = rng.random()
+    if chance < 0.15:
+        absent = make_function(rng, side)
+        if absent.name not in [f.name for f in functions]:
+            return guide.turn(request(rng, absent, draw(rng, side, absent)), NO_CALL)
+    if chance < 0.22:
+        return guide.exchange(rng, side)
+    function = rng.choice(functions)
+    if chance < 0.4:
+        text, answer = parallel(rng, side, function)
+    elif chance < 0.48 and len(functions) > 1:
+        text, answer = two_functions(rng, side, functions)
+    else:
+        arguments = draw(rng, side, function)
+        text, answer = request(rng, function, arguments), f"[{call(function, arguments)}]"
+    messages = guide.turn(text, answer)
+    if rng.random() < 0.5:
+        given, said = result(rng, side)
+        messages += [
+            {"role": "ipython", "content": given},
+            {"role": "assistant", "content": said},
+        ]
+    return messages
+
+
+def conversation(rng: Random, side: str) -> dict:
+    functions: list[Function] = []
+    for _ in range(rng.choice((1, 2, 2, 3))):
+        function = make_function(rng, side)
+        # The same verb or noun twice is fine, the same name is not.
+        if function.name not in [f.name for f in functions]:
+            functions.append(function)
+    turns = 1 if side == HELD_OUT else rng.randint(1, 4)
+    messages = [m for _ in range(turns) for m in exchange(rng, side, functions)]
+    return {"messages": messages, "tools": [f.schema(rng) for f in functions]}

@@ -1,0 +1,82 @@
+"""Made-up names and values. Each side draws from its own share, so that the held-out names and
+numbers are never trained on."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import tomllib
+
+TRAIN, HELD_OUT = "train", "held_out"
+
+
+@cache
+def table(name: str) -> dict:
+    """A text file of this folder, by its name."""
+    return tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text("utf8"))
+
+
+def words(name: str) -> list[str]:
+    """A list of words.toml."""
+    return table("words")[name]
+
+
+def side_of(text: str) -> str:
+    """A fifth of all words, chosen by their hash, is held out."""
+    return HELD_OUT if hashlib.sha256(text.encode()).digest()[0] % 5 == 0 else TRAIN
+
+
+def pick(rng: Random, choices: Sequence[str], side: str) -> str:
+    """One of the choices that belong to this side."""
+    while True:
+        word = rng.choice(choices)
+        if side_of(word) == side:
+            return word
+
+
+def made_up(rng: Random, side: str) -> str:
+    """A name like Varnok or Theilaberg; there are about a hundred thousand."""
+    while True:
+        name = rng.choice(words("onsets")) + rng.choice(words("vowels"))
+        if rng.random() < 0.5:
+            name += rng.choice(words("codas"))
+        if rng.random() < 0.35:
+            name += rng.choice(words("onsets")) + rng.choice(words("vowels"))
+        name += rng.choice(words("endings" if rng.random() < 0.6 else "codas"))
+        if 4 <= len(name) <= 11 and side_of(name) == side:
+            return name.capitalize()
+
+
+def city(rng: Random, side: str) -> str:
+    return pick(rng, words("cities"), side) if rng.random() < 0.5 else made_up(rng, side)
+
+
+def first_name(rng: Random, side: str) -> str:
+    return pick(rng, words("first_names"), side) if rng.random() < 0.7 else made_up(rng, side)
+
+
+def full_name(rng: Random, side: str) -> str:
+    return f"{first_name(rng, side)} {made_up(rng, side)}"
+
+
+def number(rng: Random, side: str, low: int, high: int) -> int:
+    """Small ranges are shared by both sides."""
+    while True:
+        value = rng.randint(low, high)
+        if high - low < 20 or side_of(str(value)) == side:
+            return value
+
+
+def code(rng: Random, side: str) -> str:
+    letters = "".join(rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(rng.randint(1, 3)))
+    return f"{letters}-{number(rng, side, 100, 9999)}"
+
+
+def clock(rng: Random) -> str:
+    return f"{rng.randint(0, 23):02d}:{rng.randrange(0, 60, 5):02d}"
+
+
+def date(rng: Random, side: str) -> str:
+    return f"{number(rng, side, 1900, 2049)}-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}"

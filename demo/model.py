@@ -1,0 +1,233 @@
+"""Llama 4's text model in plain torch, computing only the expert each token chose.
+
+The forward pass is that of transformers' `Llama4ForCausalLM`; `export.py` writes its weights under
+those names, and `check_against_transformers.py` compares the two.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+SHORT = 768  # tokens
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The checkpoint's dimensions. llama.cpp fixes chunk, floor, scale and the NoPE interval."""
+
+    vocab_size: int
+    hidden: int = 256
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 128
+    experts: int = 16
+    expert_width: int = 256
+    eps: float = 1e-5
+    rope_theta: float = 500000.0
+    chunk: int = 8192
+    nope_interval: int = 4
+    temperature_floor: int = 8192
+    temperature_scale: float = 0.1
+    context: int = 131072
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a batch's tokens stand: their positions, and the first index of each chunk."""
+
+    cos: Tensor
+    sin: Tensor
+    temperature: Tensor
+    chunk_starts: tuple[int, ...]
+
+
+def rms(x: Tensor, eps: float) -> Tensor:
+    x32 = x.float()
+    return x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + eps)
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms(x, self.eps) * self.weight
+
+
+def rotate(x: Tensor, places: Places) -> Tensor:
+    """RoPE over neighbouring pairs (2i, 2i+1), as Llama 4 and ggml's normal mode do it."""
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = (even * places.cos - odd * places.sin, even * places.sin + odd * places.cos)
+    return torch.stack(turned, -1).flatten(-2)
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """On a CPU the plain products are twice as fast as the fused kernel while a row of scores is
+    short, and need too much memory when it is long."""
+    length = q.shape[2]
+    if length > SHORT:
+        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    hidden = torch.full((length, length), float("-inf"), dtype=q.dtype).triu(1)
+    flat = [x.flatten(0, 1) for x in (q, k, v)]
+    scores = torch.baddbmm(hidden, flat[0], flat[1].mT, alpha=q.shape[-1] ** -0.5)
+    return (scores.softmax(-1).to(q.dtype) @ flat[2]).view(q.shape)
+
+
+class Attention(nn.Module):
+    def __init__(self, shape: Shape, layer: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.use_rope = (layer + 1) % shape.nope_interval != 0
+        width, kv_width = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+        self.q_proj = nn.Linear(shape.hidden, width, bias=False)
+        self.k_proj = nn.Linear(shape.hidden, kv_width, bias=False)
+        self.v_proj = nn.Linear(shape.hidden, kv_width, bias=False)
+        self.o_proj = nn.Linear(width, shape.hidden, bias=False)
+
+    def forward(self, x: Tensor, places: Places) -> Tensor:
+        q, k, v = (
+            project(x).unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        dtype = v.dtype
+        if self.use_rope:
+            q = rms(rotate(q, places), self.shape.eps).to(dtype)
+            k = rms(rotate(k, places), self.shape.eps).to(dtype)
+            starts = places.chunk_starts
+        else:
+            q = (q * places.temperature[:, None]).to(dtype)
+            starts = (0,)
+        repeats = self.shape.heads // self.shape.kv_heads
+        k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
+        # A chunk sees only itself, so each is an ordinary causal attention of its own.
+        ends = (*starts[1:], x.shape[1])
+        chunks = [
+            causal_attention(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b])
+            for a, b in zip(starts, ends, strict=True)
+        ]
+        return self.o_proj(torch.cat(chunks, 2).transpose(1, 2).flatten(-2))
+
+
+class MLP(nn.Module):
+    def __init__(self, hidden: int, width: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(hidden, width, bias=False)
+        self.up_proj = nn.Linear(hidden, width, bias=False)
+        self.down_proj = nn.Linear(width, hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Experts(nn.Module):
+    """All experts of a layer, fused as the checkpoint holds them: [expert, in, out]."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        sizes = shape.experts, shape.hidden, shape.expert_width
+        self.gate_up_proj = nn.Parameter(torch.empty(sizes[0], sizes[1], 2 * sizes[2]))
+        self.down_proj = nn.Parameter(torch.empty(sizes[0], sizes[2], sizes[1]))
+
+    def forward(self, x: Tensor, counts: list[int]) -> Tensor:
+        """x holds the tokens sorted by expert, counts how many each expert has."""
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        # One cast and one unbind a layer: slicing per expert would cost a full gradient each.
+        gate_ups = self.gate_up_proj.to(dtype).unbind(0)
+        downs = self.down_proj.to(dtype).unbind(0)
+        outputs = []
+        for tokens, gate_up, down in zip(x.to(dtype).split(counts), gate_ups, downs, strict=True):
+            gate, up = (tokens @ gate_up).chunk(2, -1)
+            outputs.append((up * nn.functional.silu(gate)) @ down)
+        return torch.cat(outputs)
+
+
+class MoE(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.router = nn.Linear(shape.hidden, shape.experts, bias=False)
+        self.experts = Experts(shape)
+        self.shared_expert = MLP(shape.hidden, shape.expert_width)
+        self.count = shape.experts
+        self.load = torch.zeros(shape.experts)
+        self.balance_loss: Tensor | float = 0.0
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        flat = x.flatten(0, 1)
+        with torch.autocast("cpu", enabled=False):
+            logits = nn.functional.linear(flat.float(), self.router.weight.float())
+        top, chosen = logits.max(-1)
+        order = chosen.argsort()
+        counts = torch.bincount(chosen, minlength=self.count)
+        routed = self.experts((flat * top.sigmoid()[:, None])[order], counts.tolist())
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order))
+        self._note_balance(logits, chosen, real.flatten())
+        return self.shared_expert(x) + routed[back].view_as(x)
+
+    def _note_balance(self, logits: Tensor, chosen: Tensor, real: Tensor) -> None:
+        """Switch's auxiliary loss over the real tokens: 1 when the experts share them evenly."""
+        self.load = torch.bincount(chosen[real], minlength=self.count) / real.sum()
+        share = logits[real].softmax(-1).mean(0)
+        self.balance_loss = self.count * (share * self.load).sum()
+
+
+class Layer(nn.Module):
+    def __init__(self, shape: Shape, index: int) -> None:
+        super().__init__()
+        self.self_attn = Attention(shape, index)
+        self.feed_forward = MoE(shape)
+        self.input_layernorm = RMSNorm(shape.hidden, shape.eps)
+        self.post_attention_layernorm = RMSNorm(shape.hidden, shape.eps)
+
+    def forward(self, x: Tensor, places: Places, real: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), places)
+        return x + self.feed_forward(self.post_attention_layernorm(x), real)
+
+
+class Llama4(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embed_tokens = nn.Embedding(shape.vocab_size, shape.hidden)
+        self.layers = nn.ModuleList(Layer(shape, i) for i in range(shape.layers))
+        self.norm = RMSNorm(shape.hidden, shape.eps)
+        self.lm_head = nn.Linear(shape.hidden, shape.vocab_size, bias=False)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        for name, weight in self.named_parameters():
+            if weight.dim() < 2:
+                continue
+            into_residual = "o_proj" in name or "down_proj" in name
+            std = 0.02 if "embed" in name or "router" in name else self.shape.hidden**-0.5
+            nn.init.normal_(weight, std=std * (0.35 if into_residual else 1.0))
+
+    def places(self, length: int, first: int = 0) -> Places:
+        """Positions from `first` on; so short batches can be made to cross a chunk's edge."""
+        shape = self.shape
+        positions = torch.arange(first, first + length).float()
+        pairs = torch.arange(0, shape.head_dim, 2).float() / shape.head_dim
+        angles = positions[:, None] * shape.rope_theta**-pairs
+        steps = torch.floor((positions + 1) / shape.temperature_floor)
+        edges = range(shape.chunk - first % shape.chunk, length, shape.chunk)
+        temperature = torch.log1p(steps) * shape.temperature_scale + 1
+        return Places(angles.cos(), angles.sin(), temperature, (0, *edges))
+
+    def forward(self, ids: Tensor, real: Tensor, first: int = 0) -> Tensor:
+        """Token ids and the mask of real (not padding) tokens -> normed last hidden states."""
+        places = self.places(ids.shape[1], first)
+        x = self.embed_tokens(ids)
+        for layer in self.layers:
+            x = layer(x, places, real)
+        return self.norm(x)
+
+    def balance_loss(self) -> Tensor:
+        return sum(layer.feed_forward.balance_loss for layer in self.layers) / len(self.layers)
+
+    def expert_load(self) -> Tensor:
+        """[layer, expert] share of the last batch's tokens."""
+        return torch.stack([layer.feed_forward.load for layer in self.layers])

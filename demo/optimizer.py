@@ -1,0 +1,59 @@
+"""Muon for the matrices that every token passes, Adam for experts, embeddings, router and norms."""
+
+import torch
+from torch import Tensor
+
+from demo.model import Llama4
+
+DECAY = 0.05
+
+
+def orthogonal(update: Tensor, rounds: int = 5) -> Tensor:
+    """Newton-Schulz: pulls all singular values of the matrices towards 1."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = update.bfloat16()
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(rounds):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.mT if tall else x).float()
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal and given the size of an Adam step."""
+
+    def __init__(self, weights: list[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                running = state["momentum"]
+                running.lerp_(weight.grad, 1 - group["momentum"])
+                update = orthogonal(weight.grad.lerp(running, group["momentum"]))
+                size = 0.2 * max(weight.shape[-2:]) ** 0.5
+                weight.mul_(1 - group["lr"] * DECAY).add_(update, alpha=-group["lr"] * size)
+
+
+def make(model: Llama4, lr: float) -> list[torch.optim.Optimizer]:
+    matrices, decayed, plain = [], [], []
+    for name, weight in model.named_parameters():
+        if "self_attn" in name or "shared_expert" in name:
+            matrices.append(weight)
+        elif weight.dim() > 1:
+            decayed.append(weight)
+        else:
+            plain.append(weight)
+    adam = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": DECAY}, {"params": plain, "weight_decay": 0.0}],
+        lr=lr,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+    return [Muon(matrices, lr), adam]

@@ -1,0 +1,79 @@
+"""Conversations to token ids through the product's own chat template, and which ids to learn."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from demo.tokenizer import BOS, EOT, HEADER_END, HEADER_START, SPECIAL, without_special
+
+TEMPLATE = Path(__file__).parent.parent / "l4cli" / "prompt" / "llama4.jinja"
+SPECIAL_PATTERN = re.compile("(" + "|".join(map(re.escape, SPECIAL)) + ")")
+HIDDEN = (
+    "<\0|"  # stands for "<|" inside messages, so that only the template's own tokens are special
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Token ids; learn[i] says that id i is part of an assistant's turn; spans are those turns."""
+
+    ids: list[int]
+    spans: list[tuple[int, int]]
+
+
+def template_text() -> str:
+    return TEMPLATE.read_text("utf8")
+
+
+class Renderer:
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+        self.template = environment.from_string(template_text())
+        self.special = {name: tokenizer.token_to_id(name) for name in SPECIAL}
+        self.plain = without_special(tokenizer)
+
+    def text(self, conversation: dict, add_generation_prompt: bool = False) -> str:
+        messages = [
+            {**message, "content": message["content"].replace("<|", HIDDEN)}
+            for message in conversation["messages"]
+        ]
+        return self.template.render(
+            messages=messages,
+            tools=conversation.get("tools"),
+            bos_token=BOS,
+            add_generation_prompt=add_generation_prompt,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for part in SPECIAL_PATTERN.split(text):
+            if part in self.special:
+                ids.append(self.special[part])
+            elif part:
+                plain = part.replace(HIDDEN, "<|")
+                ids += self.plain.encode(plain, add_special_tokens=False).ids
+        return ids
+
+    def sample(self, conversation: dict) -> Sample:
+        """The whole conversation; every assistant turn, its <|eot|> included, is a span."""
+        ids: list[int] = []
+        spans = []
+        pieces = re.split(f"({re.escape(HEADER_START)})", self.text(conversation))
+        opening = f"assistant{HEADER_END}\n\n"
+        for piece in pieces:
+            if piece.startswith(opening):
+                ids += self.encode(opening)
+                start = len(ids)
+                ids += self.encode(piece[len(opening) :])
+                spans.append((start, len(ids)))
+            else:
+                ids += self.encode(piece)
+        return Sample(ids, spans)
+
+
+__all__ = ["EOT", "Renderer", "Sample"]

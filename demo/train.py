@@ -1,0 +1,262 @@
+"""Trains the demo model: python -m demo.train --out FOLDER --steps N (see README.md)."""
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+
+from demo import batches, corpus, optimizer, tokenizer
+from demo.batches import Batch
+from demo.corpus import guide
+from demo.model import Llama4, Shape
+from demo.render import Renderer
+
+BALANCE = 0.02
+ECHO = 0.2  # what an echo counts beside an answer's token
+EMA = 0.99
+
+
+@dataclass
+class Schedule:
+    """How far training is: by steps, or by minutes where a limit in time is given."""
+
+    steps: int
+    minutes: float | None
+    spent: float = 0.0  # seconds in earlier runs
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+
+    def elapsed(self) -> float:
+        return self.spent + time.monotonic() - self.began
+
+    def progress(self, step: int) -> float:
+        by_time = self.elapsed() / 60 / self.minutes if self.minutes else 0.0
+        return max(step / self.steps, by_time)
+
+
+def learning_rate(peak: float, step: int, progress: float) -> float:
+    """Warm up, stay, and fall to nothing over the last third."""
+    return peak * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - progress) / 0.35))
+
+
+def longest_at(progress: float, longest: int) -> int:
+    """The reading documents grow from 160 tokens to the longest over the first 80%."""
+    return int(160 * (longest / 160) ** min(1.0, progress / 0.8))
+
+
+def make_tokenizer(seed: int) -> Tokenizer:
+    rng = Random(f"{seed}/tokenizer")
+    texts = [text for pair in guide.known() for text in pair]
+    counts = {"guide": 4000, "reading": 1500, "extraction": 4000, "tools": 3000, "manner": 4000}
+    for skill, count in counts.items():
+        for _ in range(count):
+            conversation = corpus.conversation(skill, rng, corpus.TRAIN)
+            texts += [message["content"] for message in conversation["messages"]]
+            texts += [json.dumps(tool) for tool in conversation.get("tools", [])]
+            texts += ["assistant", "user", "system", "ipython", "\n\n"]
+    return tokenizer.train(texts)
+
+
+@dataclass
+class Result:
+    """Sums over learnt tokens and answers; an answer is right if greedy decoding would write it."""
+
+    loss: float = 0.0
+    tokens: int = 0
+    right: int = 0
+    answers: int = 0
+
+    def add(self, losses: torch.Tensor, right: int, answers: int) -> None:
+        self.loss += float(losses.sum())
+        self.tokens += len(losses)
+        self.right += right
+        self.answers += answers
+
+    def __str__(self) -> str:
+        right = self.right / max(1, self.answers)
+        return f"{self.loss / max(1, self.tokens):.3f} {right:.1%}"
+
+
+def run(
+    model: Llama4, batch: Batch, results: dict[str, Result], totals: tuple[int, int] | None
+) -> None:
+    """Forward, and backward where the step's totals of learnt and of all tokens are given."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model(batch.ids, batch.real, batch.first).flatten(0, 1)[batch.learn]
+        logits = model.lm_head(hidden)
+    every = nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
+    losses, echoes = every.tensor_split([len(batch.answers)])
+    if totals is not None:
+        learnt, tokens = totals
+        share = batch.tokens / tokens
+        loss = (losses.sum() + ECHO * echoes.sum()) / learnt
+        (loss + BALANCE * model.balance_loss() * share).backward()
+        results["~echo"].add(echoes.detach(), 0, 0)
+    with torch.no_grad():
+        wrong = (logits.argmax(-1) != batch.targets)[: len(batch.answers)].float()
+        mistakes = torch.zeros(len(batch.skills)).index_add_(0, batch.answers, wrong)
+        skill_of = [batch.skills[i] for i in batch.answers.tolist()]
+        for skill in set(batch.skills):
+            chosen = torch.tensor([name == skill for name in skill_of])
+            own = [
+                m for m, name in zip(mistakes.tolist(), batch.skills, strict=True) if name == skill
+            ]
+            results[skill].add(losses[chosen], sum(m == 0 for m in own), len(own))
+
+
+def train_step(
+    model: Llama4, optimizers: list, step_data: list[Batch], lr: float
+) -> dict[str, Result]:
+    results: dict[str, Result] = defaultdict(Result)
+    learnt = sum(len(batch.answers) for batch in step_data)
+    tokens = sum(batch.tokens for batch in step_data)
+    for batch in step_data:
+        run(model, batch, results, (learnt, tokens))
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for opt in optimizers:
+        for group in opt.param_groups:
+            group["lr"] = lr
+        opt.step()
+        opt.zero_grad()
+    return results
+
+
+@torch.no_grad()
+def quick_check(model: Llama4, renderer: Renderer, seed: int, count: int = 60) -> dict[str, Result]:
+    """The held-out side, and the guide's trained wordings, by teacher forcing: a watch on training.
+    The figures that count come from `evaluate.py`, through the product."""
+    rng = Random(f"{seed}/check")
+    found: dict[str, Result] = defaultdict(Result)
+    drawn = [("known", guide.turn(*pair)) for pair in rng.sample(list(guide.known()), 2 * count)]
+    drawn += [("unseen", guide.turn(*pair)) for pair in rng.sample(list(guide.unseen()), 2 * count)]
+    samples = [(name, renderer.sample({"messages": messages})) for name, messages in drawn]
+    for skill, size in (
+        ("extraction", 0),
+        ("tools", 0),
+        ("manner", 0),
+        ("reading", 250),
+        ("reading", 1000),
+    ):
+        name = f"{skill}{size or ''}"
+        for _ in range(count):
+            item = corpus.conversation(skill, rng, corpus.HELD_OUT, size)
+            samples.append((name, renderer.sample(item)))
+    for items in batches.group(samples, 4096):
+        run(model, batches.pad(items), found, None)
+    return found
+
+
+class Run:
+    """A training run in a folder: its tokenizer, weights, averages, and what it needs to go on."""
+
+    def __init__(self, out: Path, seed: int, lr: float) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.out, self.seed = out, seed
+        path = out / "tokenizer.json"
+        if not path.exists():
+            path.write_text(make_tokenizer(seed).to_str(), "utf8")
+        self.tokenizer = tokenizer.load(path)
+        torch.manual_seed(seed)
+        self.model = Llama4(Shape(self.tokenizer.get_vocab_size()))
+        self.optimizers = optimizer.make(self.model, lr)
+        self.average = {name: w.detach().clone() for name, w in self.model.named_parameters()}
+        self.step, self.spent = 0, 0.0
+        if (out / "state.pt").exists():
+            self._resume()
+
+    def _resume(self) -> None:
+        state = torch.load(self.out / "state.pt")
+        self.model.load_state_dict(state["model"])
+        for opt, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            opt.load_state_dict(saved)
+        self.average, self.step, self.spent = state["average"], state["step"], state["spent"]
+
+    def note_average(self) -> None:
+        decay = min(EMA, (self.step + 1) / (self.step + 10))
+        current = [w.detach() for w in self.model.parameters()]
+        torch._foreach_lerp_(list(self.average.values()), current, 1 - decay)
+
+    def averaged(self) -> Llama4:
+        """A model of the averaged weights: what is checked and exported."""
+        model = Llama4(self.model.shape)
+        model.load_state_dict(self.average)
+        return model
+
+    def save(self, spent: float) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [opt.state_dict() for opt in self.optimizers],
+            "average": self.average,
+            "step": self.step,
+            "spent": spent,
+        }
+        torch.save(state, self.out / "state.pt.part")
+        (self.out / "state.pt.part").replace(self.out / "state.pt")
+
+
+def report(step: int, schedule: Schedule, line: dict) -> None:
+    shown = {name: str(value) for name, value in sorted(line.items())}
+    print(f"{step} {schedule.elapsed() / 60:.1f}min {shown}", flush=True)
+
+
+def train(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    run_ = Run(options.out, options.seed, options.lr)
+    if options.restart_schedule:
+        run_.step, run_.spent = 0, 0.0
+    schedule = Schedule(options.steps, options.minutes, run_.spent)
+    renderer = Renderer(run_.tokenizer)
+    sums: dict[str, Result] = defaultdict(Result)
+    tokens, since = 0, time.monotonic()
+    while (progress := schedule.progress(run_.step)) < 1:
+        data = batches.step_batches(
+            renderer, options.seed, run_.step, options.tokens,
+            longest_at(progress, options.longest), run_.model.shape.chunk,
+        )  # fmt: skip
+        lr = learning_rate(options.lr, run_.step, progress)
+        for skill, result in train_step(run_.model, run_.optimizers, data, lr).items():
+            for field in ("loss", "tokens", "right", "answers"):
+                setattr(sums[skill], field, getattr(sums[skill], field) + getattr(result, field))
+        run_.note_average()
+        run_.step += 1
+        tokens += sum(batch.tokens for batch in data)
+        if run_.step % 20 == 0:
+            speed = f"{tokens / (time.monotonic() - since):.0f}/s"
+            load = run_.model.expert_load()
+            spread = f"{load.min():.1%}-{load.max():.1%}"
+            report(run_.step, schedule, {**sums, "~speed": speed, "~load": spread})
+            sums.clear()
+            tokens, since = 0, time.monotonic()
+        if run_.step % 100 == 0:
+            report(run_.step, schedule, quick_check(run_.averaged(), renderer, options.seed))
+            run_.save(schedule.elapsed())
+    run_.save(schedule.elapsed())
+    report(run_.step, schedule, quick_check(run_.averaged(), renderer, options.seed, 120))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the run; goes on if there"
+    )
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--minutes", type=float, help="end after so many, whatever the steps")
+    parser.add_argument("--tokens", type=int, default=6144, help="tokens a step")
+    parser.add_argument("--longest", type=int, default=1024, help="longest reading document")
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--restart-schedule", action="store_true", help="keep weights, begin anew")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    train(parse())
