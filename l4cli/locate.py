@@ -37,9 +37,11 @@ def locate(
     registry = registry or load_registry()
     model = model or registry.default
     path = Path(model).expanduser()
-    if path.exists() or model.endswith(".gguf") or os.sep in model:
-        return _from_path(path)
     name, _, quant = model.partition(":")
+    # A folder that happens to be called like a model is not what its name means.
+    is_name = name in registry.models and not path.is_file()
+    if not is_name and (path.exists() or model.endswith(".gguf") or os.sep in model):
+        return _from_path(path)
     spec = registry.find(name)
     quant = quant or spec.quant
     if not spec.released:
