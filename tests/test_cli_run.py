@@ -63,7 +63,7 @@ def test_one_bad_setting_is_told_once(l4: L4, tiny_gguf: Path) -> None:
         (["missing.jsonl"], "missing.jsonl: No such file or directory"),
         (["-m", "no/model.gguf"], "no/model.gguf: no such file"),
         (["-m", "scuot"], "no file and no model named 'scuot'; did you mean scout?"),
-        (["--colour"], "no such option: --colour (see `l4 run --help`)"),
+        (["--zzz"], "no such option: --zzz (see `l4 run --help`)"),
         (
             ["--parallel", "x"],
             "'--parallel' (env var: 'L4_PARALLEL'): Input should be a valid integer",

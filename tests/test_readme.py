@@ -13,7 +13,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-CHECKPOINT = "demo"
 
 
 def blocks(language: str) -> list[str]:
@@ -59,7 +58,8 @@ def test_readme_output_row_is_what_run_writes(line: str) -> None:
     from l4cli.batch.rows import Row, answer
     from l4cli.engine.types import Completion
 
-    row = answer(Row(1, 1, prompt=""), Completion("1", "", (), "stop", 1, 0, 1, 0.0, 0.0), "m")
+    completion = Completion("1", "", (), "stop", 1, 0, 1, 0.0, 0.0)
+    row = answer(Row(1, 1, b"", prompt=""), completion, "m")
     assert list(json.loads(line)) == list(row)
 
 
