@@ -22,7 +22,7 @@ PROMPTS = ("What is GGUF?", "Which commands does l4 have?", "什么是专家混�
 SESSION = (
     "l4 convert demo -o demo.gguf --type Q4_K_M",
     "cat prompts.jsonl",
-    "l4 run prompts.jsonl -m demo.gguf --temperature 0 > out.jsonl",
+    "l4 run prompts.jsonl -m demo.gguf > out.jsonl",
     "cut -c 1-94 out.jsonl",
     'echo "What is Scout?" | l4 chat -m demo.gguf',
 )

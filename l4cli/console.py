@@ -17,6 +17,7 @@ from l4cli.errors import OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 
 class ReaderGoneError(Exception):
@@ -100,24 +101,17 @@ def byte_progress(label: str, total: int) -> Iterator[Callable[[int, str], None]
     if not stderr_is_terminal():
         yield lambda done, detail: None
         return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich import progress as bars
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(bar_width=None),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.fields[detail]}"),
     )
-    with Progress(*columns, console=stderr_console(), transient=True) as progress:
+    with _live(*columns) as progress:
         task = progress.add_task(label, total=total, detail="")
         yield lambda done, detail: progress.update(task, completed=done, detail=detail[:24])
 
@@ -128,5 +122,25 @@ def status(label: str) -> Iterator[Callable[[str], None]]:
     if not stderr_is_terminal():
         yield lambda text: None
         return
-    with stderr_console().status(label, spinner="dots") as spinner:
-        yield spinner.update
+    from rich import progress as bars
+
+    with _live(bars.SpinnerColumn(), bars.TextColumn("{task.description}")) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda text: progress.update(task, description=text)
+
+
+def _live(*columns: ProgressColumn) -> Progress:
+    """A progress display on stderr that keeps its hands off stdout.
+
+    rich would otherwise send what is written to stdout meanwhile to its own console: answers
+    would go to the terminal instead of into the user's file.
+    """
+    from rich.progress import Progress
+
+    return Progress(
+        *columns,
+        console=stderr_console(),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

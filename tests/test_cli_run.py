@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 from conftest import L4
 
@@ -171,6 +173,22 @@ def test_a_second_ctrl_c_stops_at_once(tiny_gguf: Path, tmp_path: Path) -> None:
         time.sleep(0.5)  # nothing shows that the first was taken; two at once would count as one
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
+
+
+def test_on_a_terminal_answers_go_to_the_file_and_progress_to_the_screen(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    prompts_file, out = tmp_path / "p.jsonl", tmp_path / "out.jsonl"
+    prompts_file.write_text(prompts("hello", "world"))
+    command = [sys.executable, "-m", "l4cli", "run", prompts_file, "-m", tiny_gguf, *FAST]
+    line = f"{shlex.join(map(str, command))} > {out}"
+    child = pexpect.spawn("bash", ["-c", line], timeout=60, encoding="utf-8")
+    screen = child.read()
+    child.close()
+    assert child.exitstatus == 0
+    assert [row["id"] for row in rows(out.read_text())] == [1, 2]
+    assert "2 rows" in screen
+    assert "finish_reason" not in screen
 
 
 def test_raw_prompts_get_no_template(l4: L4, tiny_gguf: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -98,7 +98,7 @@ def run(
         _open_input(input, out) as lines,
         load_for_command(model, parallel=parallel, **hardware) as llm,
         _open_output(out, llm, batch, resume) as output,
-        console.status("reading prompts") as update,
+        _status(out) as update,
         catch_interrupts(llm.engine.interrupt) as interrupts,
     ):
         llm.params(**given)  # a wrong setting is told once, not in every row
@@ -186,6 +186,13 @@ def _is_stdout(file: BinaryIO) -> bool:
     except (OSError, ValueError):
         return False
     return os.path.samestat(ours, theirs)
+
+
+def _status(out: Path | None) -> AbstractContextManager[Callable[[str], None]]:
+    """How far the run is; nothing where the answers themselves appear on the terminal."""
+    if out is None and sys.stdout.isatty():
+        return nullcontext(lambda _text: None)
+    return console.status("reading prompts")
 
 
 def _name(input: str) -> str:
