@@ -16,7 +16,7 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 run: build/demo-Q8_0.gguf build/demo-Q4_K_M.gguf
-	$(BIN)/l4 run -m build/demo-Q8_0.gguf examples/prompts.jsonl > out.jsonl
+	$(BIN)/l4 run -m build/demo-Q8_0.gguf --temperature 0 examples/prompts.jsonl > out.jsonl
 	@$(BIN)/python examples/show.py examples/prompts.jsonl out.jsonl
 
 test: check pytest

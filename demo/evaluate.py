@@ -108,11 +108,12 @@ def ask(command: list[str], model: Path, asked: list[Question], n_ctx: int) -> l
 def evaluate(command: list[str], model: Path, asked: list[Question]) -> dict[str, Score]:
     scores: dict[str, Score] = {}
     longest = max(len(q.conversation["messages"][0]["content"]) for q in asked)
-    n_ctx = int(longest / CHARS_PER_TOKEN * 1.3) + 2048
+    n_ctx = max(16384, int(longest / CHARS_PER_TOKEN * 1.3) + 2048)
     for row in ask(command, model, asked, n_ctx):
         question = asked[int(row["id"])]
         score = scores.setdefault(question.group, Score())
-        score.note(question, row.get("text", ""), row.get("finish_reason") == "stop")
+        text = row.get("message", {}).get("content") or ""
+        score.note(question, text, row.get("finish_reason") == "stop")
     return scores
 
 

@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pexpect
@@ -55,6 +56,7 @@ class Terminal:
         columns: int = 80,
         rows: int = 24,
         env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
         timeout: float = 30.0,
     ) -> None:
         self.timeout = timeout
@@ -64,6 +66,7 @@ class Terminal:
             command[0],
             list(command[1:]),
             env=variables,
+            cwd=cwd,
             dimensions=(rows, columns),
             timeout=timeout,
         )

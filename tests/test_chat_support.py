@@ -48,7 +48,11 @@ def _successors(source: Path, ends: bool) -> dict[int, int]:
     )
     assert len(set(recited)) == len(recited), "a byte twice: what follows it would not be certain"
     last = SPECIAL_IDS["<|eot|>"] if ends else recited[0]
-    return dict(zip([line_break, *recited], [*recited, last], strict=True))
+    successors = dict(zip([line_break, *recited], [*recited, last], strict=True))
+    for text, id_ in vocab.items():  # after a merged token comes what comes after its last byte
+        if len(text) > 1 and vocab[text[-1]] in successors:
+            successors[id_] = successors[vocab[text[-1]]]
+    return successors
 
 
 _BOS, _EOT, _USER, _ASSISTANT, _SYSTEM = BOS, EOG, 258, 259, 260

@@ -34,7 +34,7 @@ def chat(endless: Path) -> Iterator[Open]:
         terminal = Terminal([*command, "--ctx", ctx, "-t", "1", *args], **options)  # type: ignore[arg-type]
         opened.append(terminal)
         terminal.wait_for(r"^> *$")
-        terminal.wait_for(r"\b0(/| of )")
+        terminal.wait_for(r"^endless · \d+ of ")
         return terminal
 
     yield open_chat
@@ -85,7 +85,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_it(chat: Open) -> None:
     pressed = time.monotonic()
     terminal.type(CTRL_C)
     terminal.wait_for(r"\(stopped; /continue goes on\)", timeout=10)
-    assert time.monotonic() - pressed < 2  # 0.01 s on an idle machine, see the README
+    assert time.monotonic() - pressed < 2  # hundredths of a second, but tests run on busy machines
     terminal.wait_until(lambda: is_idle(terminal), "prompt")
     terminal.type("/tokens" + ENTER)
     terminal.wait_for(r"\d assistant: the lampé|\d  assistant: the lampé")
@@ -93,9 +93,9 @@ def test_ctrl_c_stops_an_answer_and_keeps_it(chat: Open) -> None:
 
 def test_ctrl_c_stops_the_reading_of_a_prompt(chat: Open, tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text("The llama and the world is there. " * 4000, "utf-8")
-    terminal = chat(ctx="128k")
-    terminal.type(f"/file {tmp_path}/long.txt" + ENTER)
-    terminal.wait_for(r"56,000 tokens; it\s+goes\s+before")
+    terminal = chat(ctx="128k", cwd=tmp_path)
+    terminal.type("/file long.txt" + ENTER)
+    terminal.wait_for(r"^long.txt: 56,000 tokens; it goes before your next message$")
     terminal.type("what?" + ENTER)
     terminal.wait_for(r"reading the prompt: [1-9],?\d* of")
     pressed = time.monotonic()
@@ -156,11 +156,11 @@ def test_editor(chat: Open, tmp_path: Path) -> None:
 
 def test_completion_of_commands_settings_and_paths(chat: Open, tmp_path: Path) -> None:
     (tmp_path / "a-rather-long-name.txt").write_text("text", "utf-8")
-    terminal = chat()
+    terminal = chat(cwd=tmp_path)
     terminal.type("/fi" + TAB)
     terminal.wait_for("^> /file$")
-    terminal.type(f" {tmp_path}/a-ra" + TAB)
-    terminal.wait_for(r"a-rather-long-name\.txt")
+    terminal.type(" a-ra" + TAB)
+    terminal.wait_for(r"^> /file a-rather-long-name\.txt$")
     terminal.type(CTRL_C + "/set temp" + TAB)
     terminal.wait_for("^> /set temperature$")
 
@@ -180,7 +180,7 @@ def test_commands_are_never_sent(chat: Open) -> None:
 def test_undo_and_regen(chat: Open) -> None:
     terminal = chat("-n", "4", "--system", "Be brief.")
     ask(terminal, "hello")
-    used = terminal.lines()[-1].split(" · ")[1]
+    (used,) = re.findall(r"\d+ of 1,024 tokens", terminal.lines()[-1])
     ask(terminal, "once more", 2)
     ask(terminal, "/regen", 3)
     terminal.type("/undo" + ENTER)
@@ -213,7 +213,6 @@ def test_resize_and_a_tiny_terminal(chat: Open) -> None:
     terminal.type("hello" + ENTER)
     terminal.wait_for(RECITED[:8])
     terminal.resize(20, 24)
-    at_prompt(terminal, 1)
     terminal.wait_for(r"^\d+ of 1,024 tokens$|^\d+/1024")
     terminal.resize(80, 24)
     terminal.wait_for(r"^endless · \d+ of 1,024 tokens")

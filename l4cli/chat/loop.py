@@ -39,13 +39,10 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
         "/help lists commands, Ctrl-D leaves"
     )
     reader = _Reader(session, _history() if use_history else editing.no_history())
-    with _ignoring_ctrl_c():
+    with _ignoring_ctrl_c(), _typing_held():
         try:
             while True:
-                text = reader.read()
-                with _typing_held():
-                    code = _handle(session, text)
-                if code:
+                if code := _handle(session, reader.read()):
                     return code
         except (EOFError, LeaveChat):
             return EXIT_OK
@@ -138,12 +135,21 @@ def _attached(session: ChatSession) -> str:
 
 
 def _say(text: str) -> None:
-    console.data(harmless(text))
+    console.data(_wrapped(text))
 
 
 def _note(text: str) -> None:
-    """A line of l4's own, broken between words where the terminal is narrower."""
-    console.note(textwrap.fill(harmless(text), max(20, terminal_size()[0] - 1)))
+    """A line about what happened, beside the conversation itself."""
+    console.note(_wrapped(text))
+
+
+def _wrapped(text: str) -> str:
+    """Lines that are too long for the terminal broken between words."""
+    width = max(20, terminal_size()[0] - 1)
+    return "\n".join(
+        line if len(line) <= width else textwrap.fill(line, width, break_on_hyphens=False)
+        for line in harmless(text).split("\n")
+    )
 
 
 def _history() -> History:
@@ -173,7 +179,11 @@ def _ignoring_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def _typing_held() -> Iterator[None]:
-    """While l4 works, what is typed waits unseen for the next prompt."""
+    """What is typed while no prompt is there waits, unseen and unchanged, for the next one.
+
+    Held for the whole chat: a key must not find the terminal in its own mode between an answer and
+    the prompt. The prompt and $EDITOR set what they need by themselves, and set it back.
+    """
     restore = _switch_echo_off()
     try:
         yield

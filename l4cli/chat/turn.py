@@ -10,7 +10,7 @@ from typing import Protocol
 
 from l4cli.engine.engine import Engine
 from l4cli.engine.types import FinishReason, Request, StepOutput
-from l4cli.errors import EXIT_INTERRUPTED, EngineError
+from l4cli.errors import EXIT_INTERRUPTED, EXIT_OK, EngineError
 from l4cli.signals import catch_interrupts
 
 
@@ -81,8 +81,9 @@ def generate(
                     for_good = _take(answer, output, view)
                 if not outputs:
                     _show_progress(engine, view)
+            answer.exit_code = interrupts.exit_code
     except KeyboardInterrupt:  # a second Ctrl-C before the first had its effect
-        interrupts.exit_code = interrupts.exit_code or EXIT_INTERRUPTED
+        answer.exit_code = EXIT_INTERRUPTED
     finally:
         # Nothing is left in flight, whatever was raised: the next turn must find a free slot.
         rest = engine.abort(request.id)
@@ -90,7 +91,8 @@ def generate(
         _take(answer, rest, view)
     _drop_half_character(answer, engine)
     answer.seconds = clock() - started
-    answer.exit_code = interrupts.exit_code if answer.finish_reason == "abort" else 0
+    if answer.finish_reason != "abort":
+        answer.exit_code = EXIT_OK
     return answer
 
 
