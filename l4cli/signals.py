@@ -30,11 +30,11 @@ class Interrupts:
 
 
 @contextmanager
-def catch_interrupts(interrupt: Callable[[], None]) -> Iterator[Interrupts]:
-    """Within, SIGINT and SIGTERM call `interrupt` at once and are counted.
+def catch_interrupts(interrupt: Callable[[], None] = lambda: None) -> Iterator[Interrupts]:
+    """Within, SIGINT and SIGTERM call `interrupt` at once and are counted; look at the count.
 
-    The second one raises KeyboardInterrupt, for code that does not look at the count. Outside the
-    main thread, where Python has no signals, it does nothing.
+    Nothing is raised: an exception out of a handler may land in one of llama.cpp's callbacks, where
+    it is lost. Outside the main thread, where Python has no signals, it does nothing.
     """
     seen = Interrupts()
     if threading.current_thread() is not threading.main_thread():
@@ -44,8 +44,6 @@ def catch_interrupts(interrupt: Callable[[], None]) -> Iterator[Interrupts]:
     def on_signal(number: int, _frame: FrameType | None) -> None:
         seen.count += 1
         seen.exit_code = EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPTED
-        if seen.count > 1:
-            raise KeyboardInterrupt
 
     with _wakeup(interrupt):
         numbers = (signal.SIGINT, signal.SIGTERM)

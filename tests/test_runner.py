@@ -107,7 +107,7 @@ def test_stopping_finishes_what_runs_and_reads_no_more() -> None:
     lines = [b'{"prompt": "row"}'] * 1000
     rows = []
     for _, output in run_rows(
-        llm, read_rows(lines), BatchOptions(), stats, stopping=lambda: stats.num_rows >= 3
+        llm, read_rows(lines), BatchOptions(), stats, stopping=lambda: int(stats.num_rows >= 3)
     ):
         rows.append(output)
     assert 3 <= len(rows) < 30

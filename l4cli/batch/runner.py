@@ -52,16 +52,17 @@ def run_rows(
     rows: Iterable[Row | BadRow],
     options: BatchOptions,
     stats: BatchStats,
-    stopping: Callable[[], object] = lambda: False,
+    stopping: Callable[[], int] = lambda: 0,
 ) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
     """Rows with their output, in input order; a bad row has an error row for its output.
 
-    Once `stopping` is true no further row is read, those in flight are finished.
+    Once `stopping` gives 1 no further row is read and those in flight are finished; from 2 on they
+    are given up too.
     """
     batch = _Batch(llm, options, stats)
     source = iter(rows)
     exhausted = False
-    while not exhausted or batch.in_flight:
+    while (not exhausted or batch.in_flight) and stopping() < 2:
         while not exhausted and batch.has_room:
             row = None if stopping() else next(source, None)
             if row is None:

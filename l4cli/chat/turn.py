@@ -10,7 +10,7 @@ from typing import Protocol
 
 from l4cli.engine.engine import Engine
 from l4cli.engine.types import FinishReason, Request, StepOutput
-from l4cli.errors import EXIT_INTERRUPTED, EXIT_OK, EngineError
+from l4cli.errors import EXIT_OK, EngineError
 from l4cli.signals import catch_interrupts
 
 
@@ -82,8 +82,6 @@ def generate(
                 if not outputs:
                     _show_progress(engine, view)
             answer.exit_code = interrupts.exit_code
-    except KeyboardInterrupt:  # a second Ctrl-C before the first had its effect
-        answer.exit_code = EXIT_INTERRUPTED
     finally:
         # Nothing is left in flight, whatever was raised: the next turn must find a free slot.
         rest = engine.abort(request.id)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from l4cli import console
 from l4cli.errors import InputError
 from l4cli.llm import LLM, load
+from l4cli.signals import catch_interrupts
 
 
 def load_for_command(model: str | None, **hardware: Any) -> LLM:
     """`load` with a status line on stderr, and a word when the demo model is converted first."""
-    with console.status("loading the model") as update:
+    with console.status("loading the model") as update, catch_interrupts() as interrupts:
+
+        def on_progress(done: float) -> None:
+            update(f"loading the model: {done:.0%}")
+            if interrupts:
+                sys.exit(interrupts.exit_code)
 
         def on_convert(path: Path) -> None:
             console.note(f"converting the demo model, once, to {path}")
 
-        return load(
-            model,
-            on_progress=lambda done: update(f"loading the model: {done:.0%}"),
-            on_convert=on_convert,
-            **hardware,
-        )
+        llm = load(model, on_progress=on_progress, on_convert=on_convert, **hardware)
+        if interrupts:
+            llm.close()
+            sys.exit(interrupts.exit_code)
+        return llm
 
 
 def read_text_option(value: str | None) -> str | None:

@@ -104,7 +104,7 @@ def run(
         llm.params(**given)  # a wrong setting is told once, not in every row
         started = time.perf_counter()
         rows = output.skip_done(read_rows(lines, lenient=lenient))
-        for row, answer in run_rows(llm, rows, batch, stats, stopping=lambda: bool(interrupts)):
+        for row, answer in run_rows(llm, rows, batch, stats, stopping=lambda: interrupts.count):
             output.write(to_line(answer), row.digest)
             update(_progress(stats, time.perf_counter() - started))
     if stats.num_rows + output.num_done == 0 and not interrupts:

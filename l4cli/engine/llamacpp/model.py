@@ -19,7 +19,8 @@ _CONTROL = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL of llama.h
 class LlamaModel:
     """A loaded GGUF: its vocabulary, metadata and (unless `vocab_only`) its weights.
 
-    `n_gpu_layers` -1 offloads all that the build can. `on_progress` gets 0..1 while loading.
+    `n_gpu_layers` -1 offloads all that the build can. `on_progress` gets 0..1 while loading,
+    and ends it by raising.
     Raises ModelLoadError with llama.cpp's own reason. Close it after every context made from it.
     """
 
@@ -39,14 +40,23 @@ class LlamaModel:
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
 
+        raised: list[BaseException] = []
+
         @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator, unused-ignore]
         def report(progress: float, _user_data: ctypes.c_void_p) -> bool:
-            if on_progress:
-                on_progress(progress)
-            return True
+            # ctypes would lose what is raised here; False makes llama.cpp give up the load.
+            try:
+                if on_progress:
+                    on_progress(progress)
+            except BaseException as error:
+                raised.append(error)
+            return not raised
 
         params.progress_callback = report
         self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        if raised:
+            self.close()
+            raise raised[0]
         if not self.handle:
             raise ModelLoadError(f"{path}: {_why(library.last_complaint())}")
         self.vocab = llama_cpp.llama_model_get_vocab(self.handle)
