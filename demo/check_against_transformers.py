@@ -5,28 +5,20 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from demo.export import checkpoint_name
+from demo.export import read_weights
 from demo.model import Llama4, Shape
 
 LENGTHS = (1, 37, 700)
-
-
-def ours(folder: Path, shape: Shape) -> Llama4:
-    stored = {k: v for path in folder.glob("*.safetensors") for k, v in load_file(path).items()}
-    model = Llama4(shape)
-    names = [name for name, _ in model.named_parameters()]
-    model.load_state_dict({name: stored[checkpoint_name(name)].float() for name in names})
-    return model
 
 
 @torch.no_grad()
 def main(folder: Path) -> None:
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = ours(folder, Shape(len(tokenizer)))
+    model = Llama4(Shape(len(tokenizer)))
+    read_weights(folder, model)
     torch.manual_seed(0)
     for length in LENGTHS:
         ids = torch.randint(0, len(tokenizer), (2, length))

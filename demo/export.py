@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from demo import tokenizer
-from demo.model import Shape
+from demo.model import Llama4, Shape
 from demo.render import template_text
 
 SHARD_BYTES = 13_000_000
@@ -28,6 +28,13 @@ def checkpoint_name(name: str) -> str:
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)
     return name
+
+
+def read_weights(folder: Path, model: Llama4) -> None:
+    """The way back: a checkpoint's weights into our model."""
+    stored = {k: v for path in folder.glob("*.safetensors") for k, v in load_file(path).items()}
+    names = [name for name, _ in model.named_parameters()]
+    model.load_state_dict({name: stored[checkpoint_name(name)].float() for name in names})
 
 
 def shards(weights: dict[str, Tensor]) -> list[dict[str, Tensor]]:

@@ -15,6 +15,7 @@ from torch import nn
 from demo import batches, corpus, optimizer, tokenizer
 from demo.batches import Batch
 from demo.corpus import guide
+from demo.export import read_weights
 from demo.model import Llama4, Shape
 from demo.render import Renderer
 
@@ -157,15 +158,19 @@ def quick_check(model: Llama4, renderer: Renderer, seed: int, count: int = 60) -
 class Run:
     """A training run in a folder: its tokenizer, weights, averages, and what it needs to go on."""
 
-    def __init__(self, out: Path, seed: int, lr: float) -> None:
+    def __init__(self, out: Path, seed: int, lr: float, start: Path | None = None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self.out, self.seed = out, seed
         path = out / "tokenizer.json"
-        if not path.exists():
+        if start:
+            path.write_bytes((start / "tokenizer.json").read_bytes())
+        elif not path.exists():
             path.write_text(make_tokenizer(seed).to_str(), "utf8")
         self.tokenizer = tokenizer.load(path)
         torch.manual_seed(seed)
         self.model = Llama4(Shape(self.tokenizer.get_vocab_size()))
+        if start:
+            read_weights(start, self.model)
         self.optimizers = optimizer.make(self.model, lr)
         self.average = {name: w.detach().clone() for name, w in self.model.named_parameters()}
         self.step, self.spent = 0, 0.0
@@ -209,7 +214,7 @@ def report(step: int, schedule: Schedule, line: dict) -> None:
 
 def train(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
-    run_ = Run(options.out, options.seed, options.lr)
+    run_ = Run(options.out, options.seed, options.lr, options.start)
     if options.restart_schedule:
         run_.step, run_.spent = 0, 0.0
     schedule = Schedule(options.steps, options.minutes, run_.spent)
@@ -247,9 +252,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the run; goes on if there"
     )
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--start", type=Path, help="a checkpoint whose weights to begin from")
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--minutes", type=float, help="end after so many, whatever the steps")
-    parser.add_argument("--tokens", type=int, default=6144, help="tokens a step")
+    parser.add_argument("--tokens", type=int, default=2560, help="tokens a step")
     parser.add_argument("--longest", type=int, default=1024, help="longest reading document")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=4)
