@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from l4cli.engine.completion import Collector
 from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
-from l4cli.errors import UsageError
+from l4cli.errors import EngineError, UsageError
 from l4cli.locate import locate
 from l4cli.prompt import PromptEncoder
 from l4cli.prompt.encode import Vocabulary
@@ -83,7 +85,13 @@ class LLM:
 
     def generate(self, prompt: Prompt, **sampling: Any) -> Completion:
         """The whole answer to one prompt; RequestError if it cannot be served."""
-        return next(self.engine.generate([self.request(prompt, **sampling)]))
+        request = self.request(prompt, **sampling)
+        collector = Collector()
+        collector.begin(request)
+        completion = next(collector.feed(self.engine.stream(request)))
+        if completion.error:
+            raise EngineError(completion.error)
+        return completion
 
     def stream(self, prompt: Prompt, **sampling: Any) -> Iterator[str]:
         """The answer's text as it comes; leaving the loop stops the generation."""
@@ -103,6 +111,8 @@ class LLM:
     ) -> Request:
         """A request for the engine; with `raw` a text is continued as it stands, no template.
 
+        Where the draw needs a seed and none is given, one is drawn here, so that it can be told.
+
         `default_max_tokens` holds where no max_tokens is given, and is cut to what is left of the
         context; a given max_tokens never is: where it does not fit, the engine refuses.
         """
@@ -111,6 +121,8 @@ class LLM:
         if params.max_tokens is None and default_max_tokens:
             left = max(1, self.n_ctx - len(tokens))
             params = replace(params, max_tokens=min(default_max_tokens, left))
+        if params.seed is None and params.temperature > 0:
+            params = replace(params, seed=secrets.randbelow(2**32 - 1))
         return Request(id or f"r{next(self._ids)}", tuple(tokens), params)
 
     def params(self, **sampling: Any) -> SamplingParams:

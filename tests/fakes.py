@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from l4cli.engine.types import BatchItem, DecodeAbortedError, SamplingParams
+from l4cli.engine.types import BatchItem, DecodeAbortedError, Sampled, SamplingParams
 from l4cli.errors import EngineError
 
 BOS, EOG = 256, 257
@@ -21,8 +21,8 @@ class FakeSampler:
         backend.num_open_samplers += 1
         self._open = True
 
-    def sample(self, output: int) -> int:
-        return self.backend.next_token(self.backend.outputs[output])
+    def sample(self, output: int) -> Sampled:
+        return Sampled(self.backend.next_token(self.backend.outputs[output]))
 
     def close(self) -> None:
         if self._open:
@@ -84,7 +84,7 @@ class FakeBackend:
         answer = self.answer(head.decode(errors="replace")).encode()
         return answer[len(said)] if len(said) < len(answer) else EOG
 
-    def sampler(self, params: SamplingParams) -> FakeSampler:
+    def sampler(self, params: SamplingParams, prompt: Sequence[int] = ()) -> FakeSampler:
         return FakeSampler(self)
 
     def piece(self, token: int) -> bytes:

@@ -38,7 +38,7 @@ def greedy(id: str, prompt: list[int], max_tokens: int = 12) -> Request:
 
 def logits_after(backend: LlamaBackend, seq_id: int, pos: int, tokens: list[int]) -> np.ndarray:
     backend.decode([BatchItem(seq_id, pos, tokens, wants_logits=True)])
-    return backend.logits(0)
+    return backend.logits(0).copy()
 
 
 def test_tokenization_round_trip(model: LlamaModel) -> None:

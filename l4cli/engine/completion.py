@@ -6,16 +6,18 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from l4cli.engine.types import Completion, Request, StepOutput
+from l4cli.engine.types import Completion, Request, StepOutput, TokenLogprob
 from l4cli.errors import RequestError
 
 
 @dataclass(slots=True)
 class _Parts:
+    seed: int | None
     started: float
     first: float | None = None
     texts: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 class Collector:
@@ -25,7 +27,7 @@ class Collector:
         self._parts: dict[str, _Parts] = {}
 
     def begin(self, request: Request) -> None:
-        self._parts[request.id] = _Parts(time.perf_counter())
+        self._parts[request.id] = _Parts(request.params.seed, time.perf_counter())
 
     def feed(self, outputs: Iterable[StepOutput]) -> Iterator[Completion]:
         """Take outputs in; the completions of those that were a request's last."""
@@ -35,6 +37,7 @@ class Collector:
                 parts.first = time.perf_counter()
             parts.texts.append(output.text)
             parts.token_ids += output.token_ids
+            parts.logprobs += output.logprobs
             if output.finish_reason:
                 del self._parts[output.request_id]
                 yield _completion(output, parts)
@@ -59,4 +62,6 @@ def _completion(last: StepOutput, parts: _Parts) -> Completion:
         ttft=(parts.first or now) - parts.started,
         seconds=now - parts.started,
         error=last.error,
+        seed=parts.seed,
+        logprobs=tuple(parts.logprobs),
     )

@@ -23,6 +23,7 @@ from l4cli.engine.types import (
     DecodeAbortedError,
     FinishReason,
     Request,
+    Sampled,
     Sampler,
     StepOutput,
 )
@@ -74,8 +75,12 @@ class Engine:
         """
         if request.id in self._live:
             raise RequestError(f"request id {request.id!r} is already in flight")
-        sequence = self.scheduler.add(request)
-        sampler = self.backend.sampler(request.params)
+        sampler = self.backend.sampler(request.params, request.prompt)
+        try:
+            sequence = self.scheduler.add(request)
+        except RequestError:
+            sampler.close()
+            raise
         self._live[request.id] = _Live(sequence, sampler, Detokenizer(request.params.stop))
 
     def step(self) -> list[StepOutput]:
@@ -173,24 +178,35 @@ class Engine:
             sequence.num_computed_tokens = chunk.stop
             if chunk.is_last:
                 live = self._live[sequence.request.id]
-                outputs.append(self._append(live, live.sampler.sample(output_index)))
+                outputs.append(self._sample(live, output_index))
                 output_index += 1
         return outputs
 
-    def _append(self, live: _Live, token: int) -> StepOutput:
+    def _sample(self, live: _Live, output_index: int) -> StepOutput:
+        try:
+            sampled = live.sampler.sample(output_index)
+        except EngineError as error:
+            return self._finish(live, "error", live.detokenizer.finish(), str(error))
+        return self._append(live, sampled)
+
+    def _append(self, live: _Live, sampled: Sampled) -> StepOutput:
         """Take one sampled token in, and see whether the request has reached its end."""
-        sequence, params = live.sequence, live.sequence.request.params
+        sequence, params, token = live.sequence, live.sequence.request.params, sampled.token
         if self.backend.is_eog(token) and not params.ignore_eos:
             return self._finish(live, "stop", live.detokenizer.finish())
         sequence.tokens.append(token)
         text = live.detokenizer.feed(self.backend.piece(token))
+        reason: FinishReason | None = None
+        if live.detokenizer.stopped or sampled.ends:
+            reason = "stop"
+        elif len(sequence.tokens) >= sequence.num_reserved:
+            reason = "length"
+        if reason is None:
+            return _output(sequence, text, sampled)
+        text += live.detokenizer.finish()
         if live.detokenizer.stopped:
-            return self._finish(live, "stop", text, token_ids=(token,))
-        if len(sequence.tokens) >= sequence.num_reserved:
-            text += live.detokenizer.finish()
-            reason: FinishReason = "stop" if live.detokenizer.stopped else "length"
-            return self._finish(live, reason, text, token_ids=(token,))
-        return _output(sequence, text, (token,))
+            reason = "stop"
+        return self._finish(live, reason, text, sampled=sampled)
 
     def _finish(
         self,
@@ -198,9 +214,9 @@ class Engine:
         reason: FinishReason,
         text: str,
         error: str | None = None,
-        token_ids: tuple[int, ...] = (),
+        sampled: Sampled | None = None,
     ) -> StepOutput:
-        output = _output(live.sequence, text, token_ids, reason, error)
+        output = _output(live.sequence, text, sampled, reason, error)
         live.sampler.close()
         del self._live[live.sequence.request.id]
         self.scheduler.retire(live.sequence)
@@ -216,17 +232,19 @@ def _item(chunk: Chunk) -> BatchItem:
 def _output(
     sequence: Sequence,
     text: str,
-    token_ids: tuple[int, ...],
+    sampled: Sampled | None,
     reason: FinishReason | None = None,
     error: str | None = None,
 ) -> StepOutput:
+    logprob = sampled.logprob if sampled else None
     return StepOutput(
         request_id=sequence.request.id,
         text=text,
-        token_ids=token_ids,
+        token_ids=(sampled.token,) if sampled else (),
         finish_reason=reason,
         num_prompt_tokens=sequence.num_prompt_tokens,
         num_cached_tokens=sequence.num_cached_tokens,
         num_completion_tokens=sequence.num_completion_tokens,
         error=error,
+        logprobs=(logprob,) if logprob else (),
     )

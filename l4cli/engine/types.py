@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from l4cli.errors import RequestError
 
 FinishReason = Literal["stop", "length", "abort", "error"]
+MAX_LOGPROBS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A language that the whole answer belongs to.
+
+    `source` is the JSON Schema as JSON text, nothing for "json_object", GBNF for "grammar", and a
+    regular expression for "regex".
+    """
+
+    kind: Literal["json_schema", "json_object", "grammar", "regex"]
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How the tokens of one request are chosen.
 
-    The defaults are those Meta suggests for Llama 4. `temperature` 0 is greedy: the other knobs
-    are then without effect. `max_tokens` None means up to the end of the context. `seed` None
-    draws a fresh one. Values outside their range raise RequestError.
+    The defaults are those Meta suggests for Llama 4. `temperature` 0 is greedy: top_p, top_k and
+    min_p are then without effect. `max_tokens` None means up to the end of the context. `seed` None
+    draws a fresh one. `repetition_penalty` counts prompt and answer, as transformers does; the
+    other two count the answer, as OpenAI defines them. `logprobs` k asks for the logprob of every
+    chosen token and of the k likeliest. Values outside their range raise RequestError.
     """
 
     max_tokens: int | None = None
@@ -28,6 +43,12 @@ class SamplingParams:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
         checks = (
@@ -38,10 +59,36 @@ class SamplingParams:
             (0.0 <= self.min_p <= 1.0, "min_p must be between 0 and 1"),
             (self.seed is None or 0 <= self.seed < 2**32 - 1, "seed must be in 0..4294967294"),
             (all(self.stop), "stop strings must not be empty"),
+            (0.0 < self.repetition_penalty <= 10.0, "repetition_penalty must be in (0, 10]"),
+            (-2.0 <= self.frequency_penalty <= 2.0, "frequency_penalty must be between -2 and 2"),
+            (-2.0 <= self.presence_penalty <= 2.0, "presence_penalty must be between -2 and 2"),
+            (
+                all(-100.0 <= bias <= 100.0 for _, bias in self.logit_bias),
+                "logit_bias values must be between -100 and 100",
+            ),
+            (
+                self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
+                f"logprobs must be between 0 and {MAX_LOGPROBS}",
+            ),
+            (
+                not (self.constraint and self.stop),
+                "stop strings could cut an answer that must match a schema or grammar: "
+                "leave one of them out",
+            ),
         )
         for holds, message in checks:
             if not holds:
                 raise RequestError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural logarithms of probabilities before temperature, penalties and constraint."""
+
+    token_id: int
+    piece: bytes
+    logprob: float
+    top: tuple[tuple[int, bytes, float], ...] = ()  # likeliest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +117,7 @@ class StepOutput:
     num_cached_tokens: int = 0
     num_completion_tokens: int = 0
     error: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +134,8 @@ class Completion:
     ttft: float
     seconds: float
     error: str | None = None
+    seed: int | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +155,19 @@ class DecodeAbortedError(Exception):
     """`interrupt()` stopped a decode; ubatches already processed stay in the KV cache."""
 
 
+class Sampled(NamedTuple):
+    """A chosen token. With `ends`, the request's constraint lets nothing follow it."""
+
+    token: int
+    logprob: TokenLogprob | None = None
+    ends: bool = False
+
+
 class Sampler(Protocol):
     """Chooses tokens for one sequence."""
 
-    def sample(self, output: int) -> int:
-        """Token id for the `output`-th logits kept by the last decode."""
+    def sample(self, output: int) -> Sampled:
+        """The next token, from the `output`-th logits kept by the last decode."""
         ...
 
     def close(self) -> None: ...
@@ -128,7 +186,9 @@ class Backend(Protocol):
 
     def decode(self, items: Seq[BatchItem]) -> None: ...
 
-    def sampler(self, params: SamplingParams) -> Sampler: ...
+    def sampler(self, params: SamplingParams, prompt: Seq[int]) -> Sampler:
+        """RequestError where the parameters ask for what this vocabulary or l4 cannot do."""
+        ...
 
     def piece(self, token: int) -> bytes: ...
 

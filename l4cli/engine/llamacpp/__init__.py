@@ -2,7 +2,9 @@
 
     library.py   llama.cpp itself: started once, its log kept, threads counted
     model.py     weights and vocabulary (one llama_model handle)
-    context.py   KV cache, decode, sampling (one llama_context handle): the engine's Backend
+    context.py   KV cache and decode (one llama_context handle): the engine's Backend
+    sampling.py  a row of logits -> a token
+    constraint.py  answers that must match a schema or grammar
 
 Handles are closed explicitly, by their owner, in the reverse order of their making.
 """

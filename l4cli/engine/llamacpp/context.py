@@ -1,9 +1,8 @@
-"""The engine's Backend on llama.cpp: one context, its unified KV cache, its samplers."""
+"""The engine's Backend on llama.cpp: one context and its unified KV cache."""
 
 from __future__ import annotations
 
 import ctypes
-import secrets
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.model import LlamaModel
+from l4cli.engine.llamacpp.sampling import Candidates, LlamaSampler
 from l4cli.engine.rollback import RollbackRule
 from l4cli.engine.types import BatchItem, DecodeAbortedError, SamplingParams
 from l4cli.errors import EngineError, ModelLoadError, UsageError
@@ -64,6 +64,8 @@ class LlamaBackend:
         self.n_seq_max = n_seq_max
         self._rule = RollbackRule(*model.attention)
         self._batch = _Batch(self.n_batch)
+        self._n_vocab = model.n_vocab
+        self._candidates = Candidates(self._n_vocab)
         self._outputs: list[int] = []
         self.piece, self.is_eog = model.piece, model.is_eog
 
@@ -128,17 +130,13 @@ class LlamaBackend:
             + (f" ({why})" if why else "")
         )
 
-    def sampler(self, params: SamplingParams) -> LlamaSampler:
-        return LlamaSampler(self, params)
-
-    def sample(self, chain: Any, output: int) -> int:
-        """Run a sampler chain on the `output`-th logits kept by the last decode."""
-        return int(llama_cpp.llama_sampler_sample(chain, self._handle, self._outputs[output]))
+    def sampler(self, params: SamplingParams, prompt: Sequence[int]) -> LlamaSampler:
+        return LlamaSampler(self.logits, self.model, self._candidates, params, prompt)
 
     def logits(self, output: int) -> npt.NDArray[np.float32]:
-        """A copy of the `output`-th logits kept by the last decode: float32 [n_vocab]."""
+        """The `output`-th logits kept by the last decode, float32 [n_vocab], until the next one."""
         row = llama_cpp.llama_get_logits_ith(self._handle, self._outputs[output])
-        return np.array(np.ctypeslib.as_array(row, (self.model.n_vocab,)), np.float32)
+        return np.ctypeslib.as_array(row, (self._n_vocab,))
 
     def num_computed(self, seq_id: int) -> int:
         return int(llama_cpp.llama_memory_seq_pos_max(self._memory, seq_id)) + 1
@@ -156,46 +154,6 @@ class LlamaBackend:
 
     def interrupt(self) -> None:
         self._interrupt[0] = b"\1"
-
-
-class LlamaSampler:
-    """One sampler chain, in Meta's order: temperature, top-k, top-p, min-p, then the draw.
-
-    Temperature 0 is greedy: the most likely token, whatever the other knobs say.
-    """
-
-    def __init__(self, backend: LlamaBackend, params: SamplingParams) -> None:
-        self._backend = backend
-        chain_params = llama_cpp.llama_sampler_chain_default_params()
-        chain_params.no_perf = True
-        self._chain = llama_cpp.llama_sampler_chain_init(chain_params)
-        for link in _links(params):
-            llama_cpp.llama_sampler_chain_add(self._chain, link)
-
-    def sample(self, output: int) -> int:
-        return self._backend.sample(self._chain, output)
-
-    def close(self) -> None:
-        """Free the chain and its links; idempotent."""
-        if self._chain:
-            llama_cpp.llama_sampler_free(self._chain)
-            self._chain = None
-
-
-def _links(params: SamplingParams) -> list[Any]:
-    if params.temperature == 0:
-        return [llama_cpp.llama_sampler_init_greedy()]
-    links = []
-    if params.temperature != 1:
-        links.append(llama_cpp.llama_sampler_init_temp(params.temperature))
-    if params.top_k:
-        links.append(llama_cpp.llama_sampler_init_top_k(params.top_k))
-    if params.top_p < 1:
-        links.append(llama_cpp.llama_sampler_init_top_p(params.top_p, 1))
-    if params.min_p:
-        links.append(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
-    seed = secrets.randbelow(2**32 - 1) if params.seed is None else params.seed
-    return [*links, llama_cpp.llama_sampler_init_dist(seed)]
 
 
 class _Batch:

@@ -6,12 +6,17 @@ import ctypes
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import llama_cpp
 
 from l4cli.engine.llamacpp import library
 from l4cli.engine.rollback import AttentionKind
+from l4cli.engine.types import Constraint
 from l4cli.errors import ModelLoadError, RequestError
+
+if TYPE_CHECKING:
+    from l4cli.engine.llamacpp.constraint import Compiler, Matcher
 
 _CONTROL = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL of llama.h
 
@@ -175,6 +180,16 @@ class LlamaModel:
                 text = llama_cpp.llama_vocab_get_text(self.vocab, token)
                 special[text.decode("utf-8", errors="replace")] = token
         return special
+
+    def matcher(self, constraint: Constraint) -> Matcher:
+        """Follows an answer through the constraint's language; RequestError if it is not usable."""
+        return self._constraints.matcher(constraint)
+
+    @functools.cached_property
+    def _constraints(self) -> Compiler:
+        from l4cli.engine.llamacpp.constraint import Compiler  # a second for a large vocabulary
+
+        return Compiler(self)
 
     @property
     def bos_token(self) -> int | None:

@@ -1,0 +1,137 @@
+"""Answers that must be of a language: JSON by a schema, a grammar, a regular expression.
+
+llguidance does the work: it knows JSON Schema well, says what it does not support, and computes a
+mask in microseconds. (llama.cpp's own grammars throw C++ exceptions, which end a Python process.)
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper, grammar_from
+
+from l4cli.engine.types import Constraint
+from l4cli.errors import EngineError, RequestError
+
+# Any white space JSON allows would do; a model that has lost its way would then write only that.
+_WHITESPACE = r"[ ]?|\n[ ]{0,20}"
+_NAMES = {
+    "json_schema": "JSON schema",
+    "json_object": "JSON object",
+    "grammar": "grammar",
+    "regex": "regular expression",
+}
+
+
+class Matcher:
+    """How far one answer has come in its language."""
+
+    def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
+        self._matcher = matcher
+        self._n_vocab = n_vocab
+        self._bits = np.zeros((n_vocab + 31) // 32, np.int32)
+
+    @property
+    def ends(self) -> bool:
+        """Whether the answer is whole and nothing may follow."""
+        return bool(self._matcher.is_stopped())
+
+    def consume(self, token: int) -> bool:
+        """Go on by `token`; False, changing nothing, if it is not allowed here."""
+        return bool(self._matcher.try_consume_tokens([token]) == 1)
+
+    def mask(self, row: npt.NDArray[np.float32]) -> None:
+        """Set the logits [n_vocab] of what is not allowed here to -inf.
+
+        EngineError where the language has become too complex to go on.
+        """
+        self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
+        if self._matcher.is_error():
+            raise EngineError(f"the answer's grammar failed: {_complaint(self._matcher)}")
+        allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._n_vocab]
+        row[allowed == 0] = -np.inf
+
+
+class Vocabulary(Protocol):
+    """What a compiler needs of a model."""
+
+    @property
+    def n_vocab(self) -> int: ...
+
+    @property
+    def bos_token(self) -> int | None: ...
+
+    @property
+    def eog_tokens(self) -> frozenset[int]: ...
+
+    @property
+    def special_tokens(self) -> dict[str, int]: ...
+
+    def piece(self, token: int) -> bytes: ...
+
+    def tokenize(self, text: str) -> list[int]: ...
+
+
+class Compiler:
+    """Compiles constraints for one vocabulary; rows that share one share the work."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._n_vocab = vocabulary.n_vocab
+        self._tokenizer = LLTokenizer(
+            TokenizerWrapper(_Tokens(vocabulary)), eos_token=sorted(vocabulary.eog_tokens)
+        )
+        self._compiled = lru_cache(maxsize=256)(self._compile)
+
+    def matcher(self, constraint: Constraint) -> Matcher:
+        """A fresh matcher; RequestError, saying what is wrong, if the constraint is not usable."""
+        return Matcher(self._compiled(constraint).deep_copy(), self._n_vocab)
+
+    def _compile(self, constraint: Constraint) -> LLMatcher:
+        try:
+            matcher = LLMatcher(self._tokenizer, _to_llguidance(constraint), log_level=0)
+        except ValueError as error:
+            raise RequestError(f"{_NAMES[constraint.kind]}: {_short(error)}") from None
+        if matcher.is_error():
+            raise RequestError(f"{_NAMES[constraint.kind]}: {_complaint(matcher)}")
+        return matcher
+
+
+class _Tokens:
+    """A vocabulary as llguidance's TokenizerWrapper wants to see it."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        special = vocabulary.special_tokens
+        self.tokens = [vocabulary.piece(token) for token in range(vocabulary.n_vocab)]
+        for text, token in special.items():
+            self.tokens[token] = text.encode()
+        self.special_token_ids = sorted(special.values())
+        self.bos_token_id = vocabulary.bos_token
+        self.eos_token_id = min(vocabulary.eog_tokens)
+        self._tokenize = vocabulary.tokenize
+
+    def __call__(self, text: str) -> list[int]:
+        return self._tokenize(text)
+
+
+def _to_llguidance(constraint: Constraint) -> str:
+    if constraint.kind == "regex":
+        return str(LLMatcher.grammar_from_regex(constraint.source))
+    if constraint.kind == "grammar":
+        return str(grammar_from("gbnf", constraint.source))
+    schema = constraint.source if constraint.kind == "json_schema" else '{"type": "object"}'
+    return str(
+        LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": _WHITESPACE})
+    )
+
+
+def _complaint(matcher: LLMatcher) -> str:
+    return _short(matcher.get_error())
+
+
+def _short(error: object) -> str:
+    """What may be many lines, with a drawing of the place, as one."""
+    text = " ".join(str(error).split()) or "it cannot be used"
+    return text if len(text) <= 200 else f"{text[:199]}…"
