@@ -16,23 +16,36 @@ import hashlib
 import itertools
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from l4cli.engine.completion import Collector
 from l4cli.engine.engine import Engine
-from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
+from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
+from l4cli.engine.sizing import ContextSize, Demand, SizingLimits, choose_size, demand_of
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
-from l4cli.errors import EngineError, UsageError
+from l4cli.errors import EngineError, ModelLoadError, UsageError
 from l4cli.locate import locate
 from l4cli.prompt import PromptEncoder
 from l4cli.prompt.encode import Vocabulary
 from l4cli.prompt.template import Message
 
 DEFAULT_N_CTX = 16384
+_BATCH_N_BATCH = 2048  # many prompts a decode; llama.cpp takes it in pieces of n_ubatch
+_KV_SHARE = 4  # an automatic context takes at most this part of the machine's memory: a quarter
 
 Prompt = str | Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """How contexts are made for an LLM that sizes its own, and how large they may be."""
+
+    make_backend: Callable[[ContextSize], Backend]
+    limits: SizingLimits
+    deterministic: bool = False
 
 
 class LLM:
@@ -46,7 +59,7 @@ class LLM:
         self,
         name: str,
         vocabulary: Vocabulary,
-        backend: Backend,
+        backend: Backend | Contexts,
         *,
         sampling: Mapping[str, Any] | None = None,
         path: Path | None = None,
@@ -56,7 +69,9 @@ class LLM:
         self.path = path
         self.vocabulary = vocabulary
         self.encoder = PromptEncoder(vocabulary)
-        self.engine = Engine(backend)
+        self._contexts = backend if isinstance(backend, Contexts) else None
+        self._engine = None if isinstance(backend, Contexts) else Engine(backend)
+        self._size: ContextSize | None = None
         self.sampling = dict(sampling or {})
         self._on_close = on_close
         self._ids = itertools.count(1)
@@ -68,9 +83,57 @@ class LLM:
         self.close()
 
     @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            self._make(Demand(DEFAULT_N_CTX, DEFAULT_N_CTX, num_requests=1))
+        assert self._engine is not None
+        return self._engine
+
+    @property
     def n_ctx(self) -> int:
-        """Tokens that fit the context, prompts and answers of all sequences together."""
-        return self.engine.backend.n_ctx
+        """Tokens that one sequence can hold, its prompt and its answer together."""
+        return self._contexts.limits.longest if self._contexts else self.engine.backend.n_ctx_seq
+
+    def fit(self, requests: Sequence[Request], *, more: bool = False) -> None:
+        """Make a context for these requests, if its size is automatic.
+
+        With `more` they are only the first of many. None may be in flight.
+        """
+        self._make(demand_of(requests, more=more))
+
+    def _make(self, demand: Demand) -> None:
+        if self._contexts is None:
+            return
+        size = choose_size(demand, self._contexts.limits)
+        if size != self._size:
+            if self._engine:
+                self._engine.close()
+            self._engine, self._size = self._make_engine(self._contexts, size), size
+
+    def has_space_for(self, request: Request) -> bool:
+        """Whether the present context is as long as the request; if not, `fit` can mend it."""
+        if self._contexts is None:
+            return True
+        length = len(request.prompt) + (request.params.max_tokens or 0)
+        return min(length, self.n_ctx) <= self.engine.backend.n_ctx_seq
+
+    def interrupt(self) -> None:
+        """Make a step under way return soon. Safe from signal handlers and other threads."""
+        if self._engine:
+            self._engine.interrupt()
+
+    def _make_engine(self, contexts: Contexts, size: ContextSize) -> Engine:
+        """An engine of that size, or with fewer sequences where memory falls short."""
+        while True:
+            try:
+                backend = contexts.make_backend(size)
+            except ModelLoadError:
+                if size.n_seq_max == 1:
+                    raise
+                fewer = size.n_seq_max // 2
+                size = replace(size, n_seq_max=fewer, n_ctx=size.n_ctx // size.n_seq_max * fewer)
+            else:
+                return Engine(backend, tune=True, deterministic=contexts.deterministic)
 
     @property
     def fingerprint(self) -> str:
@@ -135,7 +198,8 @@ class LLM:
 
     def close(self) -> None:
         """Free context and weights; idempotent."""
-        self.engine.close()
+        if self._engine:
+            self._engine.close()
         self._on_close()
 
     def _encode(
@@ -161,34 +225,59 @@ def _fingerprint(path: Path) -> str:
 def load(
     model: str | Path | None = None,
     *,
-    ctx: int = DEFAULT_N_CTX,
-    parallel: int = 1,
+    ctx: int | Literal["auto"] = DEFAULT_N_CTX,
+    parallel: int | Literal["auto"] = 1,
     threads: int | None = None,
     gpu_layers: int = -1,
     kv_type: str = "f16",
+    deterministic: bool = False,
     on_progress: Callable[[float], None] | None = None,
     on_convert: Callable[[Path], None] | None = None,
 ) -> LLM:
     """Load a model by path, by its name in models.toml, or the default one.
 
     `ctx` tokens of context are shared by up to `parallel` sequences, and cut to what the model was
-    trained for. Raises ModelNotFoundError and ModelLoadError with a line that says what to do.
+    trained for. With "auto" for one of them the context is made by `LLM.fit`, each sequence with a
+    part of its own, and how many sequences run at once is found out while they run.
+    `deterministic` runs one sequence at a time, always in the same pieces: the same request gives
+    the same text, whatever came before. Raises ModelNotFoundError and ModelLoadError with a line
+    that says what to do.
     """
     located = locate(str(model) if model else None, on_convert=on_convert)
     weights = LlamaModel(located.path, n_gpu_layers=gpu_layers, on_progress=on_progress)
     try:
-        backend = LlamaBackend(
-            weights, n_ctx=ctx, n_seq_max=parallel, n_threads=threads, kv_type=kv_type
-        )
-        sampling = located.spec.sampling if located.spec else {}
+        make = partial(LlamaBackend, weights, n_threads=threads, kv_type=kv_type)
+        backend: Backend | Contexts
+        if deterministic or ctx == "auto" or parallel == "auto":
+            limits = _limits(weights, ctx, 1 if deterministic else parallel, kv_type)
+            backend = Contexts(partial(_make_backend, make), limits, deterministic)
+        else:
+            backend = make(n_ctx=ctx, n_seq_max=parallel)
         return LLM(
             located.name,
             weights,
             backend,
-            sampling=sampling,
+            sampling=located.spec.sampling if located.spec else {},
             path=located.path,
             on_close=weights.close,
         )
     except BaseException:
         weights.close()
         raise
+
+
+def _make_backend(make: Callable[..., LlamaBackend], size: ContextSize) -> LlamaBackend:
+    return make(n_ctx=size.n_ctx, n_seq_max=size.n_seq_max, n_batch=_BATCH_N_BATCH, unified=False)
+
+
+def _limits(weights: LlamaModel, ctx: int | str, parallel: int | str, kv_type: str) -> SizingLimits:
+    """What is given holds; else as much as the model was trained for, in a part of the memory."""
+    trained = weights.n_ctx_train or DEFAULT_N_CTX
+    cells = memory_bytes() // _KV_SHARE // weights.kv_bytes_per_token(kv_type)
+    if isinstance(ctx, int):
+        cells = trained = min(ctx, trained)
+    return SizingLimits(
+        n_seq_max=parallel if isinstance(parallel, int) else weights.max_useful_sequences,
+        n_ctx_seq=trained,
+        n_cells=max(cells, 256),
+    )

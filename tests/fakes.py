@@ -41,6 +41,7 @@ class FakeBackend:
         answer: Callable[[str], str] | None = None,
     ) -> None:
         self.n_ctx, self.n_batch, self.n_seq_max = n_ctx, n_batch, n_seq_max
+        self.n_ctx_seq = n_ctx
         self.answer = answer or (lambda prompt: prompt.splitlines()[-1].upper() if prompt else "")
         self.cells: dict[int, list[int]] = {}
         self.outputs: list[int] = []

@@ -178,3 +178,50 @@ def test_a_pruned_chunk_is_not_trusted_for_rollback(model: LlamaModel) -> None:
     backend.truncate(0, 8192)
     assert np.array_equal(again, logits_after(backend, 0, 8192, tokens[8192:8260]))
     backend.close()
+
+
+def test_sequences_with_parts_of_their_own_answer_as_in_one_pool(model: LlamaModel) -> None:
+    """Forks copy what they share, and the answers are those of the shared pool."""
+    head = model.tokenize("the world and hello " * 8)
+    prompts = [head + model.tokenize(f" {n} {'ing ' * n}") for n in range(9)]
+    answers = []
+    for unified in (True, False):
+        backend = LlamaBackend(model, n_ctx=4 * 256, n_seq_max=4, unified=unified)
+        assert backend.n_ctx_seq == (1024 if unified else 256)
+        with Engine(backend) as engine:
+            requests = [greedy(str(n), p) for n, p in enumerate(prompts)]
+            done = {c.request_id: c for c in engine.generate(requests)}
+        assert sum(c.num_cached_tokens >= len(head) for c in done.values()) == 8
+        answers.append({id: c.token_ids for id, c in done.items()})
+    assert answers[0] == answers[1]
+
+
+def test_a_forked_part_computes_the_same_logits(model: LlamaModel) -> None:
+    backend = LlamaBackend(model, n_ctx=512, n_seq_max=2, unified=False)
+    prefix, tail = model.tokenize("the world and " * 8), model.tokenize(" hello")
+    backend.decode([BatchItem(0, 0, [*prefix, 5, 6], wants_logits=False)])
+    backend.fork(0, 1, len(prefix))
+    assert backend.num_computed(1) == len(prefix)
+    forked = logits_after(backend, 1, len(prefix), tail)
+    backend.truncate(0, len(prefix))
+    assert np.array_equal(forked, logits_after(backend, 0, len(prefix), tail))
+    backend.close()
+
+
+def test_deterministic_answers_do_not_depend_on_what_came_before(model: LlamaModel) -> None:
+    """Bit for bit: the logprobs are equal, not only the tokens."""
+    head = model.tokenize("the world and hello " * 20)
+    prompts = [head + model.tokenize(f" {n} {'ing ' * (7 * n)}") for n in range(8)]
+    params = SamplingParams(max_tokens=12, temperature=0, logprobs=0, ignore_eos=True)
+    backend = LlamaBackend(model, n_ctx=1024, n_batch=32, unified=False)
+    with Engine(backend, deterministic=True) as engine:
+        requests = [Request(str(n), tuple(p), params) for n, p in enumerate(prompts)]
+        together = {c.request_id: c for c in engine.generate(requests)}
+        assert sum(c.num_cached_tokens for c in together.values()) >= 7 * 64
+        again = {c.request_id: c for c in engine.generate(reversed(requests))}
+        for request in requests:
+            engine.scheduler.forget()
+            (alone,) = engine.generate([request])
+            assert alone.num_cached_tokens == 0
+            for other in (together[request.id], again[request.id]):
+                assert alone.logprobs == other.logprobs

@@ -9,10 +9,12 @@ engine.generate(requests)        any number of requests, each whole as it finish
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from l4cli.engine.completion import Collector, refused
+from l4cli.engine.concurrency import ConcurrencyTuner
 from l4cli.engine.detokenize import Detokenizer
 from l4cli.engine.scheduler import Chunk, Scheduler
 from l4cli.engine.sequence import Sequence
@@ -42,13 +44,27 @@ class _Live:
 class Engine:
     """Continuous batching over one backend. Not thread-safe, but for `interrupt`.
 
-    Closing the engine closes the backend. Errors of one request end that request with
-    finish_reason "error"; EngineError is raised only when the backend itself is unusable.
+    With `tune`, how many sequences run at once is found out while they run. `deterministic` makes
+    every prompt be computed in the same pieces whatever came before it: on a backend of one
+    sequence, the same request then gives the same bits. Closing the engine closes the backend.
+    Errors of one request end that request with finish_reason "error"; EngineError is raised only
+    when the backend itself is unusable.
     """
 
-    def __init__(self, backend: Backend, max_retained: int = 1) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        max_retained: int = 1,
+        *,
+        tune: bool = False,
+        deterministic: bool = False,
+    ) -> None:
         self.backend = backend
-        self.scheduler = Scheduler(backend, max_retained)
+        step = backend.n_batch if deterministic else 1
+        self.scheduler = Scheduler(backend, max_retained, prefix_step=step)
+        self._tuner = ConcurrencyTuner(backend.n_seq_max) if tune else None
+        if self._tuner:
+            self.scheduler.max_running = self._tuner.limit
         self._live: dict[str, _Live] = {}
 
     def __enter__(self) -> Engine:
@@ -92,11 +108,19 @@ class Engine:
         chunks = self.scheduler.schedule()
         if not chunks:
             return []
+        started = time.perf_counter()
         try:
-            return self._run(chunks)
+            self.backend.decode([_item(chunk) for chunk in chunks])
         except DecodeAbortedError:
             self._reconcile(chunks)
             return []
+        except EngineError as error:
+            return self._recover(chunks, error)
+        if self._tuner:
+            num_tokens = sum(chunk.stop - chunk.start for chunk in chunks)
+            self._tuner.observe(len(chunks), num_tokens, time.perf_counter() - started)
+            self.scheduler.max_running = self._tuner.limit
+        return self._advance(chunks)
 
     def abort(self, request_id: str) -> StepOutput | None:
         """End a request now with finish_reason "abort"; None if it is not in flight."""
@@ -146,29 +170,38 @@ class Engine:
         self._live.clear()
         self.backend.close()
 
-    def _run(self, chunks: list[Chunk]) -> list[StepOutput]:
-        """Decode chunks together; if that fails, one by one, so that only the culprit ends."""
-        try:
-            self.backend.decode([_item(chunk) for chunk in chunks])
-        except EngineError as error:
-            self._reconcile(chunks)
-            if len(chunks) == 1:
-                live = self._live[chunks[0].sequence.request.id]
-                return [self._finish(live, "error", live.detokenizer.finish(), str(error))]
-            return [output for chunk in chunks for output in self._run([chunk.rest()])]
-        return self._advance(chunks)
+    def _recover(self, chunks: list[Chunk], error: EngineError) -> list[StepOutput]:
+        """After a decode that failed: once more, one by one, so that only the culprit ends."""
+        self._reconcile(chunks)
+        if len(chunks) == 1:
+            live = self._live[chunks[0].sequence.request.id]
+            return [self._finish(live, "error", live.detokenizer.finish(), str(error))]
+        outputs = []
+        for chunk in (chunk.rest() for chunk in chunks):
+            try:
+                self.backend.decode([_item(chunk)])
+                outputs += self._advance([chunk])
+            except EngineError as again:
+                outputs += self._recover([chunk], again)
+            except DecodeAbortedError:
+                self._reconcile([chunk])
+        return outputs
 
     def _reconcile(self, chunks: list[Chunk]) -> None:
         """After a decode that did not end well: ask the KV cache how far each sequence got.
 
-        The last token is always computed again, because its logits are lost.
+        The last token is always computed again, because its logits are lost, and a prompt from
+        where a piece of it may begin.
         """
+        step = self.scheduler.prefix_step
         for sequence in (chunk.sequence for chunk in chunks):
             computed = self.backend.num_computed(sequence.seq_id)
-            if computed > len(sequence.tokens) - 1:
-                computed = len(sequence.tokens) - 1
-                self.backend.truncate(sequence.seq_id, computed)
-            sequence.num_computed_tokens = computed
+            resume = min(computed, len(sequence.tokens) - 1)
+            if resume < sequence.num_prompt_tokens:
+                resume = resume // step * step
+            if resume < computed:
+                self.backend.truncate(sequence.seq_id, resume)
+            sequence.num_computed_tokens = resume
 
     def _advance(self, chunks: list[Chunk]) -> list[StepOutput]:
         outputs = []

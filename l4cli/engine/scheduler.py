@@ -13,6 +13,7 @@ vLLM's v1 scheduler, with llama.cpp's forks in the place of paged blocks:
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
@@ -47,6 +48,7 @@ class KvCache(Protocol):
     """The part of a Backend that admission needs."""
 
     n_ctx: int
+    n_ctx_seq: int
     n_batch: int
     n_seq_max: int
 
@@ -58,22 +60,29 @@ class KvCache(Protocol):
 
 
 class Scheduler:
-    """Waiting, running and retained sequences over one KV cache."""
+    """Waiting, running and retained sequences over one KV cache.
 
-    def __init__(self, kv: KvCache, max_retained: int = 1) -> None:
+    At most `max_running` sequences run at once; it may change at any time. Prefixes are reused in
+    whole multiples of `prefix_step` tokens.
+    """
+
+    def __init__(self, kv: KvCache, max_retained: int = 1, prefix_step: int = 1) -> None:
         self.kv = kv
+        self.max_running = kv.n_seq_max
+        self.prefix_step = prefix_step
         self.max_retained = max_retained  # more would save prefills, but attention runs over them
         self.ledger = CellLedger(kv.n_ctx)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self._retained: dict[int, Sequence] = {}  # least recently used first
-        self._free_ids = list(range(kv.n_seq_max - 1, -1, -1))
+        # Lowest first: llama.cpp decodes together only sequences whose ids follow one another.
+        self._free_ids = list(range(kv.n_seq_max))
 
     def add(self, request: Request) -> Sequence:
         """Queue a request; ContextOverflowError if it could never fit, RequestError if empty."""
         if not request.prompt:
             raise RequestError("the prompt is empty")
-        num_prompt, n_ctx = len(request.prompt), self.kv.n_ctx
+        num_prompt, n_ctx = len(request.prompt), self.kv.n_ctx_seq
         if num_prompt >= n_ctx:
             raise ContextOverflowError(
                 f"the prompt has {num_prompt} tokens, the context holds {n_ctx}: "
@@ -101,7 +110,7 @@ class Scheduler:
                 start = sequence.num_computed_tokens
                 chunks.append(Chunk(sequence, start, start + count))
                 budget -= count
-        return chunks
+        return sorted(chunks, key=lambda chunk: chunk.sequence.seq_id)
 
     def retire(self, sequence: Sequence) -> None:
         """Take a sequence out; what it computed stays as a prefix for others."""
@@ -122,6 +131,8 @@ class Scheduler:
 
     def _admit(self) -> None:
         for sequence in list(self.waiting):
+            if len(self.running) >= self.max_running:
+                return
             if not self._free_ids and not self._retained:
                 return
             donor, shared = self._best_donor(sequence)
@@ -139,16 +150,18 @@ class Scheduler:
         limit = len(sequence.tokens) - 1  # the last token must be computed, for its logits
         for donor in (*self._retained.values(), *self.running):
             shared = min(common_prefix(donor.tokens, sequence.tokens), limit)
+            if self.prefix_step > 1:  # an answer was not computed in such pieces
+                shared = min(shared, donor.num_prompt_tokens)
             if shared > most:
                 best, most = donor, shared
         return best, most if best else 0
 
     def _place(self, sequence: Sequence, donor: Sequence | None, shared: int) -> bool:
         """Give a sequence an id, its shared prefix and its cells; False if there is no room."""
-        exact = self.kv.exact_prefix(donor.seq_id, shared) if donor else 0
+        exact = self._exact_prefix(donor, shared) if donor else 0
         needed = sequence.num_reserved - exact
         if self._make_room(needed, keep=donor):
-            sequence.seq_id = self._free_ids.pop()
+            sequence.seq_id = heapq.heappop(self._free_ids)
             if donor and exact:
                 self.kv.fork(donor.seq_id, sequence.seq_id, exact)
                 self.ledger.fork(donor.seq_id, sequence.seq_id, exact)
@@ -163,6 +176,10 @@ class Scheduler:
         self.ledger.extend(sequence.seq_id, needed)
         sequence.num_computed_tokens = sequence.num_cached_tokens = exact
         return True
+
+    def _exact_prefix(self, donor: Sequence, shared: int) -> int:
+        exact = self.kv.exact_prefix(donor.seq_id, shared)
+        return self.kv.exact_prefix(donor.seq_id, exact // self.prefix_step * self.prefix_step)
 
     def _make_room(self, needed: int, keep: Sequence | None) -> bool:
         """Evict retained prefixes, oldest first, until an id and `needed` cells are free."""
@@ -184,4 +201,4 @@ class Scheduler:
         del self._retained[seq_id]
         self.kv.truncate(seq_id, 0)
         self.ledger.truncate(seq_id, 0)
-        self._free_ids.append(seq_id)
+        heapq.heappush(self._free_ids, seq_id)

@@ -177,10 +177,12 @@ class Backend(Protocol):
     """Weights, KV cache and sampling: llama.cpp, or a fake in tests.
 
     All calls come from one thread, but for `interrupt`. `decode` raises DecodeAbortedError after
-    `interrupt`, EngineError on failure. `n_ctx` counts KV cells shared by all sequences.
+    `interrupt`, EngineError on failure. `n_ctx` counts the KV cells of all sequences together,
+    `n_ctx_seq` those that one of them may hold.
     """
 
     n_ctx: int
+    n_ctx_seq: int
     n_batch: int
     n_seq_max: int
 

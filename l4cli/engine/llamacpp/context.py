@@ -32,9 +32,11 @@ _DECODE_ERRORS = {
 class LlamaBackend:
     """A context over a loaded model; it does not own the model.
 
-    `n_ctx` cells are shared by up to `n_seq_max` sequences (a unified cache, so that a fork is
-    free). `n_ctx` is cut to what the model was trained for, `n_batch` tokens go into one decode.
-    Raises ModelLoadError when the context does not fit in memory.
+    `n_ctx` cells are for up to `n_seq_max` sequences. `unified`, they share them all: a fork is
+    free, but each sequence's attention has to step over the cells of the others. Otherwise each
+    has an equal part of its own: a fork copies that part, and attention looks at nothing else.
+    What one sequence can hold is cut to what the model was trained for. `n_batch` tokens go into
+    one decode, `n_ubatch` of them at a time. Raises ModelLoadError when it does not fit in memory.
     """
 
     def __init__(
@@ -44,12 +46,18 @@ class LlamaBackend:
         n_ctx: int,
         n_seq_max: int = 1,
         n_batch: int = 512,
+        n_ubatch: int = 512,
         n_threads: int | None = None,
         kv_type: str = "f16",
+        unified: bool = True,
     ) -> None:
         self.model = model
+        self.unified = unified
         self._interrupt = ctypes.create_string_buffer(2)
-        params = self._params(model, n_ctx, n_seq_max, n_batch, n_threads, kv_type)
+        params = self._params(n_ctx, n_seq_max, kv_type)
+        params.n_batch = max(n_batch, n_seq_max)
+        params.n_ubatch = min(params.n_batch, max(n_ubatch, n_seq_max))
+        params.n_threads = params.n_threads_batch = n_threads or library.num_physical_cores()
         library.forget_log()
         self._handle = llama_cpp.llama_init_from_model(model.handle, params)
         if not self._handle:
@@ -60,6 +68,7 @@ class LlamaBackend:
             )
         self._memory = llama_cpp.llama_get_memory(self._handle)
         self.n_ctx = int(llama_cpp.llama_n_ctx(self._handle))
+        self.n_ctx_seq = int(llama_cpp.llama_n_ctx_seq(self._handle))
         self.n_batch = int(llama_cpp.llama_n_batch(self._handle))
         self.n_seq_max = n_seq_max
         self._rule = RollbackRule(*model.attention)
@@ -69,15 +78,7 @@ class LlamaBackend:
         self._outputs: list[int] = []
         self.piece, self.is_eog = model.piece, model.is_eog
 
-    def _params(
-        self,
-        model: LlamaModel,
-        n_ctx: int,
-        n_seq_max: int,
-        n_batch: int,
-        n_threads: int | None,
-        kv_type: str,
-    ) -> Any:
+    def _params(self, n_ctx: int, n_seq_max: int, kv_type: str) -> Any:
         if kv_type not in KV_TYPES:
             raise UsageError(f"no KV type {kv_type!r}: choose one of {', '.join(KV_TYPES)}")
         limit = llama_cpp.llama_max_parallel_sequences()
@@ -86,15 +87,14 @@ class LlamaBackend:
         if n_ctx < 1:
             raise UsageError(f"a context needs at least 1 token, not {n_ctx}")
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx = min(n_ctx, model.n_ctx_train or n_ctx)
-        params.n_batch = params.n_ubatch = max(n_batch, n_seq_max)
+        parts = 1 if self.unified else n_seq_max
+        params.n_ctx = parts * min(n_ctx // parts, self.model.n_ctx_train or n_ctx)
         params.n_seq_max = n_seq_max
         params.n_outputs_max = n_seq_max  # one row of logits a sequence, not one a token
-        params.n_threads = params.n_threads_batch = n_threads or library.num_physical_cores()
         params.flash_attn_type = _FLASH_ATTN_AUTO
         params.type_k = params.type_v = getattr(llama_cpp, f"GGML_TYPE_{kv_type.upper()}")
         params.swa_full = False  # whole-context chunked layers would cost 3.9 times the memory
-        params.kv_unified = True
+        params.kv_unified = self.unified
         params.no_perf = True
         params.abort_callback = _ABORT_CALLBACK
         params.abort_callback_data = ctypes.addressof(self._interrupt)
@@ -145,7 +145,11 @@ class LlamaBackend:
         return self._rule.exact_prefix(seq_id, self.num_computed(seq_id), length)
 
     def fork(self, src: int, dst: int, length: int) -> None:
-        llama_cpp.llama_memory_seq_cp(self._memory, src, dst, 0, length)
+        if self.unified:
+            llama_cpp.llama_memory_seq_cp(self._memory, src, dst, 0, length)
+        else:  # between parts, llama.cpp copies all or nothing
+            llama_cpp.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
+            llama_cpp.llama_memory_seq_rm(self._memory, dst, length, -1)
         self._rule.forked(src, dst, length)
 
     def truncate(self, seq_id: int, length: int) -> None:

@@ -1,0 +1,231 @@
+"""`l4 run` against llama-server and llama-batched-bench: same file, tokens, threads, one run.
+
+    python bench/run.py MODEL.gguf --peer FOLDER [--slots 4,8,16,32,48] [--rows 48]
+
+FOLDER holds llama-server and llama-batched-bench of the llama.cpp that l4 runs on (bench/peer.py
+builds them). Loading is not counted on either side. Two workloads, greedy, every answer of exactly
+--max-tokens tokens: distinct prompts, and prompts that share a system prompt. The server is tried
+at every slot count and its best one counts; l4 chooses for itself unless --parallel is given.
+Prints a line a run, then one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import socket
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from l4cli import load
+from l4cli.batch.rows import read_rows
+from l4cli.batch.runner import BatchOptions, BatchStats, run_rows
+from l4cli.llm import LLM
+
+WORDS = (
+    *("valve", "pump", "gauge", "filter", "harbour", "engine", "copper", "winter", "ledger"),
+    *("signal", "garden", "mirror", "ticket", "river", "market", "lantern", "compass", "orchard"),
+    *("bridge", "letter", "window", "captain", "basket", "thunder"),
+)
+
+
+@dataclass(frozen=True)
+class Workload:
+    name: str
+    messages: list[list[dict[str, str]]]
+
+    def lines(self) -> list[bytes]:
+        return [json.dumps({"messages": messages}).encode() for messages in self.messages]
+
+
+def workloads(rows: int) -> list[Workload]:
+    rng = Random(4)
+
+    def text(n_words: int) -> str:
+        return " ".join(rng.choice(WORDS) for _ in range(n_words))
+
+    system = {"role": "system", "content": text(420)}
+    questions = [{"role": "user", "content": f"{n}: {text(30)}?"} for n in range(rows)]
+    return [
+        Workload("distinct", [[question] for question in questions]),
+        Workload("shared", [[system, question] for question in questions]),
+    ]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Tokens generated a second of wall time; the share of that time outside llama_decode."""
+
+    tokens_per_second: float
+    overhead: float | None = None
+
+
+class Ours:
+    """l4, in this process: lines of JSON in, lines of JSON out."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+
+    def load(self) -> LLM:
+        options = self.options
+        return load(
+            options.model, ctx=options.ctx, parallel=options.parallel, threads=options.threads
+        )
+
+    def run(self, workload: Workload) -> Result:
+        with self.load() as llm:
+            decode, spent = llm.engine.backend.decode, [0.0]
+
+            def timed(items: Any) -> None:
+                began = time.perf_counter()
+                decode(items)
+                spent[0] += time.perf_counter() - began
+
+            llm.engine.backend.decode = timed  # type: ignore[method-assign]
+            sampling = {
+                "temperature": 0.0,
+                "ignore_eos": True,
+                "max_tokens": self.options.max_tokens,
+            }
+            stats = BatchStats()
+            began = time.perf_counter()
+            rows = read_rows(workload.lines())
+            for _, answer in run_rows(llm, rows, BatchOptions(sampling=sampling), stats):
+                json.dumps(answer)
+            seconds = time.perf_counter() - began
+        assert stats.num_completion_tokens == len(workload.messages) * self.options.max_tokens
+        return Result(stats.num_completion_tokens / seconds, 1 - spent[0] / seconds)
+
+
+class Server:
+    """llama-server with a number of slots, asked over as many connections."""
+
+    def __init__(self, options: argparse.Namespace, slots: int) -> None:
+        self.options, self.slots = options, slots
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    def __enter__(self) -> Server:
+        options = self.options
+        command = [
+            options.peer / "llama-server", "-m", options.model, "--port", self.port,
+            "-c", options.ctx, "-np", self.slots, "-t", options.threads, "--no-webui",
+        ]  # fmt: skip
+        if options.server_unified:
+            command.append("--kv-unified")
+        self.process = subprocess.Popen(
+            [str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while not self._is_ready():
+            if self.process.poll() is not None:
+                raise SystemExit(f"llama-server ended with {self.process.returncode}")
+            time.sleep(0.2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+    def _is_ready(self) -> bool:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port)
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+
+    def run(self, prompts: list[list[int]]) -> Result:
+        began = time.perf_counter()
+        with ThreadPoolExecutor(self.slots) as pool:
+            counts = list(pool.map(self._complete, prompts))
+        return Result(sum(counts) / (time.perf_counter() - began))
+
+    def _complete(self, prompt: list[int]) -> int:
+        body = {
+            "prompt": prompt, "n_predict": self.options.max_tokens, "temperature": 0,
+            "ignore_eos": True, "cache_prompt": True,
+        }  # fmt: skip
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=3600)
+        connection.request("POST", "/completion", json.dumps(body))
+        answer = json.load(connection.getresponse())
+        connection.close()
+        return int(answer["tokens_predicted"])
+
+
+def batched_bench(options: argparse.Namespace, n_prompt: int) -> float:
+    """Tokens generated a second by llama-batched-bench at the distinct workload's shape."""
+    command = [
+        options.peer / "llama-batched-bench", "-m", options.model, "-c", options.ctx,
+        "-t", options.threads, "-npp", n_prompt, "-ntg", options.max_tokens, "-npl", options.rows,
+        "--output-format", "jsonl",
+    ]  # fmt: skip
+    done = subprocess.run([str(w) for w in command], capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("{"))
+    return options.rows * options.max_tokens / float(json.loads(line)["t"])
+
+
+def compare(options: argparse.Namespace, workload: Workload) -> dict[str, float]:
+    with load(options.model, ctx=options.ctx) as llm:
+        prompts = [list(llm.request(messages).prompt) for messages in workload.messages]
+    n_prompt = round(sum(map(len, prompts)) / len(prompts))
+    print(f"{workload.name}: {len(prompts)} prompts of {n_prompt} tokens", flush=True)
+    ours = max((Ours(options).run(workload) for _ in range(options.repeat)), key=_speed)
+    print(f"  l4: {ours.tokens_per_second:.1f} tokens/s, overhead {ours.overhead:.1%}", flush=True)
+    found = {"l4": ours.tokens_per_second, "overhead": ours.overhead or 0.0}
+    if options.slots:
+        found["server"], found["server slots"] = best_server(options, prompts)
+        found["ratio to server"] = found["l4"] / found["server"]
+    if workload.name == "distinct":
+        found["batched-bench"] = batched_bench(options, n_prompt)
+        print(f"  llama-batched-bench: {found['batched-bench']:.1f} tokens/s", flush=True)
+        found["ratio to batched-bench"] = found["l4"] / found["batched-bench"]
+    return found
+
+
+def best_server(options: argparse.Namespace, prompts: list[list[int]]) -> tuple[float, int]:
+    speeds = {}
+    for slots in options.slots:
+        with Server(options, slots) as server:
+            speeds[slots] = server.run(prompts).tokens_per_second
+        print(f"  llama-server, {slots} slots: {speeds[slots]:.1f} tokens/s", flush=True)
+    best = max(speeds, key=lambda slots: speeds[slots])
+    return speeds[best], best
+
+
+def _speed(result: Result) -> float:
+    return result.tokens_per_second
+
+
+def _parallel(value: str) -> int | str:
+    return value if value == "auto" else int(value)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--peer", type=Path, required=True, help="where llama-server lies")
+    parser.add_argument("--rows", type=int, default=48)
+    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--slots", type=lambda s: [int(n) for n in s.split(",") if n],
+                        default=[4, 8, 16, 32, 48])  # fmt: skip
+    parser.add_argument("--server-unified", action="store_true", help="one KV cache there, too")
+    parser.add_argument("--parallel", type=_parallel, default="auto")
+    parser.add_argument("--ctx", type=int, default=49152)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--only", choices=["distinct", "shared"])
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    options = parse()
+    chosen = [w for w in workloads(options.rows) if options.only in (None, w.name)]
+    found = {workload.name: compare(options, workload) for workload in chosen}
+    print(json.dumps({"model": options.model.name, "rows": options.rows, **found}))

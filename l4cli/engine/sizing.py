@@ -1,0 +1,85 @@
+"""How large a context to make for the requests at hand, and how to divide it. Pure.
+
+Best is a part of its own for each sequence, as long as the longest request: attention then looks
+at nothing else. But a prefix that many share is stored as many times. Where memory for that falls
+short, one pool for all holds it once, and more sequences run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from l4cli.engine.sequence import common_prefix
+from l4cli.engine.types import Request
+
+_STEP = 256  # llama.cpp rounds up to it
+_ENOUGH = 16  # sequences; beyond, attention over a shared pool costs more than they bring
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Tokens of the longest request, and what a request adds on average to the one before it.
+
+    Answers are included. `num_requests` None says that more will come.
+    """
+
+    longest: int
+    own: int
+    num_requests: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSize:
+    """`n_ctx` KV cells for `n_seq_max` sequences, in one pool or in equal parts."""
+
+    n_ctx: int
+    n_seq_max: int
+    unified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SizingLimits:
+    """What sizes are possible: sequences, tokens in one, and KV cells in all."""
+
+    n_seq_max: int
+    n_ctx_seq: int
+    n_cells: int
+
+    @property
+    def longest(self) -> int:
+        """The longest request there can be room for."""
+        return min(self.n_ctx_seq, self.n_cells)
+
+
+def demand_of(requests: Sequence[Request], *, more: bool) -> Demand:
+    """What these requests demand; with `more` they are only the first."""
+    lengths = [len(request.prompt) + (request.params.max_tokens or 0) for request in requests]
+    prompts = [list(request.prompt) for request in requests]
+    shared = [0, *(common_prefix(a, b) for a, b in pairwise(prompts))][: len(prompts)]
+    own = [length - prefix for length, prefix in zip(lengths, shared, strict=True)]
+    count = max(1, len(requests))
+    return Demand(
+        longest=max(lengths, default=_STEP),
+        own=-(-sum(own) // count),
+        num_requests=None if more else len(requests),
+    )
+
+
+def choose_size(demand: Demand, limits: SizingLimits) -> ContextSize:
+    """The context for a demand. What is longer than the limits is left for the engine to refuse."""
+    longest = min(_round_up(demand.longest), limits.longest)
+    wanted = limits.n_seq_max
+    if demand.num_requests is not None:
+        wanted = max(1, min(wanted, demand.num_requests))
+    in_parts = max(1, min(wanted, limits.n_cells // longest))
+    in_pool = max(1, min(wanted, 1 + (limits.n_cells - longest) // max(1, demand.own)))
+    if in_parts < min(_ENOUGH, wanted) and in_pool >= 2 * in_parts:
+        n_ctx = min(limits.n_cells, _round_up(longest + (in_pool - 1) * demand.own))
+        return ContextSize(n_ctx, in_pool, unified=True)
+    return ContextSize(in_parts * longest, in_parts)
+
+
+def _round_up(n_tokens: int) -> int:
+    return -(-n_tokens // _STEP) * _STEP
