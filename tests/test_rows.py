@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from l4cli.batch.rows import BadRow, Row, failure, read_rows, to_line
+from l4cli.batch.outcomes import Failure
+from l4cli.batch.outputs import failure, to_line
+from l4cli.batch.rows import BadRow, Row, read_rows
 
 
 def read_one(line: str | bytes, **options: bool) -> Row | BadRow:
@@ -73,7 +75,7 @@ def test_bad_lines_say_what_is_wrong(line: str | bytes, message: str) -> None:
 
 def test_a_bad_row_keeps_its_id() -> None:
     row = read_one('{"id": "mine", "prompt": 1}')
-    assert failure(row, "invalid_input", "m") == {
+    assert failure(row, Failure("invalid_input", "m")) == {
         "id": "mine",
         "error": {"type": "invalid_input", "message": "m", "line": 1},
     }

@@ -10,7 +10,8 @@ from typing import Any
 from fakes import FakeBackend, FakeVocabulary
 
 from l4cli.batch.rows import read_rows
-from l4cli.batch.runner import BatchOptions, BatchStats, run_rows
+from l4cli.batch.runner import BatchOptions, run_rows
+from l4cli.batch.stats import BatchStats
 from l4cli.llm import LLM
 
 

@@ -21,14 +21,31 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
             if interrupts:
                 sys.exit(interrupts.exit_code)
 
-        def on_convert(path: Path) -> None:
-            console.note(f"converting the demo model, once, to {path}")
-
-        llm = load(model, on_progress=on_progress, on_convert=on_convert, **hardware)
+        llm = load(model, on_progress=on_progress, on_convert=_note_conversion, **hardware)
         if interrupts:
             llm.close()
             sys.exit(interrupts.exit_code)
         return llm
+
+
+def load_vocabulary(model: str | None, *, ctx: int) -> LLM:
+    """A model without its weights: it encodes prompts and knows what would fit, no more."""
+    from l4cli.batch.dry_run import VocabularyBackend
+    from l4cli.engine.llamacpp import LlamaModel
+    from l4cli.locate import locate
+
+    located = locate(model, on_convert=_note_conversion)
+    vocabulary = LlamaModel(located.path, vocab_only=True)
+    architecture = vocabulary.metadata("general.architecture")
+    trained = int(vocabulary.metadata(f"{architecture}.context_length") or ctx)
+    return LLM(
+        located.name,
+        vocabulary,
+        VocabularyBackend(min(ctx, trained)),
+        sampling=located.spec.sampling if located.spec else {},
+        path=located.path,
+        on_close=vocabulary.close,
+    )
 
 
 def read_text_option(value: str | None) -> str | None:
@@ -41,3 +58,7 @@ def read_text_option(value: str | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"{path}: {reason}") from error
+
+
+def _note_conversion(path: Path) -> None:
+    console.note(f"converting the demo model, once, to {path}")

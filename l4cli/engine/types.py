@@ -12,6 +12,18 @@ FinishReason = Literal["stop", "length", "abort", "error"]
 
 
 @dataclass(frozen=True, slots=True)
+class Constraint:
+    """A language the whole answer belongs to.
+
+    `kind` "json_schema" has the schema as JSON text for its source, "json_object" has none,
+    "grammar" has GBNF text, "regex" a pattern.
+    """
+
+    kind: Literal["json_schema", "json_object", "grammar", "regex"]
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How the tokens of one request are chosen.
 
@@ -28,6 +40,12 @@ class SamplingParams:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    repetition_penalty: float = 1.0  # > 0; over prompt and answer, as in transformers and vLLM
+    frequency_penalty: float = 0.0  # -2..2; over the answer, as OpenAI defines them
+    presence_penalty: float = 0.0  # -2..2
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, -100..100)
+    logprobs: int | None = None  # None: none; k: the chosen token's and the k likeliest's (0..20)
+    constraint: Constraint | None = None  # what the answer must match
 
     def __post_init__(self) -> None:
         checks = (
@@ -38,6 +56,17 @@ class SamplingParams:
             (0.0 <= self.min_p <= 1.0, "min_p must be between 0 and 1"),
             (self.seed is None or 0 <= self.seed < 2**32 - 1, "seed must be in 0..4294967294"),
             (all(self.stop), "stop strings must not be empty"),
+            (self.repetition_penalty > 0, "repetition_penalty must be above 0"),
+            (-2 <= self.frequency_penalty <= 2, "frequency_penalty must be between -2 and 2"),
+            (-2 <= self.presence_penalty <= 2, "presence_penalty must be between -2 and 2"),
+            (
+                all(-100 <= bias <= 100 for _, bias in self.logit_bias),
+                "logit_bias must be between -100 and 100",
+            ),
+            (
+                self.logprobs is None or 0 <= self.logprobs <= 20,
+                "logprobs must be between 0 and 20",
+            ),
         )
         for holds, message in checks:
             if not holds:
@@ -51,6 +80,16 @@ class Request:
     id: str
     prompt: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural logarithms of probabilities before temperature and penalties."""
+
+    token_id: int
+    piece: bytes
+    logprob: float
+    top: tuple[tuple[int, bytes, float], ...] = ()  # likeliest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +109,7 @@ class StepOutput:
     num_cached_tokens: int = 0
     num_completion_tokens: int = 0
     error: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +126,8 @@ class Completion:
     ttft: float
     seconds: float
     error: str | None = None
+    seed: int | None = None  # the one that was used; None where greedy
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
