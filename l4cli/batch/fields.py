@@ -7,6 +7,7 @@ stands for a field that is not given.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -132,6 +133,8 @@ def json_type(value: Any) -> str:
 def _scalar(name: str, value: Any, types: tuple[type, ...]) -> Any:
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         raise InputError(f"{name} must be {_KINDS[types]}, not {json_type(value)}")
+    if value in (math.inf, -math.inf):
+        raise InputError(f"{name} is too large a number")
     return value
 
 

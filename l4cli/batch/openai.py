@@ -66,7 +66,7 @@ def read(value: Mapping[str, Any], *, lenient: bool) -> dict[str, Any]:
     fields.text("custom_id", value.get("custom_id"))
     if value.get("method", "POST") != "POST":
         raise InputError("method must be POST")
-    if value.get("url") not in _DIALECTS:
+    if value.get("url") not in list(_DIALECTS):  # a list may be asked for what has no hash
         raise InputError(f"url must be {' or '.join(_DIALECTS)}, not {value.get('url')!r}")
     body = value.get("body")
     if not isinstance(body, dict):
