@@ -42,16 +42,16 @@ class Progress:
     stats: BatchStats
     total: int | None = None
     num_before: int = 0
-    _samples: deque[tuple[float, int, int]] = field(default_factory=deque)
+    _samples: deque[tuple[float, int, int]] = field(default_factory=lambda: deque([(0.0, 0, 0)]))
 
     def line(self, seconds: float) -> str:
         """Rows, errors, rates over the last seconds, and the time left where it can be known."""
         stats = self.stats
         now = (seconds, stats.num_prefill_tokens, stats.num_completion_tokens)
         self._samples.append(now)
-        while self._samples[0][0] < seconds - _SPAN:
+        while self._samples[1][0] <= seconds - _SPAN and len(self._samples) > 2:
             self._samples.popleft()
-        before = self._samples[0] if len(self._samples) > 1 else (0.0, 0, 0)
+        before = self._samples[0]
         span = max(now[0] - before[0], 1e-9)
         done = stats.num_rows + self.num_before
         parts = [f"{done}/{self.total} rows" if self.total is not None else f"{done} rows"]
