@@ -80,7 +80,7 @@ def main() -> None:
         prompts, quiet, out = (Path(folder) / name for name in ("p.jsonl", "quiet", "out"))
         write_prompts(prompts, args.rows)
         command = [sys.executable, "-m", "l4cli", "run", str(prompts), "-m", args.model]
-        command += ["--temperature", "0", "--ctx", "8k"]
+        command += ["--temperature", "0", "--ctx", "8k", "--threads", "1"]
         subprocess.run([*command, "-o", str(quiet)], stderr=subprocess.DEVNULL, check=False)
         lives: list[float] = []
         num_rounds = 1
