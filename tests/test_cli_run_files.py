@@ -103,6 +103,7 @@ def test_a_dry_run_counts_the_tokens_that_the_run_uses(
         (["--schema", "list.json", "--grammar", "g"], "--schema and --grammar cannot both hold"),
         (["--template-row", "{{ a"], "--template-row does not compile"),
         (["--csv", "p.csv"], "the CSV file has no column 'prompt'"),
+        (["-o", "p"], "p is both input and output: the answers would overwrite it"),
     ],
 )
 def test_options_that_make_no_sense_are_told_before_a_model_is_loaded(
