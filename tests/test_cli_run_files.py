@@ -140,6 +140,9 @@ def test_errors_are_asked_again_when_there_is_room_for_them(
     file.write_text(prompts("hello", "hello " * 400, "world"))
     command = ("run", file, "-m", tiny_gguf, "-n", "4", "--temperature", "0", "-t", "1")
     assert l4(*command, "-o", out, "--ctx", "256").returncode == 1
+    resumed = l4(*command, "-o", out, "--ctx", "256", "--resume")
+    assert resumed.returncode == 1  # what failed before is still no answer
+    assert "1 of the rows from before are errors; ask them again with: --retry" in resumed.stderr
     before = rows(out.read_text())
     assert ["error" in row for row in before] == [False, True, False]
     retried = l4(*command, "-o", out, "--ctx", "2048", "--retry-errors")

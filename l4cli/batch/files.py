@@ -20,6 +20,9 @@ class Output(Protocol):
     @property
     def num_done(self) -> int: ...
 
+    @property
+    def num_failed(self) -> int: ...
+
     def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterable[Row | BadRow]: ...
 
     def write(self, line: str, digest: bytes, *, failed: bool) -> None: ...
@@ -30,7 +33,7 @@ class Output(Protocol):
 class StdoutOutput:
     """Answers to stdout: nothing is kept, so nothing can be resumed."""
 
-    num_done = 0
+    num_done = num_failed = 0
 
     def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterable[Row | BadRow]:
         return rows

@@ -104,6 +104,11 @@ class JournaledOutput:
         """Rows that an earlier run has answered."""
         return self.done.num_rows
 
+    @property
+    def num_failed(self) -> int:
+        """How many of them are errors."""
+        return sum(self.done.failed)
+
     def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
         """The rows that are left to do; InputError if one that is done has changed since."""
         if self.unordered:

@@ -81,6 +81,11 @@ class RetriedOutput:
         """Rows of OUT that need not be asked again."""
         return self._old.num_rows - sum(self._old.failed)
 
+    @property
+    def num_failed(self) -> int:
+        """Rows that an interrupted retry has asked again, in vain: not a second time."""
+        return self._new.num_failed
+
     def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
         """The rows that failed, and those OUT does not have yet.
 

@@ -120,9 +120,13 @@ class RunSession:
             hint = f"; go on with: {self._resume_option} -o {out}" if out else ""
             console.note(f"l4: stopped after {stats.num_rows} rows; the rest was not run{hint}")
             raise typer.Exit(self.interrupts.exit_code)
+        num_failed = self.output.num_failed
+        hint = f"; ask them again with: --retry-errors -o {out}" if out else ""
         if stats.num_errors:
-            console.note(f"l4: {stats.num_errors} of {stats.num_rows} rows are errors")
-        if not self._report_checked() or stats.num_errors:
+            console.note(f"l4: {stats.num_errors} of {stats.num_rows} rows are errors{hint}")
+        if num_failed:
+            console.note(f"l4: {num_failed} of the rows from before are errors{hint}")
+        if not self._report_checked() or stats.num_errors or num_failed:
             raise typer.Exit(EXIT_FAILED)
 
     @property
