@@ -54,6 +54,11 @@ def stderr_is_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def stdout_is_terminal() -> bool:
+    """Whether data appears on a terminal instead of in a file or a pipe."""
+    return sys.stdout.isatty()
+
+
 def use_utf8() -> None:
     """Write UTF-8 whatever the locale says; a lone surrogate in a name must not stop a run."""
     for stream in (sys.stdout, sys.stderr):

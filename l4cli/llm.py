@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from l4cli.engine.completion import Collector
 from l4cli.engine.engine import Engine
+from l4cli.engine.kv import kv_bytes_per_token
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
 from l4cli.engine.sizing import ContextSize, Demand, SizingLimits, choose_size, demand_of
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
@@ -89,6 +90,16 @@ class LLM:
         assert self._engine is not None
         return self._engine
 
+    def check(self, params: SamplingParams) -> None:
+        """Raise RequestError for parameters that this model could never serve."""
+        if isinstance(self.vocabulary, LlamaModel) and params.constraint:
+            self.vocabulary.matcher(params.constraint)
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether the same request gives the same text whatever came before."""
+        return self._contexts is not None and self._contexts.deterministic
+
     @property
     def n_ctx(self) -> int:
         """Tokens that one sequence can hold, its prompt and its answer together."""
@@ -97,9 +108,19 @@ class LLM:
     def fit(self, requests: Sequence[Request], *, more: bool = False) -> None:
         """Make a context for these requests, if its size is automatic.
 
-        With `more` they are only the first of many. None may be in flight.
+        With `more` they are only the first of many. None may be in flight. A context grows at
+        least twofold, so that rows ever longer do not make it anew each time.
         """
-        self._make(demand_of(requests, more=more))
+        demand = demand_of(requests, more=more)
+        if self._engine:
+            longest = max(demand.longest, 2 * self._engine.backend.n_ctx_seq)
+            demand = replace(demand, longest=longest)
+        self._make(demand)
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether there is a context: given with the model, or made by `fit`."""
+        return self._engine is not None
 
     def _make(self, demand: Demand) -> None:
         if self._contexts is None:
@@ -230,6 +251,7 @@ def load(
     threads: int | None = None,
     gpu_layers: int = -1,
     kv_type: str = "f16",
+    elastic: bool = False,
     deterministic: bool = False,
     on_progress: Callable[[float], None] | None = None,
     on_convert: Callable[[Path], None] | None = None,
@@ -237,8 +259,8 @@ def load(
     """Load a model by path, by its name in models.toml, or the default one.
 
     `ctx` tokens of context are shared by up to `parallel` sequences, and cut to what the model was
-    trained for. With "auto" for one of them the context is made by `LLM.fit`, each sequence with a
-    part of its own, and how many sequences run at once is found out while they run.
+    trained for. With "auto" for one of them, or `elastic`, these are limits: the context is made by
+    `LLM.fit`, and how many sequences run at once is found out while they run.
     `deterministic` runs one sequence at a time, always in the same pieces: the same request gives
     the same text, whatever came before. Raises ModelNotFoundError and ModelLoadError with a line
     that says what to do.
@@ -248,8 +270,8 @@ def load(
     try:
         make = partial(LlamaBackend, weights, n_threads=threads, kv_type=kv_type)
         backend: Backend | Contexts
-        if deterministic or ctx == "auto" or parallel == "auto":
-            limits = _limits(weights, ctx, 1 if deterministic else parallel, kv_type)
+        if elastic or deterministic or ctx == "auto" or parallel == "auto":
+            limits = sizing_limits(weights, ctx, 1 if deterministic else parallel, kv_type)
             backend = Contexts(partial(_make_backend, make), limits, deterministic)
         else:
             backend = make(n_ctx=ctx, n_seq_max=parallel)
@@ -270,10 +292,13 @@ def _make_backend(make: Callable[..., LlamaBackend], size: ContextSize) -> Llama
     return make(n_ctx=size.n_ctx, n_seq_max=size.n_seq_max, n_batch=_BATCH_N_BATCH, unified=False)
 
 
-def _limits(weights: LlamaModel, ctx: int | str, parallel: int | str, kv_type: str) -> SizingLimits:
+def sizing_limits(
+    weights: LlamaModel, ctx: int | str, parallel: int | str, kv_type: str
+) -> SizingLimits:
     """What is given holds; else as much as the model was trained for, in a part of the memory."""
     trained = weights.n_ctx_train or DEFAULT_N_CTX
-    cells = memory_bytes() // _KV_SHARE // weights.kv_bytes_per_token(kv_type)
+    per_token = kv_bytes_per_token(weights.metadata, kv_type)
+    cells = memory_bytes() // _KV_SHARE // per_token if per_token else DEFAULT_N_CTX
     if isinstance(ctx, int):
         cells = trained = min(ctx, trained)
     return SizingLimits(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,25 @@ def test_kill_9_at_random_moments_loses_and_doubles_nothing(
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """Rows without what depends on when they ran: how much of a prefix was there already."""
+    """Rows without what depends on when they ran: times, and what was there already of a prefix."""
     rows: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
-        del row["usage"]["cached_tokens"]
+        del row["usage"]["cached_tokens"], row["timings"]
     return rows
+
+
+def test_a_journal_takes_17_bytes_a_row_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    lines = [b'{"prompt": "row %d"}' % n for n in range(20_000)]
+    with JournaledOutput(path, SETTINGS, resume=False) as out:
+        for row in out.skip_done(read_rows(lines)):
+            out.write("x", row.digest)
+    tracemalloc.start()
+    with JournaledOutput(path, SETTINGS, resume=True) as out:
+        held, _ = tracemalloc.get_traced_memory()
+        assert out.num_done == 20_000
+    tracemalloc.stop()
+    assert held < 20_000 * 17 * 1.5  # arrays grow ahead of what they hold
 
 
 def test_resume_needs_a_file(l4: L4, tiny_gguf: Path) -> None:

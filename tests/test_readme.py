@@ -55,11 +55,12 @@ def test_readme_python(code: str) -> None:
 
 @pytest.mark.parametrize("line", [block.strip() for block in blocks("json")])
 def test_readme_output_row_is_what_run_writes(line: str) -> None:
-    from l4cli.batch.rows import Row, answer
+    from l4cli.batch.outputs import answer
+    from l4cli.batch.rows import Row
     from l4cli.engine.types import Completion
 
     completion = Completion("1", "", (), "stop", 1, 0, 1, 0.0, 0.0)
-    row = answer(Row(1, 1, b"", prompt=""), completion, "m")
+    row = answer(Row(1, 1, b"", prompt=""), [completion], "m")
     assert list(json.loads(line)) == list(row)
 
 

@@ -167,8 +167,3 @@ def test_a_broken_constraint_is_refused(
     with pytest.raises(RequestError, match=message):
         engine.add_request(request)
     assert engine.num_unfinished == 0
-
-
-def test_stop_strings_and_constraints_exclude_each_other() -> None:
-    with pytest.raises(RequestError, match="stop strings could cut"):
-        SamplingParams(stop=("x",), constraint=Constraint("json_object"))

@@ -1,9 +1,12 @@
-"""Rows in and out: one JSON object a line.
+"""Records to rows: what one row asks for, whichever way it was written.
 
-In:  {"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}]}, and optionally
-     id, tools, max_tokens, temperature, top_p, top_k, min_p, seed, stop
-Out: {"id", "text", "finish_reason", "usage", "model"}, with "message" for "text" where the row came
-     with messages; or {"id", "error": {"type", "message", "line"}}
+    {"prompt": "…"}                              one user message
+    {"messages": [{"role", "content"}, …]}       a conversation
+    {"document": "path", "questions": ["…", …]}  several questions about one text file
+    {"custom_id", "method", "url", "body"}       a request of OpenAI's Batch format: openai.py
+
+The first three take an id, tools and tool_choice, n, and the sampling fields of fields.py. A row
+that cannot be read becomes a BadRow in its place; its neighbours never notice.
 """
 
 from __future__ import annotations
@@ -12,31 +15,30 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from l4cli.engine.types import Completion
-from l4cli.errors import InputError, L4Error
+from l4cli.batch import fields, openai
+from l4cli.batch.documents import Document, read_document
+from l4cli.batch.sources import Record, Source, read_records
+from l4cli.errors import InputError
 
 DIGEST_BYTES = 8
-_BOM = b"\xef\xbb\xbf"
-_NUMBER = (int, float)
-_SAMPLING: Mapping[str, tuple[type, ...]] = {
-    "max_tokens": (int,),
-    "temperature": _NUMBER,
-    "top_p": _NUMBER,
-    "top_k": (int,),
-    "min_p": _NUMBER,
-    "seed": (int,),
-}
-_FIELDS = {"id", "prompt", "messages", "tools", "stop", *_SAMPLING}
 RowId = str | int
+Dialect = Literal["bare", "chat", "completions"]  # whose shape the answer takes; bare is l4's own
+
+_KINDS = ("prompt", "messages", "document")
+_OPTIONS = fields.SAMPLING | {"id", "tools", "tool_choice", "n", "stream"}
+_FIELDS = _OPTIONS | {"questions", *_KINDS}
+_TEXTS = {"id", "prompt", "document", "grammar", "regex"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One valid row: either `prompt` or `messages`.
+    """One valid row: it has a `prompt`, `messages` or a `document`.
 
-    `line` counts from 1; `digest` stands for the line's number and content.
+    `line` counts from 1; `digest` stands for the line's number and content. `sampling` holds the
+    fields of SamplingParams that the row sets itself, `n` how many answers it wants.
     """
 
     line: int
@@ -44,8 +46,16 @@ class Row:
     digest: bytes
     prompt: str | None = None
     messages: tuple[Mapping[str, Any], ...] | None = None
+    document: Document | None = None
     tools: tuple[Mapping[str, Any], ...] | None = None
+    n: int = 1
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    dialect: Dialect = "bare"
+
+    @property
+    def num_answers(self) -> int:
+        """How many requests to the engine it takes."""
+        return len(self.document.questions) if self.document else self.n
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,151 +65,127 @@ class BadRow:
     line: int
     id: RowId
     digest: bytes
-    error: L4Error
+    error: InputError
+    dialect: Dialect = "bare"
 
 
-def read_rows(lines: Iterable[bytes], *, lenient: bool = False) -> Iterator[Row | BadRow]:
-    """Rows of a JSON Lines stream, read lazily; blank lines are passed over.
+class RowTemplate(Protocol):
+    """Makes a prompt of a record's fields; InputError names one that is missing."""
 
-    Lines end at \\n only (U+2028 inside a string is text), a BOM and CRLF are taken off. With
-    `lenient`, unknown fields are ignored instead of making a bad row.
+    def render(self, values: Mapping[str, Any]) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RowReader:
+    """How records become rows.
+
+    With `template`, a record's fields are data for the prompt, but for id and sampling fields.
+    With `lenient`, unknown fields are ignored. Document paths are relative to `folder`.
     """
-    for number, line in enumerate(lines, 1):
-        content = line.removeprefix(_BOM) if number == 1 else line
-        content = content.strip(b" \t\r\n")
-        if content:
-            yield _read_row(number, content, lenient)
+
+    lenient: bool = False
+    template: RowTemplate | None = None
+    folder: Path = Path()
+
+    @property
+    def columns(self) -> frozenset[str] | None:
+        """The columns that a CSV file may have; None is any."""
+        return None if self.lenient or self.template else _FIELDS
+
+    def read(self, record: Record) -> Row | BadRow:
+        """The row that a record means."""
+        line, digest = record.line, _digest(record)
+        id: RowId = line
+        dialect: Dialect = "bare"
+        try:
+            value = record.fields()
+            if self.template is None and openai.is_envelope(value):
+                id, dialect = _id(value.get("custom_id"), line), openai.dialect(value)
+                asked = openai.read(value, lenient=self.lenient)
+                return Row(line, id, digest, dialect=dialect, **asked)
+            if self.template is not None:
+                options = {name: value[name] for name in _OPTIONS & value.keys()}
+                value = {**options, "prompt": self.template.render(value)}
+            if record.has_cells:
+                value = _typed(value)
+            id = _id(value.get("id"), line)
+            return Row(line, id, digest, **self._asked(value))
+        except InputError as error:
+            return BadRow(line, id, digest, error, dialect)
+
+    def _asked(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """What a bare row sets of a Row."""
+        if not self.lenient:
+            fields.refuse_unknown(value, _FIELDS)
+        fields.refuse_stream(value)
+        if value.get("id") is not None and not _is_id(value["id"]):
+            kind = fields.json_type(value["id"])
+            raise InputError(f"id must be a string or an integer, not {kind}")
+        given = [name for name in _KINDS if name in value]
+        if len(given) != 1:
+            has = "both" if given == ["prompt", "messages"] else " and ".join(given) or "neither"
+            raise InputError(f"a row needs either prompt or messages, this one has {has}")
+        n = fields.choices(value)
+        asked = {"tools": fields.tools(value), "n": n, "sampling": fields.sampling(value)}
+        if "document" in value:
+            return {**asked, "document": self._document(value, n)}
+        if "questions" in value:
+            raise InputError("questions needs a document")
+        if "messages" in value:
+            return {**asked, "messages": fields.messages(value["messages"])}
+        return {**asked, "prompt": fields.text("prompt", value["prompt"])}
+
+    def _document(self, value: Mapping[str, Any], n: int) -> Document:
+        path = fields.text("document", value["document"])
+        questions = value.get("questions")
+        if not isinstance(questions, list) or not all(isinstance(q, str) for q in questions):
+            raise InputError("a document needs questions, a list of strings")
+        if not questions:
+            raise InputError("questions is empty")
+        if n != 1:
+            raise InputError("a document's questions are answered once each: leave n out")
+        return Document(path, read_document(self.folder / path), tuple(questions))
 
 
-def answer(row: Row, completion: Completion, model: str) -> dict[str, Any]:
-    """The output row of a completion."""
-    if completion.finish_reason == "error":
-        return failure(row, "engine", completion.error or "unknown error")
-    content: dict[str, Any] = {"text": completion.text}
-    if row.messages is not None:
-        content = {"message": {"role": "assistant", "content": completion.text}}
-    return {
-        "id": row.id,
-        **content,
-        "finish_reason": completion.finish_reason,
-        "usage": {
-            "prompt_tokens": completion.num_prompt_tokens,
-            "cached_tokens": completion.num_cached_tokens,
-            "completion_tokens": completion.num_completion_tokens,
-        },
-        "model": model,
-    }
+def read_rows(
+    lines: Iterable[bytes],
+    *,
+    source: Source = "json",
+    lenient: bool = False,
+    template: RowTemplate | None = None,
+    folder: Path = Path(),
+) -> Iterator[Row | BadRow]:
+    """Rows of a stream of lines, read lazily; blank lines are passed over.
+
+    InputError where the stream as a whole makes no sense: a CSV file without its header.
+    """
+    reader = RowReader(lenient, template, folder)
+    return map(reader.read, read_records(lines, source, columns=reader.columns))
 
 
-def failure(row: Row | BadRow, type: str, message: str) -> dict[str, Any]:
-    """The output row of something that went wrong."""
-    return {"id": row.id, "error": {"type": type, "message": message, "line": row.line}}
+def _digest(record: Record) -> bytes:
+    return hashlib.sha256(b"%d %s" % (record.line, record.content)).digest()[:DIGEST_BYTES]
 
 
-def to_line(value: Mapping[str, Any]) -> str:
-    """One output line, without its newline; lone surrogates stay escaped."""
-    line = json.dumps(value, ensure_ascii=False)
-    try:
-        line.encode("utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(value)
-    return line
+def _id(given: Any, line: int) -> RowId:
+    return given if _is_id(given) else line
 
 
-def _read_row(number: int, content: bytes, lenient: bool) -> Row | BadRow:
-    id: RowId = number
-    digest = hashlib.sha256(b"%d %s" % (number, content)).digest()[:DIGEST_BYTES]
-    try:
-        value = _parse(content)
-        if isinstance(value.get("id"), (str, int)) and not isinstance(value["id"], bool):
-            id = value["id"]
-        return _validate(number, id, digest, value, lenient)
-    except InputError as error:
-        return BadRow(number, id, digest, error)
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
 
 
-def _parse(content: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 at byte {error.start + 1} of the line") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise InputError("not JSON that can be read: nested too deeply") from None
-    if not isinstance(value, dict):
-        raise InputError(f"a row must be a JSON object, not {_json_type(value)}")
+def _typed(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """CSV cells as the fields they stand for: texts as they are, the rest read as JSON."""
+    value: dict[str, Any] = {}
+    for name, cell in cells.items():
+        if name in _TEXTS:
+            value[name] = cell
+        elif cell:
+            try:
+                value[name] = json.loads(cell)
+            except ValueError:
+                value[name] = cell
+    if not value.get("id"):
+        value.pop("id", None)
     return value
-
-
-def _validate(number: int, id: RowId, digest: bytes, value: dict[str, Any], lenient: bool) -> Row:
-    if not lenient and (unknown := value.keys() - _FIELDS):
-        raise InputError(
-            f"unknown field {sorted(unknown)[0]!r} (--lenient ignores it); "
-            f"known: {', '.join(sorted(_FIELDS))}"
-        )
-    if "id" in value and id is not value["id"]:
-        raise InputError(f"id must be a string or an integer, not {_json_type(value['id'])}")
-    if ("prompt" in value) == ("messages" in value):
-        both = "both" if "prompt" in value else "neither"
-        raise InputError(f"a row needs either prompt or messages, this one has {both}")
-    if "prompt" in value and not isinstance(value["prompt"], str):
-        raise InputError(f"prompt must be a string, not {_json_type(value['prompt'])}")
-    return Row(
-        line=number,
-        id=id,
-        digest=digest,
-        prompt=value.get("prompt"),
-        messages=_messages(value["messages"]) if "messages" in value else None,
-        tools=_objects("tools", value["tools"]) if value.get("tools") is not None else None,
-        sampling=_sampling(value),
-    )
-
-
-def _messages(value: Any) -> tuple[Mapping[str, Any], ...]:
-    messages = _objects("messages", value)
-    if not messages:
-        raise InputError("messages is empty")
-    for index, message in enumerate(messages):
-        if not isinstance(message.get("role"), str):
-            raise InputError(f"messages[{index}] needs a role that is a string")
-        content = message.get("content")
-        if not isinstance(content, str) and not message.get("tool_calls"):
-            raise InputError(f"messages[{index}] needs a content that is a string")
-    return messages
-
-
-def _objects(name: str, value: Any) -> tuple[Mapping[str, Any], ...]:
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise InputError(f"{name} must be a list of objects")
-    return tuple(value)
-
-
-def _sampling(value: Mapping[str, Any]) -> dict[str, Any]:
-    sampling: dict[str, Any] = {}
-    for name, types in _SAMPLING.items():
-        given = value.get(name)
-        if given is None:
-            continue
-        if isinstance(given, bool) or not isinstance(given, types):
-            kind = "an integer" if types == (int,) else "a number"
-            raise InputError(f"{name} must be {kind}, not {_json_type(given)}")
-        sampling[name] = given
-    stop = value.get("stop")
-    if stop is not None:
-        stops = [stop] if isinstance(stop, str) else stop
-        if not isinstance(stops, list) or not all(isinstance(item, str) for item in stops):
-            raise InputError("stop must be a string or a list of strings")
-        sampling["stop"] = tuple(stops)
-    return sampling
-
-
-def _refuse_constant(name: str) -> None:
-    raise InputError(f"not JSON: {name} is no JSON number")
-
-
-def _json_type(value: Any) -> str:
-    if value is None:
-        return "null"
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string"}
-    return names.get(type(value), "a list" if isinstance(value, list) else "an object")

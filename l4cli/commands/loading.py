@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from l4cli import console
+from l4cli.engine.sizing import SizingLimits
 from l4cli.errors import InputError
-from l4cli.llm import LLM, load
+from l4cli.llm import LLM, load, sizing_limits
 from l4cli.signals import catch_interrupts
 
 
@@ -21,14 +22,36 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
             if interrupts:
                 sys.exit(interrupts.exit_code)
 
-        def on_convert(path: Path) -> None:
-            console.note(f"converting the demo model, once, to {path}")
-
-        llm = load(model, on_progress=on_progress, on_convert=on_convert, **hardware)
+        llm = load(model, on_progress=on_progress, on_convert=_note_conversion, **hardware)
         if interrupts:
             llm.close()
             sys.exit(interrupts.exit_code)
         return llm
+
+
+def load_vocabulary(
+    model: str | None, *, ctx: int | str, parallel: int | str, kv_type: str
+) -> tuple[LLM, SizingLimits]:
+    """A model without its weights, and what contexts it could have.
+
+    It encodes prompts and knows what would fit, no more.
+    """
+    from l4cli.batch.dry_run import VocabularyBackend
+    from l4cli.engine.llamacpp import LlamaModel
+    from l4cli.locate import locate
+
+    located = locate(model, on_convert=_note_conversion)
+    vocabulary = LlamaModel(located.path, vocab_only=True)
+    limits = sizing_limits(vocabulary, ctx, parallel, kv_type)
+    llm = LLM(
+        located.name,
+        vocabulary,
+        VocabularyBackend(limits.longest),
+        sampling=located.spec.sampling if located.spec else {},
+        path=located.path,
+        on_close=vocabulary.close,
+    )
+    return llm, limits
 
 
 def read_text_option(value: str | None) -> str | None:
@@ -41,3 +64,7 @@ def read_text_option(value: str | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"{path}: {reason}") from error
+
+
+def _note_conversion(path: Path) -> None:
+    console.note(f"converting the demo model, once, to {path}")

@@ -70,11 +70,6 @@ class SamplingParams:
                 self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
                 f"logprobs must be between 0 and {MAX_LOGPROBS}",
             ),
-            (
-                not (self.constraint and self.stop),
-                "stop strings could cut an answer that must match a schema or grammar: "
-                "leave one of them out",
-            ),
         )
         for holds, message in checks:
             if not holds:

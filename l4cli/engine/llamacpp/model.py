@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import llama_cpp
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from l4cli.engine.llamacpp import library
 from l4cli.engine.rollback import AttentionKind
@@ -78,19 +77,10 @@ class LlamaModel:
 
     @property
     def n_ctx_train(self) -> int:
-        return int(llama_cpp.llama_model_n_ctx_train(self.handle))
-
-    def kv_bytes_per_token(self, kv_type: str) -> int:
-        """Bytes of KV cache a token takes when every layer keeps it: an upper bound, since chunked
-        and sliding layers keep only their window."""
-        n_heads = int(llama_cpp.llama_model_n_head(self.handle))
-        size = int(llama_cpp.llama_model_n_embd(self.handle)) // max(1, n_heads)
-        key, value = (self._number(f"attention.{part}_length", size) for part in ("key", "value"))
-        n_values = int(llama_cpp.llama_model_n_head_kv(self.handle)) * (key + value)
-        type = getattr(llama_cpp, f"GGML_TYPE_{kv_type.upper()}", llama_cpp.GGML_TYPE_F16)
-        block, n_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(type)]
-        n_layers = int(llama_cpp.llama_model_n_layer(self.handle))
-        return n_layers * n_values * int(n_bytes) // int(block)
+        """Tokens of context the model was trained for; 0 if the file does not say."""
+        architecture = self.metadata("general.architecture")
+        value = self.metadata(f"{architecture}.context_length")  # known without the weights, too
+        return int(value) if value and value.isdigit() else 0
 
     @property
     def max_useful_sequences(self) -> int:
@@ -123,10 +113,6 @@ class LlamaModel:
             if length < size:
                 return buffer.value.decode("utf-8", errors="replace")
             size = length + 1
-
-    def _number(self, key: str, default: int) -> int:
-        value = self.metadata(f"{self.metadata('general.architecture')}.{key}")
-        return int(value) if value and value.isdigit() else default
 
     @property
     def attention(self) -> tuple[AttentionKind, int]:

@@ -1,0 +1,135 @@
+"""--dry-run: what a file of rows will ask of the model, told from its vocabulary alone."""
+
+from __future__ import annotations
+
+import statistics
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from l4cli.batch.rows import BadRow, Row
+from l4cli.batch.runner import BatchOptions, request_for
+from l4cli.engine.sequence import common_prefix
+from l4cli.engine.sizing import Demand
+from l4cli.engine.types import BatchItem, SamplingParams
+from l4cli.errors import ContextOverflowError, L4Error
+from l4cli.llm import LLM
+
+
+@dataclass(slots=True)
+class Report:
+    """What the rows add up to. A row of several questions or answers counts one prompt for each."""
+
+    n_ctx: int
+    num_rows: int = 0
+    num_prompts: int = 0
+    bad_lines: list[int] = field(default_factory=list)
+    too_long_lines: list[int] = field(default_factory=list)
+    num_shared_tokens: int = 0  # of prompts, with the prompt before
+    num_answer_tokens: int = 0  # at most
+    longest: int = 0  # prompt and answer together
+    num_cells: int = 0  # of all prompts and answers, what a prompt shares with the one before once
+    lengths: array[int] = field(default_factory=lambda: array("Q"))
+
+    @property
+    def demand(self) -> Demand:
+        """What the rows ask of a context."""
+        own = -(-self.num_cells // max(1, self.num_prompts))
+        return Demand(self.longest, own, self.num_prompts)
+
+    def as_json(self) -> dict[str, Any]:
+        """For --json: tokens per prompt as min, median, max and total."""
+        lengths: Sequence[int] = self.lengths or [0]
+        return {
+            "rows": self.num_rows,
+            "prompts": self.num_prompts,
+            "prompt_tokens": {
+                "min": min(lengths),
+                "median": statistics.median(lengths),
+                "max": max(lengths),
+                "total": sum(lengths),
+                "shared_with_the_one_before": self.num_shared_tokens,
+            },
+            "answer_tokens_at_most": self.num_answer_tokens,
+            "longest_prompt_and_answer": self.longest,
+            "n_ctx": self.n_ctx,
+            "bad_lines": self.bad_lines,
+            "too_long_lines": self.too_long_lines,
+        }
+
+
+def measure(llm: LLM, rows: Iterable[Row | BadRow], options: BatchOptions) -> Report:
+    """Encode every row and ask the scheduler whether it would fit; nothing is computed."""
+    report = Report(llm.n_ctx)
+    before: list[int] = []
+    for row in rows:
+        report.num_rows += 1
+        if isinstance(row, BadRow):
+            report.bad_lines.append(row.line)
+            continue
+        for index in range(row.num_answers):
+            try:
+                request = request_for(llm, row, index, options)
+                llm.engine.add_request(request)
+                llm.engine.abort(request.id)
+            except ContextOverflowError:
+                report.too_long_lines.append(row.line)
+                break
+            except L4Error:
+                report.bad_lines.append(row.line)
+                break
+            prompt = list(request.prompt)
+            max_tokens = request.params.max_tokens or llm.n_ctx - len(prompt)
+            report.num_prompts += 1
+            report.lengths.append(len(prompt))
+            shared = common_prefix(before, prompt)
+            report.num_shared_tokens += shared
+            report.num_cells += len(prompt) + max_tokens - shared
+            report.num_answer_tokens += max_tokens
+            report.longest = max(report.longest, len(prompt) + max_tokens)
+            before = prompt
+    return report
+
+
+class VocabularyBackend:
+    """A backend that only knows how much would fit: requests can be admitted, never computed."""
+
+    n_seq_max = 1
+
+    def __init__(self, n_ctx: int, n_batch: int = 512) -> None:
+        self.n_ctx = self.n_ctx_seq = n_ctx
+        self.n_batch = n_batch
+
+    def sampler(self, _params: SamplingParams, _prompt: Sequence[int]) -> _NoSampler:
+        return _NoSampler()
+
+    def decode(self, _items: Sequence[BatchItem]) -> NoReturn:
+        raise AssertionError("there are no weights to decode with")
+
+    def piece(self, _token: int) -> bytes:
+        return b""
+
+    def is_eog(self, _token: int) -> bool:
+        return False
+
+    def num_computed(self, _seq_id: int) -> int:
+        return 0
+
+    def exact_prefix(self, _seq_id: int, _length: int) -> int:
+        return 0
+
+    def fork(self, src: int, dst: int, length: int) -> None: ...
+
+    def truncate(self, seq_id: int, length: int) -> None: ...
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _NoSampler:
+    def sample(self, _output: int) -> NoReturn:
+        raise AssertionError("there are no weights to sample from")
+
+    def close(self) -> None: ...

@@ -1,0 +1,37 @@
+"""Ids that two rows share: both are answered, but whoever joins by id should know."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Iterator
+
+from l4cli.batch.rows import BadRow, Row
+
+
+class IdRegister:
+    """Remembers the ids of the rows that pass, in 16 bytes each."""
+
+    def __init__(self) -> None:
+        self._digests = array("Q")
+        self._lines = array("Q")
+
+    def watch(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
+        """The same rows, noted as they pass."""
+        for row in rows:
+            digest = hashlib.blake2b(str(row.id).encode(errors="replace"), digest_size=8).digest()
+            self._digests.append(int.from_bytes(digest, "little"))
+            self._lines.append(row.line)
+            yield row
+
+    def shared(self) -> tuple[int, int]:
+        """How many rows have the id of an earlier one, and the line of the first that does."""
+        import numpy as np
+
+        if not self._digests:
+            return 0, 0
+        digests = np.frombuffer(self._digests, np.uint64)
+        order = np.argsort(digests, kind="stable")
+        is_repeat = digests[order][1:] == digests[order][:-1]
+        repeats = np.frombuffer(self._lines, np.uint64)[order[1:][is_repeat]]
+        return len(repeats), int(repeats.min()) if len(repeats) else 0

@@ -1,0 +1,174 @@
+"""Rows out: one JSON object a line, in the shape of the row it answers.
+
+    prompt      {"id", "text", "finish_reason", "usage", "timings", "model", "seed"}
+    messages    the same with "message": {"role", "content"} in the place of "text"
+    n > 1       "choices": [{"text" or "message", "finish_reason", "seed"}, …] in their place
+    document    {"id", "document", "answers": [{"id": "id/0", "question", "text", …}, …], …}
+    an error    {"id", "error": {"type", "message", "line"}}, and in the error "text", what there
+                was of an answer
+    OpenAI      openai.py
+
+With logprobs a row, or each of its choices or answers, has "logprobs"; where it has tools and the
+answer calls them, the message (or the text row) has "tool_calls" as OpenAI writes them. Times are
+seconds from when the engine got the row; of several answers the first's ttft, the last's end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from l4cli.batch import openai
+from l4cli.batch.fields import tool_name
+from l4cli.batch.outcomes import Failure, Outcome
+from l4cli.batch.rows import BadRow, Row
+from l4cli.engine.types import Completion
+from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls
+
+
+def output(
+    row: Row, outcomes: Sequence[Outcome], model: str, *, timings: bool = True
+) -> dict[str, Any]:
+    """The output row of everything that became of a row's requests, in their order."""
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    if row.document and len(failures) < len(outcomes):
+        return _document(row, outcomes, model, timings)
+    if failures:
+        return failure(row, _with_siblings(failures[0], outcomes))
+    return answer(row, [o for o in outcomes if isinstance(o, Completion)], model, timings=timings)
+
+
+def answer(
+    row: Row, completions: Sequence[Completion], model: str, *, timings: bool = True
+) -> dict[str, Any]:
+    """The output row of a row whose requests all went well."""
+    if row.document:
+        return _document(row, completions, model, timings)
+    said = [_said(row, completion) for completion in completions]
+    if row.dialect != "bare":
+        return openai.answer(row, completions, model, said, timings=timings)
+    choices = [
+        {
+            **_content(row, index, *said[index]),
+            "finish_reason": completion.finish_reason,
+            **_logprobs(completion),
+        }
+        for index, completion in enumerate(completions)
+    ]
+    if row.n == 1:
+        fields, seed = choices[0], {"seed": completions[0].seed}
+    else:
+        for choice, completion in zip(choices, completions, strict=True):
+            choice["seed"] = completion.seed
+        fields, seed = {"choices": choices}, {}
+    usage = _usage(completions, same_prompt=True)
+    return {"id": row.id, **fields, **_closing(usage, completions, model, timings), **seed}
+
+
+def failure(row: Row | BadRow, failed: Failure) -> dict[str, Any]:
+    """The output row of something that went wrong."""
+    if row.dialect != "bare":
+        return openai.failure(row, failed)
+    return {"id": row.id, "error": _error(row, failed)}
+
+
+def has_failed(output: Mapping[str, Any]) -> bool:
+    """Whether an output row is, or has in it, an error."""
+    if "custom_id" in output:
+        return openai.has_failed(output)
+    return "error" in output or any("error" in one for one in output.get("answers", ()))
+
+
+def to_line(value: Mapping[str, Any]) -> str:
+    """One output line, without its newline; lone surrogates stay escaped."""
+    line = json.dumps(value, ensure_ascii=False)
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return line
+
+
+def _document(row: Row, outcomes: Sequence[Outcome], model: str, timings: bool) -> dict[str, Any]:
+    """One row for all questions: those that failed have their error in their place."""
+    assert row.document is not None
+    answers = [
+        {"id": f"{row.id}/{index}", "question": question, **_reply(row, outcome)}
+        for index, (question, outcome) in enumerate(
+            zip(row.document.questions, outcomes, strict=True)
+        )
+    ]
+    completions = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
+    usage = _usage(completions, same_prompt=False)
+    closing = _closing(usage, completions, model, timings)
+    return {"id": row.id, "document": row.document.path, "answers": answers, **closing}
+
+
+def _reply(row: Row, outcome: Outcome) -> dict[str, Any]:
+    if isinstance(outcome, Failure):
+        return {"error": _error(row, outcome)}
+    return {
+        **_content(row, 0, *_said(row, outcome)),
+        "finish_reason": outcome.finish_reason,
+        **_logprobs(outcome),
+        "usage": _usage([outcome], same_prompt=True),
+        "seed": outcome.seed,
+    }
+
+
+def _said(row: Row, completion: Completion) -> tuple[str, tuple[ToolCall, ...]]:
+    """Content and calls of an answer; only a row that brings tools can have calls."""
+    if not row.tools:
+        return completion.text, ()
+    names = {name for tool in row.tools if (name := tool_name(tool))}
+    return parse_tool_calls(completion.text, names)
+
+
+def _content(row: Row, index: int, text: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
+    called = {"tool_calls": openai.tool_calls(row, index, calls)} if calls else {}
+    if row.messages is not None:
+        return {"message": {"role": "assistant", "content": text, **called}}
+    return {"text": text, **called}
+
+
+def _logprobs(completion: Completion) -> dict[str, Any]:
+    if not completion.logprobs:
+        return {}
+    return {"logprobs": openai.token_logprobs(completion.logprobs)}
+
+
+def _closing(
+    usage: Mapping[str, int], completions: Sequence[Completion], model: str, timings: bool
+) -> dict[str, Any]:
+    """What every answered row ends with."""
+    times = {
+        "ttft": round(min(done.ttft for done in completions), 4),
+        "seconds": round(max(done.seconds for done in completions), 4),
+    }
+    return {"usage": usage, **({"timings": times} if timings else {}), "model": model}
+
+
+def _usage(completions: Sequence[Completion], *, same_prompt: bool) -> dict[str, int]:
+    """Tokens of several answers together: a prompt they share counts once."""
+    prompts = completions[:1] if same_prompt else completions
+    return {
+        "prompt_tokens": sum(done.num_prompt_tokens for done in prompts),
+        "cached_tokens": sum(done.num_cached_tokens for done in prompts),
+        "completion_tokens": sum(done.num_completion_tokens for done in completions),
+    }
+
+
+def _error(row: Row | BadRow, failed: Failure) -> dict[str, Any]:
+    return {"type": failed.type, "message": failed.message, "line": row.line, **failed.partial}
+
+
+def _with_siblings(failed: Failure, outcomes: Sequence[Outcome]) -> Failure:
+    """The failure of one answer of several, with what they all said: nothing is lost."""
+    if len(outcomes) == 1:
+        return failed
+    texts = [
+        one.text if isinstance(one, Completion) else one.partial.get("text", "") for one in outcomes
+    ]
+    partial = {"texts": texts} if any(texts) else {}
+    return Failure(failed.type, failed.message, failed.is_refusal, partial)

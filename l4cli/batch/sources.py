@@ -1,0 +1,198 @@
+"""Lines to records: JSON Lines, plain text or CSV, read lazily.
+
+Lines end at \\n only (U+2028 inside a string is text); a BOM and the \\r of CRLF are taken off, and
+blank lines passed over. A record that cannot be read says so when its fields are asked for, so
+that only its own row is lost.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from l4cli.batch.fields import json_type
+from l4cli.errors import InputError
+
+Source = Literal["json", "text", "csv"]
+_BOM = b"\xef\xbb\xbf"
+_MAX_CELL = 2**31 - 1  # csv's own limit of 128 KiB is less than a document
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record: the line it begins in, its bytes, and how to read them.
+
+    `has_cells` tells that its fields are all texts, as those of CSV are.
+    """
+
+    line: int
+    content: bytes
+    fields: Callable[[], dict[str, Any]]
+    has_cells: bool = False
+
+
+def read_records(
+    lines: Iterable[bytes], source: Source, *, columns: frozenset[str] | None = None
+) -> Iterator[Record]:
+    """Records of a stream. A CSV file may have only `columns`; None is any."""
+    if source == "csv":
+        return _csv_records(lines, columns)
+    parse = _parse_json if source == "json" else _parse_text
+    return _line_records(lines, parse)
+
+
+def _line_records(
+    lines: Iterable[bytes], parse: Callable[[bytes], dict[str, Any]]
+) -> Iterator[Record]:
+    for number, line in enumerate(_without_bom(lines), 1):
+        content = line.strip(b" \t\r\n") if parse is _parse_json else line.rstrip(b"\r\n")
+        if content.strip():
+            yield Record(number, content, partial(parse, content))
+
+
+def _parse_json(content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 at byte {error.start + 1} of the line") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise InputError("not JSON that can be read: nested too deeply") from None
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise InputError(f"not JSON that can be read: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"a row must be a JSON object, not {json_type(value)}")
+    return value
+
+
+def _parse_text(content: bytes) -> dict[str, Any]:
+    try:
+        return {"prompt": content.decode("utf-8")}
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 at byte {error.start + 1} of the line") from None
+
+
+def _csv_records(lines: Iterable[bytes], columns: frozenset[str] | None) -> Iterator[Record]:
+    """Records under a header; a cell may hold line breaks.
+
+    What is not UTF-8 travels as lone surrogates, so that it spoils one record and no more.
+    """
+    csv.field_size_limit(_MAX_CELL)
+    feed = _Lines(_without_bom(lines))
+    return _csv_body(feed, _header(feed, columns))
+
+
+def _csv_body(feed: _Lines, header: _Header) -> Iterator[Record]:
+    reader = csv.reader(feed, delimiter=header.delimiter, strict=True)
+    while True:
+        feed.begin_record()
+        error = None
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as failure:
+            cells, error = [], InputError(f"not CSV: {failure}")
+        if cells or error:
+            read = partial(header.read, cells, error)
+            yield Record(feed.first_line, feed.record, read, has_cells=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    names: tuple[str, ...]
+    delimiter: str
+
+    def read(self, cells: list[str], error: InputError | None) -> dict[str, Any]:
+        """The fields of a record, or what is wrong with it."""
+        if error:
+            raise error
+        if len(cells) != len(self.names):
+            raise InputError(f"{len(cells)} cells where the header has {len(self.names)} columns")
+        for name, cell in zip(self.names, cells, strict=True):
+            if not _is_utf8(cell):
+                raise InputError(f"not UTF-8 in column {name!r}")
+        return dict(zip(self.names, cells, strict=True))
+
+
+class _Lines:
+    """Text lines for csv.reader that remember where the record at hand began."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._lines = iter(lines)
+        self._num_read = 0
+        self._parts: list[bytes] = []
+        self.first_line = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self._num_read += 1
+        self._parts.append(line)
+        return line.decode("utf-8", errors="surrogateescape")
+
+    def begin_record(self) -> None:
+        self._parts.clear()
+        self.first_line = self._num_read + 1
+
+    @property
+    def record(self) -> bytes:
+        return b"".join(self._parts).strip(b"\r\n")
+
+
+def _header(feed: _Lines, columns: frozenset[str] | None) -> _Header:
+    """The first line's names; InputError if they cannot be a header."""
+    line = next((line for line in feed if line.strip()), "")
+    # Spreadsheets write ; where , is the decimal sign, and tabs when told to.
+    delimiter = max(",;\t", key=line.count)
+    try:
+        names = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter), []))
+    except csv.Error as error:
+        raise InputError(f"the CSV header cannot be read: {error}") from None
+    for index, name in enumerate(names):
+        if not name or name in names[:index]:
+            which = "has no name" if not name else f"is {name!r} for the second time"
+            raise InputError(f"column {index + 1} of the CSV header {which}")
+    if columns is not None:
+        _check_columns(names, columns)
+    return _Header(names, delimiter)
+
+
+def _check_columns(names: tuple[str, ...], columns: frozenset[str]) -> None:
+    """Without a template, every column must be a field: told once, not in every row."""
+    if unknown := [name for name in names if name not in columns]:
+        raise InputError(
+            f"the CSV column {unknown[0]!r} is no field of a row: make prompts from columns with "
+            "--template-row, or ignore it with --lenient"
+        )
+    if names and not {"prompt", "messages", "document"} & set(names):
+        raise InputError(
+            "the CSV file has no column 'prompt': make prompts from its columns with --template-row"
+        )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _without_bom(lines: Iterable[bytes]) -> Iterator[bytes]:
+    iterator = iter(lines)
+    for first in iterator:
+        yield first.removeprefix(_BOM)
+        break
+    yield from iterator
+
+
+def _refuse_constant(name: str) -> None:
+    raise InputError(f"not JSON: {name} is no JSON number")

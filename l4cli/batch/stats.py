@@ -1,0 +1,102 @@
+"""How far a run is and what it has done, in numbers and in a line. Pure: clocks are passed in."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from l4cli.engine.types import StepOutput
+
+_SPAN = 10.0  # seconds that the rates of a running batch look back
+
+
+@dataclass(slots=True)
+class BatchStats:
+    """Counts so far, of rows written and of tokens that went through the engine."""
+
+    num_rows: int = 0
+    num_errors: int = 0
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_completion_tokens: int = 0
+
+    @property
+    def num_prefill_tokens(self) -> int:
+        """Prompt tokens that had to be computed."""
+        return self.num_prompt_tokens - self.num_cached_tokens
+
+    def count_outputs(self, outputs: Sequence[StepOutput]) -> None:
+        """Take one step's outputs in; a prompt counts with the first token after it."""
+        for output in outputs:
+            self.num_completion_tokens += len(output.token_ids)
+            if output.num_completion_tokens == len(output.token_ids):
+                self.num_prompt_tokens += output.num_prompt_tokens
+                self.num_cached_tokens += output.num_cached_tokens
+
+
+@dataclass(slots=True)
+class Progress:
+    """The line that says how far a run is. `num_before` rows of `total` were done by another."""
+
+    stats: BatchStats
+    total: int | None = None
+    num_before: int = 0
+    _samples: deque[tuple[float, int, int]] = field(default_factory=lambda: deque([(0.0, 0, 0)]))
+
+    def line(self, seconds: float) -> str:
+        """Rows, errors, rates over the last seconds, and the time left where it can be known."""
+        stats = self.stats
+        now = (seconds, stats.num_prefill_tokens, stats.num_completion_tokens)
+        self._samples.append(now)
+        while self._samples[1][0] <= seconds - _SPAN and len(self._samples) > 2:
+            self._samples.popleft()
+        before = self._samples[0]
+        span = max(now[0] - before[0], 1e-9)
+        done = stats.num_rows + self.num_before
+        parts = [f"{done}/{self.total} rows" if self.total is not None else f"{done} rows"]
+        if stats.num_errors:
+            parts.append(_plural(stats.num_errors, "error"))
+        parts.append(f"prefill {(now[1] - before[1]) / span:.0f} tok/s")
+        parts.append(f"decode {(now[2] - before[2]) / span:.0f} tok/s")
+        if self.total is not None and stats.num_rows:
+            left = max(0, self.total - done) * seconds / stats.num_rows
+            parts.append(f"ETA {_duration(left)}")
+        return " · ".join(parts)
+
+
+def summary(stats: BatchStats, seconds: float) -> str:
+    """The line at the end: what was done, and the mean rates over the whole run."""
+    span = max(seconds, 1e-9)
+    errors = f", {_plural(stats.num_errors, 'error')}" if stats.num_errors else ""
+    return (
+        f"{_plural(stats.num_rows, 'row')}{errors} · {stats.num_prompt_tokens} prompt tokens "
+        f"({stats.num_cached_tokens} cached) · {stats.num_completion_tokens} generated · "
+        f"prefill {stats.num_prefill_tokens / span:.0f} tok/s, "
+        f"decode {stats.num_completion_tokens / span:.0f} tok/s · {_duration(seconds)}"
+    )
+
+
+def cost(stats: BatchStats, seconds: float, price_per_hour: float) -> str:
+    """What the run cost on a machine of that price, and a million tokens of it."""
+    spent = price_per_hour * seconds / 3600
+    generated = stats.num_completion_tokens
+    every = stats.num_prompt_tokens + generated
+    if not generated:
+        return f"cost {spent:.4g}; nothing was generated"
+    return (
+        f"cost {spent:.4g}: {spent / generated * 1e6:.4g} per million generated tokens, "
+        f"{spent / every * 1e6:.4g} per million prompt and generated tokens"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,199 @@
+"""`l4 run` with its files as a user has them: other inputs, resuming, retrying, dry runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import L4
+
+from l4cli.app import app
+from l4cli.errors import L4Error, UsageError
+
+FAST = ("--ctx", "1024", "--temperature", "0", "--max-tokens", "8", "--threads", "1")
+
+
+def rows(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.split("\n") if line]
+
+
+def prompts(*texts: str) -> str:
+    return "".join(json.dumps({"prompt": text}) + "\n" for text in texts)
+
+
+def comparable(path: Path) -> list[dict[str, Any]]:
+    """Rows without what tells how the run went: times, and what was there of a prefix already."""
+    found = rows(path.read_text())
+    for row in found:
+        row.pop("timings", None)
+        row.get("usage", {}).pop("cached_tokens", None)
+    return found
+
+
+def test_rows_of_every_kind_in_one_file(l4: L4, tiny_gguf: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("the world is large " * 10)
+    user = [{"role": "user", "content": "hello"}]
+    body = {"model": "any", "messages": user, "max_completion_tokens": 4}
+    url = "/v1/chat/completions"
+    file = tmp_path / "p.jsonl"
+    lines = [
+        {"prompt": "hello", "n": 2, "seed": 1, "temperature": 0.9},
+        {"document": "notes.md", "questions": ["one", "two"]},
+        {"custom_id": "c", "method": "POST", "url": url, "body": body},
+        {"custom_id": "d", "method": "POST", "url": url, "body": {**body, "stream": True}},
+        {"id": "same", "messages": user},
+        {"id": "same", "messages": user},
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = l4("run", file, "-m", tiny_gguf, *FAST, "--verify", "3", "--price-per-hour", "2")
+    assert done.returncode == 1
+    n, document, envelope, refused, first, second = rows(done.stdout)
+    assert [choice["seed"] for choice in n["choices"]] == [1, 2]
+    assert document["answers"][1]["usage"]["cached_tokens"] > 30
+    assert envelope["response"]["body"]["usage"]["completion_tokens"] <= 4
+    assert refused["response"]["status_code"] == 400
+    assert first["message"] == second["message"]
+    notes = done.stderr.splitlines()
+    assert notes[0].startswith("cost ")
+    assert notes[1:] == [
+        "l4: 1 row has the id of an earlier one, first in line 6",
+        "l4: 1 of 6 rows are errors",
+        "verified: 3 of 3 answers are the same alone",
+    ]
+
+
+def test_a_dry_run_counts_the_tokens_that_the_run_uses(
+    l4: L4, tiny_gguf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text('text,to\nhello,"the\nworld"\nhello world,you\n' + "x " * 2000 + ",me\n")
+    command = ("run", "--csv", table, "--template-row", "{{ text }} to {{ to }}")
+    command += ("-m", tiny_gguf, *FAST)
+    report = l4(*command, "--dry-run", "--json")
+    assert report.returncode == 1
+    counted = json.loads(report.stdout)
+    assert counted["too_long_lines"] == [5]
+    answered = rows(l4(*command).stdout)
+    used = [row["usage"]["prompt_tokens"] for row in answered if "usage" in row]
+    assert len(used) == 2
+    assert counted["prompt_tokens"]["total"] == sum(used)
+    assert answered[2]["error"]["type"] == "context_overflow"
+    assert app([*map(str, command), "--dry-run"], standalone_mode=False) == 1
+    assert "cannot fit      1: line 5\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--text", "--csv"], "--text and --csv cannot both hold"),
+        (["--json"], "--json is for the report of --dry-run"),
+        (["--retry-errors"], "--retry-errors goes on with an output file: name it with -o"),
+        (["--row-timeout", "0"], "--row-timeout must be above 0 seconds"),
+        (["--schema", "none.json"], "none.json: No such file or directory"),
+        (["--schema", "bad.json"], "bad.json: not JSON"),
+        (["--schema", "list.json"], "list.json: a JSON schema must be an object, not a list"),
+        (["--schema", "list.json", "--grammar", "g"], "--schema and --grammar cannot both hold"),
+        (["--template-row", "{{ a"], "--template-row does not compile"),
+        (["--csv", "p.csv"], "the CSV file has no column 'prompt'"),
+        (["-o", "p"], "p is both input and output: the answers would overwrite it"),
+    ],
+)
+def test_options_that_make_no_sense_are_told_before_a_model_is_loaded(
+    args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in (("bad.json", "{"), ("list.json", "[]"), ("p", ""), ("p.csv", "seed\n")):
+        Path(name).write_text(content)
+    if "p.csv" not in args:
+        args = [*args, "p"]
+    with pytest.raises(L4Error, match=message):
+        app(["run", "-m", "no/such.gguf", *args], standalone_mode=False)
+
+
+def test_a_changed_setting_is_refused_by_its_name(l4: L4, tiny_gguf: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "p.jsonl", tmp_path / "out.jsonl"
+    file.write_text(prompts("hello"))
+    command = ("run", file, "-m", tiny_gguf, "-o", out, "--ctx", "512", "--threads", "1")
+    assert l4(*command, "-n", "2").returncode == 0
+    for options, message in (
+        (["-n", "3"], "--max-tokens 2, now it is 3"),
+        (["-n", "2", "--ignore-eos"], "--ignore-eos null, now it is true"),
+        (["-n", "2", "--unordered"], "--unordered false, now it is true"),
+        (["-n", "2", "--template-row", "x"], '--template-row null, now it is "x"'),
+    ):
+        with pytest.raises(UsageError, match=f"begun with {re.escape(message)}: give the same"):
+            app([*map(str, command), "--resume", *options], standalone_mode=False)
+
+
+def test_errors_are_asked_again_when_there_is_room_for_them(
+    l4: L4, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    file, out = tmp_path / "p.jsonl", tmp_path / "out.jsonl"
+    file.write_text(prompts("hello", "hello " * 400, "world"))
+    command = ("run", file, "-m", tiny_gguf, "-n", "4", "--temperature", "0", "-t", "1")
+    assert l4(*command, "-o", out, "--ctx", "256").returncode == 1
+    resumed = l4(*command, "-o", out, "--ctx", "256", "--resume")
+    assert resumed.returncode == 1  # what failed before is still no answer
+    assert "1 of the rows from before are errors; ask them again with: --retry" in resumed.stderr
+    before = rows(out.read_text())
+    assert ["error" in row for row in before] == [False, True, False]
+    retried = l4(*command, "-o", out, "--ctx", "2048", "--retry-errors")
+    assert retried.returncode == 0, retried.stderr
+    assert f"2 rows were in {out} already" in retried.stderr
+    after = rows(out.read_text())
+    assert (after[0], after[2]) == (before[0], before[2])
+    assert after[1]["usage"]["prompt_tokens"] > 400
+
+
+def test_a_disk_that_fills_up_leaves_whole_rows_to_go_on_from(
+    l4: L4, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    file, out, quiet = tmp_path / "p.jsonl", tmp_path / "out.jsonl", tmp_path / "quiet.jsonl"
+    file.write_text(prompts(*(f"hello {n}" for n in range(20))))
+    command = ("run", file, "-m", tiny_gguf, *FAST)
+
+    def small_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500))
+
+    full = l4(*command, "-o", out, preexec_fn=small_disk)
+    assert full.returncode == 2
+    assert "its rows so far are whole, go on with --resume" in full.stderr
+    assert full.stderr.startswith(f"l4: cannot write to {out}: ")
+    assert 0 < len(rows(out.read_text())) < 20
+    assert l4(*command, "-o", out, "--resume").returncode == 0
+    assert l4(*command, "-o", quiet).returncode == 0
+    assert comparable(out) == comparable(quiet)
+
+
+def test_ctrl_c_once_or_twice_leaves_a_file_to_go_on_with(
+    l4: L4, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    file, out, quiet = tmp_path / "p.jsonl", tmp_path / "out.jsonl", tmp_path / "quiet.jsonl"
+    file.write_text(prompts(*(f"hello {n}" for n in range(60))))
+    options = ["-m", str(tiny_gguf), "--ctx", "1k", "--temperature", "0", "-n", "16"]
+    options += ["--parallel", "2", "--ignore-eos", "--threads", "1", str(file)]
+    for num_signals in (1, 2):
+        command = [sys.executable, "-m", "l4cli", "run", *options, "-o", str(out), "--resume"]
+        before = out.stat().st_size if out.exists() else 0
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        while process.poll() is None and (not out.exists() or out.stat().st_size == before):
+            time.sleep(0.005)
+        for _ in range(num_signals):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)  # two at once would count as one
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert f"go on with: --resume -o {out}" in error.decode()
+        assert out.read_bytes().endswith(b"\n")
+        assert len(rows(out.read_text())) < 60
+    assert l4("run", *options, "-o", out, "--resume").returncode == 0
+    assert l4("run", *options, "-o", quiet).returncode == 0
+    assert comparable(out) == comparable(quiet)

@@ -1,0 +1,141 @@
+"""Lines to records: plain text and CSV as people's tools write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from l4cli.batch.rows import BadRow, Row, read_rows
+from l4cli.batch.sources import Source
+from l4cli.batch.template_row import JinjaRow
+from l4cli.errors import InputError, UsageError
+
+
+def read(data: str | bytes, source: Source, **options: Any) -> list[Row | BadRow]:
+    content = data if isinstance(data, bytes) else data.encode()
+    return list(read_rows(content.splitlines(keepends=True), source=source, **options))
+
+
+def prompts(rows: list[Row | BadRow]) -> list[Any]:
+    return [row.prompt if isinstance(row, Row) else str(row.error) for row in rows]
+
+
+def test_each_text_line_is_a_prompt() -> None:
+    rows = read('\ufefffirst\r\n\n  {"not": "json"}\nwith \u2028 inside\n'.encode(), "text")
+    assert prompts(rows)[0] == "first"
+    assert [row.line for row in rows] == [1, 3, 4]
+    assert prompts(rows)[1] == '  {"not": "json"}'
+
+
+def test_a_text_line_that_is_not_utf8_is_one_bad_row() -> None:
+    rows = read(b"good\n\xff\xfe\ngood\n", "text")
+    assert prompts(rows) == ["good", "not UTF-8 at byte 1 of the line", "good"]
+
+
+def test_csv_columns_are_fields() -> None:
+    rows = read('\ufeffid,prompt,max_tokens,stop\na,hi,5,"[""x""]"\n007,yo,,END\n'.encode(), "csv")
+    assert isinstance(rows[0], Row)
+    assert isinstance(rows[1], Row)
+    assert (rows[0].id, rows[0].prompt, rows[0].sampling) == (
+        "a",
+        "hi",
+        {"max_tokens": 5, "stop": ("x",)},
+    )
+    assert (rows[1].id, rows[1].prompt, rows[1].sampling) == ("007", "yo", {"stop": ("END",)})
+
+
+def test_csv_cells_hold_line_breaks_quotes_and_commas() -> None:
+    rows = read('prompt\r\n"two\nlines, and ""quotes"""\r\n\r\nplain\r\n', "csv")
+    assert prompts(rows) == ['two\nlines, and "quotes"', "plain"]
+    assert [row.line for row in rows] == [2, 5]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_csv_as_other_spreadsheets_write_it(delimiter: str) -> None:
+    rows = read(f"id{delimiter}prompt\n1{delimiter}a, b\n", "csv")
+    assert prompts(rows) == ["a, b"]
+
+
+def test_a_long_csv_cell_is_no_error() -> None:
+    (row,) = read("prompt\n" + "x" * 300_000 + "\n", "csv")
+    assert isinstance(row, Row)
+
+
+def test_bad_csv_records_harm_nobody() -> None:
+    rows = read(b'id,prompt\n1,a,b\n2,\xff\n3,"x"y\n4,fine\n5\n', "csv")
+    assert prompts(rows) == [
+        "3 cells where the header has 2 columns",
+        "not UTF-8 in column 'prompt'",
+        "not CSV: ',' expected after '\"'",
+        "fine",
+        "1 cells where the header has 2 columns",
+    ]
+    assert [row.line for row in rows] == [2, 3, 4, 5, 6]
+
+
+def test_a_quote_never_closed_is_named_where_it_opens() -> None:
+    rows = read('prompt\nok\n"never\nclosed\n', "csv")
+    assert prompts(rows)[0] == "ok"
+    assert isinstance(rows[1], BadRow)
+    assert rows[1].line == 3
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("prompt,label", "column 'label' is no field of a row"),
+        ("prompt,prompt", "column 2 of the CSV header is 'prompt' for the second time"),
+        ("prompt,", "column 2 of the CSV header has no name"),
+        ("id,seed", "no column 'prompt'"),
+    ],
+)
+def test_a_csv_header_that_makes_no_rows_is_told_once(header: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(f"{header}\na,b\n", "csv")
+
+
+def test_an_empty_csv_file_has_no_rows() -> None:
+    assert read("", "csv") == []
+    assert read("prompt\n", "csv") == []
+
+
+def test_a_template_makes_prompts_from_columns() -> None:
+    template = JinjaRow("Translate {{ text }} into {{ language | upper }}.\n")
+    rows = read("id,text,language,max_tokens\nx,Hallo,en,7\n", "csv", template=template)
+    (row,) = rows
+    assert isinstance(row, Row)
+    assert (row.id, row.prompt) == ("x", "Translate Hallo into EN.\n")
+    assert row.sampling == {"max_tokens": 7}
+
+
+def test_a_template_makes_prompts_from_json_fields_and_text_lines() -> None:
+    template = JinjaRow("{{ a.b[0] }}{% if c is defined %}!{% endif %}")
+    line = '{"a": {"b": ["x"]}, "temperature": 0, "whatever": 1}'
+    (row,) = read(line, "json", template=template)
+    assert isinstance(row, Row)
+    assert (row.prompt, row.sampling) == ("x", {"temperature": 0})
+    assert prompts(read("hi\n", "text", template=JinjaRow("<{{ prompt }}>"))) == ["<hi>"]
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ title }}", "'title' is undefined; this row's fields: text"),
+        ("{{ text.nothing.x }}", "has no attribute 'nothing'"),
+        ("{{ text + 1 }}", "cannot show this row"),
+        ("{{ 1 / 0 }}", "cannot show this row"),
+        ("{{ text.__class__.__mro__ }}", "unsafe"),
+    ],
+)
+def test_a_template_that_cannot_show_a_row_fails_that_row(template: str, message: str) -> None:
+    bad, good = read("text\na\nb\n", "csv", template=JinjaRow(template + "{# #}"))
+    for row in (bad, good):
+        assert isinstance(row, BadRow)
+        assert "--template-row" in str(row.error)
+        assert message in str(row.error)
+
+
+def test_a_template_that_does_not_compile_is_told_once() -> None:
+    with pytest.raises(UsageError, match="--template-row does not compile"):
+        JinjaRow("{{ text")
