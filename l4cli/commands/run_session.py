@@ -20,7 +20,8 @@ from l4cli.batch.reading import Reading
 from l4cli.batch.retry import open_journaled
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.runner import BatchOptions, run_rows
-from l4cli.batch.stats import BatchStats, Progress, cost, summary
+from l4cli.batch.speeds import recall, remember
+from l4cli.batch.stats import BatchStats, Progress, cost, duration, summary
 from l4cli.batch.verify import Checked, Sample
 from l4cli.errors import EXIT_FAILED, InputError
 from l4cli.llm import LLM
@@ -68,6 +69,8 @@ class RunSession:
         for row, output in answered:
             self.output.write(to_line(output), row.digest, failed=has_failed(output))
         self._seconds = time.perf_counter() - self._started
+        if speeds := self.stats.meter.speeds(self.stats.num_prefill_tokens):
+            remember(self.llm.fingerprint, self.llm.engine.backend.n_seq_max, speeds)
         if not self.interrupts:
             self.output.finish()
 
@@ -193,7 +196,12 @@ def dry_run_report(
         n_batch=llm.engine.backend.n_batch,
         kv_type=kv_type,
     )
-    value = {**report.as_json(), "kv_cache_bytes": n_bytes}
+    speeds = recall(llm.fingerprint, n_seq_max)
+    value = {
+        **report.as_json(),
+        "kv_cache_bytes": n_bytes,
+        "seconds_at_most": round(report.seconds(speeds), 1) if speeds else None,
+    }
     if json:
         console.data_json(value)
     else:
@@ -219,6 +227,11 @@ def _lines(value: dict[str, Any], kv_type: str) -> Iterator[str]:
     )
     if value["kv_cache_bytes"] is not None:
         yield f"KV cache        {console.human_size(value['kv_cache_bytes'])} ({kv_type})"
+    if value["seconds_at_most"] is not None:
+        time_needed = duration(value["seconds_at_most"])
+        yield f"time            at most {time_needed} at the speed of the last run"
+    else:
+        yield "time            unknown: this model has not run here yet with so many slots"
     for name, what in (("bad_lines", "bad rows"), ("too_long_lines", "cannot fit")):
         if value[name]:
             yield f"{what:<16}{_named(value[name])}"
