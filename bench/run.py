@@ -17,16 +17,20 @@ import json
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from l4cli import load
+from l4cli.batch.outputs import to_line
 from l4cli.batch.rows import read_rows
-from l4cli.batch.runner import BatchOptions, BatchStats, run_rows
-from l4cli.llm import LLM
+from l4cli.batch.runner import BatchOptions, run_rows
+from l4cli.batch.stats import BatchStats
+from l4cli.engine.llamacpp import LlamaBackend
 
 WORDS = (
     *("valve", "pump", "gauge", "filter", "harbour", "engine", "copper", "winter", "ledger"),
@@ -72,35 +76,46 @@ class Ours:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
 
-    def load(self) -> LLM:
-        options = self.options
-        return load(
-            options.model, ctx=options.ctx, parallel=options.parallel, threads=options.threads
-        )
-
     def run(self, workload: Workload) -> Result:
-        with self.load() as llm:
-            decode, spent = llm.engine.backend.decode, [0.0]
-
-            def timed(items: Any) -> None:
-                began = time.perf_counter()
-                decode(items)
-                spent[0] += time.perf_counter() - began
-
-            llm.engine.backend.decode = timed  # type: ignore[method-assign]
-            sampling = {
-                "temperature": 0.0,
-                "ignore_eos": True,
-                "max_tokens": self.options.max_tokens,
-            }
-            stats = BatchStats()
+        options, lines = self.options, workload.lines()
+        sampling = {"temperature": 0.0, "ignore_eos": True, "max_tokens": options.max_tokens}
+        stats, decoding = BatchStats(), Stopwatch()
+        with load(
+            options.model, ctx="auto", parallel=options.parallel, threads=options.threads,
+            elastic=True,
+        ) as llm, decoding.around(LlamaBackend, "decode"):  # fmt: skip
             began = time.perf_counter()
-            rows = read_rows(workload.lines())
-            for _, answer in run_rows(llm, rows, BatchOptions(sampling=sampling), stats):
-                json.dumps(answer)
+            for _, answer in run_rows(
+                llm, read_rows(lines), BatchOptions(sampling=sampling), stats
+            ):
+                to_line(answer)
             seconds = time.perf_counter() - began
-        assert stats.num_completion_tokens == len(workload.messages) * self.options.max_tokens
-        return Result(stats.num_completion_tokens / seconds, 1 - spent[0] / seconds)
+        assert stats.num_completion_tokens == len(lines) * options.max_tokens
+        return Result(stats.num_completion_tokens / seconds, 1 - decoding.seconds / seconds)
+
+
+class Stopwatch:
+    """Seconds spent in one method of a class."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def around(self, owner: type, name: str) -> Iterator[None]:
+        method = getattr(owner, name)
+
+        def timed(*arguments: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return method(*arguments)
+            finally:
+                self.seconds += time.perf_counter() - began
+
+        setattr(owner, name, timed)
+        try:
+            yield
+        finally:
+            setattr(owner, name, method)
 
 
 class Server:
@@ -172,7 +187,7 @@ def batched_bench(options: argparse.Namespace, n_prompt: int) -> float:
 
 
 def compare(options: argparse.Namespace, workload: Workload) -> dict[str, float]:
-    with load(options.model, ctx=options.ctx) as llm:
+    with load(options.model, elastic=True) as llm:
         prompts = [list(llm.request(messages).prompt) for messages in workload.messages]
     n_prompt = round(sum(map(len, prompts)) / len(prompts))
     print(f"{workload.name}: {len(prompts)} prompts of {n_prompt} tokens", flush=True)
@@ -217,7 +232,7 @@ def parse() -> argparse.Namespace:
                         default=[4, 8, 16, 32, 48])  # fmt: skip
     parser.add_argument("--server-unified", action="store_true", help="one KV cache there, too")
     parser.add_argument("--parallel", type=_parallel, default="auto")
-    parser.add_argument("--ctx", type=int, default=49152)
+    parser.add_argument("--ctx", type=int, default=49152, help="the peers' context")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--only", choices=["distinct", "shared"])

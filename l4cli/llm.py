@@ -46,6 +46,7 @@ class Contexts:
 
     make_backend: Callable[[ContextSize], Backend]
     limits: SizingLimits
+    tune: bool = False
     deterministic: bool = False
 
 
@@ -154,7 +155,7 @@ class LLM:
                 fewer = size.n_seq_max // 2
                 size = replace(size, n_seq_max=fewer, n_ctx=size.n_ctx // size.n_seq_max * fewer)
             else:
-                return Engine(backend, tune=True, deterministic=contexts.deterministic)
+                return Engine(backend, tune=contexts.tune, deterministic=contexts.deterministic)
 
     @property
     def fingerprint(self) -> str:
@@ -272,7 +273,12 @@ def load(
         backend: Backend | Contexts
         if elastic or deterministic or ctx == "auto" or parallel == "auto":
             limits = sizing_limits(weights, ctx, 1 if deterministic else parallel, kv_type)
-            backend = Contexts(partial(_make_backend, make), limits, deterministic)
+            backend = Contexts(
+                partial(_make_backend, make),
+                limits,
+                tune=parallel == "auto",
+                deterministic=deterministic,
+            )
         else:
             backend = make(n_ctx=ctx, n_seq_max=parallel)
         return LLM(

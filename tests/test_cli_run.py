@@ -15,7 +15,7 @@ import pexpect
 import pytest
 from conftest import L4
 
-FAST = ("--ctx", "1024", "--temperature", "0", "--max-tokens", "8")
+FAST = ("--ctx", "1024", "--temperature", "0", "--max-tokens", "8", "--threads", "1")
 
 
 def rows(output: str) -> list[dict[str, Any]]:
@@ -163,7 +163,7 @@ def test_a_signal_finishes_what_runs_and_stops(
 def test_a_second_ctrl_c_stops_at_once(tiny_gguf: Path, tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
     file.write_text(prompts(*(f"hello {n}" for n in range(50))))
-    options = ["--parallel", "2", "--max-tokens", "3000", "--ctx", "8192"]
+    options = ["--parallel", "2", "--max-tokens", "3000", "--ctx", "8192", "--threads", "1"]
     command = [sys.executable, "-m", "l4cli", "run", str(file), "-m", str(tiny_gguf), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None

@@ -236,3 +236,20 @@ def test_slots_and_cells_never_leak(steps, n_seq_max, max_retained) -> None:  # 
     assert backend.num_used_cells() == 0
     assert backend.num_open_samplers == 0
     assert sorted(engine.scheduler._free_ids) == list(range(n_seq_max))
+
+
+def test_sequences_beyond_the_limit_pause_and_go_on() -> None:
+    engine = Engine(FakeBackend(n_seq_max=4))
+    for n in range(4):
+        engine.add_request(request(str(n), f"row {n}"))
+    first = engine.step()
+    assert len(first) == 4
+    engine.scheduler.max_running = 2
+    assert {output.request_id for output in engine.step()} == {"0", "1"}
+    engine.scheduler.max_running = 4
+    assert len(engine.step()) == 4
+    texts: dict[str, str] = {}
+    while engine.num_unfinished:
+        for output in engine.step():
+            texts[output.request_id] = texts.get(output.request_id, "") + output.text
+    assert {text[-3:] for text in texts.values()} == {"W 0", "W 1", "W 2", "W 3"}

@@ -119,6 +119,8 @@ def test_kill_9_at_random_moments_loses_and_doubles_nothing(
         "2k",
         "--parallel",
         "2",
+        "--threads",
+        "1",
     ]
     command = [sys.executable, "-m", "l4cli", "run", str(prompts), *options]
     quiet, out = tmp_path / "quiet.jsonl", tmp_path / "out.jsonl"

@@ -194,6 +194,20 @@ def _states_of_finish(path: Path, folder: Path) -> Iterator[Path]:
     yield copy("after")
 
 
+def test_what_an_interrupted_retry_has_asked_counts_as_done(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    write_rows(path, 3, failing=(1, 2, 3))
+    with RetriedOutput(path, SETTINGS, unordered=False) as out:
+        assert out.num_done == 0
+        for row in out.skip_done(read_rows(LINES)):
+            out.write("x", row.digest, failed=row.line == 4)
+    with RetriedOutput(path, SETTINGS, unordered=False) as out:  # killed just before its end
+        assert (out.num_done, out.num_failed) == (len(LINES), 1)
+        assert list(out.skip_done(read_rows(LINES))) == []
+        out.finish()
+    assert len(lines_of(path)) == len(LINES)
+
+
 def test_unordered_rows_are_told_by_their_content(tmp_path: Path) -> None:
     path = tmp_path / "out"
     assert write_rows(path, 4, unordered=True) == [10, 9, 8, 7]

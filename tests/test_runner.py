@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fakes import FakeBackend, FakeVocabulary
 
 from l4cli.batch.dry_run import VocabularyBackend, measure
 from l4cli.batch.ids import IdRegister
 from l4cli.batch.rows import read_rows
 from l4cli.batch.runner import BatchOptions, run_rows
+from l4cli.batch.speeds import SpeedMeter, Speeds, recall, remember
 from l4cli.batch.stats import BatchStats, Progress, cost, summary
 from l4cli.batch.verify import Sample
 from l4cli.engine.types import Request, SamplingParams
@@ -318,23 +320,28 @@ def test_unordered_rows_come_as_they_finish() -> None:
     assert sorted(one["id"] for one in rows) == [1, 2, 3, 4]
 
 
-def test_a_row_that_takes_too_long_is_given_up_with_what_it_said() -> None:
+def test_a_row_that_takes_too_long_is_given_up_with_what_it_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     llm = fake_llm(n_seq_max=2, answer=lambda prompt: "endless" * 100 if "slow" in prompt else "ok")
-    stats = BatchStats()
-    options = BatchOptions(sampling={"max_tokens": 500}, row_timeout=0.02)
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+
+    monkeypatch.setattr(time, "monotonic", lambda: ticks)  # a second is a step
+    options = BatchOptions(sampling={"max_tokens": 500}, row_timeout=50)
     lines = [row(prompt="slow"), row(prompt="slow", n=3), *[row(prompt="quick")] * 5]
-    outputs = [
-        output
-        for _, output in run_rows(
-            llm, read_rows(lines), options, stats, on_step=lambda: time.sleep(0.001)
-        )
-    ]
+    batch = run_rows(llm, read_rows(lines), options, BatchStats(), on_step=tick)
+    outputs = [output for _, output in batch]
     for output in outputs[:2]:
         assert output["error"]["type"] == "timeout"
-        assert "--row-timeout of 0.02 s" in output["error"]["message"]
+        assert "--row-timeout of 50 s" in output["error"]["message"]
     assert outputs[0]["error"]["text"].startswith("endless")
     assert len(outputs[1]["error"]["texts"]) == 3
     assert [output.get("text") for output in outputs[2:]] == ["ok"] * 5
+    assert ticks < 130
     assert llm.engine.num_unfinished == 0
     assert llm.engine.backend.num_open_samplers == 0  # type: ignore[attr-defined]
 
@@ -364,12 +371,43 @@ def test_progress_and_summary_say_how_far_and_how_fast() -> None:
     assert "decode 5 tok/s" in progress.line(14.0)  # the rate of late, not of ever
     assert "ETA" not in Progress(stats).line(4.0)
     assert summary(stats, 100.0) == (
-        "10 rows, 1 error · 1000 prompt tokens (200 cached) · 450 generated · "
-        "prefill 8 tok/s, decode 4 tok/s · 1:40 min"
+        "10 rows, 1 error · 1000 prompt tokens (200 cached) · 450 generated, 4/s · 1:40 min"
     )
+    stats.meter.add(8.0, 400, has_prefill=False)
+    stats.meter.add(3.0, 50, has_prefill=True)  # one second of it for 50 tokens
+    assert " · prefill 400 tok/s, decode 50 tok/s · 1:40 min" in summary(stats, 100.0)
     assert cost(stats, 3600, 2.9) == (
         "cost 2.9: 6444 per million generated tokens, 2000 per million prompt and generated tokens"
     )
+
+
+def test_steps_that_prefill_are_told_from_steps_that_decode() -> None:
+    llm = fake_llm(n_batch=8, n_seq_max=2)
+    stats = BatchStats()
+    lines = [row(prompt="0123456789" * 4)] * 3
+    list(run_rows(llm, read_rows(lines), BatchOptions(sampling={"max_tokens": 30}), stats))
+    meter = stats.meter
+    assert meter.num_decode_tokens + meter.num_mixed_decode_tokens == 3 * 30 - 3
+    assert meter.num_mixed_decode_tokens > 0
+    speeds = SpeedMeter(2.0, 100, 5.0, 50).speeds(200)
+    assert speeds == Speeds(prefill_tps=50.0, decode_tps=50.0)
+    assert speeds.seconds(100, 50) == 3.0
+    assert SpeedMeter(2.0, 100, 0.5, 50).speeds(200) is None
+    assert SpeedMeter().speeds(0) is None
+
+
+def test_speeds_are_remembered_for_a_model_and_its_slots(tmp_path: Path) -> None:
+    assert recall("m", 4) is None
+    remember("m", 4, Speeds(1.0, 2.0))
+    remember("n", 4, Speeds(3.0, 4.0))
+    assert recall("m", 4) == Speeds(1.0, 2.0)
+    remember("m", 64, Speeds(5.0, 6.0))
+    assert recall("m", 8) == Speeds(1.0, 2.0)  # of the nearest number of slots
+    assert recall("other", 8) is None
+    (damaged,) = tmp_path.rglob("speeds.json")
+    for content in ("{", "[]", '{"m x4": {"prefill_tps": 1}}', '{"m x4": 7}'):
+        damaged.write_text(content)
+        assert recall("m", 4) is None
 
 
 def test_ids_that_rows_share_are_counted() -> None:

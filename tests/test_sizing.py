@@ -44,23 +44,32 @@ def test_demand_counts_what_a_request_adds_to_the_one_before() -> None:
     assert demand_of([], more=True).num_requests is None
 
 
-def run(tuner: ConcurrencyTuner, rate: dict[int, float], steps: int = 50) -> list[int]:
+def run(tuner: ConcurrencyTuner, rate: dict[int, float], running: int) -> list[int]:
     """The limits a tuner goes through where `n` sequences decode `rate[n]` tokens a second."""
     limits = [tuner.limit]
-    for _ in range(steps):
-        tuner.observe(tuner.limit, tuner.limit, tuner.limit / rate[tuner.limit])
-        tuner.observe(tuner.limit, 500, 100.0)  # a prompt among them is no sign
+    for _ in range(50):
+        n = min(running, tuner.limit)
+        tuner.observe(n, n, n / rate[n])
+        tuner.observe(n, 500, 100.0)  # a prompt among them is no sign
         if tuner.limit != limits[-1]:
             limits.append(tuner.limit)
+    assert tuner.is_settled
     return limits
 
 
-def test_concurrency_grows_while_it_pays() -> None:
-    assert run(ConcurrencyTuner(48), {16: 65, 32: 74, 48: 84}) == [16, 32, 48]
-    assert run(ConcurrencyTuner(64), {16: 65, 32: 80, 64: 70}) == [16, 32, 64, 32]
-    assert run(ConcurrencyTuner(256), {16: 65, 32: 66}) == [16, 32, 16]
+def test_all_run_where_that_is_fastest() -> None:
+    assert run(ConcurrencyTuner(48), {24: 65, 48: 84}, running=48) == [48, 24, 48]
+    assert run(ConcurrencyTuner(64), {10: 65, 20: 84}, running=20) == [64, 10, 64]
 
 
-def test_concurrency_of_few_sequences_needs_no_tuning() -> None:
+def test_fewer_run_where_that_is_faster() -> None:
+    rates = {64: 30, 32: 60, 16: 65, 8: 50}
+    assert run(ConcurrencyTuner(64), rates, running=64) == [64, 32, 16, 8, 16]
+    assert run(ConcurrencyTuner(16), {16: 10, 8: 20, 4: 40}, running=16) == [16, 8, 4]
+
+
+def test_few_sequences_need_no_tuning() -> None:
     tuner = ConcurrencyTuner(4)
-    assert (tuner.limit, tuner.is_settled) == (4, True)
+    for _ in range(9):
+        tuner.observe(3, 3, 1.0)
+    assert tuner.limit == 4

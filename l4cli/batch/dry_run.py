@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.runner import BatchOptions, request_for
+from l4cli.batch.speeds import Speeds
 from l4cli.engine.sequence import common_prefix
 from l4cli.engine.sizing import Demand
 from l4cli.engine.types import BatchItem, SamplingParams
@@ -37,6 +38,11 @@ class Report:
         """What the rows ask of a context."""
         own = -(-self.num_cells // max(1, self.num_prompts))
         return Demand(self.longest, own, self.num_prompts)
+
+    def seconds(self, speeds: Speeds) -> float:
+        """How long it takes at those rates if every answer is as long as it may be."""
+        num_prefill_tokens = sum(self.lengths) - self.num_shared_tokens
+        return speeds.seconds(num_prefill_tokens, self.num_answer_tokens)
 
     def as_json(self) -> dict[str, Any]:
         """For --json: tokens per prompt as min, median, max and total."""

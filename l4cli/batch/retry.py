@@ -48,7 +48,10 @@ def open_journaled(
 
 
 class RetriedOutput:
-    """OUT written anew beside itself, what was answered copied and what failed asked again."""
+    """OUT written anew beside itself, what was answered copied and what failed asked again.
+
+    `num_done` rows need not be asked: they were answered, or an interrupted retry has asked them.
+    """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, unordered: bool) -> None:
         self.path = path
@@ -67,6 +70,8 @@ class RetriedOutput:
                 raise OutputError(f"cannot write {path}: {error.strerror}") from error
             self._opened = opened.pop_all()
         self._at = self._num_copied()
+        not_copied = self._old.failed[self._at :]
+        self.num_done = self._new.num_done + len(not_copied) - sum(not_copied)
         # For each row under way, the index in OUT up to which rows are copied before it.
         self._before: deque[int] = deque()
 
@@ -75,11 +80,6 @@ class RetriedOutput:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def num_done(self) -> int:
-        """Rows of OUT that need not be asked again."""
-        return self._old.num_rows - sum(self._old.failed)
 
     @property
     def num_failed(self) -> int:

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from l4cli.batch.outcomes import Outcome, judged, refused, timed_out
 from l4cli.batch.outputs import failure, has_failed, output
 from l4cli.batch.rows import BadRow, Row
-from l4cli.batch.stats import BatchStats
+from l4cli.batch.stats import BatchStats, is_first
 from l4cli.engine.completion import Collector
-from l4cli.engine.types import Completion, Request
+from l4cli.engine.types import Completion, Request, StepOutput
 from l4cli.errors import L4Error
 from l4cli.llm import LLM
 from l4cli.prompt.template import Message
@@ -117,6 +117,7 @@ class _Batch:
         self.llm, self.options, self.stats, self.on_answer = llm, options, stats, on_answer
         self._collector = Collector()
         self._in_flight: dict[str, tuple[_Job, int, Request]] = {}
+        self._prefilling: set[str] = set()  # requests without a token yet, waiting ones included
         self._open: _Job | None = None  # the row whose requests are not all made yet
         self._pending: deque[tuple[_Job, int, Request]] = deque()  # made, not yet in flight
         self._done: dict[int, tuple[Row | BadRow, dict[str, Any]]] = {}
@@ -183,8 +184,9 @@ class _Batch:
 
     def step(self) -> None:
         """One step of the engine, and what it brought to an end."""
+        started = time.perf_counter()
         outputs = self.llm.engine.step()
-        self.stats.count_outputs(outputs)
+        self._count(outputs, time.perf_counter() - started)
         for completion in self._collector.feed(outputs):
             job, index, request = self._in_flight.pop(completion.request_id)
             outcome = judged(completion, request.params)
@@ -193,6 +195,12 @@ class _Batch:
             self._settle(job, index, outcome)
         if self.options.row_timeout is not None:
             self._time_out(self.options.row_timeout, time.monotonic())
+
+    def _count(self, outputs: Sequence[StepOutput], seconds: float) -> None:
+        self._prefilling.difference_update(one.request_id for one in outputs if is_first(one))
+        waiting = {sequence.request.id for sequence in self.llm.engine.scheduler.waiting}
+        has_prefill = not self._prefilling <= waiting
+        self.stats.count_step(outputs, seconds, has_prefill=has_prefill)
 
     def ready(self) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
         """Answers that nothing before them holds back any more."""
@@ -234,6 +242,7 @@ class _Batch:
             self._settle(job, index, refused(error))
             return
         self._collector.begin(request)
+        self._prefilling.add(request.id)
         self._in_flight[request.id] = job, index, request
 
     def _request(self, job: _Job, index: int) -> Request:
@@ -268,6 +277,7 @@ class _Batch:
         unfinished = {index for index in range(job.row.num_answers) if index not in job.outcomes}
         for id in [id for id, (owner, _, _) in self._in_flight.items() if owner is job]:
             _, index, _ = self._in_flight.pop(id)
+            self._prefilling.discard(id)
             aborted = self.llm.engine.abort(id)
             (completion,) = self._collector.feed([aborted] if aborted else [])
             unfinished.remove(index)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from l4cli.batch.speeds import SpeedMeter
 from l4cli.engine.types import StepOutput
 
 _SPAN = 10.0  # seconds that the rates of a running batch look back
@@ -20,19 +21,35 @@ class BatchStats:
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     num_completion_tokens: int = 0
+    meter: SpeedMeter = field(default_factory=SpeedMeter)
 
     @property
     def num_prefill_tokens(self) -> int:
         """Prompt tokens that had to be computed."""
         return self.num_prompt_tokens - self.num_cached_tokens
 
-    def count_outputs(self, outputs: Sequence[StepOutput]) -> None:
-        """Take one step's outputs in; a prompt counts with the first token after it."""
+    def count_step(
+        self, outputs: Sequence[StepOutput], seconds: float, *, has_prefill: bool
+    ) -> None:
+        """Take one step's outputs in; a prompt counts with the first token after it.
+
+        `has_prefill` tells that a prompt was computed that has no token after it yet.
+        """
+        num_decode_tokens = 0
         for output in outputs:
             self.num_completion_tokens += len(output.token_ids)
-            if output.num_completion_tokens == len(output.token_ids):
+            if is_first(output):
+                has_prefill = True
                 self.num_prompt_tokens += output.num_prompt_tokens
                 self.num_cached_tokens += output.num_cached_tokens
+            else:
+                num_decode_tokens += len(output.token_ids)
+        self.meter.add(seconds, num_decode_tokens, has_prefill=has_prefill)
+
+
+def is_first(output: StepOutput) -> bool:
+    """Whether an output is the first of its request: the prompt has just been computed."""
+    return output.num_completion_tokens == len(output.token_ids)
 
 
 @dataclass(slots=True)
@@ -61,19 +78,22 @@ class Progress:
         parts.append(f"decode {(now[2] - before[2]) / span:.0f} tok/s")
         if self.total is not None and stats.num_rows:
             left = max(0, self.total - done) * seconds / stats.num_rows
-            parts.append(f"ETA {_duration(left)}")
+            parts.append(f"ETA {duration(left)}")
         return " · ".join(parts)
 
 
 def summary(stats: BatchStats, seconds: float) -> str:
-    """The line at the end: what was done, and the mean rates over the whole run."""
-    span = max(seconds, 1e-9)
+    """The line at the end: what was done, and how fast prompts and answers went."""
     errors = f", {_plural(stats.num_errors, 'error')}" if stats.num_errors else ""
+    speeds = stats.meter.speeds(stats.num_prefill_tokens)
+    if speeds:
+        rates = f"prefill {speeds.prefill_tps:.0f} tok/s, decode {speeds.decode_tps:.0f} tok/s · "
+    else:
+        rates = ""
     return (
         f"{_plural(stats.num_rows, 'row')}{errors} · {stats.num_prompt_tokens} prompt tokens "
-        f"({stats.num_cached_tokens} cached) · {stats.num_completion_tokens} generated · "
-        f"prefill {stats.num_prefill_tokens / span:.0f} tok/s, "
-        f"decode {stats.num_completion_tokens / span:.0f} tok/s · {_duration(seconds)}"
+        f"({stats.num_cached_tokens} cached) · {stats.num_completion_tokens} generated, "
+        f"{stats.num_completion_tokens / max(seconds, 1e-9):.0f}/s · {rates}{duration(seconds)}"
     )
 
 
@@ -90,7 +110,8 @@ def cost(stats: BatchStats, seconds: float, price_per_hour: float) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time for people: 4.2 s, 3:07 min or 1:02:33."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -20,7 +20,8 @@ from l4cli.batch.reading import Reading
 from l4cli.batch.retry import open_journaled
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.runner import BatchOptions, run_rows
-from l4cli.batch.stats import BatchStats, Progress, cost, summary
+from l4cli.batch.speeds import recall, remember
+from l4cli.batch.stats import BatchStats, Progress, cost, duration, summary
 from l4cli.batch.verify import Checked, Sample
 from l4cli.engine.kv import kv_cache_bytes
 from l4cli.engine.sizing import SizingLimits, choose_size
@@ -70,6 +71,8 @@ class RunSession:
         for row, output in answered:
             self.output.write(to_line(output), row.digest, failed=has_failed(output))
         self._seconds = time.perf_counter() - self._started
+        if speeds := self.stats.meter.speeds(self.stats.num_prefill_tokens):
+            remember(self.llm.fingerprint, self.llm.engine.backend.n_seq_max, speeds)
         if not self.interrupts:
             self.output.finish()
 
@@ -196,7 +199,13 @@ def dry_run_report(
         kv_type=kv_type,
         unified=size.unified,
     )
-    value = {**report.as_json(), "n_seq_max": size.n_seq_max, "kv_cache_bytes": n_bytes}
+    speeds = recall(llm.fingerprint, size.n_seq_max)
+    value = {
+        **report.as_json(),
+        "n_seq_max": size.n_seq_max,
+        "kv_cache_bytes": n_bytes,
+        "seconds_at_most": round(report.seconds(speeds), 1) if speeds else None,
+    }
     if json:
         console.data_json(value)
     else:
@@ -225,6 +234,11 @@ def _lines(value: dict[str, Any], kv_type: str) -> Iterator[str]:
             f"KV cache        {console.human_size(value['kv_cache_bytes'])} ({kv_type}), "
             f"for {value['n_seq_max']} at once at most"
         )
+    if value["seconds_at_most"] is not None:
+        time_needed = duration(value["seconds_at_most"])
+        yield f"time            at most {time_needed} at the speed of the last run"
+    else:
+        yield "time            unknown: this model has not run here yet"
     for name, what in (("bad_lines", "bad rows"), ("too_long_lines", "cannot fit")):
         if value[name]:
             yield f"{what:<16}{_named(value[name])}"

@@ -1,39 +1,46 @@
 """How many sequences to run at once: found out while the work is done. Pure.
 
-More sequences share each pass over the weights, until arithmetic, attention or memory is the limit;
-where that is depends on the model, the machine and the rows. So it is slow start, as in TCP: begin
-with few, double while that makes decoding faster, else go back. No token is spent on measuring.
+More sequences share each pass over the weights, until arithmetic or memory is the limit; beyond
+that they only wait for each other, and on some machines they are slower together. So all that fit
+begin, and after a few steps half of them pause for a few: if what then remains decodes faster, they
+go first. No token is spent on measuring.
 """
 
 from __future__ import annotations
 
-_START = 16
-_SAMPLES = 2  # steps timed at each number; the quicker counts
+_SAMPLES = 3  # steps timed at each number; the quickest counts
 _WORTHWHILE = 1.03
+_FEWEST = 8  # not worth dividing
 
 
 class ConcurrencyTuner:
     """`limit` is the number of sequences to run now, at most `n_seq_max`."""
 
     def __init__(self, n_seq_max: int) -> None:
-        self.n_seq_max = n_seq_max
-        self.limit = min(_START, n_seq_max)
-        self.is_settled = n_seq_max <= _START
-        self._best_rate, self._best = 0.0, self.limit
+        self.limit = n_seq_max
+        self.is_settled = False
+        self._best, self._best_rate = n_seq_max, 0.0
+        self._timed = 0  # the number of sequences that `_seconds` are of
         self._seconds: list[float] = []
 
     def observe(self, num_sequences: int, num_tokens: int, seconds: float) -> None:
         """Take in a decode of `num_tokens` for `num_sequences`; prompts among them are no sign."""
-        if self.is_settled or num_tokens != num_sequences or num_sequences != self.limit:
+        if self.is_settled or num_tokens != num_sequences or num_sequences < _FEWEST // 2:
             return
+        if num_sequences != self._timed:
+            self._timed = num_sequences
+            self._seconds.clear()
         self._seconds.append(seconds)
-        if len(self._seconds) < _SAMPLES:
-            return
-        rate = self.limit / min(self._seconds)
-        self._seconds.clear()
-        if rate < self._best_rate * _WORTHWHILE:
+        if len(self._seconds) == _SAMPLES:
+            self._judge(num_sequences, num_sequences / min(self._seconds))
+
+    def _judge(self, num_sequences: int, rate: float) -> None:
+        """Try half if this many did better than twice as many, else go back."""
+        is_first = not self._best_rate
+        if not is_first and rate < self._best_rate * _WORTHWHILE:
             self.limit, self.is_settled = self._best, True
             return
-        self._best_rate, self._best = rate, self.limit
-        self.is_settled = self.limit == self.n_seq_max
-        self.limit = min(2 * self.limit, self.n_seq_max)
+        self._best = self.limit if is_first else num_sequences
+        self._best_rate = rate
+        self.is_settled = num_sequences < _FEWEST
+        self.limit = self._best if self.is_settled else num_sequences // 2

@@ -62,8 +62,8 @@ class KvCache(Protocol):
 class Scheduler:
     """Waiting, running and retained sequences over one KV cache.
 
-    At most `max_running` sequences run at once; it may change at any time. Prefixes are reused in
-    whole multiples of `prefix_step` tokens.
+    At most `max_running` sequences run at once; it may change at any time, and those beyond it,
+    last come first, pause. Prefixes are reused in whole multiples of `prefix_step` tokens.
     """
 
     def __init__(self, kv: KvCache, max_retained: int = 1, prefix_step: int = 1) -> None:
@@ -104,7 +104,8 @@ class Scheduler:
         self._admit()
         budget = self.kv.n_batch
         chunks = []
-        for sequence in sorted(self.running, key=lambda s: s.num_pending_tokens > 1):
+        running = self.running[: self.max_running]
+        for sequence in sorted(running, key=lambda s: s.num_pending_tokens > 1):
             count = min(sequence.num_pending_tokens, budget)
             if count:
                 start = sequence.num_computed_tokens
