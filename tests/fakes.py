@@ -39,9 +39,11 @@ class FakeBackend:
         n_batch: int = 64,
         n_seq_max: int = 4,
         answer: Callable[[str], str] | None = None,
+        unified: bool = True,
     ) -> None:
         self.n_ctx, self.n_batch, self.n_seq_max = n_ctx, n_batch, n_seq_max
         self.n_ctx_seq = n_ctx
+        self.unified = unified
         self.answer = answer or (lambda prompt: prompt.splitlines()[-1].upper() if prompt else "")
         self.cells: dict[int, list[int]] = {}
         self.outputs: list[int] = []

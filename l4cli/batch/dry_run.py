@@ -102,6 +102,7 @@ class VocabularyBackend:
     """A backend that only knows how much would fit: requests can be admitted, never computed."""
 
     n_seq_max = 1
+    unified = False
 
     def __init__(self, n_ctx: int, n_batch: int = 512) -> None:
         self.n_ctx = self.n_ctx_seq = n_ctx

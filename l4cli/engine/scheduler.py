@@ -26,6 +26,9 @@ from l4cli.errors import ContextOverflowError, RequestError
 # Shorter prefixes are computed again: a wait for them costs more than it saves.
 MIN_SHARED_TOKENS = 16
 
+_NEARLY = 0.8  # as long as the longest: worth cutting all to the same length
+_ODD_END = 4  # tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -39,9 +42,35 @@ class Chunk:
     def is_last(self) -> bool:
         return self.stop == len(self.sequence.tokens)
 
+    @property
+    def num_tokens(self) -> int:
+        return self.stop - self.start
+
     def rest(self) -> Chunk:
         """The part of it that has not been computed yet."""
         return Chunk(self.sequence, self.sequence.num_computed_tokens, self.stop)
+
+
+def level(chunks: list[Chunk]) -> list[Chunk]:
+    """Prompts of nearly the same length cut to the same, the rest of them left for later steps.
+
+    Where each sequence has a part of the cache, llama.cpp computes a batch in pieces of equally
+    many tokens from every sequence: odd ends would be small pieces of their own, each as dear as a
+    decode. As single tokens beside those that decode they cost next to nothing.
+    """
+    prompts = [chunk for chunk in chunks if chunk.num_tokens > 1]
+    whole = [chunk for chunk in prompts if chunk.is_last]
+    if len(chunks) == 1 or not whole:
+        return chunks
+    shortest = min(chunk.num_tokens for chunk in whole)
+    longest = max(chunk.num_tokens for chunk in prompts)
+    if longest <= _ODD_END:
+        shortest = 1
+    elif shortest < _NEARLY * longest:
+        return chunks
+    # What the budget cut short waits for the next step, with its like.
+    kept = [chunk for chunk in chunks if chunk.is_last or chunk.num_tokens >= shortest]
+    return [Chunk(c.sequence, c.start, min(c.stop, c.start + shortest)) for c in kept]
 
 
 class KvCache(Protocol):
@@ -51,6 +80,7 @@ class KvCache(Protocol):
     n_ctx_seq: int
     n_batch: int
     n_seq_max: int
+    unified: bool
 
     def exact_prefix(self, seq_id: int, length: int) -> int: ...
 
@@ -111,7 +141,8 @@ class Scheduler:
                 start = sequence.num_computed_tokens
                 chunks.append(Chunk(sequence, start, start + count))
                 budget -= count
-        return sorted(chunks, key=lambda chunk: chunk.sequence.seq_id)
+        chunks.sort(key=lambda chunk: chunk.sequence.seq_id)
+        return chunks if self.kv.unified else level(chunks)
 
     def retire(self, sequence: Sequence) -> None:
         """Take a sequence out; what it computed stays as a prefix for others."""

@@ -173,13 +173,14 @@ class Backend(Protocol):
 
     All calls come from one thread, but for `interrupt`. `decode` raises DecodeAbortedError after
     `interrupt`, EngineError on failure. `n_ctx` counts the KV cells of all sequences together,
-    `n_ctx_seq` those that one of them may hold.
+    `n_ctx_seq` those that one of them may hold; `unified` says that they share them all.
     """
 
     n_ctx: int
     n_ctx_seq: int
     n_batch: int
     n_seq_max: int
+    unified: bool
 
     def decode(self, items: Seq[BatchItem]) -> None: ...
 
