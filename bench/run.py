@@ -5,8 +5,8 @@
 FOLDER holds llama-server and llama-batched-bench of the llama.cpp that l4 runs on (bench/peer.py
 builds them). Loading is not counted on either side. Two workloads, greedy, every answer of exactly
 --max-tokens tokens: distinct prompts, and prompts that share a system prompt. The server is tried
-at every slot count and its best one counts; l4 chooses for itself unless --parallel is given.
-Prints a line a run, then one JSON line.
+at every slot count first and its best one counts; l4 chooses for itself unless --parallel is
+given. Prints a line a round, then one JSON line of medians.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from statistics import median
 from typing import Any
 
 from l4cli import load
@@ -187,35 +188,38 @@ def batched_bench(options: argparse.Namespace, n_prompt: int) -> float:
 
 
 def compare(options: argparse.Namespace, workload: Workload) -> dict[str, float]:
+    """Medians over rounds in which all take their turn, since a machine's speed drifts."""
     with load(options.model, elastic=True) as llm:
         prompts = [list(llm.request(messages).prompt) for messages in workload.messages]
     n_prompt = round(sum(map(len, prompts)) / len(prompts))
     print(f"{workload.name}: {len(prompts)} prompts of {n_prompt} tokens", flush=True)
-    ours = max((Ours(options).run(workload) for _ in range(options.repeat)), key=_speed)
-    print(f"  l4: {ours.tokens_per_second:.1f} tokens/s, overhead {ours.overhead:.1%}", flush=True)
-    found = {"l4": ours.tokens_per_second, "overhead": ours.overhead or 0.0}
-    if options.slots:
-        found["server"], found["server slots"] = best_server(options, prompts)
+    slots = best_slots(options, prompts)
+    rounds = []
+    for _ in range(options.repeat):
+        ours = Ours(options).run(workload)
+        found = {"l4": ours.tokens_per_second, "overhead": ours.overhead or 0.0}
+        with Server(options, slots) as server:
+            found["server"] = server.run(prompts).tokens_per_second
         found["ratio to server"] = found["l4"] / found["server"]
-    if workload.name == "distinct":
-        found["batched-bench"] = batched_bench(options, n_prompt)
-        print(f"  llama-batched-bench: {found['batched-bench']:.1f} tokens/s", flush=True)
-        found["ratio to batched-bench"] = found["l4"] / found["batched-bench"]
-    return found
+        if workload.name == "distinct":
+            found["batched-bench"] = batched_bench(options, n_prompt)
+            found["ratio to batched-bench"] = found["l4"] / found["batched-bench"]
+        rounds.append(found)
+        print("  " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
+    medians = {name: median(found[name] for found in rounds) for name in rounds[0]}
+    return {**medians, "server slots": slots}
 
 
-def best_server(options: argparse.Namespace, prompts: list[list[int]]) -> tuple[float, int]:
+def best_slots(options: argparse.Namespace, prompts: list[list[int]]) -> int:
+    """The number of slots at which the server is fastest."""
+    if len(options.slots) == 1:
+        return int(options.slots[0])
     speeds = {}
     for slots in options.slots:
         with Server(options, slots) as server:
             speeds[slots] = server.run(prompts).tokens_per_second
         print(f"  llama-server, {slots} slots: {speeds[slots]:.1f} tokens/s", flush=True)
-    best = max(speeds, key=lambda slots: speeds[slots])
-    return speeds[best], best
-
-
-def _speed(result: Result) -> float:
-    return result.tokens_per_second
+    return max(speeds, key=lambda slots: speeds[slots])
 
 
 def _parallel(value: str) -> int | str:
@@ -234,7 +238,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--parallel", type=_parallel, default="auto")
     parser.add_argument("--ctx", type=int, default=49152, help="the peers' context")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=3, help="rounds")
     parser.add_argument("--only", choices=["distinct", "shared"])
     return parser.parse_args()
 

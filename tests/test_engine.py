@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from fakes import FakeBackend, prompt_tokens
 from hypothesis import given, settings
@@ -279,3 +281,40 @@ def test_parts_of_their_own_change_no_answer(lengths: list[int]) -> None:
     texts = {str(n): f"{n} {'x' * length}" for n, length in enumerate(lengths)}
     done = answers(Engine(backend), [request(id, text) for id, text in texts.items()])
     assert done == {id: text.upper() for id, text in texts.items()}
+
+
+def test_generate_for_asyncio_leaves_the_loop_free() -> None:
+    engine = Engine(FakeBackend())
+    texts = {str(n): f"question {n}" for n in range(12)}
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    async def gather() -> dict[str, str]:
+        ticking = asyncio.create_task(tick())
+        requests = (request(id, text) for id, text in texts.items())
+        done = {c.request_id: c.text async for c in engine.agenerate(requests)}
+        ticking.cancel()
+        return done
+
+    assert asyncio.run(gather()) == {id: text.upper() for id, text in texts.items()}
+    assert ticks > 12
+
+
+def test_leaving_asyncio_early_aborts_what_runs() -> None:
+    backend = FakeBackend()
+    engine = Engine(backend)
+
+    async def first() -> str:
+        completions = engine.agenerate(request(str(n), f"question {n}") for n in range(12))
+        async for done in completions:
+            await completions.aclose()
+            return done.text
+        return ""
+
+    assert asyncio.run(first()).startswith("QUESTION")
+    assert (engine.num_unfinished, backend.num_open_samplers) == (0, 0)

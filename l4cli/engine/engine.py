@@ -5,12 +5,15 @@ engine.step()                    one batch through llama.cpp; what it added to e
 engine.abort(request_id)         take it out; what it computed stays reusable
 engine.stream(request)           one request, output by output
 engine.generate(requests)        any number of requests, each whole as it finishes
+engine.agenerate(requests)       the same for asyncio
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from l4cli.engine.completion import Collector, refused
@@ -162,6 +165,26 @@ class Engine:
                 except RequestError as error:
                     yield refused(request, error)
             yield from collector.feed(self.step())
+
+    async def agenerate(self, requests: Iterable[Request]) -> AsyncIterator[Completion]:
+        """`generate` for asyncio: llama.cpp computes in a thread of its own meanwhile.
+
+        The engine is that thread's until the loop has ended; leaving it early aborts what runs.
+        """
+        loop = asyncio.get_running_loop()
+        completions = self.generate(requests)
+        with ThreadPoolExecutor(1, thread_name_prefix="engine") as thread:
+            try:
+                while done := await loop.run_in_executor(thread, next, completions, None):
+                    yield done
+            finally:
+                if self._live:
+                    self.interrupt()
+                await loop.run_in_executor(thread, self._abort_all)
+
+    def _abort_all(self) -> None:
+        for request_id in list(self._live):
+            self.abort(request_id)
 
     def close(self) -> None:
         """Free samplers and the backend; idempotent."""
