@@ -35,6 +35,7 @@ from l4cli.prompt.template import Message
 
 DEFAULT_N_CTX = 16384
 _BATCH_N_BATCH = 2048  # many prompts in one pass over the weights: 5% faster than 512
+_PIECE = 256  # of a prompt, where pieces must always be the same: what is reused is whole pieces
 _KV_SHARE = 4  # an automatic context takes at most this part of the machine's memory: a quarter
 
 Prompt = str | Sequence[Message]
@@ -273,8 +274,9 @@ def load(
         backend: Backend | Contexts
         if elastic or deterministic or ctx == "auto" or parallel == "auto":
             limits = sizing_limits(weights, ctx, 1 if deterministic else parallel, kv_type)
+            n_batch = _PIECE if deterministic else _BATCH_N_BATCH
             backend = Contexts(
-                partial(_make_backend, make),
+                partial(_make_backend, make, n_batch),
                 limits,
                 tune=parallel == "auto",
                 deterministic=deterministic,
@@ -294,8 +296,16 @@ def load(
         raise
 
 
-def _make_backend(make: Callable[..., LlamaBackend], size: ContextSize) -> LlamaBackend:
-    return make(n_ctx=size.n_ctx, n_seq_max=size.n_seq_max, n_batch=_BATCH_N_BATCH, unified=False)
+def _make_backend(
+    make: Callable[..., LlamaBackend], n_batch: int, size: ContextSize
+) -> LlamaBackend:
+    return make(
+        n_ctx=size.n_ctx,
+        n_seq_max=size.n_seq_max,
+        n_batch=n_batch,
+        n_ubatch=n_batch,
+        unified=size.unified,
+    )
 
 
 def sizing_limits(

@@ -1,0 +1,49 @@
+"""--deterministic: a row's text does not depend on what else is in the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+
+from l4cli.batch.rows import read_rows
+from l4cli.batch.runner import BatchOptions, run_rows
+from l4cli.batch.stats import BatchStats
+from l4cli.llm import LLM, load
+
+OPTIONS = BatchOptions(sampling={"temperature": 0.0, "max_tokens": 8, "ignore_eos": True})
+
+
+def two_hundred_rows() -> list[bytes]:
+    """Of all lengths, a fifth of them under a system message that they share; some drawn."""
+    rng = Random(4)
+    rows = []
+    for n in range(200):
+        text = " ".join(rng.choice(["hello", "the", "world", "llama"]) for _ in range(n % 37 + 1))
+        messages = [{"role": "user", "content": f"{n} {text}"}]
+        if n % 10 > 7:
+            messages.insert(0, {"role": "system", "content": "the world and hello " * 70})
+        row = {"id": n, "messages": messages, **({"temperature": 2.0, "seed": n} if n % 5 else {})}
+        rows.append(json.dumps(row).encode())
+    return rows
+
+
+def answers(llm: LLM, lines: list[bytes]) -> dict[int, str]:
+    outputs = run_rows(llm, read_rows(lines), OPTIONS, BatchStats())
+    return {row["id"]: row["message"]["content"] for _, row in outputs}
+
+
+def test_two_hundred_rows_in_any_company(tiny_gguf: Path) -> None:
+    lines = two_hundred_rows()
+    with load(tiny_gguf, deterministic=True, threads=1) as llm:
+        together = answers(llm, lines)
+        assert len(together) == 200
+        shuffled = Random(1).sample(lines, 200)
+        assert answers(llm, shuffled) == together
+    with load(tiny_gguf, deterministic=True, threads=1) as llm:
+        few = answers(llm, lines[7::23])
+        assert few == {id: together[id] for id in few}
+        for line in lines[3::50]:
+            llm.engine.scheduler.forget()
+            ((id, alone),) = answers(llm, [line]).items()
+            assert alone == together[id]
