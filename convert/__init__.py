@@ -4,6 +4,9 @@
     print(plan.n_bytes, plan.bits_per_weight)
     convert.convert(plan, "scout.gguf")
 
+    options = convert.TypeOptions(imatrix="scout.imatrix.gguf", cold_experts="Q6_K")
+    plan = convert.plan("Llama-4-Scout-17B-16E-Instruct", "IQ2_XXS", options=options)
+
 Importing this package loads neither numpy nor any library; the functions do.
 """
 
@@ -13,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from convert.errors import ConvertError
-from convert.recipe import FTYPES
+from convert.ftypes import FTYPES
 from convert.types import (
     Finding,
     Plan,
@@ -21,6 +24,8 @@ from convert.types import (
     Progress,
     Report,
     TensorCheck,
+    TypeOptions,
+    TypeSize,
     Verification,
 )
 
@@ -33,24 +38,44 @@ __all__ = [
     "Progress",
     "Report",
     "TensorCheck",
+    "TypeOptions",
+    "TypeSize",
     "Verification",
     "convert",
     "plan",
+    "sizes",
     "verify",
 ]
 
 DEFAULT_RAM = 512 << 20
 
 
-def plan(src: str | Path, ftype: str, *, force: bool = False) -> Plan:
+def plan(
+    src: str | Path,
+    ftype: str,
+    *,
+    options: TypeOptions | None = None,
+    force: bool = False,
+) -> Plan:
     """Decide the conversion of the checkpoint directory `src` to `ftype` (any case).
 
-    Reads headers, config and tokenizer, no weights. With `force`, findings that mean the model
-    would run wrong are left to the caller in `Plan.findings`. Raises ConvertError.
+    Reads headers, config and tokenizer, no weights; and the imatrix, if `options` names one. With
+    `force`, findings that mean the model would run wrong are left to the caller in
+    `Plan.findings`. Raises ConvertError.
     """
     from convert.planning import make_plan
 
-    return make_plan(Path(src), ftype, force=force)
+    return make_plan(Path(src), ftype, options or TypeOptions(), force=force)
+
+
+def sizes(src: str | Path, *, options: TypeOptions | None = None) -> tuple[TypeSize, ...]:
+    """What every ftype would make of the checkpoint directory `src`, from headers alone.
+
+    Types that need an importance matrix are sized as if there were one. Raises ConvertError.
+    """
+    from convert.planning import list_sizes
+
+    return list_sizes(Path(src), options or TypeOptions())
 
 
 def convert(

@@ -3,29 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from convert.architectures import Architecture, find_architecture
 from convert.checkpoint import Checkpoint, open_checkpoint
+from convert.choice import Choice, Wishes, choose, choose_by_shape, read_wishes
 from convert.doctor import diagnose_vocabulary
 from convert.errors import ConvertError
 from convert.fields import Field, TensorInfo, align, encode_header, u32
 from convert.fp8 import DROPPED_SUFFIXES, read_block_size
+from convert.ftypes import FTYPES, FType, find_ftype
 from convert.hparams import Config, Hparams
 from convert.provenance import count_params, general_fields
 from convert.qtypes import QTYPES
-from convert.recipe import FType, Model, choose_qtypes, file_order, find_ftype
+from convert.recipe import Model, file_order
 from convert.source import Source
 from convert.tensors import OutputTensor
-from convert.types import Finding, Plan, PlannedTensor
+from convert.types import Finding, Plan, PlannedTensor, TypeOptions, TypeSize
 from convert.vocab import read_vocabulary, vocabulary_fields
 
 _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 
 
-def make_plan(src: Path, ftype_name: str, *, force: bool = False) -> Plan:
+@dataclass(frozen=True)
+class _Survey:
+    """What the checkpoint says, whatever type it is converted to; `outputs` in file order."""
+
+    architecture: Architecture
+    hparams: Hparams
+    outputs: list[OutputTensor]
+    fields: dict[str, Field]
+    findings: tuple[Finding, ...]
+
+    def model(self) -> Model:
+        hparams, name = self.hparams, self.architecture.NAME
+        n_gqa = hparams.n_heads // hparams.n_kv_heads
+        is_70b = hparams.n_layers == 80 and (name == "qwen2" or (name == "llama" and n_gqa > 1))
+        return Model(hparams.n_layers, hparams.n_experts, n_gqa, is_70b)
+
+
+def make_plan(src: Path, ftype_name: str, options: TypeOptions, *, force: bool = False) -> Plan:
     """The plan for converting `src` to `ftype_name`; see `convert.plan`."""
     ftype = find_ftype(ftype_name)
+    survey = _survey(src, force=force)
+    wishes = read_wishes(options, survey.outputs)
+    choice = choose(survey.outputs, ftype, survey.model(), wishes)
+    fields = _fields(survey, ftype, wishes)
+    tensors, n_bytes = _lay_out(survey.outputs, fields, choice)
+    total, shared, expert, _ = count_params(survey.outputs)
+    return Plan(
+        source=src,
+        ftype=ftype.name,
+        architecture=survey.architecture.NAME,
+        tensors=tensors,
+        n_bytes=n_bytes,
+        n_params=total,
+        n_params_active=shared + expert * survey.hparams.n_experts_used,
+        bits_per_weight=8 * sum(tensor.n_bytes for tensor in tensors) / total,
+        findings=(*survey.findings, *choice.findings),
+        fields=fields,
+    )
+
+
+def list_sizes(src: Path, options: TypeOptions) -> tuple[TypeSize, ...]:
+    """What every ftype would make of `src`; see `convert.sizes`."""
+    survey = _survey(src, force=True)
+    wishes = read_wishes(options, survey.outputs)
+    model, fields = survey.model(), _fields(survey, find_ftype("F32"), wishes)
+    any_types = Choice(dict.fromkeys((each.name for each in survey.outputs), "F32"), {}, ())
+    header_bytes = len(_header(fields, _lay_out(survey.outputs, fields, any_types)[0]))
+    return tuple(
+        _size(survey.outputs, find_ftype(name), model, wishes, header_bytes) for name in FTYPES
+    )
+
+
+def _size(
+    outputs: list[OutputTensor], ftype: FType, model: Model, wishes: Wishes, header_bytes: int
+) -> TypeSize:
+    refusal = None
+    try:
+        qtypes: Mapping[str, str] = choose(outputs, ftype, model, wishes).qtypes
+    except ConvertError as error:
+        refusal = str(error)
+        try:
+            qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=True)
+        except ConvertError:
+            return TypeSize(ftype.name, None, None, refusal)
+    sizes = [_n_bytes(output, qtypes[output.name]) for output in outputs]
+    total = sum(output.n_params for output in outputs)
+    return TypeSize(
+        ftype.name, header_bytes + sum(map(align, sizes)), 8 * sum(sizes) / total, refusal
+    )
+
+
+def plan_header(plan: Plan) -> bytes:
+    """The bytes of the output before its tensor data."""
+    return _header(plan.fields, plan.tensors)
+
+
+def _refuse_errors(path: Path, findings: tuple[Finding, ...]) -> None:
+    errors = [finding.message for finding in findings if finding.level == "error"]
+    if errors:
+        raise ConvertError(f"{path}: {'; '.join(errors)} (--force converts all the same)")
+
+
+def _survey(src: Path, *, force: bool) -> _Survey:
     if not src.is_dir():
         what = "not a directory" if src.exists() else "no such directory"
         raise ConvertError(f"{src}: {what}; name the directory of a Hugging Face checkpoint")
@@ -41,35 +124,18 @@ def make_plan(src: Path, ftype_name: str, *, force: bool = False) -> Plan:
         **general_fields(src, architecture.NAME, outputs),
         **architecture.fields(hparams),
         **vocabulary_fields(vocab),
-        # llama.cpp's quantizer moves these two to the end; so whole files compare equal.
+    }
+    return _Survey(architecture, hparams, outputs, fields, findings)
+
+
+def _fields(survey: _Survey, ftype: FType, wishes: Wishes) -> dict[str, Field]:
+    return {
+        **survey.fields,
+        # llama.cpp's quantizer moves these to the end; so whole files compare equal.
         "general.quantization_version": u32(_QUANTIZATION_VERSION),
         "general.file_type": u32(ftype.id),
+        **(wishes.imatrix.fields() if wishes.imatrix else {}),
     }
-    tensors, n_bytes = _lay_out(outputs, fields, ftype, hparams)
-    total, shared, expert, _ = count_params(outputs)
-    return Plan(
-        source=src,
-        ftype=ftype.name,
-        architecture=architecture.NAME,
-        tensors=tensors,
-        n_bytes=n_bytes,
-        n_params=total,
-        n_params_active=shared + expert * hparams.n_experts_used,
-        bits_per_weight=8 * sum(tensor.n_bytes for tensor in tensors) / total,
-        findings=findings,
-        fields=fields,
-    )
-
-
-def plan_header(plan: Plan) -> bytes:
-    """The bytes of the output before its tensor data."""
-    return _header(plan.fields, plan.tensors)
-
-
-def _refuse_errors(path: Path, findings: tuple[Finding, ...]) -> None:
-    errors = [finding.message for finding in findings if finding.level == "error"]
-    if errors:
-        raise ConvertError(f"{path}: {'; '.join(errors)} (--force converts all the same)")
 
 
 def _outputs(
@@ -92,21 +158,26 @@ def _outputs(
 
 
 def _lay_out(
-    outputs: list[OutputTensor], fields: dict[str, Field], ftype: FType, hparams: Hparams
+    outputs: list[OutputTensor], fields: dict[str, Field], choice: Choice
 ) -> tuple[tuple[PlannedTensor, ...], int]:
     """The tensors with their types and offsets, and the bytes of the whole file."""
-    model = Model(hparams.n_layers, hparams.n_experts, hparams.n_heads // hparams.n_kv_heads)
-    qtypes = choose_qtypes(((output.name, output.shape) for output in outputs), ftype, model)
     tensors: list[PlannedTensor] = []
     offset = 0
     for output in outputs:
-        qtype = qtypes[output.name]
-        n_rows = output.n_params // output.shape[0]
-        n_bytes = n_rows * QTYPES[qtype].row_bytes(output.shape[0])
-        tensors.append(PlannedTensor(output.name, output.shape, qtype, offset, n_bytes, output))
+        name, qtype = output.name, choice.qtypes[output.name]
+        n_bytes = _n_bytes(output, qtype)
+        importance = choice.importances.get(name)
+        tensors.append(
+            PlannedTensor(name, output.shape, qtype, offset, n_bytes, output, importance)
+        )
         offset += align(n_bytes)
     header_bytes = len(_header(fields, tuple(tensors)))
     return tuple(tensors), header_bytes + offset
+
+
+def _n_bytes(output: OutputTensor, qtype: str) -> int:
+    n_cols = output.shape[0]
+    return output.n_params // n_cols * QTYPES[qtype].row_bytes(n_cols)
 
 
 def _header(fields: Mapping[str, Field], tensors: tuple[PlannedTensor, ...]) -> bytes:

@@ -62,11 +62,12 @@ def cut(tensor: PlannedTensor, max_weights: int) -> Iterator[Tile]:
 def make_tile(tile: Tile, reader: Reader) -> NDArray[np.uint8]:
     """The tile's bytes as they stand in the output. Raises ConvertError on NaN, Inf, overflow."""
     out = np.empty((tile.n_rows, tile.row_bytes), np.uint8)
+    importance = _importance(tile)
     for first, block in float32_blocks(tile, reader):
         if not _is_finite(block):
             raise ConvertError(f"{_place(tile)}: holds NaN or Inf; fetch the checkpoint again")
         try:
-            quantize_rows(tile.tensor.qtype, block, out[first : first + len(block)])
+            quantize_rows(tile.tensor.qtype, block, out[first : first + len(block)], importance)
         except OverflowError as error:
             raise ConvertError(f"{_place(tile)}: {error}; choose another type") from None
     return out
@@ -81,6 +82,12 @@ def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np
         if isinstance(source, View) and source.scale is not None:
             multiply_rows(block, tile.first + first, source.scale, reader)
         yield first, block
+
+
+def _importance(tile: Tile) -> NDArray[np.float32] | None:
+    """What the imatrix has on the tile's matrix: its columns' importance."""
+    importance = tile.tensor.importance
+    return None if importance is None else importance.row(tile.part, tile.tensor.shape[0])
 
 
 def _load(tile: Tile, reader: Reader) -> NDArray[np.generic]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from convert.fields import Field
+    from convert.imatrix import Importance
     from convert.tensors import OutputTensor
 
 
@@ -21,8 +22,30 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class TypeOptions:
+    """What bears on the tensors' types beside the file's; the meanings are llama-quantize's.
+
+    `imatrix`: an importance matrix file, GGUF or legacy. `tensor_types`: (pattern, qtype) pairs; of
+    the patterns found in a tensor's name the first one decides. `output_tensor_type` and
+    `token_embedding_type` decide before those. `pure`: no recipe, the same type for all.
+    `cold_experts`: the type for tensors with experts that the imatrix hardly saw, where the recipe
+    gives them a lesser one.
+    """
+
+    imatrix: str | Path | None = None
+    tensor_types: tuple[tuple[str, str], ...] = ()
+    output_tensor_type: str | None = None
+    token_embedding_type: str | None = None
+    pure: bool = False
+    cold_experts: str | None = None
+
+
+@dataclass(frozen=True)
 class PlannedTensor:
-    """One tensor of the output: `shape` in ne order (row length first), sizes in bytes."""
+    """One tensor of the output: `shape` in ne order (row length first), sizes in bytes.
+
+    `importance`: what the imatrix has on it, where that bears on the type.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -30,6 +53,7 @@ class PlannedTensor:
     offset: int  # from the start of the tensor data
     n_bytes: int
     output: OutputTensor = field(repr=False)
+    importance: Importance | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -46,6 +70,19 @@ class Plan:
     bits_per_weight: float
     findings: tuple[Finding, ...]
     fields: Mapping[str, Field] = field(repr=False)  # the GGUF metadata
+
+
+@dataclass(frozen=True)
+class TypeSize:
+    """What one ftype would make of a checkpoint: bytes of the file, bits a weight.
+
+    `refusal`: why it cannot be had as asked, in a line; sizes are None where it could not at all.
+    """
+
+    ftype: str
+    n_bytes: int | None
+    bits_per_weight: float | None
+    refusal: str | None
 
 
 @dataclass(frozen=True)

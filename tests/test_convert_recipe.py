@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 from pathlib import Path
 
 import gguf
-import llama_cpp
 import pytest
 from checkpoints import RECIPE_MODELS, make_config, write_checkpoint, write_hollow_checkpoint
+from quantizer import quantize
 
 import convert
 from convert import ConvertError
-from convert.qtypes import QTYPES
-from convert.quantize import requires_imatrix
-from convert.recipe import Model, choose_qtypes, find_ftype
+from convert.ftypes import find_ftype
+from convert.qtypes import QTYPES, find_qtype
+from convert.quantize import block_size, requires_imatrix
+from convert.recipe import Model, choose_qtypes, needs_imatrix
 
 GOLDEN = Path(__file__).parent / "golden" / "recipe.json"
 
@@ -23,32 +23,15 @@ GOLDEN = Path(__file__).parent / "golden" / "recipe.json"
 SMALL = {"num_local_experts": 2, "num_hidden_layers": 4}
 NARROW = {"num_local_experts": 4, "use_qk_norm": True}
 
-
-def two_steps(base: Path, ftype: str) -> bytes:
-    """What llama.cpp's own quantizer makes of a converted file."""
-    out = base.with_name(f"peer-{ftype}.gguf")
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype, params.nthread = find_ftype(ftype).id, 2
-    status = llama_cpp.llama_model_quantize(
-        str(base).encode(), str(out).encode(), ctypes.byref(params)
-    )
-    assert status == 0
-    data = out.read_bytes()
-    out.unlink()
-    return data
+NEED_IMATRIX = (
+    "IQ3_XS", "IQ3_XXS", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S",
+)  # fmt: skip
+NEED_NONE = [ftype for ftype in convert.FTYPES if ftype not in NEED_IMATRIX]
 
 
 def one_pass(checkpoint: Path, ftype: str, out: Path) -> Path:
     convert.convert(convert.plan(checkpoint, ftype), out)
     return out
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quiet() -> None:
-    llama_cpp.llama_log_set(_silence, None)
-
-
-_silence = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +44,10 @@ def base(checkpoint: Path) -> Path:
     return one_pass(checkpoint, "F32", checkpoint.with_name("base.gguf"))
 
 
-@pytest.mark.parametrize("ftype", convert.FTYPES)
+@pytest.mark.parametrize("ftype", NEED_NONE)
 def test_one_pass_equals_two_steps(ftype: str, checkpoint: Path, base: Path) -> None:
     ours = one_pass(checkpoint, ftype, base.with_name("ours.gguf")).read_bytes()
-    assert ours == two_steps(base, ftype)
+    assert ours == quantize(base, ftype)
 
 
 @pytest.mark.parametrize("width", [64, 48])  # neither is whole blocks of 256, 48 not even of 32
@@ -75,7 +58,7 @@ def test_fallback_of_odd_rows_equals_two_steps(ftype: str, width: int, tmp_path:
     )
     base = one_pass(checkpoint, "F32", tmp_path / "base.gguf")
     ours = one_pass(checkpoint, ftype, tmp_path / "ours.gguf").read_bytes()
-    assert ours == two_steps(base, ftype)
+    assert ours == quantize(base, ftype)
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F16"])
@@ -83,7 +66,7 @@ def test_half_precision_checkpoints_equal_two_steps(dtype: str, tmp_path: Path) 
     checkpoint = write_checkpoint(tmp_path / "model", dtype=dtype, **SMALL)
     base = one_pass(checkpoint, dtype, tmp_path / "base.gguf")
     ours = one_pass(checkpoint, "Q4_K_M", tmp_path / "ours.gguf").read_bytes()
-    assert ours == two_steps(base, "Q4_K_M")
+    assert ours == quantize(base, "Q4_K_M")
 
 
 def test_tied_embeddings_equal_two_steps(tmp_path: Path) -> None:
@@ -92,11 +75,14 @@ def test_tied_embeddings_equal_two_steps(tmp_path: Path) -> None:
     )
     base = one_pass(checkpoint, "F32", tmp_path / "base.gguf")
     ours = one_pass(checkpoint, "Q4_K_M", tmp_path / "ours.gguf").read_bytes()
-    assert ours == two_steps(base, "Q4_K_M")
+    assert ours == quantize(base, "Q4_K_M")
 
 
+@pytest.mark.parametrize("has_imatrix", [False, True])
 @pytest.mark.parametrize("name", RECIPE_MODELS)
-def test_real_shapes_get_the_types_llama_cpp_picks(name: str, tmp_path: Path) -> None:
+def test_real_shapes_get_the_types_llama_cpp_picks(
+    name: str, has_imatrix: bool, tmp_path: Path
+) -> None:
     kind, shapes = RECIPE_MODELS[name]
     checkpoint = write_hollow_checkpoint(tmp_path / "model", kind=kind, shapes=shapes)
     config = make_config(kind, **shapes)
@@ -104,12 +90,16 @@ def test_real_shapes_get_the_types_llama_cpp_picks(name: str, tmp_path: Path) ->
     model = Model(config["num_hidden_layers"], config["num_local_experts"], n_gqa)
     tensors = [(tensor.name, tensor.shape) for tensor in convert.plan(checkpoint, "F32").tensors]
     golden = json.loads(GOLDEN.read_text())[name]
-    assert list(golden) == list(convert.FTYPES)
+    assert list(golden["plain"]) == list(convert.FTYPES)
     for ftype in convert.FTYPES:
         picked: dict[str, list[str]] = {}
-        for tensor, qtype in choose_qtypes(tensors, find_ftype(ftype), model).items():
+        qtypes = choose_qtypes(tensors, find_ftype(ftype), model, has_imatrix=has_imatrix)
+        for tensor, qtype in qtypes.items():
             picked.setdefault(_kind(tensor), []).append(qtype)
-        assert picked == {kind: _expand(runs) for kind, runs in golden[ftype].items()}, ftype
+        expected = golden["plain"][ftype]
+        if has_imatrix:
+            expected = expected | golden["imatrix"].get(ftype, {})
+        assert picked == {kind: _expand(runs) for kind, runs in expected.items()}, ftype
 
 
 def _kind(name: str) -> str:
@@ -123,14 +113,17 @@ def _expand(runs: str) -> list[str]:
 
 def test_block_sizes_are_ggml_s() -> None:
     for name, qtype in QTYPES.items():
-        theirs = gguf.GGMLQuantizationType[name]
-        assert qtype.id == theirs
-        assert (qtype.block, qtype.block_bytes) == gguf.GGML_QUANT_SIZES[theirs]
+        assert (qtype.name, qtype.block, qtype.block_bytes) == (name, *block_size(qtype.id))
+    for theirs, size in gguf.GGML_QUANT_SIZES.items():
+        if theirs.name in QTYPES:
+            assert (theirs, size) == (QTYPES[theirs.name].id, block_size(theirs))
 
 
-def test_no_offered_type_needs_an_imatrix() -> None:
-    # ggml aborts the whole process when one is missing.
-    assert not any(requires_imatrix(name) for name in QTYPES)
+def test_what_ggml_would_abort_on_is_refused_before() -> None:
+    # A missing importance matrix aborts the whole process, for any tensor.
+    for qtype in QTYPES:
+        if requires_imatrix(qtype):
+            assert needs_imatrix("token_embd.weight", qtype, find_ftype("Q4_K_M"))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +132,6 @@ def test_no_offered_type_needs_an_imatrix() -> None:
         ("q4_km", "did you mean Q4_K_M"),
         ("Q4_K", "did you mean"),
         ("nonsense", "one of F32"),
-        ("iq2_xxs", "needs an importance matrix"),
     ],
 )
 def test_unknown_types_are_answered_with_near_ones(name: str, hint: str) -> None:
@@ -149,3 +141,9 @@ def test_unknown_types_are_answered_with_near_ones(name: str, hint: str) -> None
 
 def test_types_are_found_in_any_case() -> None:
     assert find_ftype("q4_k_m") is find_ftype("Q4_K_M")
+
+
+def test_tensor_types_are_found_in_any_case_too() -> None:
+    assert find_qtype("q6_k") is QTYPES["Q6_K"]
+    with pytest.raises(ConvertError, match="did you mean Q6_K"):
+        find_qtype("Q6K")

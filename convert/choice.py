@@ -1,0 +1,134 @@
+"""Every output tensor's qtype and importance: the recipe, what the user asks for, the imatrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from convert.errors import ConvertError
+from convert.ftypes import FType
+from convert.imatrix import Imatrix, Importance, cold_report, read_imatrix
+from convert.overrides import Overrides, read_overrides
+from convert.qtypes import QTYPES
+from convert.recipe import Model, choose_qtypes, is_quantizable, needs_imatrix
+from convert.tensors import OutputTensor
+from convert.types import Finding, TypeOptions
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """`TypeOptions` read and checked against the tensors they are for.
+
+    `importances`: what the imatrix has on each quantizable tensor; `cold` names those with experts
+    that it hardly saw.
+    """
+
+    overrides: Overrides
+    imatrix: Imatrix | None
+    importances: Mapping[str, Importance]
+    cold: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What became of it for one ftype. `findings`: what the imatrix leaves to guess."""
+
+    qtypes: Mapping[str, str]
+    importances: Mapping[str, Importance]
+    findings: tuple[Finding, ...]
+
+
+def read_wishes(options: TypeOptions, outputs: Sequence[OutputTensor]) -> Wishes:
+    """Read the imatrix and the overrides. Raises ConvertError where they do not fit the model."""
+    overrides = read_overrides(options)
+    imatrix = None if options.imatrix is None else read_imatrix(options.imatrix)
+    if overrides.cold_experts and (imatrix is None or imatrix.is_legacy):
+        raise ConvertError(
+            "--cold-experts needs to know what every expert saw: give an --imatrix in GGUF format"
+        )
+    importances = {}
+    for output in outputs:
+        if imatrix is not None and is_quantizable(output.name, output.shape):
+            importance = imatrix.find(output.name, output.shape)
+            if importance is not None:
+                importances[output.name] = importance
+    cold = frozenset(name for name, each in importances.items() if each.cold_experts())
+    return Wishes(overrides, imatrix, importances, cold)
+
+
+def choose(outputs: Sequence[OutputTensor], ftype: FType, model: Model, wishes: Wishes) -> Choice:
+    """Types and importances of `outputs`, which are in file order.
+
+    Raises ConvertError where a type lacks the importance it needs, an override decides nothing, or
+    rows do not fit.
+    """
+    shapes = {output.name: output.shape for output in outputs}
+    quantizable = [name for name, shape in shapes.items() if is_quantizable(name, shape)]
+    wishes.overrides.refuse_idle(ftype, quantizable)
+    has_imatrix = wishes.imatrix is not None
+    qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=has_imatrix)
+    for name, qtype in qtypes.items():
+        if name not in wishes.importances and needs_imatrix(name, qtype, ftype):
+            raise ConvertError(_lacking(name, qtype, wishes.imatrix))
+    quantized = [name for name in quantizable if QTYPES[qtypes[name]].is_quantized]
+    return Choice(
+        qtypes,
+        {name: wishes.importances[name] for name in quantized if name in wishes.importances},
+        tuple(Finding("warning", line) for line in _guesses(quantized, wishes)),
+    )
+
+
+def choose_by_shape(
+    outputs: Sequence[OutputTensor],
+    ftype: FType,
+    model: Model,
+    wishes: Wishes,
+    *,
+    has_imatrix: bool,
+) -> dict[str, str]:
+    """The types alone, as if there were importance wherever it is needed. Raises ConvertError."""
+    shapes = {output.name: output.shape for output in outputs}
+    qtypes = choose_qtypes(
+        shapes.items(),
+        ftype,
+        model,
+        wishes.overrides,
+        has_imatrix=has_imatrix,
+        cold=wishes.cold,
+    )
+    for name, qtype in qtypes.items():
+        if shapes[name][0] % QTYPES[qtype].block:
+            raise ConvertError(
+                f"{name}: rows of {shapes[name][0]} are not whole blocks of {qtype}; "
+                "ask for another type for it"
+            )
+    return qtypes
+
+
+def _lacking(name: str, qtype: str, imatrix: Imatrix | None) -> str:
+    if imatrix is None:
+        return (
+            f"{name} becomes {qtype}, which needs an importance matrix; give one with --imatrix, "
+            "or choose a type that needs none, such as Q2_K"
+        )
+    return (
+        f"{imatrix.path}: has no data on {name}, which needs it to become {qtype}; give it another "
+        "type with --tensor-type, or make an imatrix on more text"
+    )
+
+
+def _guesses(quantized: Sequence[str], wishes: Wishes) -> Iterator[str]:
+    imatrix = wishes.imatrix
+    if imatrix is None:
+        return
+    unknown = [name for name in quantized if not _is_known(wishes.importances.get(name))]
+    unknown = [name for name in unknown if name not in ("token_embd.weight", "output.weight")]
+    if unknown:
+        names = f"{unknown[0]} and {len(unknown) - 1} more" if len(unknown) > 1 else unknown[0]
+        yield f"{imatrix.path}: has no data on {names}; all columns count alike there"
+    cold = [name for name in quantized if name in wishes.cold]
+    yield from cold_report(imatrix, cold, wishes.overrides.cold_experts)
+
+
+def _is_known(importance: Importance | None) -> bool:
+    return importance is not None and any(importance.counts)
