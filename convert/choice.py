@@ -62,15 +62,11 @@ def choose(outputs: Sequence[OutputTensor], ftype: FType, model: Model, wishes: 
     Raises ConvertError where a type lacks the importance it needs, an override decides nothing, or
     rows do not fit.
     """
-    shapes = {output.name: output.shape for output in outputs}
-    quantizable = [name for name, shape in shapes.items() if is_quantizable(name, shape)]
-    wishes.overrides.refuse_idle(ftype, quantizable)
-    has_imatrix = wishes.imatrix is not None
-    qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=has_imatrix)
-    for name, qtype in qtypes.items():
-        if name not in wishes.importances and needs_imatrix(name, qtype, ftype):
-            raise ConvertError(_lacking(name, qtype, wishes.imatrix))
-    quantized = [name for name in quantizable if QTYPES[qtypes[name]].is_quantized]
+    qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=wishes.imatrix is not None)
+    missing = lacking_importance(qtypes, ftype, wishes)
+    if missing is not None:
+        raise ConvertError(_lacking(missing, qtypes[missing], wishes.imatrix))
+    quantized = [name for name, qtype in qtypes.items() if QTYPES[qtype].is_quantized]
     return Choice(
         qtypes,
         {name: wishes.importances[name] for name in quantized if name in wishes.importances},
@@ -88,6 +84,8 @@ def choose_by_shape(
 ) -> dict[str, str]:
     """The types alone, as if there were importance wherever it is needed. Raises ConvertError."""
     shapes = {output.name: output.shape for output in outputs}
+    quantizable = [name for name, shape in shapes.items() if is_quantizable(name, shape)]
+    wishes.overrides.refuse_idle(ftype, quantizable)
     qtypes = choose_qtypes(
         shapes.items(),
         ftype,
@@ -103,6 +101,14 @@ def choose_by_shape(
                 "ask for another type for it"
             )
     return qtypes
+
+
+def lacking_importance(qtypes: Mapping[str, str], ftype: FType, wishes: Wishes) -> str | None:
+    """The first tensor whose type needs an importance that there is not."""
+    for name, qtype in qtypes.items():
+        if name not in wishes.importances and needs_imatrix(name, qtype, ftype):
+            return name
+    return None
 
 
 def _lacking(name: str, qtype: str, imatrix: Imatrix | None) -> str:

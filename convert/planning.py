@@ -8,7 +8,14 @@ from pathlib import Path
 
 from convert.architectures import Architecture, find_architecture
 from convert.checkpoint import Checkpoint, open_checkpoint
-from convert.choice import Choice, Wishes, choose, choose_by_shape, read_wishes
+from convert.choice import (
+    Choice,
+    Wishes,
+    choose,
+    choose_by_shape,
+    lacking_importance,
+    read_wishes,
+)
 from convert.doctor import diagnose_vocabulary
 from convert.errors import ConvertError
 from convert.fields import Field, TensorInfo, align, encode_header, u32
@@ -81,20 +88,18 @@ def list_sizes(src: Path, options: TypeOptions) -> tuple[TypeSize, ...]:
 def _size(
     outputs: list[OutputTensor], ftype: FType, model: Model, wishes: Wishes, header_bytes: int
 ) -> TypeSize:
-    refusal = None
+    has_imatrix = wishes.imatrix is not None
     try:
-        qtypes: Mapping[str, str] = choose(outputs, ftype, model, wishes).qtypes
+        qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=has_imatrix)
     except ConvertError as error:
-        refusal = str(error)
-        try:
-            qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=True)
-        except ConvertError:
-            return TypeSize(ftype.name, None, None, refusal)
+        return TypeSize(ftype.name, None, None, False, str(error))
+    lacks_imatrix = lacking_importance(qtypes, ftype, wishes) is not None
+    if lacks_imatrix:  # which changes what is picked, too
+        qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=True)
     sizes = [_n_bytes(output, qtypes[output.name]) for output in outputs]
     total = sum(output.n_params for output in outputs)
-    return TypeSize(
-        ftype.name, header_bytes + sum(map(align, sizes)), 8 * sum(sizes) / total, refusal
-    )
+    n_bytes, bits = header_bytes + sum(map(align, sizes)), 8 * sum(sizes)
+    return TypeSize(ftype.name, n_bytes, bits / total, lacks_imatrix, None)
 
 
 def plan_header(plan: Plan) -> bytes:

@@ -76,12 +76,14 @@ class Plan:
 class TypeSize:
     """What one ftype would make of a checkpoint: bytes of the file, bits a weight.
 
-    `refusal`: why it cannot be had as asked, in a line; sizes are None where it could not at all.
+    `lacks_imatrix`: an importance matrix is needed first, and the size is that with one. `refusal`:
+    why there is no such file, nor a size, in a line.
     """
 
     ftype: str
     n_bytes: int | None
     bits_per_weight: float | None
+    lacks_imatrix: bool
     refusal: str | None
 
 

@@ -34,6 +34,10 @@ def test_usage_errors_are_one_line(l4: L4, tiny_checkpoint: Path, tmp_path: Path
     cases = [
         ((tmp_path / "nowhere",), "no such checkpoint directory"),
         ((tiny_checkpoint, "--type", "Q4_KM"), "Q4_K_M"),
+        ((tiny_checkpoint, "--type", "IQ2_XXS"), "needs an importance matrix"),
+        ((tiny_checkpoint, "--tensor-type", "attn_v"), "not PATTERN=QTYPE"),
+        ((tiny_checkpoint, "--tensor-type", "attn_v=q9"), "unknown tensor type 'q9'"),
+        ((tiny_checkpoint, "--imatrix", tmp_path / "nothing"), "nothing: No such file"),
         ((tiny_checkpoint, "-o", tmp_path / "no" / "dir.gguf"), "no"),
     ]
     for args, message in cases:
@@ -41,3 +45,38 @@ def test_usage_errors_are_one_line(l4: L4, tiny_checkpoint: Path, tmp_path: Path
         assert (done.returncode, done.stdout) == (2, "")
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_list_shows_what_every_type_would_make(l4: L4, tiny_checkpoint: Path) -> None:
+    done = l4("convert", tiny_checkpoint, "--type", "list")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["TYPE", "SIZE", "BITS"]
+    assert any(line.startswith("IQ2_XXS") and "needs --imatrix" in line for line in lines)
+    sizes = json.loads(l4("convert", tiny_checkpoint, "--type", "list", "--json").stdout)
+    plan = l4("convert", tiny_checkpoint, "--type", "Q6_K", "--dry-run", "--json").stdout
+    (q6,) = (size for size in sizes if size["ftype"] == "Q6_K")
+    assert q6["n_bytes"] == json.loads(plan)["n_bytes"]
+
+
+def test_types_of_single_tensors(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    from quantizer import make_sums, write_imatrix
+
+    import convert
+
+    sums = make_sums(convert.plan(tiny_checkpoint, "F32"))
+    imatrix = write_imatrix(tmp_path / "imatrix.gguf", sums)
+    done = l4(
+        "convert", tiny_checkpoint, "--type", "iq2_xxs", "--dry-run", "--json",
+        "--imatrix", imatrix, "--cold-experts", "q6_k", "--tensor-type", "attn_(q|k)=q8_0",
+        "--tensor-type", "attn_q=f16", "--output-tensor-type", "q4_k",
+        "--token-embedding-type", "q3_k",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    types = {tensor["name"]: tensor["type"] for tensor in json.loads(done.stdout)["tensors"]}
+    assert types["blk.1.attn_q.weight"] == "Q8_0"
+    assert types["output.weight"] == "Q4_K"
+    assert types["token_embd.weight"] == "Q3_K"
+    assert types["blk.0.ffn_up_exps.weight"] == "Q6_K"
+    assert types["blk.1.ffn_up_exps.weight"] == "IQ2_XXS"
+    assert "blk.0: cold experts 1 in" in done.stderr

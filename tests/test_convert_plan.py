@@ -29,6 +29,11 @@ SIZES = {
     "scout": {"Q8_0": 114.5, "Q6_K": 88.4, "Q5_K_M": 76.5, "Q4_K_M": 65.35, "Q2_K": 39.6},
     "maverick": {"Q8_0": 425.8, "Q6_K": 328.8, "Q5_K_M": 284.5, "Q4_K_M": 242.75, "Q2_K": 145.6},
 }
+# What takes an importance matrix, or is smaller with one.
+MORE_SIZES = {
+    "scout": {"IQ4_XS": 58.3, "IQ2_XXS": 28.6, "IQ1_S": 22.2},
+    "maverick": {"IQ4_XS": 215.9, "IQ2_XXS": 104.7, "IQ1_S": 80.6},
+}
 
 
 def make(checkpoint: Path, ftype: str = "F32", **options: int) -> dict[str, NDArray[np.float32]]:
@@ -59,6 +64,20 @@ def test_the_published_models_get_their_known_sizes(kind: str, tmp_path: Path) -
         assert plan.n_bytes / 1e9 == pytest.approx(gigabytes, abs=0.06)
         assert plan.n_params_active == pytest.approx(17.2e9, rel=0.01)
     assert plan.n_params == pytest.approx({"scout": 107.8e9, "maverick": 400.7e9}[kind], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["scout", "maverick"])
+def test_sizes_of_every_type_are_told_from_shapes_alone(kind: str, tmp_path: Path) -> None:
+    checkpoint = write_hollow_checkpoint(tmp_path / "model", kind=kind)
+    sizes = {size.ftype: size for size in convert.sizes(checkpoint)}
+    assert list(sizes) == list(convert.FTYPES)
+    for ftype, gigabytes in (SIZES[kind] | MORE_SIZES[kind]).items():
+        assert sizes[ftype].n_bytes == pytest.approx(gigabytes * 1e9, rel=0.005)
+    planned = convert.plan(checkpoint, "Q4_K_M")
+    assert sizes["Q4_K_M"].n_bytes == planned.n_bytes
+    assert sizes["Q4_K_M"].bits_per_weight == planned.bits_per_weight
+    assert sizes["IQ1_S"].lacks_imatrix
+    assert not any(sizes[ftype].lacks_imatrix for ftype in SIZES[kind])
 
 
 def test_every_tensor_is_the_source_s_rearranged(tmp_path: Path) -> None:

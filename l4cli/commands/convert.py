@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,10 @@ from l4cli import console
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from convert import Plan, Report
+    from convert import Plan, Report, TypeOptions
+
+TYPES_PANEL = "Types"
+LIST = "list"
 
 
 def convert(
@@ -27,7 +31,11 @@ def convert(
     ] = None,
     type: Annotated[
         str,
-        typer.Option("--type", metavar="TYPE", help="F32, F16, BF16, Q8_0, Q6_K, Q4_K_M, …"),
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help="BF16, Q8_0, Q6_K, Q4_K_M, IQ2_XXS, …; `list` shows all, and the size of each.",
+        ),
     ] = "Q4_K_M",
     threads: Annotated[
         int | None,
@@ -40,16 +48,79 @@ def convert(
         bool, typer.Option("--force", help="Convert even what llama.cpp would run wrong.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+    imatrix: Annotated[
+        str | None,
+        typer.Option(
+            "--imatrix",
+            metavar="FILE",
+            help="Importance matrix of llama-imatrix (GGUF or .dat); the IQ1 to IQ3_XS need one.",
+            rich_help_panel=TYPES_PANEL,
+        ),
+    ] = None,
+    cold_experts: Annotated[
+        str | None,
+        typer.Option(
+            "--cold-experts",
+            metavar="QTYPE",
+            help="Safer type, such as Q6_K, where the imatrix hardly saw some expert.",
+            rich_help_panel=TYPES_PANEL,
+        ),
+    ] = None,
+    tensor_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tensor-type",
+            metavar="PATTERN=QTYPE",
+            help="Type of the tensors in whose names the pattern is found; the first one decides.",
+            rich_help_panel=TYPES_PANEL,
+        ),
+    ] = None,
+    output_tensor_type: Annotated[
+        str | None,
+        typer.Option(
+            "--output-tensor-type",
+            metavar="QTYPE",
+            help="Type of output.weight.",
+            rich_help_panel=TYPES_PANEL,
+        ),
+    ] = None,
+    token_embedding_type: Annotated[
+        str | None,
+        typer.Option(
+            "--token-embedding-type",
+            metavar="QTYPE",
+            help="Type of token_embd.weight.",
+            rich_help_panel=TYPES_PANEL,
+        ),
+    ] = None,
+    pure: Annotated[
+        bool,
+        typer.Option(
+            "--pure", help="One type for all, without the recipe.", rich_help_panel=TYPES_PANEL
+        ),
+    ] = False,
 ) -> None:
     """Convert a checkpoint to GGUF, quantizing on the way.
 
     One pass, with no intermediate file: read, transform, quantize in threads, write. The output
-    appears under its name only when it is whole.
+    appears under its name only when it is whole. Types, and what bears on them, mean what they mean
+    to llama-quantize, and give the same bytes.
     """
     import convert as converter
 
     directory = _checkpoint(source)
-    plan = converter.plan(directory, type, force=force)
+    options = converter.TypeOptions(
+        imatrix=imatrix,
+        tensor_types=tuple(_parse_tensor_type(text) for text in tensor_type or ()),
+        output_tensor_type=output_tensor_type,
+        token_embedding_type=token_embedding_type,
+        pure=pure,
+        cold_experts=cold_experts,
+    )
+    if type.lower() == LIST:
+        _list_types(directory, options, json)
+        return
+    plan = converter.plan(directory, type, options=options, force=force)
     target = out or Path(f"{directory.name}-{plan.ftype}.gguf")
     for finding in plan.findings:
         console.note(f"{finding.level}: {finding.message}")
@@ -72,6 +143,32 @@ def _checkpoint(source: str) -> Path:
     if path.exists():
         return path
     raise UsageError(f"{source}: no such checkpoint directory (and no bundled one but `demo`)")
+
+
+def _parse_tensor_type(text: str) -> tuple[str, str]:
+    pattern, _, qtype = text.partition("=")
+    if not pattern or not qtype:
+        raise UsageError(f"--tensor-type {text}: not PATTERN=QTYPE, such as attn_v=q8_0")
+    return pattern, qtype
+
+
+def _list_types(directory: Path, options: TypeOptions, json: bool) -> None:
+    """Every type, and what it would make of this checkpoint."""
+    import convert as converter
+
+    sizes = converter.sizes(directory, options=options)
+    if json:
+        console.data_json([asdict(size) for size in sizes])
+        return
+    rows = []
+    for size in sorted(sizes, key=lambda each: each.n_bytes or 0, reverse=True):
+        if size.n_bytes is None or size.bits_per_weight is None:
+            rows.append([size.ftype, "-", "-", size.refusal or ""])
+            continue
+        note = "needs --imatrix" if size.lacks_imatrix else ""
+        bits = f"{size.bits_per_weight:.2f}"
+        rows.append([size.ftype, console.human_size(size.n_bytes), bits, note])
+    console.table(["TYPE", "SIZE", "BITS", ""], rows)
 
 
 def _show(plan: Plan, report: Report | None, target: Path, json: bool) -> None:
