@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from convert.errors import ConvertError
@@ -10,7 +10,14 @@ from convert.ftypes import FType
 from convert.imatrix import Imatrix, Importance, cold_report, read_imatrix
 from convert.overrides import Overrides, read_overrides
 from convert.qtypes import QTYPES
-from convert.recipe import Model, choose_qtypes, is_quantizable, needs_imatrix
+from convert.recipe import (
+    Model,
+    Recipe,
+    fit_rows,
+    is_quantizable,
+    kind_of,
+    needs_imatrix,
+)
 from convert.tensors import OutputTensor
 from convert.types import Finding, TypeOptions
 
@@ -101,6 +108,60 @@ def choose_by_shape(
                 "ask for another type for it"
             )
     return qtypes
+
+
+def choose_qtypes(
+    tensors: Iterable[tuple[str, tuple[int, ...]]],
+    ftype: FType,
+    model: Model,
+    overrides: Overrides | None = None,
+    *,
+    has_imatrix: bool = False,
+    cold: Collection[str] = (),
+) -> dict[str, str]:
+    """The qtype of every tensor, given as (GGUF name, shape in ne order) in file order.
+
+    `cold` names the tensors that get `overrides.cold_experts`, if it is the safer type. Raises
+    ConvertError where rows do not fit a type and nothing stands in for it.
+    """
+    shapes = dict(tensors)
+    recipe = Recipe(ftype, model, shapes, has_imatrix)
+    overrides = overrides or Overrides()
+    return {
+        name: _choose(name, shape, ftype, recipe, overrides, name in cold)
+        for name, shape in shapes.items()
+    }
+
+
+def _choose(
+    name: str,
+    shape: tuple[int, ...],
+    ftype: FType,
+    recipe: Recipe,
+    overrides: Overrides,
+    is_cold: bool,
+) -> str:
+    """What the user says of a tensor comes first, then the recipe, then what its rows allow."""
+    if not is_quantizable(name, shape):
+        return "F32"
+    kind = kind_of(name)
+    if kind == "token_embd" and overrides.token_embedding:
+        return overrides.token_embedding
+    if kind == "output" and overrides.output:
+        return overrides.output
+    if not QTYPES[ftype.base].is_quantized:
+        return ftype.base
+    qtype = overrides.find(name)
+    if qtype is None:
+        if overrides.is_pure:
+            qtype = ftype.base
+        elif overrides.output and recipe.is_output(kind):
+            qtype = overrides.output
+        else:
+            qtype = recipe.choose(name, shape)
+        if is_cold and overrides.cold_experts:
+            qtype = max(qtype, overrides.cold_experts, key=lambda each: QTYPES[each].bits)
+    return fit_rows(name, qtype, shape[0])
 
 
 def lacking_importance(qtypes: Mapping[str, str], ftype: FType, wishes: Wishes) -> str | None:

@@ -8,12 +8,11 @@ very bytes of the two-step path; a test compares whole files for every ftype.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from convert.errors import ConvertError
 from convert.ftypes import FType
-from convert.overrides import Overrides
 from convert.qtypes import QTYPES
 
 # Where a row is not whole blocks of a type, this one is tried, and then F16. Types of more than 32
@@ -42,7 +41,7 @@ _FALLBACK = {
 _POOR_WITHOUT_IMATRIX = frozenset(("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S"))
 _ABORT_WITHOUT_IMATRIX = frozenset(("IQ2_XXS", "IQ2_XS", "IQ1_S"))
 
-# The smallest files have rules of their own, each in the order: IQ2_S and IQ2_M are kept better.
+# The smallest files have rules of their own.
 _SMALLEST = frozenset(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M"))
 
 # With exactly 8 experts (Mixtral) attention is a small share of the file, so these give it more.
@@ -70,28 +69,6 @@ def file_order(name: str) -> tuple[int, str]:
     return _layer(name), name
 
 
-def choose_qtypes(
-    tensors: Iterable[tuple[str, tuple[int, ...]]],
-    ftype: FType,
-    model: Model,
-    overrides: Overrides | None = None,
-    *,
-    has_imatrix: bool = False,
-    cold: Collection[str] = (),
-) -> dict[str, str]:
-    """The qtype of every tensor, given as (GGUF name, shape in ne order) in file order.
-
-    `cold` names the tensors that get `overrides.cold_experts`, if it is the safer type. Raises
-    ConvertError where rows do not fit a type and nothing stands in for it.
-    """
-    shapes = dict(tensors)
-    rules = _Rules(ftype, model, shapes, has_imatrix)
-    overrides = overrides or Overrides()
-    return {
-        name: _choose(name, shape, rules, overrides, name in cold) for name, shape in shapes.items()
-    }
-
-
 def is_quantizable(name: str, shape: tuple[int, ...]) -> bool:
     """Whether a tensor may become anything else than F32: a matrix, neither norm nor router."""
     kept = "_norm.weight" in name or "ffn_gate_inp.weight" in name or not name.endswith("weight")
@@ -102,7 +79,7 @@ def needs_imatrix(name: str, qtype: str, ftype: FType) -> bool:
     """Whether the quantizer refuses this tensor when the importance matrix has nothing on it."""
     if qtype in _ABORT_WITHOUT_IMATRIX:
         return True
-    if _kind(name) in ("output", "token_embd"):
+    if kind_of(name) in ("output", "token_embd"):
         return False
     return qtype in _POOR_WITHOUT_IMATRIX or (qtype == "Q2_K" and ftype.name == "Q2_K_S")
 
@@ -120,51 +97,22 @@ def fit_rows(name: str, qtype: str, n_cols: int) -> str:
     return stand_in if n_cols % QTYPES[stand_in].block == 0 else "F16"
 
 
-def _choose(
-    name: str, shape: tuple[int, ...], rules: _Rules, overrides: Overrides, is_cold: bool
-) -> str:
-    """What the user says of a tensor comes first, then the recipe, then what its rows allow."""
-    if not is_quantizable(name, shape):
-        return "F32"
-    kind, base = _kind(name), rules.ftype.base
-    if kind == "token_embd" and overrides.token_embedding:
-        return overrides.token_embedding
-    if kind == "output" and overrides.output:
-        return overrides.output
-    if not QTYPES[base].is_quantized:
-        return base
-    qtype = overrides.find(name)
-    if qtype is None:
-        qtype = _by_recipe(name, shape, rules, overrides)
-        if is_cold and overrides.cold_experts:
-            qtype = max(qtype, overrides.cold_experts, key=lambda each: QTYPES[each].bits)
-    return fit_rows(name, qtype, shape[0])
+class Recipe:
+    """The recipe for one file of the tensors `names`, to be asked in file order.
 
-
-def _by_recipe(name: str, shape: tuple[int, ...], rules: _Rules, overrides: Overrides) -> str:
-    if overrides.is_pure:
-        return rules.ftype.base
-    if overrides.output and rules.is_output(_kind(name)):
-        return overrides.output
-    return rules.choose(name, shape)
-
-
-class _Rules:
-    """The recipe for one file.
-
-    Some rules count the tensors of a kind that came before, as llama.cpp does: those that an
-    override decides are not counted.
+    Some rules count the tensors of a kind that came before, as llama.cpp does: those that the
+    recipe is not asked about are not counted.
     """
 
     def __init__(
-        self, ftype: FType, model: Model, shapes: dict[str, tuple[int, ...]], has_imatrix: bool
+        self, ftype: FType, model: Model, names: Collection[str], has_imatrix: bool
     ) -> None:
-        self.ftype = ftype
+        self._base = ftype.base
         self._name = ftype.name
         self._model = model
         self._has_imatrix = has_imatrix
-        self._is_tied = "output.weight" not in shapes
-        self._n_attn_v = sum(_kind(name) == "attn_v" for name in shapes)
+        self._is_tied = "output.weight" not in names
+        self._n_attn_v = sum(kind_of(name) == "attn_v" for name in names)
         self._seen = dict.fromkeys(("attn_v", "ffn_down", "ffn_gate", "ffn_up"), 0)
 
     def is_output(self, kind: str) -> bool:
@@ -173,7 +121,7 @@ class _Rules:
 
     def choose(self, name: str, shape: tuple[int, ...]) -> str:
         """The type the recipe wants for a tensor, before its row length is looked at."""
-        kind = _kind(name)
+        kind = kind_of(name)
         if self.is_output(kind):
             return self._output(shape[0])
         if self._name == "MXFP4_MOE":
@@ -182,7 +130,7 @@ class _Rules:
             return self._token_embd()
         nth = self._count(kind)
         if self._name in _SMALLEST:
-            return self._smallest(kind, nth) or self.ftype.base
+            return self._smallest(kind, nth) or self._base
         wanted: str | None = None
         if kind == "attn_v":
             wanted = self._attn_v(nth)
@@ -194,7 +142,7 @@ class _Rules:
             # Counting fails where a layer has several of a kind: there the name tells the layer.
             layer = _layer(name) if self._model.n_experts > 1 else nth
             wanted = self._ffn_down(layer) if kind == "ffn_down" else self._ffn_gate_up(layer)
-        return wanted or self.ftype.base
+        return wanted or self._base
 
     def _count(self, kind: str) -> int:
         """How many tensors of this kind have been chosen for before this one."""
@@ -204,18 +152,18 @@ class _Rules:
         return nth
 
     def _output(self, n_cols: int) -> str:
-        if self._name == "MXFP4_MOE" or n_cols % QTYPES[self.ftype.base].block:
+        if self._name == "MXFP4_MOE" or n_cols % QTYPES[self._base].block:
             return "Q8_0"
         if self._name in _SMALLEST or self._name == "IQ3_XXS":
             return "Q5_K"
-        return "Q8_0" if self.ftype.base == "Q8_0" else "Q6_K"
+        return "Q8_0" if self._base == "Q8_0" else "Q6_K"
 
     def _token_embd(self) -> str:
         return {
             "IQ1_S": "Q2_K", "IQ1_M": "Q2_K", "IQ2_XXS": "Q2_K", "IQ2_XS": "Q2_K",
             "IQ2_S": "IQ3_S", "IQ2_M": "IQ3_S", "IQ3_XXS": "IQ3_S",
             "TQ1_0": "Q4_K", "TQ2_0": "Q4_K", "Q2_0": "Q4_K",
-        }.get(self._name, self.ftype.base)  # fmt: skip
+        }.get(self._name, self._base)  # fmt: skip
 
     def _smallest(self, kind: str, nth: int) -> str | None:
         model = self._model
@@ -240,7 +188,7 @@ class _Rules:
             return "Q8_0"
         wanted = self._attn_v_by_type(nth)
         # 80 layers of 8 query heads to a KV head: attn_v is small, and more bits cost little.
-        if self._model.is_70b and (wanted or self.ftype.base) in ("Q3_K", "Q4_K"):
+        if self._model.is_70b and (wanted or self._base) in ("Q3_K", "Q4_K"):
             return "Q5_K"
         return wanted
 
@@ -310,7 +258,8 @@ def _use_more_bits(layer: int, n_layers: int) -> bool:
     return layer < eighth or layer >= 7 * n_layers // 8 or (layer - eighth) % 3 == 2
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
+    """What a tensor is to the rules: "attn_v", "ffn_down" (whichever), "output", ... or "other"."""
     if name in ("output.weight", "token_embd.weight"):
         return name.removesuffix(".weight")
     match = re.search(r"(attn_v|attn_k|attn_q|attn_output)\.weight|(ffn_(?:up|gate|down))", name)

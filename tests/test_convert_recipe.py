@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 
 import gguf
 import pytest
 from checkpoints import RECIPE_MODELS, make_config, write_checkpoint, write_hollow_checkpoint
-from quantizer import quantize
+from quantizer import picked_types, quantize
 
 import convert
 from convert import ConvertError
+from convert.choice import choose_qtypes
+from convert.fields import Field, TensorInfo, encode_header, f32, string, u32
 from convert.ftypes import find_ftype
 from convert.qtypes import QTYPES, find_qtype
 from convert.quantize import block_size, requires_imatrix
-from convert.recipe import Model, choose_qtypes, needs_imatrix
+from convert.recipe import Model, needs_imatrix
 
 GOLDEN = Path(__file__).parent / "golden" / "recipe.json"
 
@@ -100,6 +103,74 @@ def test_real_shapes_get_the_types_llama_cpp_picks(
         if has_imatrix:
             expected = expected | golden["imatrix"].get(ftype, {})
         assert picked == {kind: _expand(runs) for kind, runs in expected.items()}, ftype
+
+
+# What other architectures bring to the rules: dense layers, where tensors are counted, and the 70B
+# models. (architecture, layers, heads, KV heads, experts)
+OTHERS = {
+    "Llama 8B": ("llama", 32, 32, 8, 0),
+    "Llama 70B": ("llama", 80, 64, 8, 0),
+    "Qwen 2 72B": ("qwen2", 80, 64, 8, 0),
+    "Mixtral": ("llama", 32, 32, 8, 8),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_architectures_get_the_types_llama_cpp_picks(name: str, tmp_path: Path) -> None:
+    _, n_layers, n_heads, n_kv_heads, n_experts = OTHERS[name]
+    shapes = _shapes(n_layers, n_experts)
+    hollow = _write_hollow(tmp_path / "hollow.gguf", shapes, *OTHERS[name])
+    is_70b = name in ("Llama 70B", "Qwen 2 72B")
+    model = Model(n_layers, n_experts, n_heads // n_kv_heads, is_70b)
+    for ftype in convert.FTYPES:
+        for has_imatrix in (False, True):
+            ours = choose_qtypes(shapes.items(), find_ftype(ftype), model, has_imatrix=has_imatrix)
+            assert ours == picked_types(hollow, ftype, has_imatrix=has_imatrix), ftype
+
+
+def _shapes(n_layers: int, n_experts: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {"output.weight": (256, 512)}
+    shapes["token_embd.weight"] = (256, 512)
+    suffix, depth = ("_exps", (n_experts,)) if n_experts else ("", ())
+    for layer in range(n_layers):
+        block = {f"attn_{kind}": (256, 256) for kind in ("k", "output", "q", "v")}
+        block |= {f"ffn_{kind}{suffix}": (256, 256, *depth) for kind in ("down", "gate", "up")}
+        shapes |= {f"blk.{layer}.{kind}.weight": shape for kind, shape in block.items()}
+    return shapes
+
+
+def _write_hollow(
+    path: Path,
+    shapes: dict[str, tuple[int, ...]],
+    architecture: str,
+    n_layers: int,
+    n_heads: int,
+    n_kv_heads: int,
+    n_experts: int,
+) -> Path:
+    numbers = {
+        "block_count": n_layers,
+        "context_length": 512,
+        "embedding_length": 256,
+        "feed_forward_length": 256,
+        "attention.head_count": n_heads,
+        "attention.head_count_kv": n_kv_heads,
+        "vocab_size": 512,
+    }
+    if n_experts:
+        numbers |= {"expert_count": n_experts, "expert_used_count": 2}
+    fields: dict[str, Field] = {"general.architecture": string(architecture)}
+    fields |= {f"{architecture}.{key}": u32(value) for key, value in numbers.items()}
+    fields[f"{architecture}.attention.layer_norm_rms_epsilon"] = f32(1e-5)
+    infos, offset = [], 0
+    for name, shape in shapes.items():
+        infos.append(TensorInfo(name, shape, QTYPES["F32"].id, offset))
+        offset += 4 * prod(shape)
+    header = encode_header(fields, infos)
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + offset)
+    return path
 
 
 def _kind(name: str) -> str:
