@@ -70,12 +70,14 @@ def place_scale(weight: StoredTensor, scale: StoredTensor, block: tuple[int, int
     return Scale(scale, block_rows, block_cols, -(-n_cols // block_cols))
 
 
-def multiply_rows(rows: NDArray[np.float32], first: int, scale: Scale, reader: Reader) -> None:
-    """Multiply `rows`, of which the first is row `first` of its matrix, by their scales."""
-    n_rows, n_cols = rows.shape
-    top, bottom = first // scale.block_rows, (first + n_rows - 1) // scale.block_rows + 1
-    values = _read(scale, top, bottom, reader)
-    tall = values.repeat(scale.block_rows, axis=0)[first - top * scale.block_rows :][:n_rows]
+def multiply_rows(
+    rows: NDArray[np.float32], stored_rows: NDArray[np.intp], scale: Scale, reader: Reader
+) -> None:
+    """Multiply `rows`, which are the rows `stored_rows` of their matrix, by their scales."""
+    n_cols = rows.shape[1]
+    blocks = stored_rows // scale.block_rows
+    top = int(blocks.min())
+    tall = _read(scale, top, int(blocks.max()) + 1, reader)[blocks - top]
     if scale.block_cols >= n_cols:
         rows *= tall
     else:

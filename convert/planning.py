@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from convert.architectures import Architecture, find_architecture
 from convert.checkpoint import Checkpoint, open_checkpoint
@@ -39,7 +40,7 @@ def make_plan(src: Path, ftype_name: str, *, force: bool = False) -> Plan:
     outputs = _outputs(architecture, config, hparams, open_checkpoint(src))
     fields = {
         **general_fields(src, architecture.NAME, outputs),
-        **architecture.fields(hparams),
+        **architecture.fields(config, hparams),
         **vocabulary_fields(vocab),
         # llama.cpp's quantizer moves these two to the end; so whole files compare equal.
         "general.quantization_version": u32(_QUANTIZATION_VERSION),
@@ -73,7 +74,7 @@ def _refuse_errors(path: Path, findings: tuple[Finding, ...]) -> None:
 
 
 def _outputs(
-    architecture: Architecture, config: Config, hparams: Hparams, checkpoint: Checkpoint
+    architecture: Architecture[Any], config: Config, hparams: Hparams, checkpoint: Checkpoint
 ) -> list[OutputTensor]:
     """Every output tensor in file order; every stored one mapped or expressly dropped."""
     kept = {

@@ -36,17 +36,18 @@ class Source:
         """A stored [n] as one row."""
         return View(self._plain(name, (n,)), 1, n, 0, n, 1)
 
-    def matrix(self, name: str, n_rows: int, n_cols: int) -> View:
-        """A stored [n_rows, n_cols] as it is, FP8 with its scale."""
+    def matrix(self, name: str, n_rows: int, n_cols: int, *, head_rows: int = 0) -> View:
+        """A stored [n_rows, n_cols], FP8 with its scale; `head_rows` as in View."""
         stored = self._tensors.get(name)
         if stored is None or stored.dtype != _FP8_DTYPE:
-            return View(self._plain(name, (n_rows, n_cols)), n_rows, n_cols, 0, n_cols, 1)
+            plain = self._plain(name, (n_rows, n_cols))
+            return View(plain, n_rows, n_cols, 0, n_cols, 1, head_rows=head_rows)
         weight = self._take(name, (n_rows, n_cols))
         for suffix in SCALE_SUFFIXES:
             if name + suffix in self._tensors:
                 self._taken.add(name + suffix)
                 scale = place_scale(weight, self._tensors[name + suffix], self._fp8_block)
-                return View(weight, n_rows, n_cols, 0, n_cols, 1, scale)
+                return View(weight, n_rows, n_cols, 0, n_cols, 1, scale, head_rows)
         raise ConvertError(f"{weight.path}: {name} is FP8, but there is no {name}_scale beside it")
 
     def experts(self, name: str, n_experts: int, n_rows: int, n_cols: int) -> StoredTensor:

@@ -26,7 +26,11 @@ class Scale:
 
 @dataclass(frozen=True)
 class View:
-    """A matrix inside a stored tensor: [r, c] is its element `start + r*row_step + c*col_step`."""
+    """A matrix inside a stored tensor: [r, c] is its element `start + r*row_step + c*col_step`.
+
+    With `head_rows` the rows of every so many are shuffled: the first of its upper half, the first
+    of its lower, the second of its upper ...
+    """
 
     stored: StoredTensor
     n_rows: int
@@ -35,6 +39,7 @@ class View:
     row_step: int
     col_step: int
     scale: Scale | None = None
+    head_rows: int = 0
 
     @property
     def is_transposed(self) -> bool:

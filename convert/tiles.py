@@ -79,7 +79,8 @@ def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np
     for first in range(0, tile.n_rows, step):
         block = _to_float32(rows[first : first + step], source)
         if isinstance(source, View) and source.scale is not None:
-            multiply_rows(block, tile.first + first, source.scale, reader)
+            stored_rows = _stored_rows(source, tile.first + first, len(block))
+            multiply_rows(block, stored_rows, source.scale, reader)
         yield first, block
 
 
@@ -96,10 +97,23 @@ def _load(tile: Tile, reader: Reader) -> NDArray[np.generic]:
 def _load_upright(
     view: View, tile: Tile, reader: Reader, dtype: np.dtype[np.generic]
 ) -> NDArray[np.generic]:
-    rows = np.empty((tile.n_rows, view.n_cols), dtype)
-    start = view.start + tile.first * view.row_step
+    wanted = _stored_rows(view, tile.first, tile.n_rows)
+    first = int(wanted.min())
+    rows = np.empty((int(wanted.max()) + 1 - first, view.row_step), dtype)
+    start = view.start + first * view.row_step
     reader.read_into(view.stored, start * dtype.itemsize, _bytes(rows))
-    return rows
+    return rows[wanted - first] if view.head_rows else rows
+
+
+def _stored_rows(view: View, first: int, n_rows: int) -> NDArray[np.intp]:
+    """Which rows of the stored matrix the rows [first, first + n_rows) of an upright view are."""
+    rows = np.arange(first, first + n_rows)
+    if not view.head_rows:
+        return rows
+    head, row = np.divmod(rows, view.head_rows)
+    pair, half = np.divmod(row, 2)
+    stored: NDArray[np.intp] = head * view.head_rows + half * (view.head_rows // 2) + pair
+    return stored
 
 
 def _load_transposed(

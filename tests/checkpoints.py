@@ -41,6 +41,7 @@ __all__ = [
     "encode",
     "fingerprint",
     "make_config",
+    "noise",
     "read_weights",
     "tensor_shapes",
     "unfuse",
@@ -155,7 +156,7 @@ def write_checkpoint(
     path.mkdir(parents=True, exist_ok=True)
     config = make_config(kind, **overrides)
     weights = [
-        (_stored_name(name, multimodal), _noise(shape, scale, seed, name))
+        (_stored_name(name, multimodal), noise(shape, scale, seed, name))
         for name, shape, scale in tensor_shapes(config, fused=fused)
     ]
     if multimodal:
@@ -241,7 +242,7 @@ def _mlp(prefix: str, hidden: int, width: int) -> Iterator[tuple[str, tuple[int,
     yield f"{prefix}down_proj.weight", (hidden, width), width**-0.5
 
 
-def _noise(shape: tuple[int, ...], scale: float, seed: int, name: str) -> NDArray[np.float32]:
+def noise(shape: tuple[int, ...], scale: float, seed: int, name: str) -> NDArray[np.float32]:
     """Uniform noise of standard deviation `scale`, the same for a (seed, name) everywhere."""
     # RandomState's streams are frozen for good, which default_rng's are not.
     key = [seed, *name.encode()]

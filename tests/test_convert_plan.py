@@ -19,8 +19,8 @@ from checkpoints import (
 from numpy.typing import NDArray
 
 import convert
-from convert.architectures.llama4 import rope_factors
 from convert.hparams import RopeScaling
+from convert.rope import rope_factors
 
 SMALL = {"num_local_experts": 2}
 

@@ -37,13 +37,13 @@ def edit(path: Path, name: str, change: Edit) -> None:
 def test_tokens_ids_and_types(tokenizer: Path) -> None:
     vocab = read(tokenizer)
     eot = SPECIAL_IDS["<|eot|>"]
-    assert vocab.pre == "llama4"
-    assert vocab.tokens[eot] == "<|eot|>"
-    assert vocab.token_types[eot] == 3
-    assert vocab.token_types[0] == 1
-    assert vocab.tokens[-1] == f"[PAD{VOCAB_SIZE - 1}]"
-    assert vocab.token_types[-1] == 5
-    assert vocab.merges[0] == "t h"
+    assert vocab.tokens.pre == "llama4"
+    assert vocab.tokens.texts[eot] == "<|eot|>"
+    assert vocab.tokens.types[eot] == 3
+    assert vocab.tokens.types[0] == 1
+    assert vocab.tokens.texts[-1] == f"[PAD{VOCAB_SIZE - 1}]"
+    assert vocab.tokens.types[-1] == 5
+    assert vocab.tokens.merges[0] == "t h"
     assert vocab.adds == {"bos": True, "eos": False, "sep": False}
     assert vocab.chat_template == CHAT_TEMPLATE
     assert vocab.special_ids == {
@@ -56,13 +56,13 @@ def test_tokens_ids_and_types(tokenizer: Path) -> None:
 
 
 def test_merges_in_both_notations_are_the_same(tokenizer: Path) -> None:
-    expected = read(tokenizer).merges
+    expected = read(tokenizer).tokens.merges
 
     def join(value: dict[str, Any]) -> None:
         value["model"]["merges"] = [" ".join(pair) for pair in value["model"]["merges"]]
 
     edit(tokenizer, "tokenizer.json", join)
-    assert read(tokenizer).merges == expected
+    assert read(tokenizer).tokens.merges == expected
 
 
 def test_ids_come_from_the_config_where_the_tokenizer_is_silent(tokenizer: Path) -> None:
@@ -109,7 +109,7 @@ def test_unmarked_control_tokens_are_known_by_their_look(tokenizer: Path) -> Non
         value["added_tokens"][-1]["content"] = "plain"
 
     edit(tokenizer, "tokenizer.json", unmark)
-    types = read(tokenizer).token_types
+    types = read(tokenizer).tokens.types
     assert types[SPECIAL_IDS["<|eot|>"]] == 3
     assert types[SPECIAL_IDS["<|tile_y_separator|>"]] == 4
 
@@ -166,7 +166,7 @@ def test_llama_cpp_tokenizes_with_it_and_knows_every_end(tmp_path: Path) -> None
     buffer = (llama_cpp.llama_token * 64)()
     n = llama_cpp.llama_tokenize(vocab, text, len(text), buffer, len(buffer), True, True)
     llama_cpp.llama_model_free(model)
-    tokens = read(checkpoint).tokens
+    tokens = read(checkpoint).tokens.texts
     pieces = [tokens[id_] for id_ in buffer[:n]]
     assert pieces[:2] == ["<|begin_of_text|>", "<|header_start|>"]
     assert pieces[-1] == "<|eot|>"
