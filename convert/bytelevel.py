@@ -29,6 +29,9 @@ _PRE_TOKENIZERS = {
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+": "llama4",
 }
 
+# Llama 3's takes a word that is a token as it is, without merging; trained anew, it may not.
+_MERGING = {"llama-bpe": "smaug-bpe"}
+
 # A normalizer that llama.cpp leaves out of these, which only decomposed letters would notice.
 _LEFT_OUT = {"qwen2": "NFC"}
 
@@ -59,6 +62,8 @@ def _recognize(path: Path, tokenizer: Mapping[str, Any]) -> str:
     normalizer = tokenizer.get("normalizer")
     if normalizer and normalizer != {"type": _LEFT_OUT.get(pre)}:
         raise ConvertError(f"{path}: its normalizer is not one llama.cpp would apply")
+    if not tokenizer["model"].get("ignore_merges"):
+        return _MERGING.get(pre, pre)
     return pre
 
 

@@ -102,11 +102,12 @@ def _read_json_model(path: Path, tokenizer: Mapping[str, Any]) -> tuple[list[_Pi
     vocab: Mapping[str, int] = tokenizer["model"]["vocab"]
     made = dict.fromkeys(_result(merge) for merge in tokenizer["model"]["merges"])
     scores = {text: -float(rank) for rank, text in enumerate(made)}
+    added = {entry["content"] for entry in tokenizer.get("added_tokens") or []}
     pieces = [_padding(id_) for id_ in range(max(vocab.values()) + 1)]
     for text, id_ in sorted(vocab.items(), key=lambda item: item[1]):
         if _BYTE_PIECE.fullmatch(text):
             pieces[id_] = _Piece(text, 0.0, BYTE)
-        else:
+        elif text not in added:
             pieces[id_] = _Piece(text, scores.setdefault(text, -float(len(scores))), NORMAL)
     return pieces, _adds_space(path, tokenizer)
 

@@ -78,18 +78,19 @@ _LLAMA3_REGEX = (
 )
 _TEKKEN_REGEX = SPLIT_REGEX.replace(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace("{1,3}", "")
 
-# As the published tokenizers of these have it: split regex, and normalizer.
-BYTE_LEVEL: dict[str, tuple[str, Any]] = {
-    "llama4": (SPLIT_REGEX, None),
-    "llama-bpe": (_LLAMA3_REGEX, None),
-    "qwen2": (_LLAMA3_REGEX.replace("{1,3}", ""), {"type": "NFC"}),
-    "tekken": (_TEKKEN_REGEX, None),
+# As the published tokenizers of these have it: split regex, normalizer, and ignore_merges.
+BYTE_LEVEL: dict[str, tuple[str, Any, bool]] = {
+    "llama4": (SPLIT_REGEX, None, False),
+    "llama-bpe": (_LLAMA3_REGEX, None, True),
+    "smaug-bpe": (_LLAMA3_REGEX, None, False),
+    "qwen2": (_LLAMA3_REGEX.replace("{1,3}", ""), {"type": "NFC"}, False),
+    "tekken": (_TEKKEN_REGEX, None, True),
 }
 
 
 def write_tokenizer(path: Path, pre: str = "llama4") -> None:
     """Write tokenizer.json and tokenizer_config.json into the directory `path`."""
-    regex, normalizer = BYTE_LEVEL[pre]
+    regex, normalizer, ignore_merges = BYTE_LEVEL[pre]
     split = {
         "type": "Split",
         "pattern": {"Regex": regex},
@@ -112,7 +113,12 @@ def write_tokenizer(path: Path, pre: str = "llama4") -> None:
             ],
         },
         "decoder": _byte_level(),
-        "model": {"type": "BPE", "ignore_merges": False, "vocab": _VOCAB, "merges": _MERGES},
+        "model": {
+            "type": "BPE",
+            "ignore_merges": ignore_merges,
+            "vocab": _VOCAB,
+            "merges": _MERGES,
+        },
     }
     settings = {
         "bos_token": "<|begin_of_text|>",
@@ -229,4 +235,4 @@ def _model_proto() -> bytes:
         piece = b"\x0a" + bytes([len(encoded)]) + encoded
         piece += b"\x15" + struct.pack("<f", score) + bytes([0x18, kind])
         raw += b"\x0a" + bytes([len(piece)]) + piece
-    return raw + b"\x12\x02\x18\x02"  # trainer_spec { model_type: BPE }
+    return raw + b"\x12\x05\x18\x02\x98\x02\x01"  # trainer_spec { BPE, byte_fallback }

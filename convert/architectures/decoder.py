@@ -37,6 +37,7 @@ class Decoder:
     NAME: str
     default_theta: float = 10_000.0
     default_head_dim: int | None = None  # None: the hidden size shared out among the heads
+    states_head_dim: bool = True  # False: only where config.json does
     interleaved: bool = False  # see blocks.attention
     qkv_bias: bool = False
     qk_norm: bool = False
@@ -79,24 +80,22 @@ class Decoder:
         )
 
     def fields(self, config: Config, hparams: Hparams) -> dict[str, Field]:
-        """The metadata, in llama.cpp's order; what it takes for granted only where it is stated."""
+        """The metadata, in the order in which llama.cpp's converter writes it."""
         values = {
             "block_count": u32(hparams.n_layers),
             "context_length": u32(hparams.context_length),
             "embedding_length": u32(hparams.hidden_size),
             "feed_forward_length": u32(hparams.dense_size),
             "attention.head_count": u32(hparams.n_heads),
+            "attention.head_count_kv": u32(hparams.n_kv_heads),
+            **scaling_fields(config),
+            "rope.freq_base": f32(hparams.rope_theta),
+            "attention.layer_norm_rms_epsilon": f32(hparams.rms_eps),
         }
-        if config.states("num_key_value_heads"):
-            values["attention.head_count_kv"] = u32(hparams.n_kv_heads)
-        values |= scaling_fields(config)
-        if config.states("rope_theta") or config.states("rope_parameters"):
-            values["rope.freq_base"] = f32(hparams.rope_theta)
-        values["attention.layer_norm_rms_epsilon"] = f32(hparams.rms_eps)
         if self.experts:
             values["expert_count"] = u32(hparams.n_experts)
             values["expert_used_count"] = u32(hparams.n_experts_used)
-        if config.states("head_dim") or self.default_head_dim:
+        if self.states_head_dim or config.states("head_dim"):
             values["attention.key_length"] = u32(hparams.head_dim)
             values["attention.value_length"] = u32(hparams.head_dim)
         if self.own_fields:

@@ -28,6 +28,7 @@ MISTRAL = Decoder("llama", interleaved=True, own_fields=_own_fields, own_checks=
 MIXTRAL = Decoder(
     "llama",
     default_theta=1_000_000.0,
+    states_head_dim=False,
     interleaved=True,
     experts=Experts(
         prefix="block_sparse_moe.",

@@ -28,7 +28,7 @@ def _expert_fields(hparams: Hparams) -> dict[str, Field]:
     return {"expert_feed_forward_length": u32(hparams.expert_size)}
 
 
-QWEN2 = Decoder("qwen2", qkv_bias=True, own_checks=_check_window)
+QWEN2 = Decoder("qwen2", states_head_dim=False, qkv_bias=True, own_checks=_check_window)
 QWEN3 = Decoder("qwen3", default_head_dim=128, qk_norm=True, own_checks=_check_window)
 QWEN3_MOE = Decoder(
     "qwen3moe",
