@@ -7,8 +7,10 @@ load and babble. That is an error here; what merely deserves a look is a warning
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import log
 
 from convert.hparams import Config, Hparams, Llama4Hparams
+from convert.rope import stated_rope
 from convert.types import Finding
 from convert.vocab import Vocabulary
 
@@ -46,7 +48,19 @@ def diagnose_decoder(config: Config, hparams: Hparams) -> Iterator[Finding]:
     for key in ("attention_bias", "mlp_bias"):
         if config.flag(key, False):
             yield error(f"{key} is true; such biases are not carried over")
+    if hparams.rope_type == "yarn":
+        yield from _yarn(stated_rope(config))
     yield from _rope_clash(config)
+
+
+def _yarn(rope: Config) -> Iterator[Finding]:
+    """YaRN's finer settings, which llama.cpp reads for other models than Llama's kin alone."""
+    usual = {"beta_fast": 32.0, "beta_slow": 1.0}
+    usual["attention_factor"] = 1 + 0.1 * log(max(rope.number("factor"), 1.0))
+    for key, value in usual.items():
+        stated = rope.number(key, value)
+        if abs(stated - value) > 1e-4:
+            yield error(f"YaRN's {key} is {stated:g}; llama.cpp computes with {value:.4g}")
 
 
 def warn_of_window(config: Config, *, is_on: bool) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ _YARN_KEYS = {
 
 def read_rope(text: Config, default_theta: float) -> tuple[str, float, RopeScaling | None]:
     """Type, theta and Llama 3's scaling, as the config of a language model states them."""
-    rope = _stated(text)
+    rope = stated_rope(text)
     theta = rope.number("rope_theta", text.number("rope_theta", default_theta))
     kind = _kind(rope)
     if kind != "llama3":
@@ -37,7 +37,7 @@ def read_rope(text: Config, default_theta: float) -> tuple[str, float, RopeScali
 
 def scaling_fields(text: Config) -> dict[str, Field]:
     """Metadata of linear and YaRN scaling. Llama 3's is a tensor, and none needs nothing."""
-    rope = _stated(text)
+    rope = stated_rope(text)
     kind = _kind(rope)
     if kind not in ("linear", "yarn"):
         return {}
@@ -53,7 +53,8 @@ def scaling_fields(text: Config) -> dict[str, Field]:
     return {f"rope.scaling.{key}": value for key, value in fields.items()}
 
 
-def _stated(text: Config) -> Config:
+def stated_rope(text: Config) -> Config:
+    """The part of a config that is about RoPE; empty if there is none."""
     # transformers 5 writes rope_parameters, with theta inside; 4 wrote rope_scaling beside it.
     stated = text.raw("rope_parameters") or text.raw("rope_scaling") or {}
     if not isinstance(stated, dict):

@@ -59,12 +59,12 @@ def test_a_tied_model_has_no_output_matrix_and_qwen2_has_biases(tmp_path: Path) 
 
 def test_yarn_is_carried_over_in_either_notation(tmp_path: Path) -> None:
     scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
-    old = write_decoder(tmp_path / "old", "qwen3", rope_scaling=scaling | {"beta_fast": 16.0})
+    old = write_decoder(tmp_path / "old", "qwen3", rope_scaling=scaling | {"beta_fast": 32.0})
     fields = {key: field.value for key, field in convert.plan(old, "F32").fields.items()}
     assert fields["qwen3.rope.scaling.type"] == "yarn"
     assert fields["qwen3.rope.scaling.factor"] == 4.0
     assert fields["qwen3.rope.scaling.original_context_length"] == 1024
-    assert fields["qwen3.rope.scaling.yarn_beta_fast"] == 16.0
+    assert fields["qwen3.rope.scaling.yarn_beta_fast"] == 32.0
     new = write_decoder(tmp_path / "new", "qwen3", rope_parameters=scaling | {"rope_theta": 5e6})
     fields = {key: field.value for key, field in convert.plan(new, "F32").fields.items()}
     assert fields["qwen3.rope.scaling.factor"] == 4.0
@@ -89,6 +89,18 @@ FINDINGS: dict[str, tuple[str, dict[str, Any], str, str]] = {
         {"rope_scaling": {"rope_type": "longrope"}},
         "error",
         "rope_type longrope is not carried over",
+    ),
+    "YaRN's bounds": (
+        "qwen3",
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16}},
+        "error",
+        "beta_fast is 16; llama.cpp computes with 32",
+    ),
+    "YaRN's factor": (
+        "llama2",
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.0}},
+        "error",
+        "attention_factor is 1; llama.cpp computes with 1.139",
     ),
     "window": ("mistral", {"sliding_window": 1024}, "warning", "contexts over 1024 tokens"),
     "Qwen's window": (
