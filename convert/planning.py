@@ -11,11 +11,11 @@ from convert.checkpoint import Checkpoint, open_checkpoint
 from convert.doctor import diagnose_vocabulary
 from convert.errors import ConvertError
 from convert.fields import Field, TensorInfo, align, encode_header, u32
-from convert.fp8 import DROPPED_SUFFIXES, read_block_size
 from convert.hparams import Config, Hparams
 from convert.provenance import count_params, general_fields
 from convert.qtypes import QTYPES
 from convert.recipe import FType, Model, choose_qtypes, file_order, find_ftype
+from convert.scheme import DROPPED_SUFFIXES, read_block_size
 from convert.source import Source
 from convert.tensors import OutputTensor
 from convert.types import Finding, Plan, PlannedTensor

@@ -16,12 +16,20 @@ from convert.checkpoint import StoredTensor
 
 @dataclass(frozen=True)
 class Scale:
-    """What FP8 numbers are multiplied by: one for a block of [block_rows, block_cols] of them."""
+    """What stored numbers are multiplied by: one for a block of [block_rows, block_cols] of them.
+
+    `bits` of a number where several are packed into a word, else 0. Zero points lie as the scales
+    do, and are subtracted first. `group_of_column` names each column's block where it is not in
+    order.
+    """
 
     stored: StoredTensor
     block_rows: int
     block_cols: int
-    n_blocks_across: int
+    n_across: int
+    bits: int = 0
+    zero_point: StoredTensor | None = None
+    group_of_column: StoredTensor | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,13 @@ class View:
     @property
     def is_transposed(self) -> bool:
         return self.col_step != 1
+
+    @property
+    def reads(self) -> tuple[StoredTensor, ...]:
+        """Every stored tensor it takes to read the matrix."""
+        scale = self.scale
+        beside = (scale.stored, scale.zero_point, scale.group_of_column) if scale else ()
+        return (self.stored, *(stored for stored in beside if stored is not None))
 
 
 @dataclass(frozen=True)

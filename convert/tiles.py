@@ -9,14 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.checkpoint import Reader
+from convert.dequantize import e4m3_values, scale_rows, unpack
 from convert.errors import ConvertError
-from convert.fp8 import e4m3_values, multiply_rows
 from convert.qtypes import QTYPES
 from convert.quantize import quantize_rows
 from convert.tensors import Constant, View
 from convert.types import PlannedTensor
 
-_NUMPY_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1"}
+_NUMPY_DTYPES = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "F8_E4M3": "u1",
+    "I8": "i1",
+    "I32": "<i4",
+}
 
 # Weights turned to float32 at a time: 1 MiB of them stays in a core's cache until quantized.
 _BLOCK_WEIGHTS = 1 << 18
@@ -80,7 +87,7 @@ def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np
         block = _to_float32(rows[first : first + step], source)
         if isinstance(source, View) and source.scale is not None:
             stored_rows = _stored_rows(source, tile.first + first, len(block))
-            multiply_rows(block, stored_rows, source.scale, reader)
+            scale_rows(block, stored_rows, source.scale, reader)
         yield first, block
 
 
@@ -134,6 +141,8 @@ def _load_transposed(
 
 def _to_float32(rows: NDArray[np.generic], source: View | Constant) -> NDArray[np.float32]:
     """A float32 copy of `rows` in C order."""
+    if isinstance(source, View) and source.scale and source.scale.bits:
+        return unpack(rows, source.scale.bits, source.n_cols)
     dtype = source.stored.dtype if isinstance(source, View) else "F32"
     if dtype == "F8_E4M3":
         return e4m3_values()[rows.view(np.uint8)]
