@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import log
 
+from convert.checkpoint import Checkpoint
 from convert.hparams import Config, Hparams, Llama4Hparams
 from convert.rope import stated_rope
 from convert.types import Finding
@@ -71,6 +72,16 @@ def warn_of_window(config: Config, *, is_on: bool) -> Iterator[Finding]:
             f"sliding_window is {window}; llama.cpp attends to everything, so that contexts over "
             f"{window} tokens see more than the model was trained on"
         )
+
+
+def diagnose_sources(checkpoint: Checkpoint, vocab: Vocabulary | None) -> Iterator[Finding]:
+    """What is not there to plan from, and what a chat needs of the vocabulary."""
+    if checkpoint.is_outline:
+        yield warning("sizes are from config.json and the index: the shards are absent")
+    if vocab is not None:
+        yield from diagnose_vocabulary(vocab)
+    else:
+        yield warning("no tokenizer is there: its metadata, some megabytes, is not counted")
 
 
 def diagnose_vocabulary(vocab: Vocabulary) -> Iterator[Finding]:

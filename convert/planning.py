@@ -8,7 +8,7 @@ from typing import Any
 
 from convert.architectures import Architecture, find_architecture
 from convert.checkpoint import Checkpoint, open_checkpoint
-from convert.doctor import diagnose_vocabulary
+from convert.doctor import diagnose_sources
 from convert.errors import ConvertError
 from convert.fields import Field, TensorInfo, align, encode_header, u32
 from convert.hparams import Config, Hparams
@@ -19,7 +19,7 @@ from convert.scheme import DROPPED_SUFFIXES, read_block_size
 from convert.source import Source
 from convert.tensors import OutputTensor
 from convert.types import Finding, Plan, PlannedTensor
-from convert.vocab import read_vocabulary, vocabulary_fields
+from convert.vocab import has_tokenizer, read_vocabulary, vocabulary_fields
 
 _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 
@@ -33,15 +33,21 @@ def make_plan(src: Path, ftype_name: str, *, force: bool = False) -> Plan:
     config = Config.load(src)
     architecture = find_architecture(config.architecture, config.path)
     hparams = architecture.read_hparams(config)
-    vocab = read_vocabulary(src, hparams.vocab_size, config.text().values)
-    findings = (*architecture.diagnose(config, hparams), *diagnose_vocabulary(vocab))
+    checkpoint = open_checkpoint(src)
+    vocab = None
+    if has_tokenizer(src) or not checkpoint.is_outline:
+        vocab = read_vocabulary(src, hparams.vocab_size, config.text().values)
+    findings = (
+        *architecture.diagnose(config, hparams),
+        *diagnose_sources(checkpoint, vocab),
+    )
     if not force:
         _refuse_errors(config.path, findings)
-    outputs = _outputs(architecture, config, hparams, open_checkpoint(src))
+    outputs = _outputs(architecture, config, hparams, checkpoint)
     fields = {
         **general_fields(src, architecture.NAME, outputs),
         **architecture.fields(config, hparams),
-        **vocabulary_fields(vocab),
+        **(vocabulary_fields(vocab) if vocab else {}),
         # llama.cpp's quantizer moves these two to the end; so whole files compare equal.
         "general.quantization_version": u32(_QUANTIZATION_VERSION),
         "general.file_type": u32(ftype.id),

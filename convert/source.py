@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from convert.checkpoint import StoredTensor
@@ -41,9 +42,14 @@ class Source:
         """A stored [n_rows, n_cols], with its scales if quantized; `head_rows` as in View."""
         shape, packed = (n_rows, n_cols), self._tensors.get(f"{name}_packed")
         stored = self._tensors.get(name)
+        either = packed or stored
+        if either is not None and either.is_absent:
+            self._taken.update(name + suffix for suffix in _COMPANION_SUFFIXES)
+            weight = self._take(name if stored else f"{name}_packed", shape)
+            return View(weight, n_rows, n_cols, 0, n_cols, 1)
         if packed is not None:
             bits = packed_bits(packed, *shape)
-            weight = self._take(packed.name, packed.shape)
+            weight = self._take(f"{name}_packed", packed.shape)
             scale = place_scale(name, shape, self._companions(name, weight), bits=bits)
         elif stored is not None and stored.dtype in _SCALED_DTYPES:
             weight = self._take(name, shape)
@@ -92,6 +98,8 @@ class Source:
                 f"{self._path}: has no tensor {name}, which config.json calls for; "
                 "fetch the missing shard, or the config that belongs to it"
             )
+        if stored.is_absent:
+            stored = replace(stored, shape=shape)  # what config.json calls for will have to do
         if stored.shape != shape:
             raise ConvertError(
                 f"{stored.path}: {name} has shape {list(stored.shape)}, "

@@ -35,6 +35,11 @@ class Vocabulary:
     named_templates: Mapping[str, str]
 
 
+def has_tokenizer(src: Path) -> bool:
+    """Whether the directory holds a tokenizer of either kind."""
+    return any((src / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
+
+
 def read_vocabulary(src: Path, vocab_size: int, config: Mapping[str, Any]) -> Vocabulary:
     """The vocabulary of the checkpoint in `src`, padded to `vocab_size` tokens.
 
