@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l4cli import console
-from l4cli.errors import UsageError
+from l4cli.locate import locate_checkpoint
 
 if TYPE_CHECKING:
     from convert import Plan, Report
@@ -18,7 +18,9 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SRC", help="A checkpoint directory in Hugging Face layout, or `demo`."
+            metavar="SRC",
+            help="A Hugging Face checkpoint: its directory, or, of what the Hub's cache holds, a "
+            "name from models.toml (`l4 models`) or an id as org/name.",
         ),
     ],
     out: Annotated[
@@ -48,9 +50,9 @@ def convert(
     """
     import convert as converter
 
-    directory = _checkpoint(source)
-    plan = converter.plan(directory, type, force=force)
-    target = out or Path(f"{directory.name}-{plan.ftype}.gguf")
+    checkpoint = locate_checkpoint(source)
+    plan = converter.plan(checkpoint.path, type, force=force)
+    target = out or Path(f"{checkpoint.name}-{plan.ftype}.gguf")
     for finding in plan.findings:
         console.note(f"{finding.level}: {finding.message}")
     if dry_run:
@@ -61,17 +63,6 @@ def convert(
             plan, target, threads=threads, progress=lambda p: update(p.bytes_done, p.tensor)
         )
     _show(plan, report, target, json)
-
-
-def _checkpoint(source: str) -> Path:
-    path = Path(source).expanduser()
-    if source == "demo" and not (path / "config.json").exists():
-        from l4cli.demo import checkpoint_dir
-
-        return checkpoint_dir()
-    if path.exists():
-        return path
-    raise UsageError(f"{source}: no such checkpoint directory (and no bundled one but `demo`)")
 
 
 def _show(plan: Plan, report: Report | None, target: Path, json: bool) -> None:
