@@ -1,41 +1,29 @@
 """What makes a conversion run wrong, or less well, though every tensor is in its place.
 
-llama.cpp hard-codes much of Llama 4 (``src/models/llama4.cpp``): a checkpoint that differs would
-load and babble. That is an error here; what merely deserves a look is a warning.
+What would load and babble is an error, what merely deserves a look a warning. Of Llama 4, which
+llama.cpp hard-codes much of, more is known: see `doctor_llama4`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from math import log
 
 from convert.checkpoint import Checkpoint
-from convert.hparams import Config, Hparams, Llama4Hparams
+from convert.hparams import Config, Hparams
 from convert.rope import stated_rope
 from convert.types import Finding
 from convert.vocab import Vocabulary
 
-_CHUNK = 8192  # tokens a chunked layer attends to
-_NOPE_INTERVAL = 4  # every fourth layer is global and has no RoPE
-_TEMPERATURE_FLOOR = 8192
-_TEMPERATURE_SCALE = 0.1
-_EXPERTS_WITHOUT_QK_NORM = 128
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # that reach the GGUF of Llama's kin
 
-
-def diagnose_llama4(config: Config, hparams: Llama4Hparams) -> Iterator[Finding]:
-    """Where a Llama 4 config says other than llama.cpp's code does."""
-    yield from _attention(hparams)
-    yield from _temperature(hparams)
-    yield from _experts(hparams)
-    yield from _rope(config, hparams)
-    if hparams.hidden_act != "silu":
-        yield error(f"hidden_act is {hparams.hidden_act}; llama.cpp computes silu")
-    if hparams.n_layers % _NOPE_INTERVAL:
-        yield warning(
-            f"{hparams.n_layers} layers are not whole groups of {_NOPE_INTERVAL}: if layers were "
-            "pruned, those behind the gap have changed their kind of attention"
-        )
+# Ends that llama.cpp knows by their text (src/llama-vocab.cpp).
+_KNOWN_ENDS = frozenset(
+    ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>",
+     "<end_of_turn>", "<EOT>", "_<EOT>", "[EOT]", "<end_of_utterance>")
+)  # fmt: skip
+_CONTROL_TEXT = re.compile(r"<\|[a-z0-9_]+\|>")
 
 
 def diagnose_decoder(config: Config, hparams: Hparams) -> Iterator[Finding]:
@@ -49,9 +37,15 @@ def diagnose_decoder(config: Config, hparams: Hparams) -> Iterator[Finding]:
     for key in ("attention_bias", "mlp_bias"):
         if config.flag(key, False):
             yield error(f"{key} is true; such biases are not carried over")
+    if config.number("partial_rotary_factor", 1.0) != 1:
+        yield error("partial_rotary_factor is not 1; llama.cpp rotates whole heads")
+    if hparams.n_experts_used > hparams.n_experts:
+        yield error(
+            f"{hparams.n_experts_used} experts a token, but there are only {hparams.n_experts}"
+        )
     if hparams.rope_type == "yarn":
         yield from _yarn(stated_rope(config))
-    yield from _rope_clash(config)
+    yield from rope_clash(config)
 
 
 def _yarn(rope: Config) -> Iterator[Finding]:
@@ -88,81 +82,46 @@ def diagnose_vocabulary(vocab: Vocabulary) -> Iterator[Finding]:
     """What a chat needs of a vocabulary and this one lacks."""
     if vocab.chat_template is None:
         yield warning("no chat template: chats will be rendered by a generic one")
+    else:
+        yield from _template_tokens(vocab.chat_template, vocab.tokens.texts)
+    for kind, stated in vocab.unresolved.items():
+        yield warning(f"the {kind} token is stated as {stated}, which the vocabulary has not")
     if "bos" not in vocab.special_ids:
-        yield warning("no beginning-of-text token is named in tokenizer_config.json")
+        if vocab.adds.get("bos"):
+            yield error("a beginning-of-text token is put before every text, but which is not said")
+        else:
+            yield warning("no beginning-of-text token is named in tokenizer_config.json")
     if not {"eos", "eot"} & vocab.special_ids.keys():
         yield warning("no end token (eos, eot) is named: answers will not stop by themselves")
-
-
-def _attention(hparams: Llama4Hparams) -> Iterator[Finding]:
-    if not any(hparams.chunked_layers):
-        # llama.cpp means to rotate everywhere then, but its interval still leaves out the last.
-        yield error("no layer is chunked; llama.cpp would run the last layer without RoPE")
-        return
-    expected = tuple((layer + 1) % _NOPE_INTERVAL != 0 for layer in range(hparams.n_layers))
-    if hparams.rope_layers != expected:
-        yield error(f"no_rope_layers is not every {_NOPE_INTERVAL}th layer, as llama.cpp has it")
-    if hparams.chunked_layers != expected:
-        yield error("layer_types is not three chunked layers to a global one, as llama.cpp has it")
-    chunk = hparams.chunk_size
-    reach = min(chunk or hparams.context_length, _CHUNK)
-    if chunk != _CHUNK and hparams.context_length > reach:
-        yield error(
-            f"attention_chunk_size is {chunk}; llama.cpp has {_CHUNK}, "
-            f"so that contexts over {reach} tokens would run wrong"
-        )
-
-
-def _temperature(hparams: Llama4Hparams) -> Iterator[Finding]:
-    stated = (hparams.tunes_temperature, hparams.temperature_floor, hparams.temperature_scale)
-    if stated == (True, _TEMPERATURE_FLOOR, _TEMPERATURE_SCALE):
-        return
-    # Below its floor the tuning multiplies by 1.
-    reach = min(hparams.temperature_floor, _TEMPERATURE_FLOOR) - 1
-    if hparams.context_length > reach:
-        yield error(
-            f"attention temperature tuning (on, floor, scale) is {stated}; llama.cpp has "
-            f"{(True, _TEMPERATURE_FLOOR, _TEMPERATURE_SCALE)}, so that contexts over {reach} "
-            "tokens would run wrong"
-        )
-
-
-def _experts(hparams: Llama4Hparams) -> Iterator[Finding]:
-    assumed = hparams.n_experts != _EXPERTS_WITHOUT_QK_NORM
-    if hparams.use_qk_norm != assumed:
-        yield error(
-            f"use_qk_norm is {hparams.use_qk_norm}, but with {hparams.n_experts} experts llama.cpp "
-            f"{'normalizes' if assumed else 'does not normalize'} queries and keys"
-        )
-    step = hparams.moe_step
-    if hparams.moe_layers != tuple(range(step - 1, hparams.n_layers, step)):
-        yield error(f"moe_layers is not every layer of step {step}, as llama.cpp has it")
-
-
-def _rope(config: Config, hparams: Llama4Hparams) -> Iterator[Finding]:
-    if hparams.rope_type not in ("llama3", "default"):
-        yield error(
-            f"rope_type {hparams.rope_type} is not carried over; Llama 4 has llama3 or none"
-        )
-    yield from _rope_clash(config.text())
-    scaling = hparams.rope_scaling
-    is_scout = (hparams.n_layers, hparams.hidden_size, hparams.n_experts) == (48, 5120, 16)
-    if is_scout and scaling is not None and scaling.factor == 8.0:
-        yield warning(
-            "RoPE factor 8 is of Scout's first config; Meta corrected it to 16 with "
-            "high_freq_factor 1: fetch config.json again"
-        )
-
-
-def _rope_clash(text: Config) -> Iterator[Finding]:
-    new, old = text.raw("rope_parameters"), text.raw("rope_scaling")
-    if isinstance(new, dict) and isinstance(old, dict):
-        clash = sorted(key for key in new.keys() & old.keys() if new[key] != old[key])
-        if clash:
+    known = {vocab.special_ids.get(kind) for kind in ("eos", "eot", "eom")}
+    for id_ in vocab.ends:
+        if id_ not in known and vocab.tokens.texts[id_] not in _KNOWN_ENDS:
             yield warning(
-                f"rope_parameters and rope_scaling differ in {', '.join(clash)}; "
-                "rope_parameters is taken"
+                f"answers end on {vocab.tokens.texts[id_]} too, by generation_config.json or "
+                "config.json; llama.cpp does not take it for an end, so stop on it by hand"
             )
+
+
+def _template_tokens(template: str, texts: list[str]) -> Iterator[Finding]:
+    """Control tokens that the chat template has and the vocabulary has not."""
+    absent = sorted(set(_CONTROL_TEXT.findall(template)) - set(texts))
+    if absent:
+        shown = ", ".join(absent[:3]) + (" …" if len(absent) > 3 else "")
+        yield warning(f"the chat template uses {shown}, which the vocabulary has not")
+
+
+def rope_clash(text: Config) -> Iterator[Finding]:
+    """Where a config states RoPE twice, as transformers 4 does and as 5 does, and differently."""
+    new, old = text.raw("rope_parameters"), text.raw("rope_scaling")
+    if not isinstance(new, dict):
+        return
+    others = {"rope_theta": text.raw("rope_theta")} | (old if isinstance(old, dict) else {})
+    clash = sorted(key for key in new if others.get(key) not in (None, new[key]))
+    if clash:
+        yield warning(
+            f"rope_parameters and rope_scaling differ in {', '.join(clash)}; "
+            "rope_parameters is taken"
+        )
 
 
 def error(message: str) -> Finding:

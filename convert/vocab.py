@@ -26,10 +26,16 @@ _SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens, and what surrounds them. `special_ids` maps bos, eos, eot ... to ids."""
+    """Tokens, and what surrounds them. `special_ids` maps bos, eos, eot ... to ids.
+
+    `unresolved` holds special tokens that are stated but not in the vocabulary; `ends` every id
+    that the checkpoint would have answers end on.
+    """
 
     tokens: Tokens
     special_ids: Mapping[str, int]
+    unresolved: Mapping[str, str | int]
+    ends: tuple[int, ...]
     adds: Mapping[str, bool]  # whether bos, eos, sep are added to a prompt
     chat_template: str | None
     named_templates: Mapping[str, str]
@@ -76,9 +82,12 @@ def _parse(
         if type_ == CONTROL:
             ids.setdefault(text, id_)
     template, named = _templates(path.parent, settings)
+    special_ids, unresolved = _special_ids(settings, config, ids, vocab_size)
     return Vocabulary(
         tokens=tokens,
-        special_ids=_special_ids(settings, config, ids, vocab_size),
+        special_ids=special_ids,
+        unresolved=unresolved,
+        ends=_ends(path.parent, config, vocab_size),
         adds=_adds(tokenizer, settings),
         chat_template=template,
         named_templates=named,
@@ -119,20 +128,36 @@ def _key(kind: str) -> str:
 
 def _special_ids(
     settings: Mapping[str, Any], config: Mapping[str, Any], ids: Mapping[str, int], vocab_size: int
-) -> dict[str, int]:
+) -> tuple[dict[str, int], dict[str, str | int]]:
+    """Ids by kind, and what is stated of a kind that no id could be found for."""
     found: dict[str, int] = {}
+    unresolved: dict[str, str | int] = {}
     for kind in _SPECIAL_KINDS:
         stated = settings.get(f"{kind}_token")
         text = stated.get("content") if isinstance(stated, dict) else stated
         id_ = ids.get(text) if isinstance(text, str) else None
+        if id_ is None and isinstance(text, str) and kind in ("bos", "eos"):
+            unresolved[kind] = text
         if id_ is None:
             id_ = config.get(f"{kind}_token_id")
         if isinstance(id_, list):  # Llama 4 lists three ends; the first closes a text
             id_ = id_[0] if id_ else None
         if type(id_) is int and 0 <= id_ < vocab_size:
             found[kind] = id_
+        elif type(id_) is int and kind in ("bos", "eos"):
+            unresolved[kind] = id_
     found |= {kind: ids[text] for kind, text in _END_TEXTS.items() if text in ids}
-    return found
+    return found, unresolved
+
+
+def _ends(src: Path, config: Mapping[str, Any], vocab_size: int) -> tuple[int, ...]:
+    """The ids that config.json and generation_config.json end an answer on."""
+    path = src / "generation_config.json"
+    ends: list[Any] = []
+    for values in (read_json(path) if path.is_file() else {}, config):
+        stated = values.get("eos_token_id")
+        ends += stated if isinstance(stated, list) else [stated]
+    return tuple(dict.fromkeys(id_ for id_ in ends if type(id_) is int and 0 <= id_ < vocab_size))
 
 
 def _adds(tokenizer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, bool]:

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from checkpoints import noise, write_shards
-from tiny_tokenizer import N_PIECES, VOCAB_SIZE, write_sentencepiece, write_tokenizer
+from tiny_tokenizer import (
+    BOS_ID,
+    EOT_ID,
+    N_PIECES,
+    VOCAB_SIZE,
+    write_sentencepiece,
+    write_tokenizer,
+)
 
 _LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -109,8 +116,8 @@ def make_decoder_config(kind: str, **overrides: Any) -> dict[str, Any]:
     return {
         "model_type": _MODEL_TYPES.get(kind, kind),
         "vocab_size": N_PIECES if pre is None else VOCAB_SIZE,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
+        "bos_token_id": 1 if pre is None else BOS_ID,
+        "eos_token_id": 2 if pre is None else EOT_ID,
         **_COMMON,
         **own,
         **overrides,

@@ -17,7 +17,7 @@ from convert.architectures.blocks import (
     outer,
     router,
 )
-from convert.doctor import diagnose_llama4
+from convert.doctor_llama4 import diagnose_llama4
 from convert.errors import ConvertError
 from convert.fields import Field, f32, u32
 from convert.hparams import Config, Hparams, Llama4Hparams
