@@ -42,8 +42,11 @@ def read_block_size(config: Config) -> Block | None:
     is_read = method in ("fp8", "fbgemm_fp8")
     if method == "compressed-tensors":
         is_read = all(form in _FORMATS for form in formats)
-    if not is_read:
-        what = ", ".join(map(str, (method, *formats)))
+    is_transformed = bool((stated.get("transform_config") or {}).get("config_groups"))
+    sparsity = (stated.get("sparsity_config") or {}).get("format") or "dense"
+    if not is_read or sparsity != "dense" or is_transformed:
+        extras = [sparsity] * (sparsity != "dense") + ["transforms"] * is_transformed
+        what = ", ".join(map(str, (method, *formats, *extras)))
         raise ConvertError(
             f"{config.path}: the checkpoint is quantized ({what}), which is not read; "
             "convert from the BF16 checkpoint it was made from"

@@ -224,6 +224,28 @@ def test_integers_are_unpacked_shifted_and_scaled(name: str, ram: int, tmp_path:
     np.testing.assert_array_equal(made["blk.0.ffn_down_exps.weight"], np.stack(routed))
 
 
+def test_llama_4_s_experts_may_be_packed_one_by_one(tmp_path: Path) -> None:
+    config = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+    model = write_checkpoint(
+        tmp_path / "model", multimodal=True, shards=1, quantization_config=config, **SMALL
+    )
+    stored: dict[str, SourceArray] = {}
+    expected: dict[str, NDArray[np.float32]] = {}
+    for name, weight in unfuse(read_weights(model)).items():
+        stored[name] = ("F32", weight)
+        if ".experts." in name:
+            del stored[name]
+            arrays, expected[name] = quantize(name, weight, INTEGERS["W4A16"])
+            stored |= arrays
+    write_mixed_shard(model / "model.safetensors", stored)
+    out = tmp_path / "out.gguf"
+    convert.convert(convert.plan(model, "F32"), out)
+    made = {tensor.name: tensor.data for tensor in gguf.GGUFReader(out).tensors}
+    prefix = "language_model.model.layers.0.feed_forward.experts."
+    routed = [expected[f"{prefix}{expert}.up_proj.weight"] for expert in range(2)]
+    np.testing.assert_array_equal(made["blk.0.ffn_up_exps.weight"], np.stack(routed))
+
+
 def test_verification_reads_packed_integers_too(tmp_path: Path) -> None:
     write_integers(tmp_path / "model", INTEGERS["W4A16 actorder"])
     plan = convert.plan(tmp_path / "model", "Q8_0")
@@ -255,6 +277,16 @@ def test_companions_that_do_not_fit_are_named(tmp_path: Path) -> None:
         {"quant_method": "awq", "bits": 4},
         {"quant_method": "bitsandbytes", "load_in_4bit": True},
         {"quant_method": "mxfp4"},
+        {
+            "quant_method": "compressed-tensors",
+            "format": "float-quantized",
+            "sparsity_config": {"format": "sparse-24-bitmask"},
+        },
+        {
+            "quant_method": "compressed-tensors",
+            "format": "pack-quantized",
+            "transform_config": {"config_groups": {"R4": {"type": "hadamard"}}},
+        },
         {
             "quant_method": "compressed-tensors",
             "format": "mixed-precision",

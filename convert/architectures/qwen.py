@@ -16,6 +16,13 @@ def _check_window(config: Config) -> Iterator[Finding]:
     return warn_of_window(config, is_on=config.flag("use_sliding_window", False))
 
 
+def _check_qwen2(config: Config) -> Iterator[Finding]:
+    yield from _check_window(config)
+    hidden_size, n_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
+    if config.integer("head_dim", hidden_size // n_heads) * n_heads != hidden_size:
+        yield error("its heads are not as wide together as its blocks, which llama.cpp needs")
+
+
 def _check_experts(config: Config) -> Iterator[Finding]:
     yield from _check_window(config)
     if config.raw("mlp_only_layers") or config.integer("decoder_sparse_step", 1) != 1:
@@ -28,7 +35,7 @@ def _expert_fields(hparams: Hparams) -> dict[str, Field]:
     return {"expert_feed_forward_length": u32(hparams.expert_size)}
 
 
-QWEN2 = Decoder("qwen2", states_head_dim=False, qkv_bias=True, own_checks=_check_window)
+QWEN2 = Decoder("qwen2", states_head_dim=False, qkv_bias=True, own_checks=_check_qwen2)
 QWEN3 = Decoder("qwen3", default_head_dim=128, qk_norm=True, own_checks=_check_window)
 QWEN3_MOE = Decoder(
     "qwen3moe",
