@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.checkpoint import Reader, StoredTensor
+from convert.errors import ConvertError
 from convert.tensors import Scale
 
 WORD_BITS = 32  # of the words that integers are packed into
@@ -44,6 +45,11 @@ def _groups(scale: Scale, n_cols: int, reader: Reader) -> NDArray[np.intp] | Non
     """The scale's column for each of the matrix; None where it has but one."""
     if scale.group_of_column is not None:
         stored = np.frombuffer(_read(scale.group_of_column, 0, n_cols, reader), "<i4")
+        if stored.max() >= scale.n_across:
+            raise ConvertError(
+                f"{scale.group_of_column.path}: {scale.group_of_column.name} names group "
+                f"{stored.max()} of {scale.n_across}; fetch it again"
+            )
         if (stored >= 0).all():  # else they were never put in another order
             return stored.astype(np.intp)
     return None if scale.block_cols >= n_cols else np.arange(n_cols) // scale.block_cols

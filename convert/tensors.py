@@ -100,3 +100,9 @@ def transposed_expert(stored: StoredTensor, expert: int, first: int, n_rows: int
     """Columns [first, first + n_rows) of one expert of a stored [E, n_cols, width], as rows."""
     _, n_cols, width = stored.shape
     return View(stored, n_rows, n_cols, expert * n_cols * width + first, 1, width)
+
+
+def upright_expert(stored: StoredTensor, expert: int, first: int, n_rows: int) -> View:
+    """Rows [first, first + n_rows) of one expert of a stored [E, height, n_cols]."""
+    _, height, n_cols = stored.shape
+    return View(stored, n_rows, n_cols, (expert * height + first) * n_cols, n_cols, 1)

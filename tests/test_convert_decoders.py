@@ -50,6 +50,22 @@ def test_experts_are_put_upon_each_other(kind: str, tmp_path: Path) -> None:
     assert plan.n_params - plan.n_params_active == routed - routed * used // n_experts
 
 
+def test_experts_may_lie_upon_each_other_already(tmp_path: Path) -> None:
+    checkpoint = write_decoder(tmp_path / "model", "qwen3moe", shards=1, num_hidden_layers=1)
+    expected, weights = made(checkpoint), read_weights(checkpoint)
+    prefix = "model.layers.0.mlp.experts."
+    apart = {
+        kind: np.stack([weights.pop(f"{prefix}{e}.{kind}_proj.weight") for e in range(8)])
+        for kind in ("gate", "up", "down")
+    }
+    weights[f"{prefix}gate_up_proj"] = np.concatenate((apart["gate"], apart["up"]), axis=1)
+    weights[f"{prefix}down_proj"] = apart["down"]
+    write_shards(checkpoint, weights, shards=1)
+    tensors = made(checkpoint)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(tensors[name], array, err_msg=name)
+
+
 def test_a_tied_model_has_no_output_matrix_and_qwen2_has_biases(tmp_path: Path) -> None:
     tensors = made(write_decoder(tmp_path / "model", "qwen2"))
     assert "output.weight" not in tensors

@@ -270,6 +270,20 @@ def test_companions_that_do_not_fit_are_named(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_a_group_that_is_none_is_named(tmp_path: Path) -> None:
+    write_integers(tmp_path / "model", Integers(4, 64, is_shuffled=True))
+    path = tmp_path / "model" / "model.safetensors"
+    raw = path.read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    for name, info in json.loads(raw[8:start]).items():
+        if name.endswith("q_proj.weight_g_idx"):
+            at = start + info["data_offsets"][0]
+            path.write_bytes(raw[:at] + (7).to_bytes(4, "little") + raw[at + 4 :])
+    plan = convert.plan(tmp_path / "model", "Q8_0")
+    with pytest.raises(ConvertError, match=r"q_proj\.weight_g_idx names group 7 of 2"):
+        convert.convert(plan, tmp_path / "out.gguf")
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from convert.hparams import Hparams
 from convert.rope import rope_factors
 from convert.source import Source
-from convert.tensors import Constant, OutputTensor, matrix, stack, vector
+from convert.tensors import Constant, OutputTensor, matrix, stack, upright_expert, vector
 
 GATED = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}  # most models' names
 
@@ -88,12 +88,33 @@ def router(stored: str, out: str, hparams: Hparams, source: Source) -> OutputTen
 def experts(
     stored: str, out: str, names: dict[str, str], hparams: Hparams, source: Source
 ) -> Iterator[OutputTensor]:
-    """Experts stored one by one, put upon each other; `names` as in GATED."""
+    """Experts put upon each other, by `names` as in GATED, which may lie so already.
+
+    Then gate and up are in one tensor, gate first, as transformers holds them in memory.
+    """
+    if f"{stored}gate_up_proj" in source:
+        yield from _fused_experts(stored, out, hparams, source)
+        return
     for kind, n_rows, n_cols in mlp_shapes(hparams.expert_size, hparams.hidden_size):
         views = [
             source.matrix(f"{stored}{expert}.{names[kind]}.weight", n_rows, n_cols)
             for expert in range(hparams.n_experts)
         ]
+        yield stack(f"{out}ffn_{kind}_exps.weight", views)
+
+
+def _fused_experts(
+    stored: str, out: str, hparams: Hparams, source: Source
+) -> Iterator[OutputTensor]:
+    n, width, hidden = hparams.n_experts, hparams.expert_size, hparams.hidden_size
+    gate_up = source.experts(f"{stored}gate_up_proj", n, 2 * width, hidden)
+    down = source.experts(f"{stored}down_proj", n, hidden, width)
+    for kind, fused, first, n_rows in (
+        ("gate", gate_up, 0, width),
+        ("up", gate_up, width, width),
+        ("down", down, 0, hidden),
+    ):
+        views = [upright_expert(fused, expert, first, n_rows) for expert in range(n)]
         yield stack(f"{out}ffn_{kind}_exps.weight", views)
 
 
