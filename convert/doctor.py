@@ -60,8 +60,10 @@ def _yarn(rope: Config) -> Iterator[Finding]:
 
 def warn_of_window(config: Config, *, is_on: bool) -> Iterator[Finding]:
     """A sliding window that llama.cpp does not have, if there is one and contexts outgrow it."""
-    window = config.raw("sliding_window")
-    if is_on and window and window < config.integer("max_position_embeddings"):
+    if not is_on or not config.raw("sliding_window"):
+        return
+    window = config.integer("sliding_window")
+    if window < config.integer("max_position_embeddings"):
         yield warning(
             f"sliding_window is {window}; llama.cpp attends to everything, so that contexts over "
             f"{window} tokens see more than the model was trained on"
