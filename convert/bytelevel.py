@@ -29,6 +29,9 @@ _PRE_TOKENIZERS = {
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+": "llama4",
 }
 
+# GPT-2's, which ByteLevel has of its own, after every digit has been set apart.
+_DIGITS = "smollm"
+
 # Llama 3's takes a word that is a token as it is, without merging; trained anew, it may not.
 _MERGING = {"llama-bpe": "smaug-bpe"}
 
@@ -50,11 +53,8 @@ def read_byte_level(path: Path, tokenizer: Mapping[str, Any], vocab_size: int) -
 
 def _recognize(path: Path, tokenizer: Mapping[str, Any]) -> str:
     """llama.cpp's name of the pre-tokenizer."""
-    steps = list(unroll(tokenizer.get("pre_tokenizer")))
-    patterns = [step["pattern"].get("Regex") for step in steps if step.get("type") == "Split"]
-    kinds = [step.get("type") for step in steps]
-    pre = _PRE_TOKENIZERS.get(patterns[0]) if len(patterns) == 1 else None
-    if pre is None or kinds != ["Split", "ByteLevel"] or steps[1].get("use_regex", True):
+    pre = _pre_tokenizer(list(unroll(tokenizer.get("pre_tokenizer"))))
+    if pre is None:
         raise ConvertError(
             f"{path}: its pre-tokenizer is not one of those known ({', '.join(_names())}); fetch "
             "the original tokenizer.json, as re-saved ones often lose their split regex"
@@ -67,8 +67,18 @@ def _recognize(path: Path, tokenizer: Mapping[str, Any]) -> str:
     return pre
 
 
+def _pre_tokenizer(steps: list[dict[str, Any]]) -> str | None:
+    kinds = [step.get("type") for step in steps]
+    if kinds == ["Digits", "ByteLevel"]:
+        is_smollm = steps[0].get("individual_digits") and steps[1].get("use_regex", True)
+        return _DIGITS if is_smollm else None
+    if kinds != ["Split", "ByteLevel"] or steps[1].get("use_regex", True):
+        return None
+    return _PRE_TOKENIZERS.get(steps[0]["pattern"].get("Regex"))
+
+
 def _names() -> list[str]:
-    return sorted(set(_PRE_TOKENIZERS.values()))
+    return sorted({*_PRE_TOKENIZERS.values(), _DIGITS})
 
 
 def _tokens(

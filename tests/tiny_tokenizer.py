@@ -78,32 +78,36 @@ _LLAMA3_REGEX = (
 )
 _TEKKEN_REGEX = SPLIT_REGEX.replace(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace("{1,3}", "")
 
-# As the published tokenizers of these have it: split regex, normalizer, and ignore_merges.
-BYTE_LEVEL: dict[str, tuple[str, Any, bool]] = {
+# As the published tokenizers of these have it: split regex (None: GPT-2's, after digits), normalizer,
+# and ignore_merges.
+BYTE_LEVEL: dict[str, tuple[str | None, Any, bool]] = {
     "llama4": (SPLIT_REGEX, None, False),
     "llama-bpe": (_LLAMA3_REGEX, None, True),
     "smaug-bpe": (_LLAMA3_REGEX, None, False),
     "qwen2": (_LLAMA3_REGEX.replace("{1,3}", ""), {"type": "NFC"}, False),
     "tekken": (_TEKKEN_REGEX, None, True),
+    "smollm": (None, None, False),
 }
 
 
 def write_tokenizer(path: Path, pre: str = "llama4") -> None:
     """Write tokenizer.json and tokenizer_config.json into the directory `path`."""
     regex, normalizer, ignore_merges = BYTE_LEVEL[pre]
-    split = {
+    split: dict[str, Any] = {
         "type": "Split",
         "pattern": {"Regex": regex},
         "behavior": "Isolated",
         "invert": False,
     }
+    if regex is None:
+        split = {"type": "Digits", "individual_digits": True}
     tokenizer = {
         "version": "1.0",
         "added_tokens": [_added_token(text, id_) for text, id_ in SPECIAL_IDS.items()],
         "normalizer": normalizer,
         "pre_tokenizer": {
             "type": "Sequence",
-            "pretokenizers": [split, _byte_level(add_prefix_space=False, use_regex=False)],
+            "pretokenizers": [split, _byte_level(add_prefix_space=False, use_regex=regex is None)],
         },
         "post_processor": {
             "type": "Sequence",
