@@ -78,8 +78,8 @@ _LLAMA3_REGEX = (
 )
 _TEKKEN_REGEX = SPLIT_REGEX.replace(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace("{1,3}", "")
 
-# As the published tokenizers of these have it: split regex (None: GPT-2's, after digits), normalizer,
-# and ignore_merges.
+# As the published tokenizers of these have it: split regex (None: GPT-2's, after digits),
+# normalizer, and ignore_merges.
 BYTE_LEVEL: dict[str, tuple[str | None, Any, bool]] = {
     "llama4": (SPLIT_REGEX, None, False),
     "llama-bpe": (_LLAMA3_REGEX, None, True),
