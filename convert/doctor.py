@@ -37,6 +37,8 @@ def diagnose_decoder(config: Config, hparams: Hparams) -> Iterator[Finding]:
     for key in ("attention_bias", "mlp_bias"):
         if config.flag(key, False):
             yield error(f"{key} is true; such biases are not carried over")
+    if hparams.head_dim % 2:
+        yield error(f"heads are {hparams.head_dim} wide; RoPE rotates pairs")
     if config.number("partial_rotary_factor", 1.0) != 1:
         yield error("partial_rotary_factor is not 1; llama.cpp rotates whole heads")
     if hparams.n_experts_used > hparams.n_experts:
@@ -83,7 +85,7 @@ def diagnose_sources(checkpoint: Checkpoint, vocab: Vocabulary | None) -> Iterat
 def diagnose_vocabulary(vocab: Vocabulary) -> Iterator[Finding]:
     """What a chat needs of a vocabulary and this one lacks."""
     if vocab.chat_template is None:
-        yield warning("no chat template: chats will be rendered by a generic one")
+        yield warning("no chat template: right for a base model, but nobody can chat with it")
     else:
         yield from _template_tokens(vocab.chat_template, vocab.tokens.texts)
     for kind, stated in vocab.unresolved.items():

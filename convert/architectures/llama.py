@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from convert.architectures.decoder import Decoder, Experts
 from convert.doctor import warn_of_window
@@ -18,24 +19,21 @@ def _own_fields(hparams: Hparams) -> dict[str, Field]:
     }
 
 
-def _check_mistral(config: Config) -> Iterator[Finding]:
+def _check_window(config: Config) -> Iterator[Finding]:
     # The first Mistral has a window of 4096 tokens; llama.cpp writes and applies none.
     return warn_of_window(config, is_on=True)
 
 
 LLAMA = Decoder("llama", interleaved=True, own_fields=_own_fields)
-MISTRAL = Decoder("llama", interleaved=True, own_fields=_own_fields, own_checks=_check_mistral)
-MIXTRAL = Decoder(
-    "llama",
+MISTRAL = replace(LLAMA, own_checks=_check_window)
+MIXTRAL = replace(
+    MISTRAL,
     default_theta=1_000_000.0,
     states_head_dim=False,
-    interleaved=True,
     experts=Experts(
         prefix="block_sparse_moe.",
         names={"gate": "w1", "up": "w3", "down": "w2"},
         count_key="num_local_experts",
         width_key="intermediate_size",
     ),
-    own_fields=_own_fields,
-    own_checks=_check_mistral,
 )
