@@ -94,7 +94,7 @@ def test_an_outline_can_be_planned_but_not_converted(tmp_path: Path) -> None:
     for shard in outline.glob("*.safetensors"):
         shard.unlink()
     plan = convert.plan(outline, "Q8_0")
-    with pytest.raises(ConvertError, match=r"00001-of-00002\.safetensors: missing; fetch it"):
+    with pytest.raises(ConvertError, match=r"00001-of-00002\.safetensors: .*fetch it"):
         convert.convert(plan, tmp_path / "out.gguf")
     assert not list(tmp_path.glob("out*"))
 
