@@ -30,6 +30,8 @@ _LLAMA3_ROPE = {
     "original_max_position_embeddings": 8192,
 }
 
+_YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
+
 # kind -> (pre-tokenizer, or None for SentencePiece; what config.json says besides _COMMON)
 KINDS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "llama2": (None, {"architectures": ["LlamaForCausalLM"], "num_key_value_heads": 4}),
@@ -59,6 +61,10 @@ KINDS: dict[str, tuple[str | None, dict[str, Any]]] = {
     ),
     "qwen2": ("qwen2", {"architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": True}),
     "qwen3": ("qwen2", {"architectures": ["Qwen3ForCausalLM"], "head_dim": 64}),
+    "qwen3-yarn": (
+        "qwen2",
+        {"architectures": ["Qwen3ForCausalLM"], "head_dim": 64, "rope_scaling": _YARN},
+    ),
     "qwen3moe": (
         "qwen2",
         {
@@ -74,7 +80,12 @@ KINDS: dict[str, tuple[str | None, dict[str, Any]]] = {
     ),
 }
 
-_MODEL_TYPES = {"qwen3moe": "qwen3_moe", "llama2": "llama", "llama3": "llama"}
+_MODEL_TYPES = {
+    "qwen3moe": "qwen3_moe",
+    "qwen3-yarn": "qwen3",
+    "llama2": "llama",
+    "llama3": "llama",
+}
 
 _COMMON: dict[str, Any] = {
     "hidden_size": 128,
