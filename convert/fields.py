@@ -50,6 +50,10 @@ def strings(values: Sequence[str]) -> Field:
     return Field(values, _STRING)
 
 
+def f32s(values: Sequence[float]) -> Field:
+    return Field(values, _F32)
+
+
 def i32s(values: Sequence[int]) -> Field:
     return Field(values, _I32)
 

@@ -153,8 +153,7 @@ def open_sources(plan: Plan) -> Reader:
     views = [
         part for tensor in plan.tensors for part in tensor.output.parts if isinstance(part, View)
     ]
-    scales = [view.scale.stored for view in views if view.scale is not None]
-    return Reader([view.stored for view in views] + scales)
+    return Reader(stored for view in views for stored in view.reads)
 
 
 def n_cpus() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from convert.architectures import Architecture, find_architecture
 from convert.checkpoint import Checkpoint, open_checkpoint
@@ -16,19 +17,19 @@ from convert.choice import (
     lacking_importance,
     read_wishes,
 )
-from convert.doctor import diagnose_vocabulary
+from convert.doctor import diagnose_sources
 from convert.errors import ConvertError
 from convert.fields import Field, TensorInfo, align, encode_header, u32
-from convert.fp8 import DROPPED_SUFFIXES, read_block_size
 from convert.ftypes import FTYPES, FType, find_ftype
 from convert.hparams import Config, Hparams
 from convert.provenance import count_params, general_fields
 from convert.qtypes import QTYPES
 from convert.recipe import Model, file_order
+from convert.scheme import DROPPED_SUFFIXES, read_block_size
 from convert.source import Source
 from convert.tensors import OutputTensor
 from convert.types import Finding, Plan, PlannedTensor, TypeOptions, TypeSize
-from convert.vocab import read_vocabulary, vocabulary_fields
+from convert.vocab import has_tokenizer, read_vocabulary, vocabulary_fields
 
 _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 
@@ -37,7 +38,7 @@ _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 class _Survey:
     """What the checkpoint says, whatever type it is converted to; `outputs` in file order."""
 
-    architecture: Architecture
+    architecture: Architecture[Any]
     hparams: Hparams
     outputs: list[OutputTensor]
     fields: dict[str, Field]
@@ -120,15 +121,21 @@ def _survey(src: Path, *, force: bool) -> _Survey:
     config = Config.load(src)
     architecture = find_architecture(config.architecture, config.path)
     hparams = architecture.read_hparams(config)
-    vocab = read_vocabulary(src, hparams.vocab_size, config.text().values)
-    findings = (*architecture.diagnose(config, hparams), *diagnose_vocabulary(vocab))
+    checkpoint = open_checkpoint(src)
+    vocab = None
+    if has_tokenizer(src) or not checkpoint.is_outline:
+        vocab = read_vocabulary(src, hparams.vocab_size, config.text().values)
+    findings = (
+        *architecture.diagnose(config, hparams),
+        *diagnose_sources(checkpoint, vocab),
+    )
     if not force:
         _refuse_errors(config.path, findings)
-    outputs = _outputs(architecture, config, hparams, open_checkpoint(src))
+    outputs = _outputs(architecture, config, hparams, checkpoint)
     fields = {
         **general_fields(src, architecture.NAME, outputs),
-        **architecture.fields(hparams),
-        **vocabulary_fields(vocab),
+        **architecture.fields(config, hparams),
+        **(vocabulary_fields(vocab) if vocab else {}),
     }
     return _Survey(architecture, hparams, outputs, fields, findings)
 
@@ -136,7 +143,7 @@ def _survey(src: Path, *, force: bool) -> _Survey:
 def _fields(survey: _Survey, ftype: FType, wishes: Wishes) -> dict[str, Field]:
     return {
         **survey.fields,
-        # llama.cpp's quantizer moves these to the end; so whole files compare equal.
+        # llama.cpp's quantizer moves these two to the end; so whole files compare equal.
         "general.quantization_version": u32(_QUANTIZATION_VERSION),
         "general.file_type": u32(ftype.id),
         **(wishes.imatrix.fields() if wishes.imatrix else {}),
@@ -144,7 +151,7 @@ def _fields(survey: _Survey, ftype: FType, wishes: Wishes) -> dict[str, Field]:
 
 
 def _outputs(
-    architecture: Architecture, config: Config, hparams: Hparams, checkpoint: Checkpoint
+    architecture: Architecture[Any], config: Config, hparams: Hparams, checkpoint: Checkpoint
 ) -> list[OutputTensor]:
     """Every output tensor in file order; every stored one mapped or expressly dropped."""
     kept = {

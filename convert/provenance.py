@@ -7,6 +7,7 @@ names, licence and size label are the ones llama.cpp's converter would write.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gguf
 
@@ -19,7 +20,7 @@ def general_fields(src: Path, architecture: str, tensors: list[OutputTensor]) ->
     """`general.architecture`, type, name, licence, base models, sampling defaults ..."""
     total, shared, expert, n_experts = count_params(tensors)
     try:
-        metadata = gguf.Metadata.load(None, src, None, total)
+        metadata = _load_metadata(src, total)
     except gguf.metadata.yaml.YAMLError:
         card = src / "README.md"
         raise ConvertError(f"{card}: its front matter is not valid YAML; mend or move it") from None
@@ -33,6 +34,19 @@ def general_fields(src: Path, architecture: str, tensors: list[OutputTensor]) ->
         kind = gguf.GGUFValueType.get_type(item.value[0]) if is_array else item.type
         fields[key] = Field(item.value, int(kind))
     return fields
+
+
+def _load_metadata(src: Path, total: int) -> Any:
+    metadata = gguf.Metadata.load(None, src, None, total)
+    repo = src.parent.parent.name
+    if src.parent.name == "snapshots" and repo.startswith("models--"):
+        # In the Hub's cache the directory is called after a commit, and the repository's above it.
+        card, config = gguf.Metadata.load_model_card(src), gguf.Metadata.load_hf_parameters(src)
+        named = Path(repo.rpartition("--")[2])
+        named = gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), card, config, named, total)
+        for key in ("name", "organization", "basename", "finetune", "version", "size_label"):
+            setattr(metadata, key, getattr(named, key))
+    return metadata
 
 
 def count_params(tensors: list[OutputTensor]) -> tuple[int, int, int, int]:

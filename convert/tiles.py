@@ -9,14 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.checkpoint import Reader
+from convert.dequantize import e4m3_values, scale_rows, unpack
 from convert.errors import ConvertError
-from convert.fp8 import e4m3_values, multiply_rows
 from convert.qtypes import QTYPES
 from convert.quantize import quantize_rows
 from convert.tensors import Constant, View
 from convert.types import PlannedTensor
 
-_NUMPY_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1"}
+_NUMPY_DTYPES = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "F8_E4M3": "u1",
+    "I8": "i1",
+    "I32": "<i4",
+}
 
 # Weights turned to float32 at a time: 1 MiB of them stays in a core's cache until quantized.
 _BLOCK_WEIGHTS = 1 << 18
@@ -80,7 +87,8 @@ def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np
     for first in range(0, tile.n_rows, step):
         block = _to_float32(rows[first : first + step], source)
         if isinstance(source, View) and source.scale is not None:
-            multiply_rows(block, tile.first + first, source.scale, reader)
+            stored_rows = _stored_rows(source, tile.first + first, len(block))
+            scale_rows(block, stored_rows, source.scale, reader)
         yield first, block
 
 
@@ -103,10 +111,23 @@ def _load(tile: Tile, reader: Reader) -> NDArray[np.generic]:
 def _load_upright(
     view: View, tile: Tile, reader: Reader, dtype: np.dtype[np.generic]
 ) -> NDArray[np.generic]:
-    rows = np.empty((tile.n_rows, view.n_cols), dtype)
-    start = view.start + tile.first * view.row_step
+    wanted = _stored_rows(view, tile.first, tile.n_rows)
+    first = int(wanted.min())
+    rows = np.empty((int(wanted.max()) + 1 - first, view.row_step), dtype)
+    start = view.start + first * view.row_step
     reader.read_into(view.stored, start * dtype.itemsize, _bytes(rows))
-    return rows
+    return rows[wanted - first] if view.head_rows else rows
+
+
+def _stored_rows(view: View, first: int, n_rows: int) -> NDArray[np.intp]:
+    """Which rows of the stored matrix the rows [first, first + n_rows) of an upright view are."""
+    rows = np.arange(first, first + n_rows)
+    if not view.head_rows:
+        return rows
+    head, row = np.divmod(rows, view.head_rows)
+    pair, half = np.divmod(row, 2)
+    stored: NDArray[np.intp] = head * view.head_rows + half * (view.head_rows // 2) + pair
+    return stored
 
 
 def _load_transposed(
@@ -127,6 +148,8 @@ def _load_transposed(
 
 def _to_float32(rows: NDArray[np.generic], source: View | Constant) -> NDArray[np.float32]:
     """A float32 copy of `rows` in C order."""
+    if isinstance(source, View) and source.scale and source.scale.bits:
+        return unpack(rows, source.scale.bits, source.n_cols)
     dtype = source.stored.dtype if isinstance(source, View) else "F32"
     if dtype == "F8_E4M3":
         return e4m3_values()[rows.view(np.uint8)]

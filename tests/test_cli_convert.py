@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import gguf
+import pytest
 from conftest import L4
 
 
@@ -80,3 +83,26 @@ def test_types_of_single_tensors(l4: L4, tiny_checkpoint: Path, tmp_path: Path) 
     assert types["blk.0.ffn_up_exps.weight"] == "Q6_K"
     assert types["blk.1.ffn_up_exps.weight"] == "IQ2_XXS"
     assert "blk.0: cold experts 1 in" in done.stderr
+
+
+def test_a_hub_id_is_taken_from_the_cache(
+    l4: L4, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = tmp_path / "hub" / "models--acme--Tiny-Scout-Instruct"
+    snapshot = repo / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    snapshot.mkdir(parents=True)
+    (repo / "blobs").mkdir()
+    for number, file in enumerate(sorted(tiny_checkpoint.iterdir())):
+        shutil.copy(file, repo / "blobs" / str(number))
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    done = l4("convert", "acme/Tiny-Scout-Instruct", "--type", "Q8_0", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "would write Tiny-Scout-Instruct-Q8_0.gguf" in done.stderr
+    out = tmp_path / "out.gguf"
+    assert l4("convert", "acme/Tiny-Scout-Instruct", "-o", out).returncode == 0
+    (name,) = (f for f in gguf.GGUFReader(out).fields.values() if f.name == "general.name")
+    assert name.contents() == "Tiny Scout Instruct"
+    absent = l4("convert", "acme/other")
+    assert (absent.returncode, absent.stdout) == (2, "")
+    assert "hf download acme/other" in absent.stderr

@@ -10,6 +10,7 @@ import typer
 
 from l4cli import console
 from l4cli.errors import UsageError
+from l4cli.locate import locate_checkpoint
 
 if TYPE_CHECKING:
     from convert import Plan, Report, TypeOptions
@@ -22,7 +23,9 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SRC", help="A checkpoint directory in Hugging Face layout, or `demo`."
+            metavar="SRC",
+            help="A Hugging Face checkpoint: its directory, or, of what the Hub's cache holds, a "
+            "name from models.toml (`l4 models`) or an id as org/name.",
         ),
     ],
     out: Annotated[
@@ -108,7 +111,7 @@ def convert(
     """
     import convert as converter
 
-    directory = _checkpoint(source)
+    checkpoint = locate_checkpoint(source)
     options = converter.TypeOptions(
         imatrix=imatrix,
         tensor_types=tuple(_parse_tensor_type(text) for text in tensor_type or ()),
@@ -118,10 +121,10 @@ def convert(
         cold_experts=cold_experts,
     )
     if type.lower() == LIST:
-        _list_types(directory, options, json)
+        _list_types(checkpoint.path, options, json)
         return
-    plan = converter.plan(directory, type, options=options, force=force)
-    target = out or Path(f"{directory.name}-{plan.ftype}.gguf")
+    plan = converter.plan(checkpoint.path, type, options=options, force=force)
+    target = out or Path(f"{checkpoint.name}-{plan.ftype}.gguf")
     for finding in plan.findings:
         console.note(f"{finding.level}: {finding.message}")
     if dry_run:
@@ -132,17 +135,6 @@ def convert(
             plan, target, threads=threads, progress=lambda p: update(p.bytes_done, p.tensor)
         )
     _show(plan, report, target, json)
-
-
-def _checkpoint(source: str) -> Path:
-    path = Path(source).expanduser()
-    if source == "demo" and not (path / "config.json").exists():
-        from l4cli.demo import checkpoint_dir
-
-        return checkpoint_dir()
-    if path.exists():
-        return path
-    raise UsageError(f"{source}: no such checkpoint directory (and no bundled one but `demo`)")
 
 
 def _parse_tensor_type(text: str) -> tuple[str, str]:
