@@ -9,17 +9,20 @@ Importing this package loads neither numpy nor any library; the functions do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from convert.errors import ConvertError
+from convert.errors import ConvertError, DiskError
 from convert.recipe import FTYPES
 from convert.types import (
+    Estimate,
     Finding,
+    Leftover,
     Plan,
     PlannedTensor,
     Progress,
     Report,
+    Split,
     TensorCheck,
     Verification,
 )
@@ -27,19 +30,24 @@ from convert.types import (
 __all__ = [
     "FTYPES",
     "ConvertError",
+    "DiskError",
+    "Estimate",
     "Finding",
+    "Leftover",
     "Plan",
     "PlannedTensor",
     "Progress",
     "Report",
+    "Split",
     "TensorCheck",
     "Verification",
     "convert",
+    "convert_all",
+    "estimate",
+    "leftover",
     "plan",
     "verify",
 ]
-
-DEFAULT_RAM = 512 << 20
 
 
 def plan(src: str | Path, ftype: str, *, force: bool = False) -> Plan:
@@ -57,18 +65,65 @@ def convert(
     plan: Plan,
     out: str | Path,
     *,
+    split: Split | None = None,
+    resume: bool = False,
     threads: int | None = None,
-    ram: int = DEFAULT_RAM,
+    ram: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Carry out `plan` into the file `out`, replacing it only when the new file is whole.
 
-    `threads` defaults to the CPUs at hand; `ram` bounds the working buffers, in bytes; `progress`
-    is called from this thread after every tile. Raises ConvertError, and what `progress` raises.
+    With `resume` the files of a conversion that was killed, interrupted or met a full disk are gone
+    on with, to the same bytes; without, they are started over. `threads` defaults to the CPUs at
+    hand; `ram` bounds the working buffers, in bytes, 512 MiB unless given; `progress` is called
+    from this thread after every tile. Raises ConvertError, and what `progress` raises.
     """
+    (report,) = convert_all(
+        [(plan, out)], split=split, resume=resume, threads=threads, ram=ram, progress=progress
+    )
+    return report
+
+
+def convert_all(
+    planned: Iterable[tuple[Plan, str | Path]],
+    *,
+    split: Split | None = None,
+    resume: bool = False,
+    threads: int | None = None,
+    ram: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[Report, ...]:
+    """Carry out plans of one checkpoint, each into its own output, reading the source once.
+
+    Their bytes are those that `convert` would write one by one. See there for the rest.
+    """
+    from convert.layout import lay_out
     from convert.pipeline import run
 
-    return run(plan, Path(out), threads=threads, ram=ram, progress=progress)
+    layouts = [(plan, lay_out(plan, Path(out), split)) for plan, out in planned]
+    return run(layouts, resume=resume, threads=threads, ram=ram, progress=progress)
+
+
+def estimate(
+    planned: Iterable[tuple[Plan, str | Path]],
+    *,
+    split: Split | None = None,
+    threads: int | None = None,
+    ram: int | None = None,
+) -> Estimate:
+    """What `convert_all` of the same arguments will take. Raises ConvertError."""
+    from convert.estimation import make_estimate
+    from convert.layout import lay_out
+
+    layouts = [(plan, lay_out(plan, Path(out), split)) for plan, out in planned]
+    return make_estimate(layouts, threads=threads, ram=ram)
+
+
+def leftover(out: str | Path) -> Leftover | None:
+    """What an unfinished conversion into `out` has left to resume; None if there is nothing."""
+    from convert.output import find_leftover
+
+    return find_leftover(Path(out))
 
 
 def verify(

@@ -17,7 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from convert.errors import ConvertError
+from convert.errors import ConvertError, DiskError
 
 # Bytes an element takes, of the dtypes a safetensors header may name.
 DTYPE_BYTES = {
@@ -204,7 +204,7 @@ class Reader:
             try:
                 n_read = os.preadv(fd, [buffer], position)
             except OSError as error:
-                raise ConvertError(f"{tensor.path}: {tensor.name}: {error.strerror}") from None
+                raise DiskError(f"{tensor.path}: {tensor.name}: {error.strerror}") from None
             if not n_read:
                 raise ConvertError(f"{tensor.path}: ended within {tensor.name}; fetch it again")
             buffer, position = buffer[n_read:], position + n_read

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,17 +59,21 @@ def cut(tensor: PlannedTensor, max_weights: int) -> Iterator[Tile]:
             yield Tile(tensor, part, first, min(step, n_rows - first))
 
 
-def make_tile(tile: Tile, reader: Reader) -> NDArray[np.uint8]:
-    """The tile's bytes as they stand in the output. Raises ConvertError on NaN, Inf, overflow."""
-    out = np.empty((tile.n_rows, tile.row_bytes), np.uint8)
-    for first, block in float32_blocks(tile, reader):
+def make_tiles(tiles: Sequence[Tile], reader: Reader) -> list[NDArray[np.uint8]]:
+    """The bytes of each tile as they stand in its output; all of the same rows, read once.
+
+    Raises ConvertError on NaN, Inf, overflow.
+    """
+    outs = [np.empty((tile.n_rows, tile.row_bytes), np.uint8) for tile in tiles]
+    for first, block in float32_blocks(tiles[0], reader):
         if not _is_finite(block):
-            raise ConvertError(f"{_place(tile)}: holds NaN or Inf; fetch the checkpoint again")
-        try:
-            quantize_rows(tile.tensor.qtype, block, out[first : first + len(block)])
-        except OverflowError as error:
-            raise ConvertError(f"{_place(tile)}: {error}; choose another type") from None
-    return out
+            raise ConvertError(f"{_place(tiles[0])}: holds NaN or Inf; fetch the checkpoint again")
+        for tile, out in zip(tiles, outs, strict=True):
+            try:
+                quantize_rows(tile.tensor.qtype, block, out[first : first + len(block)])
+            except OverflowError as error:
+                raise ConvertError(f"{_place(tile)}: {error}; choose another type") from None
+    return outs
 
 
 def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from convert.checkpoint import Reader
 from convert.errors import ConvertError
 from convert.fields import Field
-from convert.pipeline import in_threads, n_cpus, open_sources
+from convert.pipeline import in_threads, open_sources
+from convert.resources import n_cpus
 from convert.tiles import Tile, cut, float32_blocks
 from convert.types import Plan, PlannedTensor, Progress, TensorCheck, Verification
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from l4cli import console
-from l4cli.errors import UsageError
+from l4cli.commands import convert_show as show
+from l4cli.commands.options import parse_memory, parse_size
+from l4cli.errors import EXIT_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from convert import Plan, Report
+    from convert import Leftover, Plan, Split
+
+_DEFAULT_TYPE = "Q4_K_M"
+_OUTPUT_PANEL, _WORK_PANEL = "Output", "How to work"
 
 
 def convert(
@@ -22,45 +29,142 @@ def convert(
         ),
     ],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The GGUF to write."),
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="The GGUF to write, or a directory; {type} in it stands for the type.",
+        ),
     ] = None,
-    type: Annotated[
-        str,
-        typer.Option("--type", metavar="TYPE", help="F32, F16, BF16, Q8_0, Q6_K, Q4_K_M, …"),
-    ] = "Q4_K_M",
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", "-t", min=1, metavar="N", help="Quantizing threads."),
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help=f"F32, F16, BF16, Q8_0, Q6_K, Q4_K_M, …; {_DEFAULT_TYPE} unless given. "
+            "Several read the source once.",
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and its size; read no weights.")
+        bool, typer.Option("--dry-run", help="Show the plan and what it takes; read no weights.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Convert even what llama.cpp would run wrong.")
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Then compare every weight of the output with its source; exit 1."
+        ),
+    ] = False,
+    verify_only: Annotated[
+        bool, typer.Option("--verify-only", help="Convert nothing; verify the file of -o.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+    split_max_size: Annotated[
+        int | None,
+        typer.Option(
+            "--split-max-size",
+            metavar="SIZE",
+            parser=parse_size,
+            help="Split into files of so many bytes of tensors: 500M, 48G.",
+            rich_help_panel=_OUTPUT_PANEL,
+        ),
+    ] = None,
+    split_max_tensors: Annotated[
+        int | None,
+        typer.Option(
+            "--split-max-tensors",
+            min=1,
+            metavar="N",
+            help="Split into files of so many tensors.",
+            rich_help_panel=_OUTPUT_PANEL,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with a conversion that was stopped; else it starts over.",
+            rich_help_panel=_WORK_PANEL,
+        ),
+    ] = False,
+    ram: Annotated[
+        int | None,
+        typer.Option(
+            "--ram",
+            metavar="SIZE",
+            parser=parse_memory,
+            help="Most memory to take: 512M, 2G.",
+            rich_help_panel=_WORK_PANEL,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            "-t",
+            min=1,
+            metavar="N",
+            help="Quantizing threads.",
+            rich_help_panel=_WORK_PANEL,
+        ),
+    ] = None,
 ) -> None:
     """Convert a checkpoint to GGUF, quantizing on the way.
 
     One pass, with no intermediate file: read, transform, quantize in threads, write. The output
-    appears under its name only when it is whole.
+    appears under its name only when it is whole; until then it grows in FILE.part.
     """
     import convert as converter
 
     directory = _checkpoint(source)
-    plan = converter.plan(directory, type, force=force)
-    target = out or Path(f"{directory.name}-{plan.ftype}.gguf")
-    for finding in plan.findings:
+    plans = [converter.plan(directory, type_, force=force) for type_ in types or [_DEFAULT_TYPE]]
+    for finding in dict.fromkeys(finding for plan in plans for finding in plan.findings):
         console.note(f"{finding.level}: {finding.message}")
+    planned = list(zip(plans, _targets(out, directory, plans), strict=True))
+    split = _split(split_max_size, split_max_tensors)
+    buffers = _buffers(plans, threads, ram)
     if dry_run:
-        _show(plan, None, target, json)
+        estimate = converter.estimate(planned, split=split, threads=threads, ram=buffers)
+        show.plans(planned, estimate, json=json)
         return
-    with console.byte_progress("converting", plan.n_bytes) as update:
-        report = converter.convert(
-            plan, target, threads=threads, progress=lambda p: update(p.bytes_done, p.tensor)
-        )
-    _show(plan, report, target, json)
+    if not verify_only:
+        total = sum(tensor.n_bytes for plan in plans for tensor in plan.tensors)
+        with (
+            _leftovers_told([target for _, target in planned], resume),
+            console.byte_progress("converting", total) as update,
+        ):
+            reports = converter.convert_all(
+                planned,
+                split=split,
+                resume=resume,
+                threads=threads,
+                ram=buffers,
+                progress=lambda p: update(p.bytes_done, p.tensor),
+            )
+        show.reports(plans, reports, json=json and not verify)
+        planned = [(plan, report.path) for plan, report in zip(plans, reports, strict=True)]
+    if verify or verify_only:
+        _verify(planned, threads, json)
+
+
+def _verify(planned: list[tuple[Plan, Path]], threads: int | None, json: bool) -> None:
+    """Verify the outputs one by one; exit 1 if one of them is not what it should be."""
+    import convert as converter
+
+    found = []
+    for plan, path in planned:
+        total = sum(tensor.n_bytes for tensor in plan.tensors)
+        with console.byte_progress("verifying", total) as update:
+            result = converter.verify(
+                plan, path, threads=threads, progress=lambda p: update(p.bytes_done, p.tensor)
+            )
+        found.append((path, result))
+    show.verifications(found, json=json)
+    if not all(result.is_fine for _, result in found):
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _checkpoint(source: str) -> Path:
@@ -74,51 +178,62 @@ def _checkpoint(source: str) -> Path:
     raise UsageError(f"{source}: no such checkpoint directory (and no bundled one but `demo`)")
 
 
-def _show(plan: Plan, report: Report | None, target: Path, json: bool) -> None:
-    """The plan, or what came of it: on stdout as JSON, else on stderr in a few lines."""
-    facts: dict[str, Any] = {
-        "source": str(plan.source),
-        "out": str(target),
-        "architecture": plan.architecture,
-        "type": plan.ftype,
-        "n_bytes": plan.n_bytes,
-        "n_tensors": len(plan.tensors),
-        "n_params": plan.n_params,
-        "n_params_active": plan.n_params_active,
-        "bits_per_weight": round(plan.bits_per_weight, 3),
-    }
-    if report:
-        facts |= {"seconds": round(report.seconds, 3), "peak_rss": report.peak_rss}
-    if json:
-        tensors = [
-            {"name": t.name, "shape": list(t.shape), "type": t.qtype, "n_bytes": t.n_bytes}
-            for t in plan.tensors
-        ]
-        console.data_json({**facts, "tensors": tensors})
-        return
-    size = console.human_size(plan.n_bytes)
-    what = (
-        f"{target}: {plan.architecture} {plan.ftype}, {size}, {plan.bits_per_weight:.2f} bits per "
-        f"weight, {_count(plan.n_params)} parameters ({_count(plan.n_params_active)} active)"
-    )
-    if report is None:
-        console.table(
-            ["TENSOR", "SHAPE", "TYPE", "SIZE"],
-            [
-                [t.name, "x".join(map(str, t.shape)), t.qtype, console.human_size(t.n_bytes)]
-                for t in plan.tensors
-            ],
+def _targets(out: str | None, directory: Path, plans: list[Plan]) -> list[Path]:
+    """What each plan's output is called."""
+    pattern = f"{directory.resolve().name}-{{type}}.gguf"
+    if out is not None:
+        path = Path(out).expanduser()
+        pattern = str(path / pattern) if path.is_dir() else str(path)
+    if len(plans) > 1 and "{type}" not in pattern:
+        raise UsageError(f"-o {out}: several types need {{type}} in the name, or a directory")
+    return [Path(pattern.replace("{type}", plan.ftype)) for plan in plans]
+
+
+def _split(max_size: int | None, max_tensors: int | None) -> Split | None:
+    from convert import Split
+
+    return Split(max_size, max_tensors) if max_size or max_tensors else None
+
+
+def _buffers(plans: list[Plan], threads: int | None, ram: int | None) -> int | None:
+    """What of `ram`, the most that the process may take, is left for buffers."""
+    if ram is None:
+        return None
+    from convert import resources
+
+    threads = threads or resources.n_cpus()
+    held = resources.held()
+    least = held + resources.least_buffers(plans, threads)
+    if ram < least:
+        raise UsageError(
+            f"--ram {ram >> 20}M is too little: with {threads} threads the least that works is "
+            f"{-(-least >> 20)}M"
         )
-        console.note(f"would write {what}")
-        return
-    console.note(f"wrote {what}")
-    console.note(
-        f"in {report.seconds:.1f} s, with {console.human_size(report.peak_rss)} of memory at most"
-    )
+    return ram - held
 
 
-def _count(n: int) -> str:
-    for unit, scale in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if n >= scale:
-            return f"{n / scale:.1f}{unit}"
-    return str(n)
+@contextmanager
+def _leftovers_told(targets: list[Path], resume: bool) -> Iterator[None]:
+    """Tell of unfinished conversions: one that is about to be lost, one that is left behind."""
+    import convert as converter
+
+    for target in targets:
+        if not resume and (found := converter.leftover(target)):
+            console.note(
+                f"{target}: an unfinished conversion, {_share(found)} done, is started over; "
+                "--resume would have gone on with it"
+            )
+    try:
+        yield
+    except BaseException:
+        for target in targets:
+            if found := converter.leftover(target):
+                console.note(
+                    f"{target}: {_share(found)} are done and kept: the same command with --resume "
+                    f"goes on; to drop them, delete {' and '.join(map(str, found.files))}"
+                )
+        raise
+
+
+def _share(found: Leftover) -> str:
+    return f"{100 * found.n_done / found.n_bytes:.0f}%"
