@@ -81,7 +81,7 @@ def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np
     rows, source = _load(tile, reader), tile.source
     step = max(1, _BLOCK_WEIGHTS // rows.shape[1])
     for first in range(0, tile.n_rows, step):
-        block = _to_float32(rows[first : first + step], source)
+        block = _to_float32(_gathered(rows[first : first + step]), source)
         if isinstance(source, View) and source.scale is not None:
             multiply_rows(block, tile.first + first, source.scale, reader)
         yield first, block
@@ -120,6 +120,11 @@ def _load_transposed(
             reader.read_into(view.stored, at * dtype.itemsize, _bytes(piece))
     transposed: NDArray[np.generic] = columns.T
     return transposed
+
+
+def _gathered(rows: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The same rows close together: turning a transposed block would otherwise miss every cache."""
+    return rows if rows.flags.c_contiguous else np.ascontiguousarray(rows.T).T
 
 
 def _to_float32(rows: NDArray[np.generic], source: View | Constant) -> NDArray[np.float32]:
