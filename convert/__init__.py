@@ -136,7 +136,8 @@ def verify(
     """Compare the GGUF `path`, by whomever it was made, with the checkpoint and type of `plan`.
 
     Every weight is read back and dequantized; metadata, vocabulary and tensor types are compared.
-    Raises ConvertError if either side cannot be read.
+    Of a split GGUF, `path` is the first file. Raises ConvertError if either side cannot
+    be read.
     """
     from convert.verification import check
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -43,19 +45,41 @@ def check(
     plan: Plan, path: Path, *, threads: int | None, progress: Callable[[Progress], None] | None
 ) -> Verification:
     """See `convert.verify`."""
-    written = _open(path)
-    actual = {tensor.name: tensor for tensor in written.tensors}
-    differences = [
-        *_field_differences(plan, {key: field.contents() for key, field in written.fields.items()}),
-        *_layout_differences(plan, actual),
-    ]
+    fields, written = _open(path)
+    differences = [*_field_differences(plan, fields), *_layout_differences(plan, written)]
     checks: tuple[TensorCheck, ...] = ()
     if not any(difference.startswith("tensor") for difference in differences):
-        checks = _check_tensors(plan, path, actual, threads or n_cpus(), progress)
+        checks = _check_tensors(plan, written, threads or n_cpus(), progress)
     return Verification(tuple(differences), checks)
 
 
-def _open(path: Path) -> Any:
+@dataclass(frozen=True)
+class Written:
+    """A tensor as a file has it: `info` is gguf's ReaderTensor."""
+
+    path: Path
+    info: Any
+
+
+def _open(path: Path) -> tuple[dict[str, Any], dict[str, Written]]:
+    """Metadata and tensors of a file, or of all the files when it is the first of a split."""
+    reader = _read_gguf(path)
+    fields = {key: field.contents() for key, field in reader.fields.items()}
+    written = {info.name: Written(path, info) for info in reader.tensors}
+    for index in range(2, fields.get("split.count", 1) + 1):
+        other = _split_file(path, index)
+        written |= {info.name: Written(other, info) for info in _read_gguf(other).tensors}
+    return fields, written
+
+
+def _split_file(first: Path, index: int) -> Path:
+    match = re.fullmatch(r"(.*-)00001(-of-\d{5}\.gguf)", first.name)
+    if match is None:
+        raise ConvertError(f"{first}: is part of a split; give its file 00001-of-0000N")
+    return first.with_name(f"{match[1]}{index:05}{match[2]}")
+
+
+def _read_gguf(path: Path) -> Any:
     try:
         return gguf.GGUFReader(path)
     except (OSError, ValueError, IndexError, KeyError) as error:
@@ -81,12 +105,12 @@ def _is_same(field: Field, actual: Any) -> bool:
     return bool(field.value == actual)
 
 
-def _layout_differences(plan: Plan, actual: Mapping[str, Any]) -> Iterator[str]:
+def _layout_differences(plan: Plan, actual: Mapping[str, Written]) -> Iterator[str]:
     planned = {tensor.name: tensor for tensor in plan.tensors}
     for name in planned.keys() ^ actual.keys():
         yield f"tensor {name} is {'missing' if name in planned else 'not in the checkpoint'}"
     for name in planned.keys() & actual.keys():
-        ours, theirs = planned[name], actual[name]
+        ours, theirs = planned[name], actual[name].info
         stands = f"{theirs.tensor_type.name} {list(map(int, theirs.shape))}"
         if stands != f"{ours.qtype} {list(ours.shape)}":
             yield f"tensor {name} is {stands}, not {ours.qtype} {list(ours.shape)}"
@@ -94,20 +118,22 @@ def _layout_differences(plan: Plan, actual: Mapping[str, Any]) -> Iterator[str]:
 
 def _check_tensors(
     plan: Plan,
-    path: Path,
-    actual: Mapping[str, Any],
+    actual: Mapping[str, Written],
     threads: int,
     progress: Callable[[Progress], None] | None,
 ) -> tuple[TensorCheck, ...]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    paths = {written.path for written in actual.values()}
+    fds = {path: os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in paths}
     total, done = sum(tensor.n_bytes for tensor in plan.tensors), 0
     sums: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
     try:
         with open_sources(plan) as reader:
 
             def work(tile: Tile) -> Sums:
-                start = int(actual[tile.tensor.name].data_offset) - tile.tensor.offset
-                return _compare(tile, _read(fd, path, start + tile.offset, tile), reader)
+                written = actual[tile.tensor.name]
+                start = int(written.info.data_offset) - tile.tensor.offset
+                data = _read(fds[written.path], written.path, start + tile.offset, tile)
+                return _compare(tile, data, reader)
 
             tiles = (tile for tensor in plan.tensors for tile in cut(tensor, _TILE_WEIGHTS))
             with closing(in_threads(work, tiles, threads)) as finished:
@@ -119,7 +145,8 @@ def _check_tensors(
                     if progress is not None:
                         progress(Progress(done, total, tile.tensor.name))
     finally:
-        os.close(fd)
+        for fd in fds.values():
+            os.close(fd)
     return tuple(_judge(tensor, sums[tensor.name]) for tensor in plan.tensors)
 
 
