@@ -111,6 +111,23 @@ def journal_path(path: Path) -> Path:
     return path.with_name(path.name + ".part.journal")
 
 
+def is_busy(path: Path) -> bool:
+    """Whether a conversion into `path` is under way."""
+    try:
+        fd = os.open(journal_path(path), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # a file system without locks cannot tell
+    finally:
+        os.close(fd)
+    return False
+
+
 def read_journal(path: Path) -> Recorded:
     """What the journal of the output `path` tells; nothing if there is none."""
     entries = [entry for _, entry in _lines(journal_path(path))]

@@ -16,6 +16,7 @@ from convert.journal import (
     Journal,
     Recorded,
     check_settings,
+    is_busy,
     journal_path,
     read_journal,
     settings_of,
@@ -165,7 +166,9 @@ class Output:
 
 
 def find_leftover(path: Path) -> Leftover | None:
-    """What an unfinished conversion into `path` has left; None if nothing is done."""
+    """What an unfinished conversion into `path` has left; None if nothing, or if it is at work."""
+    if is_busy(path):
+        return None
     recorded = read_journal(path)
     if recorded.settings is None or not recorded.done:
         return None

@@ -100,8 +100,8 @@ def human_size(n_bytes: float) -> str:
 
 
 @contextmanager
-def byte_progress(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A bar with bytes, rate and time left; yields `update(done, detail)`."""
+def byte_progress(label: str, total: int, *, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+    """A bar with bytes, rate and time left, `done` to begin with; yields `update(done, detail)`."""
     if not stderr_is_terminal():
         yield lambda done, detail: None
         return
@@ -116,7 +116,7 @@ def byte_progress(label: str, total: int) -> Iterator[Callable[[int, str], None]
         bars.TextColumn("{task.fields[detail]}"),
     )
     with _live(*columns) as progress:
-        task = progress.add_task(label, total=total, detail="")
+        task = progress.add_task(label, total=total, completed=done, detail="")
         yield lambda done, detail: progress.update(task, completed=done, detail=detail[:24])
 
 

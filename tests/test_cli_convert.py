@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from conftest import L4
 
 
@@ -57,6 +58,19 @@ def test_several_types_and_a_split(l4: L4, tiny_checkpoint: Path, tmp_path: Path
     assert json.loads(answer.stdout)["usage"]["completion_tokens"] == 2
     plans = json.loads(l4(*source, "-o", tmp_path, "--dry-run", "--json").stdout)
     assert [Path(plan["out"]).name for plan in plans] == ["tiny-Q8_0.gguf", "tiny-F16.gguf"]
+
+
+def test_config_file_may_name_one_type_or_several(
+    l4: L4, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "l4" / "config.toml"
+    config.parent.mkdir()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for written, types in (('"Q8_0"', ["Q8_0"]), ('["Q8_0", "F16"]', ["Q8_0", "F16"])):
+        config.write_text(f"[convert]\ntype = {written}\n")
+        plans = json.loads(l4("convert", tiny_checkpoint, "--dry-run", "--json").stdout)
+        plans = plans if isinstance(plans, list) else [plans]
+        assert [plan["type"] for plan in plans] == types
 
 
 def test_verify(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_two_conversions_into_one_file_do_not_mix(checkpoint: Path, tmp_path: Pa
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"
     assert "another conversion is writing it" in refused(checkpoint, out)
+    assert convert.leftover(out) is None
     assert (tmp_path / "out.gguf.part").exists()
     process.kill()
     process.communicate()

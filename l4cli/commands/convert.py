@@ -37,7 +37,7 @@ def convert(
             help="The GGUF to write, or a directory; {type} in it stands for the type.",
         ),
     ] = None,
-    types: Annotated[
+    type: Annotated[
         list[str] | None,
         typer.Option(
             "--type",
@@ -55,7 +55,7 @@ def convert(
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Then compare every weight of the output with its source; exit 1."
+            "--verify", help="Then compare every weight with its source; exit 1 on a breach."
         ),
     ] = False,
     verify_only: Annotated[
@@ -120,7 +120,7 @@ def convert(
     import convert as converter
 
     directory = _checkpoint(source)
-    plans = [converter.plan(directory, type_, force=force) for type_ in types or [_DEFAULT_TYPE]]
+    plans = [converter.plan(directory, name, force=force) for name in type or [_DEFAULT_TYPE]]
     for finding in dict.fromkeys(finding for plan in plans for finding in plan.findings):
         console.note(f"{finding.level}: {finding.message}")
     planned = list(zip(plans, _targets(out, directory, plans), strict=True))
@@ -133,8 +133,8 @@ def convert(
     if not verify_only:
         total = sum(tensor.n_bytes for plan in plans for tensor in plan.tensors)
         with (
-            _leftovers_told([target for _, target in planned], resume),
-            console.byte_progress("converting", total) as update,
+            _leftovers_told([target for _, target in planned], resume) as done,
+            console.byte_progress("converting", total, done=done) as update,
         ):
             reports = converter.convert_all(
                 planned,
@@ -213,24 +213,27 @@ def _buffers(plans: list[Plan], threads: int | None, ram: int | None) -> int | N
 
 
 @contextmanager
-def _leftovers_told(targets: list[Path], resume: bool) -> Iterator[None]:
-    """Tell of unfinished conversions: one that is about to be lost, one that is left behind."""
+def _leftovers_told(targets: list[Path], resume: bool) -> Iterator[int]:
+    """Tell of unfinished conversions: one that is about to be lost, one that is left behind.
+
+    Yields how many bytes are done to begin with.
+    """
     import convert as converter
 
-    for target in targets:
-        if not resume and (found := converter.leftover(target)):
-            console.note(
-                f"{target}: an unfinished conversion, {_share(found)} done, is started over; "
-                "--resume would have gone on with it"
-            )
+    before = [(target, found) for target in targets if (found := converter.leftover(target))]
+    for target, found in before if not resume else ():
+        console.note(
+            f"{target}: an unfinished conversion, {_share(found)} done, is started over; "
+            "--resume would have gone on with it"
+        )
     try:
-        yield
+        yield sum(found.n_done for _, found in before) if resume else 0
     except BaseException:
         for target in targets:
-            if found := converter.leftover(target):
+            if left := converter.leftover(target):
                 console.note(
-                    f"{target}: {_share(found)} are done and kept: the same command with --resume "
-                    f"goes on; to drop them, delete {' and '.join(map(str, found.files))}"
+                    f"{target}: {_share(left)} are done and kept: the same command with --resume "
+                    f"goes on; to drop them, delete {' and '.join(map(str, left.files))}"
                 )
         raise
 
