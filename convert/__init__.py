@@ -44,6 +44,7 @@ __all__ = [
     "convert",
     "convert_all",
     "estimate",
+    "file_type",
     "leftover",
     "plan",
     "verify",
@@ -75,8 +76,8 @@ def convert(
 
     With `resume` the files of a conversion that was killed, interrupted or met a full disk are gone
     on with, to the same bytes; without, they are started over. `threads` defaults to the CPUs at
-    hand; `ram` bounds the working buffers, in bytes, 512 MiB unless given; `progress` is called
-    from this thread after every tile. Raises ConvertError, and what `progress` raises.
+    hand; `ram` bounds the working buffers, in bytes, 64 MiB a thread unless given; `progress` is
+    called from this thread after every tile. Raises ConvertError, and what `progress` raises.
     """
     (report,) = convert_all(
         [(plan, out)], split=split, resume=resume, threads=threads, ram=ram, progress=progress
@@ -124,6 +125,16 @@ def leftover(out: str | Path) -> Leftover | None:
     from convert.output import find_leftover
 
     return find_leftover(Path(out))
+
+
+def file_type(path: str | Path) -> str:
+    """The type a GGUF says it is of; of a split one, `path` is the first file.
+
+    Raises ConvertError if it cannot be read or does not say.
+    """
+    from convert.verification import read_ftype
+
+    return read_ftype(Path(path))
 
 
 def verify(

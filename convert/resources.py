@@ -14,7 +14,9 @@ from convert.qtypes import QTYPES
 from convert.tensors import View
 from convert.types import Plan
 
-_DEFAULT_RAM = 512 << 20
+# A transposed tile is read a piece of every stored row at a time: smaller ones, and the many small
+# reads would keep a machine of many cores waiting for Python's lock.
+_DEFAULT_RAM_PER_THREAD = 64 << 20
 _MAX_TILE_WEIGHTS = 1 << 23
 _MIN_TILE_WEIGHTS = 1 << 16  # below, a read would be of a few bytes
 # Of the block being quantized: as stored, as float32, and what numpy needs in between.
@@ -30,7 +32,7 @@ def tile_weights(plans: Sequence[Plan], threads: int, ram: int | None) -> int:
     """
     least = least_buffers(plans, threads)
     if ram is None:
-        ram = max(_DEFAULT_RAM, least)
+        ram = max(threads * _DEFAULT_RAM_PER_THREAD, least)
     if ram < least:
         raise ConvertError(
             f"{ram:,} bytes of memory for buffers are too little: {threads} threads need "

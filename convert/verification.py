@@ -20,6 +20,7 @@ from convert.checkpoint import Reader
 from convert.errors import ConvertError
 from convert.fields import Field
 from convert.pipeline import in_threads, open_sources
+from convert.recipe import FTYPES, find_ftype
 from convert.resources import n_cpus
 from convert.tiles import Tile, cut, float32_blocks
 from convert.types import Plan, PlannedTensor, Progress, TensorCheck, Verification
@@ -51,6 +52,15 @@ def check(
     if not any(difference.startswith("tensor") for difference in differences):
         checks = _check_tensors(plan, written, threads or n_cpus(), progress)
     return Verification(tuple(differences), checks)
+
+
+def read_ftype(path: Path) -> str:
+    """See `convert.file_type`."""
+    stated = _read_gguf(path).fields.get("general.file_type")
+    names = {find_ftype(name).id: name for name in FTYPES}
+    if stated is None or stated.contents() not in names:
+        raise ConvertError(f"{path}: does not say of which type it is; give --type")
+    return names[stated.contents()]
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class PartFile:
                 os.ftruncate(self._fd, self._n_bytes)
             self.write_at(0, memoryview(self._header))
             os.fsync(self._fd)
+            _sync_directory(self.part.parent)
         except OSError as error:
             raise disk_error(self.path, error, self._n_bytes) from None
 

@@ -91,7 +91,8 @@ def test_verify(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert found.returncode == 1
     assert "TOO FAR" in found.stdout
     assert out.read_bytes() == before
-    report = json.loads(l4(*source, "--verify-only", "--json").stdout)
+    without_type = l4("convert", tiny_checkpoint, "-o", out, "--verify-only", "--json")
+    report = json.loads(without_type.stdout)
     assert not report["is_fine"]
     assert not report["tensors"][0]["is_fine"]
 

@@ -96,7 +96,7 @@ def convert(
             "--ram",
             metavar="SIZE",
             parser=parse_memory,
-            help="Most memory to take: 512M, 2G.",
+            help="Most memory to take: 512M, 2G; some 64M a thread unless given.",
             rich_help_panel=_WORK_PANEL,
         ),
     ] = None,
@@ -120,7 +120,10 @@ def convert(
     import convert as converter
 
     directory = _checkpoint(source)
-    plans = [converter.plan(directory, name, force=force) for name in type or [_DEFAULT_TYPE]]
+    if not type:
+        is_stated = verify_only and out is not None and Path(out).is_file()
+        type = [converter.file_type(str(out)) if is_stated else _DEFAULT_TYPE]
+    plans = [converter.plan(directory, name, force=force) for name in type]
     for finding in dict.fromkeys(finding for plan in plans for finding in plan.findings):
         console.note(f"{finding.level}: {finding.message}")
     planned = list(zip(plans, _targets(out, directory, plans), strict=True))
