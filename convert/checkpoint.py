@@ -209,6 +209,22 @@ class Reader:
                 raise ConvertError(f"{tensor.path}: ended within {tensor.name}; fetch it again")
             buffer, position = buffer[n_read:], position + n_read
 
+    def read_pieces(
+        self, tensor: StoredTensor, start: int, step: int, n_bytes: int, buffer: memoryview
+    ) -> None:
+        """Fill `buffer` with pieces of `n_bytes`, the first at byte `start` and each `step` on."""
+        fd, position = self._files[tensor.path], tensor.offset + start
+        preadv = os.preadv
+        for first in range(0, len(buffer), n_bytes):
+            piece = buffer[first : first + n_bytes]
+            try:
+                is_whole = preadv(fd, (piece,), position) == n_bytes
+            except OSError:
+                is_whole = False
+            if not is_whole:  # interrupted, or an error to be told
+                self.read_into(tensor, position - tensor.offset, piece)
+            position += step
+
     def prefetch(self, tensor: StoredTensor, start: int, n_bytes: int) -> None:
         """Ask the kernel to have these bytes of the tensor in its cache soon."""
         if hasattr(os, "posix_fadvise"):

@@ -115,9 +115,10 @@ def _load_transposed(
     if tile.n_rows == view.col_step:
         reader.read_into(view.stored, start * dtype.itemsize, _bytes(columns))
     else:
-        for index, piece in enumerate(columns):
-            at = start + index * view.col_step
-            reader.read_into(view.stored, at * dtype.itemsize, _bytes(piece))
+        item = dtype.itemsize
+        reader.read_pieces(
+            view.stored, start * item, view.col_step * item, tile.n_rows * item, _bytes(columns)
+        )
     transposed: NDArray[np.generic] = columns.T
     return transposed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import gguf
 import pytest
@@ -31,14 +32,19 @@ def one_by_one(checkpoint: Path, ftype: str, out: Path) -> bytes:
 def test_several_types_read_the_source_once(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = Reader.read_into
     n_read: list[int] = []
 
-    def counted(reader: Reader, tensor: object, start: int, buffer: memoryview) -> None:
-        n_read.append(len(buffer))
-        read(reader, tensor, start, buffer)  # type: ignore[arg-type]
+    def count(name: str) -> None:
+        read = getattr(Reader, name)
 
-    monkeypatch.setattr(Reader, "read_into", counted)
+        def counted(*args: Any) -> None:
+            n_read.append(len(args[-1]))
+            read(*args)
+
+        monkeypatch.setattr(Reader, name, counted)
+
+    count("read_into")
+    count("read_pieces")
     planned = [(convert.plan(checkpoint, type_), tmp_path / f"{type_}.gguf") for type_ in TYPES]
     seen: list[convert.Progress] = []
     reports = convert.convert_all(planned, progress=seen.append)
