@@ -118,7 +118,7 @@ def _fetch(source: Path) -> None:
     version = metadata.version("llama-cpp-python")
     note(f"fetching the source of llama-cpp-python {version}")
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
-    _call([*pip, "--no-build-isolation", "-d", home, f"llama-cpp-python=={version}"])
+    _call([*pip, "-d", home, f"llama-cpp-python=={version}"])
     archive = next(home.glob("llama_cpp_python-*.tar.gz"))
     with tarfile.open(archive) as packed:
         packed.extractall(home, filter="data")

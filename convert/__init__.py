@@ -76,8 +76,9 @@ def convert(
 
     With `resume` the files of a conversion that was killed, interrupted or met a full disk are gone
     on with, to the same bytes; without, they are started over. `threads` defaults to the CPUs at
-    hand; `ram` bounds the working buffers, in bytes, 64 MiB a thread unless given; `progress` is
-    called from this thread after every tile. Raises ConvertError, and what `progress` raises.
+    hand; `ram` bounds the working buffers, in bytes, 64 MiB a thread unless given, and some 4 MiB
+    at least; `progress` is called from this thread after every tile. Raises ConvertError, and what
+    `progress` raises.
     """
     (report,) = convert_all(
         [(plan, out)], split=split, resume=resume, threads=threads, ram=ram, progress=progress

@@ -16,13 +16,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from convert.checkpoint import StoredTensor
 from convert.errors import ConvertError
 from convert.layout import Layout
+from convert.provenance import version_of
 from convert.ranges import Range, is_covered, merge, n_covered
 from convert.tensors import View
 from convert.types import Plan
@@ -133,23 +133,37 @@ def read_journal(path: Path) -> Recorded:
     entries = [entry for _, entry in _lines(journal_path(path))]
     if not entries:
         return Recorded()
-    done = [(start, end) for entry in entries for start, end in entry.get("done", ())]
+    done = [(start, end) for entry in entries[1:] for start, end in entry.get("done", ())]
     return Recorded(entries[0], merge(done), "whole" in entries[-1])
 
 
 def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """The lines that are whole, raw and parsed."""
+    """The lines that are whole, raw and parsed, up to the first that is not."""
     raw = b""
     with suppress(FileNotFoundError):
         raw = path.read_bytes()
-    for line in raw.splitlines(keepends=True):
+    for index, line in enumerate(raw.splitlines(keepends=True)):
         try:
             entry = json.loads(line)
         except ValueError:
             return
-        if not line.endswith(b"\n") or not isinstance(entry, dict):
+        is_sound = _is_record(entry) if index else _is_settings(entry)
+        if not line.endswith(b"\n") or not is_sound:
             return
         yield line, entry
+
+
+def _is_settings(entry: Any) -> bool:
+    return isinstance(entry, dict) and {"journal", "files", "n_data"} <= entry.keys()
+
+
+def _is_record(entry: Any) -> bool:
+    if entry == {"whole": True}:
+        return True
+    done = entry.get("done") if isinstance(entry, dict) else None
+    return isinstance(done, list) and all(
+        isinstance(pair, list) and [type(n) for n in pair] == [int, int] for pair in done
+    )
 
 
 def settings_of(plan: Plan, layout: Layout) -> dict[str, Any]:
@@ -162,8 +176,8 @@ def settings_of(plan: Plan, layout: Layout) -> dict[str, Any]:
         "n_data": sum(file.n_data for file in layout.files),
         # Config, tokenizer, model card and recipe: all that they decide stands in the header.
         "metadata and types": digest.hexdigest(),
-        "l4": _version_of("l4"),
-        "llama-cpp-python": _version_of("llama-cpp-python"),  # the kernels
+        "l4": version_of("l4"),
+        "llama-cpp-python": version_of("llama-cpp-python"),  # the kernels
         **{path.name: _fingerprint(path, start) for path, start in sorted(_shards(plan).items())},
     }
 
@@ -206,13 +220,6 @@ def _fingerprint(path: Path, data_start: int) -> str:
     except OSError as error:
         raise ConvertError(f"{path}: {error.strerror}; fetch it again") from None
     return f"{status.st_size} bytes, changed {status.st_mtime_ns}, header {digest[:16]}"
-
-
-def _version_of(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _short(value: Any) -> str:

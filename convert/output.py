@@ -86,11 +86,6 @@ class Output:
         finally:
             self._close(keep=is_resumable and bool(read_journal(self.layout.path).done))
 
-    @property
-    def n_resumed(self) -> int:
-        """Bytes of tensor data that an earlier conversion had done."""
-        return self._recorded.n_done
-
     def lacks(self, tile: Tile) -> bool:
         """Whether the tile is still to be made."""
         return not self._recorded.covers(tile.offset, tile.offset + tile.n_bytes)

@@ -49,13 +49,14 @@ def run(
         outputs = [
             stack.enter_context(Output(plan, layout, resume=resume)) for plan, layout in planned
         ]
-        _make(outputs, jobs(outputs, weights), reader, threads, progress)
+        todo = jobs(outputs, weights)
+        _make(outputs, todo, reader, threads, progress)
         for output in outputs:
             output.seal()
         for output in outputs:
             output.publish()
     seconds = time.monotonic() - started
-    return tuple(_report(output, seconds) for output in outputs)
+    return tuple(_report(output, todo, seconds) for output in outputs)
 
 
 def _make(
@@ -170,13 +171,19 @@ def open_sources(plan: Plan) -> Reader:
     return Reader(stored_tensors(plan))
 
 
-def _report(output: Output, seconds: float) -> Report:
+def _report(output: Output, made: Sequence[Job], seconds: float) -> Report:
+    n_made = sum(
+        tile.n_bytes
+        for job in made
+        for target, tile in zip(job.outputs, job.tiles, strict=True)
+        if target is output
+    )
     files = tuple(file.path for file in output.layout.files)
     return Report(
         path=files[0],
         files=files,
         n_bytes=output.layout.n_bytes,
-        n_resumed=output.n_resumed,
+        n_resumed=sum(tensor.n_bytes for tensor in output.plan.tensors) - n_made,
         seconds=seconds,
         peak_rss=peak_rss(),
     )

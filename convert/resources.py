@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from convert.errors import ConvertError
 from convert.qtypes import QTYPES
 from convert.tensors import View
 from convert.types import Plan
@@ -26,19 +25,14 @@ _BESIDE_BUFFERS = 24 << 20
 
 
 def tile_weights(plans: Sequence[Plan], threads: int, ram: int | None) -> int:
-    """How many weights a tile may have, so that `threads` of them fit `ram` bytes.
+    """How many weights a tile may have, so that those of `threads` fit `ram` bytes.
 
-    Raises ConvertError, saying the least that works, if that is not enough for any.
+    There is a smallest tile, however little `ram` is: see `least_buffers`.
     """
-    least = least_buffers(plans, threads)
     if ram is None:
-        ram = max(threads * _DEFAULT_RAM_PER_THREAD, least)
-    if ram < least:
-        raise ConvertError(
-            f"{ram:,} bytes of memory for buffers are too little: {threads} threads need "
-            f"{least:,}; give more, or fewer threads"
-        )
-    return min(_MAX_TILE_WEIGHTS, int((ram / threads - _BLOCK_BYTES) / bytes_per_weight(plans)))
+        ram = threads * _DEFAULT_RAM_PER_THREAD
+    weights = int((ram / threads - _BLOCK_BYTES) / bytes_per_weight(plans))
+    return max(_MIN_TILE_WEIGHTS, min(_MAX_TILE_WEIGHTS, weights))
 
 
 def least_buffers(plans: Sequence[Plan], threads: int) -> int:

@@ -46,8 +46,7 @@ import sys, time, convert
 def stall(progress):
     print("working", flush=True)
     time.sleep(60)
-plan = convert.plan(sys.argv[1], "F32")
-convert.convert(plan, sys.argv[2], threads=2, ram=8 << 20, progress=stall)
+convert.convert(convert.plan(sys.argv[1], "F32"), sys.argv[2], ram=1, progress=stall)
 """
 
 

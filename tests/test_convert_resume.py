@@ -24,7 +24,8 @@ from convert.ranges import is_covered, merge, n_covered
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"num_local_experts": 4, "num_hidden_layers": 1}
-IN_SMALL_TILES = {"threads": 2, "ram": 8 << 20}
+JUNK = [b"", b"\0\0\0", b'{"done": [[0, 9', b"[]\n", b'{"done": [[1]]}\n', b"{}\n"]
+IN_SMALL_TILES = {"threads": 2, "ram": 1}
 
 sys.path.append(str(ROOT / "bench"))
 
@@ -80,7 +81,7 @@ def test_an_interrupted_conversion_keeps_what_is_done(
     assert 0 < found.n_done < found.n_bytes
     assert [file.name for file in found.files] == left(out)
     seen: list[convert.Progress] = []
-    report = resumed(checkpoint, out, progress=seen.append)
+    report = resumed(checkpoint, out, progress=seen.append, **IN_SMALL_TILES)
     assert report.n_resumed == found.n_done
     assert seen[0].bytes_done > found.n_done  # the bar goes on from there
     assert out.read_bytes() == whole
@@ -116,12 +117,18 @@ def test_resuming_nothing_is_a_fresh_start(checkpoint: Path, whole: bytes, tmp_p
 def test_other_threads_and_memory_may_go_on(checkpoint: Path, whole: bytes, tmp_path: Path) -> None:
     out = interrupted(checkpoint, tmp_path / "out.gguf")
     interrupted(checkpoint, out, after=1, resume=True)
-    resumed(checkpoint, out, threads=3, ram=64 << 20)
+    report = resumed(checkpoint, out, threads=3, ram=64 << 20)
+    assert report.n_resumed > 0
     assert out.read_bytes() == whole
 
 
 @settings(max_examples=15, deadline=None)
-@given(cut=st.floats(0, 1), junk=st.sampled_from([b"", b"\0\0\0", b'{"done": [[0, 9', b"[]\n"]))
+@given(
+    cut=st.floats(0, 1),
+    junk=st.sampled_from(
+        [b"", b"\0\0\0", b'{"done": [[0, 9', b"[]\n", b'{"done": [[1]]}\n', b"{}\n"]
+    ),
+)
 def test_a_journal_torn_anywhere_resumes_to_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory,
     checkpoint: Path,
