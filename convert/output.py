@@ -50,6 +50,7 @@ class Output:
         self._parts = [PartFile(file) for file in layout.files]
         self._recorded = Recorded()
         self._pending: list[Range] = []
+        self._has_begun = False
         self._is_trusted = True  # what has been written, to be there after a sync
 
     def __enter__(self) -> Output:
@@ -80,6 +81,7 @@ class Output:
             self._close(keep=True)
             return
         is_resumable = isinstance(error, DiskError) or not isinstance(error, ConvertError)
+        is_resumable |= not self._has_begun  # what is there is from before, the error is not
         try:
             if is_resumable:
                 self.save(self.take_batch())
@@ -97,6 +99,7 @@ class Output:
 
     def note(self, tile: Tile) -> None:
         """Take down that a tile has been written, for the next save."""
+        self._has_begun = True
         self._pending.append((tile.offset, tile.offset + tile.n_bytes))
 
     def take_batch(self) -> Batch:

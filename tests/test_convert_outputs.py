@@ -78,6 +78,20 @@ def test_one_of_several_types_may_be_ahead(
         assert report.path.read_bytes() == one_by_one(checkpoint, type_, tmp_path / "alone.gguf")
 
 
+def test_one_output_refused_costs_the_others_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    def stop(_: convert.Progress) -> None:
+        raise KeyboardInterrupt
+
+    planned = [(convert.plan(checkpoint, type_), tmp_path / f"{type_}.gguf") for type_ in TYPES]
+    with pytest.raises(KeyboardInterrupt):
+        convert.convert_all(planned, progress=stop)
+    before = sorted(tmp_path.iterdir())
+    (tmp_path / "Q8_0.gguf.part").write_bytes(b"damaged")  # the last to be opened
+    with pytest.raises(ConvertError, match="7 bytes long"):
+        convert.convert_all(planned, resume=True)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_two_outputs_of_one_name_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     plan = convert.plan(checkpoint, "Q8_0")
     with pytest.raises(ConvertError, match="written twice"):
