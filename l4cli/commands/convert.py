@@ -208,9 +208,10 @@ def _buffers(plans: list[Plan], threads: int | None, ram: int | None) -> int | N
     held = resources.held()
     least = held + resources.least_buffers(plans, threads)
     if ram < least:
+        advised = least + (4 << 20)  # the same process does not weigh the same every time
         raise UsageError(
             f"--ram {ram >> 20}M is too little: with {threads} threads the least that works is "
-            f"{-(-least >> 20)}M"
+            f"{advised >> 20}M"
         )
     return ram - held
 
