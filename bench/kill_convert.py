@@ -76,7 +76,7 @@ def kill_and_resume(checkpoint: Path, out: Path, ftype: str, *, kills: int, seed
 
 def start(checkpoint: Path, out: Path, ftype: str, *, slow: bool = False) -> subprocess.Popen[str]:
     """`l4 convert … --resume`; `slow` gives time to meet it at work."""
-    child = CHILD.format(root=str(ROOT), pause=0.2 if slow else 0.01)
+    child = CHILD.format(root=str(ROOT), pause=1 if slow else 0.01)
     options = ["-o", str(out), "--type", ftype, "--threads", "2", "--ram", "96M", "--resume"]
     return subprocess.Popen(
         [sys.executable, "-c", child, "convert", str(checkpoint), *options],
