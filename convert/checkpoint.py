@@ -17,7 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from convert.errors import ConvertError
+from convert.errors import ConvertError, DiskError
 
 # Bytes an element takes, of the dtypes a safetensors header may name.
 DTYPE_BYTES = {
@@ -226,10 +226,26 @@ class Reader:
             try:
                 n_read = os.preadv(fd, [buffer], position)
             except OSError as error:
-                raise ConvertError(f"{tensor.path}: {tensor.name}: {error.strerror}") from None
+                raise DiskError(f"{tensor.path}: {tensor.name}: {error.strerror}") from None
             if not n_read:
                 raise ConvertError(f"{tensor.path}: ended within {tensor.name}; fetch it again")
             buffer, position = buffer[n_read:], position + n_read
+
+    def read_pieces(
+        self, tensor: StoredTensor, start: int, step: int, n_bytes: int, buffer: memoryview
+    ) -> None:
+        """Fill `buffer` with pieces of `n_bytes`, the first at byte `start` and each `step` on."""
+        fd, position = self._files[tensor.path], tensor.offset + start
+        preadv = os.preadv
+        for first in range(0, len(buffer), n_bytes):
+            piece = buffer[first : first + n_bytes]
+            try:
+                is_whole = preadv(fd, (piece,), position) == n_bytes
+            except OSError:
+                is_whole = False
+            if not is_whole:  # interrupted, or an error to be told
+                self.read_into(tensor, position - tensor.offset, piece)
+            position += step
 
     def prefetch(self, tensor: StoredTensor, start: int, n_bytes: int) -> None:
         """Ask the kernel to have these bytes of the tensor in its cache soon."""

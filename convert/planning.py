@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from convert.choice import (
 )
 from convert.doctor import diagnose_sources
 from convert.errors import ConvertError
-from convert.fields import Field, TensorInfo, align, encode_header, u32
+from convert.fields import Field, align, u32
 from convert.ftypes import FTYPES, FType, find_ftype
 from convert.hparams import Config, Hparams
+from convert.layout import encode_tensors
 from convert.provenance import count_params, general_fields
 from convert.qtypes import QTYPES
 from convert.recipe import Model, file_order
@@ -51,11 +52,17 @@ class _Survey:
         return Model(hparams.n_layers, hparams.n_experts, n_gqa, is_70b)
 
 
-def make_plan(src: Path, ftype_name: str, options: TypeOptions, *, force: bool = False) -> Plan:
-    """The plan for converting `src` to `ftype_name`; see `convert.plan`."""
-    ftype = find_ftype(ftype_name)
+def make_plans(
+    src: Path, ftype_names: Iterable[str], options: TypeOptions, *, force: bool = False
+) -> tuple[Plan, ...]:
+    """The plans for converting `src` to each of the types; see `convert.plan_all`."""
+    ftypes = [find_ftype(name) for name in ftype_names]
     survey = _survey(src, force=force)
     wishes = read_wishes(options, survey.outputs)
+    return tuple(_plan(src, survey, ftype, wishes) for ftype in ftypes)
+
+
+def _plan(src: Path, survey: _Survey, ftype: FType, wishes: Wishes) -> Plan:
     choice = choose(survey.outputs, ftype, survey.model(), wishes)
     fields = _fields(survey, ftype, wishes)
     tensors, n_bytes = _lay_out(survey.outputs, fields, choice)
@@ -80,7 +87,7 @@ def list_sizes(src: Path, options: TypeOptions) -> tuple[TypeSize, ...]:
     wishes = read_wishes(options, survey.outputs)
     model, fields = survey.model(), _fields(survey, find_ftype("F32"), wishes)
     any_types = Choice(dict.fromkeys((each.name for each in survey.outputs), "F32"), {}, ())
-    header_bytes = len(_header(fields, _lay_out(survey.outputs, fields, any_types)[0]))
+    header_bytes = len(encode_tensors(fields, _lay_out(survey.outputs, fields, any_types)[0]))
     return tuple(
         _size(survey.outputs, find_ftype(name), model, wishes, header_bytes) for name in FTYPES
     )
@@ -101,11 +108,6 @@ def _size(
     total = sum(output.n_params for output in outputs)
     n_bytes, bits = header_bytes + sum(map(align, sizes)), 8 * sum(sizes)
     return TypeSize(ftype.name, n_bytes, bits / total, lacks_imatrix, None)
-
-
-def plan_header(plan: Plan) -> bytes:
-    """The bytes of the output before its tensor data."""
-    return _header(plan.fields, plan.tensors)
 
 
 def _refuse_errors(path: Path, findings: tuple[Finding, ...]) -> None:
@@ -183,17 +185,10 @@ def _lay_out(
             PlannedTensor(name, output.shape, qtype, offset, n_bytes, output, importance)
         )
         offset += align(n_bytes)
-    header_bytes = len(_header(fields, tuple(tensors)))
+    header_bytes = len(encode_tensors(fields, tuple(tensors)))
     return tuple(tensors), header_bytes + offset
 
 
 def _n_bytes(output: OutputTensor, qtype: str) -> int:
     n_cols = output.shape[0]
     return output.n_params // n_cols * QTYPES[qtype].row_bytes(n_cols)
-
-
-def _header(fields: Mapping[str, Field], tensors: tuple[PlannedTensor, ...]) -> bytes:
-    return encode_header(
-        fields,
-        (TensorInfo(t.name, t.shape, QTYPES[t.qtype].id, t.offset) for t in tensors),
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,18 +66,23 @@ def cut(tensor: PlannedTensor, max_weights: int) -> Iterator[Tile]:
             yield Tile(tensor, part, first, min(step, n_rows - first))
 
 
-def make_tile(tile: Tile, reader: Reader) -> NDArray[np.uint8]:
-    """The tile's bytes as they stand in the output. Raises ConvertError on NaN, Inf, overflow."""
-    out = np.empty((tile.n_rows, tile.row_bytes), np.uint8)
-    importance = _importance(tile)
-    for first, block in float32_blocks(tile, reader):
+def make_tiles(tiles: Sequence[Tile], reader: Reader) -> list[NDArray[np.uint8]]:
+    """The bytes of each tile as they stand in its output; all of the same rows, read once.
+
+    Raises ConvertError on NaN, Inf, overflow.
+    """
+    outs = [np.empty((tile.n_rows, tile.row_bytes), np.uint8) for tile in tiles]
+    importances = [_importance(tile) for tile in tiles]
+    for first, block in float32_blocks(tiles[0], reader):
         if not _is_finite(block):
-            raise ConvertError(f"{_place(tile)}: holds NaN or Inf; fetch the checkpoint again")
-        try:
-            quantize_rows(tile.tensor.qtype, block, out[first : first + len(block)], importance)
-        except OverflowError as error:
-            raise ConvertError(f"{_place(tile)}: {error}; choose another type") from None
-    return out
+            raise ConvertError(f"{_place(tiles[0])}: holds NaN or Inf; fetch the checkpoint again")
+        for tile, out, importance in zip(tiles, outs, importances, strict=True):
+            rows = out[first : first + len(block)]
+            try:
+                quantize_rows(tile.tensor.qtype, block, rows, importance)
+            except OverflowError as error:
+                raise ConvertError(f"{_place(tile)}: {error}; choose another type") from None
+    return outs
 
 
 def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -85,7 +90,7 @@ def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np
     rows, source = _load(tile, reader), tile.source
     step = max(1, _BLOCK_WEIGHTS // rows.shape[1])
     for first in range(0, tile.n_rows, step):
-        block = _to_float32(rows[first : first + step], source)
+        block = _to_float32(_gathered(rows[first : first + step]), source)
         if isinstance(source, View) and source.scale is not None:
             stored_rows = _stored_rows(source, tile.first + first, len(block))
             scale_rows(block, stored_rows, source.scale, reader)
@@ -139,11 +144,17 @@ def _load_transposed(
     if tile.n_rows == view.col_step:
         reader.read_into(view.stored, start * dtype.itemsize, _bytes(columns))
     else:
-        for index, piece in enumerate(columns):
-            at = start + index * view.col_step
-            reader.read_into(view.stored, at * dtype.itemsize, _bytes(piece))
+        item = dtype.itemsize
+        reader.read_pieces(
+            view.stored, start * item, view.col_step * item, tile.n_rows * item, _bytes(columns)
+        )
     transposed: NDArray[np.generic] = columns.T
     return transposed
+
+
+def _gathered(rows: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The same rows close together: turning a transposed block would otherwise miss every cache."""
+    return rows if rows.flags.c_contiguous else np.ascontiguousarray(rows.T).T
 
 
 def _to_float32(rows: NDArray[np.generic], source: View | Constant) -> NDArray[np.float32]:

@@ -88,6 +88,34 @@ class TypeSize:
 
 
 @dataclass(frozen=True)
+class Split:
+    """Into which files to cut an output: of so many bytes of tensor data, or tensors, at most."""
+
+    max_bytes: int | None = None
+    max_tensors: int | None = None
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What an unfinished conversion left: its files, and how much of the tensor data is done."""
+
+    files: tuple[Path, ...]
+    n_done: int  # bytes
+    n_bytes: int  # of tensor data in all
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a conversion takes. Bytes, to the byte on disk and about so in memory; rough seconds."""
+
+    n_bytes: tuple[int, ...]  # of each output
+    seconds: float
+    ram: int
+    disk: int
+    disk_free: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a conversion is: bytes of tensor data written, and the tensor last worked on."""
 
@@ -128,9 +156,15 @@ class Verification:
 
 @dataclass(frozen=True)
 class Report:
-    """A finished conversion. `peak_rss`: the process's highest resident size so far, bytes."""
+    """A finished output. `peak_rss`: the process's highest resident size so far, bytes.
+
+    `path` is the file, or the first of the split `files`; `n_bytes` is of all of them, and
+    `n_resumed` of the tensor data that was there already.
+    """
 
     path: Path
+    files: tuple[Path, ...]
     n_bytes: int
+    n_resumed: int
     seconds: float
     peak_rss: int

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from numpy.typing import NDArray
 from convert.checkpoint import Reader
 from convert.errors import ConvertError
 from convert.fields import Field
+from convert.ftypes import FTYPES, find_ftype
 from convert.gguf_file import GGUFTensor, read_gguf
-from convert.pipeline import in_threads, n_cpus, open_sources
+from convert.pipeline import in_threads, open_sources
 from convert.quantize import DEQUANTIZED_BY_GGML, dequantize_rows
+from convert.resources import n_cpus
 from convert.tiles import Tile, cut, float32_blocks
 from convert.types import Plan, PlannedTensor, Progress, TensorCheck, Verification
 
@@ -45,16 +49,47 @@ def check(
     plan: Plan, path: Path, *, threads: int | None, progress: Callable[[Progress], None] | None
 ) -> Verification:
     """See `convert.verify`."""
-    written = read_gguf(path)
-    actual = written.tensors
-    differences = [
-        *_field_differences(plan, written.fields),
-        *_layout_differences(plan, actual),
-    ]
+    fields, written = _open(path)
+    differences = [*_field_differences(plan, fields), *_layout_differences(plan, written)]
     checks: tuple[TensorCheck, ...] = ()
     if not any(difference.startswith("tensor") for difference in differences):
-        checks = _check_tensors(plan, path, actual, threads or n_cpus(), progress)
+        checks = _check_tensors(plan, written, threads or n_cpus(), progress)
     return Verification(tuple(differences), checks)
+
+
+def read_ftype(path: Path) -> str:
+    """See `convert.file_type`."""
+    stated = read_gguf(path).fields.get("general.file_type")
+    for name in FTYPES:
+        if find_ftype(name).id == stated:
+            return name
+    raise ConvertError(f"{path}: does not say of which type it is; give --type")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A tensor as a file has it."""
+
+    path: Path
+    tensor: GGUFTensor
+
+
+def _open(path: Path) -> tuple[Mapping[str, Any], dict[str, Written]]:
+    """Metadata and tensors of a file, or of all the files when it is the first of a split."""
+    first = read_gguf(path)
+    written = {name: Written(path, tensor) for name, tensor in first.tensors.items()}
+    for index in range(2, first.fields.get("split.count", 1) + 1):
+        other = _split_file(path, index)
+        tensors = read_gguf(other).tensors
+        written |= {name: Written(other, tensor) for name, tensor in tensors.items()}
+    return first.fields, written
+
+
+def _split_file(first: Path, index: int) -> Path:
+    match = re.fullmatch(r"(.*-)00001(-of-\d{5}\.gguf)", first.name)
+    if match is None:
+        raise ConvertError(f"{first}: is part of a split; give its file 00001-of-0000N")
+    return first.with_name(f"{match[1]}{index:05}{match[2]}")
 
 
 def _field_differences(plan: Plan, actual: Mapping[str, Any]) -> Iterator[str]:
@@ -76,12 +111,12 @@ def _is_same(field: Field, actual: Any) -> bool:
     return bool(field.value == actual)
 
 
-def _layout_differences(plan: Plan, actual: Mapping[str, GGUFTensor]) -> Iterator[str]:
+def _layout_differences(plan: Plan, actual: Mapping[str, Written]) -> Iterator[str]:
     planned = {tensor.name: tensor for tensor in plan.tensors}
     for name in planned.keys() ^ actual.keys():
         yield f"tensor {name} is {'missing' if name in planned else 'not in the checkpoint'}"
     for name in planned.keys() & actual.keys():
-        ours, theirs = planned[name], actual[name]
+        ours, theirs = planned[name], actual[name].tensor
         stands = f"{theirs.qtype} {list(theirs.shape)}"
         if stands != f"{ours.qtype} {list(ours.shape)}":
             yield f"tensor {name} is {stands}, not {ours.qtype} {list(ours.shape)}"
@@ -89,20 +124,22 @@ def _layout_differences(plan: Plan, actual: Mapping[str, GGUFTensor]) -> Iterato
 
 def _check_tensors(
     plan: Plan,
-    path: Path,
-    actual: Mapping[str, GGUFTensor],
+    actual: Mapping[str, Written],
     threads: int,
     progress: Callable[[Progress], None] | None,
 ) -> tuple[TensorCheck, ...]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    paths = {written.path for written in actual.values()}
+    fds = {path: os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in paths}
     total, done = sum(tensor.n_bytes for tensor in plan.tensors), 0
     sums: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
     try:
         with open_sources(plan) as reader:
 
             def work(tile: Tile) -> Sums:
-                start = actual[tile.tensor.name].offset - tile.tensor.offset
-                return _compare(tile, _read(fd, path, start + tile.offset, tile), reader)
+                written = actual[tile.tensor.name]
+                start = written.tensor.offset - tile.tensor.offset
+                data = _read(fds[written.path], written.path, start + tile.offset, tile)
+                return _compare(tile, data, reader)
 
             tiles = (tile for tensor in plan.tensors for tile in cut(tensor, _TILE_WEIGHTS))
             with closing(in_threads(work, tiles, threads)) as finished:
@@ -114,7 +151,8 @@ def _check_tensors(
                     if progress is not None:
                         progress(Progress(done, total, tile.tensor.name))
     finally:
-        os.close(fd)
+        for fd in fds.values():
+            os.close(fd)
     return tuple(_judge(tensor, sums[tensor.name]) for tensor in plan.tensors)
 
 

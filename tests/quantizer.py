@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 import convert
 from convert.ftypes import find_ftype
-from convert.planning import plan_header
+from convert.layout import lay_out
 from convert.qtypes import QTYPES
 
 Sums = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -84,7 +84,7 @@ def write_hollow_gguf(path: Path, checkpoint: Path) -> Path:
     """The F32 GGUF of a checkpoint of whatever size: a header over a hole."""
     plan = convert.plan(checkpoint, "F32")
     with path.open("wb") as file:
-        file.write(plan_header(plan))
+        file.write(lay_out(plan, path).files[0].header)
         file.truncate(plan.n_bytes)
     return path
 

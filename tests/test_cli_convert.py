@@ -33,6 +33,83 @@ def test_dry_run_tells_the_size_to_the_byte(l4: L4, tiny_checkpoint: Path, tmp_p
     assert len(plan["tensors"]) == plan["n_tensors"]
 
 
+def test_the_closing_table(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    done = l4("convert", tiny_checkpoint, "-o", tmp_path / "out.gguf", "--type", "Q4_K_M")
+    rows = [line.split() for line in done.stderr.splitlines()]
+    assert rows[0] == ["TYPE", "TENSORS", "WEIGHTS", "SIZE", "BITS"]
+    assert {row[0] for row in rows[1:-2]} == {"Q4_K", "Q6_K", "F32"}
+    assert "bits per weight" in done.stderr
+    assert "active)" in done.stderr
+    assert "of memory at most" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_several_types_and_a_split(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    source = ("convert", tiny_checkpoint, "--type", "Q8_0", "--type", "F16")
+    refused = l4(*source, "-o", tmp_path / "out.gguf")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "several types need {type} in the name, or a directory" in refused.stderr
+    done = l4(*source, "-o", tmp_path / "x-{type}.gguf", "--split-max-size", "3M", "--json")
+    assert done.returncode == 0, done.stderr
+    q8_0, f16 = json.loads(done.stdout)
+    assert (q8_0["type"], f16["type"]) == ("Q8_0", "F16")
+    assert q8_0["out"].endswith(f"x-Q8_0-00001-of-{len(q8_0['files']):05}.gguf")
+    assert sum(Path(file).stat().st_size for file in f16["files"]) == f16["n_bytes"]
+    answer = l4("run", "-m", q8_0["out"], "-n", "2", "--ctx", "512", stdin='{"prompt": "hello"}')
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["usage"]["completion_tokens"] == 2
+    plans = json.loads(l4(*source, "-o", tmp_path, "--dry-run", "--json").stdout)
+    assert [Path(plan["out"]).name for plan in plans] == ["tiny-Q8_0.gguf", "tiny-F16.gguf"]
+
+
+def test_config_file_may_name_one_type_or_several(
+    l4: L4, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "l4" / "config.toml"
+    config.parent.mkdir()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for written, types in (('"Q8_0"', ["Q8_0"]), ('["Q8_0", "F16"]', ["Q8_0", "F16"])):
+        config.write_text(f"[convert]\ntype = {written}\n")
+        plans = json.loads(l4("convert", tiny_checkpoint, "--dry-run", "--json").stdout)
+        plans = plans if isinstance(plans, list) else [plans]
+        assert [plan["type"] for plan in plans] == types
+
+
+def test_verify(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.gguf"
+    source = ("convert", tiny_checkpoint, "-o", out, "--type", "Q8_0")
+    done = l4(*source, "--verify")
+    assert done.returncode == 0, done.stderr
+    table = [line.split() for line in done.stdout.splitlines()]
+    assert table[0][:2] == ["TENSOR", "TYPE"]
+    errors = [float(row[3]) for row in table[1:] if row[1] == "Q8_0"]
+    assert errors == sorted(errors, reverse=True)
+    assert f"{out}: as it should be" in done.stderr
+    with out.open("rb+") as file:
+        file.seek(-300_000, 2)
+        file.write(b"\x11" * 300_000)
+    before = out.read_bytes()
+    found = l4(*source, "--verify-only")
+    assert found.returncode == 1
+    assert "TOO FAR" in found.stdout
+    assert out.read_bytes() == before
+    without_type = l4("convert", tiny_checkpoint, "-o", out, "--verify-only", "--json")
+    report = json.loads(without_type.stdout)
+    assert not report["is_fine"]
+    assert not report["tensors"][0]["is_fine"]
+
+
+def test_memory_is_kept_to(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    source = ("convert", tiny_checkpoint, "-o", tmp_path / "out.gguf", "--type", "F32", "-t", "2")
+    refused = l4(*source, "--ram", "20M")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    least = refused.stderr.strip().split()[-1]
+    done = l4(*source, "--ram", least, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["peak_rss"] <= int(least.rstrip("M")) << 20
+    assert "is no size" in l4(*source, "--ram", "lots").stderr
+
+
 def test_usage_errors_are_one_line(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
     cases = [
         ((tmp_path / "nowhere",), "no such checkpoint directory"),
