@@ -113,9 +113,13 @@ def _is_same(field: Field, actual: Any) -> bool:
 
 def _layout_differences(plan: Plan, actual: Mapping[str, Written]) -> Iterator[str]:
     planned = {tensor.name: tensor for tensor in plan.tensors}
-    for name in planned.keys() ^ actual.keys():
-        yield f"tensor {name} is {'missing' if name in planned else 'not in the checkpoint'}"
-    for name in planned.keys() & actual.keys():
+    for name in actual:
+        if name not in planned:
+            yield f"tensor {name} is not in the checkpoint"
+    for name in planned:
+        if name not in actual:
+            yield f"tensor {name} is missing"
+            continue
         ours, theirs = planned[name], actual[name].tensor
         stands = f"{theirs.qtype} {list(theirs.shape)}"
         if stands != f"{ours.qtype} {list(ours.shape)}":

@@ -11,6 +11,7 @@ import pytest
 from checkpoints import read_weights, write_shards
 from decoders import KINDS, write_decoder
 from numpy.typing import NDArray
+from quantizer import picked_types, write_hollow_gguf
 
 import convert
 from convert import ConvertError
@@ -85,6 +86,17 @@ def test_yarn_is_carried_over_in_either_notation(tmp_path: Path) -> None:
     fields = {key: field.value for key, field in convert.plan(new, "F32").fields.items()}
     assert fields["qwen3.rope.scaling.factor"] == 4.0
     assert fields["qwen3.rope.freq_base"] == 5e6
+
+
+@pytest.mark.parametrize("kind", ["llama3", "qwen2", "qwen3"])
+def test_eighty_layers_of_llama_and_qwen2_are_taken_for_70b(kind: str, tmp_path: Path) -> None:
+    shapes = {"hidden_size": 256, "num_hidden_layers": 80, "head_dim": 64}
+    checkpoint = write_decoder(tmp_path / "model", kind, **shapes)
+    types = {tensor.name: tensor.qtype for tensor in convert.plan(checkpoint, "Q4_K_S").tensors}
+    hollow = write_hollow_gguf(tmp_path / "hollow.gguf", checkpoint)
+    theirs = picked_types(hollow, "Q4_K_S")
+    assert {name: types[name] for name in theirs} == theirs
+    assert types["blk.40.attn_v.weight"] == ("Q4_K" if kind == "qwen3" else "Q5_K")
 
 
 def test_frequencies_that_old_exports_store_are_left_out(tmp_path: Path) -> None:

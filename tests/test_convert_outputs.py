@@ -10,9 +10,10 @@ from typing import Any
 import gguf
 import pytest
 from checkpoints import write_checkpoint, write_hollow_checkpoint
+from quantizer import make_sums, write_imatrix
 
 import convert
-from convert import ConvertError, Split, pipeline
+from convert import ConvertError, Split, TypeOptions, pipeline
 from convert.checkpoint import Reader
 
 SMALL = {"num_local_experts": 4, "num_hidden_layers": 2}
@@ -54,6 +55,19 @@ def test_several_types_read_the_source_once(
     for type_, report in zip(TYPES, reports, strict=True):
         assert report.path.read_bytes() == one_by_one(checkpoint, type_, tmp_path / "alone.gguf")
         assert report.n_bytes == report.path.stat().st_size
+
+
+def test_several_types_each_with_what_the_imatrix_has_on_them(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    sums = make_sums(convert.plan(checkpoint, "F32"))
+    options = TypeOptions(write_imatrix(tmp_path / "imatrix.gguf", sums))
+    plans = convert.plan_all(checkpoint, ["Q2_K", "q4_0", "F16"], options=options)
+    reports = convert.convert_all([(plan, tmp_path / plan.ftype) for plan in plans])
+    for plan, report in zip(plans, reports, strict=True):
+        alone = convert.plan(checkpoint, plan.ftype, options=options)
+        convert.convert(alone, tmp_path / "alone.gguf")
+        assert report.path.read_bytes() == (tmp_path / "alone.gguf").read_bytes()
 
 
 def test_one_of_several_types_may_be_ahead(

@@ -17,9 +17,10 @@ import pytest
 from checkpoints import write_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quantizer import make_sums, write_imatrix
 
 import convert
-from convert import ConvertError, pipeline
+from convert import ConvertError, TypeOptions, pipeline
 from convert.ranges import is_covered, merge, n_covered
 
 ROOT = Path(__file__).parents[1]
@@ -174,6 +175,28 @@ def test_a_changed_source_is_refused(
     with pytest.raises(ConvertError, match=difference):
         resumed(source, out)
     assert left(out) == ["out.gguf.part", "out.gguf.part.journal"]  # to be resumed as it was
+
+
+def test_another_imatrix_of_that_name_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    sums = make_sums(convert.plan(checkpoint, "F32"))
+    imatrix = write_imatrix(tmp_path / "imatrix.gguf", sums)
+    plan = convert.plan(checkpoint, "Q4_K_M", options=TypeOptions(imatrix))
+    out, whole = tmp_path / "out.gguf", tmp_path / "whole.gguf"
+    convert.convert(plan, whole)
+
+    def stop(progress: convert.Progress) -> None:
+        if progress.bytes_done > progress.bytes_total // 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        convert.convert(plan, out, progress=stop, **IN_SMALL_TILES)
+    write_imatrix(imatrix, {name: (2 * each, counts) for name, (each, counts) in sums.items()})
+    again = convert.plan(checkpoint, "Q4_K_M", options=TypeOptions(imatrix))
+    with pytest.raises(ConvertError, match=r"begun with imatrix imatrix\.gguf .*now it is"):
+        convert.convert(again, out, resume=True)
+    write_imatrix(imatrix, sums)
+    assert convert.convert(plan, out, resume=True).n_resumed
+    assert out.read_bytes() == whole.read_bytes()
 
 
 def test_another_type_is_refused(checkpoint: Path, tmp_path: Path) -> None:

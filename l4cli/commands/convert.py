@@ -44,9 +44,10 @@ def convert(
 ) -> None:
     """Convert a checkpoint to GGUF, quantizing on the way.
 
-    One pass, with no intermediate file: read, transform, quantize in threads, write. The output
-    appears under its name only when it is whole; until then it grows in FILE.part. Types, and what
-    bears on them, mean what they mean to llama-quantize, and give the same bytes.
+    One pass, with no intermediate file: read, transform, quantize in threads,
+    write. The output appears under its name only when it is whole; until then
+    it grows in FILE.part. Types, and what bears on them, mean what they mean to
+    llama-quantize, and give the same bytes.
     """
     import convert as converter
 

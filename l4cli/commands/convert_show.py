@@ -17,6 +17,8 @@ from l4cli import console
 if TYPE_CHECKING:
     from convert import Estimate, Plan, Report, TensorCheck, TypeSize, Verification
 
+_MAX_DIFFERENCES = 8
+
 
 def plans(planned: Sequence[tuple[Plan, Path]], estimate: Estimate, *, json: bool) -> None:
     """What would be written, and what it takes."""
@@ -126,8 +128,10 @@ def verifications(found: Sequence[tuple[Path, Verification]], *, json: bool) -> 
                     for tensor in _worst_first(result.tensors)
                 ],
             )
-        for difference in result.differences:
+        for difference in result.differences[:_MAX_DIFFERENCES]:
             console.note(f"{path}: {difference}")
+        if (n_more := len(result.differences) - _MAX_DIFFERENCES) > 0:
+            console.note(f"{path}: and {n_more} more; --json names all")
         n_bad = len(result.differences) + sum(not tensor.is_fine for tensor in result.tensors)
         console.note(f"{path}: {f'{n_bad} breaches' if n_bad else 'as it should be'}")
 
@@ -204,7 +208,7 @@ def _count(n: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(max(1, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes} min"
