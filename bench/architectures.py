@@ -20,14 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gguf
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from decoders import KINDS, write_decoder  # noqa: E402
 
 import convert  # noqa: E402
+from convert.gguf_file import GGUFTensor, read_gguf  # noqa: E402
 
 # Rows of 256 and more layers than the tests have, so that the recipe of every type shows.
 SHAPES: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 8}
@@ -51,13 +50,14 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as scratch:
             checkpoint = Path(scratch) / "Tiny"
             write_decoder(checkpoint, kind, **SHAPES, **OWN_SHAPES.get(kind, {}))
-            found = sorted(set(compare(checkpoint, kind, options)))
-        print(f"{kind}: {len(options.types)} types, {len(found) or 'no'} differences", flush=True)
+            types = options.types or types_without_imatrix(checkpoint)
+            found = sorted(set(compare(checkpoint, kind, types, options)))
+        print(f"{kind}: {len(types)} types, {len(found) or 'no'} differences", flush=True)
         for difference in found:
             print(f"  {difference}", flush=True)
         different[kind] = found
     n_tensors = sum("tensor" in line for found in different.values() for line in found)
-    print(json.dumps({"types": len(options.types), "tensors": n_tensors, "differences": different}))
+    print(json.dumps({"types": len(types), "tensors": n_tensors, "differences": different}))
     return int(n_tensors > 0)
 
 
@@ -67,13 +67,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--llama-cpp", type=Path, required=True)
     parser.add_argument("--build", type=Path)
     parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--types", type=lambda text: text.split(","), default=convert.FTYPES)
+    parser.add_argument("--types", type=lambda text: text.split(","))
     options = parser.parse_args()
     options.build = options.build or options.llama_cpp / "build"
     return options
 
 
-def compare(checkpoint: Path, kind: str, options: argparse.Namespace) -> Iterator[str]:
+def compare(
+    checkpoint: Path, kind: str, types: list[str], options: argparse.Namespace
+) -> Iterator[str]:
     """What differs between our file and the peer's, of every type."""
     bf16, theirs, ours = (checkpoint.with_name(f"{name}.gguf") for name in ("bf16", "q", "ours"))
     run(
@@ -81,27 +83,36 @@ def compare(checkpoint: Path, kind: str, options: argparse.Namespace) -> Iterato
          "--outtype", "bf16", "--outfile", bf16],
         env={**os.environ, "PRE": KINDS[kind][0] or ""},
     )  # fmt: skip
-    for ftype in options.types:
+    for ftype in types:
         convert.convert(convert.plan(checkpoint, ftype), ours)
         run([options.build / "bin" / "llama-quantize", bf16, theirs, ftype, "2"])
-        yield from differences(ftype, gguf.GGUFReader(ours), gguf.GGUFReader(theirs))
+        yield from differences(ftype, ours, theirs)
 
 
-def differences(ftype: str, ours: Any, theirs: Any) -> Iterator[str]:
-    fields, peer_fields = ({key: field.contents() for key, field in reader.fields.items()}
-                           for reader in (ours, theirs))  # fmt: skip
-    for key in fields.keys() | peer_fields.keys():
-        if fields.get(key) != peer_fields.get(key) and not key.startswith("GGUF."):
-            yield f"{key}: {unlike(fields.get(key), peer_fields.get(key))}"
-    tensors, peer_tensors = ({t.name: t for t in reader.tensors} for reader in (ours, theirs))
-    if list(tensors) != list(peer_tensors):
+def types_without_imatrix(checkpoint: Path) -> list[str]:
+    return [size.ftype for size in convert.sizes(checkpoint) if not size.lacks_imatrix]
+
+
+def differences(ftype: str, our_path: Path, their_path: Path) -> Iterator[str]:
+    ours, theirs = read_gguf(our_path), read_gguf(their_path)
+    for key in sorted(ours.fields.keys() | theirs.fields.keys()):
+        one, other = ours.fields.get(key), theirs.fields.get(key)
+        if one != other and key != "l4.version":
+            yield f"{key}: {unlike(one, other)}"
+    if list(ours.tensors) != list(theirs.tensors):
         yield f"{ftype}: tensors or their order"
-    for name in tensors.keys() & peer_tensors.keys():
-        one, other = tensors[name], peer_tensors[name]
-        if one.tensor_type != other.tensor_type:
-            yield f"{ftype}: tensor {name} is {one.tensor_type.name}, not {other.tensor_type.name}"
-        elif one.data.tobytes() != other.data.tobytes():
+    for name in ours.tensors.keys() & theirs.tensors.keys():
+        one, other = ours.tensors[name], theirs.tensors[name]
+        if one.qtype != other.qtype:
+            yield f"{ftype}: tensor {name} is {one.qtype}, not {other.qtype}"
+        elif data(our_path, one) != data(their_path, other):
             yield f"{ftype}: tensor {name} has other bytes"
+
+
+def data(path: Path, tensor: GGUFTensor) -> bytes:
+    with path.open("rb") as file:
+        file.seek(tensor.offset)
+        return file.read(tensor.n_bytes)
 
 
 def unlike(ours: Any, theirs: Any) -> str:
