@@ -4,71 +4,176 @@
     print(plan.n_bytes, plan.bits_per_weight)
     convert.convert(plan, "scout.gguf")
 
+    options = convert.TypeOptions(imatrix="scout.imatrix.gguf", cold_experts="Q6_K")
+    plan = convert.plan("Llama-4-Scout-17B-16E-Instruct", "IQ2_XXS", options=options)
+
 Importing this package loads neither numpy nor any library; the functions do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from convert.errors import ConvertError
-from convert.recipe import FTYPES
+from convert.errors import ConvertError, DiskError
+from convert.ftypes import FTYPES
 from convert.types import (
+    Estimate,
     Finding,
+    Leftover,
     Plan,
     PlannedTensor,
     Progress,
     Report,
+    Split,
     TensorCheck,
+    TypeOptions,
+    TypeSize,
     Verification,
 )
 
 __all__ = [
     "FTYPES",
     "ConvertError",
+    "DiskError",
+    "Estimate",
     "Finding",
+    "Leftover",
     "Plan",
     "PlannedTensor",
     "Progress",
     "Report",
+    "Split",
     "TensorCheck",
+    "TypeOptions",
+    "TypeSize",
     "Verification",
     "convert",
+    "convert_all",
+    "estimate",
+    "file_type",
+    "leftover",
     "plan",
+    "plan_all",
+    "sizes",
     "verify",
 ]
 
-DEFAULT_RAM = 512 << 20
 
-
-def plan(src: str | Path, ftype: str, *, force: bool = False) -> Plan:
+def plan(
+    src: str | Path,
+    ftype: str,
+    *,
+    options: TypeOptions | None = None,
+    force: bool = False,
+) -> Plan:
     """Decide the conversion of the checkpoint directory `src` to `ftype` (any case).
 
-    Reads headers, config and tokenizer, no weights. With `force`, findings that mean the model
-    would run wrong are left to the caller in `Plan.findings`. Raises ConvertError.
+    Reads headers, config and tokenizer, no weights; and the imatrix, if `options` names one. With
+    `force`, findings that mean the model would run wrong are left to the caller in
+    `Plan.findings`. Raises ConvertError.
     """
-    from convert.planning import make_plan
+    (only,) = plan_all(src, [ftype], options=options, force=force)
+    return only
 
-    return make_plan(Path(src), ftype, force=force)
+
+def plan_all(
+    src: str | Path,
+    ftypes: Iterable[str],
+    *,
+    options: TypeOptions | None = None,
+    force: bool = False,
+) -> tuple[Plan, ...]:
+    """Decide conversions of the checkpoint directory `src` to several types; see `plan`."""
+    from convert.planning import make_plans
+
+    return make_plans(Path(src), ftypes, options or TypeOptions(), force=force)
+
+
+def sizes(src: str | Path, *, options: TypeOptions | None = None) -> tuple[TypeSize, ...]:
+    """What every ftype would make of the checkpoint directory `src`, from headers alone.
+
+    Types that need an importance matrix are sized as if there were one. Raises ConvertError.
+    """
+    from convert.planning import list_sizes
+
+    return list_sizes(Path(src), options or TypeOptions())
 
 
 def convert(
     plan: Plan,
     out: str | Path,
     *,
+    split: Split | None = None,
+    resume: bool = False,
     threads: int | None = None,
-    ram: int = DEFAULT_RAM,
+    ram: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """Carry out `plan` into the file `out`, replacing it only when the new file is whole.
 
-    `threads` defaults to the CPUs at hand; `ram` bounds the working buffers, in bytes; `progress`
-    is called from this thread after every tile. Raises ConvertError, and what `progress` raises.
+    With `resume` the files of a conversion that was killed, interrupted or met a full disk are gone
+    on with, to the same bytes; without, they are started over. `threads` defaults to the CPUs at
+    hand; `ram` bounds the working buffers, in bytes, 64 MiB a thread unless given, and some 4 MiB
+    at least; `progress` is called from this thread after every tile. Raises ConvertError, and what
+    `progress` raises.
     """
+    (report,) = convert_all(
+        [(plan, out)], split=split, resume=resume, threads=threads, ram=ram, progress=progress
+    )
+    return report
+
+
+def convert_all(
+    planned: Iterable[tuple[Plan, str | Path]],
+    *,
+    split: Split | None = None,
+    resume: bool = False,
+    threads: int | None = None,
+    ram: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[Report, ...]:
+    """Carry out plans of one checkpoint, each into its own output, reading the source once.
+
+    Their bytes are those that `convert` would write one by one. See there for the rest.
+    """
+    from convert.layout import lay_out
     from convert.pipeline import run
 
-    return run(plan, Path(out), threads=threads, ram=ram, progress=progress)
+    layouts = [(plan, lay_out(plan, Path(out), split)) for plan, out in planned]
+    return run(layouts, resume=resume, threads=threads, ram=ram, progress=progress)
+
+
+def estimate(
+    planned: Iterable[tuple[Plan, str | Path]],
+    *,
+    split: Split | None = None,
+    threads: int | None = None,
+    ram: int | None = None,
+) -> Estimate:
+    """What `convert_all` of the same arguments will take. Raises ConvertError."""
+    from convert.estimation import make_estimate
+    from convert.layout import lay_out
+
+    layouts = [(plan, lay_out(plan, Path(out), split)) for plan, out in planned]
+    return make_estimate(layouts, threads=threads, ram=ram)
+
+
+def leftover(out: str | Path) -> Leftover | None:
+    """What an unfinished conversion into `out` has left to resume; None if there is nothing."""
+    from convert.output import find_leftover
+
+    return find_leftover(Path(out))
+
+
+def file_type(path: str | Path) -> str:
+    """The type a GGUF says it is of; of a split one, `path` is the first file.
+
+    Raises ConvertError if it cannot be read or does not say.
+    """
+    from convert.verification import read_ftype
+
+    return read_ftype(Path(path))
 
 
 def verify(
@@ -81,7 +186,8 @@ def verify(
     """Compare the GGUF `path`, by whomever it was made, with the checkpoint and type of `plan`.
 
     Every weight is read back and dequantized; metadata, vocabulary and tensor types are compared.
-    Raises ConvertError if either side cannot be read.
+    Of a split GGUF, `path` is the first file. Raises ConvertError if either side cannot
+    be read.
     """
     from convert.verification import check
 

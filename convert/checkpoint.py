@@ -17,7 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from convert.errors import ConvertError
+from convert.errors import ConvertError, DiskError
 
 # Bytes an element takes, of the dtypes a safetensors header may name.
 DTYPE_BYTES = {
@@ -32,13 +32,17 @@ _MAX_HEADER_BYTES = 100 << 20  # the limit of the reference implementation
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file: `n_bytes` bytes at `offset` hold `shape` in C order, little-endian."""
+    """A tensor in a file: `n_bytes` bytes at `offset` hold `shape` in C order, little-endian.
+
+    Of an absent one, whose file is not here, only `name` and `path` are known.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     path: Path
     offset: int
+    is_absent: bool = False
 
     @property
     def item_bytes(self) -> int:
@@ -51,21 +55,32 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a model directory by name, from headers alone."""
+    """The tensors of a model directory by name, from headers alone.
+
+    In an outline all of them are absent: there is an index, but not one of the shards it names.
+    """
 
     path: Path
     tensors: Mapping[str, StoredTensor] = field(repr=False)
+    is_outline: bool = False
 
 
 def open_checkpoint(src: Path) -> Checkpoint:
     """Read the headers of every shard of `src`.
 
-    Raises ConvertError if there is no safetensors file, if a shard is missing or truncated, if the
-    index and the shards disagree, or if a header lies about shapes or offsets.
+    Raises ConvertError if there is no safetensors file, if some of the shards are missing or one is
+    truncated, if the index and the shards disagree, or if a header lies about shapes or offsets.
     """
     index = src / INDEX_NAME
     if index.is_file():
-        return Checkpoint(src, _read_sharded(src, index))
+        weight_map = _read_index(index)
+        if not any((src / shard).is_file() for shard in set(weight_map.values())):
+            absent = {
+                name: StoredTensor(name, "BF16", (), src / shard, 0, is_absent=True)
+                for name, shard in weight_map.items()
+            }
+            return Checkpoint(src, absent, is_outline=True)
+        return Checkpoint(src, _read_shards(src, weight_map))
     single = src / SINGLE_NAME
     if single.is_file():
         return Checkpoint(src, {tensor.name: tensor for tensor in read_header(single)})
@@ -153,22 +168,26 @@ def _entry(path: Path, name: str, info: Any, data_start: int) -> StoredTensor:
     return tensor
 
 
-def _read_sharded(src: Path, index: Path) -> dict[str, StoredTensor]:
+def _read_index(index: Path) -> dict[str, str]:
+    """Which shard holds each tensor."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ConvertError(f"{index}: has no weight_map; fetch it again")
-    tensors: dict[str, StoredTensor] = {}
-    for shard in sorted(set(map(str, weight_map.values()))):
+    for shard in map(str, weight_map.values()):
         if Path(shard).name != shard:
             raise ConvertError(f"{index}: names a shard outside its directory: {shard!r}")
+    return {name: str(shard) for name, shard in weight_map.items()}
+
+
+def _read_shards(src: Path, weight_map: Mapping[str, str]) -> dict[str, StoredTensor]:
+    tensors: dict[str, StoredTensor] = {}
+    for shard in sorted(set(weight_map.values())):
         if not (src / shard).is_file():
             raise ConvertError(f"{src / shard}: missing, but the index names it; fetch it")
         tensors.update((tensor.name, tensor) for tensor in read_header(src / shard))
     for name, shard in weight_map.items():
         if name not in tensors or tensors[name].path.name != shard:
-            raise ConvertError(
-                f"{src / str(shard)}: does not hold {name}, which the index places there"
-            )
+            raise ConvertError(f"{src / shard}: does not hold {name}, which the index places there")
     for name in tensors:
         if name not in weight_map:
             raise ConvertError(f"{tensors[name].path}: holds {name}, which the index does not name")
@@ -183,6 +202,9 @@ class Reader:
         try:
             for path in dict.fromkeys(tensor.path for tensor in tensors):
                 self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            self.close()
+            raise ConvertError(f"{error.filename}: missing; fetch it") from None
         except OSError as error:
             self.close()
             raise ConvertError(f"{error.filename}: {error.strerror}") from None
@@ -204,10 +226,26 @@ class Reader:
             try:
                 n_read = os.preadv(fd, [buffer], position)
             except OSError as error:
-                raise ConvertError(f"{tensor.path}: {tensor.name}: {error.strerror}") from None
+                raise DiskError(f"{tensor.path}: {tensor.name}: {error.strerror}") from None
             if not n_read:
                 raise ConvertError(f"{tensor.path}: ended within {tensor.name}; fetch it again")
             buffer, position = buffer[n_read:], position + n_read
+
+    def read_pieces(
+        self, tensor: StoredTensor, start: int, step: int, n_bytes: int, buffer: memoryview
+    ) -> None:
+        """Fill `buffer` with pieces of `n_bytes`, the first at byte `start` and each `step` on."""
+        fd, position = self._files[tensor.path], tensor.offset + start
+        preadv = os.preadv
+        for first in range(0, len(buffer), n_bytes):
+            piece = buffer[first : first + n_bytes]
+            try:
+                is_whole = preadv(fd, (piece,), position) == n_bytes
+            except OSError:
+                is_whole = False
+            if not is_whole:  # interrupted, or an error to be told
+                self.read_into(tensor, position - tensor.offset, piece)
+            position += step
 
     def prefetch(self, tensor: StoredTensor, start: int, n_bytes: int) -> None:
         """Ask the kernel to have these bytes of the tensor in its cache soon."""

@@ -13,7 +13,7 @@ MAGIC = b"GGUF"
 VERSION = 3
 ALIGNMENT = 32  # bytes; GGUF's default, which the file need not state
 
-_U32, _I32, _F32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
+_U16, _U32, _I32, _F32, _BOOL, _STRING, _ARRAY = 2, 4, 5, 6, 7, 8, 9
 
 Scalar = int | float | bool | str
 
@@ -24,6 +24,10 @@ class Field:
 
     value: Scalar | Sequence[Scalar]
     type: int
+
+
+def u16(value: int) -> Field:
+    return Field(value, _U16)
 
 
 def u32(value: int) -> Field:
@@ -48,6 +52,10 @@ def string(value: str) -> Field:
 
 def strings(values: Sequence[str]) -> Field:
     return Field(values, _STRING)
+
+
+def f32s(values: Sequence[float]) -> Field:
+    return Field(values, _F32)
 
 
 def i32s(values: Sequence[int]) -> Field:
@@ -96,7 +104,7 @@ def _encode_field(field: Field) -> bytes:
 def _encode_values(type_id: int, values: Sequence[Scalar]) -> bytes:
     if type_id == _STRING:
         return b"".join(_encode_string(str(value)) for value in values)
-    code = {_U32: "I", _I32: "i", _F32: "f", _BOOL: "?"}[type_id]
+    code = {_U16: "H", _U32: "I", _I32: "i", _F32: "f", _BOOL: "?"}[type_id]
     return struct.pack(f"<{len(values)}{code}", *values)
 
 

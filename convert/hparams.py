@@ -24,7 +24,7 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class Hparams:
-    """A mixture-of-experts decoder. Lengths in tokens, widths in numbers, layers from 0."""
+    """A decoder, with experts or (0 of them) without. Widths in numbers, layers from 0."""
 
     n_layers: int
     hidden_size: int
@@ -32,7 +32,7 @@ class Hparams:
     n_kv_heads: int
     head_dim: int
     vocab_size: int
-    context_length: int
+    context_length: int  # tokens
     rms_eps: float
     hidden_act: str
     tie_embeddings: bool
@@ -40,17 +40,23 @@ class Hparams:
     n_experts: int
     n_experts_used: int
     expert_size: int  # width of one expert, and of the shared one
-    moe_step: int
-    moe_layers: tuple[int, ...]
     rope_type: str
     rope_theta: float
     rope_scaling: RopeScaling | None
+
+
+@dataclass(frozen=True)
+class Llama4Hparams(Hparams):
+    """What Llama 4 has besides: layers of several kinds."""
+
+    moe_step: int
+    moe_layers: tuple[int, ...]
     rope_layers: tuple[bool, ...]  # whether each layer rotates (False: NoPE)
     chunked_layers: tuple[bool, ...]  # whether each layer attends within a chunk
-    chunk_size: int | None
+    chunk_size: int | None  # tokens
     use_qk_norm: bool
     tunes_temperature: bool
-    temperature_floor: int
+    temperature_floor: int  # tokens
     temperature_scale: float
 
 
@@ -120,6 +126,10 @@ class Config:
         if not isinstance(value, list) or any(type(n) not in (int, bool) for n in value):
             raise ConvertError(f"{self.path}: `{key}` is not a list of whole numbers")
         return tuple(int(n) for n in value)
+
+    def states(self, key: str) -> bool:
+        """Whether the config has the key, with a value."""
+        return self.values.get(key) is not None
 
     def _get(self, key: str, default: Any) -> Any:
         value = self.values.get(key)

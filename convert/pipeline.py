@@ -1,76 +1,141 @@
-"""Carry out a plan: read, transform, quantize and write, all at once and within a memory budget.
+"""Carry out plans: read, transform, quantize and write, all at once and within a memory budget.
 
 Every worker takes a tile through all four steps by itself, so that while one waits for the disk
-another computes. Tiles go in the order of the source, whatever their place in the output: a fused
-expert tensor is read through once for its gate and its up half.
+another computes. What is done is synced and recorded every few seconds, in a thread beside them.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import resource
-import sys
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TypeVar
 
-from convert.checkpoint import Reader, StoredTensor
+from convert.checkpoint import Reader
 from convert.errors import ConvertError
-from convert.planning import plan_header
-from convert.tensors import Constant, View
-from convert.tiles import Tile, cut, make_tile
+from convert.journal import stored_tensors
+from convert.layout import Layout
+from convert.output import Batch, Output
+from convert.resources import n_cpus, peak_rss, tile_weights
+from convert.schedule import Job, jobs, prefetched
+from convert.tiles import make_tiles
 from convert.types import Plan, Progress, Report
-from convert.writer import OutputFile
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_MAX_TILE_WEIGHTS = 1 << 23
-_MIN_TILE_WEIGHTS = 1 << 16
-# A weight of a tile in flight: as stored, as output, and its share of the block being quantized.
-_BYTES_PER_WEIGHT = 4 + 4 + 1
+# What a kill may cost: this much time of work, and what is under way.
+SECONDS_BETWEEN_SAVES = 2.0
 
 
 def run(
-    plan: Plan,
-    out: Path,
+    planned: Sequence[tuple[Plan, Layout]],
     *,
+    resume: bool,
     threads: int | None,
-    ram: int,
+    ram: int | None,
     progress: Callable[[Progress], None] | None,
-) -> Report:
-    """Write the planned file; see `convert.convert`."""
+) -> tuple[Report, ...]:
+    """Write the planned outputs; see `convert.convert_all`."""
     started = time.monotonic()
-    _refuse_output(plan, out)
+    _refuse_outputs(planned)
     threads = threads or n_cpus()
-    header = plan_header(plan)
-    with open_sources(plan) as reader, OutputFile(out, plan.n_bytes) as file:
-        file.write_at(0, memoryview(header))
-        tiles = _tiles(plan, ram // threads // _BYTES_PER_WEIGHT)
+    plans = [plan for plan, _ in planned]
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_sources(plans[0]))
+        weights = tile_weights(plans, threads, ram)
+        outputs = [
+            stack.enter_context(Output(plan, layout, resume=resume)) for plan, layout in planned
+        ]
+        todo = jobs(outputs, weights)
+        _make(outputs, todo, reader, threads, progress)
+        for output in outputs:
+            output.seal()
+        for output in outputs:
+            output.publish()
+    seconds = time.monotonic() - started
+    return tuple(_report(output, todo, seconds) for output in outputs)
 
-        def work(tile: Tile) -> Tile:
-            data = make_tile(tile, reader)
-            file.write_at(len(header) + tile.offset, data.data.cast("B"))
-            return tile
 
-        total = sum(tensor.n_bytes for tensor in plan.tensors)
-        done = 0
-        # Closed before the files are, whatever is raised: no worker outlives them.
-        with closing(in_threads(work, _prefetched(tiles, reader), threads)) as finished:
-            for tile in finished:
-                done += tile.n_bytes
-                if progress is not None:
-                    progress(Progress(done, total, tile.tensor.name))
-        file.commit()
-    return Report(out, plan.n_bytes, time.monotonic() - started, _peak_rss())
+def _make(
+    outputs: Sequence[Output],
+    todo: Sequence[Job],
+    reader: Reader,
+    threads: int,
+    progress: Callable[[Progress], None] | None,
+) -> None:
+    """Do all the jobs, from this thread's point of view one after the other."""
+
+    def work(job: Job) -> Job:
+        for output, tile, data in zip(
+            job.outputs, job.tiles, make_tiles(job.tiles, reader), strict=True
+        ):
+            output.write(tile, data.data.cast("B"))
+        return job
+
+    total = sum(tensor.n_bytes for output in outputs for tensor in output.plan.tensors)
+    done = total - sum(job.n_bytes for job in todo)
+    # Closed before the files are, whatever is raised: no worker outlives them.
+    with (
+        closing(_Saver(outputs)) as saver,
+        closing(in_threads(work, prefetched(todo, reader), threads)) as finished,
+    ):
+        for job in finished:
+            for output, tile in zip(job.outputs, job.tiles, strict=True):
+                output.note(tile)
+            saver.poll()
+            done += job.n_bytes
+            if progress is not None:
+                progress(Progress(done, total, job.tiles[0].tensor.name))
+
+
+class _Saver:
+    """Saves what the outputs have noted, now and then, while the work goes on."""
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self._outputs = outputs
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._running: Future[None] | None = None
+        self._due = time.monotonic() + SECONDS_BETWEEN_SAVES
+
+    def poll(self) -> None:
+        """Begin the next save if it is due. Raises what the last one raised."""
+        if self._running is not None:
+            if not self._running.done():
+                return
+            self._running.result()
+            self._running = None
+        if time.monotonic() >= self._due:
+            batches = [output.take_batch() for output in self._outputs]
+            self._running = self._pool.submit(_save, batches)
+            self._due = time.monotonic() + SECONDS_BETWEEN_SAVES
+
+    def close(self) -> None:
+        """Wait for the save under way. Raises what it raised."""
+        self._pool.shutdown()
+        if self._running is not None:
+            self._running.result()
+
+
+def _save(batches: Sequence[Batch]) -> None:
+    for batch in batches:
+        batch.output.save(batch)
+
+
+def _refuse_outputs(planned: Sequence[tuple[Plan, Layout]]) -> None:
+    """Raise ConvertError if the layouts cannot be the outputs of these plans."""
+    paths = [file.path for _, layout in planned for file in layout.files]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ConvertError(f"{path}: would be written twice; put {{type}} into its name")
+    for plan, layout in planned:
+        for path in {layout.path, *(file.path for file in layout.files)}:
+            _refuse_output(plan, path)
 
 
 def _refuse_output(plan: Plan, out: Path) -> None:
-    """Raise ConvertError if `out` cannot be the output of this plan."""
     source, target = plan.source.resolve(), out.resolve()
     if target == source or source in target.parents:
         raise ConvertError(
@@ -82,63 +147,15 @@ def _refuse_output(plan: Plan, out: Path) -> None:
         raise ConvertError(f"{out.parent}: no such directory; make it, or write elsewhere with -o")
 
 
-def _tiles(plan: Plan, max_weights: int) -> list[Tile]:
-    """All tiles of the output in the order in which the source stores them."""
-    max_weights = max(_MIN_TILE_WEIGHTS, min(_MAX_TILE_WEIGHTS, max_weights))
-    tiles = [tile for tensor in plan.tensors for tile in cut(tensor, max_weights)]
-    return sorted(tiles, key=_source_order)
-
-
-def _source_order(tile: Tile) -> tuple[str, int, int]:
-    source = tile.source
-    if not isinstance(source, View):
-        return "", 0, 0
-    start, _ = _extent(source)
-    return str(source.stored.path), source.stored.offset + start, source.start + tile.first
-
-
-def _extent(view: View) -> tuple[int, int]:
-    """The stretch of a stored tensor that a view's matrix lies in: first byte and length."""
-    item = view.stored.item_bytes
-    if not view.is_transposed:
-        return view.start * item, view.n_rows * view.n_cols * item
-    whole = view.n_cols * view.col_step  # the transposed matrix and what shares its rows
-    return view.start // whole * whole * item, whole * item
-
-
-def _prefetched(tiles: list[Tile], reader: Reader) -> Iterator[Tile]:
-    """The tiles, with the kernel asked for the next transposed matrix while one is worked on.
-
-    Those are read in small pieces a row apart, which no read-ahead would guess.
-    """
-    extents = [_transposed_extent(tile) for tile in tiles]
-    upcoming = deque(dict.fromkeys(extent for extent in extents if extent is not None))
-    current = None
-    for tile, extent in zip(tiles, extents, strict=True):
-        if extent is not None and extent != current:
-            current = upcoming.popleft()
-            reader.prefetch(*current)
-            if upcoming:
-                reader.prefetch(*upcoming[0])
-        yield tile
-
-
-def _transposed_extent(tile: Tile) -> tuple[StoredTensor, int, int] | None:
-    view = tile.source
-    if isinstance(view, Constant) or not view.is_transposed:
-        return None
-    return (view.stored, *_extent(view))
-
-
 def in_threads(
-    work: Callable[[Tile], Result], tiles: Iterable[Tile], threads: int
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int
 ) -> Generator[Result, None, None]:
-    """Results as they come, in any order; one tile waits in line, so that no worker does."""
+    """Results as they come, in any order; one item waits in line, so that no worker does."""
     with ThreadPoolExecutor(threads, thread_name_prefix="convert") as pool:
         running: set[Future[Result]] = set()
         try:
-            for tile in tiles:
-                running.add(pool.submit(work, tile))
+            for item in items:
+                running.add(pool.submit(work, item))
                 if len(running) > threads:
                     finished, running = wait(running, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in finished)
@@ -150,24 +167,23 @@ def in_threads(
 
 
 def open_sources(plan: Plan) -> Reader:
-    views = [
-        part for tensor in plan.tensors for part in tensor.output.parts if isinstance(part, View)
-    ]
-    scales = [view.scale.stored for view in views if view.scale is not None]
-    return Reader([view.stored for view in views] + scales)
+    """The files a plan's weights come from, open for reading."""
+    return Reader(stored_tensors(plan))
 
 
-def n_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _peak_rss() -> int:
-    """The highest resident size of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count the process we were forked from, too
-        match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        return int(match[1]) * 1024 if match else 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def _report(output: Output, made: Sequence[Job], seconds: float) -> Report:
+    n_made = sum(
+        tile.n_bytes
+        for job in made
+        for target, tile in zip(job.outputs, job.tiles, strict=True)
+        if target is output
+    )
+    files = tuple(file.path for file in output.layout.files)
+    return Report(
+        path=files[0],
+        files=files,
+        n_bytes=output.layout.n_bytes,
+        n_resumed=sum(tensor.n_bytes for tensor in output.plan.tensors) - n_made,
+        seconds=seconds,
+        peak_rss=peak_rss(),
+    )

@@ -2,68 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from convert.architectures import Architecture, find_architecture
 from convert.checkpoint import Checkpoint, open_checkpoint
-from convert.doctor import diagnose_vocabulary
+from convert.choice import (
+    Choice,
+    Wishes,
+    choose,
+    choose_by_shape,
+    lacking_importance,
+    read_wishes,
+)
+from convert.doctor import diagnose_sources
 from convert.errors import ConvertError
-from convert.fields import Field, TensorInfo, align, encode_header, u32
-from convert.fp8 import DROPPED_SUFFIXES, read_block_size
+from convert.fields import Field, align, u32
+from convert.ftypes import FTYPES, FType, find_ftype
 from convert.hparams import Config, Hparams
+from convert.layout import encode_tensors
 from convert.provenance import count_params, general_fields
 from convert.qtypes import QTYPES
-from convert.recipe import FType, Model, choose_qtypes, file_order, find_ftype
+from convert.recipe import Model, file_order
+from convert.scheme import DROPPED_SUFFIXES, read_block_size
 from convert.source import Source
 from convert.tensors import OutputTensor
-from convert.types import Finding, Plan, PlannedTensor
-from convert.vocab import read_vocabulary, vocabulary_fields
+from convert.types import Finding, Plan, PlannedTensor, TypeOptions, TypeSize
+from convert.vocab import has_tokenizer, read_vocabulary, vocabulary_fields
 
 _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 
 
-def make_plan(src: Path, ftype_name: str, *, force: bool = False) -> Plan:
-    """The plan for converting `src` to `ftype_name`; see `convert.plan`."""
-    ftype = find_ftype(ftype_name)
-    if not src.is_dir():
-        what = "not a directory" if src.exists() else "no such directory"
-        raise ConvertError(f"{src}: {what}; name the directory of a Hugging Face checkpoint")
-    config = Config.load(src)
-    architecture = find_architecture(config.architecture, config.path)
-    hparams = architecture.read_hparams(config)
-    vocab = read_vocabulary(src, hparams.vocab_size, config.text().values)
-    findings = (*architecture.diagnose(config, hparams), *diagnose_vocabulary(vocab))
-    if not force:
-        _refuse_errors(config.path, findings)
-    outputs = _outputs(architecture, config, hparams, open_checkpoint(src))
-    fields = {
-        **general_fields(src, architecture.NAME, outputs),
-        **architecture.fields(hparams),
-        **vocabulary_fields(vocab),
-        # llama.cpp's quantizer moves these two to the end; so whole files compare equal.
-        "general.quantization_version": u32(_QUANTIZATION_VERSION),
-        "general.file_type": u32(ftype.id),
-    }
-    tensors, n_bytes = _lay_out(outputs, fields, ftype, hparams)
-    total, shared, expert, _ = count_params(outputs)
+@dataclass(frozen=True)
+class _Survey:
+    """What the checkpoint says, whatever type it is converted to; `outputs` in file order."""
+
+    architecture: Architecture[Any]
+    hparams: Hparams
+    outputs: list[OutputTensor]
+    fields: dict[str, Field]
+    findings: tuple[Finding, ...]
+
+    def model(self) -> Model:
+        hparams, name = self.hparams, self.architecture.NAME
+        n_gqa = hparams.n_heads // hparams.n_kv_heads
+        is_70b = hparams.n_layers == 80 and (name == "qwen2" or (name == "llama" and n_gqa > 1))
+        return Model(hparams.n_layers, hparams.n_experts, n_gqa, is_70b)
+
+
+def make_plans(
+    src: Path, ftype_names: Iterable[str], options: TypeOptions, *, force: bool = False
+) -> tuple[Plan, ...]:
+    """The plans for converting `src` to each of the types; see `convert.plan_all`."""
+    ftypes = [find_ftype(name) for name in ftype_names]
+    survey = _survey(src, force=force)
+    wishes = read_wishes(options, survey.outputs)
+    return tuple(_plan(src, survey, ftype, wishes) for ftype in ftypes)
+
+
+def _plan(src: Path, survey: _Survey, ftype: FType, wishes: Wishes) -> Plan:
+    choice = choose(survey.outputs, ftype, survey.model(), wishes)
+    fields = _fields(survey, ftype, wishes)
+    tensors, n_bytes = _lay_out(survey.outputs, fields, choice)
+    total, shared, expert, _ = count_params(survey.outputs)
     return Plan(
         source=src,
         ftype=ftype.name,
-        architecture=architecture.NAME,
+        architecture=survey.architecture.NAME,
         tensors=tensors,
         n_bytes=n_bytes,
         n_params=total,
-        n_params_active=shared + expert * hparams.n_experts_used,
+        n_params_active=shared + expert * survey.hparams.n_experts_used,
         bits_per_weight=8 * sum(tensor.n_bytes for tensor in tensors) / total,
-        findings=findings,
+        findings=(*survey.findings, *choice.findings),
         fields=fields,
     )
 
 
-def plan_header(plan: Plan) -> bytes:
-    """The bytes of the output before its tensor data."""
-    return _header(plan.fields, plan.tensors)
+def list_sizes(src: Path, options: TypeOptions) -> tuple[TypeSize, ...]:
+    """What every ftype would make of `src`; see `convert.sizes`."""
+    survey = _survey(src, force=True)
+    wishes = read_wishes(options, survey.outputs)
+    model, fields = survey.model(), _fields(survey, find_ftype("F32"), wishes)
+    any_types = Choice(dict.fromkeys((each.name for each in survey.outputs), "F32"), {}, ())
+    header_bytes = len(encode_tensors(fields, _lay_out(survey.outputs, fields, any_types)[0]))
+    return tuple(
+        _size(survey.outputs, find_ftype(name), model, wishes, header_bytes) for name in FTYPES
+    )
+
+
+def _size(
+    outputs: list[OutputTensor], ftype: FType, model: Model, wishes: Wishes, header_bytes: int
+) -> TypeSize:
+    has_imatrix = wishes.imatrix is not None
+    try:
+        qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=has_imatrix)
+    except ConvertError as error:
+        return TypeSize(ftype.name, None, None, False, str(error))
+    lacks_imatrix = lacking_importance(qtypes, ftype, wishes) is not None
+    if lacks_imatrix:  # which changes what is picked, too
+        qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=True)
+    sizes = [_n_bytes(output, qtypes[output.name]) for output in outputs]
+    total = sum(output.n_params for output in outputs)
+    n_bytes, bits = header_bytes + sum(map(align, sizes)), 8 * sum(sizes)
+    return TypeSize(ftype.name, n_bytes, bits / total, lacks_imatrix, None)
 
 
 def _refuse_errors(path: Path, findings: tuple[Finding, ...]) -> None:
@@ -72,8 +116,44 @@ def _refuse_errors(path: Path, findings: tuple[Finding, ...]) -> None:
         raise ConvertError(f"{path}: {'; '.join(errors)} (--force converts all the same)")
 
 
+def _survey(src: Path, *, force: bool) -> _Survey:
+    if not src.is_dir():
+        what = "not a directory" if src.exists() else "no such directory"
+        raise ConvertError(f"{src}: {what}; name the directory of a Hugging Face checkpoint")
+    config = Config.load(src)
+    architecture = find_architecture(config.architecture, config.path)
+    hparams = architecture.read_hparams(config)
+    checkpoint = open_checkpoint(src)
+    vocab = None
+    if has_tokenizer(src) or not checkpoint.is_outline:
+        vocab = read_vocabulary(src, hparams.vocab_size, config.text().values)
+    findings = (
+        *architecture.diagnose(config, hparams),
+        *diagnose_sources(checkpoint, vocab),
+    )
+    if not force:
+        _refuse_errors(config.path, findings)
+    outputs = _outputs(architecture, config, hparams, checkpoint)
+    fields = {
+        **general_fields(src, architecture.NAME, outputs),
+        **architecture.fields(config, hparams),
+        **(vocabulary_fields(vocab) if vocab else {}),
+    }
+    return _Survey(architecture, hparams, outputs, fields, findings)
+
+
+def _fields(survey: _Survey, ftype: FType, wishes: Wishes) -> dict[str, Field]:
+    return {
+        **survey.fields,
+        # llama.cpp's quantizer moves these two to the end; so whole files compare equal.
+        "general.quantization_version": u32(_QUANTIZATION_VERSION),
+        "general.file_type": u32(ftype.id),
+        **(wishes.imatrix.fields() if wishes.imatrix else {}),
+    }
+
+
 def _outputs(
-    architecture: Architecture, config: Config, hparams: Hparams, checkpoint: Checkpoint
+    architecture: Architecture[Any], config: Config, hparams: Hparams, checkpoint: Checkpoint
 ) -> list[OutputTensor]:
     """Every output tensor in file order; every stored one mapped or expressly dropped."""
     kept = {
@@ -92,25 +172,23 @@ def _outputs(
 
 
 def _lay_out(
-    outputs: list[OutputTensor], fields: dict[str, Field], ftype: FType, hparams: Hparams
+    outputs: list[OutputTensor], fields: dict[str, Field], choice: Choice
 ) -> tuple[tuple[PlannedTensor, ...], int]:
     """The tensors with their types and offsets, and the bytes of the whole file."""
-    model = Model(hparams.n_layers, hparams.n_experts, hparams.n_heads // hparams.n_kv_heads)
-    qtypes = choose_qtypes(((output.name, output.shape) for output in outputs), ftype, model)
     tensors: list[PlannedTensor] = []
     offset = 0
     for output in outputs:
-        qtype = qtypes[output.name]
-        n_rows = output.n_params // output.shape[0]
-        n_bytes = n_rows * QTYPES[qtype].row_bytes(output.shape[0])
-        tensors.append(PlannedTensor(output.name, output.shape, qtype, offset, n_bytes, output))
+        name, qtype = output.name, choice.qtypes[output.name]
+        n_bytes = _n_bytes(output, qtype)
+        importance = choice.importances.get(name)
+        tensors.append(
+            PlannedTensor(name, output.shape, qtype, offset, n_bytes, output, importance)
+        )
         offset += align(n_bytes)
-    header_bytes = len(_header(fields, tuple(tensors)))
+    header_bytes = len(encode_tensors(fields, tuple(tensors)))
     return tuple(tensors), header_bytes + offset
 
 
-def _header(fields: Mapping[str, Field], tensors: tuple[PlannedTensor, ...]) -> bytes:
-    return encode_header(
-        fields,
-        (TensorInfo(t.name, t.shape, QTYPES[t.qtype].id, t.offset) for t in tensors),
-    )
+def _n_bytes(output: OutputTensor, qtype: str) -> int:
+    n_cols = output.shape[0]
+    return output.n_params // n_cols * QTYPES[qtype].row_bytes(n_cols)

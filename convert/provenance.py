@@ -1,12 +1,15 @@
 """Where a model comes from: the `general.*` metadata.
 
 gguf's own heuristics read the model card, generation_config.json and the directory's name, so that
-names, licence and size label are the ones llama.cpp's converter would write.
+names, licence and size label are the ones llama.cpp's converter would write. What it would not is
+`l4.version`, for whoever looks into a file that misbehaves.
 """
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import gguf
 
@@ -19,20 +22,42 @@ def general_fields(src: Path, architecture: str, tensors: list[OutputTensor]) ->
     """`general.architecture`, type, name, licence, base models, sampling defaults ..."""
     total, shared, expert, n_experts = count_params(tensors)
     try:
-        metadata = gguf.Metadata.load(None, src, None, total)
+        found = _load_metadata(src, total)
     except gguf.metadata.yaml.YAMLError:
         card = src / "README.md"
         raise ConvertError(f"{card}: its front matter is not valid YAML; mend or move it") from None
-    metadata.name = metadata.name or src.resolve().name
-    metadata.size_label = metadata.size_label or gguf.size_label(total, shared, expert, n_experts)
+    found.name = found.name or src.resolve().name
+    found.size_label = found.size_label or gguf.size_label(total, shared, expert, n_experts)
     collected = gguf.GGUFWriter(None, architecture)
-    metadata.set_gguf_meta_model(collected)
+    found.set_gguf_meta_model(collected)
     fields = {"general.architecture": string(architecture), "general.type": string("model")}
     for key, item in collected.kv_data[0].items():
         is_array = item.type == gguf.GGUFValueType.ARRAY
         kind = gguf.GGUFValueType.get_type(item.value[0]) if is_array else item.type
         fields[key] = Field(item.value, int(kind))
+    fields["l4.version"] = string(version_of("l4"))
     return fields
+
+
+def _load_metadata(src: Path, total: int) -> Any:
+    found = gguf.Metadata.load(None, src, None, total)
+    repo = src.parent.parent.name
+    if src.parent.name == "snapshots" and repo.startswith("models--"):
+        # In the Hub's cache the directory is called after a commit, and the repository's above it.
+        card, config = gguf.Metadata.load_model_card(src), gguf.Metadata.load_hf_parameters(src)
+        named = Path(repo.rpartition("--")[2])
+        named = gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), card, config, named, total)
+        for key in ("name", "organization", "basename", "finetune", "version", "size_label"):
+            setattr(found, key, getattr(named, key))
+    return found
+
+
+def version_of(package: str) -> str:
+    """The version of an installed package, such as this one's."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def count_params(tensors: list[OutputTensor]) -> tuple[int, int, int, int]:

@@ -5,7 +5,10 @@ Source: ``enum ggml_type`` in ``ggml/include/ggml.h``, the block structures in `
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
+
+from convert.errors import ConvertError
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,15 @@ class QType:
     id: int
     block: int
     block_bytes: int
+
+    @property
+    def bits(self) -> float:
+        """Bits a weight takes."""
+        return 8 * self.block_bytes / self.block
+
+    @property
+    def is_quantized(self) -> bool:
+        return self.block > 1
 
     def row_bytes(self, n_cols: int) -> int:
         """Bytes of a row of `n_cols` weights, which must be whole blocks."""
@@ -40,12 +52,31 @@ QTYPES: dict[str, QType] = {
         ("Q4_K", 12, 256, 144),
         ("Q5_K", 13, 256, 176),
         ("Q6_K", 14, 256, 210),
+        ("IQ2_XXS", 16, 256, 66),
+        ("IQ2_XS", 17, 256, 74),
+        ("IQ3_XXS", 18, 256, 98),
+        ("IQ1_S", 19, 256, 50),
         ("IQ4_NL", 20, 32, 18),
         ("IQ3_S", 21, 256, 110),
+        ("IQ2_S", 22, 256, 82),
         ("IQ4_XS", 23, 256, 136),
+        ("IQ1_M", 29, 256, 56),
         ("BF16", 30, 1, 2),
         ("TQ1_0", 34, 256, 54),
         ("TQ2_0", 35, 256, 66),
         ("MXFP4", 39, 32, 17),
+        ("NVFP4", 40, 64, 36),
+        ("Q1_0", 41, 128, 18),
+        ("Q2_0", 42, 64, 18),
     )
 }
+
+
+def find_qtype(name: str) -> QType:
+    """The tensor type called `name` in any case. Raises ConvertError, with near matches."""
+    key = name.upper()
+    if key in QTYPES:
+        return QTYPES[key]
+    near = difflib.get_close_matches(key, QTYPES, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(QTYPES)}"
+    raise ConvertError(f"unknown tensor type {name!r}; {hint}")

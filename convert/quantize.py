@@ -21,28 +21,82 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_LIBRARY_NAME = "libggml-base.dylib" if sys.platform == "darwin" else "libggml-base.so"
+# What gguf's Python package does not dequantize.
+DEQUANTIZED_BY_GGML = frozenset(("Q1_0", "Q2_0"))
+
+# Beyond it the searching kernels (IQ*) may overflow and abort the process; their scales do not
+# reach that far in any case.
+_MAX_SEARCHED = 1e8
+
+# The name that libllama itself links to comes first: where both are loaded, there is one copy, and
+# what the searching kernels prepare, seconds' worth of tables, is prepared once.
+_LIBRARY_NAMES = (
+    ("libggml-base.0.dylib", "libggml-base.dylib")
+    if sys.platform == "darwin"
+    else ("libggml-base.so.0", "libggml-base.so")
+)
 
 
-def quantize_rows(qtype: str, rows: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+def quantize_rows(
+    qtype: str,
+    rows: NDArray[np.float32],
+    out: NDArray[np.uint8],
+    importance: NDArray[np.float32] | None = None,
+) -> None:
     """Quantize `rows` [n, n_cols], C order and finite, into `out`'s n * row_bytes bytes.
 
-    Raises OverflowError where the numbers are too large for the type's scales.
+    `importance` [n_cols], finite and not negative, weighs the columns' errors. Raises OverflowError
+    where the numbers are too large for the type's scales.
     """
     n_rows, n_cols = rows.shape
     n_bytes = n_rows * QTYPES[qtype].row_bytes(n_cols)
     if not (rows.flags.c_contiguous and out.flags.c_contiguous and out.nbytes == n_bytes):
         raise ValueError(f"rows {rows.shape} and an output of {out.nbytes} bytes do not match")
+    weights = None if importance is None else _checked(importance, n_cols)
+    if weights is None and requires_imatrix(qtype):
+        raise ValueError(f"{qtype} without importance")  # ggml would abort the process
+    if qtype.startswith("IQ") and not max(rows.max(), -rows.min()) <= _MAX_SEARCHED:
+        raise OverflowError(f"weights too large for {qtype}")
     library = _library()
     type_id = QTYPES[qtype].id
-    library.ggml_quantize_chunk(type_id, rows.ctypes.data, out.ctypes.data, 0, n_rows, n_cols, None)
+    library.ggml_quantize_chunk(
+        type_id, rows.ctypes.data, out.ctypes.data, 0, n_rows, n_cols, weights
+    )
     if not library.ggml_validate_row_data(type_id, out.ctypes.data, n_bytes):
         raise OverflowError(f"weights too large for {qtype}")
+
+
+def dequantize_rows(qtype: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The weights that `rows` [n, row_bytes] stand for; of the types in DEQUANTIZED_BY_GGML."""
+    import numpy as np
+
+    rows = np.ascontiguousarray(rows)
+    n_rows, n_bytes = rows.shape
+    info = QTYPES[qtype]
+    out = np.empty((n_rows, n_bytes // info.block_bytes * info.block), np.float32)
+    dequantize = getattr(_library(), f"dequantize_row_{qtype.lower()}")
+    source, target = (ctypes.c_void_p(each.ctypes.data) for each in (rows, out))
+    dequantize(source, target, ctypes.c_int64(out.size))
+    return out
 
 
 def requires_imatrix(qtype: str) -> bool:
     """Whether ggml would abort the process when given no importance matrix for this type."""
     return bool(_library().ggml_quantize_requires_imatrix(QTYPES[qtype].id))
+
+
+def _checked(importance: NDArray[np.float32], n_cols: int) -> int:
+    """The address of `importance`, once it is what the kernels will read."""
+    flags = importance.flags
+    if importance.shape != (n_cols,) or importance.dtype != "f4" or not flags.c_contiguous:
+        raise ValueError(f"importance {importance.shape} for rows of {n_cols}")
+    return importance.ctypes.data
+
+
+def block_size(type_id: int) -> tuple[int, int]:
+    """Weights and bytes of a block of the type that ggml numbers so."""
+    library = _library()
+    return library.ggml_blck_size(type_id), library.ggml_type_size(type_id)
 
 
 @lru_cache(maxsize=1)
@@ -56,6 +110,10 @@ def _library() -> Any:
     )  # fmt: skip
     library.ggml_validate_row_data.restype = ctypes.c_bool
     library.ggml_validate_row_data.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+    library.ggml_blck_size.restype = ctypes.c_int64
+    library.ggml_blck_size.argtypes = (ctypes.c_int,)
+    library.ggml_type_size.restype = ctypes.c_size_t
+    library.ggml_type_size.argtypes = (ctypes.c_int,)
     library.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
     library.ggml_quantize_requires_imatrix.argtypes = (ctypes.c_int,)
     return library
@@ -65,7 +123,8 @@ def _library_path() -> Path:
     spec = importlib.util.find_spec("llama_cpp")  # finds it without running it
     if spec is None or spec.origin is None:
         raise ConvertError("llama-cpp-python is not installed; pip install llama-cpp-python")
-    path = Path(spec.origin).parent / "lib" / _LIBRARY_NAME
-    if not path.is_file():
-        raise ConvertError(f"{path}: missing; reinstall llama-cpp-python")
-    return path
+    directory = Path(spec.origin).parent / "lib"
+    for name in _LIBRARY_NAMES:
+        if (directory / name).is_file():
+            return directory / name
+    raise ConvertError(f"{directory / _LIBRARY_NAMES[-1]}: missing; reinstall llama-cpp-python")

@@ -16,17 +16,29 @@ from convert.checkpoint import StoredTensor
 
 @dataclass(frozen=True)
 class Scale:
-    """What FP8 numbers are multiplied by: one for a block of [block_rows, block_cols] of them."""
+    """What stored numbers are multiplied by: one for a block of [block_rows, block_cols] of them.
+
+    `bits` of a number where several are packed into a word, else 0. Zero points lie as the scales
+    do, and are subtracted first. `group_of_column` names each column's block where it is not in
+    order.
+    """
 
     stored: StoredTensor
     block_rows: int
     block_cols: int
-    n_blocks_across: int
+    n_across: int
+    bits: int = 0
+    zero_point: StoredTensor | None = None
+    group_of_column: StoredTensor | None = None
 
 
 @dataclass(frozen=True)
 class View:
-    """A matrix inside a stored tensor: [r, c] is its element `start + r*row_step + c*col_step`."""
+    """A matrix inside a stored tensor: [r, c] is its element `start + r*row_step + c*col_step`.
+
+    With `head_rows` the rows of every so many are shuffled: the first of its upper half, the first
+    of its lower, the second of its upper ...
+    """
 
     stored: StoredTensor
     n_rows: int
@@ -35,10 +47,18 @@ class View:
     row_step: int
     col_step: int
     scale: Scale | None = None
+    head_rows: int = 0
 
     @property
     def is_transposed(self) -> bool:
         return self.col_step != 1
+
+    @property
+    def reads(self) -> tuple[StoredTensor, ...]:
+        """Every stored tensor it takes to read the matrix."""
+        scale = self.scale
+        beside = (scale.stored, scale.zero_point, scale.group_of_column) if scale else ()
+        return (self.stored, *(stored for stored in beside if stored is not None))
 
 
 @dataclass(frozen=True)
@@ -80,3 +100,9 @@ def transposed_expert(stored: StoredTensor, expert: int, first: int, n_rows: int
     """Columns [first, first + n_rows) of one expert of a stored [E, n_cols, width], as rows."""
     _, n_cols, width = stored.shape
     return View(stored, n_rows, n_cols, expert * n_cols * width + first, 1, width)
+
+
+def upright_expert(stored: StoredTensor, expert: int, first: int, n_rows: int) -> View:
+    """Rows [first, first + n_rows) of one expert of a stored [E, height, n_cols]."""
+    _, height, n_cols = stored.shape
+    return View(stored, n_rows, n_cols, (expert * height + first) * n_cols, n_cols, 1)

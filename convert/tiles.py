@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convert.checkpoint import Reader
+from convert.dequantize import e4m3_values, scale_rows, unpack
 from convert.errors import ConvertError
-from convert.fp8 import e4m3_values, multiply_rows
 from convert.qtypes import QTYPES
 from convert.quantize import quantize_rows
 from convert.tensors import Constant, View
 from convert.types import PlannedTensor
 
-_NUMPY_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1"}
+_NUMPY_DTYPES = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "F8_E4M3": "u1",
+    "I8": "i1",
+    "I32": "<i4",
+}
 
 # Weights turned to float32 at a time: 1 MiB of them stays in a core's cache until quantized.
 _BLOCK_WEIGHTS = 1 << 18
@@ -59,17 +66,23 @@ def cut(tensor: PlannedTensor, max_weights: int) -> Iterator[Tile]:
             yield Tile(tensor, part, first, min(step, n_rows - first))
 
 
-def make_tile(tile: Tile, reader: Reader) -> NDArray[np.uint8]:
-    """The tile's bytes as they stand in the output. Raises ConvertError on NaN, Inf, overflow."""
-    out = np.empty((tile.n_rows, tile.row_bytes), np.uint8)
-    for first, block in float32_blocks(tile, reader):
+def make_tiles(tiles: Sequence[Tile], reader: Reader) -> list[NDArray[np.uint8]]:
+    """The bytes of each tile as they stand in its output; all of the same rows, read once.
+
+    Raises ConvertError on NaN, Inf, overflow.
+    """
+    outs = [np.empty((tile.n_rows, tile.row_bytes), np.uint8) for tile in tiles]
+    importances = [_importance(tile) for tile in tiles]
+    for first, block in float32_blocks(tiles[0], reader):
         if not _is_finite(block):
-            raise ConvertError(f"{_place(tile)}: holds NaN or Inf; fetch the checkpoint again")
-        try:
-            quantize_rows(tile.tensor.qtype, block, out[first : first + len(block)])
-        except OverflowError as error:
-            raise ConvertError(f"{_place(tile)}: {error}; choose another type") from None
-    return out
+            raise ConvertError(f"{_place(tiles[0])}: holds NaN or Inf; fetch the checkpoint again")
+        for tile, out, importance in zip(tiles, outs, importances, strict=True):
+            rows = out[first : first + len(block)]
+            try:
+                quantize_rows(tile.tensor.qtype, block, rows, importance)
+            except OverflowError as error:
+                raise ConvertError(f"{_place(tile)}: {error}; choose another type") from None
+    return outs
 
 
 def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -77,10 +90,17 @@ def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np
     rows, source = _load(tile, reader), tile.source
     step = max(1, _BLOCK_WEIGHTS // rows.shape[1])
     for first in range(0, tile.n_rows, step):
-        block = _to_float32(rows[first : first + step], source)
+        block = _to_float32(_gathered(rows[first : first + step]), source)
         if isinstance(source, View) and source.scale is not None:
-            multiply_rows(block, tile.first + first, source.scale, reader)
+            stored_rows = _stored_rows(source, tile.first + first, len(block))
+            scale_rows(block, stored_rows, source.scale, reader)
         yield first, block
+
+
+def _importance(tile: Tile) -> NDArray[np.float32] | None:
+    """What the imatrix has on the tile's matrix: its columns' importance."""
+    importance = tile.tensor.importance
+    return None if importance is None else importance.row(tile.part, tile.tensor.shape[0])
 
 
 def _load(tile: Tile, reader: Reader) -> NDArray[np.generic]:
@@ -96,10 +116,23 @@ def _load(tile: Tile, reader: Reader) -> NDArray[np.generic]:
 def _load_upright(
     view: View, tile: Tile, reader: Reader, dtype: np.dtype[np.generic]
 ) -> NDArray[np.generic]:
-    rows = np.empty((tile.n_rows, view.n_cols), dtype)
-    start = view.start + tile.first * view.row_step
+    wanted = _stored_rows(view, tile.first, tile.n_rows)
+    first = int(wanted.min())
+    rows = np.empty((int(wanted.max()) + 1 - first, view.row_step), dtype)
+    start = view.start + first * view.row_step
     reader.read_into(view.stored, start * dtype.itemsize, _bytes(rows))
-    return rows
+    return rows[wanted - first] if view.head_rows else rows
+
+
+def _stored_rows(view: View, first: int, n_rows: int) -> NDArray[np.intp]:
+    """Which rows of the stored matrix the rows [first, first + n_rows) of an upright view are."""
+    rows = np.arange(first, first + n_rows)
+    if not view.head_rows:
+        return rows
+    head, row = np.divmod(rows, view.head_rows)
+    pair, half = np.divmod(row, 2)
+    stored: NDArray[np.intp] = head * view.head_rows + half * (view.head_rows // 2) + pair
+    return stored
 
 
 def _load_transposed(
@@ -111,15 +144,23 @@ def _load_transposed(
     if tile.n_rows == view.col_step:
         reader.read_into(view.stored, start * dtype.itemsize, _bytes(columns))
     else:
-        for index, piece in enumerate(columns):
-            at = start + index * view.col_step
-            reader.read_into(view.stored, at * dtype.itemsize, _bytes(piece))
+        item = dtype.itemsize
+        reader.read_pieces(
+            view.stored, start * item, view.col_step * item, tile.n_rows * item, _bytes(columns)
+        )
     transposed: NDArray[np.generic] = columns.T
     return transposed
 
 
+def _gathered(rows: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The same rows close together: turning a transposed block would otherwise miss every cache."""
+    return rows if rows.flags.c_contiguous else np.ascontiguousarray(rows.T).T
+
+
 def _to_float32(rows: NDArray[np.generic], source: View | Constant) -> NDArray[np.float32]:
     """A float32 copy of `rows` in C order."""
+    if isinstance(source, View) and source.scale and source.scale.bits:
+        return unpack(rows, source.scale.bits, source.n_cols)
     dtype = source.stored.dtype if isinstance(source, View) else "F32"
     if dtype == "F8_E4M3":
         return e4m3_values()[rows.view(np.uint8)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,11 @@ from numpy.typing import NDArray
 from convert.checkpoint import Reader
 from convert.errors import ConvertError
 from convert.fields import Field
-from convert.pipeline import in_threads, n_cpus, open_sources
+from convert.ftypes import FTYPES, find_ftype
+from convert.gguf_file import GGUFTensor, read_gguf
+from convert.pipeline import in_threads, open_sources
+from convert.quantize import DEQUANTIZED_BY_GGML, dequantize_rows
+from convert.resources import n_cpus
 from convert.tiles import Tile, cut, float32_blocks
 from convert.types import Plan, PlannedTensor, Progress, TensorCheck, Verification
 
@@ -26,8 +32,9 @@ from convert.types import Plan, PlannedTensor, Progress, TensorCheck, Verificati
 _BOUNDS = {
     "F32": 0.0, "F16": 0.001, "BF16": 0.004, "Q8_0": 0.012, "Q6_K": 0.04, "Q5_K": 0.075,
     "Q5_1": 0.08, "Q5_0": 0.09, "Q4_K": 0.15, "Q4_1": 0.16, "Q4_0": 0.18, "IQ4_NL": 0.16,
-    "IQ4_XS": 0.16, "MXFP4": 0.24, "Q3_K": 0.32, "IQ3_S": 0.35, "Q2_K": 0.6, "TQ1_0": 0.95,
-    "TQ2_0": 0.95,
+    "IQ4_XS": 0.16, "NVFP4": 0.2, "MXFP4": 0.24, "Q3_K": 0.32, "IQ3_S": 0.35, "IQ3_XXS": 0.4,
+    "IQ2_S": 0.5, "IQ2_XS": 0.6, "Q2_K": 0.6, "IQ2_XXS": 0.7, "IQ1_M": 0.9, "IQ1_S": 0.95,
+    "TQ1_0": 0.95, "TQ2_0": 0.95, "Q2_0": 0.95, "Q1_0": 0.95,
 }  # fmt: skip
 
 _TILE_WEIGHTS = 1 << 20
@@ -42,23 +49,47 @@ def check(
     plan: Plan, path: Path, *, threads: int | None, progress: Callable[[Progress], None] | None
 ) -> Verification:
     """See `convert.verify`."""
-    written = _open(path)
-    actual = {tensor.name: tensor for tensor in written.tensors}
-    differences = [
-        *_field_differences(plan, {key: field.contents() for key, field in written.fields.items()}),
-        *_layout_differences(plan, actual),
-    ]
+    fields, written = _open(path)
+    differences = [*_field_differences(plan, fields), *_layout_differences(plan, written)]
     checks: tuple[TensorCheck, ...] = ()
     if not any(difference.startswith("tensor") for difference in differences):
-        checks = _check_tensors(plan, path, actual, threads or n_cpus(), progress)
+        checks = _check_tensors(plan, written, threads or n_cpus(), progress)
     return Verification(tuple(differences), checks)
 
 
-def _open(path: Path) -> Any:
-    try:
-        return gguf.GGUFReader(path)
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise ConvertError(f"{path}: not a whole GGUF file ({error})") from None
+def read_ftype(path: Path) -> str:
+    """See `convert.file_type`."""
+    stated = read_gguf(path).fields.get("general.file_type")
+    for name in FTYPES:
+        if find_ftype(name).id == stated:
+            return name
+    raise ConvertError(f"{path}: does not say of which type it is; give --type")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A tensor as a file has it."""
+
+    path: Path
+    tensor: GGUFTensor
+
+
+def _open(path: Path) -> tuple[Mapping[str, Any], dict[str, Written]]:
+    """Metadata and tensors of a file, or of all the files when it is the first of a split."""
+    first = read_gguf(path)
+    written = {name: Written(path, tensor) for name, tensor in first.tensors.items()}
+    for index in range(2, first.fields.get("split.count", 1) + 1):
+        other = _split_file(path, index)
+        tensors = read_gguf(other).tensors
+        written |= {name: Written(other, tensor) for name, tensor in tensors.items()}
+    return first.fields, written
+
+
+def _split_file(first: Path, index: int) -> Path:
+    match = re.fullmatch(r"(.*-)00001(-of-\d{5}\.gguf)", first.name)
+    if match is None:
+        raise ConvertError(f"{first}: is part of a split; give its file 00001-of-0000N")
+    return first.with_name(f"{match[1]}{index:05}{match[2]}")
 
 
 def _field_differences(plan: Plan, actual: Mapping[str, Any]) -> Iterator[str]:
@@ -80,33 +111,39 @@ def _is_same(field: Field, actual: Any) -> bool:
     return bool(field.value == actual)
 
 
-def _layout_differences(plan: Plan, actual: Mapping[str, Any]) -> Iterator[str]:
+def _layout_differences(plan: Plan, actual: Mapping[str, Written]) -> Iterator[str]:
     planned = {tensor.name: tensor for tensor in plan.tensors}
-    for name in planned.keys() ^ actual.keys():
-        yield f"tensor {name} is {'missing' if name in planned else 'not in the checkpoint'}"
-    for name in planned.keys() & actual.keys():
-        ours, theirs = planned[name], actual[name]
-        stands = f"{theirs.tensor_type.name} {list(map(int, theirs.shape))}"
+    for name in actual:
+        if name not in planned:
+            yield f"tensor {name} is not in the checkpoint"
+    for name in planned:
+        if name not in actual:
+            yield f"tensor {name} is missing"
+            continue
+        ours, theirs = planned[name], actual[name].tensor
+        stands = f"{theirs.qtype} {list(theirs.shape)}"
         if stands != f"{ours.qtype} {list(ours.shape)}":
             yield f"tensor {name} is {stands}, not {ours.qtype} {list(ours.shape)}"
 
 
 def _check_tensors(
     plan: Plan,
-    path: Path,
-    actual: Mapping[str, Any],
+    actual: Mapping[str, Written],
     threads: int,
     progress: Callable[[Progress], None] | None,
 ) -> tuple[TensorCheck, ...]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    paths = {written.path for written in actual.values()}
+    fds = {path: os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in paths}
     total, done = sum(tensor.n_bytes for tensor in plan.tensors), 0
     sums: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
     try:
         with open_sources(plan) as reader:
 
             def work(tile: Tile) -> Sums:
-                start = int(actual[tile.tensor.name].data_offset) - tile.tensor.offset
-                return _compare(tile, _read(fd, path, start + tile.offset, tile), reader)
+                written = actual[tile.tensor.name]
+                start = written.tensor.offset - tile.tensor.offset
+                data = _read(fds[written.path], written.path, start + tile.offset, tile)
+                return _compare(tile, data, reader)
 
             tiles = (tile for tensor in plan.tensors for tile in cut(tensor, _TILE_WEIGHTS))
             with closing(in_threads(work, tiles, threads)) as finished:
@@ -118,7 +155,8 @@ def _check_tensors(
                     if progress is not None:
                         progress(Progress(done, total, tile.tensor.name))
     finally:
-        os.close(fd)
+        for fd in fds.values():
+            os.close(fd)
     return tuple(_judge(tensor, sums[tensor.name]) for tensor in plan.tensors)
 
 
@@ -131,12 +169,19 @@ def _read(fd: int, path: Path, offset: int, tile: Tile) -> NDArray[np.uint8]:
 
 def _compare(tile: Tile, written: NDArray[np.uint8], reader: Reader) -> Sums:
     errors = weights = 0.0
-    qtype = gguf.GGMLQuantizationType[tile.tensor.qtype]
     for first, block in float32_blocks(tile, reader):
-        theirs = gguf.dequantize(written[first : first + len(block)], qtype)
+        theirs = _dequantize(tile.tensor.qtype, written[first : first + len(block)])
         errors += float(np.square(theirs - block, dtype=np.float64).sum())
         weights += float(np.square(block, dtype=np.float64).sum())
     return tile, errors, weights
+
+
+def _dequantize(qtype: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """By gguf's own numpy code, which ours has no part in; by ggml's where that lacks the type."""
+    if qtype in DEQUANTIZED_BY_GGML:
+        return dequantize_rows(qtype, rows)
+    result: NDArray[np.float32] = gguf.dequantize(rows, gguf.GGMLQuantizationType[qtype])
+    return result
 
 
 def _judge(tensor: PlannedTensor, parts: Mapping[int, list[float]]) -> TensorCheck:

@@ -73,22 +73,26 @@ def stderr_console() -> Console:
     return Console(stderr=True)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, to_stderr: bool = False
+) -> None:
     """A table on stdout: ruled and coloured on a terminal, aligned plain text in a pipe."""
     from rich.console import Console
     from rich.table import Table
 
-    plain = not sys.stdout.isatty()
+    stream = sys.stderr if to_stderr else sys.stdout
+    plain = not stream.isatty()
     width = 200 if plain else None  # a pipe has no width to wrap at
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         grid.add_column(column, overflow="fold", no_wrap=plain)
     for row in rows:
         grid.add_row(*row)
-    console = Console(file=sys.stdout, width=width, highlight=False)
+    console = Console(file=stream, width=width, highlight=False)
     with console.capture() as capture:
         console.print(grid)
-    data("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    write = note if to_stderr else data
+    write("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def human_size(n_bytes: float) -> str:
@@ -101,8 +105,8 @@ def human_size(n_bytes: float) -> str:
 
 
 @contextmanager
-def byte_progress(label: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A bar with bytes, rate and time left; yields `update(done, detail)`."""
+def byte_progress(label: str, total: int, *, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+    """A bar with bytes, rate and time left, `done` to begin with; yields `update(done, detail)`."""
     if not stderr_is_terminal():
         yield lambda done, detail: None
         return
@@ -117,7 +121,7 @@ def byte_progress(label: str, total: int) -> Iterator[Callable[[int, str], None]
         bars.TextColumn("{task.fields[detail]}"),
     )
     with _live(*columns) as progress:
-        task = progress.add_task(label, total=total, detail="")
+        task = progress.add_task(label, total=total, completed=done, detail="")
         yield lambda done, detail: progress.update(task, completed=done, detail=detail[:24])
 
 

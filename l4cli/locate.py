@@ -1,4 +1,4 @@
-"""A model's name or path to its GGUF file on this machine."""
+"""A model's name or path to its GGUF file, or to its checkpoint, on this machine."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 from l4cli.errors import ModelNotFoundError
 from l4cli.registry import GgufSource, ModelSpec, Registry, load_registry
 
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A file to load, the name to show for it, and its entry in models.toml if it has one."""
+    """A file (or checkpoint), the name to show for it, and its entry in models.toml if any."""
 
     path: Path
     name: str
@@ -64,7 +65,7 @@ def locate(
 
 def cached_files(source: GgufSource, quant: str) -> list[Path]:
     """The files of one quantization in the Hub's own cache, all parts or none, in order."""
-    for snapshot in sorted(_repo_dir(source).glob("snapshots/*"), reverse=True):
+    for snapshot in sorted(_repo_dir(source.repo).glob("snapshots/*"), reverse=True):
         files = sorted(snapshot.glob(source.files.format(quant=quant)))
         if files and not missing_parts(files[0]):
             return files
@@ -76,10 +77,55 @@ def cached_quants(spec: ModelSpec) -> dict[str, list[Path]]:
     if spec.gguf is None:
         return {}
     folder, _, _ = spec.gguf.files.partition("/")
-    repo = _repo_dir(spec.gguf)
+    repo = _repo_dir(spec.gguf.repo)
     quants = sorted({path.name for path in repo.glob(f"snapshots/*/{folder.format(quant='*')}")})
     found = {quant: cached_files(spec.gguf, quant) for quant in quants}
     return {quant: files for quant, files in found.items() if files}
+
+
+def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Located:
+    """Find the Hugging Face checkpoint `source`: a directory, a name from models.toml or a Hub id.
+
+    Of the Hub only the local cache is looked into. ModelNotFoundError says what is missing and how
+    to get it.
+    """
+    registry = registry or load_registry()
+    path = Path(source).expanduser()
+    # A folder that happens to be called like a model is not what its name means.
+    is_name = source in registry.models and not (path / "config.json").exists()
+    if path.exists() and not is_name:
+        return Located(path, path.resolve().name)
+    if not is_name and not _HUB_ID.fullmatch(source):
+        raise ModelNotFoundError(
+            f"{source}: no such checkpoint directory, no model of that name "
+            f"({', '.join(registry.models)}), and no Hub id"
+        )
+    spec = registry.models[source] if is_name else None
+    if spec is not None and spec.checkpoint == "demo":
+        from l4cli.demo import checkpoint_dir
+
+        return Located(checkpoint_dir(), source, spec)
+    repo = spec.hf if spec is not None else source
+    if repo is None:
+        raise ModelNotFoundError(f"models.toml names no checkpoint for {source}")
+    snapshot = cached_snapshot(repo)
+    if snapshot is None:
+        what = source if is_name else f"{source}: no such directory, and the Hub's checkpoint"
+        raise ModelNotFoundError(f"{what} is not on this machine; get it with: hf download {repo}")
+    return Located(snapshot, repo.rpartition("/")[2], spec)
+
+
+def cached_snapshot(repo: str) -> Path | None:
+    """The checkpoint of a repository in the Hub's own cache: `main`, or else the newest there."""
+    folder = _repo_dir(repo)
+    main = folder / "refs" / "main"
+    if main.is_file():
+        snapshot = folder / "snapshots" / main.read_text().strip()
+        if (snapshot / "config.json").is_file():
+            return snapshot
+    configs = [path for path in folder.glob("snapshots/*/config.json") if path.is_file()]
+    newest = max(configs, key=lambda path: path.stat().st_mtime, default=None)
+    return newest.parent if newest else None
 
 
 def hub_cache() -> Path:
@@ -90,8 +136,8 @@ def hub_cache() -> Path:
     return (Path(home) if home else Path.home() / ".cache" / "huggingface") / "hub"
 
 
-def _repo_dir(source: GgufSource) -> Path:
-    return hub_cache() / f"models--{source.repo.replace('/', '--')}"
+def _repo_dir(repo: str) -> Path:
+    return hub_cache() / f"models--{repo.replace('/', '--')}"
 
 
 def missing_parts(first: Path) -> list[str]:

@@ -41,12 +41,14 @@ __all__ = [
     "encode",
     "fingerprint",
     "make_config",
+    "noise",
     "read_weights",
     "tensor_shapes",
     "unfuse",
     "write_checkpoint",
     "write_hollow_checkpoint",
     "write_mixed_shard",
+    "write_outline",
     "write_safetensors",
     "write_shards",
     "write_tokenizer",
@@ -155,7 +157,7 @@ def write_checkpoint(
     path.mkdir(parents=True, exist_ok=True)
     config = make_config(kind, **overrides)
     weights = [
-        (_stored_name(name, multimodal), _noise(shape, scale, seed, name))
+        (_stored_name(name, multimodal), noise(shape, scale, seed, name))
         for name, shape, scale in tensor_shapes(config, fused=fused)
     ]
     if multimodal:
@@ -189,6 +191,34 @@ def write_hollow_checkpoint(
         file.truncate(8 + len(raw) + offset)
     _write_json(path / "config.json", config)
     write_tokenizer(path)
+    return path
+
+
+def write_outline(path: Path, kind: str, *, is_fp8: bool = False, tokenizer: bool = False) -> Path:
+    """What a look at a published model fetches first: config.json and the index, no shards.
+
+    `is_fp8`: as the FP8 export has it, every expert by itself and scales beside the matrices.
+    """
+    path.mkdir(parents=True)
+    config = make_config(kind, **PUBLISHED_SHAPES)
+    config["attn_temperature_tuning"] = 4  # sic
+    names = []
+    for name, shape, _ in tensor_shapes(config, fused=not is_fp8):
+        names.append(f"language_model.{name}")
+        if is_fp8 and ".experts." in name and len(shape) == 2:
+            names.append(f"language_model.{name}_scale")
+    names += [f"vision_model.model.layers.{i}.mlp.fc1.weight" for i in range(34)]
+    names += ["vision_model.patch_embedding.linear.weight", "multi_modal_projector.linear_1.weight"]
+    nested = _nested(config)
+    if is_fp8:
+        nested["quantization_config"] = {"quant_method": "fbgemm_fp8"}
+    weight_map = {
+        name: f"model-{i % 50 + 1:05}-of-00050.safetensors" for i, name in enumerate(names)
+    }
+    _write_json(path / "config.json", nested)
+    _write_json(path / "model.safetensors.index.json", {"weight_map": weight_map})
+    if tokenizer:
+        write_tokenizer(path)
     return path
 
 
@@ -241,7 +271,7 @@ def _mlp(prefix: str, hidden: int, width: int) -> Iterator[tuple[str, tuple[int,
     yield f"{prefix}down_proj.weight", (hidden, width), width**-0.5
 
 
-def _noise(shape: tuple[int, ...], scale: float, seed: int, name: str) -> NDArray[np.float32]:
+def noise(shape: tuple[int, ...], scale: float, seed: int, name: str) -> NDArray[np.float32]:
     """Uniform noise of standard deviation `scale`, the same for a (seed, name) everywhere."""
     # RandomState's streams are frozen for good, which default_rng's are not.
     key = [seed, *name.encode()]

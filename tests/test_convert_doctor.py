@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import PUBLISHED_SHAPES, write_checkpoint, write_hollow_checkpoint
+from checkpoints import (
+    PUBLISHED_SHAPES,
+    SPECIAL_IDS,
+    write_checkpoint,
+    write_hollow_checkpoint,
+)
 
 import convert
 from convert import ConvertError
@@ -28,6 +33,7 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "QK norm": ({"use_qk_norm": False}, "use_qk_norm is False"),
     "rope type": ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
     "activation": ({"hidden_act": "gelu"}, "hidden_act is gelu"),
+    "experts a token": ({"num_experts_per_tok": 3}, "3 experts a token, but there are only 2"),
 }
 
 
@@ -90,9 +96,97 @@ def test_a_vocabulary_unfit_for_chat_is_noticed(tmp_path: Path) -> None:
     tokenizer = json.loads(path.read_text())
     for entry in tokenizer["added_tokens"]:
         entry["content"] = entry["content"].replace("eot", "end").replace("eom", "more")
+    tokenizer["post_processor"] = None
     path.write_text(json.dumps(tokenizer))
     levels = {finding.level for finding in convert.plan(checkpoint, "Q8_0").findings}
     messages = " ".join(finding.message for finding in convert.plan(checkpoint, "Q8_0").findings)
     assert levels == {"warning"}
     for word in ("chat template", "beginning-of-text", "end token"):
         assert word in messages
+
+
+# what config.json says of a model as wide as the published ones, and the warning
+SUSPECT: dict[str, tuple[dict[str, Any], str]] = {
+    "layers": ({"num_hidden_layers": 44}, "44 layers where Llama 4 has 48"),
+    "experts": ({"num_local_experts": 12}, "12 experts where Llama 4 has 16 or 128"),
+    "scaling lost": ({"rope_scaling": None}, "no RoPE scaling: the config is stale"),
+}
+
+
+@pytest.mark.parametrize("name", SUSPECT)
+def test_a_model_that_is_not_quite_the_published_one_is_noticed(name: str, tmp_path: Path) -> None:
+    overrides, message = SUSPECT[name]
+    shapes = PUBLISHED_SHAPES | overrides
+    checkpoint = write_hollow_checkpoint(tmp_path / "model", shapes=shapes)
+    (finding,) = convert.plan(checkpoint, "Q4_K_M").findings
+    assert finding.level == "warning"
+    assert message in finding.message
+
+
+def test_a_published_model_raises_no_eyebrow(tmp_path: Path) -> None:
+    for kind in ("scout", "maverick"):
+        checkpoint = write_hollow_checkpoint(tmp_path / kind, kind=kind)
+        assert convert.plan(checkpoint, "Q4_K_M").findings == ()
+
+
+def test_two_thetas_are_noticed(tmp_path: Path) -> None:
+    new = {"rope_type": "llama3", "factor": 16.0, "rope_theta": 10_000.0}
+    checkpoint = write_checkpoint(tmp_path / "model", rope_parameters=new, **SMALL)
+    assert "differ in rope_theta" in convert.plan(checkpoint, "Q4_K_M").findings[0].message
+
+
+# file, what changes in it, level, message
+TOKENIZERS: dict[str, tuple[str, dict[str, Any], str, str]] = {
+    "no template": (
+        "tokenizer_config.json",
+        {"chat_template": None},
+        "warning",
+        "no chat template",
+    ),
+    "another model's template": (
+        "tokenizer_config.json",
+        {"chat_template": "<|im_start|>{{ messages }}<|im_end|>"},
+        "warning",
+        "the chat template uses <|im_end|>, <|im_start|>, which the vocabulary has not",
+    ),
+    "eos that is no token": (
+        "tokenizer_config.json",
+        {"eos_token": "</s>"},
+        "warning",
+        "the eos token is stated as </s>",
+    ),
+    "bos beyond the vocabulary": (
+        "config.json",
+        {"bos_token_id": 9999},
+        "warning",
+        "the bos token is stated as 9999",
+    ),
+    "an end llama.cpp does not know": (
+        "generation_config.json",
+        {"eos_token_id": [SPECIAL_IDS["<|eot|>"], SPECIAL_IDS["<|step|>"]]},
+        "warning",
+        "answers end on <|step|> too",
+    ),
+    "bos put before a text, but none named": (
+        "config.json",
+        {"bos_token_id": None},
+        "error",
+        "which is not said",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_what_is_odd_about_special_tokens_is_noticed(name: str, tmp_path: Path) -> None:
+    file, changes, level, message = TOKENIZERS[name]
+    checkpoint = write_checkpoint(tmp_path / "model", **SMALL)
+    if "bos" in name:
+        edit(checkpoint / "tokenizer_config.json", {"bos_token": None})
+    edit(checkpoint / file, changes)
+    findings = convert.plan(checkpoint, "Q8_0", force=True).findings
+    assert [f.level for f in findings if message in f.message] == [level]
+
+
+def edit(path: Path, changes: dict[str, Any]) -> None:
+    value = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(value | changes))

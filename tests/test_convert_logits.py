@@ -1,4 +1,4 @@
-"""Converted models against transformers' own Llama 4: the same logits in float32.
+"""Converted models against transformers' own: the same logits in float32.
 
 The goldens are made by golden/make_logits.py.
 """
@@ -13,6 +13,7 @@ import llama_cpp
 import numpy as np
 import pytest
 from checkpoints import fingerprint, write_checkpoint
+from decoders import KINDS, write_decoder
 from numpy.typing import NDArray
 
 import convert
@@ -56,6 +57,10 @@ def tiny(kind: str) -> Callable[[Path], Path]:
     return lambda path: write_checkpoint(path / "model", kind=kind)
 
 
+def decoder(kind: str) -> Callable[[Path], Path]:
+    return lambda path: write_decoder(path / "model", kind)
+
+
 def demo(_: Path) -> Path:
     if not (DEMO / "config.json").is_file():
         pytest.skip("the demo checkpoint is not there yet")
@@ -68,8 +73,9 @@ def demo(_: Path) -> Path:
         ("scout", tiny("scout"), ""),
         ("maverick", tiny("maverick"), ""),
         ("demo", demo, " l4cli/demo/checkpoint"),
+        *((kind, decoder(kind), "") for kind in KINDS),
     ],
-    ids=["scout", "maverick", "demo"],
+    ids=["scout", "maverick", "demo", *KINDS],
 )
 def test_logits_equal_transformers(
     name: str, make: Callable[[Path], Path], argument: str, tmp_path: Path

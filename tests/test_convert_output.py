@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,22 +22,6 @@ BEFORE = "what was there before"
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "model", **SMALL)
-
-
-@pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    path = tmp_path / "mounted"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(path)]
-    try:
-        done = subprocess.run(mount, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("no mount command here")
-    if done.returncode:
-        pytest.skip("mounting a small file system takes root")
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
 
 
 def refused(checkpoint: Path, out: Path) -> str:
@@ -84,34 +66,16 @@ def test_kill_9_leaves_nothing_under_the_final_name(checkpoint: Path, tmp_path: 
     assert sorted(path.name for path in tmp_path.glob("*.gguf*")) == ["fresh.gguf", "out.gguf"]
 
 
-def test_ctrl_c_cleans_up(checkpoint: Path, tmp_path: Path) -> None:
-    process = start(STALLED, checkpoint, tmp_path / "out.gguf")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "working\n"
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGINT
-    assert not list(tmp_path.glob("out*"))
-
-
 def test_two_conversions_into_one_file_do_not_mix(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     process = start(STALLED, checkpoint, out)
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"
     assert "another conversion is writing it" in refused(checkpoint, out)
+    assert convert.leftover(out) is None
     assert (tmp_path / "out.gguf.part").exists()
     process.kill()
     process.communicate()
-
-
-def test_an_error_of_the_progress_callback_cleans_up(checkpoint: Path, tmp_path: Path) -> None:
-    def fail(_: convert.Progress) -> None:
-        raise RuntimeError("boom")
-
-    with pytest.raises(RuntimeError, match="boom"):
-        convert.convert(convert.plan(checkpoint, "F32"), tmp_path / "out.gguf", progress=fail)
-    assert not list(tmp_path.glob("out*"))
 
 
 def test_an_existing_output_is_replaced(checkpoint: Path, tmp_path: Path) -> None:

@@ -14,13 +14,15 @@ from checkpoints import (
     unfuse,
     write_checkpoint,
     write_hollow_checkpoint,
+    write_outline,
     write_shards,
 )
 from numpy.typing import NDArray
 
 import convert
-from convert.architectures.llama4 import rope_factors
+from convert import ConvertError
 from convert.hparams import RopeScaling
+from convert.rope import rope_factors
 
 SMALL = {"num_local_experts": 2}
 
@@ -28,6 +30,11 @@ SMALL = {"num_local_experts": 2}
 SIZES = {
     "scout": {"Q8_0": 114.5, "Q6_K": 88.4, "Q5_K_M": 76.5, "Q4_K_M": 65.35, "Q2_K": 39.6},
     "maverick": {"Q8_0": 425.8, "Q6_K": 328.8, "Q5_K_M": 284.5, "Q4_K_M": 242.75, "Q2_K": 145.6},
+}
+# What takes an importance matrix, or is smaller with one.
+MORE_SIZES = {
+    "scout": {"IQ4_XS": 58.3, "IQ2_XXS": 28.6, "IQ1_S": 22.2},
+    "maverick": {"IQ4_XS": 215.9, "IQ2_XXS": 104.7, "IQ1_S": 80.6},
 }
 
 
@@ -59,6 +66,73 @@ def test_the_published_models_get_their_known_sizes(kind: str, tmp_path: Path) -
         assert plan.n_bytes / 1e9 == pytest.approx(gigabytes, abs=0.06)
         assert plan.n_params_active == pytest.approx(17.2e9, rel=0.01)
     assert plan.n_params == pytest.approx({"scout": 107.8e9, "maverick": 400.7e9}[kind], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["scout", "maverick"])
+def test_sizes_of_every_type_are_told_from_shapes_alone(kind: str, tmp_path: Path) -> None:
+    checkpoint = write_hollow_checkpoint(tmp_path / "model", kind=kind)
+    sizes = {size.ftype: size for size in convert.sizes(checkpoint)}
+    assert list(sizes) == list(convert.FTYPES)
+    for ftype, gigabytes in (SIZES[kind] | MORE_SIZES[kind]).items():
+        assert sizes[ftype].n_bytes == pytest.approx(gigabytes * 1e9, rel=0.005)
+    planned = convert.plan(checkpoint, "Q4_K_M")
+    assert sizes["Q4_K_M"].n_bytes == planned.n_bytes
+    assert sizes["Q4_K_M"].bits_per_weight == planned.bits_per_weight
+    assert sizes["IQ1_S"].lacks_imatrix
+    assert not any(sizes[ftype].lacks_imatrix for ftype in SIZES[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_fp8"), [("scout", False), ("maverick", False), ("maverick", True)]
+)
+def test_config_and_index_alone_make_the_plan_that_the_shards_would(
+    kind: str, is_fp8: bool, tmp_path: Path
+) -> None:
+    outline = write_outline(tmp_path / "outline", kind, is_fp8=is_fp8)
+    for ftype, gigabytes in SIZES[kind].items():
+        plan = convert.plan(outline, ftype)
+        assert plan.n_bytes / 1e9 == pytest.approx(gigabytes, rel=0.005)
+    whole = convert.plan(write_hollow_checkpoint(tmp_path / "model", kind=kind), "Q2_K")
+    assert (plan.n_params, plan.n_params_active) == (whole.n_params, whole.n_params_active)
+    assert [(t.name, t.shape, t.qtype, t.offset) for t in plan.tensors] == [
+        (t.name, t.shape, t.qtype, t.offset) for t in whole.tensors
+    ]
+    absent, uncounted = (finding.message for finding in plan.findings)
+    assert "the shards are absent" in absent
+    assert "is not counted" in uncounted
+
+
+def test_an_outline_with_its_tokenizer_is_sized_to_the_byte(tmp_path: Path) -> None:
+    outline = write_outline(tmp_path / "a" / "model", "scout", tokenizer=True)
+    whole = write_hollow_checkpoint(tmp_path / "b" / "model")
+    assert convert.plan(outline, "Q4_K_M").n_bytes == convert.plan(whole, "Q4_K_M").n_bytes
+
+
+def test_an_outline_can_be_planned_but_not_converted(tmp_path: Path) -> None:
+    outline = write_checkpoint(tmp_path / "model", **SMALL)
+    for shard in outline.glob("*.safetensors"):
+        shard.unlink()
+    plan = convert.plan(outline, "Q8_0")
+    with pytest.raises(ConvertError, match=r"00001-of-00002\.safetensors: .*fetch it"):
+        convert.convert(plan, tmp_path / "out.gguf")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_the_names_in_an_outline_s_index_are_checked(tmp_path: Path) -> None:
+    outline = write_outline(tmp_path / "model", "scout")
+    path = outline / "model.safetensors.index.json"
+    sound = path.read_text()
+    path.write_text(sound.replace("layers.7.self_attn.q_proj", "layers.7.self_attn.w_proj"))
+    with pytest.raises(ConvertError, match=r"no tensor model\.layers\.7\.self_attn\.q_proj"):
+        convert.plan(outline, "Q8_0")
+    path.write_text(
+        sound.replace("model.norm.weight", "model.norm.extra", 1).replace(
+            '"weight_map": {',
+            '"weight_map": {"language_model.model.norm.weight": "x.safetensors", ',
+        )
+    )
+    with pytest.raises(ConvertError, match=r"unknown tensor language_model\.model\.norm\.extra"):
+        convert.plan(outline, "Q8_0")
 
 
 def test_every_tensor_is_the_source_s_rearranged(tmp_path: Path) -> None:

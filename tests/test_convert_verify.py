@@ -8,6 +8,7 @@ from pathlib import Path
 import gguf
 import pytest
 from checkpoints import write_checkpoint
+from quantizer import make_sums, write_imatrix
 
 import convert
 from convert import ConvertError, Plan
@@ -25,9 +26,19 @@ def made(plan: Plan, out: Path) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def imatrix(checkpoint: Path) -> Path:
+    sums = make_sums(convert.plan(checkpoint, "F32"))
+    return write_imatrix(checkpoint.with_name("imatrix.gguf"), sums)
+
+
 @pytest.mark.parametrize("ftype", convert.FTYPES)
-def test_every_type_keeps_its_bound(ftype: str, checkpoint: Path, tmp_path: Path) -> None:
-    plan = convert.plan(checkpoint, ftype)
+def test_every_type_keeps_its_bound(
+    ftype: str, checkpoint: Path, imatrix: Path, tmp_path: Path
+) -> None:
+    needs_imatrix = ftype.startswith(("IQ1", "IQ2", "IQ3_X")) or ftype == "Q2_K_S"
+    options = convert.TypeOptions(imatrix if needs_imatrix else None)
+    plan = convert.plan(checkpoint, ftype, options=options)
     seen: list[convert.Progress] = []
     result = convert.verify(plan, made(plan, tmp_path / "out.gguf"), progress=seen.append)
     assert result.is_fine, result

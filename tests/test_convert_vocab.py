@@ -10,9 +10,11 @@ from typing import Any
 import llama_cpp
 import pytest
 from checkpoints import CHAT_TEMPLATE, SPECIAL_IDS, VOCAB_SIZE, write_checkpoint, write_tokenizer
+from tiny_tokenizer import BYTE_LEVEL, N_PIECES, write_sentencepiece
 
 import convert
 from convert import ConvertError
+from convert.fields import encode_header, string
 from convert.vocab import Vocabulary, read_vocabulary, vocabulary_fields
 
 Edit = Callable[[dict[str, Any]], object]
@@ -37,13 +39,13 @@ def edit(path: Path, name: str, change: Edit) -> None:
 def test_tokens_ids_and_types(tokenizer: Path) -> None:
     vocab = read(tokenizer)
     eot = SPECIAL_IDS["<|eot|>"]
-    assert vocab.pre == "llama4"
-    assert vocab.tokens[eot] == "<|eot|>"
-    assert vocab.token_types[eot] == 3
-    assert vocab.token_types[0] == 1
-    assert vocab.tokens[-1] == f"[PAD{VOCAB_SIZE - 1}]"
-    assert vocab.token_types[-1] == 5
-    assert vocab.merges[0] == "t h"
+    assert vocab.tokens.pre == "llama4"
+    assert vocab.tokens.texts[eot] == "<|eot|>"
+    assert vocab.tokens.types[eot] == 3
+    assert vocab.tokens.types[0] == 1
+    assert vocab.tokens.texts[-1] == f"[PAD{VOCAB_SIZE - 1}]"
+    assert vocab.tokens.types[-1] == 5
+    assert vocab.tokens.merges[0] == "t h"
     assert vocab.adds == {"bos": True, "eos": False, "sep": False}
     assert vocab.chat_template == CHAT_TEMPLATE
     assert vocab.special_ids == {
@@ -56,13 +58,13 @@ def test_tokens_ids_and_types(tokenizer: Path) -> None:
 
 
 def test_merges_in_both_notations_are_the_same(tokenizer: Path) -> None:
-    expected = read(tokenizer).merges
+    expected = read(tokenizer).tokens.merges
 
     def join(value: dict[str, Any]) -> None:
         value["model"]["merges"] = [" ".join(pair) for pair in value["model"]["merges"]]
 
     edit(tokenizer, "tokenizer.json", join)
-    assert read(tokenizer).merges == expected
+    assert read(tokenizer).tokens.merges == expected
 
 
 def test_ids_come_from_the_config_where_the_tokenizer_is_silent(tokenizer: Path) -> None:
@@ -109,7 +111,7 @@ def test_unmarked_control_tokens_are_known_by_their_look(tokenizer: Path) -> Non
         value["added_tokens"][-1]["content"] = "plain"
 
     edit(tokenizer, "tokenizer.json", unmark)
-    types = read(tokenizer).token_types
+    types = read(tokenizer).tokens.types
     assert types[SPECIAL_IDS["<|eot|>"]] == 3
     assert types[SPECIAL_IDS["<|tile_y_separator|>"]] == 4
 
@@ -166,7 +168,7 @@ def test_llama_cpp_tokenizes_with_it_and_knows_every_end(tmp_path: Path) -> None
     buffer = (llama_cpp.llama_token * 64)()
     n = llama_cpp.llama_tokenize(vocab, text, len(text), buffer, len(buffer), True, True)
     llama_cpp.llama_model_free(model)
-    tokens = read(checkpoint).tokens
+    tokens = read(checkpoint).tokens.texts
     pieces = [tokens[id_] for id_ in buffer[:n]]
     assert pieces[:2] == ["<|begin_of_text|>", "<|header_start|>"]
     assert pieces[-1] == "<|eot|>"
@@ -175,3 +177,106 @@ def test_llama_cpp_tokenizes_with_it_and_knows_every_end(tmp_path: Path) -> None
 
 
 _silence = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
+
+
+def load_vocabulary(path: Path) -> Any:
+    """The vocabulary of a GGUF, by llama.cpp; None if it refuses the file."""
+    llama_cpp.llama_log_set(_silence, None)
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = True
+    return llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+
+
+def tokenize(model: Any, text: str) -> list[int]:
+    buffer = (llama_cpp.llama_token * 256)()
+    vocab, raw = llama_cpp.llama_model_get_vocab(model), text.encode()
+    n = llama_cpp.llama_tokenize(vocab, raw, len(raw), buffer, len(buffer), False, False)
+    return list(buffer[:n])
+
+
+def write_vocabulary(source: Path, out: Path, vocab_size: int) -> Path:
+    """A GGUF of nothing but the vocabulary in the directory `source`."""
+    fields = {"general.architecture": string("llama")}
+    fields |= vocabulary_fields(read(source, vocab_size))
+    out.write_bytes(encode_header(fields, []))
+    return out
+
+
+GOLDEN_TOKENS = json.loads((Path(__file__).parent / "golden" / "tokens.json").read_text())
+
+
+@pytest.mark.parametrize("kind", [*BYTE_LEVEL, "sentencepiece", "sentencepiece in json"])
+def test_llama_cpp_makes_the_tokens_that_hugging_face_makes(kind: str, tmp_path: Path) -> None:
+    if kind in BYTE_LEVEL:
+        write_tokenizer(tmp_path, kind)
+        vocab_size = VOCAB_SIZE
+    else:
+        write_sentencepiece(tmp_path, model="json" not in kind)
+        vocab_size = N_PIECES
+    model = load_vocabulary(write_vocabulary(tmp_path, tmp_path / "vocab.gguf", vocab_size))
+    for text, expected in GOLDEN_TOKENS[kind.removesuffix(" in json")].items():
+        assert tokenize(model, text) == expected, text
+    llama_cpp.llama_model_free(model)
+
+
+def test_a_sentencepiece_vocabulary_is_the_same_by_either_file(tmp_path: Path) -> None:
+    write_sentencepiece(tmp_path)
+    expected = read(tmp_path, N_PIECES + 2)
+    assert expected.tokens.model == "llama"
+    assert expected.tokens.texts[-1] == f"[PAD{N_PIECES + 1}]"
+    assert expected.tokens.types[:4] == [3, 3, 3, 6]
+    assert expected.special_ids == {"bos": 1, "eos": 2, "unk": 0}
+    assert expected.adds == {"bos": True, "sep": False}
+    (tmp_path / "tokenizer.model").unlink()
+    assert read(tmp_path, N_PIECES + 2) == expected
+    (tmp_path / "tokenizer.json").unlink()
+    write_sentencepiece(tmp_path, json_too=False)
+    assert read(tmp_path, N_PIECES + 2).tokens == expected.tokens
+    assert read(tmp_path, N_PIECES + 2).special_ids == expected.special_ids
+
+
+def test_tokens_added_to_sentencepiece_s_are_kept(tmp_path: Path) -> None:
+    write_sentencepiece(tmp_path)
+
+    def add(value: dict[str, Any]) -> None:
+        for id_, text, special in ((N_PIECES, "<|im_end|>", False), (N_PIECES + 1, "▁▁x", False)):
+            value["added_tokens"].append({"id": id_, "content": text, "special": special})
+
+    edit(tmp_path, "tokenizer.json", add)
+    tokens = read(tmp_path, N_PIECES + 2).tokens
+    assert tokens.texts[-2:] == ["<|im_end|>", "  x"]
+    assert tokens.types[-2:] == [3, 4]
+
+
+def test_a_model_that_puts_no_space_before_a_text_is_said_to(tmp_path: Path) -> None:
+    write_sentencepiece(tmp_path, model=False)
+    assert "tokenizer.ggml.add_space_prefix" not in vocabulary_fields(read(tmp_path, N_PIECES))
+    edit(tmp_path, "tokenizer.json", lambda value: value["normalizer"]["normalizers"].pop(0))
+    fields = vocabulary_fields(read(tmp_path, N_PIECES))
+    assert fields["tokenizer.ggml.add_space_prefix"].value is False
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda raw: raw[:-40], "not a SentencePiece model"),
+        (lambda _: b"\xff" * 9, "not a SentencePiece model"),
+        (lambda raw: raw.replace(b"\x12\x05\x18\x02", b"\x12\x05\x18\x01"), "not a BPE model"),
+    ],
+    ids=["truncated", "noise", "unigram"],
+)
+def test_a_tokenizer_model_that_is_none_is_refused(
+    damage: Callable[[bytes], bytes], message: str, tmp_path: Path
+) -> None:
+    write_sentencepiece(tmp_path)
+    path = tmp_path / "tokenizer.model"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ConvertError, match=rf"tokenizer\.model: {message}"):
+        read(tmp_path, N_PIECES)
+
+
+def test_a_normalizer_of_another_sentencepiece_is_refused(tmp_path: Path) -> None:
+    write_sentencepiece(tmp_path, model=False)
+    edit(tmp_path, "tokenizer.json", lambda value: value.update(normalizer={"type": "Lowercase"}))
+    with pytest.raises(ConvertError, match=r"tokenizer\.json: its normalizer"):
+        read(tmp_path, N_PIECES)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from l4cli.errors import InputError, ModelNotFoundError
-from l4cli.locate import cached_quants, locate
+from l4cli.locate import cached_quants, locate, locate_checkpoint
 from l4cli.registry import load_registry, read_registry
 
 
@@ -87,3 +87,46 @@ def test_a_mistyped_file_gets_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "scout-Q8_0.gguf").write_bytes(b"GGUF")
     with pytest.raises(ModelNotFoundError, match=r"did you mean .*scout-Q8_0\.gguf"):
         locate(str(tmp_path / "scout-Q8_O.gguf"))
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Hub cache with two snapshots of Scout's checkpoint, and one of another's."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    scout = tmp_path / "hub" / "models--meta-llama--Llama-4-Scout-17B-16E-Instruct"
+    for path in (
+        scout / "snapshots/b",
+        scout / "snapshots/a",
+        scout.parent / "models--o--x/snapshots/c",
+    ):
+        path.mkdir(parents=True)
+        (path / "config.json").write_text("{}")
+    (scout / "refs").mkdir()
+    (scout / "refs" / "main").write_text("b")
+    return tmp_path / "hub"
+
+
+def test_checkpoints_are_found_in_the_hub_cache(checkpoints: Path, tmp_path: Path) -> None:
+    for source in ("scout", "meta-llama/Llama-4-Scout-17B-16E-Instruct"):
+        found = locate_checkpoint(source)
+        assert found.path.parts[-2:] == ("snapshots", "b")
+        assert found.name == "Llama-4-Scout-17B-16E-Instruct"
+    assert locate_checkpoint("o/x").path.name == "c"  # with no word of which is main
+    assert locate_checkpoint(str(tmp_path)).path == tmp_path
+    assert locate_checkpoint("demo").name == "demo"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("maverick", "maverick is not on this machine; get it with: hf download meta-llama/Llama"),
+        ("o/y", "o/y: no such directory, and the Hub's .* get it with: hf download o/y"),
+        ("behemoth", "names no checkpoint for behemoth"),
+        ("/no/such/thing", "no such checkpoint directory, no model of that name .demo, scout"),
+    ],
+)
+def test_a_checkpoint_that_is_not_there_says_how_to_get_it(
+    checkpoints: Path, source: str, message: str
+) -> None:
+    with pytest.raises(ModelNotFoundError, match=message):
+        locate_checkpoint(source)

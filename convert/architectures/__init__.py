@@ -2,16 +2,18 @@
 
 An architecture knows three things: how to read its config, which GGUF metadata llama.cpp expects,
 and which output tensors there are and where their numbers lie in the checkpoint. To add one, write
-the module and enter its names here.
+the module (for Llama's kin a `Decoder` of a few lines) and enter its names here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from convert.architectures import llama4
+from convert.architectures.llama import LLAMA, MISTRAL, MIXTRAL
+from convert.architectures.qwen import QWEN2, QWEN3, QWEN3_MOE
 from convert.errors import ConvertError
 from convert.fields import Field
 from convert.hparams import Config, Hparams
@@ -19,32 +21,41 @@ from convert.source import Source
 from convert.tensors import OutputTensor
 from convert.types import Finding
 
+H = TypeVar("H", bound=Hparams)
 
-class Architecture(Protocol):
-    """What a module of this package provides."""
 
-    NAME: str  # llama.cpp's name of the architecture
+class Architecture(Protocol[H]):
+    """What a module of this package, or an object in one, provides."""
 
-    def read_hparams(self, config: Config) -> Hparams: ...
+    @property
+    def NAME(self) -> str: ...  # noqa: N802  llama.cpp's name of the architecture
 
-    def fields(self, hparams: Hparams) -> dict[str, Field]: ...
+    def read_hparams(self, config: Config) -> H: ...
 
-    def tensors(self, hparams: Hparams, source: Source) -> Iterator[OutputTensor]: ...
+    def fields(self, config: Config, hparams: H) -> dict[str, Field]: ...
+
+    def tensors(self, hparams: H, source: Source) -> Iterator[OutputTensor]: ...
 
     def canonical_name(self, name: str) -> str: ...
 
     def is_dropped(self, name: str) -> bool: ...
 
-    def diagnose(self, config: Config, hparams: Hparams) -> Iterator[Finding]: ...
+    def diagnose(self, config: Config, hparams: H) -> Iterator[Finding]: ...
 
 
-_REGISTRY: dict[str, Architecture] = {
+_REGISTRY: dict[str, Architecture[Any]] = {
     "Llama4ForCausalLM": llama4,
     "Llama4ForConditionalGeneration": llama4,
+    "LlamaForCausalLM": LLAMA,
+    "MistralForCausalLM": MISTRAL,
+    "MixtralForCausalLM": MIXTRAL,
+    "Qwen2ForCausalLM": QWEN2,
+    "Qwen3ForCausalLM": QWEN3,
+    "Qwen3MoeForCausalLM": QWEN3_MOE,
 }
 
 
-def find_architecture(name: str, config_path: Path) -> Architecture:
+def find_architecture(name: str, config_path: Path) -> Architecture[Any]:
     """The module for `name`, as in `architectures[0]` of config.json. Raises ConvertError."""
     if name not in _REGISTRY:
         known = ", ".join(_REGISTRY)

@@ -2,123 +2,186 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from l4cli import console
-from l4cli.errors import UsageError
+from l4cli.commands import convert_options as options
+from l4cli.commands import convert_show as show
+from l4cli.errors import EXIT_FAILED, UsageError
+from l4cli.locate import locate_checkpoint
 
 if TYPE_CHECKING:
-    from convert import Plan, Report
+    from convert import Leftover, Plan, Split
+
+_LIST = "list"
 
 
 def convert(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SRC", help="A checkpoint directory in Hugging Face layout, or `demo`."
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The GGUF to write."),
-    ] = None,
-    type: Annotated[
-        str,
-        typer.Option("--type", metavar="TYPE", help="F32, F16, BF16, Q8_0, Q6_K, Q4_K_M, …"),
-    ] = "Q4_K_M",
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", "-t", min=1, metavar="N", help="Quantizing threads."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and its size; read no weights.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Convert even what llama.cpp would run wrong.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+    source: options.Source,
+    dry_run: options.DryRun = False,
+    force: options.Force = False,
+    verify: options.Verify = False,
+    verify_only: options.VerifyOnly = False,
+    json: options.Json = False,
+    type: options.Type = None,
+    imatrix: options.Imatrix = None,
+    cold_experts: options.ColdExperts = None,
+    tensor_type: options.TensorType = None,
+    output_tensor_type: options.OutputTensorType = None,
+    token_embedding_type: options.TokenEmbeddingType = None,
+    pure: options.Pure = False,
+    out: options.Out = None,
+    split_max_size: options.SplitMaxSize = None,
+    split_max_tensors: options.SplitMaxTensors = None,
+    resume: options.Resume = False,
+    ram: options.Ram = None,
+    threads: options.Threads = None,
 ) -> None:
     """Convert a checkpoint to GGUF, quantizing on the way.
 
-    One pass, with no intermediate file: read, transform, quantize in threads, write. The output
-    appears under its name only when it is whole.
+    One pass, with no intermediate file: read, transform, quantize in threads,
+    write. The output appears under its name only when it is whole; until then
+    it grows in FILE.part. Types, and what bears on them, mean what they mean to
+    llama-quantize, and give the same bytes.
     """
     import convert as converter
 
-    directory = _checkpoint(source)
-    plan = converter.plan(directory, type, force=force)
-    target = out or Path(f"{directory.name}-{plan.ftype}.gguf")
-    for finding in plan.findings:
+    checkpoint = locate_checkpoint(source)
+    wishes = converter.TypeOptions(
+        imatrix=imatrix,
+        tensor_types=tuple(_parse_tensor_type(text) for text in tensor_type or ()),
+        output_tensor_type=output_tensor_type,
+        token_embedding_type=token_embedding_type,
+        pure=pure,
+        cold_experts=cold_experts,
+    )
+    if not type:
+        is_stated = verify_only and out is not None and Path(out).is_file()
+        type = [converter.file_type(str(out)) if is_stated else options.DEFAULT_TYPE]
+    if _LIST in map(str.lower, type):
+        if len(type) > 1:
+            raise UsageError("--type list shows every type; give it alone")
+        show.sizes(converter.sizes(checkpoint.path, options=wishes), json=json)
+        return
+    plans = converter.plan_all(checkpoint.path, type, options=wishes, force=force)
+    for finding in dict.fromkeys(finding for plan in plans for finding in plan.findings):
         console.note(f"{finding.level}: {finding.message}")
+    planned = list(zip(plans, _targets(out, checkpoint.name, plans), strict=True))
+    split = _split(split_max_size, split_max_tensors)
+    buffers = _buffers(plans, threads, ram)
     if dry_run:
-        _show(plan, None, target, json)
+        estimate = converter.estimate(planned, split=split, threads=threads, ram=buffers)
+        show.plans(planned, estimate, json=json)
         return
-    with console.byte_progress("converting", plan.n_bytes) as update:
-        report = converter.convert(
-            plan, target, threads=threads, progress=lambda p: update(p.bytes_done, p.tensor)
+    if not verify_only:
+        total = sum(tensor.n_bytes for plan in plans for tensor in plan.tensors)
+        with (
+            _leftovers_told([target for _, target in planned], resume) as done,
+            console.byte_progress("converting", total, done=done) as update,
+        ):
+            reports = converter.convert_all(
+                planned,
+                split=split,
+                resume=resume,
+                threads=threads,
+                ram=buffers,
+                progress=lambda p: update(p.bytes_done, p.tensor),
+            )
+        show.reports(plans, reports, json=json and not verify)
+        planned = [(plan, report.path) for plan, report in zip(plans, reports, strict=True)]
+    if verify or verify_only:
+        _verify(planned, threads, json)
+
+
+def _verify(planned: list[tuple[Plan, Path]], threads: int | None, json: bool) -> None:
+    """Verify the outputs one by one; exit 1 if one of them is not what it should be."""
+    import convert as converter
+
+    found = []
+    for plan, path in planned:
+        total = sum(tensor.n_bytes for tensor in plan.tensors)
+        with console.byte_progress("verifying", total) as update:
+            result = converter.verify(
+                plan, path, threads=threads, progress=lambda p: update(p.bytes_done, p.tensor)
+            )
+        found.append((path, result))
+    show.verifications(found, json=json)
+    if not all(result.is_fine for _, result in found):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _parse_tensor_type(text: str) -> tuple[str, str]:
+    pattern, _, qtype = text.partition("=")
+    if not pattern or not qtype:
+        raise UsageError(f"--tensor-type {text}: not PATTERN=QTYPE, such as attn_v=q8_0")
+    return pattern, qtype
+
+
+def _targets(out: str | None, name: str, plans: Sequence[Plan]) -> list[Path]:
+    """What each plan's output is called; `name` is the checkpoint's."""
+    pattern = f"{name}-{{type}}.gguf"
+    if out is not None:
+        path = Path(out).expanduser()
+        pattern = str(path / pattern) if path.is_dir() else str(path)
+    if len(plans) > 1 and "{type}" not in pattern:
+        raise UsageError(f"-o {out}: several types need {{type}} in the name, or a directory")
+    return [Path(pattern.replace("{type}", plan.ftype)) for plan in plans]
+
+
+def _split(max_size: int | None, max_tensors: int | None) -> Split | None:
+    from convert import Split
+
+    return Split(max_size, max_tensors) if max_size or max_tensors else None
+
+
+def _buffers(plans: Sequence[Plan], threads: int | None, ram: int | None) -> int | None:
+    """What of `ram`, the most that the process may take, is left for buffers."""
+    if ram is None:
+        return None
+    from convert import resources
+
+    threads = threads or resources.n_cpus()
+    held = resources.held()
+    least = held + resources.least_buffers(plans, threads)
+    if ram < least:
+        advised = least + (4 << 20)  # the same process does not weigh the same every time
+        raise UsageError(
+            f"--ram {ram >> 20}M is too little: with {threads} threads the least that works is "
+            f"{advised >> 20}M"
         )
-    _show(plan, report, target, json)
+    return ram - held
 
 
-def _checkpoint(source: str) -> Path:
-    path = Path(source).expanduser()
-    if source == "demo" and not (path / "config.json").exists():
-        from l4cli.demo import checkpoint_dir
+@contextmanager
+def _leftovers_told(targets: list[Path], resume: bool) -> Iterator[int]:
+    """Tell of unfinished conversions: one that is about to be lost, one that is left behind.
 
-        return checkpoint_dir()
-    if path.exists():
-        return path
-    raise UsageError(f"{source}: no such checkpoint directory (and no bundled one but `demo`)")
+    Yields how many bytes are done to begin with.
+    """
+    import convert as converter
 
-
-def _show(plan: Plan, report: Report | None, target: Path, json: bool) -> None:
-    """The plan, or what came of it: on stdout as JSON, else on stderr in a few lines."""
-    facts: dict[str, Any] = {
-        "source": str(plan.source),
-        "out": str(target),
-        "architecture": plan.architecture,
-        "type": plan.ftype,
-        "n_bytes": plan.n_bytes,
-        "n_tensors": len(plan.tensors),
-        "n_params": plan.n_params,
-        "n_params_active": plan.n_params_active,
-        "bits_per_weight": round(plan.bits_per_weight, 3),
-    }
-    if report:
-        facts |= {"seconds": round(report.seconds, 3), "peak_rss": report.peak_rss}
-    if json:
-        tensors = [
-            {"name": t.name, "shape": list(t.shape), "type": t.qtype, "n_bytes": t.n_bytes}
-            for t in plan.tensors
-        ]
-        console.data_json({**facts, "tensors": tensors})
-        return
-    size = console.human_size(plan.n_bytes)
-    what = (
-        f"{target}: {plan.architecture} {plan.ftype}, {size}, {plan.bits_per_weight:.2f} bits per "
-        f"weight, {_count(plan.n_params)} parameters ({_count(plan.n_params_active)} active)"
-    )
-    if report is None:
-        console.table(
-            ["TENSOR", "SHAPE", "TYPE", "SIZE"],
-            [
-                [t.name, "x".join(map(str, t.shape)), t.qtype, console.human_size(t.n_bytes)]
-                for t in plan.tensors
-            ],
+    before = [(target, found) for target in targets if (found := converter.leftover(target))]
+    for target, found in before if not resume else ():
+        console.note(
+            f"{target}: an unfinished conversion, {_share(found)} done, is started over; "
+            "--resume would have gone on with it"
         )
-        console.note(f"would write {what}")
-        return
-    console.note(f"wrote {what}")
-    console.note(
-        f"in {report.seconds:.1f} s, with {console.human_size(report.peak_rss)} of memory at most"
-    )
+    try:
+        yield sum(found.n_done for _, found in before) if resume else 0
+    except BaseException:
+        for target in targets:
+            if left := converter.leftover(target):
+                console.note(
+                    f"{target}: {_share(left)} are done and kept: the same command with --resume "
+                    f"goes on; to drop them, delete {' and '.join(map(str, left.files))}"
+                )
+        raise
 
 
-def _count(n: int) -> str:
-    for unit, scale in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if n >= scale:
-            return f"{n / scale:.1f}{unit}"
-    return str(n)
+def _share(found: Leftover) -> str:
+    return f"{100 * found.n_done / found.n_bytes:.0f}%"

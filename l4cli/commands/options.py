@@ -19,6 +19,23 @@ def parse_tokens(value: str | int) -> int:
     return int(match[1]) * _SUFFIX[match[2].lower()]
 
 
+def parse_size(value: str | int) -> int:
+    """A size in bytes in units of 1000, as files are counted: 500M, 48G."""
+    return _parse_bytes(str(value), 1000)
+
+
+def parse_memory(value: str | int) -> int:
+    """A size in bytes in units of 1024, as memory is counted: 512M, 2G."""
+    return _parse_bytes(str(value), 1024)
+
+
+def _parse_bytes(value: str, unit: int) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgGtT]?)B?", value.strip())
+    if not match or float(match[1]) <= 0:
+        raise typer.BadParameter(f"{value!r} is no size; try 512M or 2G")
+    return int(float(match[1]) * unit ** " kmgt".index(match[2].lower() or " "))
+
+
 Model = Annotated[
     str | None,
     typer.Option(

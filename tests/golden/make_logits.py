@@ -1,4 +1,4 @@
-"""Make the logits goldens with transformers' own Llama 4, in float32. Needs the `train` extra.
+"""Make the logits goldens with transformers' own models, in float32. Needs the `train` extra.
 
     python tests/golden/make_logits.py                             # the tiny checkpoints
     python tests/golden/make_logits.py l4cli/demo/checkpoint       # the demo model
@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import Llama4ForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import checkpoints  # noqa: E402
+import decoders  # noqa: E402
 
 MAX_LOGITS = 300_000  # numbers; 1.2 MB
 
@@ -41,10 +42,13 @@ def main() -> None:
         for kind in ("scout", "maverick"):
             path = checkpoints.write_checkpoint(Path(scratch) / kind, kind=kind)
             save(kind, path, tiny_tokens())
+        for kind in decoders.KINDS:
+            path = decoders.write_decoder(Path(scratch) / kind, kind)
+            save(kind, path, tiny_tokens(40))
 
 
-def tiny_tokens() -> list[int]:
-    drawn = np.random.RandomState(0).randint(0, checkpoints.BOS_ID, 63)
+def tiny_tokens(n: int = 64) -> list[int]:
+    drawn = np.random.RandomState(0).randint(0, checkpoints.BOS_ID, n - 1)
     return [checkpoints.BOS_ID, *map(int, drawn)]
 
 
@@ -69,7 +73,7 @@ def save(name: str, path: Path, tokens: list[int]) -> None:
 @torch.no_grad()
 def reference_logits(path: Path, tokens: list[int]) -> NDArray[np.float32]:
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
-    model = Llama4ForCausalLM.from_pretrained(path, **options).eval()
+    model = AutoModelForCausalLM.from_pretrained(path, **options).eval()
     logits: NDArray[np.float32] = model(torch.tensor([tokens])).logits[0].numpy()
     return logits
 

@@ -1,0 +1,123 @@
+"""What the blocks of these decoders are made of, as transformers names it and as llama.cpp does.
+
+Each function yields the output tensors of one part, checked for presence and shape. `stored` and
+`out` are the prefixes of the part's names in the checkpoint and in the GGUF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from convert.hparams import Hparams
+from convert.rope import rope_factors
+from convert.source import Source
+from convert.tensors import Constant, OutputTensor, matrix, stack, upright_expert, vector
+
+GATED = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}  # most models' names
+
+
+def outer(hparams: Hparams, source: Source) -> Iterator[OutputTensor]:
+    """Embeddings, the last norm, the output matrix unless tied, and Llama 3's RoPE factors."""
+    hidden, vocab = hparams.hidden_size, hparams.vocab_size
+    yield matrix("token_embd.weight", source.matrix("model.embed_tokens.weight", vocab, hidden))
+    yield vector("output_norm.weight", source.vector("model.norm.weight", hidden))
+    # A tied checkpoint may repeat the embeddings; llama.cpp reuses them when it does not.
+    if not hparams.tie_embeddings or "lm_head.weight" in source:
+        yield matrix("output.weight", source.matrix("lm_head.weight", vocab, hidden))
+    if hparams.rope_scaling is not None:
+        factors = rope_factors(hparams.head_dim, hparams.rope_theta, hparams.rope_scaling)
+        yield OutputTensor("rope_freqs.weight", (len(factors),), (Constant(factors),))
+
+
+def norms(stored: str, out: str, hparams: Hparams, source: Source) -> Iterator[OutputTensor]:
+    """The norms before attention and before the feed-forward network."""
+    for name, theirs in (("attn", "input_layernorm"), ("ffn", "post_attention_layernorm")):
+        view = source.vector(f"{stored}{theirs}.weight", hparams.hidden_size)
+        yield vector(f"{out}{name}_norm.weight", view)
+
+
+def attention(
+    stored: str,
+    out: str,
+    hparams: Hparams,
+    source: Source,
+    *,
+    interleaved: bool = False,
+    qkv_bias: bool = False,
+    qk_norm: bool = False,
+) -> Iterator[OutputTensor]:
+    """The projections of self-attention.
+
+    `interleaved`: llama.cpp rotates neighbouring numbers of a head where transformers rotates one
+    half against the other, so that the rows of q and k change places.
+    """
+    hidden, head_dim = hparams.hidden_size, hparams.head_dim
+    q_size, kv_size = hparams.n_heads * head_dim, hparams.n_kv_heads * head_dim
+    rotated = head_dim if interleaved else 0
+    for name, theirs, n_rows, n_cols, head_rows in (
+        ("q", "q", q_size, hidden, rotated),
+        ("k", "k", kv_size, hidden, rotated),
+        ("v", "v", kv_size, hidden, 0),
+        ("output", "o", hidden, q_size, 0),
+    ):
+        view = source.matrix(f"{stored}{theirs}_proj.weight", n_rows, n_cols, head_rows=head_rows)
+        yield matrix(f"{out}attn_{name}.weight", view)
+        if qkv_bias and name != "output":
+            bias = source.vector(f"{stored}{theirs}_proj.bias", n_rows)
+            yield vector(f"{out}attn_{name}.bias", bias)
+        if qk_norm and name in "qk":
+            norm = source.vector(f"{stored}{theirs}_norm.weight", head_dim)
+            yield vector(f"{out}attn_{name}_norm.weight", norm)
+
+
+def mlp(
+    stored: str, out: str, suffix: str, width: int, hidden: int, source: Source
+) -> Iterator[OutputTensor]:
+    """A gated feed-forward network of `width`."""
+    for kind, n_rows, n_cols in mlp_shapes(width, hidden):
+        view = source.matrix(f"{stored}{GATED[kind]}.weight", n_rows, n_cols)
+        yield matrix(f"{out}ffn_{kind}{suffix}.weight", view)
+
+
+def router(stored: str, out: str, hparams: Hparams, source: Source) -> OutputTensor:
+    """The matrix that picks experts; `stored` is its whole name."""
+    view = source.matrix(stored, hparams.n_experts, hparams.hidden_size)
+    return matrix(f"{out}ffn_gate_inp.weight", view)
+
+
+def experts(
+    stored: str, out: str, names: dict[str, str], hparams: Hparams, source: Source
+) -> Iterator[OutputTensor]:
+    """Experts put upon each other, by `names` as in GATED, which may lie so already.
+
+    Then gate and up are in one tensor, gate first, as transformers holds them in memory.
+    """
+    if f"{stored}gate_up_proj" in source:
+        yield from _fused_experts(stored, out, hparams, source)
+        return
+    for kind, n_rows, n_cols in mlp_shapes(hparams.expert_size, hparams.hidden_size):
+        views = [
+            source.matrix(f"{stored}{expert}.{names[kind]}.weight", n_rows, n_cols)
+            for expert in range(hparams.n_experts)
+        ]
+        yield stack(f"{out}ffn_{kind}_exps.weight", views)
+
+
+def _fused_experts(
+    stored: str, out: str, hparams: Hparams, source: Source
+) -> Iterator[OutputTensor]:
+    n, width, hidden = hparams.n_experts, hparams.expert_size, hparams.hidden_size
+    gate_up = source.experts(f"{stored}gate_up_proj", n, 2 * width, hidden)
+    down = source.experts(f"{stored}down_proj", n, hidden, width)
+    for kind, fused, first, n_rows in (
+        ("gate", gate_up, 0, width),
+        ("up", gate_up, width, width),
+        ("down", down, 0, hidden),
+    ):
+        views = [upright_expert(fused, expert, first, n_rows) for expert in range(n)]
+        yield stack(f"{out}ffn_{kind}_exps.weight", views)
+
+
+def mlp_shapes(width: int, hidden: int) -> tuple[tuple[str, int, int], ...]:
+    """Kind, rows and columns of the three matrices of a gated feed-forward network."""
+    return ("gate", width, hidden), ("up", width, hidden), ("down", hidden, width)

@@ -1,0 +1,136 @@
+"""The decoder that Llama made common, and the few things in which its kin differ.
+
+Llama, Mistral, Mixtral, Qwen2, Qwen3 and Qwen3-MoE norm, attend, norm and feed forward in every
+block; a `Decoder` says the rest. Sources: transformers ``models/*/modeling_*.py``; llama.cpp
+``conversion/llama.py``, ``conversion/qwen.py`` and ``src/models/*.cpp``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from convert.architectures import blocks
+from convert.doctor import diagnose_decoder
+from convert.fields import Field, f32, u32
+from convert.hparams import Config, Hparams
+from convert.rope import read_rope, scaling_fields
+from convert.source import Source
+from convert.tensors import OutputTensor
+from convert.types import Finding
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Where the experts of a block are stored, and the keys of config.json that tell of them."""
+
+    prefix: str  # of the router and the experts, within a block
+    names: dict[str, str]  # as blocks.GATED
+    count_key: str
+    width_key: str
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """An architecture, by what sets it apart."""
+
+    NAME: str
+    default_theta: float = 10_000.0
+    default_head_dim: int | None = None  # None: the hidden size shared out among the heads
+    states_head_dim: bool = True  # False: only where config.json does
+    interleaved: bool = False  # see blocks.attention
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    experts: Experts | None = None
+    own_fields: Callable[[Hparams], dict[str, Field]] | None = None
+    own_checks: Callable[[Config], Iterator[Finding]] | None = None
+
+    def canonical_name(self, name: str) -> str:
+        """Names are canonical as they are stored."""
+        return name
+
+    def is_dropped(self, name: str) -> bool:
+        """Whether a stored tensor is left out on purpose: old exports keep RoPE's frequencies."""
+        return name.endswith(".rotary_emb.inv_freq")
+
+    def read_hparams(self, config: Config) -> Hparams:
+        """The hyperparameters. What every published checkpoint states has no default here."""
+        n_heads = config.integer("num_attention_heads")
+        hidden_size = config.integer("hidden_size")
+        rope_type, rope_theta, rope_scaling = read_rope(config, self.default_theta)
+        experts = self.experts
+        return Hparams(
+            n_layers=config.integer("num_hidden_layers"),
+            hidden_size=hidden_size,
+            n_heads=n_heads,
+            n_kv_heads=config.integer("num_key_value_heads", n_heads),
+            head_dim=config.integer("head_dim", self.default_head_dim or hidden_size // n_heads),
+            vocab_size=config.integer("vocab_size"),
+            context_length=config.integer("max_position_embeddings"),
+            rms_eps=config.number("rms_norm_eps"),
+            hidden_act=config.string("hidden_act", "silu"),
+            tie_embeddings=config.flag("tie_word_embeddings", False),
+            dense_size=config.integer("intermediate_size"),
+            n_experts=config.integer(experts.count_key) if experts else 0,
+            n_experts_used=config.integer("num_experts_per_tok") if experts else 0,
+            expert_size=config.integer(experts.width_key) if experts else 0,
+            rope_type=rope_type,
+            rope_theta=rope_theta,
+            rope_scaling=rope_scaling,
+        )
+
+    def fields(self, config: Config, hparams: Hparams) -> dict[str, Field]:
+        """The metadata, in the order in which llama.cpp's converter writes it."""
+        values = {
+            "block_count": u32(hparams.n_layers),
+            "context_length": u32(hparams.context_length),
+            "embedding_length": u32(hparams.hidden_size),
+            "feed_forward_length": u32(hparams.dense_size),
+            "attention.head_count": u32(hparams.n_heads),
+            "attention.head_count_kv": u32(hparams.n_kv_heads),
+            **scaling_fields(config),
+            "rope.freq_base": f32(hparams.rope_theta),
+            "attention.layer_norm_rms_epsilon": f32(hparams.rms_eps),
+        }
+        if self.experts:
+            values["expert_count"] = u32(hparams.n_experts)
+            values["expert_used_count"] = u32(hparams.n_experts_used)
+        if self.states_head_dim or config.states("head_dim"):
+            values["attention.key_length"] = u32(hparams.head_dim)
+            values["attention.value_length"] = u32(hparams.head_dim)
+        if self.own_fields:
+            values |= self.own_fields(hparams)
+        return {f"{self.NAME}.{key}": value for key, value in values.items()}
+
+    def tensors(self, hparams: Hparams, source: Source) -> Iterator[OutputTensor]:
+        """Every tensor of the GGUF. Raises ConvertError on a missing one or a wrong shape."""
+        yield from blocks.outer(hparams, source)
+        for layer in range(hparams.n_layers):
+            yield from self._block(f"model.layers.{layer}.", f"blk.{layer}.", hparams, source)
+
+    def diagnose(self, config: Config, hparams: Hparams) -> Iterator[Finding]:
+        """Where the config says other than llama.cpp's code does."""
+        yield from diagnose_decoder(config, hparams)
+        if self.own_checks:
+            yield from self.own_checks(config)
+
+    def _block(
+        self, stored: str, out: str, hparams: Hparams, source: Source
+    ) -> Iterator[OutputTensor]:
+        yield from blocks.norms(stored, out, hparams, source)
+        yield from blocks.attention(
+            f"{stored}self_attn.",
+            out,
+            hparams,
+            source,
+            interleaved=self.interleaved,
+            qkv_bias=self.qkv_bias,
+            qk_norm=self.qk_norm,
+        )
+        if self.experts is None:
+            hidden = hparams.hidden_size
+            yield from blocks.mlp(f"{stored}mlp.", out, "", hparams.dense_size, hidden, source)
+            return
+        prefix = f"{stored}{self.experts.prefix}"
+        yield blocks.router(f"{prefix}gate.weight", out, hparams, source)
+        yield from blocks.experts(f"{prefix}experts.", out, self.experts.names, hparams, source)

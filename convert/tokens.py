@@ -1,0 +1,48 @@
+"""What every kind of tokenizer comes to: tokens by id, as GGUF stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+# llama.cpp's token types, which are SentencePiece's.
+NORMAL, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 3, 4, 5, 6
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A tokenizer's vocabulary, by id, and what takes a text apart: merges, or scores."""
+
+    model: Literal["gpt2", "llama"]  # byte-level BPE, or SentencePiece
+    pre: str  # llama.cpp's name of the pre-tokenizer
+    texts: list[str] = field(repr=False)
+    types: list[int] = field(repr=False)
+    merges: list[str] = field(repr=False, default_factory=list)
+    scores: list[float] = field(repr=False, default_factory=list)
+    adds_space: bool | None = None  # before every text; None: what llama.cpp does anyway
+
+
+def added_type(entry: Mapping[str, Any]) -> int:
+    """The type of an added token, given as in `added_tokens` of tokenizer.json."""
+    # Some checkpoints forget to mark their control tokens; the shape of the text tells them.
+    text = entry["content"]
+    is_control = entry.get("special") or (text.startswith("<|") and text.endswith("|>"))
+    return CONTROL if is_control else USER_DEFINED
+
+
+def pad_text(id_: int) -> str:
+    """What stands for an id that no token has."""
+    return f"[PAD{id_}]"
+
+
+def unroll(node: Any) -> Iterator[dict[str, Any]]:
+    """The steps of a pre-tokenizer or post-processor, sequences unrolled."""
+    if not isinstance(node, dict):
+        return
+    children = node.get("pretokenizers") or node.get("processors")
+    if children:
+        for child in children:
+            yield from unroll(child)
+    else:
+        yield node

@@ -1,0 +1,215 @@
+"""What `l4 convert` shows: plans and estimates, what was written, what was verified.
+
+JSON goes to stdout, one object for one output and a list for several. So does what was asked for
+(a plan, a verification); a report of work done goes to stderr.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from l4cli import console
+
+if TYPE_CHECKING:
+    from convert import Estimate, Plan, Report, TensorCheck, TypeSize, Verification
+
+_MAX_DIFFERENCES = 8
+
+
+def plans(planned: Sequence[tuple[Plan, Path]], estimate: Estimate, *, json: bool) -> None:
+    """What would be written, and what it takes."""
+    if json:
+        needs = {
+            "seconds": round(estimate.seconds, 1),
+            "ram": estimate.ram,
+            "disk": estimate.disk,
+            "disk_free": estimate.disk_free,
+        }
+        sizes = zip(planned, estimate.n_bytes, strict=True)
+        _json([facts(plan, out, n) | {"estimate": needs} for (plan, out), n in sizes])
+        return
+    for (plan, out), n_bytes in zip(planned, estimate.n_bytes, strict=True):
+        console.table(
+            ["TENSOR", "SHAPE", "TYPE", "SIZE"],
+            [
+                [t.name, "x".join(map(str, t.shape)), t.qtype, console.human_size(t.n_bytes)]
+                for t in plan.tensors
+            ],
+        )
+        _types_table(plan)
+        console.note(f"would write {_summary(plan, out, n_bytes)}")
+    console.note(
+        f"would take about {_duration(estimate.seconds)} by the rates of another machine, "
+        f"{console.human_size(estimate.ram)} of memory, {console.human_size(estimate.disk)} of "
+        f"disk ({console.human_size(estimate.disk_free)} free)"
+    )
+    if estimate.disk > estimate.disk_free:
+        console.note("warning: the disk is too small; write elsewhere with -o")
+
+
+def sizes(found: Sequence[TypeSize], *, json: bool) -> None:
+    """Every type, and what it would make of the checkpoint; the largest first."""
+    if json:
+        console.data_json([asdict(size) for size in found])
+        return
+    rows = []
+    for size in sorted(found, key=lambda each: each.n_bytes or 0, reverse=True):
+        if size.n_bytes is None or size.bits_per_weight is None:
+            rows.append([size.ftype, "-", "-", size.refusal or ""])
+            continue
+        note = "needs --imatrix" if size.lacks_imatrix else ""
+        bits = f"{size.bits_per_weight:.2f}"
+        rows.append([size.ftype, console.human_size(size.n_bytes), bits, note])
+    console.table(["TYPE", "SIZE", "BITS", ""], rows)
+
+
+def reports(plans: Sequence[Plan], reports: Sequence[Report], *, json: bool) -> None:
+    """What was written."""
+    pairs = list(zip(plans, reports, strict=True))
+    if json:
+        _json(
+            [
+                facts(plan, report.path, report.n_bytes)
+                | {
+                    "files": [str(file) for file in report.files],
+                    "n_resumed": report.n_resumed,
+                    "seconds": round(report.seconds, 3),
+                    "peak_rss": report.peak_rss,
+                }
+                for plan, report in pairs
+            ]
+        )
+        return
+    for plan, report in pairs:
+        _types_table(plan)
+        console.note(f"wrote {_summary(plan, report.path, report.n_bytes)}")
+        if len(report.files) > 1:
+            console.note(f"in {len(report.files)} files, the last {report.files[-1]}")
+        if report.n_resumed:
+            console.note(f"of which {console.human_size(report.n_resumed)} had been done before")
+    console.note(
+        f"in {reports[0].seconds:.1f} s, with {console.human_size(reports[0].peak_rss)} of memory "
+        "at most"
+    )
+
+
+def verifications(found: Sequence[tuple[Path, Verification]], *, json: bool) -> None:
+    """How far each output is from its source, the worst tensors of every type first."""
+    if json:
+        _json(
+            [
+                {
+                    "out": str(path),
+                    "is_fine": result.is_fine,
+                    "differences": list(result.differences),
+                    "tensors": [_check_facts(tensor) for tensor in _worst_first(result.tensors)],
+                }
+                for path, result in found
+            ]
+        )
+        return
+    for path, result in found:
+        if result.tensors:
+            console.table(
+                ["TENSOR", "TYPE", "WORST MATRIX", "ERROR", "BOUND", ""],
+                [
+                    [
+                        tensor.name,
+                        tensor.qtype,
+                        str(tensor.part),
+                        f"{tensor.error:.5f}",
+                        f"{tensor.bound:.5f}",
+                        "" if tensor.is_fine else "TOO FAR",
+                    ]
+                    for tensor in _worst_first(result.tensors)
+                ],
+            )
+        for difference in result.differences[:_MAX_DIFFERENCES]:
+            console.note(f"{path}: {difference}")
+        if (n_more := len(result.differences) - _MAX_DIFFERENCES) > 0:
+            console.note(f"{path}: and {n_more} more; --json names all")
+        n_bad = len(result.differences) + sum(not tensor.is_fine for tensor in result.tensors)
+        console.note(f"{path}: {f'{n_bad} breaches' if n_bad else 'as it should be'}")
+
+
+def facts(plan: Plan, out: Path, n_bytes: int) -> dict[str, Any]:
+    """An output in numbers."""
+    return {
+        "source": str(plan.source),
+        "out": str(out),
+        "architecture": plan.architecture,
+        "type": plan.ftype,
+        "n_bytes": n_bytes,
+        "n_tensors": len(plan.tensors),
+        "n_params": plan.n_params,
+        "n_params_active": plan.n_params_active,
+        "bits_per_weight": round(plan.bits_per_weight, 3),
+        "tensors": [
+            {"name": t.name, "shape": list(t.shape), "type": t.qtype, "n_bytes": t.n_bytes}
+            for t in plan.tensors
+        ],
+    }
+
+
+def _worst_first(tensors: Sequence[TensorCheck]) -> list[TensorCheck]:
+    """Types by how much of their bound the worst of them takes; within a type, by error."""
+    shares: dict[str, float] = defaultdict(float)
+    for tensor in tensors:
+        share = tensor.error / tensor.bound if tensor.bound else float(tensor.error > 0)
+        shares[tensor.qtype] = max(shares[tensor.qtype], share)
+    return sorted(tensors, key=lambda t: (-shares[t.qtype], t.qtype, -t.error))
+
+
+def _check_facts(tensor: TensorCheck) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "type": tensor.qtype,
+        "error": tensor.error,
+        "part": tensor.part,
+        "bound": tensor.bound,
+        "is_fine": tensor.is_fine,
+    }
+
+
+def _types_table(plan: Plan) -> None:
+    """Which types the output is made of, on stderr."""
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for tensor in plan.tensors:
+        for index, n in enumerate((1, tensor.output.n_params, tensor.n_bytes)):
+            sums[tensor.qtype][index] += n
+    rows = [
+        [qtype, str(n), _count(params), console.human_size(n_bytes), f"{8 * n_bytes / params:.2f}"]
+        for qtype, (n, params, n_bytes) in sorted(sums.items(), key=lambda item: -item[1][2])
+    ]
+    console.table(["TYPE", "TENSORS", "WEIGHTS", "SIZE", "BITS"], rows, to_stderr=True)
+
+
+def _summary(plan: Plan, out: Path, n_bytes: int) -> str:
+    return (
+        f"{out}: {plan.architecture} {plan.ftype}, {console.human_size(n_bytes)}, "
+        f"{plan.bits_per_weight:.2f} bits per weight, {_count(plan.n_params)} parameters "
+        f"({_count(plan.n_params_active)} active)"
+    )
+
+
+def _json(values: list[dict[str, Any]]) -> None:
+    console.data_json(values[0] if len(values) == 1 else values)
+
+
+def _count(n: int) -> str:
+    for unit, scale in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if n >= scale:
+            return f"{n / scale:.1f}{unit}"
+    return str(n)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(max(1, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
