@@ -30,11 +30,15 @@ class Interrupts:
 
 
 @contextmanager
-def catch_interrupts(interrupt: Callable[[], None] = lambda: None) -> Iterator[Interrupts]:
+def catch_interrupts(
+    interrupt: Callable[[], None] = lambda: None, *, is_last: bool = False
+) -> Iterator[Interrupts]:
     """Within, SIGINT and SIGTERM call `interrupt` at once and are counted; look at the count.
 
     Nothing is raised: an exception out of a handler may land in one of llama.cpp's callbacks, where
-    it is lost. Outside the main thread, where Python has no signals, it does nothing.
+    it is lost. Where it `is_last` the process ends soon after one was counted, and a further one
+    that comes too late to be counted is ignored. Outside the main thread, where Python has no
+    signals, it does nothing.
     """
     seen = Interrupts()
     if threading.current_thread() is not threading.main_thread():
@@ -52,7 +56,7 @@ def catch_interrupts(interrupt: Callable[[], None] = lambda: None) -> Iterator[I
             yield seen
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if is_last and seen else handler)
 
 
 @contextmanager

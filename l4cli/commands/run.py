@@ -105,7 +105,7 @@ def run(
         with (
             load_for_command(model, **hardware) as llm,
             open_output(out, llm, batch, reading, resume, retry_errors) as output,
-            catch_interrupts(llm.interrupt) as interrupts,
+            catch_interrupts(llm.interrupt, is_last=True) as interrupts,
         ):
             session = RunSession(llm, batch, output, interrupts, num_verified=verify)
             with session.progress(out, reading.count):
