@@ -55,7 +55,7 @@ def test_several_types_and_a_split(l4: L4, tiny_checkpoint: Path, tmp_path: Path
     assert (q8_0["type"], f16["type"]) == ("Q8_0", "F16")
     assert q8_0["out"].endswith(f"x-Q8_0-00001-of-{len(q8_0['files']):05}.gguf")
     assert sum(Path(file).stat().st_size for file in f16["files"]) == f16["n_bytes"]
-    answer = l4("run", "-m", q8_0["out"], "-n", "2", "--ctx", "512", stdin='{"prompt": "hello"}')
+    answer = l4("run", "-m", q8_0["out"], "-n", "2", "--ignore-eos", stdin='{"prompt": "hello"}')
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout)["usage"]["completion_tokens"] == 2
     plans = json.loads(l4(*source, "-o", tmp_path, "--dry-run", "--json").stdout)
