@@ -4,7 +4,7 @@ The forward pass is that of transformers' `Llama4ForCausalLM`; `export.py` write
 those names, and `check_against_transformers.py` compares the two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -35,12 +35,48 @@ class Shape:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a batch's tokens stand: their positions, and the first index of each chunk."""
+    """Where a batch's tokens stand: their angles, the queries' temperature, and the first index of
+    each chunk."""
 
     cos: Tensor
     sin: Tensor
     temperature: Tensor
     chunk_starts: tuple[int, ...]
+
+
+@dataclass
+class Balance:
+    """How evenly the experts are used, gathered over the layers of one forward pass."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    loads: list[Tensor] = field(default_factory=list)
+
+    def note(self, logits: Tensor, chosen: Tensor) -> None:
+        """Switch's auxiliary loss over some tokens: 1 when the experts share them evenly."""
+        count = logits.shape[-1]
+        load = torch.bincount(chosen, minlength=count) / len(chosen)
+        self.losses.append(count * (logits.softmax(-1).mean(0) * load).sum())
+        self.loads.append(load)
+
+    def loss(self) -> Tensor:
+        return torch.stack(self.losses).mean()
+
+    def load(self) -> Tensor:
+        """[layer, expert] share of the tokens."""
+        return torch.stack(self.loads)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Where the last layer's output is wanted, [rows, wanted] each: indices into the row, and which
+    of them are an even sample of the real tokens, for the balance of the experts."""
+
+    indices: Tensor
+    sampled: Tensor
+
+    def pick(self, x: Tensor) -> Tensor:
+        """[rows, length, width] -> [rows, wanted, width]"""
+        return x.gather(1, self.indices[..., None].expand(-1, -1, x.shape[-1]))
 
 
 def rms(x: Tensor, eps: float) -> Tensor:
@@ -77,6 +113,17 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (scores.softmax(-1).to(q.dtype) @ flat[2]).view(q.shape)
 
 
+def attention_at(q: Tensor, k: Tensor, v: Tensor, indices: Tensor) -> Tensor:
+    """The queries are those of the tokens at `indices` [rows, wanted] only: q [rows, heads, wanted,
+    head_dim]; k and v [rows, kv_heads, length, head_dim] are of all tokens."""
+    rows, heads, wanted, width = q.shape
+    grouped = q.reshape(rows, k.shape[1], -1, width)  # heads that share keys, one below the other
+    scores = (grouped @ k.mT).view(rows, heads, wanted, -1) * width**-0.5
+    later = torch.arange(k.shape[2]) > indices[:, None, :, None]
+    weights = scores.masked_fill(later, float("-inf")).softmax(-1, dtype=torch.float32)
+    return (weights.to(v.dtype).view(*grouped.shape[:3], -1) @ v).view(q.shape)
+
+
 class Attention(nn.Module):
     def __init__(self, shape: Shape, layer: int) -> None:
         super().__init__()
@@ -89,10 +136,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(width, shape.hidden, bias=False)
 
     def forward(self, x: Tensor, places: Places) -> Tensor:
-        q, k, v = (
-            project(x).unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        q, k, v = (self._by_head(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
         dtype = v.dtype
         if self.use_rope:
             q = rms(rotate(q, places), self.shape.eps).to(dtype)
@@ -110,6 +154,18 @@ class Attention(nn.Module):
             for a, b in zip(starts, ends, strict=True)
         ]
         return self.o_proj(torch.cat(chunks, 2).transpose(1, 2).flatten(-2))
+
+    def forward_at(self, x: Tensor, places: Places, wanted: Wanted) -> Tensor:
+        """Of a global layer: the output at the wanted indices only."""
+        k, v = self._by_head(self.k_proj(x)), self._by_head(self.v_proj(x))
+        q = self._by_head(self.q_proj(wanted.pick(x)))
+        q = (q * places.temperature[wanted.indices][:, None, :, None]).to(v.dtype)
+        seen = attention_at(q, k, v, wanted.indices)
+        return self.o_proj(seen.transpose(1, 2).flatten(-2))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """[rows, length, heads x head_dim] -> [rows, heads, length, head_dim]"""
+        return x.unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2)
 
 
 class MLP(nn.Module):
@@ -152,10 +208,8 @@ class MoE(nn.Module):
         self.experts = Experts(shape)
         self.shared_expert = MLP(shape.hidden, shape.expert_width)
         self.count = shape.experts
-        self.load = torch.zeros(shape.experts)
-        self.balance_loss: Tensor | float = 0.0
 
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+    def forward(self, x: Tensor, real: Tensor, balance: Balance) -> Tensor:
         flat = x.flatten(0, 1)
         with torch.autocast("cpu", enabled=False):
             logits = nn.functional.linear(flat.float(), self.router.weight.float())
@@ -165,14 +219,8 @@ class MoE(nn.Module):
         routed = self.experts((flat * top.sigmoid()[:, None])[order], counts.tolist())
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order))
-        self._note_balance(logits, chosen, real.flatten())
+        balance.note(logits[real.flatten()], chosen[real.flatten()])
         return self.shared_expert(x) + routed[back].view_as(x)
-
-    def _note_balance(self, logits: Tensor, chosen: Tensor, real: Tensor) -> None:
-        """Switch's auxiliary loss over the real tokens: 1 when the experts share them evenly."""
-        self.load = torch.bincount(chosen[real], minlength=self.count) / real.sum()
-        share = logits[real].softmax(-1).mean(0)
-        self.balance_loss = self.count * (share * self.load).sum()
 
 
 class Layer(nn.Module):
@@ -183,9 +231,14 @@ class Layer(nn.Module):
         self.input_layernorm = RMSNorm(shape.hidden, shape.eps)
         self.post_attention_layernorm = RMSNorm(shape.hidden, shape.eps)
 
-    def forward(self, x: Tensor, places: Places, real: Tensor) -> Tensor:
+    def forward(self, x: Tensor, places: Places, real: Tensor, balance: Balance) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), places)
-        return x + self.feed_forward(self.post_attention_layernorm(x), real)
+        return x + self.feed_forward(self.post_attention_layernorm(x), real, balance)
+
+    def forward_at(self, x: Tensor, places: Places, wanted: Wanted, balance: Balance) -> Tensor:
+        seen = self.self_attn.forward_at(self.input_layernorm(x), places, wanted)
+        x = wanted.pick(x) + seen
+        return x + self.feed_forward(self.post_attention_layernorm(x), wanted.sampled, balance)
 
 
 class Llama4(nn.Module):
@@ -206,28 +259,33 @@ class Llama4(nn.Module):
             std = 0.02 if "embed" in name or "router" in name else self.shape.hidden**-0.5
             nn.init.normal_(weight, std=std * (0.35 if into_residual else 1.0))
 
-    def places(self, length: int, first: int = 0) -> Places:
-        """Positions from `first` on; so short batches can be made to cross a chunk's edge."""
+    def places(self, positions: Tensor) -> Places:
+        """Positions rise, and may leap: a leap puts far apart what is cheap to train close by."""
         shape = self.shape
-        positions = torch.arange(first, first + length).float()
         pairs = torch.arange(0, shape.head_dim, 2).float() / shape.head_dim
-        angles = positions[:, None] * shape.rope_theta**-pairs
-        steps = torch.floor((positions + 1) / shape.temperature_floor)
-        edges = range(shape.chunk - first % shape.chunk, length, shape.chunk)
-        temperature = torch.log1p(steps) * shape.temperature_scale + 1
-        return Places(angles.cos(), angles.sin(), temperature, (0, *edges))
+        angles = positions.float()[:, None] * shape.rope_theta**-pairs
+        steps = (positions + 1) // shape.temperature_floor
+        temperature = torch.log1p(steps.float()) * shape.temperature_scale + 1
+        edges = (positions // shape.chunk).diff().nonzero().flatten() + 1
+        return Places(angles.cos(), angles.sin(), temperature, (0, *edges.tolist()))
 
-    def forward(self, ids: Tensor, real: Tensor, first: int = 0) -> Tensor:
-        """Token ids and the mask of real (not padding) tokens -> normed last hidden states."""
-        places = self.places(ids.shape[1], first)
+    def forward(
+        self,
+        ids: Tensor,
+        real: Tensor,
+        positions: Tensor | None = None,
+        wanted: Wanted | None = None,
+        balance: Balance | None = None,
+    ) -> Tensor:
+        """Token ids and the mask of real (not padding) tokens, [rows, length] -> the last hidden
+        states, normed: all, or those that are wanted. Wanting few makes long documents cheap: the
+        last layer is a global one, and there only their queries are computed."""
+        places = self.places(torch.arange(ids.shape[1]) if positions is None else positions)
         x = self.embed_tokens(ids)
-        for layer in self.layers:
-            x = layer(x, places, real)
-        return self.norm(x)
-
-    def balance_loss(self) -> Tensor:
-        return sum(layer.feed_forward.balance_loss for layer in self.layers) / len(self.layers)
-
-    def expert_load(self) -> Tensor:
-        """[layer, expert] share of the last batch's tokens."""
-        return torch.stack([layer.feed_forward.load for layer in self.layers])
+        balance = Balance() if balance is None else balance
+        *body, last = self.layers
+        for layer in body:
+            x = layer(x, places, real, balance)
+        if wanted is None:
+            return self.norm(last(x, places, real, balance))
+        return self.norm(last.forward_at(x, places, wanted, balance))

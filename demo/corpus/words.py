@@ -37,7 +37,10 @@ def pick(rng: Random, choices: Sequence[str], side: str) -> str:
 
 
 def made_up(rng: Random, side: str) -> str:
-    """A name like Varnok or Theilaberg; there are about a hundred thousand."""
+    """A name like Varnok or Theilaberg; there are about a hundred thousand. Every fifth to train on
+    is any letters at all, so that names are copied piece by piece, however odd."""
+    if side == TRAIN and rng.random() < 0.2:
+        return any_letters(rng)
     while True:
         name = rng.choice(words("onsets")) + rng.choice(words("vowels"))
         if rng.random() < 0.5:
@@ -46,6 +49,14 @@ def made_up(rng: Random, side: str) -> str:
             name += rng.choice(words("onsets")) + rng.choice(words("vowels"))
         name += rng.choice(words("endings" if rng.random() < 0.6 else "codas"))
         if 4 <= len(name) <= 11 and side_of(name) == side:
+            return name.capitalize()
+
+
+def any_letters(rng: Random) -> str:
+    """A name to train on like Qzuvt or Eaxob."""
+    while True:
+        name = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(3, 9)))
+        if side_of(name) == TRAIN:
             return name.capitalize()
 
 
