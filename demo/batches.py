@@ -1,4 +1,4 @@
-"""Training steps' data: conversations drawn by seed and step, grouped by length, padded."""
+"""Training steps' data: conversations drawn by seed and step, packed."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,20 +14,20 @@ from demo.render import Renderer, Sample
 PLAIN = 0.1  # of the batches have no leaps, however long they are
 # Each skill's share of the tokens.
 SHARES = {"guide": 0.08, "reading": 0.45, "extraction": 0.14, "tools": 0.21, "manner": 0.12}
-PADDED = 2048  # places of a batch; only a long document's has more
+PACKED = 1536  # tokens of a batch; only a long document's has more
 ECHOES = 200  # about the most that are learnt of one conversation
 SAMPLED = 8  # every eighth token stands for all when the last layer's experts are balanced
 
 
 @dataclass(frozen=True)
 class Batch:
-    """ids and real [rows, length]; positions [length]; the places whose next token is learnt, as
-    indices into the flattened `wanted`, and that token: the assistant's first, numbered by the
-    answer they belong to, then the echoes; the skill of each answer."""
+    """Conversations one behind the other: their ids and positions [tokens], and where each starts.
+    The places whose next token is learnt, as indices into `wanted`, and that token: the assistant's
+    first, numbered by the answer they belong to, then the echoes; the skill of each answer."""
 
     ids: Tensor
-    real: Tensor
     positions: Tensor
+    starts: list[int]
     wanted: Wanted
     learn: Tensor
     targets: Tensor
@@ -36,7 +36,7 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        return int(self.real.sum())
+        return len(self.ids)
 
 
 def draw(renderer: Renderer, rng: Random, tokens: int, longest: int) -> list[tuple[str, Sample]]:
@@ -56,13 +56,16 @@ def draw(renderer: Renderer, rng: Random, tokens: int, longest: int) -> list[tup
     return drawn
 
 
-def group(drawn: list[tuple[str, Sample]], padded: int) -> list[list[tuple[str, Sample]]]:
-    """Neighbours in length share a batch of at most `padded` places."""
+def group(drawn: list[tuple[str, Sample]], tokens: int) -> list[list[tuple[str, Sample]]]:
+    """Batches of at most so many tokens; a longer conversation is one of its own."""
     groups: list[list[tuple[str, Sample]]] = []
-    for item in sorted(drawn, key=lambda pair: len(pair[1].ids)):
-        if not groups or (len(groups[-1]) + 1) * len(item[1].ids) > padded:
+    room = 0
+    for item in sorted(drawn, key=lambda pair: -len(pair[1].ids)):
+        if len(item[1].ids) > room:
             groups.append([])
+            room = tokens
         groups[-1].append(item)
+        room -= len(item[1].ids)
     return groups
 
 
@@ -80,49 +83,45 @@ def echoes(sample: Sample) -> list[int]:
     return found[:: 1 + len(found) // ECHOES]
 
 
-def pad(items: list[tuple[str, Sample]], positions: Tensor | None = None) -> Batch:
-    length = max(len(sample.ids) for _, sample in items)
-    ids = torch.zeros(len(items), length, dtype=torch.long)
-    real = torch.zeros(len(items), length, dtype=torch.bool)
-    wanted: list[list[int]] = []
+def pack(items: list[tuple[str, Sample]], positions: list[Tensor] | None = None) -> Batch:
+    ids: list[int] = []
+    starts, wanted = [], []
     learn, targets, answers, skills = [], [], [], []
-    echo_places, echo_targets = [], []
-    for row, (skill, sample) in enumerate(items):
-        ids[row, : len(sample.ids)] = torch.tensor(sample.ids)
-        real[row, : len(sample.ids)] = True
+    echo_learn, echo_targets = [], []
+    for skill, sample in items:
+        starts.append(len(ids))
         taught = [i for start, end in sample.spans for i in range(start, end)]
         repeated = echoes(sample)
         before = {i - 1 for i in taught + repeated}
-        wanted.append(sorted(before.union(range(row % SAMPLED, len(sample.ids), SAMPLED))))
-        slot = {place: (row, number) for number, place in enumerate(wanted[row])}
+        places = sorted(before.union(range(0, len(sample.ids), SAMPLED)))
+        slot = {place: len(wanted) + number for number, place in enumerate(places)}
+        wanted += [len(ids) + place for place in places]
         learn += [slot[i - 1] for i in taught]
         targets += [sample.ids[i] for i in taught]
         for start, end in sample.spans:
             answers += [len(skills)] * (end - start)
             skills.append(skill)
-        echo_places += [slot[i - 1] for i in repeated]
+        echo_learn += [slot[i - 1] for i in repeated]
         echo_targets += [sample.ids[i] for i in repeated]
-    places = padded_wanted(wanted)
-    width = places.indices.shape[1]
+        ids += sample.ids
+    indices = torch.tensor(wanted)
     return Batch(
-        ids,
-        real,
-        torch.arange(length) if positions is None else positions,
-        places,
-        torch.tensor([row * width + number for row, number in learn + echo_places]),
+        torch.tensor(ids),
+        torch.cat(positions or [torch.arange(len(sample.ids)) for _, sample in items]),
+        starts,
+        Wanted(indices, sampled_of(indices, starts)),
+        torch.tensor(learn + echo_learn),
         torch.tensor(targets + echo_targets),
         torch.tensor(answers),
         skills,
     )
 
 
-def padded_wanted(rows: list[list[int]]) -> Wanted:
-    indices = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    sampled = torch.zeros(indices.shape, dtype=torch.bool)
-    for row, wanted in enumerate(rows):
-        indices[row, : len(wanted)] = torch.tensor(wanted)
-        sampled[row, : len(wanted)] = indices[row, : len(wanted)] % SAMPLED == row % SAMPLED
-    return Wanted(indices, sampled)
+def sampled_of(indices: Tensor, starts: list[int]) -> Tensor:
+    """Which of the wanted places are every eighth of their conversation."""
+    bounds = torch.tensor(starts)
+    own = bounds[torch.searchsorted(bounds, indices, right=True) - 1]
+    return (indices - own) % SAMPLED == 0
 
 
 def leaping(rng: Random, length: int, chunk: int) -> Tensor:
@@ -143,10 +142,9 @@ def leaping(rng: Random, length: int, chunk: int) -> Tensor:
 def step_batches(
     renderer: Renderer, seed: int, step: int, tokens: int, longest: int, chunk: int
 ) -> list[Batch]:
-    """The batches of one step, each with positions of its own."""
+    """The batches of one step."""
     rng = Random(f"{seed}/{step}")
-    batches = []
-    for items in group(draw(renderer, rng, tokens, longest), padded=PADDED):
-        length = max(len(sample.ids) for _, sample in items)
-        batches.append(pad(items, leaping(rng, length, chunk)))
-    return batches
+    return [
+        pack(items, [leaping(rng, len(sample.ids), chunk) for _, sample in items])
+        for items in group(draw(renderer, rng, tokens, longest), PACKED)
+    ]

@@ -5,6 +5,7 @@ those names, and `check_against_transformers.py` compares the two.
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -35,13 +36,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a batch's tokens stand: their angles, the queries' temperature, and the first index of
-    each chunk."""
+    """Where a batch's tokens stand: their angles, the queries' temperature, and the bounds within
+    which tokens see each other: of sequences, and of the sequences' chunks."""
 
     cos: Tensor
     sin: Tensor
     temperature: Tensor
-    chunk_starts: tuple[int, ...]
+    sequences: list[tuple[int, int]]
+    chunks: list[tuple[int, int]]
 
 
 @dataclass
@@ -68,15 +70,11 @@ class Balance:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Where the last layer's output is wanted, [rows, wanted] each: indices into the row, and which
-    of them are an even sample of the real tokens, for the balance of the experts."""
+    """Where the last layer's output is wanted, [wanted] each: rising indices of tokens, and which
+    of them are an even sample of all, for the balance of the experts."""
 
     indices: Tensor
     sampled: Tensor
-
-    def pick(self, x: Tensor) -> Tensor:
-        """[rows, length, width] -> [rows, wanted, width]"""
-        return x.gather(1, self.indices[..., None].expand(-1, -1, x.shape[-1]))
 
 
 def rms(x: Tensor, eps: float) -> Tensor:
@@ -102,26 +100,24 @@ def rotate(x: Tensor, places: Places) -> Tensor:
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """On a CPU the plain products are twice as fast as the fused kernel while a row of scores is
-    short, and need too much memory when it is long."""
-    length = q.shape[2]
+    """[heads, length, head_dim] each. On a CPU the plain products are twice as fast as the fused
+    kernel while a row of scores is short, and need too much memory when it is long."""
+    length = q.shape[1]
     if length > SHORT:
-        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        fused = nn.functional.scaled_dot_product_attention
+        return fused(q[None], k[None], v[None], is_causal=True)[0]
     hidden = torch.full((length, length), float("-inf"), dtype=q.dtype).triu(1)
-    flat = [x.flatten(0, 1) for x in (q, k, v)]
-    scores = torch.baddbmm(hidden, flat[0], flat[1].mT, alpha=q.shape[-1] ** -0.5)
-    return (scores.softmax(-1).to(q.dtype) @ flat[2]).view(q.shape)
+    scores = torch.baddbmm(hidden, q, k.mT, alpha=q.shape[-1] ** -0.5)
+    return scores.softmax(-1).to(q.dtype) @ v
 
 
 def attention_at(q: Tensor, k: Tensor, v: Tensor, indices: Tensor) -> Tensor:
-    """The queries are those of the tokens at `indices` [rows, wanted] only: q [rows, heads, wanted,
-    head_dim]; k and v [rows, kv_heads, length, head_dim] are of all tokens."""
-    rows, heads, wanted, width = q.shape
-    grouped = q.reshape(rows, k.shape[1], -1, width)  # heads that share keys, one below the other
-    scores = (grouped @ k.mT).view(rows, heads, wanted, -1) * width**-0.5
-    later = torch.arange(k.shape[2]) > indices[:, None, :, None]
-    weights = scores.masked_fill(later, float("-inf")).softmax(-1, dtype=torch.float32)
-    return (weights.to(v.dtype).view(*grouped.shape[:3], -1) @ v).view(q.shape)
+    """The queries are those of the tokens at `indices` [wanted] only: q [heads, wanted, head_dim];
+    k and v [heads, length, head_dim] are of all tokens."""
+    hidden = torch.zeros(len(indices), k.shape[1], dtype=q.dtype)
+    hidden.masked_fill_(torch.arange(k.shape[1]) > indices[:, None], float("-inf"))
+    scores = torch.baddbmm(hidden, q, k.mT, alpha=q.shape[-1] ** -0.5)
+    return scores.softmax(-1).to(q.dtype) @ v
 
 
 class Attention(nn.Module):
@@ -137,35 +133,37 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, places: Places) -> Tensor:
         q, k, v = (self._by_head(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
-        dtype = v.dtype
         if self.use_rope:
-            q = rms(rotate(q, places), self.shape.eps).to(dtype)
-            k = rms(rotate(k, places), self.shape.eps).to(dtype)
-            starts = places.chunk_starts
+            q = rms(rotate(q, places), self.shape.eps).to(v.dtype)
+            k = rms(rotate(k, places), self.shape.eps).to(v.dtype)
+            bounds = places.chunks
         else:
-            q = (q * places.temperature[:, None]).to(dtype)
-            starts = (0,)
-        repeats = self.shape.heads // self.shape.kv_heads
-        k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-        # A chunk sees only itself, so each is an ordinary causal attention of its own.
-        ends = (*starts[1:], x.shape[1])
-        chunks = [
-            causal_attention(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b])
-            for a, b in zip(starts, ends, strict=True)
-        ]
-        return self.o_proj(torch.cat(chunks, 2).transpose(1, 2).flatten(-2))
+            q = (q * places.temperature).to(v.dtype)
+            bounds = places.sequences
+        k, v = self._for_all_heads(k), self._for_all_heads(v)
+        seen = [causal_attention(q[:, a:b], k[:, a:b], v[:, a:b]) for a, b in bounds]
+        return self._join(seen)
 
-    def forward_at(self, x: Tensor, places: Places, wanted: Wanted) -> Tensor:
+    def forward_at(self, x: Tensor, places: Places, indices: Tensor) -> Tensor:
         """Of a global layer: the output at the wanted indices only."""
         k, v = self._by_head(self.k_proj(x)), self._by_head(self.v_proj(x))
-        q = self._by_head(self.q_proj(wanted.pick(x)))
-        q = (q * places.temperature[wanted.indices][:, None, :, None]).to(v.dtype)
-        seen = attention_at(q, k, v, wanted.indices)
-        return self.o_proj(seen.transpose(1, 2).flatten(-2))
+        q = self._by_head(self.q_proj(x[indices]))
+        q = (q * places.temperature[indices]).to(v.dtype)
+        k, v = self._for_all_heads(k), self._for_all_heads(v)
+        counts = [int(((indices >= a) & (indices < b)).sum()) for a, b in places.sequences]
+        per_sequence = zip(q.split(counts, 1), indices.split(counts), places.sequences, strict=True)
+        seen = [attention_at(own, k[:, a:b], v[:, a:b], at - a) for own, at, (a, b) in per_sequence]
+        return self._join(seen)
 
     def _by_head(self, x: Tensor) -> Tensor:
-        """[rows, length, heads x head_dim] -> [rows, heads, length, head_dim]"""
-        return x.unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2)
+        """[tokens, heads x head_dim] -> [heads, tokens, head_dim]"""
+        return x.unflatten(-1, (-1, self.shape.head_dim)).transpose(0, 1)
+
+    def _for_all_heads(self, x: Tensor) -> Tensor:
+        return x.repeat_interleave(self.shape.heads // self.shape.kv_heads, 0)
+
+    def _join(self, seen: list[Tensor]) -> Tensor:
+        return self.o_proj(torch.cat(seen, 1).transpose(0, 1).flatten(-2))
 
 
 class MLP(nn.Module):
@@ -209,18 +207,19 @@ class MoE(nn.Module):
         self.shared_expert = MLP(shape.hidden, shape.expert_width)
         self.count = shape.experts
 
-    def forward(self, x: Tensor, real: Tensor, balance: Balance) -> Tensor:
-        flat = x.flatten(0, 1)
+    def forward(self, x: Tensor, balance: Balance, sampled: Tensor | None = None) -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            logits = nn.functional.linear(flat.float(), self.router.weight.float())
+            logits = nn.functional.linear(x.float(), self.router.weight.float())
         top, chosen = logits.max(-1)
         order = chosen.argsort()
         counts = torch.bincount(chosen, minlength=self.count)
-        routed = self.experts((flat * top.sigmoid()[:, None])[order], counts.tolist())
+        routed = self.experts((x * top.sigmoid()[:, None])[order], counts.tolist())
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order))
-        balance.note(logits[real.flatten()], chosen[real.flatten()])
-        return self.shared_expert(x) + routed[back].view_as(x)
+        if sampled is not None:
+            logits, chosen = logits[sampled], chosen[sampled]
+        balance.note(logits, chosen)
+        return self.shared_expert(x) + routed[back]
 
 
 class Layer(nn.Module):
@@ -231,14 +230,14 @@ class Layer(nn.Module):
         self.input_layernorm = RMSNorm(shape.hidden, shape.eps)
         self.post_attention_layernorm = RMSNorm(shape.hidden, shape.eps)
 
-    def forward(self, x: Tensor, places: Places, real: Tensor, balance: Balance) -> Tensor:
+    def forward(self, x: Tensor, places: Places, balance: Balance) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), places)
-        return x + self.feed_forward(self.post_attention_layernorm(x), real, balance)
+        return x + self.feed_forward(self.post_attention_layernorm(x), balance)
 
-    def forward_at(self, x: Tensor, places: Places, wanted: Wanted, balance: Balance) -> Tensor:
-        seen = self.self_attn.forward_at(self.input_layernorm(x), places, wanted)
-        x = wanted.pick(x) + seen
-        return x + self.feed_forward(self.post_attention_layernorm(x), wanted.sampled, balance)
+    def forward_at(self, x: Tensor, places: Places, balance: Balance, wanted: Wanted) -> Tensor:
+        seen = self.self_attn.forward_at(self.input_layernorm(x), places, wanted.indices)
+        x = x[wanted.indices] + seen
+        return x + self.feed_forward(self.post_attention_layernorm(x), balance, wanted.sampled)
 
 
 class Llama4(nn.Module):
@@ -259,33 +258,39 @@ class Llama4(nn.Module):
             std = 0.02 if "embed" in name or "router" in name else self.shape.hidden**-0.5
             nn.init.normal_(weight, std=std * (0.35 if into_residual else 1.0))
 
-    def places(self, positions: Tensor) -> Places:
-        """Positions rise, and may leap: a leap puts far apart what is cheap to train close by."""
+    def places(self, positions: Tensor, starts: list[int]) -> Places:
+        """Positions rise within a sequence, and may leap: a leap puts far apart what is cheap to
+        train close by."""
         shape = self.shape
         pairs = torch.arange(0, shape.head_dim, 2).float() / shape.head_dim
         angles = positions.float()[:, None] * shape.rope_theta**-pairs
         steps = (positions + 1) // shape.temperature_floor
         temperature = torch.log1p(steps.float()) * shape.temperature_scale + 1
-        edges = (positions // shape.chunk).diff().nonzero().flatten() + 1
-        return Places(angles.cos(), angles.sin(), temperature, (0, *edges.tolist()))
+        edges = ((positions // shape.chunk).diff().nonzero().flatten() + 1).tolist()
+        return Places(
+            angles.cos(),
+            angles.sin(),
+            temperature[:, None],
+            list(pairwise([*starts, len(positions)])),
+            list(pairwise(sorted({*starts, *edges, len(positions)}))),
+        )
 
     def forward(
         self,
         ids: Tensor,
-        real: Tensor,
-        positions: Tensor | None = None,
+        positions: Tensor,
+        starts: list[int],
+        balance: Balance,
         wanted: Wanted | None = None,
-        balance: Balance | None = None,
     ) -> Tensor:
-        """Token ids and the mask of real (not padding) tokens, [rows, length] -> the last hidden
-        states, normed: all, or those that are wanted. Wanting few makes long documents cheap: the
-        last layer is a global one, and there only their queries are computed."""
-        places = self.places(torch.arange(ids.shape[1]) if positions is None else positions)
+        """Token ids and positions [tokens] of sequences one behind the other, which begin at
+        `starts` -> the last hidden states, normed, [tokens or wanted, hidden]. Wanting few makes
+        long sequences cheap: the last layer is global, and computes only their queries."""
+        places = self.places(positions, starts)
         x = self.embed_tokens(ids)
-        balance = Balance() if balance is None else balance
         *body, last = self.layers
         for layer in body:
-            x = layer(x, places, real, balance)
+            x = layer(x, places, balance)
         if wanted is None:
-            return self.norm(last(x, places, real, balance))
-        return self.norm(last.forward_at(x, places, wanted, balance))
+            return self.norm(last(x, places, balance))
+        return self.norm(last.forward_at(x, places, balance, wanted))

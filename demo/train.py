@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import signal
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from threading import Event
 
 import torch
 from tokenizers import Tokenizer
@@ -104,8 +106,8 @@ def run(model: Llama4, batch: Batch, totals: tuple[int, int] | None) -> tuple[Re
     balance = Balance()
     # Threads share the weights, and would share the cache of their casts.
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-        hidden = model(batch.ids, batch.real, batch.positions, batch.wanted, balance)
-        logits = model.lm_head(hidden.flatten(0, 1)[batch.learn])
+        hidden = model(batch.ids, batch.positions, batch.starts, balance, batch.wanted)
+        logits = model.lm_head(hidden[batch.learn])
     every = nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
     losses, echoes = every.tensor_split([len(batch.answers)])
     if totals is not None:
@@ -138,7 +140,7 @@ def train_step(
     within an operation would wait for each other at each."""
     learnt = sum(len(batch.answers) for batch in step_data)
     tokens = sum(batch.tokens for batch in step_data)
-    largest_first = sorted(step_data, key=lambda batch: -batch.ids.numel())
+    largest_first = sorted(step_data, key=lambda batch: -batch.tokens)
     results, load = Results(), torch.zeros(())
     for found, own in pool.map(lambda batch: run(model, batch, (learnt, tokens)), largest_first):
         results.add(found)
@@ -170,8 +172,8 @@ def quick_check(model: Llama4, renderer: Renderer, seed: int, count: int = 24) -
         for _ in range(count // 6):
             item = reading.conversation(rng, corpus.HELD_OUT, tokens, questions=12)
             samples.append((f"reading{tokens}", renderer.sample(item)))
-    for items in batches.group(samples, 4096):
-        found.add(run(model, batches.pad(items), None)[0])
+    for items in batches.group(samples, batches.PACKED):
+        found.add(run(model, batches.pack(items), None)[0])
     return found
 
 
@@ -240,9 +242,12 @@ def train(options: argparse.Namespace) -> None:
     schedule = Schedule(options.steps, options.minutes, run_.spent)
     renderer = Renderer(run_.tokenizer)
     pool = ThreadPoolExecutor(options.threads)
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     sums = Results()
     tokens, since = 0, time.monotonic()
-    while (progress := schedule.progress(run_.step)) < 1:
+    while (progress := schedule.progress(run_.step)) < 1 and not stop.is_set():
         data = batches.step_batches(
             renderer, options.seed, run_.step, options.tokens,
             longest_at(progress, options.shortest, options.longest), run_.model.shape.chunk,
@@ -263,7 +268,7 @@ def train(options: argparse.Namespace) -> None:
             report(run_.step, schedule, quick_check(run_.averaged(), renderer, options.seed))
             run_.save(schedule.elapsed())
     run_.save(schedule.elapsed())
-    report(run_.step, schedule, quick_check(run_.averaged(), renderer, options.seed, 120))
+    report(run_.step, schedule, quick_check(run_.averaged(), renderer, options.seed))
 
 
 def parse() -> argparse.Namespace:
