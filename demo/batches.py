@@ -14,7 +14,7 @@ from demo.render import Renderer, Sample
 PLAIN = 0.1  # of the batches have no leaps, however long they are
 # Each skill's share of the tokens.
 SHARES = {"guide": 0.08, "reading": 0.45, "extraction": 0.14, "tools": 0.21, "manner": 0.12}
-PACKED = 1536  # tokens of a batch; only a long document's has more
+PACKED = 1536  # tokens of a batch, about; a long document's has more
 ECHOES = 200  # about the most that are learnt of one conversation
 SAMPLED = 8  # every eighth token stands for all when the last layer's experts are balanced
 
@@ -57,16 +57,15 @@ def draw(renderer: Renderer, rng: Random, tokens: int, longest: int) -> list[tup
 
 
 def group(drawn: list[tuple[str, Sample]], tokens: int) -> list[list[tuple[str, Sample]]]:
-    """Batches of at most so many tokens; a longer conversation is one of its own."""
-    groups: list[list[tuple[str, Sample]]] = []
-    room = 0
+    """Batches of about so many tokens each: the longest first, and each into the emptiest."""
+    total = sum(len(sample.ids) for _, sample in drawn)
+    groups: list[list[tuple[str, Sample]]] = [[] for _ in range(max(1, round(total / tokens)))]
+    sizes = [0] * len(groups)
     for item in sorted(drawn, key=lambda pair: -len(pair[1].ids)):
-        if len(item[1].ids) > room:
-            groups.append([])
-            room = tokens
-        groups[-1].append(item)
-        room -= len(item[1].ids)
-    return groups
+        emptiest = sizes.index(min(sizes))
+        groups[emptiest].append(item)
+        sizes[emptiest] += len(item[1].ids)
+    return [group for group in groups if group]
 
 
 def echoes(sample: Sample) -> list[int]:
