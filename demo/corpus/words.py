@@ -74,7 +74,7 @@ def full_name(rng: Random, side: str) -> str:
 
 def number(rng: Random, side: str, low: int, high: int) -> int:
     """Small ranges are shared by both sides. Every other number to train on is any of up to four
-    digits: of a range's few a model learns which never come, and will not copy the held-out ones."""
+    digits: of a range's few a model learns which never come, and miscopies the held-out ones."""
     if side == TRAIN and high - low >= 20 and rng.random() < 0.5:
         low, high = 0, 10 ** rng.randint(2, 4) - 1
     while True:
