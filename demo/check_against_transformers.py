@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from demo.export import read_weights
-from demo.model import Llama4, Shape
+from demo.model import Balance, Llama4, Shape
 
 LENGTHS = (1, 37, 700, 8300)  # the last crosses a chunk
 
@@ -22,8 +22,9 @@ def main(folder: Path) -> None:
     torch.manual_seed(0)
     for length in LENGTHS:
         ids = torch.randint(0, len(tokenizer), (2, length))
-        expected = theirs(ids).logits
-        got = model.lm_head(model(ids, torch.ones_like(ids, dtype=torch.bool)))
+        expected = theirs(ids).logits.flatten(0, 1)
+        positions = torch.arange(length).repeat(2)
+        got = model.lm_head(model(ids.flatten(), positions, [0, length], Balance()))
         error = (got - expected).norm() / expected.norm()
         same = (got.argmax(-1) == expected.argmax(-1)).float().mean()
         print(f"{length} tokens: relative error {error:.1e}, same argmax {same:.2%}")

@@ -17,7 +17,7 @@ from demo.corpus import guide, reading
 from demo.corpus.reading import CHARS_PER_TOKEN
 
 COUNTS = {"extraction": 300, "tools": 300, "manner": 200}
-READING = {1024: 200, 8192: 60, 32768: 20}
+READING = {1024: 200, 4096: 80, 8192: 60, 16384: 30, 32768: 20}
 MAX_TOKENS = 160
 
 

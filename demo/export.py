@@ -162,14 +162,23 @@ def write(folder: Path, shape: Shape, weights: dict[str, Tensor], trained: Token
     shutil.copy(Path(__file__).parent / "MODEL_CARD.md", folder / "README.md")
 
 
-def export(run: Path, out: Path) -> None:
-    """Writes beside the folder first, and swaps when all is there."""
+def export(run: Path, out: Path, blend: Path | None = None, share: float = 1.0) -> None:
+    """Writes beside the folder first, and swaps when all is there. Blended with the checkpoint that
+    the run went on from, the run's weights have `share` of the whole."""
     trained = tokenizer.load(run / "tokenizer.json")
     state = torch.load(run / "state.pt", map_location="cpu")
+    shape, weights = Shape(trained.get_vocab_size()), state["average"]
+    if blend:
+        earlier = Llama4(shape)
+        read_weights(blend, earlier)
+        weights = {
+            name: before.detach().lerp(weights[name], share)
+            for name, before in earlier.named_parameters()
+        }
     part, old = out.with_name(out.name + ".part"), out.with_name(out.name + ".old")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    write(part, Shape(trained.get_vocab_size()), state["average"], trained)
+    write(part, shape, weights, trained)
     if out.exists():
         out.rename(old)
     part.rename(out)
@@ -181,5 +190,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--blend", type=Path, help="an earlier checkpoint to average with")
+    parser.add_argument("--share", type=float, default=0.7, help="the run's share of that average")
     options = parser.parse_args()
-    export(options.run, options.folder)
+    export(options.run, options.folder, options.blend, options.share)

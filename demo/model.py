@@ -4,12 +4,14 @@ The forward pass is that of transformers' `Llama4ForCausalLM`; `export.py` write
 those names, and `check_against_transformers.py` compares the two.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-SHORT = 768  # tokens
+LONG = 4096  # tokens
+BLOCK = 256  # queries
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,45 @@ class Shape:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a batch's tokens stand: their positions, and the first index of each chunk."""
+    """Where a batch's tokens stand: their angles, the queries' temperature, and the bounds within
+    which tokens see each other: of sequences, and of the sequences' chunks."""
 
     cos: Tensor
     sin: Tensor
     temperature: Tensor
-    chunk_starts: tuple[int, ...]
+    sequences: list[tuple[int, int]]
+    chunks: list[tuple[int, int]]
+
+
+@dataclass
+class Balance:
+    """How evenly the experts are used, gathered over the layers of one forward pass."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    loads: list[Tensor] = field(default_factory=list)
+
+    def note(self, logits: Tensor, chosen: Tensor) -> None:
+        """Switch's auxiliary loss over some tokens: 1 when the experts share them evenly."""
+        count = logits.shape[-1]
+        load = torch.bincount(chosen, minlength=count) / len(chosen)
+        self.losses.append(count * (logits.softmax(-1).mean(0) * load).sum())
+        self.loads.append(load)
+
+    def loss(self) -> Tensor:
+        return torch.stack(self.losses).mean()
+
+    def load(self) -> Tensor:
+        """[layer, expert] share of the tokens."""
+        return torch.stack(self.loads)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Where the last layer's output is wanted, [wanted] each: rising indices of tokens, and which
+    of them are an even sample of all, for the balance of the experts."""
+
+    indices: Tensor
+    sampled: Tensor
 
 
 def rms(x: Tensor, eps: float) -> Tensor:
@@ -65,16 +100,29 @@ def rotate(x: Tensor, places: Places) -> Tensor:
     return torch.stack(turned, -1).flatten(-2)
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor, indices: Tensor) -> Tensor:
+    """Causal attention of the queries [heads, wanted, head_dim] of the tokens at rising `indices`
+    [wanted] over k and v [heads, length, head_dim] of all tokens. On a CPU plain products are
+    several times as fast as the fused kernel; taken by blocks of queries, they leave out most of
+    what a query may not see."""
+    seen = []
+    with torch.autocast("cpu", enabled=False):  # it would take the softmax in float32
+        for block, at in zip(q.split(BLOCK, 1), indices.split(BLOCK), strict=True):
+            end = int(at[-1]) + 1
+            hidden = torch.zeros(len(at), end, dtype=q.dtype)
+            hidden.masked_fill_(torch.arange(end) > at[:, None], float("-inf"))
+            scores = torch.baddbmm(hidden, block, k[:, :end].mT, alpha=q.shape[-1] ** -0.5)
+            seen.append(scores.softmax(-1) @ v[:, :end])
+    return torch.cat(seen, 1)
+
+
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """On a CPU the plain products are twice as fast as the fused kernel while a row of scores is
-    short, and need too much memory when it is long."""
-    length = q.shape[2]
-    if length > SHORT:
-        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    hidden = torch.full((length, length), float("-inf"), dtype=q.dtype).triu(1)
-    flat = [x.flatten(0, 1) for x in (q, k, v)]
-    scores = torch.baddbmm(hidden, flat[0], flat[1].mT, alpha=q.shape[-1] ** -0.5)
-    return (scores.softmax(-1).to(q.dtype) @ flat[2]).view(q.shape)
+    """[heads, length, head_dim] each. Plain products keep the scores, which a long one must not."""
+    length = q.shape[1]
+    if length > LONG:
+        fused = nn.functional.scaled_dot_product_attention
+        return fused(q[None], k[None], v[None], is_causal=True)[0]
+    return attention(q, k, v, torch.arange(length))
 
 
 class Attention(nn.Module):
@@ -89,27 +137,38 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(width, shape.hidden, bias=False)
 
     def forward(self, x: Tensor, places: Places) -> Tensor:
-        q, k, v = (
-            project(x).unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        dtype = v.dtype
+        q, k, v = (self._by_head(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
         if self.use_rope:
-            q = rms(rotate(q, places), self.shape.eps).to(dtype)
-            k = rms(rotate(k, places), self.shape.eps).to(dtype)
-            starts = places.chunk_starts
+            q = rms(rotate(q, places), self.shape.eps).to(v.dtype)
+            k = rms(rotate(k, places), self.shape.eps).to(v.dtype)
+            bounds = places.chunks
         else:
-            q = (q * places.temperature[:, None]).to(dtype)
-            starts = (0,)
-        repeats = self.shape.heads // self.shape.kv_heads
-        k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-        # A chunk sees only itself, so each is an ordinary causal attention of its own.
-        ends = (*starts[1:], x.shape[1])
-        chunks = [
-            causal_attention(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b])
-            for a, b in zip(starts, ends, strict=True)
-        ]
-        return self.o_proj(torch.cat(chunks, 2).transpose(1, 2).flatten(-2))
+            q = (q * places.temperature).to(v.dtype)
+            bounds = places.sequences
+        k, v = self._for_all_heads(k), self._for_all_heads(v)
+        seen = [causal_attention(q[:, a:b], k[:, a:b], v[:, a:b]) for a, b in bounds]
+        return self._join(seen)
+
+    def forward_at(self, x: Tensor, places: Places, indices: Tensor) -> Tensor:
+        """Of a global layer: the output at the wanted indices only."""
+        k, v = self._by_head(self.k_proj(x)), self._by_head(self.v_proj(x))
+        q = self._by_head(self.q_proj(x[indices]))
+        q = (q * places.temperature[indices]).to(v.dtype)
+        k, v = self._for_all_heads(k), self._for_all_heads(v)
+        counts = [int(((indices >= a) & (indices < b)).sum()) for a, b in places.sequences]
+        per_sequence = zip(q.split(counts, 1), indices.split(counts), places.sequences, strict=True)
+        seen = [attention(own, k[:, a:b], v[:, a:b], at - a) for own, at, (a, b) in per_sequence]
+        return self._join(seen)
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """[tokens, heads x head_dim] -> [heads, tokens, head_dim]"""
+        return x.unflatten(-1, (-1, self.shape.head_dim)).transpose(0, 1)
+
+    def _for_all_heads(self, x: Tensor) -> Tensor:
+        return x.repeat_interleave(self.shape.heads // self.shape.kv_heads, 0)
+
+    def _join(self, seen: list[Tensor]) -> Tensor:
+        return self.o_proj(torch.cat(seen, 1).transpose(0, 1).flatten(-2))
 
 
 class MLP(nn.Module):
@@ -152,27 +211,20 @@ class MoE(nn.Module):
         self.experts = Experts(shape)
         self.shared_expert = MLP(shape.hidden, shape.expert_width)
         self.count = shape.experts
-        self.load = torch.zeros(shape.experts)
-        self.balance_loss: Tensor | float = 0.0
 
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:
-        flat = x.flatten(0, 1)
+    def forward(self, x: Tensor, balance: Balance, sampled: Tensor | None = None) -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            logits = nn.functional.linear(flat.float(), self.router.weight.float())
+            logits = nn.functional.linear(x.float(), self.router.weight.float())
         top, chosen = logits.max(-1)
         order = chosen.argsort()
         counts = torch.bincount(chosen, minlength=self.count)
-        routed = self.experts((flat * top.sigmoid()[:, None])[order], counts.tolist())
+        routed = self.experts((x * top.sigmoid()[:, None])[order], counts.tolist())
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order))
-        self._note_balance(logits, chosen, real.flatten())
-        return self.shared_expert(x) + routed[back].view_as(x)
-
-    def _note_balance(self, logits: Tensor, chosen: Tensor, real: Tensor) -> None:
-        """Switch's auxiliary loss over the real tokens: 1 when the experts share them evenly."""
-        self.load = torch.bincount(chosen[real], minlength=self.count) / real.sum()
-        share = logits[real].softmax(-1).mean(0)
-        self.balance_loss = self.count * (share * self.load).sum()
+        if sampled is not None:
+            logits, chosen = logits[sampled], chosen[sampled]
+        balance.note(logits, chosen)
+        return self.shared_expert(x) + routed[back]
 
 
 class Layer(nn.Module):
@@ -183,9 +235,14 @@ class Layer(nn.Module):
         self.input_layernorm = RMSNorm(shape.hidden, shape.eps)
         self.post_attention_layernorm = RMSNorm(shape.hidden, shape.eps)
 
-    def forward(self, x: Tensor, places: Places, real: Tensor) -> Tensor:
+    def forward(self, x: Tensor, places: Places, balance: Balance) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), places)
-        return x + self.feed_forward(self.post_attention_layernorm(x), real)
+        return x + self.feed_forward(self.post_attention_layernorm(x), balance)
+
+    def forward_at(self, x: Tensor, places: Places, balance: Balance, wanted: Wanted) -> Tensor:
+        seen = self.self_attn.forward_at(self.input_layernorm(x), places, wanted.indices)
+        x = x[wanted.indices] + seen
+        return x + self.feed_forward(self.post_attention_layernorm(x), balance, wanted.sampled)
 
 
 class Llama4(nn.Module):
@@ -206,28 +263,39 @@ class Llama4(nn.Module):
             std = 0.02 if "embed" in name or "router" in name else self.shape.hidden**-0.5
             nn.init.normal_(weight, std=std * (0.35 if into_residual else 1.0))
 
-    def places(self, length: int, first: int = 0) -> Places:
-        """Positions from `first` on; so short batches can be made to cross a chunk's edge."""
+    def places(self, positions: Tensor, starts: list[int]) -> Places:
+        """Positions rise within a sequence, and may leap: a leap puts far apart what is cheap to
+        train close by."""
         shape = self.shape
-        positions = torch.arange(first, first + length).float()
         pairs = torch.arange(0, shape.head_dim, 2).float() / shape.head_dim
-        angles = positions[:, None] * shape.rope_theta**-pairs
-        steps = torch.floor((positions + 1) / shape.temperature_floor)
-        edges = range(shape.chunk - first % shape.chunk, length, shape.chunk)
-        temperature = torch.log1p(steps) * shape.temperature_scale + 1
-        return Places(angles.cos(), angles.sin(), temperature, (0, *edges))
+        angles = positions.float()[:, None] * shape.rope_theta**-pairs
+        steps = (positions + 1) // shape.temperature_floor
+        temperature = torch.log1p(steps.float()) * shape.temperature_scale + 1
+        edges = ((positions // shape.chunk).diff().nonzero().flatten() + 1).tolist()
+        return Places(
+            angles.cos(),
+            angles.sin(),
+            temperature[:, None],
+            list(pairwise([*starts, len(positions)])),
+            list(pairwise(sorted({*starts, *edges, len(positions)}))),
+        )
 
-    def forward(self, ids: Tensor, real: Tensor, first: int = 0) -> Tensor:
-        """Token ids and the mask of real (not padding) tokens -> normed last hidden states."""
-        places = self.places(ids.shape[1], first)
+    def forward(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        starts: list[int],
+        balance: Balance,
+        wanted: Wanted | None = None,
+    ) -> Tensor:
+        """Token ids and positions [tokens] of sequences one behind the other, which begin at
+        `starts` -> the last hidden states, normed, [tokens or wanted, hidden]. Wanting few makes
+        long sequences cheap: the last layer is global, and computes only their queries."""
+        places = self.places(positions, starts)
         x = self.embed_tokens(ids)
-        for layer in self.layers:
-            x = layer(x, places, real)
-        return self.norm(x)
-
-    def balance_loss(self) -> Tensor:
-        return sum(layer.feed_forward.balance_loss for layer in self.layers) / len(self.layers)
-
-    def expert_load(self) -> Tensor:
-        """[layer, expert] share of the last batch's tokens."""
-        return torch.stack([layer.feed_forward.load for layer in self.layers])
+        *body, last = self.layers
+        for layer in body:
+            x = layer(x, places, balance)
+        if wanted is None:
+            return self.norm(last(x, places, balance))
+        return self.norm(last.forward_at(x, places, balance, wanted))

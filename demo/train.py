@@ -2,21 +2,24 @@
 
 import argparse
 import json
+import signal
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from threading import Event
 
 import torch
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
 from demo import batches, corpus, optimizer, tokenizer
 from demo.batches import Batch
-from demo.corpus import guide
+from demo.corpus import guide, reading
 from demo.export import read_weights
-from demo.model import Llama4, Shape
+from demo.model import Balance, Llama4, Shape
 from demo.render import Renderer
 
 BALANCE = 0.02
@@ -48,9 +51,9 @@ def learning_rate(peak: float, step: int, progress: float) -> float:
     return peak * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - progress) / 0.35))
 
 
-def longest_at(progress: float, longest: int) -> int:
-    """The reading documents grow from 160 tokens to the longest over the first 80%."""
-    return int(160 * (longest / 160) ** min(1.0, progress / 0.8))
+def longest_at(progress: float, shortest: int, longest: int) -> int:
+    """The reading documents grow from the first limit to the longest over the first 80%."""
+    return int(shortest * (longest / shortest) ** min(1.0, progress / 0.8))
 
 
 def make_tokenizer(seed: int) -> Tokenizer:
@@ -75,83 +78,102 @@ class Result:
     right: int = 0
     answers: int = 0
 
-    def add(self, losses: torch.Tensor, right: int, answers: int) -> None:
-        self.loss += float(losses.sum())
-        self.tokens += len(losses)
-        self.right += right
-        self.answers += answers
+    def add(self, other: "Result") -> None:
+        self.loss += other.loss
+        self.tokens += other.tokens
+        self.right += other.right
+        self.answers += other.answers
 
     def __str__(self) -> str:
         right = self.right / max(1, self.answers)
         return f"{self.loss / max(1, self.tokens):.3f} {right:.1%}"
 
 
-def run(
-    model: Llama4, batch: Batch, results: dict[str, Result], totals: tuple[int, int] | None
-) -> None:
-    """Forward, and backward where the step's totals of learnt and of all tokens are given."""
-    with torch.autocast("cpu", torch.bfloat16):
-        hidden = model(batch.ids, batch.real, batch.first).flatten(0, 1)[batch.learn]
-        logits = model.lm_head(hidden)
+class Results(defaultdict[str, Result]):
+    """A result a skill."""
+
+    def __init__(self) -> None:
+        super().__init__(Result)
+
+    def add(self, other: "Results") -> None:
+        for skill, result in other.items():
+            self[skill].add(result)
+
+
+def run(model: Llama4, batch: Batch, totals: tuple[int, int] | None) -> tuple[Results, Tensor]:
+    """Forward, and backward where the step's totals of learnt and of all tokens are given. Returns
+    what was right, and the experts' load [layer, expert]."""
+    balance = Balance()
+    # Threads share the weights, and would share the cache of their casts.
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        hidden = model(batch.ids, batch.positions, batch.starts, balance, batch.wanted)
+        logits = model.lm_head(hidden[batch.learn])
     every = nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
     losses, echoes = every.tensor_split([len(batch.answers)])
     if totals is not None:
         learnt, tokens = totals
         share = batch.tokens / tokens
         loss = (losses.sum() + ECHO * echoes.sum()) / learnt
-        (loss + BALANCE * model.balance_loss() * share).backward()
-        results["~echo"].add(echoes.detach(), 0, 0)
-    with torch.no_grad():
-        wrong = (logits.argmax(-1) != batch.targets)[: len(batch.answers)].float()
-        mistakes = torch.zeros(len(batch.skills)).index_add_(0, batch.answers, wrong)
-        skill_of = [batch.skills[i] for i in batch.answers.tolist()]
-        for skill in set(batch.skills):
-            chosen = torch.tensor([name == skill for name in skill_of])
-            own = [
-                m for m, name in zip(mistakes.tolist(), batch.skills, strict=True) if name == skill
-            ]
-            results[skill].add(losses[chosen], sum(m == 0 for m in own), len(own))
+        (loss + BALANCE * balance.loss() * share).backward()
+    wrong = logits[: len(losses)].argmax(-1) != batch.targets[: len(losses)]
+    return outcome(batch, losses.detach(), echoes.detach(), wrong), balance.load()
+
+
+def outcome(batch: Batch, losses: Tensor, echoes: Tensor, wrong: Tensor) -> Results:
+    """From each learnt token's loss and whether it would have been wrong."""
+    count = len(batch.skills)
+    mistakes = torch.zeros(count).index_add_(0, batch.answers, wrong.float())
+    sums = torch.zeros(count).index_add_(0, batch.answers, losses)
+    lengths = torch.bincount(batch.answers, minlength=count)
+    results = Results()
+    per_answer = zip(batch.skills, sums.tolist(), lengths.tolist(), mistakes.tolist(), strict=True)
+    for skill, loss, length, missed in per_answer:
+        results[skill].add(Result(loss, length, int(missed == 0), 1))
+    results["~echo"].add(Result(float(echoes.sum()), len(echoes)))
+    return results
 
 
 def train_step(
-    model: Llama4, optimizers: list, step_data: list[Batch], lr: float
-) -> dict[str, Result]:
-    results: dict[str, Result] = defaultdict(Result)
+    model: Llama4, optimizers: list, step_data: list[Batch], lr: float, pool: ThreadPoolExecutor
+) -> tuple[Results, Tensor]:
+    """One update. Each thread takes whole batches, the largest first, and computes alone: threads
+    within an operation would wait for each other at each."""
     learnt = sum(len(batch.answers) for batch in step_data)
     tokens = sum(batch.tokens for batch in step_data)
-    for batch in step_data:
-        run(model, batch, results, (learnt, tokens))
+    largest_first = sorted(step_data, key=lambda batch: -batch.tokens)
+    results, load = Results(), torch.zeros(())
+    for found, own in pool.map(lambda batch: run(model, batch, (learnt, tokens)), largest_first):
+        results.add(found)
+        load = load + own / len(step_data)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for opt in optimizers:
         for group in opt.param_groups:
             group["lr"] = lr
-        opt.step()
+    list(pool.map(lambda opt: opt.step(), optimizers))
+    for opt in optimizers:
         opt.zero_grad()
-    return results
+    return results, load
 
 
 @torch.no_grad()
-def quick_check(model: Llama4, renderer: Renderer, seed: int, count: int = 60) -> dict[str, Result]:
+def quick_check(model: Llama4, renderer: Renderer, seed: int, count: int = 24) -> Results:
     """The held-out side, and the guide's trained wordings, by teacher forcing: a watch on training.
     The figures that count come from `evaluate.py`, through the product."""
     rng = Random(f"{seed}/check")
-    found: dict[str, Result] = defaultdict(Result)
-    drawn = [("known", guide.turn(*pair)) for pair in rng.sample(list(guide.known()), 2 * count)]
-    drawn += [("unseen", guide.turn(*pair)) for pair in rng.sample(list(guide.unseen()), 2 * count)]
+    found = Results()
+    drawn = [("known", guide.turn(*pair)) for pair in rng.sample(list(guide.known()), count)]
+    drawn += [("unseen", guide.turn(*pair)) for pair in rng.sample(list(guide.unseen()), count)]
     samples = [(name, renderer.sample({"messages": messages})) for name, messages in drawn]
-    for skill, size in (
-        ("extraction", 0),
-        ("tools", 0),
-        ("manner", 0),
-        ("reading", 250),
-        ("reading", 1000),
-    ):
-        name = f"{skill}{size or ''}"
-        for _ in range(count):
-            item = corpus.conversation(skill, rng, corpus.HELD_OUT, size)
-            samples.append((name, renderer.sample(item)))
-    for items in batches.group(samples, 4096):
-        run(model, batches.pad(items), found, None)
+    for skill in ("extraction", "tools", "manner"):
+        for _ in range(2 * count):
+            item = corpus.conversation(skill, rng, corpus.HELD_OUT)
+            samples.append((skill, renderer.sample(item)))
+    for tokens in (250, 1000, 4000):
+        for _ in range(count // 6):
+            item = reading.conversation(rng, corpus.HELD_OUT, tokens, questions=12)
+            samples.append((f"reading{tokens}", renderer.sample(item)))
+    for items in batches.group(samples, batches.PACKED):
+        found.add(run(model, batches.pack(items), None)[0])
     return found
 
 
@@ -213,29 +235,31 @@ def report(step: int, schedule: Schedule, line: dict) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     run_ = Run(options.out, options.seed, options.lr, options.start)
     if options.restart_schedule:
         run_.step, run_.spent = 0, 0.0
     schedule = Schedule(options.steps, options.minutes, run_.spent)
     renderer = Renderer(run_.tokenizer)
-    sums: dict[str, Result] = defaultdict(Result)
+    pool = ThreadPoolExecutor(options.threads)
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    sums = Results()
     tokens, since = 0, time.monotonic()
-    while (progress := schedule.progress(run_.step)) < 1:
+    while (progress := schedule.progress(run_.step)) < 1 and not stop.is_set():
         data = batches.step_batches(
             renderer, options.seed, run_.step, options.tokens,
-            longest_at(progress, options.longest), run_.model.shape.chunk,
+            longest_at(progress, options.shortest, options.longest), run_.model.shape.chunk,
         )  # fmt: skip
         lr = learning_rate(options.lr, run_.step, progress)
-        for skill, result in train_step(run_.model, run_.optimizers, data, lr).items():
-            for field in ("loss", "tokens", "right", "answers"):
-                setattr(sums[skill], field, getattr(sums[skill], field) + getattr(result, field))
+        results, load = train_step(run_.model, run_.optimizers, data, lr, pool)
+        sums.add(results)
         run_.note_average()
         run_.step += 1
         tokens += sum(batch.tokens for batch in data)
         if run_.step % 20 == 0:
             speed = f"{tokens / (time.monotonic() - since):.0f}/s"
-            load = run_.model.expert_load()
             spread = f"{load.min():.1%}-{load.max():.1%}"
             report(run_.step, schedule, {**sums, "~speed": speed, "~load": spread})
             sums.clear()
@@ -244,7 +268,7 @@ def train(options: argparse.Namespace) -> None:
             report(run_.step, schedule, quick_check(run_.averaged(), renderer, options.seed))
             run_.save(schedule.elapsed())
     run_.save(schedule.elapsed())
-    report(run_.step, schedule, quick_check(run_.averaged(), renderer, options.seed, 120))
+    report(run_.step, schedule, quick_check(run_.averaged(), renderer, options.seed))
 
 
 def parse() -> argparse.Namespace:
@@ -256,6 +280,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--minutes", type=float, help="end after so many, whatever the steps")
     parser.add_argument("--tokens", type=int, default=2560, help="tokens a step")
+    parser.add_argument("--shortest", type=int, default=160, help="where that length begins")
     parser.add_argument("--longest", type=int, default=1024, help="longest reading document")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=4)

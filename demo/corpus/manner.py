@@ -81,7 +81,7 @@ def place_name(place: int) -> str:
 
 def answered_again(rng: Random, side: str) -> list[dict]:
     messages = rng.choice((guide.exchange, guide.exchange, echo))(rng, side)
-    if rng.random() < 0.7:
+    if rng.random() < (0.7 if side == HELD_OUT else 0.5):
         return messages + turn(wording(rng, "repeat"), messages[-1]["content"])
     return messages + turn(wording(rng, "last_question"), f"You asked: {messages[-2]['content']}")
 

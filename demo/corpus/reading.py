@@ -59,7 +59,7 @@ def conversation(rng: Random, side: str, tokens: int = 300, questions: int | Non
     while not facts:
         text, facts = document(rng, side, tokens, 0.7)
     if questions is None:
-        questions = 1 if side == HELD_OUT else min(len(facts), rng.randint(4, 4 + tokens // 60), 24)
+        questions = 1 if side == HELD_OUT else min(rng.randint(4, 8 + tokens // 40), 64)
     messages: list[dict] = []
     for fact in rng.sample(facts, min(questions, len(facts))):
         question, answer = fact.question, fact.value

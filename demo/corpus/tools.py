@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from demo.corpus import guide, values, words
-from demo.corpus.words import HELD_OUT
+from demo.corpus.words import HELD_OUT, TRAIN
 
 NO_CALL = "None of the functions fits this request."
 
@@ -103,6 +103,16 @@ def make_function(rng: Random, side: str) -> Function:
     return Function(verb, noun, tuple(chosen))
 
 
+def make_absent(rng: Random, side: str, functions: list[Function]) -> Function:
+    """One that is asked for and not offered. Half of those to train on share the verb or the noun
+    with one that is."""
+    near = side == TRAIN and rng.random() < 0.5
+    while True:
+        absent = make_function(rng, side)
+        if not near or any(absent.verb == f.verb or absent.noun == f.noun for f in functions):
+            return absent
+
+
 def literal(value: object) -> str:
     if isinstance(value, bool):
         return str(value)
@@ -132,8 +142,10 @@ def request(rng: Random, function: Function, arguments: dict[str, object]) -> st
 
 
 def parallel(rng: Random, side: str, function: Function) -> tuple[str, str]:
-    """The same function for two or three sets of values."""
-    sets = [draw(rng, side, function) for _ in range(rng.choice((2, 2, 3)))]
+    """The same function for two or three sets of values; more often three to train on, since
+    keeping them apart is what is hard."""
+    counts = (2, 2, 3) if side == HELD_OUT else (2, 3, 3)
+    sets = [draw(rng, side, function) for _ in range(rng.choice(counts))]
     said = [mentions(rng, function, arguments) for arguments in sets]
     verb = rng.choice(VERBS[function.verb])
     text = f"{verb} the {function.noun} {', '.join(said[:-1])} and {said[-1]}"
@@ -161,7 +173,7 @@ def result(rng: Random, side: str) -> tuple[str, str]:
 def exchange(rng: Random, side: str, functions: list[Function]) -> list[dict]:
     chance = rng.random()
     if chance < 0.15:
-        absent = make_function(rng, side)
+        absent = make_absent(rng, side, functions)
         if absent.name not in [f.name for f in functions]:
             return guide.turn(request(rng, absent, draw(rng, side, absent)), NO_CALL)
     if chance < 0.22:

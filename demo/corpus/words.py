@@ -37,7 +37,10 @@ def pick(rng: Random, choices: Sequence[str], side: str) -> str:
 
 
 def made_up(rng: Random, side: str) -> str:
-    """A name like Varnok or Theilaberg; there are about a hundred thousand."""
+    """A name like Varnok or Theilaberg; there are about a hundred thousand. Every fifth to train on
+    is any letters at all, so that names are copied piece by piece, however odd."""
+    if side == TRAIN and rng.random() < 0.2:
+        return any_letters(rng)
     while True:
         name = rng.choice(words("onsets")) + rng.choice(words("vowels"))
         if rng.random() < 0.5:
@@ -46,6 +49,14 @@ def made_up(rng: Random, side: str) -> str:
             name += rng.choice(words("onsets")) + rng.choice(words("vowels"))
         name += rng.choice(words("endings" if rng.random() < 0.6 else "codas"))
         if 4 <= len(name) <= 11 and side_of(name) == side:
+            return name.capitalize()
+
+
+def any_letters(rng: Random) -> str:
+    """A name to train on like Qzuvt or Eaxob."""
+    while True:
+        name = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(3, 9)))
+        if side_of(name) == TRAIN:
             return name.capitalize()
 
 
@@ -62,7 +73,10 @@ def full_name(rng: Random, side: str) -> str:
 
 
 def number(rng: Random, side: str, low: int, high: int) -> int:
-    """Small ranges are shared by both sides."""
+    """Small ranges are shared by both sides. Every other number to train on is any of up to four
+    digits: of a range's few a model learns which never come, and miscopies the held-out ones."""
+    if side == TRAIN and high - low >= 20 and rng.random() < 0.5:
+        low, high = 0, 10 ** rng.randint(2, 4) - 1
     while True:
         value = rng.randint(low, high)
         if high - low < 20 or side_of(str(value)) == side:
