@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import socket
 import subprocess
 import time
@@ -137,7 +138,10 @@ class Server:
         if options.server_unified:
             command.append("--kv-unified")
         self.process = subprocess.Popen(
-            [str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [str(word) for word in command],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=their_environment(),
         )
         while not self._is_ready():
             if self.process.poll() is not None:
@@ -175,6 +179,11 @@ class Server:
         return int(answer["tokens_predicted"])
 
 
+def their_environment() -> dict[str, str]:
+    """Ours without what l4 sets for llama.cpp in its own process."""
+    return {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+
+
 def batched_bench(options: argparse.Namespace, n_prompt: int) -> float:
     """Tokens generated a second by llama-batched-bench at the distinct workload's shape."""
     command = [
@@ -182,7 +191,13 @@ def batched_bench(options: argparse.Namespace, n_prompt: int) -> float:
         "-t", options.threads, "-npp", n_prompt, "-ntg", options.max_tokens, "-npl", options.rows,
         "--output-format", "jsonl",
     ]  # fmt: skip
-    done = subprocess.run([str(w) for w in command], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=their_environment(),
+    )
     line = next(line for line in done.stdout.splitlines() if line.startswith("{"))
     return options.rows * options.max_tokens / float(json.loads(line)["t"])
 

@@ -34,7 +34,7 @@ from l4cli.prompt.encode import Vocabulary
 from l4cli.prompt.template import Message
 
 DEFAULT_N_CTX = 16384
-_BATCH_N_BATCH = 2048  # many prompts in one pass over the weights: 5% faster than 512
+_BATCH_N_BATCH = 2048  # many prompts a decode; llama.cpp takes it in pieces of n_ubatch
 _PIECE = 256  # of a prompt, where pieces must always be the same: what is reused is whole pieces
 _KV_SHARE = 4  # an automatic context takes at most this part of the machine's memory: a quarter
 
@@ -303,7 +303,6 @@ def _make_backend(
         n_ctx=size.n_ctx,
         n_seq_max=size.n_seq_max,
         n_batch=n_batch,
-        n_ubatch=n_batch,
         unified=size.unified,
     )
 

@@ -58,19 +58,21 @@ def level(chunks: list[Chunk]) -> list[Chunk]:
     many tokens from every sequence: odd ends would be small pieces of their own, each as dear as a
     decode. As single tokens beside those that decode they cost next to nothing.
     """
-    prompts = [chunk for chunk in chunks if chunk.num_tokens > 1]
-    whole = [chunk for chunk in prompts if chunk.is_last]
-    if len(chunks) == 1 or not whole:
+    if len(chunks) == 1:
         return chunks
-    shortest = min(chunk.num_tokens for chunk in whole)
-    longest = max(chunk.num_tokens for chunk in prompts)
-    if longest <= _ODD_END:
-        shortest = 1
-    elif shortest < _NEARLY * longest:
-        return chunks
-    # What the budget cut short waits for the next step, with its like.
-    kept = [chunk for chunk in chunks if chunk.is_last or chunk.num_tokens >= shortest]
-    return [Chunk(c.sequence, c.start, min(c.stop, c.start + shortest)) for c in kept]
+    prompts = [chunk for chunk in chunks if chunk.num_tokens > _ODD_END]
+    whole = [chunk.num_tokens for chunk in prompts if chunk.is_last]
+    shortest = min(whole, default=0)
+    is_alike = whole and shortest >= _NEARLY * max(chunk.num_tokens for chunk in prompts)
+    levelled = []
+    for chunk in chunks:
+        limit = shortest if is_alike else chunk.num_tokens
+        if chunk.num_tokens <= _ODD_END:
+            limit = 1
+        elif is_alike and not chunk.is_last and chunk.num_tokens < shortest:
+            continue  # what the budget cut short waits for the next step, with its like
+        levelled.append(Chunk(chunk.sequence, chunk.start, min(chunk.stop, chunk.start + limit)))
+    return levelled
 
 
 class KvCache(Protocol):
