@@ -93,9 +93,12 @@ def test_ctrl_c_keeps_what_was_said_and_exits_130(endless: Path) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        bufsize=0,  # communicate() would lose what was read ahead
     ) as process:
         assert process.stdout is not None
-        begun = process.stdout.read(len(RECITED.encode()))
+        begun = b""
+        while len(begun) < len(RECITED.encode()):
+            begun += process.stdout.read(1)
         process.send_signal(signal.SIGINT)
         rest, error = process.communicate(timeout=60)
     text = (begun + rest).decode()
