@@ -256,13 +256,9 @@ def _told(where: str) -> Iterator[None]:
             "spelling, or set HF_TOKEN or log in with `hf auth login`"
         ) from None
     except errors.HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else None
-        if status in (401, 403):
-            raise HubError(
-                f"{where}: the Hub refuses access ({status}): set HF_TOKEN to a token that may "
-                "read it, or log in with `hf auth login`"
-            ) from None
-        raise HubError(f"{where}: the Hub answers {status}; try again later") from None
+        raise HubError(_refused(where, error)) from None
+    except errors.HFValidationError:
+        raise HubError(f"{where}: no valid Hub id; it is org/name") from None
     except errors.OfflineModeIsEnabled:
         raise HubError(f"{where}: HF_HUB_OFFLINE is set; unset it to use --hub") from None
     except OSError as error:
@@ -272,9 +268,21 @@ def _told(where: str) -> Iterator[None]:
             ) from None
         if error.errno is not None and error.filename is not None:
             raise HubError(f"{error.filename}: {os.strerror(error.errno)}") from None
+        if isinstance(error.__cause__, errors.HfHubHTTPError):
+            raise HubError(_refused(where, error.__cause__)) from None
         raise HubError(_unreachable(where, error)) from None
     except errors.HTTPError as error:  # of the HTTP library beneath
         raise HubError(_unreachable(where, error)) from None
+
+
+def _refused(where: str, error: Any) -> str:
+    status = error.response.status_code
+    if status in (401, 403):
+        return (
+            f"{where}: the Hub refuses access ({status}): set HF_TOKEN to a token that may read "
+            "it, or log in with `hf auth login`"
+        )
+    return f"{where}: the Hub answers {status}; try again later"
 
 
 def _unreachable(where: str, error: Exception) -> str:

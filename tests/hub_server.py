@@ -29,7 +29,8 @@ class Hub:
         self.checkpoint = checkpoint
         self.repo = repo
         self.commit = COMMIT
-        self.refusal: tuple[int, str] | None = None  # a status and the Hub's X-Error-Code
+        # Of paths that begin so: a status and the Hub's X-Error-Code.
+        self.refusal: tuple[str, int, str] | None = None
         self.cut: set[str] = set()  # files whose next whole answer ends in the middle
         self.corrupt: set[str] = set()  # files that arrive with a byte changed
         self.held: set[str] = set()  # files that are not sent before `gate` is set
@@ -61,8 +62,8 @@ def serve(checkpoint: Path, repo: str) -> Iterator[Hub]:
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            if hub.refusal is not None:
-                status, code = hub.refusal
+            if hub.refusal is not None and path.startswith(hub.refusal[0]):
+                _, status, code = hub.refusal
                 self.reply(status, b"", {"X-Error-Code": code})
             elif re.fullmatch(f"/api/models/{hub.repo}(/revision/[^/]+)?", path):
                 self.reply(200, json.dumps(hub.info()).encode(), {})

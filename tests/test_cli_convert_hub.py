@@ -18,6 +18,8 @@ from hub_server import COMMIT, Hub, serve
 
 import convert
 from convert.supply import most_at_once
+from l4cli.errors import HubError
+from l4cli.hub import HubShards
 
 REPO = "acme/Tiny-Scout"
 SMALL = {"num_local_experts": 4, "num_hidden_layers": 1}
@@ -50,7 +52,9 @@ def hub(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def shards_here(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*.safetensors"))
+    """Whole ones; what is removed while we look is of no matter to `os.walk`."""
+    files = (file for _, _, files in os.walk(folder) for file in files)
+    return sorted(file for file in files if file.endswith(".safetensors"))
 
 
 def arguments(out: Path) -> tuple[str, ...]:
@@ -168,11 +172,13 @@ def test_a_wrong_checksum_is_no_shard(l4: L4, hub: Hub, whole: bytes, tmp_path: 
 
 def test_what_the_hub_refuses_is_one_line(l4: L4, hub: Hub, tmp_path: Path) -> None:
     cases = [
-        ((403, "GatedRepo"), "accept its licence at"),
-        ((401, ""), "hf auth login"),
-        ((404, "RepoNotFound"), "no such repository on the Hub"),
-        ((404, "RevisionNotFound"), "no such revision"),
-        ((500, ""), "the Hub answers 500"),
+        (("/api", 404, "RepoNotFound"), "no such repository on the Hub"),
+        (("/api", 401, ""), "hf auth login"),
+        (("/api", 404, "RevisionNotFound"), "no such revision"),
+        (("/api", 500, ""), "the Hub answers 500"),
+        (("/acme", 403, "GatedRepo"), f"accept its licence at {hub.url}/{REPO}, then set HF_TOKEN"),
+        (("/acme", 403, ""), "the Hub refuses access (403)"),
+        (("/acme", 404, "EntryNotFound"), "no such file on the Hub"),
     ]
     for refusal, message in cases:
         hub.refusal = refusal
@@ -180,6 +186,28 @@ def test_what_the_hub_refuses_is_one_line(l4: L4, hub: Hub, tmp_path: Path) -> N
         assert (done.returncode, done.stdout) == (2, "")
         assert message in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_shard_in_the_cache_is_used_and_stays(
+    l4: L4, hub: Hub, checkpoint: Path, whole: bytes, tmp_path: Path
+) -> None:
+    cached = tmp_path / "hf/hub/models--acme--Tiny-Scout/snapshots" / COMMIT / SHARDS[1]
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes((checkpoint / SHARDS[1]).read_bytes())
+    out = tmp_path / "out.gguf"
+    done = l4(*arguments(out))
+    assert done.returncode == 0, done.stderr
+    assert hub.got == [SHARDS[0], *SHARDS[2:]]
+    assert out.read_bytes() == whole
+    assert shards_here(tmp_path) == [SHARDS[1]]
+
+
+def test_no_room_for_shards_is_told_before_any_comes(tmp_path: Path) -> None:
+    shards = HubShards(REPO, COMMIT, {})
+    with shards.kept_in(tmp_path / "shards"):
+        shards.begin(SHARDS, 1 << 20)
+        with pytest.raises(HubError, match=r"the disk is too small: .* 1152921504\.61 GB"):
+            shards.begin(SHARDS, 1 << 60)
 
 
 def test_no_network_is_one_line(l4: L4, hub: Hub, tmp_path: Path) -> None:
