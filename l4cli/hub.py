@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ _BESIDE_WEIGHTS = (".json", ".jinja", ".model", ".txt", ".md")
 _FIRST_READ = 100_000  # bytes; most headers are in them
 _N_CONNECTIONS = 8
 _CHUNK = 4 << 20
+_N_TRIES = 4
+_SECONDS_BETWEEN_TRIES = 1.0
 
 OnBytes = Callable[[str, int], None]  # a file's name, and how many more bytes of it are here
 
@@ -189,11 +192,21 @@ def _download(
     folder: Path | None = None,
     on_bytes: Callable[[int], None] = lambda n: None,
 ) -> str:
-    from huggingface_hub import hf_hub_download
+    """The path of a file of the commit, fetched into the cache or into `folder`."""
+    from huggingface_hub import errors, hf_hub_download
 
-    return hf_hub_download(  # type: ignore[no-any-return]
-        repo, name, revision=commit, local_dir=folder, tqdm_class=_silent_bar(on_bytes)
-    )
+    bar = _silent_bar(on_bytes)
+    for _ in range(_N_TRIES - 1):
+        try:
+            path: str = hf_hub_download(
+                repo, name, revision=commit, local_dir=folder, tqdm_class=bar
+            )
+            return path
+        except errors.HTTPError as error:  # older versions give up where a connection is cut
+            if isinstance(error, errors.HfHubHTTPError):
+                raise
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+    return str(hf_hub_download(repo, name, revision=commit, local_dir=folder, tqdm_class=bar))
 
 
 def _silent_bar(on_bytes: Callable[[int], None]) -> type[tqdm[Any]]:
@@ -292,7 +305,8 @@ def _unreachable(where: str, error: Exception) -> str:
     why = f" ({type(cause).__name__}: {cause})".replace(": )", ")")
     return (
         f"{where}: {constants.ENDPOINT} cannot be reached{why}; "
-        "mend the connection and try again, or name another HF_ENDPOINT"
+        "mend the connection and try again (with --resume, if something is done), or name "
+        "another HF_ENDPOINT"
     )
 
 
