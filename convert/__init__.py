@@ -17,6 +17,7 @@ from pathlib import Path
 
 from convert.errors import ConvertError, DiskError
 from convert.ftypes import FTYPES
+from convert.shards import ShardStore
 from convert.types import (
     Estimate,
     Finding,
@@ -43,6 +44,7 @@ __all__ = [
     "PlannedTensor",
     "Progress",
     "Report",
+    "ShardStore",
     "Split",
     "TensorCheck",
     "TypeOptions",
@@ -66,14 +68,16 @@ def plan(
     *,
     options: TypeOptions | None = None,
     force: bool = False,
+    shards: ShardStore | None = None,
 ) -> Plan:
     """Decide the conversion of the checkpoint directory `src` to `ftype` (any case).
 
     Reads headers, config and tokenizer, no weights; and the imatrix, if `options` names one. With
     `force`, findings that mean the model would run wrong are left to the caller in
-    `Plan.findings`. Raises ConvertError.
+    `Plan.findings`. With `shards` the weights are not in `src` but come from there, one shard after
+    the other while they are converted. Raises ConvertError.
     """
-    (only,) = plan_all(src, [ftype], options=options, force=force)
+    (only,) = plan_all(src, [ftype], options=options, force=force, shards=shards)
     return only
 
 
@@ -83,21 +87,24 @@ def plan_all(
     *,
     options: TypeOptions | None = None,
     force: bool = False,
+    shards: ShardStore | None = None,
 ) -> tuple[Plan, ...]:
     """Decide conversions of the checkpoint directory `src` to several types; see `plan`."""
     from convert.planning import make_plans
 
-    return make_plans(Path(src), ftypes, options or TypeOptions(), force=force)
+    return make_plans(Path(src), ftypes, options or TypeOptions(), force=force, shards=shards)
 
 
-def sizes(src: str | Path, *, options: TypeOptions | None = None) -> tuple[TypeSize, ...]:
+def sizes(
+    src: str | Path, *, options: TypeOptions | None = None, shards: ShardStore | None = None
+) -> tuple[TypeSize, ...]:
     """What every ftype would make of the checkpoint directory `src`, from headers alone.
 
     Types that need an importance matrix are sized as if there were one. Raises ConvertError.
     """
     from convert.planning import list_sizes
 
-    return list_sizes(Path(src), options or TypeOptions())
+    return list_sizes(Path(src), options or TypeOptions(), shards)
 
 
 def convert(

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from convert.errors import ConvertError, DiskError
+from convert.shards import ShardStore
 
 # Bytes an element takes, of the dtypes a safetensors header may name.
 DTYPE_BYTES = {
@@ -65,25 +66,26 @@ class Checkpoint:
     is_outline: bool = False
 
 
-def open_checkpoint(src: Path) -> Checkpoint:
-    """Read the headers of every shard of `src`.
+def open_checkpoint(src: Path, shards: ShardStore | None = None) -> Checkpoint:
+    """Read the headers of every shard of `src`, or of `shards` where those are not on disk.
 
     Raises ConvertError if there is no safetensors file, if some of the shards are missing or one is
     truncated, if the index and the shards disagree, or if a header lies about shapes or offsets.
     """
     index = src / INDEX_NAME
     if index.is_file():
-        weight_map = _read_index(index)
-        if not any((src / shard).is_file() for shard in set(weight_map.values())):
+        weight_map = read_index(index)
+        names = set(weight_map.values())
+        if shards is None and not any((src / name).is_file() for name in names):
             absent = {
                 name: StoredTensor(name, "BF16", (), src / shard, 0, is_absent=True)
                 for name, shard in weight_map.items()
             }
             return Checkpoint(src, absent, is_outline=True)
-        return Checkpoint(src, _read_shards(src, weight_map))
-    single = src / SINGLE_NAME
-    if single.is_file():
-        return Checkpoint(src, {tensor.name: tensor for tensor in read_header(single)})
+        return Checkpoint(src, _read_shards(src, weight_map, shards))
+    single = _find_header(src / SINGLE_NAME, shards)
+    if single is not None:
+        return Checkpoint(src, {tensor.name: tensor for tensor in single})
     if list(src.glob("*.safetensors")):
         raise ConvertError(
             f"{src}: shards without {INDEX_NAME}; fetch the index file of the checkpoint too"
@@ -106,24 +108,42 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_header(path: Path) -> Iterator[StoredTensor]:
+def read_header(path: Path) -> list[StoredTensor]:
     """The tensors one safetensors file declares, in the order of their data."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
-                raise ConvertError(f"{path}: truncated or not a safetensors file; fetch it again")
+            length = header_length(path, file.read(8), size)
             raw = file.read(length)
     except OSError as error:
         raise ConvertError(f"{path}: {error.strerror}; fetch it again") from None
+    return _parse_header(path, raw, size)
+
+
+def header_length(path: Path, start: bytes, file_size: int) -> int:
+    """How many bytes of JSON follow the first 8 of a file, `start`. Raises ConvertError."""
+    length = int.from_bytes(start, "little")
+    if file_size < 8 or length > min(file_size - 8, _MAX_HEADER_BYTES):
+        raise ConvertError(f"{path}: truncated or not a safetensors file; fetch it again")
+    return length
+
+
+def _find_header(path: Path, shards: ShardStore | None) -> list[StoredTensor] | None:
+    """The tensors of a shard; None if there is no such shard."""
+    if shards is None:
+        return read_header(path) if path.is_file() else None
+    found = shards.header(path.name)
+    return None if found is None else _parse_header(path, *found)
+
+
+def _parse_header(path: Path, raw: bytes, file_size: int) -> list[StoredTensor]:
     try:
         header = json.loads(raw)
     except ValueError:
         raise ConvertError(f"{path}: its header is not JSON; fetch it again") from None
     if not isinstance(header, dict):
         raise ConvertError(f"{path}: its header is not a JSON object; fetch it again")
-    yield from _checked_entries(path, header, data_start=8 + length, file_size=size)
+    return _checked_entries(path, header, data_start=8 + len(raw), file_size=file_size)
 
 
 def _checked_entries(
@@ -168,7 +188,7 @@ def _entry(path: Path, name: str, info: Any, data_start: int) -> StoredTensor:
     return tensor
 
 
-def _read_index(index: Path) -> dict[str, str]:
+def read_index(index: Path) -> dict[str, str]:
     """Which shard holds each tensor."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -179,12 +199,15 @@ def _read_index(index: Path) -> dict[str, str]:
     return {name: str(shard) for name, shard in weight_map.items()}
 
 
-def _read_shards(src: Path, weight_map: Mapping[str, str]) -> dict[str, StoredTensor]:
+def _read_shards(
+    src: Path, weight_map: Mapping[str, str], shards: ShardStore | None
+) -> dict[str, StoredTensor]:
     tensors: dict[str, StoredTensor] = {}
     for shard in sorted(set(weight_map.values())):
-        if not (src / shard).is_file():
+        found = _find_header(src / shard, shards)
+        if found is None:
             raise ConvertError(f"{src / shard}: missing, but the index names it; fetch it")
-        tensors.update((tensor.name, tensor) for tensor in read_header(src / shard))
+        tensors.update((tensor.name, tensor) for tensor in found)
     for name, shard in weight_map.items():
         if name not in tensors or tensors[name].path.name != shard:
             raise ConvertError(f"{src / shard}: does not hold {name}, which the index places there")
@@ -197,17 +220,27 @@ def _read_shards(src: Path, weight_map: Mapping[str, str]) -> dict[str, StoredTe
 class Reader:
     """Open shards, for reads from many threads at once. Close it, or use it in a `with`."""
 
-    def __init__(self, tensors: Iterable[StoredTensor]) -> None:
+    def __init__(self, tensors: Iterable[StoredTensor] = ()) -> None:
         self._files: dict[Path, int] = {}
         try:
             for path in dict.fromkeys(tensor.path for tensor in tensors):
-                self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
+                self.open_file(path, path)
+        except ConvertError:
             self.close()
-            raise ConvertError(f"{error.filename}: missing; fetch it") from None
+            raise
+
+    def open_file(self, path: Path, file: Path) -> None:
+        """Let the shard `path` be read, whose bytes lie in `file`. Raises ConvertError."""
+        try:
+            self._files[path] = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise ConvertError(f"{file}: missing; fetch it") from None
         except OSError as error:
-            self.close()
-            raise ConvertError(f"{error.filename}: {error.strerror}") from None
+            raise ConvertError(f"{file}: {error.strerror}") from None
+
+    def close_file(self, path: Path) -> None:
+        """Close the shard `path`, which nobody reads any more."""
+        os.close(self._files.pop(path))
 
     def __enter__(self) -> Reader:
         return self
@@ -248,7 +281,7 @@ class Reader:
             position += step
 
     def prefetch(self, tensor: StoredTensor, start: int, n_bytes: int) -> None:
-        """Ask the kernel to have these bytes of the tensor in its cache soon."""
-        if hasattr(os, "posix_fadvise"):
-            fd = self._files[tensor.path]
+        """Ask the kernel to have these bytes of the tensor, if open, in its cache soon."""
+        fd = self._files.get(tensor.path)
+        if fd is not None and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(fd, tensor.offset + start, n_bytes, os.POSIX_FADV_WILLNEED)

@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from convert.journal import stored_tensors
 from convert.layout import Layout
 from convert.resources import buffers, held, n_cpus
+from convert.shards import in_flight_bytes
 from convert.types import Estimate, Plan
 
 # Millions of weights that ggml's kernels quantize in a second, on one thread of an EPYC of 2024 and
@@ -39,9 +41,16 @@ def make_estimate(
         n_bytes=tuple(layout.n_bytes for _, layout in planned),
         seconds=seconds / threads,
         ram=held() + buffers(plans, threads, ram),
-        disk=sum(layout.n_bytes for _, layout in planned),
+        disk=sum(layout.n_bytes for _, layout in planned) + _shards_here(plans[0]),
         disk_free=_free(planned[0][1].path),
     )
+
+
+def _shards_here(plan: Plan) -> int:
+    """What shards take that are fetched one after the other; none, where all are on disk."""
+    if plan.shards is None:
+        return 0
+    return in_flight_bytes(plan.shards, (stored.path.name for stored in stored_tensors(plan)))
 
 
 def _free(path: Path) -> int:

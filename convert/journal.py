@@ -178,7 +178,7 @@ def settings_of(plan: Plan, layout: Layout) -> dict[str, Any]:
         "metadata and types": digest.hexdigest(),
         "l4": version_of("l4"),
         "llama-cpp-python": version_of("llama-cpp-python"),  # the kernels
-        **{path.name: _fingerprint(path, start) for path, start in sorted(_shards(plan).items())},
+        **_source_settings(plan),
         **{f"imatrix {path.name}": _digest(path) for path in sorted(_imatrices(plan))},
     }
 
@@ -192,6 +192,13 @@ def check_settings(part: Path, before: Settings, now: Settings) -> None:
                 f"{part}: was begun with {name} {_short(old)}, now it is {_short(new)}; "
                 "give the same, or start over without --resume"
             )
+
+
+def _source_settings(plan: Plan) -> dict[str, str]:
+    """What pins the weights: the files themselves, or the revision of those that are elsewhere."""
+    if plan.shards is not None:
+        return {"revision": plan.shards.revision}
+    return {path.name: _fingerprint(path, start) for path, start in sorted(_shards(plan).items())}
 
 
 def _shards(plan: Plan) -> dict[Path, int]:

@@ -20,6 +20,7 @@ from convert.layout import Layout
 from convert.output import Batch, Output
 from convert.resources import n_cpus, peak_rss, tile_weights
 from convert.schedule import Job, jobs, prefetched
+from convert.supply import Supply
 from convert.tiles import make_tiles
 from convert.types import Plan, Progress, Report
 
@@ -50,7 +51,8 @@ def run(
             stack.enter_context(Output(plan, layout, resume=resume)) for plan, layout in planned
         ]
         todo = jobs(outputs, weights)
-        _make(outputs, todo, reader, threads, progress)
+        supply = stack.enter_context(Supply(todo, reader, plans[0].shards))
+        _make(outputs, todo, reader, supply, threads, progress)
         for output in outputs:
             output.seal()
         for output in outputs:
@@ -63,12 +65,14 @@ def _make(
     outputs: Sequence[Output],
     todo: Sequence[Job],
     reader: Reader,
+    supply: Supply,
     threads: int,
     progress: Callable[[Progress], None] | None,
 ) -> None:
     """Do all the jobs, from this thread's point of view one after the other."""
 
     def work(job: Job) -> Job:
+        supply.take(job)
         for output, tile, data in zip(
             job.outputs, job.tiles, make_tiles(job.tiles, reader), strict=True
         ):
@@ -79,13 +83,13 @@ def _make(
     done = total - sum(job.n_bytes for job in todo)
     # Closed before the files are, whatever is raised: no worker outlives them.
     with (
-        closing(_Saver(outputs)) as saver,
-        closing(in_threads(work, prefetched(todo, reader), threads)) as finished,
+        closing(_Saver(outputs, supply)) as saver,
+        closing(in_threads(work, prefetched(todo, reader), threads, supply.stop)) as finished,
     ):
         for job in finished:
             for output, tile in zip(job.outputs, job.tiles, strict=True):
                 output.note(tile)
-            saver.poll()
+            saver.poll(supply.finish(job))
             done += job.n_bytes
             if progress is not None:
                 progress(Progress(done, total, job.tiles[0].tensor.name))
@@ -94,22 +98,26 @@ def _make(
 class _Saver:
     """Saves what the outputs have noted, now and then, while the work goes on."""
 
-    def __init__(self, outputs: Sequence[Output]) -> None:
+    def __init__(self, outputs: Sequence[Output], supply: Supply) -> None:
         self._outputs = outputs
+        self._supply = supply
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._running: Future[None] | None = None
         self._due = time.monotonic() + SECONDS_BETWEEN_SAVES
 
-    def poll(self) -> None:
-        """Begin the next save if it is due. Raises what the last one raised."""
+    def poll(self, used_up: list[Path]) -> None:
+        """Begin the next save if it is due. Raises what the last one raised.
+
+        It is due, however soon after the last one, where shards are `used_up`: dropped after it.
+        """
         if self._running is not None:
-            if not self._running.done():
+            if not used_up and not self._running.done():
                 return
             self._running.result()
             self._running = None
-        if time.monotonic() >= self._due:
+        if used_up or time.monotonic() >= self._due:
             batches = [output.take_batch() for output in self._outputs]
-            self._running = self._pool.submit(_save, batches)
+            self._running = self._pool.submit(self._save, batches, used_up)
             self._due = time.monotonic() + SECONDS_BETWEEN_SAVES
 
     def close(self) -> None:
@@ -118,10 +126,10 @@ class _Saver:
         if self._running is not None:
             self._running.result()
 
-
-def _save(batches: Sequence[Batch]) -> None:
-    for batch in batches:
-        batch.output.save(batch)
+    def _save(self, batches: Sequence[Batch], used_up: list[Path]) -> None:
+        for batch in batches:
+            batch.output.save(batch)
+        self._supply.drop(used_up)
 
 
 def _refuse_outputs(planned: Sequence[tuple[Plan, Layout]]) -> None:
@@ -148,9 +156,15 @@ def _refuse_output(plan: Plan, out: Path) -> None:
 
 
 def in_threads(
-    work: Callable[[Item], Result], items: Iterable[Item], threads: int
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    stop: Callable[[], None] = lambda: None,
 ) -> Generator[Result, None, None]:
-    """Results as they come, in any order; one item waits in line, so that no worker does."""
+    """Results as they come, in any order; one item waits in line, so that no worker does.
+
+    `stop` is called at the end, good or bad: work that waits for something must give up then.
+    """
     with ThreadPoolExecutor(threads, thread_name_prefix="convert") as pool:
         running: set[Future[Result]] = set()
         try:
@@ -163,12 +177,13 @@ def in_threads(
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in finished)
         finally:
+            stop()
             pool.shutdown(cancel_futures=True)
 
 
 def open_sources(plan: Plan) -> Reader:
-    """The files a plan's weights come from, open for reading."""
-    return Reader(stored_tensors(plan))
+    """The files a plan's weights come from, open for reading: those that are on disk."""
+    return Reader(stored_tensors(plan) if plan.shards is None else ())
 
 
 def _report(output: Output, made: Sequence[Job], seconds: float) -> Report:

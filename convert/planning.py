@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from convert.provenance import count_params, general_fields
 from convert.qtypes import QTYPES
 from convert.recipe import Model, file_order
 from convert.scheme import DROPPED_SUFFIXES, read_block_size
+from convert.shards import ShardStore
 from convert.source import Source
 from convert.tensors import OutputTensor
 from convert.types import Finding, Plan, PlannedTensor, TypeOptions, TypeSize
@@ -53,13 +54,19 @@ class _Survey:
 
 
 def make_plans(
-    src: Path, ftype_names: Iterable[str], options: TypeOptions, *, force: bool = False
+    src: Path,
+    ftype_names: Iterable[str],
+    options: TypeOptions,
+    *,
+    force: bool = False,
+    shards: ShardStore | None = None,
 ) -> tuple[Plan, ...]:
     """The plans for converting `src` to each of the types; see `convert.plan_all`."""
     ftypes = [find_ftype(name) for name in ftype_names]
-    survey = _survey(src, force=force)
+    survey = _survey(src, shards, force=force)
     wishes = read_wishes(options, survey.outputs)
-    return tuple(_plan(src, survey, ftype, wishes) for ftype in ftypes)
+    plans = (_plan(src, survey, ftype, wishes) for ftype in ftypes)
+    return tuple(replace(plan, shards=shards) for plan in plans)
 
 
 def _plan(src: Path, survey: _Survey, ftype: FType, wishes: Wishes) -> Plan:
@@ -81,9 +88,11 @@ def _plan(src: Path, survey: _Survey, ftype: FType, wishes: Wishes) -> Plan:
     )
 
 
-def list_sizes(src: Path, options: TypeOptions) -> tuple[TypeSize, ...]:
+def list_sizes(
+    src: Path, options: TypeOptions, shards: ShardStore | None = None
+) -> tuple[TypeSize, ...]:
     """What every ftype would make of `src`; see `convert.sizes`."""
-    survey = _survey(src, force=True)
+    survey = _survey(src, shards, force=True)
     wishes = read_wishes(options, survey.outputs)
     model, fields = survey.model(), _fields(survey, find_ftype("F32"), wishes)
     any_types = Choice(dict.fromkeys((each.name for each in survey.outputs), "F32"), {}, ())
@@ -116,14 +125,14 @@ def _refuse_errors(path: Path, findings: tuple[Finding, ...]) -> None:
         raise ConvertError(f"{path}: {'; '.join(errors)} (--force converts all the same)")
 
 
-def _survey(src: Path, *, force: bool) -> _Survey:
+def _survey(src: Path, shards: ShardStore | None, *, force: bool) -> _Survey:
     if not src.is_dir():
         what = "not a directory" if src.exists() else "no such directory"
         raise ConvertError(f"{src}: {what}; name the directory of a Hugging Face checkpoint")
     config = Config.load(src)
     architecture = find_architecture(config.architecture, config.path)
     hparams = architecture.read_hparams(config)
-    checkpoint = open_checkpoint(src)
+    checkpoint = open_checkpoint(src, shards)
     vocab = None
     if has_tokenizer(src) or not checkpoint.is_outline:
         vocab = read_vocabulary(src, hparams.vocab_size, config.text().values)

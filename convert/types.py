@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from convert.fields import Field
     from convert.imatrix import Importance
+    from convert.shards import ShardStore
     from convert.tensors import OutputTensor
 
 
@@ -58,7 +59,10 @@ class PlannedTensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole conversion, decided from headers alone; `convert` carries it out."""
+    """A whole conversion, decided from headers alone; `convert` carries it out.
+
+    `shards`: where the weights come from, if not from the directory `source`.
+    """
 
     source: Path
     ftype: str
@@ -70,6 +74,7 @@ class Plan:
     bits_per_weight: float
     findings: tuple[Finding, ...]
     fields: Mapping[str, Field] = field(repr=False)  # the GGUF metadata
+    shards: ShardStore | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ def check(
     plan: Plan, path: Path, *, threads: int | None, progress: Callable[[Progress], None] | None
 ) -> Verification:
     """See `convert.verify`."""
+    if plan.shards is not None:
+        raise ConvertError(f"{path}: to verify it, every shard must be here; fetch the checkpoint")
     fields, written = _open(path)
     differences = [*_field_differences(plan, fields), *_layout_differences(plan, written)]
     checks: tuple[TensorCheck, ...] = ()

@@ -105,8 +105,13 @@ def human_size(n_bytes: float) -> str:
 
 
 @contextmanager
-def byte_progress(label: str, total: int, *, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """A bar with bytes, rate and time left, `done` to begin with; yields `update(done, detail)`."""
+def byte_progress(
+    label: str, total: int, *, done: int = 0
+) -> Iterator[Callable[[int | None, str], None]]:
+    """A bar with bytes, rate and time left, `done` to begin with; yields `update(done, detail)`.
+
+    None for `done` leaves it as it was.
+    """
     if not stderr_is_terminal():
         yield lambda done, detail: None
         return

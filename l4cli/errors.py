@@ -5,7 +5,8 @@
     ├── InputError               a file or a line of it that cannot be read
     ├── ModelError               a model that cannot be used
     │   ├── ModelNotFoundError   no such file or name (with near matches)
-    │   └── ModelLoadError       not a GGUF, truncated, unsupported, out of memory
+    │   ├── ModelLoadError       not a GGUF, truncated, unsupported, out of memory
+    │   └── HubError             a repository on the Hub: gated, absent, cut off
     ├── RequestError             one request that cannot be served; in a batch, an error row
     │   └── ContextOverflowError the prompt and its max_tokens do not fit the context
     ├── OutputError              an output that cannot be written
@@ -59,6 +60,12 @@ class ModelLoadError(ModelError):
     """A file that llama.cpp cannot load as a model."""
 
     type = "model_load"
+
+
+class HubError(ModelError):
+    """A repository on the Hub that cannot be had."""
+
+    type = "hub"
 
 
 class RequestError(L4Error):

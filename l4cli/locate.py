@@ -111,8 +111,30 @@ def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Locat
     snapshot = cached_snapshot(repo)
     if snapshot is None:
         what = source if is_name else f"{source}: no such directory, and the Hub's checkpoint"
-        raise ModelNotFoundError(f"{what} is not on this machine; get it with: hf download {repo}")
+        raise ModelNotFoundError(
+            f"{what} is not on this machine; get it with: hf download {repo} "
+            "(or, to convert it without keeping it, give --hub)"
+        )
     return Located(snapshot, repo.rpartition("/")[2], spec)
+
+
+def hub_repo(source: str, *, registry: Registry | None = None) -> str:
+    """The Hub id that `source` is, or that its entry in models.toml names.
+
+    ModelNotFoundError if there is none.
+    """
+    registry = registry or load_registry()
+    if source in registry.models:
+        repo = registry.models[source].hf
+        if repo is None:
+            raise ModelNotFoundError(f"models.toml names no checkpoint on the Hub for {source}")
+        return repo
+    if not _HUB_ID.fullmatch(source):
+        raise ModelNotFoundError(
+            f"{source}: no Hub id (org/name) and no model of that name "
+            f"({', '.join(registry.models)})"
+        )
+    return source
 
 
 def cached_snapshot(repo: str) -> Path | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +14,19 @@ from l4cli import console
 from l4cli.commands import convert_options as options
 from l4cli.commands import convert_show as show
 from l4cli.errors import EXIT_FAILED, UsageError
-from l4cli.locate import locate_checkpoint
+from l4cli.locate import hub_repo, locate_checkpoint
 
 if TYPE_CHECKING:
     from convert import Leftover, Plan, Split
+    from l4cli.hub import HubShards
 
 _LIST = "list"
 
 
 def convert(
     source: options.Source,
+    hub: options.Hub = False,
+    revision: options.Revision = None,
     dry_run: options.DryRun = False,
     force: options.Force = False,
     verify: options.Verify = False,
@@ -51,7 +55,9 @@ def convert(
     """
     import convert as converter
 
-    checkpoint = locate_checkpoint(source)
+    if hub and (verify or verify_only):
+        raise UsageError("--hub drops every shard that is converted; verify with all of them here")
+    src, name, shards = _find_source(source, hub, revision)
     wishes = converter.TypeOptions(
         imatrix=imatrix,
         tensor_types=tuple(_parse_tensor_type(text) for text in tensor_type or ()),
@@ -66,12 +72,12 @@ def convert(
     if _LIST in map(str.lower, type):
         if len(type) > 1:
             raise UsageError("--type list shows every type; give it alone")
-        show.sizes(converter.sizes(checkpoint.path, options=wishes), json=json)
+        show.sizes(converter.sizes(src, options=wishes, shards=shards), json=json)
         return
-    plans = converter.plan_all(checkpoint.path, type, options=wishes, force=force)
+    plans = converter.plan_all(src, type, options=wishes, force=force, shards=shards)
     for finding in dict.fromkeys(finding for plan in plans for finding in plan.findings):
         console.note(f"{finding.level}: {finding.message}")
-    planned = list(zip(plans, _targets(out, checkpoint.name, plans), strict=True))
+    planned = list(zip(plans, _targets(out, name, plans), strict=True))
     split = _split(split_max_size, split_max_tensors)
     buffers = _buffers(plans, threads, ram)
     if dry_run:
@@ -80,10 +86,13 @@ def convert(
         return
     if not verify_only:
         total = sum(tensor.n_bytes for plan in plans for tensor in plan.tensors)
-        with (
-            _leftovers_told([target for _, target in planned], resume) as done,
-            console.byte_progress("converting", total, done=done) as update,
-        ):
+        targets = [target for _, target in planned]
+        with ExitStack() as stack:
+            done = stack.enter_context(_leftovers_told(targets, resume))
+            update = stack.enter_context(console.byte_progress("converting", total, done=done))
+            if shards is not None:
+                shards.on_bytes = lambda name, _: update(None, f"fetching {name}")
+                stack.enter_context(shards.kept_in(_shards_folder(targets)))
             reports = converter.convert_all(
                 planned,
                 split=split,
@@ -113,6 +122,28 @@ def _verify(planned: list[tuple[Plan, Path]], threads: int | None, json: bool) -
     show.verifications(found, json=json)
     if not all(result.is_fine for _, result in found):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _find_source(
+    source: str, hub: bool, revision: str | None
+) -> tuple[Path, str, HubShards | None]:
+    """The checkpoint's directory, its name, and where its shards come from if not from there."""
+    if not hub:
+        if revision is not None:
+            raise UsageError("--revision is of the Hub; give --hub with it")
+        found = locate_checkpoint(source)
+        return found.path, found.name, None
+    from l4cli.hub import open_checkpoint
+
+    repo = hub_repo(source)
+    with console.status(f"looking at {repo} on the Hub"):
+        checkpoint = open_checkpoint(repo, revision)
+    return checkpoint.path, repo.rpartition("/")[2], checkpoint.shards
+
+
+def _shards_folder(targets: Sequence[Path]) -> Path:
+    """Where shards are fetched to: beside the (first) output."""
+    return targets[0].with_name(f"{targets[0].name}.part.shards")
 
 
 def _parse_tensor_type(text: str) -> tuple[str, str]:
@@ -161,7 +192,7 @@ def _buffers(plans: Sequence[Plan], threads: int | None, ram: int | None) -> int
 def _leftovers_told(targets: list[Path], resume: bool) -> Iterator[int]:
     """Tell of unfinished conversions: one that is about to be lost, one that is left behind.
 
-    Yields how many bytes are done to begin with.
+    Yields how many bytes are done to begin with. Shards that were fetched for nothing are removed.
     """
     import convert as converter
 
@@ -174,12 +205,16 @@ def _leftovers_told(targets: list[Path], resume: bool) -> Iterator[int]:
     try:
         yield sum(found.n_done for _, found in before) if resume else 0
     except BaseException:
-        for target in targets:
-            if left := converter.leftover(target):
-                console.note(
-                    f"{target}: {_share(left)} are done and kept: the same command with --resume "
-                    f"goes on; to drop them, delete {' and '.join(map(str, left.files))}"
-                )
+        shards = _shards_folder(targets)
+        lefts = [(target, left) for target in targets if (left := converter.leftover(target))]
+        if not lefts:
+            shutil.rmtree(shards, ignore_errors=True)
+        for target, left in lefts:
+            files = (*left.files, shards) if shards.is_dir() else left.files
+            console.note(
+                f"{target}: {_share(left)} are done and kept: the same command with --resume "
+                f"goes on; to drop them, delete {' and '.join(map(str, files))}"
+            )
         raise
 
 

@@ -19,6 +19,21 @@ Source = Annotated[
         "name from models.toml (`l4 models`) or an id as org/name.",
     ),
 ]
+Hub = Annotated[
+    bool,
+    typer.Option(
+        "--hub",
+        help="SRC is on the Hub: fetch its shards one by one, each dropped once it is converted.",
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        "--revision",
+        metavar="REV",
+        help="With --hub: the commit, tag or branch; main unless given.",
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the plan and what it takes; read no weights.")
 ]

@@ -1,0 +1,124 @@
+"""A Hub of its own for tests: one repository, served as huggingface_hub asks for it.
+
+    with serve(checkpoint, "acme/tiny") as hub:
+        ... HF_ENDPOINT=hub.url ...
+
+`hub.got` names the shards that were asked for beyond their headers, in order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+HEADER_BYTES = 100_000  # what a look at a header asks for
+
+
+class Hub:
+    """What is served, and how it fails: all of it may be changed while it runs."""
+
+    def __init__(self, checkpoint: Path, repo: str) -> None:
+        self.checkpoint = checkpoint
+        self.repo = repo
+        self.commit = COMMIT
+        # Of paths that begin so: a status and the Hub's X-Error-Code.
+        self.refusal: tuple[str, int, str] | None = None
+        self.cut: set[str] = set()  # files whose next whole answer ends in the middle
+        self.corrupt: set[str] = set()  # files that arrive with a byte changed
+        self.held: set[str] = set()  # files that are not sent before `gate` is set
+        self.gate = threading.Event()
+        self.got: list[str] = []
+        self.url = ""
+
+    def info(self) -> dict[str, Any]:
+        siblings = []
+        for path in sorted(self.checkpoint.iterdir()):
+            entry: dict[str, Any] = {"rfilename": path.name, "size": path.stat().st_size}
+            if path.suffix == ".safetensors":
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                entry["lfs"] = {"size": entry["size"], "sha256": digest, "pointerSize": 135}
+            siblings.append(entry)
+        return {"id": self.repo, "modelId": self.repo, "sha": self.commit, "siblings": siblings}
+
+
+@contextmanager
+def serve(checkpoint: Path, repo: str) -> Iterator[Hub]:
+    hub = Hub(checkpoint, repo)
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if hub.refusal is not None and path.startswith(hub.refusal[0]):
+                _, status, code = hub.refusal
+                self.reply(status, b"", {"X-Error-Code": code})
+            elif re.fullmatch(f"/api/models/{hub.repo}(/revision/[^/]+)?", path):
+                self.reply(200, json.dumps(hub.info()).encode(), {})
+            elif match := re.fullmatch(f"/{hub.repo}/resolve/{hub.commit}/(.+)", path):
+                self.send(hub.checkpoint / match[1])
+            else:
+                self.reply(404, b"", {"X-Error-Code": "RepoNotFound"})
+
+        def send(self, file: Path) -> None:
+            data = file.read_bytes()
+            is_shard = file.suffix == ".safetensors"
+            headers = {
+                "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
+                "X-Repo-Commit": hub.commit,
+                "Accept-Ranges": "bytes",
+            }
+            start, end, wanted = 0, len(data), self.headers.get("Range")
+            if wanted is not None:
+                first, _, last = wanted.removeprefix("bytes=").partition("-")
+                start, end = int(first), min(len(data), int(last) + 1 if last else len(data))
+                headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
+            if self.command == "GET" and is_shard and end - start != min(HEADER_BYTES, len(data)):
+                if file.name not in hub.got:
+                    hub.got.append(file.name)
+                if file.name in hub.held:
+                    hub.gate.wait()
+                if file.name in hub.corrupt:
+                    data = data[:-1] + bytes([data[-1] ^ 1])
+            body, cut = data[start:end], None
+            if file.name in hub.cut and len(body) > HEADER_BYTES and self.command == "GET":
+                hub.cut.discard(file.name)
+                cut = len(body) // 2
+            self.reply(206 if wanted else 200, body, headers, cut)
+
+        def reply(
+            self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None
+        ) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                with suppress(ConnectionError):  # whoever asked may be killed by now
+                    self.wfile.write(body[:cut])
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield hub
+    finally:
+        hub.gate.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
