@@ -24,7 +24,7 @@ from l4cli.batch.outputs import has_failed, to_line
 from l4cli.batch.rows import read_rows
 from l4cli.batch.runner import BatchOptions, run_rows
 from l4cli.batch.stats import BatchStats
-from l4cli.engine.types import BatchItem, SamplingParams
+from l4cli.engine.types import BatchItem, Sampled, SamplingParams
 from l4cli.llm import LLM
 
 LIMIT_MB = 300
@@ -33,7 +33,8 @@ LIMIT_MB = 300
 class OneTokenBackend:
     """Answers every prompt with one token; counts cells only as far as the engine asks."""
 
-    n_ctx, n_batch, n_seq_max = 65536, 4096, 64
+    n_ctx = n_ctx_seq = 65536
+    n_batch, n_seq_max, unified = 4096, 64, True
 
     def __init__(self) -> None:
         self._lengths = [0] * self.n_seq_max
@@ -44,15 +45,15 @@ class OneTokenBackend:
         for item in items:
             self._lengths[item.seq_id] = item.pos + len(item.tokens)
 
-    def sampler(self, _params: SamplingParams) -> OneTokenBackend._Sampler:
+    def sampler(self, _params: SamplingParams, _prompt: Sequence[int]) -> OneTokenBackend._Sampler:
         return self._Sampler(self)
 
     class _Sampler:
         def __init__(self, backend: OneTokenBackend) -> None:
             self._backend = backend
 
-        def sample(self, output: int) -> int:
-            return 65 if self._backend._prompt[output] else 257
+        def sample(self, output: int) -> Sampled:
+            return Sampled(65 if self._backend._prompt[output] else 257)
 
         def close(self) -> None:
             pass
