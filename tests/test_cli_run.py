@@ -82,6 +82,15 @@ def test_usage_errors_are_one_line(l4: L4, args: list[str], message: str) -> Non
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", [[], ["--dry-run"], ["--parallel", "2", "--ctx", "512"]])
+def test_a_kv_type_there_is_not_is_told_with_those_there_are(
+    l4: L4, tiny_gguf: Path, option: list[str]
+) -> None:
+    done = l4("run", "-m", tiny_gguf, "--kv-type", "q9", *option, stdin=prompts("a"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("l4: no KV type 'q9': choose one of f16, bf16, f32, q8_0")
+
+
 def test_files_that_are_no_models_are_one_line(l4: L4, tiny_gguf: Path, tmp_path: Path) -> None:
     other, half = tmp_path / "notes.gguf", tmp_path / "half.gguf"
     other.write_text("just some notes")

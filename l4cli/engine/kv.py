@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from l4cli.errors import UsageError
+
 # Bytes a KV element takes: ggml's block of 32, its scales included.
 KV_ELEMENT_BYTES = {
-    "f32": 4.0,
     "f16": 2.0,
     "bf16": 2.0,
+    "f32": 4.0,
     "q8_0": 34 / 32,
     "q5_1": 24 / 32,
     "q5_0": 22 / 32,
@@ -18,6 +20,13 @@ KV_ELEMENT_BYTES = {
 _CHUNK, _CELL_PADDING = 8192, 256  # of llama.cpp's Llama 4: one layer in four sees everything
 
 Metadata = Callable[[str], str | None]
+
+
+def element_bytes(kv_type: str) -> float:
+    """Bytes of one KV element; UsageError, naming the types there are, for any other name."""
+    if kv_type not in KV_ELEMENT_BYTES:
+        raise UsageError(f"no KV type {kv_type!r}: choose one of {', '.join(KV_ELEMENT_BYTES)}")
+    return KV_ELEMENT_BYTES[kv_type]
 
 
 def kv_cache_bytes(
@@ -49,7 +58,7 @@ def kv_bytes_per_token(metadata: Metadata, kv_type: str) -> int | None:
 
 def _layer_cell_bytes(metadata: Metadata, kv_type: str) -> tuple[int, float] | None:
     """The number of layers, and the bytes of one cell in one of them."""
-    architecture = metadata("general.architecture")
+    architecture, element = metadata("general.architecture"), element_bytes(kv_type)
 
     def number(key: str) -> int:
         return int(metadata(f"{architecture}.{key}") or "")
@@ -62,7 +71,7 @@ def _layer_cell_bytes(metadata: Metadata, kv_type: str) -> tuple[int, float] | N
         value = int(metadata(f"{architecture}.attention.value_length") or default)
     except (ValueError, ZeroDivisionError):
         return None
-    return n_layers, n_heads_kv * (key + value) * KV_ELEMENT_BYTES[kv_type]
+    return n_layers, n_heads_kv * (key + value) * element
 
 
 def _padded(cells: int) -> int:

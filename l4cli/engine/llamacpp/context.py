@@ -11,6 +11,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from l4cli.engine.kv import element_bytes
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.llamacpp.sampling import Candidates, LlamaSampler
@@ -18,7 +19,6 @@ from l4cli.engine.rollback import RollbackRule
 from l4cli.engine.types import BatchItem, DecodeAbortedError, SamplingParams
 from l4cli.errors import EngineError, ModelLoadError, UsageError
 
-KV_TYPES = ("f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 _FLASH_ATTN_AUTO = -1
 _ABORTED = 2  # llama_decode's code, see llama.h
 _DECODE_ERRORS = {
@@ -79,8 +79,7 @@ class LlamaBackend:
         self.piece, self.is_eog = model.piece, model.is_eog
 
     def _params(self, n_ctx: int, n_seq_max: int, kv_type: str) -> Any:
-        if kv_type not in KV_TYPES:
-            raise UsageError(f"no KV type {kv_type!r}: choose one of {', '.join(KV_TYPES)}")
+        element_bytes(kv_type)  # refuses a type there is not
         limit = llama_cpp.llama_max_parallel_sequences()
         if not 1 <= n_seq_max <= limit:
             raise UsageError(f"llama.cpp runs 1 to {limit} sequences at once, not {n_seq_max}")
