@@ -6,10 +6,9 @@ Source: ``enum llama_ftype`` in ``include/llama.h``, ``llama_ftype_get_default_t
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
-from convert.errors import ConvertError
+from convert.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,7 @@ FTYPES: tuple[str, ...] = tuple(_FTYPES)
 
 def find_ftype(name: str) -> FType:
     """The ftype called `name` in any case. Raises ConvertError, with near matches."""
-    key = name.upper()
-    if key in _FTYPES:
-        return _FTYPES[key]
-    near = difflib.get_close_matches(key, FTYPES, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(FTYPES)}"
-    raise ConvertError(f"unknown type {name!r}; {hint}")
+    found = _FTYPES.get(name.upper())
+    if found is None:
+        raise unknown("type", name, FTYPES)
+    return found

@@ -5,10 +5,9 @@ Source: ``enum ggml_type`` in ``ggml/include/ggml.h``, the block structures in `
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
-from convert.errors import ConvertError
+from convert.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,7 @@ QTYPES: dict[str, QType] = {
 
 def find_qtype(name: str) -> QType:
     """The tensor type called `name` in any case. Raises ConvertError, with near matches."""
-    key = name.upper()
-    if key in QTYPES:
-        return QTYPES[key]
-    near = difflib.get_close_matches(key, QTYPES, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(QTYPES)}"
-    raise ConvertError(f"unknown tensor type {name!r}; {hint}")
+    found = QTYPES.get(name.upper())
+    if found is None:
+        raise unknown("tensor type", name, QTYPES)
+    return found

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convert.fields import Field, u32
 from convert.hparams import Hparams
 from convert.rope import rope_factors
 from convert.source import Source
-from convert.tensors import Constant, OutputTensor, matrix, stack, upright_expert, vector
+from convert.tensors import (
+    Constant,
+    OutputTensor,
+    matrix,
+    stack,
+    transposed_expert,
+    upright_expert,
+    vector,
+)
 
 GATED = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}  # most models' names
 
@@ -27,6 +36,18 @@ def outer(hparams: Hparams, source: Source) -> Iterator[OutputTensor]:
     if hparams.rope_scaling is not None:
         factors = rope_factors(hparams.head_dim, hparams.rope_theta, hparams.rope_scaling)
         yield OutputTensor("rope_freqs.weight", (len(factors),), (Constant(factors),))
+
+
+def shape_fields(hparams: Hparams) -> dict[str, Field]:
+    """What every architecture's metadata begins with, the keys without its name before them."""
+    return {
+        "block_count": u32(hparams.n_layers),
+        "context_length": u32(hparams.context_length),
+        "embedding_length": u32(hparams.hidden_size),
+        "feed_forward_length": u32(hparams.dense_size),
+        "attention.head_count": u32(hparams.n_heads),
+        "attention.head_count_kv": u32(hparams.n_kv_heads),
+    }
 
 
 def norms(stored: str, out: str, hparams: Hparams, source: Source) -> Iterator[OutputTensor]:
@@ -93,7 +114,7 @@ def experts(
     Then gate and up are in one tensor, gate first, as transformers holds them in memory.
     """
     if f"{stored}gate_up_proj" in source:
-        yield from _fused_experts(stored, out, hparams, source)
+        yield from fused_experts(stored, out, hparams, source)
         return
     for kind, n_rows, n_cols in mlp_shapes(hparams.expert_size, hparams.hidden_size):
         views = [
@@ -103,18 +124,27 @@ def experts(
         yield stack(f"{out}ffn_{kind}_exps.weight", views)
 
 
-def _fused_experts(
-    stored: str, out: str, hparams: Hparams, source: Source
+def fused_experts(
+    stored: str, out: str, hparams: Hparams, source: Source, *, transposed: bool = False
 ) -> Iterator[OutputTensor]:
+    """The routed experts in one tensor, the up half behind the gate.
+
+    Each is upright, [out, in], or `transposed`, as Meta stores Llama 4's.
+    """
     n, width, hidden = hparams.n_experts, hparams.expert_size, hparams.hidden_size
-    gate_up = source.experts(f"{stored}gate_up_proj", n, 2 * width, hidden)
-    down = source.experts(f"{stored}down_proj", n, hidden, width)
+    gate_up_shape, down_shape = (2 * width, hidden), (hidden, width)
+    expert_view = upright_expert
+    if transposed:
+        gate_up_shape, down_shape = gate_up_shape[::-1], down_shape[::-1]
+        expert_view = transposed_expert
+    gate_up = source.experts(f"{stored}gate_up_proj", n, *gate_up_shape)
+    down = source.experts(f"{stored}down_proj", n, *down_shape)
     for kind, fused, first, n_rows in (
         ("gate", gate_up, 0, width),
         ("up", gate_up, width, width),
         ("down", down, 0, hidden),
     ):
-        views = [upright_expert(fused, expert, first, n_rows) for expert in range(n)]
+        views = [expert_view(fused, expert, first, n_rows) for expert in range(n)]
         yield stack(f"{out}ffn_{kind}_exps.weight", views)
 
 

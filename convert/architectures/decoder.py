@@ -82,12 +82,7 @@ class Decoder:
     def fields(self, config: Config, hparams: Hparams) -> dict[str, Field]:
         """The metadata, in the order in which llama.cpp's converter writes it."""
         values = {
-            "block_count": u32(hparams.n_layers),
-            "context_length": u32(hparams.context_length),
-            "embedding_length": u32(hparams.hidden_size),
-            "feed_forward_length": u32(hparams.dense_size),
-            "attention.head_count": u32(hparams.n_heads),
-            "attention.head_count_kv": u32(hparams.n_kv_heads),
+            **blocks.shape_fields(hparams),
             **scaling_fields(config),
             "rope.freq_base": f32(hparams.rope_theta),
             "attention.layer_norm_rms_epsilon": f32(hparams.rms_eps),

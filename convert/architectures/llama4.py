@@ -12,18 +12,20 @@ from convert.architectures.blocks import (
     GATED,
     attention,
     experts,
+    fused_experts,
     mlp,
     norms,
     outer,
     router,
+    shape_fields,
 )
 from convert.doctor_llama4 import diagnose_llama4
 from convert.errors import ConvertError
 from convert.fields import Field, f32, u32
-from convert.hparams import Config, Hparams, Llama4Hparams
+from convert.hparams import Config, Llama4Hparams
 from convert.rope import read_rope
 from convert.source import Source
-from convert.tensors import OutputTensor, stack, transposed_expert
+from convert.tensors import OutputTensor
 
 NAME = "llama4"
 
@@ -100,12 +102,7 @@ def _read_layer_kinds(text: Config, n_layers: int) -> tuple[tuple[bool, ...], tu
 def fields(config: Config, hparams: Llama4Hparams) -> dict[str, Field]:
     """The metadata llama.cpp reads a llama4 model's shape from."""
     values = {
-        "block_count": u32(hparams.n_layers),
-        "context_length": u32(hparams.context_length),
-        "embedding_length": u32(hparams.hidden_size),
-        "feed_forward_length": u32(hparams.dense_size),
-        "attention.head_count": u32(hparams.n_heads),
-        "attention.head_count_kv": u32(hparams.n_kv_heads),
+        **shape_fields(hparams),
         "rope.freq_base": f32(hparams.rope_theta),
         "attention.layer_norm_rms_epsilon": f32(hparams.rms_eps),
         "expert_count": u32(hparams.n_experts),
@@ -142,20 +139,4 @@ def _block(layer: int, hparams: Llama4Hparams, source: Source) -> Iterator[Outpu
     if f"{stored}experts.0.gate_proj.weight" in source:
         yield from experts(f"{stored}experts.", out, GATED, hparams, source)
     else:
-        yield from _fused_experts(f"{stored}experts.", out, hparams, source)
-
-
-def _fused_experts(
-    stored: str, out: str, hparams: Hparams, source: Source
-) -> Iterator[OutputTensor]:
-    """The routed experts as Meta stores them: in one tensor, transposed, the up half behind."""
-    n, width, hidden = hparams.n_experts, hparams.expert_size, hparams.hidden_size
-    gate_up = source.experts(f"{stored}gate_up_proj", n, hidden, 2 * width)
-    down = source.experts(f"{stored}down_proj", n, width, hidden)
-    for kind, fused, first, n_rows in (
-        ("gate", gate_up, 0, width),
-        ("up", gate_up, width, width),
-        ("down", down, 0, hidden),
-    ):
-        views = [transposed_expert(fused, expert, first, n_rows) for expert in range(n)]
-        yield stack(f"{out}ffn_{kind}_exps.weight", views)
+        yield from fused_experts(f"{stored}experts.", out, hparams, source, transposed=True)

@@ -25,6 +25,7 @@ from l4cli.llm import LLM
 from l4cli.prompt.template import Message
 
 DEFAULT_MAX_TOKENS = 1024
+LOOK_AHEAD = 256
 _NUM_SEEDS = 2**32 - 1
 _OnAnswer = Callable[[Row, Request, Completion], None]
 
@@ -45,7 +46,7 @@ class BatchOptions:
     unordered: bool = False
     row_timeout: float | None = None
     timings: bool = True
-    look_ahead: int = 256
+    look_ahead: int = LOOK_AHEAD
 
 
 @dataclass(slots=True, eq=False)
@@ -198,9 +199,12 @@ class _Batch:
 
     def _count(self, outputs: Sequence[StepOutput], seconds: float) -> None:
         self._prefilling.difference_update(one.request_id for one in outputs if is_first(one))
-        waiting = {sequence.request.id for sequence in self.llm.engine.scheduler.waiting}
-        has_prefill = not self._prefilling <= waiting
+        has_prefill = not self._prefilling <= self._waiting()
         self.stats.count_step(outputs, seconds, has_prefill=has_prefill)
+
+    def _waiting(self) -> set[str]:
+        """The requests in flight that do not run yet."""
+        return {sequence.request.id for sequence in self.llm.engine.scheduler.waiting}
 
     def ready(self) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
         """Answers that nothing before them holds back any more."""
@@ -261,7 +265,7 @@ class _Batch:
 
     def _time_out(self, limit: float, now: float) -> None:
         """Abort the rows that began more than `limit` seconds ago."""
-        waiting = {sequence.request.id for sequence in self.llm.engine.scheduler.waiting}
+        waiting = self._waiting()
         for id, (job, _, _) in self._in_flight.items():
             if job.began is None and id not in waiting:
                 job.began = now

@@ -54,7 +54,7 @@ def run(
     could be run.
     """
     from l4cli.batch.reading import Reading, constraint_of, source_of
-    from l4cli.batch.runner import BatchOptions
+    from l4cli.batch.runner import LOOK_AHEAD, BatchOptions
     from l4cli.commands.loading import load_for_command, load_vocabulary, read_text_option
     from l4cli.commands.run_session import RunSession, dry_run_report, open_output
     from l4cli.signals import catch_interrupts
@@ -84,7 +84,7 @@ def run(
         unordered=unordered,
         row_timeout=row_timeout,
         timings=timings,
-        look_ahead=256 if reading.is_file else 1,
+        look_ahead=LOOK_AHEAD if reading.is_file else 1,
     )
     hardware = {
         "ctx": ctx,

@@ -53,7 +53,7 @@ class RunSession:
         self._started = time.perf_counter()
         self._seconds = 0.0
         self._show: Callable[[], None] = lambda: None
-        # A wrong setting is told once, not in every row; the sampler knows what it cannot do.
+        # A wrong setting is told once, not in every row.
         llm.check(llm.params(**options.sampling))
 
     def answer(self, rows: Iterable[Row | BadRow]) -> None:
