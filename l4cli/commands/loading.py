@@ -11,6 +11,7 @@ from l4cli.engine.sizing import SizingLimits
 from l4cli.errors import InputError
 from l4cli.llm import LLM, load, sizing_limits
 from l4cli.signals import catch_interrupts
+from l4cli.speeds import Conditions
 
 
 def load_for_command(model: str | None, **hardware: Any) -> LLM:
@@ -52,6 +53,18 @@ def load_vocabulary(
         on_close=vocabulary.close,
     )
     return llm, limits
+
+
+def conditions(llm: LLM, *, kv_type: str, threads: int | None, gpu_layers: int) -> Conditions:
+    """What the speeds of a model loaded with these options hold for."""
+    from l4cli.engine.llamacpp import has_gpu_support, num_physical_cores
+
+    return Conditions(
+        model=llm.fingerprint,
+        kv_type=kv_type,
+        n_threads=threads or num_physical_cores(),
+        n_gpu_layers=gpu_layers if has_gpu_support() else 0,
+    )
 
 
 def read_text_option(value: str | None) -> str | None:
