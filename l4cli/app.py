@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from convert.errors import ConvertError
 from l4cli import __version__, console
+from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
 from l4cli.commands.models import models
@@ -36,6 +37,7 @@ app.command("run")(run)
 app.command("chat")(chat)
 app.command("convert")(convert)
 app.command("models")(models)
+app.command("bench")(bench)
 
 
 @app.callback()

@@ -30,6 +30,13 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
         return llm
 
 
+def convert_demo(model: str | None) -> None:
+    """Convert the demo model now, if it is what `model` means and is not there yet."""
+    from l4cli.locate import locate
+
+    locate(model, on_convert=_note_conversion)
+
+
 def load_vocabulary(
     model: str | None, *, ctx: int | str, parallel: int | str, kv_type: str
 ) -> tuple[LLM, SizingLimits]:
