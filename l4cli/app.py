@@ -15,6 +15,7 @@ from l4cli import __version__, console
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
 from l4cli.commands.models import models
+from l4cli.commands.plan import plan
 from l4cli.commands.run import run
 from l4cli.errors import (
     EXIT_FAILED,
@@ -36,6 +37,7 @@ app.command("run")(run)
 app.command("chat")(chat)
 app.command("convert")(convert)
 app.command("models")(models)
+app.command("plan")(plan)
 
 
 @app.callback()
