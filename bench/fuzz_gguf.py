@@ -3,10 +3,10 @@
     python bench/fuzz_gguf.py [--files 10000] [--seed 0] [--loads 300] [--keep DIR]
 
 Headers of tiny models, whole and split, are damaged and read back: by the header reader, every
-item of every array, and by the vetting that stands before llama.cpp. A file may be read or refused
-with a ConvertError, nothing else. Then the first `--loads` that were let through are loaded and run
-by llama.cpp, each in a process of its own: it may refuse, too, but not die. The files that did
-wrong are kept. The last line is JSON.
+item of every array, by what describes them, and by the vetting before llama.cpp. A file may be read
+or refused with a ConvertError, nothing else. Then the first `--loads` that were let through are
+loaded and run by llama.cpp, each in a process of its own: it may refuse, too, but not die. The
+files that did wrong are kept. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from decoders import write_decoder  # noqa: E402
 from gguf_fuzz import damaged, read_header, write_hollow  # noqa: E402
 
 import convert  # noqa: E402
-from convert.gguf_file import GGUFArray, read_gguf, read_model  # noqa: E402
+from convert.gguf_file import GGUFArray, read_gguf  # noqa: E402
 from convert.vetting import vet  # noqa: E402
 
 SMALL = {"num_hidden_layers": 4, "num_local_experts": 2}
@@ -128,7 +128,7 @@ def read_one(path: Path) -> tuple[str, bool]:
         for value in read_gguf(path).fields.values():
             if isinstance(value, GGUFArray):
                 list(value)
-        read_model(path)
+        convert.describe(path)
         vet(path)
         is_vetted = True
     except convert.ConvertError:

@@ -31,13 +31,18 @@ _WHOLE_HEADS = ("llama", "llama4", "mistral3", "qwen2", "qwen3", "qwen3moe")
 def vet(path: Path) -> GGUFModel:
     """Read the GGUF `path` with its other files; ConvertError if llama.cpp would die of it."""
     model = read_model(path)
-    vet_vocabulary(path, model)
-    _vet_hparams(path, model)
-    _vet_tensors(path, model)
+    vet_loading(path, model)
     return model
 
 
-def vet_vocabulary(path: Path, model: GGUFModel) -> None:
+def vet_loading(path: Path, model: GGUFModel) -> None:
+    """The same of a GGUF that has been read."""
+    _vet_vocabulary(path, model)
+    _vet_hparams(path, model)
+    _vet_tensors(path, model)
+
+
+def _vet_vocabulary(path: Path, model: GGUFModel) -> None:
     """Raise ConvertError unless the vocabulary is one that llama.cpp can encode text with."""
     vocab = {
         key.removeprefix("tokenizer.ggml."): value
@@ -82,7 +87,9 @@ def _array(
 
 
 def _refuse_twins(path: Path, texts: list[bytes]) -> None:
-    """Two tokens of one text; llama.cpp names empty ones by their index."""
+    """Two tokens of one text; for llama.cpp it ends at a NUL, and empty ones get a name."""
+    if b"\0" in b"".join(texts):
+        texts = [text.partition(b"\0")[0] for text in texts]
     if len(set(texts)) == len(texts) and b"" not in texts:
         return
     seen: dict[bytes, int] = {}

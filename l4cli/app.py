@@ -14,6 +14,7 @@ from convert.errors import ConvertError
 from l4cli import __version__, console
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
+from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.run import run
 from l4cli.errors import (
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("chat")(chat)
 app.command("convert")(convert)
+app.command("info")(info)
 app.command("models")(models)
 
 

@@ -258,6 +258,10 @@ DEADLY: dict[str, tuple[dict[str, Field | None], str]] = {
     "types too few": ({TYPES: i32s([1, 2, 3])}, "token_type has 3 items for 352 tokens"),
     "no merges": ({"tokenizer__ggml__merges": None}, "merges is missing"),
     "twins": ({TOKENS: strings(["a"] * 352)}, "the tokens 0 and 1 are both 'a'"),
+    "a twin up to a NUL": (
+        {TOKENS: strings(["a", "a\0b", *(f"t{n}" for n in range(350))])},
+        "0 and 1 are both 'a'",
+    ),
     "a twin of an empty one": (
         {TOKENS: strings(["[EMPTY_1]", "", *(f"t{n}" for n in range(350))])},
         r"0 and 1 are both '\[EMPTY_1\]'",
@@ -326,6 +330,7 @@ def test_damage_of_all_kinds_is_read_or_refused(small_gguf: Path, tmp_path: Path
             for value in read_gguf(path).fields.values():
                 if isinstance(value, GGUFArray):
                     list(value)
+            convert.describe(path)
             vet(path)
             n_read += 1
         except ConvertError as error:
