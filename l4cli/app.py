@@ -15,6 +15,7 @@ from l4cli import __version__, console
 from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
+from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
 from l4cli.commands.run import run
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("chat")(chat)
 app.command("convert")(convert)
+app.command("info")(info)
 app.command("models")(models)
 app.command("bench")(bench)
 app.command("plan")(plan)

@@ -23,7 +23,7 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
             if interrupts:
                 sys.exit(interrupts.exit_code)
 
-        llm = load(model, on_progress=on_progress, on_convert=_note_conversion, **hardware)
+        llm = load(model, on_progress=on_progress, on_convert=note_conversion, **hardware)
         if interrupts:
             llm.close()
             sys.exit(interrupts.exit_code)
@@ -48,7 +48,7 @@ def load_vocabulary(
     from l4cli.engine.llamacpp import LlamaModel
     from l4cli.locate import locate
 
-    located = locate(model, on_convert=_note_conversion)
+    located = locate(model, on_convert=note_conversion)
     vocabulary = LlamaModel(located.path, vocab_only=True)
     limits = sizing_limits(vocabulary, ctx, parallel, kv_type)
     llm = LLM(
@@ -86,5 +86,6 @@ def read_text_option(value: str | None) -> str | None:
         raise InputError(f"{path}: {reason}") from error
 
 
-def _note_conversion(path: Path) -> None:
+def note_conversion(path: Path) -> None:
+    """Say that the demo model is converted first."""
     console.note(f"converting the demo model, once, to {path}")
