@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from l4cli import console
+from l4cli.documents.text import read_text
 from l4cli.engine.sizing import SizingLimits
-from l4cli.errors import InputError
 from l4cli.llm import LLM, load, sizing_limits
 from l4cli.signals import catch_interrupts
 from l4cli.speeds import Conditions
@@ -78,12 +78,7 @@ def read_text_option(value: str | None) -> str | None:
     """An option's text, or with @FILE the content of that file."""
     if value is None or not value.startswith("@"):
         return value
-    path = Path(value[1:]).expanduser()
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"{path}: {reason}") from error
+    return read_text(Path(value[1:]))
 
 
 def note_conversion(path: Path) -> None:
