@@ -24,8 +24,7 @@ from l4cli.batch.stats import BatchStats, Progress, cost, duration, summary
 from l4cli.batch.verify import Checked, Sample
 from l4cli.engine.sizing import SizingLimits, choose_size
 from l4cli.errors import EXIT_FAILED, InputError
-from l4cli.fit.memory import ContextSpec, kv_cache
-from l4cli.fit.shape import read_cache
+from l4cli.fit.memory import ContextSpec, kv_bytes
 from l4cli.llm import LLM
 from l4cli.signals import Interrupts
 from l4cli.speeds import Conditions, RunSpeeds, recall, remember
@@ -198,7 +197,7 @@ def dry_run_report(
     size = choose_size(report.demand, limits)
     n_ubatch = llm.engine.backend.n_batch
     spec = ContextSpec(size.n_ctx, size.n_seq_max, n_ubatch, conditions.kv_type, size.unified)
-    n_bytes = _kv_bytes(llm, spec)
+    n_bytes = kv_bytes(getattr(llm.vocabulary, "metadata", lambda _key: None), spec)
     speeds = recall(conditions).speeds(size.n_seq_max)
     value = {
         **report.as_json(),
@@ -213,15 +212,6 @@ def dry_run_report(
             console.data(line)
     if report.bad_lines or report.too_long_lines:
         raise typer.Exit(EXIT_FAILED)
-
-
-def _kv_bytes(llm: LLM, spec: ContextSpec) -> int | None:
-    """Bytes of the KV cache; None where the model's metadata does not tell."""
-    metadata = getattr(llm.vocabulary, "metadata", lambda _key: None)
-    try:
-        return sum(kv_cache(read_cache(metadata, llm.name), spec))
-    except InputError:
-        return None
 
 
 def _lines(value: dict[str, Any], kv_type: str) -> Iterator[str]:
