@@ -14,9 +14,16 @@ _LIKE_CALLS = re.compile(r"\{|\[\s*(\{|[A-Za-z_][\w.]*\s*(\(|$)|$)|<\|python_sta
 
 
 def calls_of(text: str, names: Sequence[str]) -> tuple[ToolCall, ...]:
-    """The calls that an answer consists of; a known function may be called without brackets."""
+    """The calls that an answer consists of.
+
+    A known function may be called without brackets; an object with a "name" that is no function's
+    and without arguments is only an object.
+    """
     bare = text.lstrip().startswith(tuple(f"{name}(" for name in names))
-    return parse_tool_calls(f"{_TAGS[0]}{text.strip()}" if bare else text)[1]
+    calls = parse_tool_calls(f"{_TAGS[0]}{text.strip()}" if bare else text)[1]
+    if any(c.name not in names and not c.arguments and f'"{c.name}"' in text for c in calls):
+        return ()
+    return calls
 
 
 def tagged_text(
