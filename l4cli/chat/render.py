@@ -13,7 +13,7 @@ from l4cli.chat.region import Region
 from l4cli.chat.turn import AnswerView
 
 # Rendering may take up to this share of the time; the rest is the model's.
-_RENDER_SHARE = 0.02
+_RENDER_SHARE = 0.01
 _MIN_INTERVAL = 0.04  # seconds
 
 # What a terminal would obey is shown as a picture of it instead: answers are only text.
