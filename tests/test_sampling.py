@@ -69,8 +69,9 @@ def test_a_draw_is_the_one_llama_cpp_would_make(model: LlamaModel) -> None:
 
 @pytest.mark.parametrize("spread", [0.0, 0.01, 1.0, 8.0])
 @pytest.mark.parametrize("top_p", [0.1, 0.9, 0.999])
-def test_top_p_keeps_the_smallest_set_that_reaches_it(spread: float, top_p: float) -> None:
-    logits = np.random.default_rng(1).normal(0, spread, 20_000).astype(np.float32)
+@pytest.mark.parametrize("n", [1, 300, 20_000])
+def test_top_p_keeps_the_smallest_set_that_reaches_it(spread: float, top_p: float, n: int) -> None:
+    logits = np.random.default_rng(1).normal(0, spread, n).astype(np.float32)
     kept = nucleus(logits, top_p)
     weights = np.sort(np.exp(logits.astype(np.float64)))[::-1]
     size = int(np.searchsorted(np.cumsum(weights), top_p * weights.sum())) + 1

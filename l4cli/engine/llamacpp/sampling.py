@@ -28,6 +28,7 @@ TokenIds = npt.NDArray[np.integer[Any]]
 
 # Tokens this many temperatures below the likeliest have, all 202,048 together, less than 1e-6.
 _NEGLIGIBLE = 26.0
+_FEW = 512
 _NUM_BUCKETS = 4096
 _MAX_SORTED = 4096
 _LONGEST_ANSWER = 1 << 16  # that penalties look back on, where max_tokens does not say
@@ -127,11 +128,15 @@ class LlamaSampler:
 def nucleus(logits: Logits, top_p: float) -> TokenIds:
     """The indices of the likeliest that make up `top_p` together: llama.cpp's top-p.
 
-    All are put into buckets by their logits; only the bucket in which the sum is reached is sorted,
-    and what is left, so that the likeliest come first, unless that is thousands.
+    Many are put into buckets by their logits; only the bucket in which the sum is reached is
+    sorted, and what is left, so that the likeliest come first, unless that is thousands.
     """
     depth = logits.max() - logits
     weights = np.exp(-depth)
+    if len(logits) <= _FEW:
+        order = depth.argsort(kind="stable")
+        sums = weights[order].cumsum(dtype=np.float64)
+        return order[: int(sums.searchsorted(top_p * sums[-1])) + 1]
     scale = (_NUM_BUCKETS - 1) / max(float(depth.max()), 1e-6)
     buckets = (depth * scale).astype(np.int32)
     sums = np.cumsum(np.bincount(buckets, weights, _NUM_BUCKETS))
