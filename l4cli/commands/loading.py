@@ -34,7 +34,7 @@ def convert_demo(model: str | None) -> None:
     """Convert the demo model now, if it is what `model` means and is not there yet."""
     from l4cli.locate import locate
 
-    locate(model, on_convert=_note_conversion)
+    locate(model, on_convert=note_conversion)
 
 
 def load_vocabulary(
