@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable
@@ -160,6 +161,16 @@ def hub_cache() -> Path:
 
 def _repo_dir(repo: str) -> Path:
     return hub_cache() / f"models--{repo.replace('/', '--')}"
+
+
+def split_parts(first: Path) -> list[Path]:
+    """The files of a model that begins with this one: itself alone unless it is split."""
+    match = _SPLIT.search(first.name)
+    if not match:
+        return [first]
+    return sorted(
+        first.parent.glob(f"{glob.escape(first.name[: match.start()])}-*-of-{match[2]}.gguf")
+    )
 
 
 def missing_parts(first: Path) -> list[str]:
