@@ -22,6 +22,7 @@ class Prefixes:
     def __init__(self, backend: Backend, scheduler: Scheduler) -> None:
         self._backend = backend
         self._scheduler = scheduler
+        self._reading: list[Sequence] = []  # by `prefill`, one at most
 
     def holder(self, tokens: Seq[int], *, exact: bool = False) -> tuple[Sequence | None, int]:
         """The sequence that holds most of `tokens`, and how many.
@@ -30,7 +31,7 @@ class Prefixes:
         """
         best: Sequence | None = None
         most, wanted = 0, list(tokens)
-        for sequence in self._scheduler.prefixes:
+        for sequence in (*self._reading, *self._scheduler.prefixes):
             held = sequence.num_prefilled_tokens if exact else sequence.num_computed_tokens
             shared = min(held, common_prefix(sequence.tokens, wanted))
             if shared > most:
@@ -51,6 +52,7 @@ class Prefixes:
         sequence = self._open(wanted)
         sequence.pinned = pin
         start = sequence.num_computed_tokens
+        self._reading = [sequence]
         try:
             yield start
             for piece in pieces(start, len(wanted), self._backend.n_batch):
@@ -58,6 +60,7 @@ class Prefixes:
                     return
                 yield sequence.num_computed_tokens
         finally:
+            self._reading = []
             self._scheduler.keep_prefix(sequence)
 
     @contextmanager
