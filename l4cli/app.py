@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from convert.errors import ConvertError
 from l4cli import __version__, console
+from l4cli.commands.ask import ask
 from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("chat")(chat)
+app.command("ask")(ask)
 app.command("convert")(convert)
 app.command("info")(info)
 app.command("models")(models)

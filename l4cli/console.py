@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 
+# What a terminal would obey is shown as a picture of it instead: answers are only text.
+_PICTURES = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t\r"},
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+    0x7F: 0x2421,
+    ord("\r"): None,
+}
+
+
 class ReaderGoneError(Exception):
     """Whoever read our stdout has closed it, as `| head` does."""
 
@@ -95,6 +104,11 @@ def table(
     write("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
+def harmless(text: str) -> str:
+    """Text without the control characters that move a terminal's cursor or change its state."""
+    return text.translate(_PICTURES)
+
+
 def human_size(n_bytes: float) -> str:
     """Bytes in decimal units, as download pages and disks count them: 65.35 GB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
@@ -128,6 +142,35 @@ def byte_progress(
     with _live(*columns) as progress:
         task = progress.add_task(label, total=total, completed=done, detail="")
         yield lambda done, detail: progress.update(task, completed=done, detail=detail[:24])
+
+
+@contextmanager
+def token_progress(label: str, total: int, *, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A bar with tokens, tokens a second and time left; yields `update(done)`.
+
+    The rate counts from `done`, for what is there already took no time.
+    """
+    if not stderr_is_terminal():
+        yield lambda done: None
+        return
+    from rich import progress as bars
+
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(bar_width=None),
+        bars.TextColumn("{task.completed:,.0f} of {task.total:,.0f} tokens"),
+        bars.TextColumn("{task.fields[rate]}"),
+        bars.TimeRemainingColumn(),
+    )
+    with _live(*columns) as progress:
+        task = progress.add_task(label, total=total, completed=done, rate="")
+
+        def update(done: int) -> None:
+            progress.update(task, completed=done)
+            speed = progress.tasks[0].speed
+            progress.update(task, rate=f"{speed:,.0f} tokens/s" if speed else "")
+
+        yield update
 
 
 @contextmanager

@@ -337,7 +337,7 @@ def load(
     located = locate(str(model) if model else None, on_convert=on_convert)
     weights = LlamaModel(located.path, n_gpu_layers=gpu_layers, on_progress=on_progress)
     try:
-        make = partial(LlamaBackend, weights, n_threads=threads, kv_type=kv_type)
+        make = partial(LlamaBackend, weights, n_threads=threads, kv_type=kv_type, with_states=store)
         backend: Backend | Contexts
         remake = None
         if elastic or deterministic or ctx == "auto" or parallel == "auto":
@@ -350,7 +350,7 @@ def load(
                 deterministic=deterministic,
             )
         else:
-            backend = make(n_ctx=ctx, n_seq_max=parallel, with_states=store)
+            backend = make(n_ctx=ctx, n_seq_max=parallel)
             remake = partial(_remake, make, ctx)
         return LLM(
             located.name,
