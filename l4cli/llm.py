@@ -23,11 +23,12 @@ from typing import Any, Literal
 
 from l4cli.engine.completion import Collector
 from l4cli.engine.engine import Engine
-from l4cli.engine.kv import kv_bytes_per_token
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
 from l4cli.engine.sizing import ContextSize, Demand, SizingLimits, choose_size, demand_of
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
-from l4cli.errors import EngineError, ModelLoadError, UsageError
+from l4cli.errors import EngineError, InputError, ModelLoadError, UsageError
+from l4cli.fit.memory import most_per_token
+from l4cli.fit.shape import read_cache
 from l4cli.locate import locate
 from l4cli.prompt import PromptEncoder
 from l4cli.prompt.encode import Vocabulary
@@ -338,8 +339,11 @@ def sizing_limits(
 ) -> SizingLimits:
     """What is given holds; else as much as the model was trained for, in a part of the memory."""
     trained = weights.n_ctx_train or DEFAULT_N_CTX
-    per_token = kv_bytes_per_token(weights.metadata, kv_type)
-    cells = memory_bytes() // _KV_SHARE // per_token if per_token else DEFAULT_N_CTX
+    try:
+        per_token = most_per_token(read_cache(weights.metadata, str(weights.path)), kv_type)
+        cells = memory_bytes() // _KV_SHARE // per_token
+    except InputError:  # an architecture whose cache is not of keys and values
+        cells = DEFAULT_N_CTX
     if isinstance(ctx, int):
         cells = trained = min(ctx, trained)
     return SizingLimits(

@@ -6,6 +6,7 @@ import json
 import stat
 from pathlib import Path
 
+import papers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,7 +131,7 @@ def test_a_missing_conversation_is_said(tmp_path: Path) -> None:
     ("content", "complaint"),
     [
         (b"\x7fELF\0\0", "binary"),
-        (b"caf\xe9", "byte 4 is not UTF-8"),
+        (b"caf\xe9", "not UTF-8 at byte 4"),
         (b" \n", "empty"),
     ],
 )
@@ -139,6 +140,13 @@ def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, complaint: s
     path.write_bytes(content)
     with pytest.raises(InputError, match=complaint):
         files.read_text(path)
+
+
+def test_documents_are_read_as_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.docx"
+    path.write_bytes(papers.docx([("heading 1", "Title"), ("", "text")]))
+    assert files.read_text(path) == "# Title\n\ntext"
+    assert files.decode(path.read_bytes(), "stdin") == "# Title\n\ntext"
 
 
 def test_bom_and_final_newlines_are_taken_off() -> None:

@@ -14,7 +14,7 @@ from l4cli.chat.text import harmless
 from l4cli.chat.turn import AnswerView
 
 # Rendering may take up to this share of the time; the rest is the model's.
-_RENDER_SHARE = 0.02
+_RENDER_SHARE = 0.01
 _MIN_INTERVAL = 0.04  # seconds
 
 
