@@ -15,6 +15,7 @@ from l4cli import __version__, console
 from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
+from l4cli.commands.ctx_test import ctx_test
 from l4cli.commands.models import models
 from l4cli.commands.run import run
 from l4cli.errors import (
@@ -38,6 +39,7 @@ app.command("chat")(chat)
 app.command("convert")(convert)
 app.command("models")(models)
 app.command("bench")(bench)
+app.command("ctx-test")(ctx_test)
 
 
 @app.callback()
