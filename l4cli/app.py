@@ -16,7 +16,9 @@ from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
 from l4cli.commands.ctx_test import ctx_test
+from l4cli.commands.info import info
 from l4cli.commands.models import models
+from l4cli.commands.plan import plan
 from l4cli.commands.run import run
 from l4cli.errors import (
     EXIT_FAILED,
@@ -37,9 +39,11 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("chat")(chat)
 app.command("convert")(convert)
+app.command("info")(info)
 app.command("models")(models)
 app.command("bench")(bench)
 app.command("ctx-test")(ctx_test)
+app.command("plan")(plan)
 
 
 @app.callback()

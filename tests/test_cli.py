@@ -18,7 +18,7 @@ from l4cli import app, errors
 def test_help_names_every_command(l4: L4) -> None:
     done = l4("--help")
     assert done.returncode == 0
-    for command in ("run", "chat", "convert", "models", "bench", "ctx-test"):
+    for command in ("run", "chat", "convert", "models", "info", "plan", "bench", "ctx-test"):
         assert f" {command} " in done.stdout
         assert l4(command, "--help").returncode == 0
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from l4cli.bench.grid import SECONDS, Asked, Grid, Point, Stage, choose_grid
 from l4cli.bench.machine import ContextMemory, anonymous_bytes
 from l4cli.bench.measure import Stopwatch, Timing
-from l4cli.engine.kv import kv_cache_bytes
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
 from l4cli.engine.types import Backend, DecodeAbortedError
+from l4cli.fit.memory import ContextSpec, kv_bytes
 from l4cli.speeds import Conditions, DecodeRate, PrefillRate, Speeds
 
 _PROBE = Stage((Point("prefill", 1, 0), Point("decode", 1, 0)), 512, n_prompt=64, n_gen=4)
@@ -141,21 +141,16 @@ def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:
             unified=stage.n_seq_max == 1,
         )
 
-    def kv_bytes(stage: Stage) -> int | None:
-        return kv_cache_bytes(
-            weights.metadata,
-            n_ctx=stage.n_seq_max * stage.n_ctx_seq,
-            n_seq_max=stage.n_seq_max,
-            n_ubatch=stage.n_ubatch,
-            kv_type=conditions.kv_type,
-            unified=stage.n_seq_max == 1,
-        )
+    def stage_bytes(stage: Stage) -> int | None:
+        n_ctx, one = stage.n_seq_max * stage.n_ctx_seq, stage.n_seq_max == 1
+        spec = ContextSpec(n_ctx, stage.n_seq_max, stage.n_ubatch, conditions.kv_type, one)
+        return kv_bytes(weights.metadata, spec)
 
     return Bench(
         make_backend,
         n_vocab=weights.n_vocab,
         n_ctx_train=weights.n_ctx_train,
-        kv_bytes=kv_bytes,
+        kv_bytes=stage_bytes,
         most_bytes=memory_bytes() // _KV_SHARE,
     )
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from l4cli import console
+from l4cli.documents.text import read_text
 from l4cli.engine.sizing import SizingLimits
-from l4cli.errors import InputError
 from l4cli.llm import LLM, load, sizing_limits
 from l4cli.signals import catch_interrupts
 from l4cli.speeds import Conditions
@@ -23,7 +23,7 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
             if interrupts:
                 sys.exit(interrupts.exit_code)
 
-        llm = load(model, on_progress=on_progress, on_convert=_note_conversion, **hardware)
+        llm = load(model, on_progress=on_progress, on_convert=note_conversion, **hardware)
         if interrupts:
             llm.close()
             sys.exit(interrupts.exit_code)
@@ -34,7 +34,7 @@ def convert_demo(model: str | None) -> None:
     """Convert the demo model now, if it is what `model` means and is not there yet."""
     from l4cli.locate import locate
 
-    locate(model, on_convert=_note_conversion)
+    locate(model, on_convert=note_conversion)
 
 
 def load_vocabulary(
@@ -48,7 +48,7 @@ def load_vocabulary(
     from l4cli.engine.llamacpp import LlamaModel
     from l4cli.locate import locate
 
-    located = locate(model, on_convert=_note_conversion)
+    located = locate(model, on_convert=note_conversion)
     vocabulary = LlamaModel(located.path, vocab_only=True)
     limits = sizing_limits(vocabulary, ctx, parallel, kv_type)
     llm = LLM(
@@ -78,13 +78,9 @@ def read_text_option(value: str | None) -> str | None:
     """An option's text, or with @FILE the content of that file."""
     if value is None or not value.startswith("@"):
         return value
-    path = Path(value[1:]).expanduser()
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"{path}: {reason}") from error
+    return read_text(Path(value[1:]))
 
 
-def _note_conversion(path: Path) -> None:
+def note_conversion(path: Path) -> None:
+    """Say that the demo model is converted first."""
     console.note(f"converting the demo model, once, to {path}")

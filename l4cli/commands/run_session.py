@@ -22,9 +22,9 @@ from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.runner import BatchOptions, run_rows
 from l4cli.batch.stats import BatchStats, Progress, cost, duration, summary
 from l4cli.batch.verify import Checked, Sample
-from l4cli.engine.kv import kv_cache_bytes
 from l4cli.engine.sizing import SizingLimits, choose_size
 from l4cli.errors import EXIT_FAILED, InputError
+from l4cli.fit.memory import ContextSpec, kv_bytes
 from l4cli.llm import LLM
 from l4cli.signals import Interrupts
 from l4cli.speeds import Conditions, RunSpeeds, recall, remember
@@ -195,14 +195,9 @@ def dry_run_report(
     """Print what the rows will ask of the model; exit code 1 if some can never be answered."""
     report = dry_run.measure(llm, rows, options)
     size = choose_size(report.demand, limits)
-    n_bytes = kv_cache_bytes(
-        getattr(llm.vocabulary, "metadata", lambda _key: None),
-        n_ctx=size.n_ctx,
-        n_seq_max=size.n_seq_max,
-        n_ubatch=llm.engine.backend.n_batch,
-        kv_type=conditions.kv_type,
-        unified=size.unified,
-    )
+    n_ubatch = llm.engine.backend.n_batch
+    spec = ContextSpec(size.n_ctx, size.n_seq_max, n_ubatch, conditions.kv_type, size.unified)
+    n_bytes = kv_bytes(getattr(llm.vocabulary, "metadata", lambda _key: None), spec)
     speeds = recall(conditions).speeds(size.n_seq_max)
     value = {
         **report.as_json(),
