@@ -222,9 +222,18 @@ class BigFakeBackend(FakeBackend):
         return 0  # its account of shared cells is quadratic
 
 
-def fake_llm(reach: int, n_ctx: int = 20_000) -> LLM:
-    backend = BigFakeBackend(n_ctx, n_batch=4096, n_seq_max=4, answer=oracle(reach))
-    return LLM("fake", FakeVocabulary(), backend)
+class PlainVocabulary(FakeVocabulary):
+    """Without a chat template. FakeBackend's answers begin behind a 0."""
+
+    chat_template = None
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        return list(text.replace("\nAnswer:", "\0").encode())
+
+
+def fake_llm(reach: int, vocabulary: FakeVocabulary | None = None) -> LLM:
+    backend = BigFakeBackend(20_000, n_batch=4096, n_seq_max=4, answer=oracle(reach))
+    return LLM("fake", vocabulary or FakeVocabulary(), backend)
 
 
 def test_a_model_that_reads_so_far_is_found_to_read_so_far() -> None:
@@ -244,6 +253,19 @@ def test_a_model_that_reads_so_far_is_found_to_read_so_far() -> None:
     # Each document is computed once, whatever the number of its questions.
     assert llm.engine.backend.num_decoded_tokens < 1.1 * plan.num_tokens
     assert llm.engine.backend.num_open_samplers == 0
+
+
+def test_a_model_without_a_template_completes_the_text() -> None:
+    plan = Plan([1024], [0.0, 0.5], ["literal"])
+    answers = [judged for _, judged in ContextTest(fake_llm(5000, PlainVocabulary()), plan).run()]
+    assert [judged.score for judged in answers] == [1, 1]
+
+
+def test_answers_may_be_given_more_room() -> None:
+    plan = Plan([1024], [0.5], ["literal"], max_tokens=400)
+    ((_, judged),) = ContextTest(fake_llm(5000), plan).run()
+    assert judged.probe.max_tokens == 400
+    assert judged.score == 1
 
 
 def test_an_interrupted_length_is_left_out_whole() -> None:

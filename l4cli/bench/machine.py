@@ -6,19 +6,21 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from l4cli.fit.memory import MemoryUse
+
 _BUSY = 0.5  # processors' worth of other work, from which on figures are no longer the machine's
 
 
 @dataclass(frozen=True, slots=True)
-class ContextMemory:
-    """Bytes of a context with `n_ctx` cells: its KV cache as planned, and all that it took.
+class Memory:
+    """Bytes of this process with a context of `n_ctx` cells filled: planned, and taken.
 
-    Beside the KV cache a context has buffers to compute in. None is what cannot be told.
+    None is what cannot be told: of an unknown architecture, on an unknown system.
     """
 
     n_ctx: int
-    kv_planned: int | None
-    used: int | None
+    planned: MemoryUse | None
+    taken: int | None
 
 
 def load_average() -> float | None:
@@ -36,13 +38,13 @@ def busy_note(load: float | None) -> str | None:
     return f"the machine was busy (load {load:.1f}): it can do better than these figures"
 
 
-def anonymous_bytes() -> int | None:
-    """This process's memory that no file backs, so without mapped weights; None off Linux."""
+def peak_bytes() -> int | None:
+    """The most this process ever had in memory, mapped weights included; None off Linux."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return None
     for line in lines:
-        if line.startswith("RssAnon:"):
+        if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return None

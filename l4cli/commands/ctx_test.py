@@ -36,6 +36,12 @@ Tasks = Annotated[
 ]
 Samples = Annotated[int, typer.Option(min=1, metavar="N", help="Samples of each length.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Other seeds make other documents.")]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Longest answer; more than 32 or 64 for models that think first."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, every answer in it.")]
 
 
@@ -46,6 +52,7 @@ def ctx_test(
     tasks: Tasks = "literal,latent,several,tracking",
     samples: Samples = 1,
     seed: Seed = 0,
+    max_tokens: MaxTokens = None,
     json: Json = False,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = -1,
@@ -72,10 +79,10 @@ def ctx_test(
     asked = options.parse_counts(lengths, "--lengths")
     default = options.parse_counts(_LENGTHS, "--lengths") or ()
     placement: dict[str, Any] = {"kv_type": kv_type, "threads": threads, "gpu_layers": gpu_layers}
-    ctx = max(asked or default) + _PARALLEL * _BRANCH
+    ctx = max(asked or default) + _PARALLEL * (_BRANCH + (max_tokens or 0))
     with load_for_command(model, ctx=ctx, parallel=_PARALLEL, **placement) as llm:
         chosen = _within(asked, default, llm)
-        plan = Plan(chosen, depth_shares, task_names, samples, seed)
+        plan = Plan(chosen, depth_shares, task_names, samples, seed, max_tokens)
         _announce(plan, recall(conditions(llm, **placement)).prefill_seconds)
         results = Results(chosen, depth_shares, task_names)
         with (
@@ -149,13 +156,14 @@ def _announce(plan: Plan, prefill_seconds: Callable[[int], float | None]) -> Non
 def _show(results: Results) -> None:
     """The scores, the heat map of length and depth, and the verdict."""
     from l4cli.ctxtest import report
+    from l4cli.fit.plan import tokens
 
     tested = sorted(results.judged)
     console.table(report.columns(results), list(report.rows(results)))
     tasks = ", ".join(results.mapped_tasks)
     console.data(f"\nfound, in percent, by length and depth ({tasks}):")
     console.heat_map(
-        [report.tokens(length) for length in tested],
+        [tokens(length) for length in tested],
         [f"{depth * 100:g}" for depth in results.depths],
         [[results.cell(length, depth) for depth in results.depths] for length in tested],
     )

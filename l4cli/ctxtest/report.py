@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from l4cli.ctxtest.results import ABLE, THRESHOLD, Results
+from l4cli.fit.plan import tokens
 
 
 def columns(results: Results) -> list[str]:
@@ -40,14 +41,6 @@ def verdict(results: Results) -> Iterator[str]:
         yield f"effective length: {tokens(found.n_tokens)} (it keeps {at_least} up to there)"
     if unable:
         yield f"left out, as the model cannot do it at short lengths: {', '.join(unable)}"
-
-
-def tokens(count: int) -> str:
-    """A number of tokens as the options take it: 512, 4k, 1M."""
-    for unit, size in (("M", 1 << 20), ("k", 1 << 10)):
-        if count and count % size == 0:
-            return f"{count // size}{unit}"
-    return str(count)
 
 
 def _percent(score: float | None) -> str:

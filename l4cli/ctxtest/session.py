@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from l4cli.ctxtest.haystack import Document, make_documents
 from l4cli.ctxtest.probes import Probe, make_probes
 from l4cli.ctxtest.scoring import Judged, judge
 from l4cli.engine.completion import Collector
+from l4cli.engine.types import Request
 from l4cli.errors import EngineError
 from l4cli.llm import LLM
 
@@ -24,6 +25,7 @@ class Plan:
     tasks: Sequence[str]
     num_samples: int = 1
     seed: int = 0
+    max_tokens: int | None = None  # of every answer; each task's own unless given
 
     @property
     def num_tokens(self) -> int:
@@ -65,6 +67,8 @@ class ContextTest:
     def _documents(self, length: int, sample: int) -> Iterator[Document]:
         rng = Random(f"{self._plan.seed}/{length}/{sample}")
         probes = make_probes(rng, self._plan.tasks, self._plan.depths)
+        if self._plan.max_tokens:
+            probes = [replace(probe, max_tokens=self._plan.max_tokens) for probe in probes]
         return make_documents(rng, probes, length, self._count_sentence, self._count_prompt)
 
     def _ask(self, document: Document, length: int) -> Iterator[Judged]:
@@ -72,9 +76,7 @@ class ContextTest:
         engine, collector = self._llm.engine, Collector()
         asked: dict[str, Probe] = {}
         for probe in document.probes:
-            request = self._llm.request(
-                document.prompt(probe), temperature=0.0, max_tokens=probe.max_tokens
-            )
+            request = self._request(document.prompt(probe), probe.max_tokens)
             engine.add_request(request)
             collector.begin(request)
             asked[request.id] = probe
@@ -104,4 +106,13 @@ class ContextTest:
         return len(self._llm.vocabulary.tokenize(f" {text}"))
 
     def _count_prompt(self, text: str) -> int:
-        return len(self._llm.encoder.chat([{"role": "user", "content": text}]))
+        return len(self._request(text, 1).prompt)
+
+    def _request(self, text: str, max_tokens: int) -> Request:
+        """A greedy request; a model without a chat template completes the text up to a line."""
+        if self._llm.encoder.template:
+            return self._llm.request(text, temperature=0.0, max_tokens=max_tokens)
+        completed = f"{text}\nAnswer:"
+        return self._llm.request(
+            completed, raw=True, temperature=0.0, max_tokens=max_tokens, stop=("\n",)
+        )
