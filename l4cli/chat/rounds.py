@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from l4cli.chat.render import harmless
+from l4cli.chat.text import harmless
 from l4cli.chat.tools import Toolbox, ToolResult, shown
 from l4cli.chat.turn import Answer
 from l4cli.prompt.tool_calls import ToolCall

@@ -134,7 +134,7 @@ def nucleus(logits: Logits, top_p: float) -> TokenIds:
     depth = logits.max() - logits
     weights = np.exp(-depth)
     if len(logits) <= _FEW:
-        order = depth.argsort(kind="stable")
+        order: TokenIds = depth.argsort(kind="stable")
         sums = weights[order].cumsum(dtype=np.float64)
         return order[: int(sums.searchsorted(top_p * sums[-1])) + 1]
     scale = (_NUM_BUCKETS - 1) / max(float(depth.max()), 1e-6)
