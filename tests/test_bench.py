@@ -212,12 +212,12 @@ def test_a_busy_machine_is_mentioned(load: float | None, said: str | None) -> No
 
 
 def test_memory_that_cannot_be_told_is_not_made_up() -> None:
-    use = MemoryUse(5 * 10**8, 0, 10**8, 0, 0, 0, 0, 10**8)
-    small, large = Memory(512, None, 10**9), Memory(4096, use, 7 * 10**8)
+    use = MemoryUse(5 * 10**8, 2 * 10**8, 10**8, 0, 0, 0, 0, 10**8)
+    small, large = Memory(512, None, 10**9), Memory(4096, use, 4 * 10**8)
     assert memory_line([small, large]) == (
-        "memory with 4096 tokens of context: 700.00 MB planned, the KV cache 100.00 MB of it; "
-        "700.00 MB taken"
+        "beside the file, with 4096 tokens of context: "
+        "400.00 MB planned, 100.00 MB of it KV cache; 400.00 MB taken"
     )
-    assert memory_line([small]) == "memory with 512 tokens of context: 1.00 GB taken"
+    assert memory_line([small]) == "beside the file, with 512 tokens of context: 1.00 GB taken"
     assert memory_line([Memory(512, None, None)]) is None
     assert memory_json([small])[0]["planned"] is None

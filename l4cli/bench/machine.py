@@ -13,14 +13,21 @@ _BUSY = 0.5  # processors' worth of other work, from which on figures are no lon
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of this process with a context of `n_ctx` cells filled: planned, and taken.
+    """With a context of `n_ctx` cells filled: what was planned, and bytes of memory taken.
 
-    None is what cannot be told: of an unknown architecture, on an unknown system.
+    Pages of the model's file do not count as taken: they can be dropped and read again. None is
+    what cannot be told: of an unknown architecture, on an unknown system.
     """
 
     n_ctx: int
     planned: MemoryUse | None
     taken: int | None
+
+    @property
+    def planned_to_take(self) -> int | None:
+        """Bytes planned beside the weights that stay in the mapped file."""
+        use = self.planned
+        return None if use is None else use.total - (use.weights - use.repacked)
 
 
 def load_average() -> float | None:
@@ -38,13 +45,13 @@ def busy_note(load: float | None) -> str | None:
     return f"the machine was busy (load {load:.1f}): it can do better than these figures"
 
 
-def peak_bytes() -> int | None:
-    """The most this process ever had in memory, mapped weights included; None off Linux."""
+def taken_bytes() -> int | None:
+    """This process's memory that is no page of a file; None off Linux."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return None
     for line in lines:
-        if line.startswith("VmHWM:"):
+        if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
     return None

@@ -50,18 +50,20 @@ def columns(*, with_bar: bool) -> list[str]:
 
 
 def memory_line(memories: Sequence[Memory]) -> str | None:
-    """What the largest context took, the model with it, and what was planned for it."""
+    """What the largest context took beside the mapped file, and what was planned for it."""
     known = [memory for memory in memories if memory.planned or memory.taken]
     if not known:
         return None
     largest = max(known, key=lambda memory: memory.n_ctx)
     parts = []
-    if use := largest.planned:
-        kv = human_size(use.kv)
-        parts.append(f"{human_size(use.total)} planned, the KV cache {kv} of it")
+    if largest.planned and largest.planned_to_take is not None:
+        parts.append(
+            f"{human_size(largest.planned_to_take)} planned, "
+            f"{human_size(largest.planned.kv)} of it KV cache"
+        )
     if largest.taken is not None:
         parts.append(f"{human_size(largest.taken)} taken")
-    return f"memory with {largest.n_ctx} tokens of context: {'; '.join(parts)}"
+    return f"beside the file, with {largest.n_ctx} tokens of context: {'; '.join(parts)}"
 
 
 def memory_json(memories: Sequence[Memory]) -> list[dict[str, Any]]:
@@ -70,6 +72,7 @@ def memory_json(memories: Sequence[Memory]) -> list[dict[str, Any]]:
         {
             "n_ctx": memory.n_ctx,
             "planned": {**asdict(use), "total": use.total} if (use := memory.planned) else None,
+            "planned_to_take": memory.planned_to_take,
             "taken": memory.taken,
         }
         for memory in memories

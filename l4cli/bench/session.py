@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from l4cli.bench.grid import SECONDS, Asked, Grid, Point, Stage, choose_grid
-from l4cli.bench.machine import Memory, peak_bytes
+from l4cli.bench.machine import Memory, taken_bytes
 from l4cli.bench.measure import Stopwatch, Timing
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
 from l4cli.engine.types import Backend, DecodeAbortedError
@@ -88,7 +88,7 @@ class Bench:
                         self.show(countdown.line(point))
                     yield stopwatch.measure(stage, point, repeat)
                 if countdown:
-                    taken = peak_bytes()
+                    taken = taken_bytes()
                     self.memory.append(Memory(backend.n_ctx, self.plan(stage), taken))
             except DecodeAbortedError:
                 return
