@@ -16,6 +16,7 @@ from l4cli.commands.ask import ask
 from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
+from l4cli.commands.ctx_test import ctx_test
 from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
@@ -43,6 +44,7 @@ app.command("convert")(convert)
 app.command("info")(info)
 app.command("models")(models)
 app.command("bench")(bench)
+app.command("ctx-test")(ctx_test)
 app.command("plan")(plan)
 
 
