@@ -16,6 +16,8 @@ from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
 from l4cli.commands.info import info
 from l4cli.commands.models import models
+from l4cli.commands.pull import pull
+from l4cli.commands.rm import rm
 from l4cli.commands.run import run
 from l4cli.errors import (
     EXIT_FAILED,
@@ -38,6 +40,8 @@ app.command("chat")(chat)
 app.command("convert")(convert)
 app.command("info")(info)
 app.command("models")(models)
+app.command("pull")(pull)
+app.command("rm")(rm)
 
 
 @app.callback()

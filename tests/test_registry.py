@@ -65,7 +65,10 @@ def test_names_are_found_in_the_hub_cache(hub: Path) -> None:
     [
         ("scuot", "no file and no model named 'scuot'; did you mean scout"),
         ("zzz", "known: demo, scout"),
-        ("maverick", "maverick:Q4_K_M is not on this machine; get it with: hf download"),
+        (
+            "maverick",
+            "maverick:Q4_K_M is not on this machine; get it with: l4 pull maverick:Q4_K_M",
+        ),
         ("scout:Q8_0", "scout:Q8_0 is not on this machine"),
         ("behemoth", "never released"),
         ("no/such.gguf", "no/such.gguf: no such file"),
