@@ -47,10 +47,18 @@ class Survey:
     findings: tuple[Finding, ...]
 
     def model(self) -> Model:
-        hparams, name = self.hparams, self.architecture.NAME
-        n_gqa = hparams.n_heads // hparams.n_kv_heads
-        is_70b = hparams.n_layers == 80 and (name == "qwen2" or (name == "llama" and n_gqa > 1))
-        return Model(hparams.n_layers, hparams.n_experts, n_gqa, is_70b)
+        return quantizer_model(self.architecture.NAME, self.hparams)
+
+
+def quantizer_model(architecture: str, hparams: Hparams) -> Model:
+    """What the recipe asks of a model of that architecture."""
+    return Model.of(
+        architecture,
+        n_layers=hparams.n_layers,
+        n_heads=hparams.n_heads,
+        n_kv_heads=hparams.n_kv_heads,
+        n_experts=hparams.n_experts,
+    )
 
 
 def make_plans(

@@ -12,10 +12,12 @@ from typer.exceptions import TyperException
 
 from convert.errors import ConvertError
 from l4cli import __version__, console
+from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
 from l4cli.commands.info import info
 from l4cli.commands.models import models
+from l4cli.commands.plan import plan
 from l4cli.commands.pull import pull
 from l4cli.commands.rm import rm
 from l4cli.commands.run import run
@@ -42,6 +44,8 @@ app.command("info")(info)
 app.command("models")(models)
 app.command("pull")(pull)
 app.command("rm")(rm)
+app.command("bench")(bench)
+app.command("plan")(plan)
 
 
 @app.callback()

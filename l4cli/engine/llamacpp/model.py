@@ -88,7 +88,7 @@ class LlamaModel:
     def max_useful_sequences(self) -> int:
         """More at once than this gain nothing: fewer on a CPU, which arithmetic limits sooner."""
         limit = int(llama_cpp.llama_max_parallel_sequences())
-        return min(limit, 256 if llama_cpp.llama_supports_gpu_offload() else 64)
+        return min(limit, 256 if library.has_gpu_support() else 64)
 
     @property
     def n_params(self) -> int:
