@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from l4cli.cache import HUB_PREFIX, gguf_quants, repo_dir, snapshots
-from l4cli.errors import ModelNotFoundError
+from l4cli.engine.types import SamplingParams
+from l4cli.errors import ModelNotFoundError, RequestError
 from l4cli.quants import pick
 from l4cli.registry import ModelSpec, Registry, load_registry
+
+# Those of GGUF's general.sampling keys that mean here what they mean there. Penalties do not: in
+# llama.cpp they look at the last tokens alone.
+_SAMPLING_KEYS = {
+    "temp": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p",
+}  # fmt: skip
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
@@ -27,6 +34,18 @@ class Located:
     path: Path
     name: str
     spec: ModelSpec | None = None
+
+    def sampling(self, metadata: Callable[[str], str | None]) -> dict[str, float]:
+        """Defaults for SamplingParams: those of models.toml, over those that the GGUF states.
+
+        What neither states is left to SamplingParams, whose defaults are Meta's for Llama 4.
+        """
+        stated = {}
+        for key, name in _SAMPLING_KEYS.items():
+            value = _sampling_value(name, metadata(f"general.sampling.{key}"))
+            if value is not None:
+                stated[name] = value
+        return {**stated, **(self.spec.sampling if self.spec else {})}
 
 
 def locate(
@@ -68,6 +87,16 @@ def locate(
             f"{name}:{quant} is not on this machine; get it with: l4 pull {name}:{quant}"
         )
     return Located(files[0], f"{name}:{quant}", spec)
+
+
+def _sampling_value(name: str, text: str | None) -> float | None:
+    """A field of SamplingParams, of metadata as llama.cpp tells it; None if it cannot be one."""
+    try:
+        value = int(text or "") if name == "top_k" else float(text or "")
+        SamplingParams(**{name: value})  # type: ignore[arg-type]
+    except (ValueError, RequestError):
+        return None
+    return round(value, 6)  # of a float32
 
 
 def hub_model(model: str) -> tuple[str, str | None] | None:
