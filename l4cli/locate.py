@@ -81,12 +81,12 @@ def locate(
         return Located(demo_gguf(quant, on_convert), f"{name}:{quant}", spec)
     if spec.gguf is None:
         raise ModelNotFoundError(f"models.toml names no GGUF files for {name}")
-    files = gguf_quants(spec.gguf.repo, spec.gguf.files).get(quant)
-    if not files:
-        raise ModelNotFoundError(
-            f"{name}:{quant} is not on this machine; get it with: l4 pull {name}:{quant}"
-        )
-    return Located(files[0], f"{name}:{quant}", spec)
+    for here, files in gguf_quants(spec.gguf.repo, spec.gguf.files).items():
+        if here.upper() == quant.upper():
+            return Located(files[0], f"{name}:{here}", spec)
+    raise ModelNotFoundError(
+        f"{name}:{quant} is not on this machine; get it with: l4 pull {name}:{quant}"
+    )
 
 
 def _sampling_value(name: str, text: str | None) -> float | None:

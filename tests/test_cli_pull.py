@@ -351,15 +351,17 @@ def test_incomplete_splits_are_told(hub: Hub, tmp_path: Path) -> None:
     assert hub.ranges == []  # the blob was there
 
 
-def test_a_file_outside_its_directory_is_refused(tmp_path: Path) -> None:
+def test_what_a_repository_may_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from l4cli.hub.pull import plan_pull
 
-    def fake(repo: str, revision: str | None) -> Any:
-        lfs = SimpleNamespace(sha256="0" * 64, size=4)
-        files = [SimpleNamespace(rfilename="../../x-Q8_0.gguf", lfs=lfs)]
-        return SimpleNamespace(siblings=files, sha=COMMIT)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("l4cli.hub.pull.look_up", fake)
-        with pytest.raises(HubError, match="names a file outside its directory"):
+    for name, sha256, message in (
+        ("../../x-Q8_0.gguf", "0" * 64, "names a file outside its directory"),
+        ("x-Q8_0.gguf", "../../x", "the Hub's checksum is '../../x', which is none"),
+        ("x-Q8_0-00001-of-00002.gguf", "0" * 64, "x-Q8_0-00002-of-00002.gguf is not on the Hub"),
+        ("model.safetensors", "0" * 64, "make one with: l4 convert acme/Tiny-GGUF --hub"),
+    ):
+        lfs = SimpleNamespace(sha256=sha256, size=4)
+        info = SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, lfs=lfs)], sha=COMMIT)
+        monkeypatch.setattr("l4cli.hub.pull.look_up", lambda *_, info=info: info)
+        with pytest.raises(HubError, match=message):
             plan_pull(REPO, tmp_path / "r", pattern=None, quant=None, revision=None)

@@ -57,6 +57,7 @@ def test_a_users_own_models_come_on_top(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_names_are_found_in_the_hub_cache(hub: Path) -> None:
     assert locate("scout").path == hub / "Q4_K_M" / "s-00001-of-00002.gguf"
+    assert locate("scout:q4_k_m").name == "scout:Q4_K_M"
     assert list(cached_quants(load_registry().models["scout"])) == ["Q4_K_M"]
 
 

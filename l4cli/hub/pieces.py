@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
-PIECE = 32 << 20  # bytes; each is a request of its own
+PIECE = 16 << 20  # bytes; each is a request of its own
 _N_CONNECTIONS = 4
 _N_TRIES = 5
 _SECONDS_BETWEEN_TRIES = 1.0
@@ -36,7 +36,7 @@ class Pieces:
         self._running: deque[_Piece] = deque()
         self._is_handed_out = False
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytearray]:
         """Pieces in order. Raises what huggingface_hub raises."""
         self._start()
         while self._running:
@@ -129,11 +129,12 @@ class _Piece:
     def n_missing(self) -> int:
         return self.end - self.start - len(self.data)
 
-    def wait(self) -> bytes:
+    def wait(self) -> bytearray:
+        """Its bytes, when all are here."""
         error = self.done.get()
         if error is not None:
             raise error
-        return bytes(self.data)
+        return self.data
 
 
 def _may_pass(error: Exception) -> bool:

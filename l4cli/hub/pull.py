@@ -75,6 +75,10 @@ def plan_pull(
     files = {file.rfilename: file for file in info.siblings or ()}
     quants = by_label(files) if pattern is None else by_pattern(files, pattern)
     where = f"{repo} at {revision}" if revision else repo
+    if not quants and any(name.endswith(".safetensors") for name in files):
+        raise HubError(
+            f"{where}: is a checkpoint without GGUF files; make one with: l4 convert {repo} --hub"
+        )
     quant = pick(quants, quant, where)
     if missing := missing_parts(quants[quant]):
         raise HubError(f"{where}: {missing[0]} is not on the Hub; is the upload complete?")
