@@ -20,6 +20,8 @@ from l4cli.commands.ctx_test import ctx_test
 from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
+from l4cli.commands.pull import pull
+from l4cli.commands.rm import rm
 from l4cli.commands.run import run
 from l4cli.errors import (
     EXIT_FAILED,
@@ -43,6 +45,8 @@ app.command("ask")(ask)
 app.command("convert")(convert)
 app.command("info")(info)
 app.command("models")(models)
+app.command("pull")(pull)
+app.command("rm")(rm)
 app.command("bench")(bench)
 app.command("ctx-test")(ctx_test)
 app.command("plan")(plan)
