@@ -145,3 +145,10 @@ def _keep_line_breaks(tokens: list[Token]) -> None:
 @functools.cache
 def _parser() -> MarkdownIt:
     return MarkdownIt().enable(["strikethrough", "table"]).disable(_NOT_KNOWN)
+
+
+def code_blocks(text: str) -> list[str]:
+    """What stands in a text's code blocks, in order, as one would paste it."""
+    return [
+        token.content for token in _parser().parse(text) if token.type in ("fence", "code_block")
+    ]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from l4cli import console
+from l4cli.documents.text import read_text
 from l4cli.engine.sizing import SizingLimits
-from l4cli.errors import InputError
 from l4cli.llm import LLM, load, sizing_limits
 from l4cli.signals import catch_interrupts
+from l4cli.speeds import Conditions
 
 
 def load_for_command(model: str | None, **hardware: Any) -> LLM:
@@ -22,11 +23,18 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
             if interrupts:
                 sys.exit(interrupts.exit_code)
 
-        llm = load(model, on_progress=on_progress, on_convert=_note_conversion, **hardware)
+        llm = load(model, on_progress=on_progress, on_convert=note_conversion, **hardware)
         if interrupts:
             llm.close()
             sys.exit(interrupts.exit_code)
         return llm
+
+
+def convert_demo(model: str | None) -> None:
+    """Convert the demo model now, if it is what `model` means and is not there yet."""
+    from l4cli.locate import locate
+
+    locate(model, on_convert=note_conversion)
 
 
 def load_vocabulary(
@@ -40,7 +48,7 @@ def load_vocabulary(
     from l4cli.engine.llamacpp import LlamaModel
     from l4cli.locate import locate
 
-    located = locate(model, on_convert=_note_conversion)
+    located = locate(model, on_convert=note_conversion)
     vocabulary = LlamaModel(located.path, vocab_only=True)
     limits = sizing_limits(vocabulary, ctx, parallel, kv_type)
     llm = LLM(
@@ -54,17 +62,25 @@ def load_vocabulary(
     return llm, limits
 
 
+def conditions(llm: LLM, *, kv_type: str, threads: int | None, gpu_layers: int) -> Conditions:
+    """What the speeds of a model loaded with these options hold for."""
+    from l4cli.engine.llamacpp import has_gpu_support, num_physical_cores
+
+    return Conditions(
+        model=llm.fingerprint,
+        kv_type=kv_type,
+        n_threads=threads or num_physical_cores(),
+        n_gpu_layers=gpu_layers if has_gpu_support() else 0,
+    )
+
+
 def read_text_option(value: str | None) -> str | None:
     """An option's text, or with @FILE the content of that file."""
     if value is None or not value.startswith("@"):
         return value
-    path = Path(value[1:]).expanduser()
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"{path}: {reason}") from error
+    return read_text(Path(value[1:]))
 
 
-def _note_conversion(path: Path) -> None:
+def note_conversion(path: Path) -> None:
+    """Say that the demo model is converted first."""
     console.note(f"converting the demo model, once, to {path}")
