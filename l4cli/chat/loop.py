@@ -42,6 +42,8 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
     )
     _tell_what_is_resumed(session)
     screen = _Screen(session, _history() if use_history else editing.no_history())
+    if session.rounds:
+        session.rounds.note = _note
     with _ignoring_ctrl_c():
         code = _converse(session, screen)
     if session.file and session.file.exists:
