@@ -18,7 +18,7 @@ from fakes import FakeBackend, FakeVocabulary
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.parts import parts_of
 from l4cli.ask.split_journal import SplitJournal
-from l4cli.ask.split_run import Progress, Reading, SplitRun
+from l4cli.ask.split_run import Findings, Progress, SplitRun
 from l4cli.documents import Document
 from l4cli.documents.markdown import headings_of
 from l4cli.errors import ContextOverflowError, UsageError
@@ -69,7 +69,7 @@ class Recorder:
 
 def read(
     recorder: Recorder, documents: list[Document], questions: tuple[str, ...] = (QUESTION,)
-) -> list[Reading]:
+) -> list[Findings]:
     run = SplitRun(recorder.llm, documents, max_answer=400)
     with SplitJournal(run.journal_path(questions)) as journal:
         return run.read(questions, journal)
@@ -80,21 +80,21 @@ def test_every_part_is_read_and_the_answer_rests_on_all_notes() -> None:
     run = SplitRun(recorder.llm, [book(6)], max_answer=400)
     steps: list[Progress] = []
     with SplitJournal(run.journal_path([QUESTION])) as journal:
-        (reading,) = run.read([QUESTION], journal, on_progress=steps.append)
+        (findings,) = run.read([QUESTION], journal, on_progress=steps.append)
         journal.discard()
     assert not journal.path.exists()
-    assert [str(note) for note in reading.notes] == [
+    assert [str(note) for note in findings.notes] == [
         '[book.md, line 1, "Section 0"]\nF0',
         '[book.md, line 11, "Section 2"]\nF2',
         '[book.md, line 21, "Section 4"]\nF4',
     ]
-    coverage = reading.coverage
+    coverage = findings.coverage
     assert (coverage.num_parts, coverage.num_read, coverage.num_notes) == (6, 6, 3)
     assert coverage.is_whole
     assert coverage.lines()[0].startswith("read 6 of 6 parts, ")
     assert (steps[-1].num_done, steps[-1].num_all) == (6, 6)
     assert steps[-1].num_tokens == coverage.num_tokens
-    (answer,) = recorder.llm.engine.generate([run.answer_request(reading)])
+    (answer,) = recorder.llm.engine.generate([run.answer_request(findings)])
     assert answer.text == "These: F0 F2 F4"
 
 
@@ -111,21 +111,21 @@ def test_notes_are_merged_until_they_fit() -> None:
     recorder = Recorder(
         lambda prompt: "x" * 400 if "one part of what" in prompt else reader(prompt) + "y" * 99
     )
-    (reading,) = read(recorder, [book(8)])
-    assert reading.coverage.num_rounds >= 1
-    assert reading.coverage.num_notes == 8
-    assert reading.coverage.num_cut == 8
-    assert "the notes on 8 of them ran to their limit" in reading.coverage.lines()[0]
-    assert reading.notes[0].where.startswith('book.md, line 1, "Section 0" … ')
+    (findings,) = read(recorder, [book(8)])
+    assert findings.coverage.num_rounds >= 1
+    assert findings.coverage.num_notes == 8
+    assert findings.coverage.num_cut == 8
+    assert "the notes on 8 of them ran to their limit" in findings.coverage.lines()[0]
+    assert findings.notes[0].where.startswith('book.md, line 1, "Section 0" … ')
 
 
 def test_nothing_found_is_still_an_answer() -> None:
     recorder = Recorder(lambda prompt: "Nothing." if "one part" in prompt else "It does not say.")
     run = SplitRun(recorder.llm, [book(3)], max_answer=400)
     with SplitJournal(run.journal_path([QUESTION])) as journal:
-        (reading,) = run.read([QUESTION], journal)
-    assert (reading.notes, reading.coverage.num_read) == ((), 3)
-    (answer,) = recorder.llm.engine.generate([run.answer_request(reading)])
+        (findings,) = run.read([QUESTION], journal)
+    assert (findings.notes, findings.coverage.num_read) == ((), 3)
+    (answer,) = recorder.llm.engine.generate([run.answer_request(findings)])
     assert answer.text == "It does not say."
 
 
@@ -139,11 +139,11 @@ def test_a_part_that_fails_is_named_and_the_others_are_read() -> None:
         has_lines=True,
     )
     recorder.backend.fail_on = 1
-    (reading,) = read(recorder, [broken])
-    assert [note.text for note in reading.notes] == ["F0"]
-    assert not reading.coverage.is_whole
-    assert reading.coverage.lines() == [
-        f"read 3 of 4 parts, {reading.coverage.num_tokens:,} tokens; "
+    (findings,) = read(recorder, [broken])
+    assert [note.text for note in findings.notes] == ["F0"]
+    assert not findings.coverage.is_whole
+    assert findings.coverage.lines() == [
+        f"read 3 of 4 parts, {findings.coverage.num_tokens:,} tokens; "
         "1 of them had something on the question",
         'not read: book.md, line 11, "Section 2": llama_decode failed with code -3',
     ]
@@ -152,9 +152,9 @@ def test_a_part_that_fails_is_named_and_the_others_are_read() -> None:
 def test_small_documents_are_read_together() -> None:
     documents = [Document(f"{n}.txt", f"The fact is F{n}.") for n in range(40)]
     recorder = Recorder()
-    (reading,) = read(recorder, documents)
+    (findings,) = read(recorder, documents)
     assert recorder.num_read < 8
-    assert " ".join(note.text for note in reading.notes) == " ".join(f"F{n}" for n in range(40))
+    assert " ".join(note.text for note in findings.notes) == " ".join(f"F{n}" for n in range(40))
     for part in parts_of(documents, 300, len):
         assert len(part.text) <= part.num_tokens <= 300
     assert "[39.txt]\nThe fact is F39." in parts_of(documents, 300, len)[-1].text
@@ -178,26 +178,28 @@ def test_what_was_stopped_goes_on_where_it_was() -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_bytes(path.read_bytes() + b'{"key": "torn')
     again = Recorder()
-    (reading,) = read(again, [book(6)])
+    (findings,) = read(again, [book(6)])
     assert again.num_read == 6 - num_noted
-    assert [note.text for note in reading.notes] == ["F0", "F2", "F4"]
+    assert [note.text for note in findings.notes] == ["F0", "F2", "F4"]
     assert all(json.loads(line) for line in path.read_bytes().splitlines())
     assert SplitRun(again.llm, [book(6)]).journal_path(["Another?"]) != path
     assert SplitRun(again.llm, [book(7)]).journal_path([QUESTION]) != path
 
 
-SLOW = """
+STUCK = """
 import time, test_split_run as t
-def slowly(prompt):
-    time.sleep(0.02)
+def say(prompt):
+    if len(set(recorder.prompts)) > 6:
+        time.sleep(600)
     return t.reader(prompt)
-t.read(t.Recorder(slowly), [t.book(12)])
+recorder = t.Recorder(say)
+t.read(recorder, [t.book(12)])
 """
 
 
 def test_kill_9_loses_no_note_that_was_made(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    process = subprocess.Popen([sys.executable, "-c", SLOW], env=env)
+    process = subprocess.Popen([sys.executable, "-c", STUCK], env=env)
     path = SplitRun(Recorder().llm, [book(12)], max_answer=400).journal_path([QUESTION])
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -211,7 +213,7 @@ def test_kill_9_loses_no_note_that_was_made(tmp_path: Path) -> None:
     num_noted = path.read_bytes().count(b"\n")
     assert 3 <= num_noted < 12
     recorder = Recorder()
-    (reading,) = read(recorder, [book(12)])
+    (findings,) = read(recorder, [book(12)])
     assert recorder.num_read == 12 - num_noted
-    assert reading.coverage.num_read == 12
-    assert [note.text for note in reading.notes] == [f"F{n}" for n in range(0, 12, 2)]
+    assert findings.coverage.num_read == 12
+    assert [note.text for note in findings.notes] == [f"F{n}" for n in range(0, 12, 2)]

@@ -2,8 +2,8 @@
 
     run = SplitRun(llm, documents)
     with SplitJournal(run.journal_path(questions)) as journal:
-        for reading in run.read(questions, journal):
-            request = run.answer_request(reading, max_tokens=1024)  # to stream like any other
+        for findings in run.read(questions, journal):
+            request = run.answer_request(findings, max_tokens=1024)  # to stream like any other
         journal.discard()
 
 Notes are kept as they come, and asked for once: a run that was killed goes on where it was.
@@ -43,7 +43,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Findings:
     """What was found on a question, in notes that fit, and how much of the documents they cover."""
 
     question: str
@@ -118,8 +118,8 @@ class SplitRun:
         *,
         stopping: Callable[[], object] = lambda: False,
         on_progress: Callable[[Progress], None] = lambda _progress: None,
-    ) -> list[Reading]:
-        """Read every part for every question; one Reading a question, in their order.
+    ) -> list[Findings]:
+        """Read every part for every question; one Findings a question, in their order.
 
         A part that fails is named in the coverage, and the others are read. StoppedEarly soon after
         `stopping` has become true. ContextOverflowError as for `parts`.
@@ -138,17 +138,17 @@ class SplitRun:
             on_progress(Progress(num_done, len(prompts), num_tokens))
 
         noted = self._ask(prompts, journal, stopping, on_note)
-        readings = []
+        all_findings = []
         for at, question in enumerate(questions):
             tally = _Tally([])
             found = self._found(parts, [noted[at, n] for n in range(len(parts))], tally)
             notes = self._merged(found, question, tally, journal, stopping)
-            readings.append(Reading(question, notes, self._coverage(parts, tally)))
-        return readings
+            all_findings.append(Findings(question, notes, self._coverage(parts, tally)))
+        return all_findings
 
-    def answer_request(self, reading: Reading, **sampling: Any) -> Request:
+    def answer_request(self, findings: Findings, **sampling: Any) -> Request:
         """The request whose answer is the answer."""
-        prompt = answer_prompt(reading.notes, reading.question)
+        prompt = answer_prompt(findings.notes, findings.question)
         request = self._request(prompt, self._max_answer, sampling)
         if not self.llm.is_sized or not self.llm.has_space_for(request):
             self.llm.fit([request])
