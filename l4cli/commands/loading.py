@@ -22,7 +22,13 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
             if interrupts:
                 sys.exit(interrupts.exit_code)
 
-        llm = load(model, on_progress=on_progress, on_convert=_note_conversion, **hardware)
+        llm = load(
+            model,
+            on_progress=on_progress,
+            on_convert=_note_conversion,
+            on_choice=console.note,
+            **hardware,
+        )
         if interrupts:
             llm.close()
             sys.exit(interrupts.exit_code)
@@ -31,17 +37,21 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
 
 def load_vocabulary(
     model: str | None, *, ctx: int | str, parallel: int | str, kv_type: str
-) -> tuple[LLM, SizingLimits]:
-    """A model without its weights, and what contexts it could have.
+) -> tuple[LLM, SizingLimits, str]:
+    """A model without its weights, what contexts it could have, and the type of their cache.
 
     It encodes prompts and knows what would fit, no more.
     """
     from l4cli.batch.dry_run import VocabularyBackend
     from l4cli.engine.llamacpp import LlamaModel
+    from l4cli.fit.loading import ROOM_FOR_CONTEXT, Wanted, decide
     from l4cli.locate import locate
 
     located = locate(model, on_convert=_note_conversion)
     vocabulary = LlamaModel(located.path, vocab_only=True)
+    if kv_type == "auto":
+        room = ctx if isinstance(ctx, int) else ROOM_FOR_CONTEXT
+        kv_type = decide(located.path, Wanted(room, kv_type=kv_type, force=True)).kv_type
     limits = sizing_limits(vocabulary, ctx, parallel, kv_type)
     llm = LLM(
         located.name,
@@ -51,7 +61,7 @@ def load_vocabulary(
         path=located.path,
         on_close=vocabulary.close,
     )
-    return llm, limits
+    return llm, limits, kv_type
 
 
 def read_text_option(value: str | None) -> str | None:

@@ -13,6 +13,7 @@ from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
     from l4cli.fit.hardware import Hardware
+    from l4cli.fit.memory import ContextSpec
     from l4cli.fit.plan import Row
     from l4cli.fit.shape import ModelShape
 
@@ -79,6 +80,8 @@ def plan(
         return
     console.data(_heading(machine, spec))
     _show(rows, machine)
+    if model is not None and (line := _cache_line(rows[0].shape, spec)):
+        console.data(line)
 
 
 def _machine(gpu: list[str] | None, ram: str | None) -> Hardware:
@@ -143,7 +146,7 @@ def _checked(name: str, shape: ModelShape, ctx: int) -> tuple[str, ModelShape]:
     return name, shape
 
 
-def _heading(machine: Hardware, spec: Any) -> str:
+def _heading(machine: Hardware, spec: ContextSpec) -> str:
     from l4cli.fit.plan import gib, tokens
 
     where = "a machine of" if machine.is_described else "this machine:"
@@ -192,11 +195,28 @@ def _show(rows: list[Row], machine: Hardware) -> None:
         console.data(f"{row.name:<{width}}  {row.limit}")
 
 
+def _cache_line(shape: ModelShape, spec: ContextSpec) -> str | None:
+    """Of a model with layers of two kinds, how the cache is shared out between them."""
+    from l4cli.fit.hardware import GIB
+    from l4cli.fit.memory import kv_cache
+    from l4cli.fit.plan import tokens
+
+    windows = [window for window in shape.cache.windows if window]
+    n_global = len(shape.cache.windows) - len(windows)
+    if not windows or not n_global:
+        return None
+    everything, windowed = (n_bytes / GIB for n_bytes in kv_cache(shape.cache, spec))
+    return (
+        f"\n{everything + windowed:.1f} GiB of KV cache: {everything:.1f} in {n_global} layers "
+        f"that see everything, {windowed:.1f} in {len(windows)} that see {tokens(windows[0])}"
+    )
+
+
 def _rate(tps: float) -> str:
     return f"{tps:.0f}" if tps >= 9.5 else f"{tps:.1f}"
 
 
-def _as_json(machine: Hardware, spec: Any, rows: list[Row]) -> dict[str, Any]:
+def _as_json(machine: Hardware, spec: ContextSpec, rows: list[Row]) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {

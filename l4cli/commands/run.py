@@ -39,8 +39,11 @@ def run(
     ctx: own.Ctx = "auto",
     deterministic: own.Deterministic = False,
     threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
+    gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    force: options.Force = False,
 ) -> None:
     """Answer a file of prompts, one JSON line each.
 
@@ -91,14 +94,19 @@ def run(
         "parallel": parallel,
         "threads": threads,
         "gpu_layers": gpu_layers,
+        "cpu_moe": cpu_moe,
+        "tensor_split": tensor_split,
         "kv_type": kv_type,
+        "force": force,
         "elastic": True,
         "deterministic": deterministic,
     }
     with reading.open(out) as lines:
         rows = reading.rows(lines)
         if dry_run:
-            llm, limits = load_vocabulary(model, ctx=ctx, parallel=parallel, kv_type=kv_type)
+            llm, limits, kv_type = load_vocabulary(
+                model, ctx=ctx, parallel=parallel, kv_type=kv_type
+            )
             with llm:
                 dry_run_report(llm, limits, rows, batch, kv_type=kv_type, json=json)
             return

@@ -189,12 +189,12 @@ def shape_of_file(path: Path) -> ModelShape:
     """The shape of a GGUF, split or not. Raises ConvertError or InputError if it cannot be told."""
     from convert.gguf_file import read_gguf
 
-    files = [read_gguf(part) for part in _parts(path)]
+    files = [read_gguf(part) for part in parts_of(path)]
     tensors = {name: tensor for file in files for name, tensor in file.tensors.items()}
     return shape_of(files[0].fields.get, tensors, name=str(path))
 
 
-def _parts(path: Path) -> list[Path]:
+def parts_of(path: Path) -> list[Path]:
     """The files of a GGUF whose first (or only) one is `path`."""
     match = _FIRST_PART.search(path.name)
     if match is None:
