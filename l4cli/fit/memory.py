@@ -26,8 +26,8 @@ _USED_CELL = 88  # it in the sets that find it by position
 _WORK_PER_VALUE = 1.15  # a row of activations, quantized for the dot products
 
 # The interpreter, numpy, llama.cpp, and what a vocabulary takes there and here, measured.
-_PROCESS = 92 << 20
-_PROCESS_PER_TOKEN_OF_VOCABULARY = 420
+_PROCESS = 28 << 20
+_PER_TOKEN_OF_VOCABULARY, _PER_MERGE = 150, 209
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +148,19 @@ def compute_buffer(shape: ModelShape, spec: ContextSpec, depth: int | None = Non
     inputs = masks(shape, spec, depth) + _rotations(shape.cache, spec.kv_type)
     inputs += n_tokens * _INPUT_PER_TOKEN
     layer = _FLOAT * n_tokens * _widest_step(shape, spec.kv_type)
+    if depth is not None:
+        layer += _freed_mask(shape, spec, depth, layer)
     rows = min(spec.n_seq_max, n_tokens)
     # The logits come with the last hidden states: of all tokens, and of those that are wanted.
     head = _FLOAT * (rows * (shape.n_vocab + 2 * shape.n_embd) + n_tokens * shape.n_embd)
     return round(inputs + max(layer, head))
+
+
+def _freed_mask(shape: ModelShape, spec: ContextSpec, depth: int, layer: int) -> int:
+    """What layers behind the last that sees everything compute in, which was that one's mask."""
+    if not shape.cache.windows or not shape.cache.windows[-1] or all(shape.cache.windows):
+        return 0
+    return min(layer, masks(shape, spec) - masks(shape, spec, depth))
 
 
 def masks(shape: ModelShape, spec: ContextSpec, depth: int | None = None) -> int:
@@ -194,7 +203,7 @@ def repacked_bytes(shape: ModelShape, qtypes: Collection[str]) -> int:
 
 def process_bytes(shape: ModelShape) -> int:
     """What l4 itself takes, its libraries and the vocabulary."""
-    return _PROCESS + _PROCESS_PER_TOKEN_OF_VOCABULARY * shape.n_vocab
+    return _PROCESS + _PER_TOKEN_OF_VOCABULARY * shape.n_vocab + _PER_MERGE * shape.n_merges
 
 
 def padded(cells: int) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Metadata = Callable[[str], Any]  # a key's value; None where there is none
 
+_MERGES_PER_TOKEN = 2.18
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _MAX_NUMBER = 1 << 31
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
@@ -107,6 +108,7 @@ class ModelShape:
     n_ctx_train: int
     n_embd: int
     n_vocab: int
+    n_merges: int
     n_heads_width: int
     n_ff: int
     n_ff_experts: int  # of all the experts that one token passes
@@ -173,6 +175,7 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
         n_ctx_train=read.number("context_length", 0),
         n_embd=n_embd,
         n_vocab=groups.n_vocab,
+        n_merges=_count_merges(metadata, groups.n_vocab),
         n_heads_width=groups.heads_width,
         n_ff=groups.ff_width,
         n_ff_experts=n_ff_expert * n_experts_used,
@@ -192,6 +195,14 @@ def shape_of_file(path: Path) -> ModelShape:
     files = [read_gguf(part) for part in parts_of(path)]
     tensors = {name: tensor for file in files for name, tensor in file.tensors.items()}
     return shape_of(files[0].fields.get, tensors, name=str(path))
+
+
+def _count_merges(metadata: Metadata, n_vocab: int) -> int:
+    """How many the tokenizer has; as many as Llama 3's and 4's for so many tokens, if unknown."""
+    if metadata("tokenizer.ggml.model") is None:
+        return round(n_vocab * _MERGES_PER_TOKEN)
+    merges = metadata("tokenizer.ggml.merges")
+    return len(merges) if isinstance(merges, list) else 0
 
 
 def parts_of(path: Path) -> list[Path]:
