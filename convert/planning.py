@@ -37,7 +37,7 @@ _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 
 
 @dataclass(frozen=True)
-class _Survey:
+class Survey:
     """What the checkpoint says, whatever type it is converted to; `outputs` in file order."""
 
     architecture: Architecture[Any]
@@ -68,13 +68,13 @@ def make_plans(
 ) -> tuple[Plan, ...]:
     """The plans for converting `src` to each of the types; see `convert.plan_all`."""
     ftypes = [find_ftype(name) for name in ftype_names]
-    survey = _survey(src, shards, force=force)
+    survey = take_survey(src, shards, force=force)
     wishes = read_wishes(options, survey.outputs)
     plans = (_plan(src, survey, ftype, wishes) for ftype in ftypes)
     return tuple(replace(plan, shards=shards) for plan in plans)
 
 
-def _plan(src: Path, survey: _Survey, ftype: FType, wishes: Wishes) -> Plan:
+def _plan(src: Path, survey: Survey, ftype: FType, wishes: Wishes) -> Plan:
     choice = choose(survey.outputs, ftype, survey.model(), wishes)
     fields = _fields(survey, ftype, wishes)
     tensors, n_bytes = _lay_out(survey.outputs, fields, choice)
@@ -97,7 +97,7 @@ def list_sizes(
     src: Path, options: TypeOptions, shards: ShardStore | None = None
 ) -> tuple[TypeSize, ...]:
     """What every ftype would make of `src`; see `convert.sizes`."""
-    survey = _survey(src, shards, force=True)
+    survey = take_survey(src, shards, force=True)
     wishes = read_wishes(options, survey.outputs)
     model, fields = survey.model(), _fields(survey, find_ftype("F32"), wishes)
     any_types = Choice(dict.fromkeys((each.name for each in survey.outputs), "F32"), {}, ())
@@ -130,7 +130,8 @@ def _refuse_errors(path: Path, findings: tuple[Finding, ...]) -> None:
         raise ConvertError(f"{path}: {'; '.join(errors)} (--force converts all the same)")
 
 
-def _survey(src: Path, shards: ShardStore | None, *, force: bool) -> _Survey:
+def take_survey(src: Path, shards: ShardStore | None, *, force: bool) -> Survey:
+    """Read all of `src` but the weights. Raises ConvertError; with `force` not for findings."""
     if not src.is_dir():
         what = "not a directory" if src.exists() else "no such directory"
         raise ConvertError(f"{src}: {what}; name the directory of a Hugging Face checkpoint")
@@ -153,10 +154,10 @@ def _survey(src: Path, shards: ShardStore | None, *, force: bool) -> _Survey:
         **architecture.fields(config, hparams),
         **(vocabulary_fields(vocab) if vocab else {}),
     }
-    return _Survey(architecture, hparams, outputs, fields, findings)
+    return Survey(architecture, hparams, outputs, fields, findings)
 
 
-def _fields(survey: _Survey, ftype: FType, wishes: Wishes) -> dict[str, Field]:
+def _fields(survey: Survey, ftype: FType, wishes: Wishes) -> dict[str, Field]:
     return {
         **survey.fields,
         # llama.cpp's quantizer moves these two to the end; so whole files compare equal.

@@ -12,8 +12,10 @@ from typer.exceptions import TyperException
 
 from convert.errors import ConvertError
 from l4cli import __version__, console
+from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
+from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
 from l4cli.commands.run import run
@@ -36,7 +38,9 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("chat")(chat)
 app.command("convert")(convert)
+app.command("info")(info)
 app.command("models")(models)
+app.command("bench")(bench)
 app.command("plan")(plan)
 
 

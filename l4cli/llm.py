@@ -27,7 +27,7 @@ from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
 from l4cli.engine.sizing import ContextSize, Demand, SizingLimits, choose_size, demand_of
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
 from l4cli.errors import EngineError, InputError, ModelLoadError, UsageError
-from l4cli.fit.loading import ROOM_FOR_CONTEXT, Wanted, decide
+from l4cli.fit.loading import ROOM_FOR_CONTEXT, Decision, Wanted, decide
 from l4cli.fit.memory import most_per_token
 from l4cli.fit.shape import read_cache
 from l4cli.locate import locate
@@ -69,9 +69,12 @@ class LLM:
         sampling: Mapping[str, Any] | None = None,
         path: Path | None = None,
         on_close: Callable[[], None] = lambda: None,
+        remake: Callable[[int], Backend] | None = None,
+        decision: Decision | None = None,
     ) -> None:
         self.name = name
         self.path = path
+        self.decision = decision  # how the model was loaded, if it was
         self.vocabulary = vocabulary
         self.encoder = PromptEncoder(vocabulary)
         self._contexts = backend if isinstance(backend, Contexts) else None
@@ -79,6 +82,7 @@ class LLM:
         self._size: ContextSize | None = None
         self.sampling = dict(sampling or {})
         self._on_close = on_close
+        self._remake = remake
         self._ids = itertools.count(1)
 
     def __enter__(self) -> LLM:
@@ -141,6 +145,23 @@ class LLM:
             return True
         length = len(request.prompt) + (request.params.max_tokens or 0)
         return min(length, self.n_ctx) <= self.engine.backend.n_ctx_seq
+
+    def allow_parallel(self, count: int) -> int:
+        """Let up to `count` sequences share the context; how many may, where memory falls short.
+
+        A context for fewer is made anew, and what it has computed is lost. None may be in flight.
+        It is not made so from the beginning, since chunked layers keep cells for each sequence.
+        """
+        backend = self.engine.backend
+        if backend.n_seq_max >= count or not self._remake:
+            return backend.n_seq_max
+        self.engine.close()
+        try:
+            made = self._remake(count)
+        except ModelLoadError:
+            made = self._remake(backend.n_seq_max)
+        self._engine = Engine(made)
+        return made.n_seq_max
 
     def interrupt(self) -> None:
         """Make a step under way return soon. Safe from signal handlers and other threads."""
@@ -307,6 +328,7 @@ def load(
     try:
         make = partial(LlamaBackend, weights, n_threads=threads, kv_type=kv_type)
         backend: Backend | Contexts
+        remake = None
         if elastic or deterministic or ctx == "auto" or parallel == "auto":
             limits = sizing_limits(weights, ctx, 1 if deterministic else parallel, kv_type)
             n_batch = _PIECE if deterministic else _BATCH_N_BATCH
@@ -318,6 +340,7 @@ def load(
             )
         else:
             backend = make(n_ctx=ctx, n_seq_max=parallel)
+            remake = partial(_remake, make, ctx)
         return LLM(
             located.name,
             weights,
@@ -325,10 +348,16 @@ def load(
             sampling=located.spec.sampling if located.spec else {},
             path=located.path,
             on_close=weights.close,
+            remake=remake,
+            decision=decision,
         )
     except BaseException:
         weights.close()
         raise
+
+
+def _remake(make: Callable[..., LlamaBackend], n_ctx: int, n_seq_max: int) -> LlamaBackend:
+    return make(n_ctx=n_ctx, n_seq_max=n_seq_max)
 
 
 def _make_backend(

@@ -118,6 +118,11 @@ def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Locat
     return Located(snapshot, repo.rpartition("/")[2], spec)
 
 
+def is_hub_id(source: str) -> bool:
+    """Whether it looks like a repository's name on the Hub, ORG/NAME."""
+    return _HUB_ID.fullmatch(source) is not None and not source.endswith(".gguf")
+
+
 def hub_repo(source: str, *, registry: Registry | None = None) -> str:
     """The Hub id that `source` is, or that its entry in models.toml names.
 

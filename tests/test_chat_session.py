@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_chat_support import FakeChatBackend, FakeVocabulary, RecordingView, fake_llm
+from test_chat_support import FakeChatBackend, FakeUi, FakeVocabulary, RecordingView, fake_llm
 
 from l4cli.chat.commands import COMMANDS, LeaveChat, find, is_command, run_command
 from l4cli.chat.session import ChatSession
@@ -19,7 +19,7 @@ class Chat:
 
     def __init__(self, llm: LLM | None = None, **options: Any) -> None:
         self.views: list[RecordingView] = []
-        self.said: list[str] = []
+        self.ui = FakeUi()
         self.llm = llm or fake_llm()
         self.session = ChatSession(self.llm, self._view, **options)
 
@@ -29,9 +29,9 @@ class Chat:
 
     def run(self, line: str) -> str:
         """Carry a command out; what it said."""
-        self.said.clear()
-        run_command(self.session, line, self.said.append)
-        return "\n".join(self.said)
+        self.ui.said.clear()
+        run_command(self.session, line, self.ui)
+        return "\n".join(self.ui.said)
 
     @property
     def contents(self) -> list[str]:
@@ -181,7 +181,7 @@ def test_files_go_before_the_next_question_only(tmp_path: Path) -> None:
 
 def test_settings_are_checked_when_they_are_set() -> None:
     chat = Chat()
-    assert "temperature  0.2" in chat.run("/set temperature 0.2")
+    assert "temperature 0.2" in " ".join(chat.run("/set temperature 0.2").split())
     for line, complaint in (
         ("/set top_p 3", "top_p must be"),
         ("/set temprature 1", "no setting 'temprature'"),

@@ -61,6 +61,7 @@ _BOS, _EOT, _USER, _ASSISTANT, _SYSTEM = BOS, EOG, 258, 259, 260
 class FakeVocabulary:
     """Bytes as tokens, and a control token for each part of the chat format."""
 
+    n_vocab = 261
     special_tokens: Mapping[str, int] = {
         "<bos>": _BOS,
         "<eot>": _EOT,
@@ -117,3 +118,30 @@ class RecordingView:
 
     def close(self) -> None:
         self.is_closed = True
+
+
+class FakeUi:
+    """A person who was told what to say: `answers` to questions, `edited` as the changed text."""
+
+    width = 79
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.answers: list[str] = []
+        self.edited: str | None = None
+        self.copied: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def ask(self, question: str) -> str:
+        self.asked.append(question)
+        return self.answers.pop(0) if self.answers else ""
+
+    def edit(self, text: str) -> str | None:
+        return self.edited
+
+    def copy(self, text: str) -> str:
+        self.copied.append(text)
+        return "to the clipboard"

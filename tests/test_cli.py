@@ -18,13 +18,13 @@ from l4cli import app, errors
 def test_help_names_every_command(l4: L4) -> None:
     done = l4("--help")
     assert done.returncode == 0
-    for command in ("run", "chat", "convert", "models"):
+    for command in ("run", "chat", "convert", "models", "info", "plan", "bench"):
         assert f" {command} " in done.stdout
         assert l4(command, "--help").returncode == 0
 
 
 def test_help_fits_80_columns(l4: L4) -> None:
-    for command in ([], ["run"], ["chat"], ["convert"], ["models"]):
+    for command in ([], ["run"], ["chat"], ["convert"], ["models"], ["bench"]):
         text = l4(*command, "--help", env=_environment(COLUMNS="80")).stdout
         assert max(map(len, text.splitlines())) <= 80
 

@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.runner import BatchOptions, request_for
-from l4cli.batch.speeds import Speeds
 from l4cli.engine.sequence import common_prefix
 from l4cli.engine.sizing import Demand
 from l4cli.engine.types import BatchItem, SamplingParams
 from l4cli.errors import ContextOverflowError, L4Error
 from l4cli.llm import LLM
+from l4cli.speeds import Speeds
 
 
 @dataclass(slots=True)

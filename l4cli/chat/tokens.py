@@ -24,6 +24,7 @@ class ConversationTokens:
         self._tokenize: Callable[[str], list[int]] = llm.vocabulary.tokenize
         self._piece = llm.engine.backend.piece
         self._control = frozenset(llm.vocabulary.special_tokens.values())
+        self._n_vocab = llm.vocabulary.n_vocab
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """Up to where the next answer begins; RequestError if the template refuses it."""
@@ -47,6 +48,35 @@ class ConversationTokens:
     def count_text(self, text: str) -> int:
         """Tokens of a text by itself."""
         return len(self._tokenize(text))
+
+    def count_message(self, message: Message) -> int:
+        """Tokens of what a message says, an answer's own where it has them."""
+        return len(message.token_ids) or self.count_text(message.content)
+
+    def edited(self, message: Message, content: str) -> Message:
+        """An answer with another text; up to where it differs, the tokens it was generated as."""
+        data = content.encode("utf-8")
+        ends = [0]  # of the tokens that stay, where they do not cut a character in two
+        count = [0]
+        at = 0
+        for number, token in enumerate(message.token_ids, 1):
+            piece = self._piece(token)
+            if not data.startswith(piece, at):
+                break
+            at += len(piece)
+            if at == len(data) or data[at] & 0xC0 != 0x80:
+                ends.append(at)
+                count.append(number)
+        if ends[-1] < len(data) and len(ends) > 1:
+            del ends[-1], count[-1]  # what follows may make another token of the last
+        rest = self._tokenize(data[ends[-1] :].decode("utf-8"))
+        ids = (*message.token_ids[: count[-1]], *rest)
+        own = ids if self.text(ids) == content else ()
+        return Message("assistant", content, own, is_edited=True)
+
+    def is_text(self, token: int) -> bool:
+        """Whether text is made of such tokens: it is in the vocabulary, and not a control token."""
+        return 0 <= token < self._n_vocab and token not in self._control
 
     def text(self, ids: Iterable[int]) -> str:
         """What token ids read as, in the way the engine's detokenizer shows them."""

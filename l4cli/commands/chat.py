@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from l4cli.commands import options
 from l4cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from l4cli.chat.sessions import SessionFile
 
 
 def chat(
@@ -28,11 +32,19 @@ def chat(
             help="Put this text before the (first) question; may be repeated.",
         ),
     ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", "-c", help="Go on with the session used last.")
+    ] = False,
+    session_name: Annotated[
+        str | None,
+        typer.Option("--session", metavar="NAME", help="Go on with the session NAME, or begin it."),
+    ] = None,
     no_markdown: Annotated[
         bool, typer.Option("--no-markdown", help="Show answers as they are written.")
     ] = False,
     no_history: Annotated[
-        bool, typer.Option("--no-history", help="Neither recall nor remember what is typed.")
+        bool,
+        typer.Option("--no-history", help="Keep nothing: neither what is typed nor the session."),
     ] = False,
     model: options.Model = None,
     system: options.System = None,
@@ -59,8 +71,12 @@ def chat(
     then what is piped in, then the prompt:
 
         cat notes.md | l4 chat -p "Summarise these notes"
+
+    Conversations are kept, each in a file of its own: -c goes on with the
+    last one. With -p, only what -c or --session names is kept.
     """
     from l4cli.chat import files
+    from l4cli.chat.tty import typing_held
     from l4cli.commands.loading import load_for_command, read_text_option
 
     texts = [(str(path), files.read_text(path)) for path in file or []]
@@ -70,16 +86,21 @@ def chat(
             "a conversation needs a terminal for its answers; -p PROMPT asks just one question"
         )
     system = read_text_option(system)
-    with load_for_command(
-        model,
-        ctx=ctx,
-        threads=threads,
-        gpu_layers=gpu_layers,
-        cpu_moe=cpu_moe,
-        tensor_split=tensor_split,
-        kv_type=kv_type,
-        force=force,
-    ) as llm:
+    keep = not no_history
+    kept = _session_file(go_on, session_name, keep, is_conversation=question is None)
+    with (
+        nullcontext() if question else typing_held(),
+        load_for_command(
+            model,
+            ctx=ctx,
+            threads=threads,
+            gpu_layers=gpu_layers,
+            cpu_moe=cpu_moe,
+            tensor_split=tensor_split,
+            kv_type=kv_type,
+            force=force,
+        ) as llm,
+    ):
         from l4cli.chat.render import view_for_stdout
         from l4cli.chat.session import ChatSession
 
@@ -95,6 +116,7 @@ def chat(
                 "min_p": min_p,
                 "seed": seed,
             },
+            file=kept,
         )
         for name, text in texts:
             session.attach(name, text)
@@ -105,9 +127,26 @@ def chat(
         else:
             from l4cli.chat.loop import chat_loop
 
-            code = chat_loop(session, use_history=not no_history)
+            code = chat_loop(session, use_history=keep)
     if code:
         raise typer.Exit(code)
+
+
+def _session_file(
+    go_on: bool, name: str | None, keep: bool, *, is_conversation: bool
+) -> SessionFile | None:
+    """The session asked for, opened; a new one for a conversation; None if nothing is kept."""
+    from l4cli.chat.sessions import SessionFile, last_session, new_session_path, session_path
+
+    if not keep:
+        if go_on or name:
+            raise UsageError("--no-history keeps nothing, so there is no session to go on with")
+        return None
+    if go_on and name:
+        raise UsageError("--continue is the last session, --session NAME another: give one of them")
+    if go_on or name:
+        return SessionFile(session_path(name or last_session()))
+    return SessionFile(new_session_path()) if is_conversation else None
 
 
 def _question(prompt: str | None) -> str | None:

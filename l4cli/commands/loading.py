@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from l4cli import console
+from l4cli.documents.text import read_text
 from l4cli.engine.sizing import SizingLimits
-from l4cli.errors import InputError
 from l4cli.llm import LLM, load, sizing_limits
 from l4cli.signals import catch_interrupts
+from l4cli.speeds import Conditions
 
 
 def load_for_command(model: str | None, **hardware: Any) -> LLM:
@@ -25,7 +26,7 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
         llm = load(
             model,
             on_progress=on_progress,
-            on_convert=_note_conversion,
+            on_convert=note_conversion,
             on_choice=console.note,
             **hardware,
         )
@@ -33,6 +34,13 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
             llm.close()
             sys.exit(interrupts.exit_code)
         return llm
+
+
+def convert_demo(model: str | None) -> None:
+    """Convert the demo model now, if it is what `model` means and is not there yet."""
+    from l4cli.locate import locate
+
+    locate(model, on_convert=note_conversion)
 
 
 def load_vocabulary(
@@ -47,7 +55,7 @@ def load_vocabulary(
     from l4cli.fit.loading import ROOM_FOR_CONTEXT, Wanted, decide
     from l4cli.locate import locate
 
-    located = locate(model, on_convert=_note_conversion)
+    located = locate(model, on_convert=note_conversion)
     vocabulary = LlamaModel(located.path, vocab_only=True)
     if kv_type == "auto":
         room = ctx if isinstance(ctx, int) else ROOM_FOR_CONTEXT
@@ -64,17 +72,27 @@ def load_vocabulary(
     return llm, limits, kv_type
 
 
+def conditions(llm: LLM, *, kv_type: str, threads: int | None, gpu_layers: int | str) -> Conditions:
+    """What the speeds of a model loaded with these options hold for."""
+    if llm.decision is not None:
+        kv_type, gpu_layers = llm.decision.kv_type, llm.decision.gpu_layers
+    from l4cli.engine.llamacpp import has_gpu_support, num_physical_cores
+
+    return Conditions(
+        model=llm.fingerprint,
+        kv_type=kv_type,
+        n_threads=threads or num_physical_cores(),
+        n_gpu_layers=int(gpu_layers) if has_gpu_support() else 0,
+    )
+
+
 def read_text_option(value: str | None) -> str | None:
     """An option's text, or with @FILE the content of that file."""
     if value is None or not value.startswith("@"):
         return value
-    path = Path(value[1:]).expanduser()
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"{path}: {reason}") from error
+    return read_text(Path(value[1:]))
 
 
-def _note_conversion(path: Path) -> None:
+def note_conversion(path: Path) -> None:
+    """Say that the demo model is converted first."""
     console.note(f"converting the demo model, once, to {path}")

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from l4cli.errors import UsageError
+
 MODEL_PANEL, SAMPLING_PANEL, HARDWARE_PANEL = "Model", "Sampling", "Hardware"
 _ALL_LAYERS = 512  # llama.cpp's own limit
 _SUFFIX = {"": 1, "k": 1024, "m": 1024**2}
@@ -20,6 +22,23 @@ def parse_tokens(value: str | int) -> int:
     if not match or int(match[1]) < 1:
         raise typer.BadParameter(f"{value!r} is no number of tokens; try 4096, 128k or 1M")
     return int(match[1]) * _SUFFIX[match[2].lower()]
+
+
+def parse_counts(
+    value: str | None, name: str, *, least: int = 1, most: int | None = None
+) -> tuple[int, ...] | None:
+    """Numbers of tokens or sequences between commas, each once, in rising order: 0,4k,16k."""
+    if value is None:
+        return None
+    try:
+        counts = {0 if part.strip() == "0" else parse_tokens(part) for part in value.split(",")}
+    except typer.BadParameter as error:
+        raise UsageError(f"{name}: {error}") from None
+    if min(counts) < least:
+        raise UsageError(f"{name} must be at least {least}")
+    if most is not None and max(counts) > most:
+        raise UsageError(f"{name} must be at most {most}")
+    return tuple(sorted(counts))
 
 
 def parse_size(value: str | int) -> int:

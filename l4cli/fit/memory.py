@@ -11,8 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from l4cli.engine.kv import element_bytes
-from l4cli.errors import UsageError
-from l4cli.fit.shape import CacheShape, ModelShape
+from l4cli.errors import InputError, UsageError
+from l4cli.fit.shape import CacheShape, Metadata, ModelShape, read_cache
 
 CELL_PADDING = 256  # llama.cpp rounds contexts up to it
 N_UBATCH = 512
@@ -135,6 +135,14 @@ def kv_cache(cache: CacheShape, spec: ContextSpec) -> tuple[int, int]:
         cells = spec.n_parts * spec.window_cells(window)
         sums[bool(window)] += cells * width * per_number
     return round(sums[0]), round(sums[1])
+
+
+def kv_bytes(metadata: Metadata, spec: ContextSpec) -> int | None:
+    """Bytes of a KV cache, from a model's metadata alone; None where that does not tell."""
+    try:
+        return sum(kv_cache(read_cache(metadata, ""), spec))
+    except InputError:
+        return None
 
 
 def most_per_token(cache: CacheShape, kv_type: str) -> int:

@@ -23,6 +23,9 @@ class Vocabulary(Protocol):
     """What encoding needs of a model."""
 
     @property
+    def n_vocab(self) -> int: ...
+
+    @property
     def special_tokens(self) -> Mapping[str, int]: ...
 
     @property

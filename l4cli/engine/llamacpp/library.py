@@ -51,6 +51,11 @@ def last_complaint() -> str:
     return (causes or lines or [""])[0]
 
 
+def has_gpu_support() -> bool:
+    """Whether this build of llama.cpp can keep layers on a GPU."""
+    return bool(llama_cpp.llama_supports_gpu_offload())
+
+
 def num_physical_cores() -> int:
     """Cores this process may use, hyper-threads counted once: what llama.cpp runs best on."""
     try:

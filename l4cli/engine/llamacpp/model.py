@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import llama_cpp
 
+from convert.errors import ConvertError
+from convert.vetting import vet
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.devices import expert_patterns, on_cpu
 from l4cli.engine.rollback import AttentionKind
@@ -44,7 +46,7 @@ class LlamaModel:
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         self.path = path
-        _check_is_gguf(path)
+        _vet(path)
         library.start()
         library.forget_log()
         params = llama_cpp.llama_model_default_params()
@@ -99,7 +101,7 @@ class LlamaModel:
     def max_useful_sequences(self) -> int:
         """More at once than this gain nothing: fewer on a CPU, which arithmetic limits sooner."""
         limit = int(llama_cpp.llama_max_parallel_sequences())
-        return min(limit, 256 if llama_cpp.llama_supports_gpu_offload() else 64)
+        return min(limit, 256 if library.has_gpu_support() else 64)
 
     @property
     def n_params(self) -> int:
@@ -236,8 +238,8 @@ class LlamaModel:
         return text.decode("utf-8", errors="replace")
 
 
-def _check_is_gguf(path: Path) -> None:
-    """Say plainly what llama.cpp would say at length."""
+def _vet(path: Path) -> None:
+    """Say plainly what llama.cpp would say at length, or die of."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -252,6 +254,10 @@ def _check_is_gguf(path: Path) -> None:
             f"{path} is not a GGUF file (it begins with {magic!r}): "
             "`l4 convert` makes one from a Hugging Face checkpoint"
         )
+    try:
+        vet(path)
+    except ConvertError as error:
+        raise ModelLoadError(str(error)) from None
 
 
 def _why(complaint: str) -> str:

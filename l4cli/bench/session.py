@@ -1,0 +1,165 @@
+"""One bench of a loaded model: a probe, the grid it allows, and every point of it in turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from l4cli.bench.grid import SECONDS, Asked, Grid, Point, Stage, choose_grid
+from l4cli.bench.machine import ContextMemory, anonymous_bytes
+from l4cli.bench.measure import Stopwatch, Timing
+from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
+from l4cli.engine.types import Backend, DecodeAbortedError
+from l4cli.fit.memory import ContextSpec, kv_bytes
+from l4cli.speeds import Conditions, DecodeRate, PrefillRate, Speeds
+
+_PROBE = Stage((Point("prefill", 1, 0), Point("decode", 1, 0)), 512, n_prompt=64, n_gen=4)
+_N_BATCH = 2048  # tokens in one decode; llama.cpp takes them in pieces of n_ubatch
+_WARM_UP = 16  # tokens
+_KV_SHARE = 2  # a KV cache may take one part in so many of the machine's memory
+
+
+@dataclass(slots=True)
+class Bench:
+    """Measures on backends that `make_backend` makes for a stage; one lives at a time.
+
+    `kv_bytes` tells what a stage's KV cache takes, of which there may be `most_bytes`. `stopping`
+    is asked between measurements. `memory` holds what the contexts took that came to their end.
+    """
+
+    make_backend: Callable[[Stage], Backend]
+    n_vocab: int
+    n_ctx_train: int
+    kv_bytes: Callable[[Stage], int | None] = lambda _stage: None
+    most_bytes: int = 1 << 62
+    stopping: Callable[[], object] = lambda: False
+    show: Callable[[str], None] = lambda _text: None
+    clock: Callable[[], float] = time.perf_counter
+    memory: list[ContextMemory] = field(default_factory=list, init=False)
+    _backend: Backend | None = field(default=None, init=False)
+
+    def interrupt(self) -> None:
+        """Make a measurement under way end soon. Safe from signal handlers and other threads."""
+        if self._backend:
+            self._backend.interrupt()
+
+    def run(self, asked: Asked, *, seconds: float = SECONDS) -> Iterator[Timing]:
+        """Timings as they are taken; fewer than the grid has after an interrupt.
+
+        UsageError where the model cannot do what was asked.
+        """
+        choose_grid(asked, _ANY, self.n_ctx_train, self.fits)  # refuses before anything is computed
+        self.show("warming up")
+        probed = list(self._measured(_PROBE, repeat=2))
+        if len(probed) < len(_PROBE.points):
+            return
+        speeds = Speeds(probed[0].tps, probed[1].tps)
+        grid = choose_grid(asked, speeds, self.n_ctx_train, self.fits, seconds=seconds)
+        countdown = _Countdown(grid, speeds, self.clock)
+        for stage in grid.stages():
+            for timing in self._measured(stage, grid.repeat, countdown):
+                yield timing
+                countdown.done(stage, timing.point)
+
+    def fits(self, stage: Stage) -> bool:
+        """Whether there is memory for a stage's KV cache, as far as can be told."""
+        return (self.kv_bytes(stage) or 0) <= self.most_bytes
+
+    def _measured(
+        self, stage: Stage, repeat: int, countdown: _Countdown | None = None
+    ) -> Iterator[Timing]:
+        if self.stopping():
+            return
+        before = anonymous_bytes()
+        backend = self._backend = self.make_backend(stage)
+        try:
+            stopwatch = Stopwatch(backend, self.n_vocab, clock=self.clock)
+            try:
+                stopwatch.warm_up(min(_WARM_UP, stage.n_ctx_seq - 1))
+                for point in stage.points:
+                    if self.stopping():
+                        return
+                    if countdown:
+                        self.show(countdown.line(point))
+                    yield stopwatch.measure(stage, point, repeat)
+                if countdown:
+                    self._note_memory(stage, backend, before)
+            except DecodeAbortedError:
+                return
+            finally:
+                stopwatch.close()
+        finally:
+            self._backend = None
+            backend.close()
+
+    def _note_memory(self, stage: Stage, backend: Backend, before: int | None) -> None:
+        now = anonymous_bytes()
+        used = None if before is None or now is None else now - before
+        self.memory.append(ContextMemory(backend.n_ctx, self.kv_bytes(stage), used))
+
+
+_ANY = Speeds(1.0, 1.0)
+
+
+class _Countdown:
+    """How far a bench is, and about how long it will still take."""
+
+    def __init__(self, grid: Grid, speeds: Speeds, clock: Callable[[], float]) -> None:
+        self._grid, self._speeds, self._clock = grid, speeds, clock
+        self._total = grid.seconds(speeds)
+        self._num_points = sum(len(stage.points) for stage in grid.stages())
+        self._started = clock()
+        self._num_done, self._done = 0, 0.0
+
+    def done(self, stage: Stage, point: Point) -> None:
+        self._num_done += 1
+        self._done += self._grid.point_seconds(stage, point, self._speeds)
+
+    def line(self, point: Point) -> str:
+        """What is measured now, and the time left as the estimate and the time so far have it."""
+        elapsed = self._clock() - self._started
+        scale = elapsed / self._done if self._done else 1.0
+        left = max(0.0, self._total - self._done) * scale
+        what = "prefill" if point.kind == "prefill" else f"decode, batch {point.batch},"
+        of = f"{self._num_done + 1} of {self._num_points}"
+        return f"{what} at depth {point.depth} · {of} · about {left:.0f} s left"
+
+
+def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:
+    """A bench of loaded weights; several sequences have a KV cache each, as they do in a run."""
+
+    def make_backend(stage: Stage) -> Backend:
+        return LlamaBackend(
+            weights,
+            n_ctx=stage.n_seq_max * stage.n_ctx_seq,
+            n_seq_max=stage.n_seq_max,
+            n_batch=max(_N_BATCH, stage.n_ubatch),
+            n_ubatch=stage.n_ubatch,
+            n_threads=conditions.n_threads,
+            kv_type=conditions.kv_type,
+            unified=stage.n_seq_max == 1,
+        )
+
+    def stage_bytes(stage: Stage) -> int | None:
+        n_ctx, one = stage.n_seq_max * stage.n_ctx_seq, stage.n_seq_max == 1
+        spec = ContextSpec(n_ctx, stage.n_seq_max, stage.n_ubatch, conditions.kv_type, one)
+        return kv_bytes(weights.metadata, spec)
+
+    return Bench(
+        make_backend,
+        n_vocab=weights.n_vocab,
+        n_ctx_train=weights.n_ctx_train,
+        kv_bytes=stage_bytes,
+        most_bytes=memory_bytes() // _KV_SHARE,
+    )
+
+
+def facts(timings: list[Timing]) -> Iterator[PrefillRate | DecodeRate]:
+    """The timings as `l4cli.speeds` keeps them."""
+    for timing in timings:
+        point, tps, spread = timing.point, timing.tps, timing.spread
+        if point.kind == "prefill":
+            yield PrefillRate(point.depth, timing.n_ubatch, timing.num_tokens, tps, spread)
+        else:
+            yield DecodeRate(point.batch, point.depth, tps, spread)
