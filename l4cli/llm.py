@@ -184,7 +184,7 @@ class LLM:
     @property
     def fingerprint(self) -> str:
         """Tells one model file from another without reading it whole; "" without a file."""
-        return _fingerprint(self.path) if self.path else ""
+        return fingerprint_of(self.path) if self.path else ""
 
     @property
     def template_digest(self) -> str:
@@ -258,8 +258,8 @@ class LLM:
         return self.encoder.chat([{"role": "user", "content": prompt}], tools=tools)
 
 
-def _fingerprint(path: Path) -> str:
-    """Size and a digest of both ends."""
+def fingerprint_of(path: Path) -> str:
+    """Tells one model file from another without reading it whole: size, digest of both ends."""
     size, span = path.stat().st_size, 1 << 20
     with path.open("rb") as file:
         digest = hashlib.sha256(file.read(span))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +21,9 @@ from l4cli.fit.choose import (
 from l4cli.fit.hardware import Hardware, free_memory, probe
 from l4cli.fit.memory import ContextSpec
 from l4cli.fit.plan import about, gib, tokens
-from l4cli.fit.shape import ModelShape, parts_of, shape_of_file
+from l4cli.fit.shape import ModelShape, shape_of_file
+
+_FIRST_PART = re.compile(r"(.+)-00001-of-(\d{5})\.gguf")
 
 Auto = Literal["auto"]
 _HARMLESS_CTX = 65536  # tokens: below, only the weights can be too large
@@ -154,7 +158,7 @@ def check_cards(wanted: Wanted) -> None:
 def _may_be_too_large(path: Path, wanted: Wanted) -> bool:
     """A guess that costs nothing: whether it is worth looking into the file."""
     try:
-        size = sum(part.stat().st_size for part in parts_of(path))
+        size = sum(file.stat().st_size for file in _files(path))
     except OSError:  # said better where it is opened
         return False
     from l4cli.engine.llamacpp.devices import devices
@@ -162,6 +166,14 @@ def _may_be_too_large(path: Path, wanted: Wanted) -> bool:
     free = min(free_memory(), *(device.free for device in devices()), 1 << 62)
     n_ctx = 0 if wanted.n_ctx == "auto" else wanted.n_ctx
     return n_ctx > _HARMLESS_CTX or size > free // _LARGEST_SHARE
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a GGUF whose first or only one is `path`."""
+    match = _FIRST_PART.fullmatch(path.name)
+    if match is None:
+        return [path]
+    return list(path.parent.glob(f"{glob.escape(match[1])}-?????-of-{match[2]}.gguf"))
 
 
 def _context(shape: ModelShape, wanted: Wanted) -> int:

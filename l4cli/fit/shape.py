@@ -7,10 +7,10 @@ from config.json's values alone (`convert.outline`), so no file has to be there.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from l4cli.errors import InputError
 
@@ -23,7 +23,6 @@ _MERGES_PER_TOKEN = 2.18
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _MAX_NUMBER = 1 << 31
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
-_FIRST_PART = re.compile(r"-00001-of-(\d{5})\.gguf$")
 _ROUTED = re.compile(r"ffn_(?:up|down|gate|gate_up)_(?:ch)?exps")
 
 
@@ -190,11 +189,10 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
 
 def shape_of_file(path: Path) -> ModelShape:
     """The shape of a GGUF, split or not. Raises ConvertError or InputError if it cannot be told."""
-    from convert.gguf_file import read_gguf
+    from convert.gguf_file import read_model
 
-    files = [read_gguf(part) for part in parts_of(path)]
-    tensors = {name: tensor for file in files for name, tensor in file.tensors.items()}
-    return shape_of(files[0].fields.get, tensors, name=str(path))
+    model = read_model(path)
+    return shape_of(model.fields.get, model.tensors, name=str(path))
 
 
 def _count_merges(metadata: Metadata, n_vocab: int) -> int:
@@ -202,16 +200,7 @@ def _count_merges(metadata: Metadata, n_vocab: int) -> int:
     if metadata("tokenizer.ggml.model") is None:
         return round(n_vocab * _MERGES_PER_TOKEN)
     merges = metadata("tokenizer.ggml.merges")
-    return len(merges) if isinstance(merges, list) else 0
-
-
-def parts_of(path: Path) -> list[Path]:
-    """The files of a GGUF whose first (or only) one is `path`."""
-    match = _FIRST_PART.search(path.name)
-    if match is None:
-        return [path]
-    stem, total = path.name[: match.start()], int(match[1])
-    return [path.with_name(f"{stem}-{n:05}-of-{total:05}.gguf") for n in range(1, total + 1)]
+    return len(merges) if _is_array(merges) else 0
 
 
 def read_cache(metadata: Metadata, name: str) -> CacheShape:
@@ -237,13 +226,17 @@ def _windows(read: _Metadata, n_layers: int) -> tuple[tuple[int, ...], bool]:
     if stated == 0 or not size or size < 0:
         return (0,) * n_layers, False
     pattern = read.raw("attention.sliding_window_pattern")
-    if isinstance(pattern, list) and len(pattern) >= n_layers:
+    if _is_array(pattern) and len(pattern) >= n_layers:
         return tuple(size if pattern[i] else 0 for i in range(n_layers)), False
     if known is None:
         return (0,) * n_layers, True
     period = pattern if type(pattern) is int else known.period
     at = 0 if known.is_first_global else period - 1
     return tuple(0 if period and i % period == at else size for i in range(n_layers)), False
+
+
+def _is_array(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 class _Metadata:
@@ -267,7 +260,7 @@ class _Metadata:
             if default is None:
                 raise self._error(key, "is missing")
             return default
-        if isinstance(value, list) and value and all(type(item) is int for item in value):
+        if _is_array(value) and value and all(type(item) is int for item in value):
             value = max(value)
         return self._checked(key, value, most)
 
@@ -278,7 +271,7 @@ class _Metadata:
         value = self.raw(key)
         if value is None and default is not None:
             return default
-        if not isinstance(value, list):
+        if not _is_array(value):
             return (self.number(key),) * count
         if len(value) < count:
             raise self._error(key, f"has {len(value)} entries for {count} layers")
