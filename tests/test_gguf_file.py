@@ -48,7 +48,7 @@ def test_a_header_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
-    words = [f"{n:0{n % 40}}" for n in range(200_000)]
+    words = [f"{n:0{n % 40}}" for n in range(60_000)]
     file = read_bytes(tmp_path, header(NORM, w=strings(words), a=u32(7)))
     assert list(file.fields["w"]) == words
     assert file.fields["a"] == 7
@@ -314,10 +314,9 @@ def test_sentencepiece_needs_its_bytes(tmp_path: Path) -> None:
 
 def test_the_commands_refuse_a_damaged_file(l4: L4, small_gguf: Path, tmp_path: Path) -> None:
     path = edited(small_gguf, tmp_path / "edited.gguf", **{TOKENS: strings(["a"] * 352)})
-    for args in (("run", "-m", path), ("chat", "-m", path, "-p", "hello")):
-        done = l4(*args, stdin='{"prompt": "hello"}')
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == f"l4: {path}: the tokens 0 and 1 are both 'a'; convert it again\n"
+    done = l4("run", "-m", path, stdin='{"prompt": "hello"}')
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"l4: {path}: the tokens 0 and 1 are both 'a'; convert it again\n"
 
 
 def test_damage_of_all_kinds_is_read_or_refused(small_gguf: Path, tmp_path: Path) -> None:
