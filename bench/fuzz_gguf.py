@@ -32,7 +32,8 @@ from decoders import write_decoder  # noqa: E402
 from gguf_fuzz import damaged, read_header, write_hollow  # noqa: E402
 
 import convert  # noqa: E402
-from convert.gguf_file import GGUFArray, read_gguf  # noqa: E402
+from convert.gguf_array import GGUFArray  # noqa: E402
+from convert.gguf_file import read_gguf  # noqa: E402
 from convert.vetting import vet  # noqa: E402
 
 SMALL = {"num_hidden_layers": 4, "num_local_experts": 2}

@@ -18,7 +18,9 @@ from gguf_fuzz import damaged, read_header, write_hollow
 import convert
 from convert import ConvertError
 from convert.fields import Field, TensorInfo, encode_header, f32, i32s, string, strings, u16, u32
-from convert.gguf_file import GGUFArray, read_gguf, read_model
+from convert.gguf_array import GGUFArray
+from convert.gguf_file import read_gguf
+from convert.gguf_model import read_model
 from convert.vetting import vet
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import ModelLoadError
@@ -88,7 +90,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "2^60 strings": (behind(b"words", 8, "Q", 1 << 60), "words announces 1,152,921,504,606"),
     "a string too long": (behind(b"words", 16, "Q", 1 << 40), "ends within words"),
     "an array of arrays": (behind(b"words", 4, "I", 9), "words is an array of arrays"),
-    "an array of nothing": (behind(b"words", 4, "I", 99), "words is an array of the unknown type"),
+    "an array of nothing": (behind(b"words", 4, "I", 99), "words is of the unknown type 99"),
     "no dimensions": (behind(b"output.weight", 0, "I", 0), "output.weight has 0 dimensions"),
     "5 dimensions": (behind(b"output.weight", 0, "I", 5), "output.weight has 5 dimensions"),
     "an empty row": (behind(b"output.weight", 4, "Q", 0), r"output.weight has the shape \[0, 4\]"),
