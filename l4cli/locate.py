@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable
@@ -187,6 +188,16 @@ def cached_snapshot(repo: str) -> Path | None:
     """The checkpoint of a repository in the Hub's own cache: `main`, or else the newest there."""
     found = (each for each in snapshots(repo_dir(repo)) if (each / "config.json").is_file())
     return next(found, None)
+
+
+def split_parts(first: Path) -> list[Path]:
+    """The files of a model that begins with this one: itself alone unless it is split."""
+    match = _SPLIT.search(first.name)
+    if not match:
+        return [first]
+    return sorted(
+        first.parent.glob(f"{glob.escape(first.name[: match.start()])}-*-of-{match[2]}.gguf")
+    )
 
 
 def missing_parts(first: Path) -> list[str]:
