@@ -189,7 +189,7 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
 
 def shape_of_file(path: Path) -> ModelShape:
     """The shape of a GGUF, split or not. Raises ConvertError or InputError if it cannot be told."""
-    from convert.gguf_file import read_model
+    from convert.gguf_model import read_model
 
     model = read_model(path)
     return shape_of(model.fields.get, model.tensors, name=str(path))
