@@ -338,6 +338,9 @@ def test_the_command_as_json(command: Any) -> None:
     assert code == 0
     assert value["effective_length"] == value["longest_tested"] == 1024
     assert value["tasks_left_out"] == ["latent", "several", "tracking"]
+    assert value["effective_length_by_task"] == {
+        "literal": 1024, "latent": None, "several": None, "tracking": None,
+    }  # fmt: skip
     assert [cell["depth"] for cell in value["cells"]] == [0, 0.5, 1]
     (score,) = value["scores"]
     assert (score["literal"], score["latent"], score["values"]) == (1, 0, 2 * (3 + 3 + 4 + 4))
