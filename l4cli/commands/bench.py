@@ -76,7 +76,7 @@ def bench(
     """
     from l4cli.bench import machine, report
     from l4cli.bench.grid import Asked
-    from l4cli.bench.session import bench_of, facts
+    from l4cli.bench.session import bench_of, facts, reach_of
     from l4cli.commands.loading import conditions, convert_demo, load_for_command
     from l4cli.engine.llamacpp import LlamaModel
     from l4cli.signals import catch_interrupts
@@ -113,7 +113,8 @@ def bench(
                 ModelLoadError,
             ) as error:
                 failure = error  # what was measured before is true all the same
-        remember(settings, LoadTime(load_seconds), *facts(found))
+        reach = reach_of(llm.vocabulary)
+        remember(settings, LoadTime(load_seconds), reach, *facts(found))
     value = {
         "model": llm.name,
         "n_threads": settings.n_threads,
