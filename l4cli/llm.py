@@ -310,7 +310,7 @@ def weights_identity(path: Path) -> str:
     """
     files = split_parts(path)
     stats = [file.stat() for file in files]
-    return " ".join([_fingerprint(path), *(f"{s.st_size}:{s.st_mtime_ns}" for s in stats)])
+    return " ".join([fingerprint_of(path), *(f"{s.st_size}:{s.st_mtime_ns}" for s in stats)])
 
 
 def load(

@@ -74,10 +74,12 @@ def load_vocabulary(
 
 def conditions(llm: LLM, *, kv_type: str, threads: int | None, gpu_layers: int | str) -> Conditions:
     """What the speeds of a model loaded with these options hold for."""
-    if llm.decision is not None:
-        kv_type, gpu_layers = llm.decision.kv_type, llm.decision.gpu_layers
     from l4cli.engine.llamacpp import has_gpu_support, num_physical_cores
 
+    if llm.decision is not None:
+        kv_type, gpu_layers = llm.decision.kv_type, llm.decision.gpu_layers
+    if gpu_layers == "auto":  # not decided yet: all there is room for
+        gpu_layers = -1
     return Conditions(
         model=llm.fingerprint,
         kv_type=kv_type,
