@@ -13,7 +13,7 @@ from dataclasses import dataclass
 _NOTHING = "NOTHING"
 # What smaller models say instead; a sentence that goes on may hold something.
 _SILENT = re.compile(
-    r"(?:The|This) (?:\w+ ){1,3}(?:does not|doesn't|do not) (?:say|tell|mention|state|help|contain)"
+    r"(?:The|This) (?:\w+ ){1,5}(?:does not|doesn't|do not) (?:say|tell|mention|state|help|contain)"
     r"[^.,;:\n]{0,80}",
     re.IGNORECASE,
 )
