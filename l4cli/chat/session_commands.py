@@ -6,23 +6,25 @@ from pathlib import Path
 
 from l4cli.chat import files
 from l4cli.chat.report_commands import settings
-from l4cli.chat.session import ChatSession
+from l4cli.chat.session import Attachment, ChatSession
 from l4cli.chat.sessions import SessionFile, require_session, sessions_dir, summaries
 from l4cli.chat.text import clipped, shortened
 from l4cli.chat.ui import Ui
 from l4cli.errors import UsageError
 
 _LISTED = 20
+_WHEN_SENT = "it goes before your next message"
 
 
 def attach(session: ChatSession, argument: str, ui: Ui) -> None:
-    attachment = session.attach(argument, files.read_text(Path(argument)))
-    tps = session.totals.prefill_tps
-    seconds = f", about {attachment.num_tokens / tps:.0f} s to read" if tps else ""
-    ui.say(
-        f"{attachment.name}: {attachment.num_tokens:,} tokens{seconds}; "
-        "it goes before your next message"
-    )
+    ui.say(announced(session, session.attach(argument, files.read_text(Path(argument)))))
+
+
+def announced(session: ChatSession, attachment: Attachment) -> str:
+    """What a file will cost, before it is sent."""
+    seconds = session.reading_seconds(attachment.num_tokens)
+    cost = f", about {seconds:,.0f} s to read" if seconds is not None else ""
+    return f"{attachment.name}: {attachment.num_tokens:,} tokens{cost}; {_WHEN_SENT}"
 
 
 def clear(session: ChatSession, _argument: str, ui: Ui) -> None:

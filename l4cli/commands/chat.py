@@ -120,7 +120,7 @@ def chat(
     """
     from l4cli.chat import files
     from l4cli.chat.tty import typing_held
-    from l4cli.commands.loading import load_for_command, read_text_option
+    from l4cli.commands.loading import conditions, load_for_command, read_text_option
 
     texts = [(str(path), files.read_text(path)) for path in file or []]
     question = _question(prompt)
@@ -135,7 +135,12 @@ def chat(
         _rounds(tools, yes, max_rounds, tool_timeout, is_conversation=question is None) as rounds,
         nullcontext() if question else typing_held(),
         load_for_command(
-            model, ctx=ctx, threads=threads, gpu_layers=gpu_layers, kv_type=kv_type
+            model,
+            ctx=ctx,
+            threads=threads,
+            gpu_layers=gpu_layers,
+            kv_type=kv_type,
+            store=kept is not None,
         ) as llm,
     ):
         from l4cli.chat.render import view_for_stdout
@@ -154,6 +159,7 @@ def chat(
                 "seed": seed,
             },
             file=kept,
+            conditions=conditions(llm, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers),
             rounds=rounds,
         )
         for name, text in texts:
@@ -162,6 +168,7 @@ def chat(
             from l4cli.chat.oneshot import one_shot
 
             code = one_shot(session, question)
+            session.close()
         else:
             from l4cli.chat.loop import chat_loop
 
