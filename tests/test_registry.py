@@ -73,6 +73,8 @@ def test_names_are_found_in_the_hub_cache(hub: Path) -> None:
         ("scout:Q8_0", "scout:Q8_0 is not on this machine"),
         ("behemoth", "never released"),
         ("no/such.gguf", "no/such.gguf: no such file"),
+        ("acme/Tiny-GGUF", "no such file; for a repository on the Hub say hf.co/acme/Tiny-GGUF"),
+        ("hf.co/acme/Tiny:Q8_0", "Tiny:Q8_0 is not on this machine; get it with: l4 pull hf.co/ac"),
     ],
 )
 def test_what_is_not_there_says_how_to_get_it(hub: Path, model: str, message: str) -> None:
