@@ -152,6 +152,18 @@ def test_what_is_wrong_is_told_and_is_exit_1(folder: Path, tmp_path: Path) -> No
     assert facts(path)["metadata"]["llama4.rope.freq_base"] == "nan"
 
 
+def test_a_token_that_is_no_text_is_told(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "odd.gguf"
+    path.write_bytes(
+        (folder / "tiny.gguf").read_bytes().replace(b"<|eot|>", b"<|\xff\xfe\xff|>", 1)
+    )
+    done = run(path)
+    assert done.exit_code == 0
+    text = " ".join(done.stdout.split())
+    assert "warning: tokenizer.ggml.tokens[" in text
+    assert "] is not UTF-8: the file is damaged" in text
+
+
 def test_stale_rope_and_pruned_layers(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "Stale", rope_scaling=None, num_hidden_layers=5)
     path = convert.convert(convert.plan(checkpoint, "Q8_0"), tmp_path / "stale.gguf").path
