@@ -13,7 +13,7 @@ import pytest
 from checkpoints import write_checkpoint
 from conftest import L4
 from decoders import write_decoder
-from gguf_fuzz import damaged, read_header, write_hollow
+from gguf_fuzz import damaged, edited, read_header, write_hollow
 
 import convert
 from convert import ConvertError
@@ -212,30 +212,6 @@ def test_splits_that_are_none(split: list[Path], small_gguf: Path, tmp_path: Pat
 
 
 # What llama.cpp would abort the process on.
-
-
-def edited(path: Path, out: Path, **changes: Field | None) -> Path:
-    """The model with metadata changed, or (None) left out; weights are zeros."""
-    model = read_gguf(path)
-    codes = {"u32": 4, "f32": 6, "bool": 7, "string": 8, "i32": 5}
-    fields: dict[str, Field] = {}
-    for key, value in model.fields.items():
-        kind = value.kind if isinstance(value, GGUFArray) else model.kinds[key]
-        stored = list(value) if isinstance(value, GGUFArray) else value
-        fields[key] = Field(stored, codes[kind])
-    for key, field in changes.items():
-        key = key.replace("__", ".")
-        if field is None:
-            fields.pop(key, None)
-        else:
-            fields[key] = field
-    start = min(tensor.offset for tensor in model.tensors.values())
-    types = {name: qtype.id for name, qtype in convert.qtypes.QTYPES.items()}
-    infos = [
-        TensorInfo(name, tensor.shape, types[tensor.qtype], tensor.offset - start)
-        for name, tensor in model.tensors.items()
-    ]
-    return write_hollow(out, encode_header(fields, infos), path.stat().st_size)
 
 
 TOKENS, TYPES = "tokenizer__ggml__tokens", "tokenizer__ggml__token_type"
