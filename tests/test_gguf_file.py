@@ -115,6 +115,13 @@ def test_a_damaged_header_is_one_line(name: str, tmp_path: Path) -> None:
     assert "x.gguf: " in str(caught.value)
 
 
+def test_a_header_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    good = header(NORM, types=i32s([1, 2]))
+    lying = behind(b"types", 8, "Q", 1 << 28)(good)  # a GiB of numbers, in a file that has it
+    with pytest.raises(ConvertError, match="its header is longer than 64 MiB"):
+        read_bytes(tmp_path, lying, n_data=2 << 30)
+
+
 def test_names_are_there_once_and_are_text(tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match=r"tensor output_norm\.weight is there twice"):
         read_bytes(tmp_path, header(NORM, TensorInfo(NORM.name, (32,), 0, 128)))
