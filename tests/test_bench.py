@@ -204,7 +204,7 @@ def test_json_has_every_second() -> None:
 
 
 @pytest.mark.parametrize(
-    ("load", "said"), [(None, None), (0.1, None), (3.04, "the machine was busy (load 3.0)")]
+    ("load", "said"), [(None, None), (0.1, None), (300.04, "the machine was busy (load 300.0)")]
 )
 def test_a_busy_machine_is_mentioned(load: float | None, said: str | None) -> None:
     note = busy_note(load)

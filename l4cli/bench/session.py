@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from l4cli.bench.grid import SECONDS, Asked, Grid, Point, Stage, choose_grid
 from l4cli.bench.machine import Memory, taken_bytes
@@ -21,6 +22,7 @@ from l4cli.speeds import AttentionReach, Conditions, DecodeRate, PrefillRate, Sp
 _PROBE = Stage((Point("prefill", 1, 0), Point("decode", 1, 0)), 512, n_prompt=64, n_gen=4)
 _N_BATCH = 2048  # tokens in one decode; llama.cpp takes them in pieces of n_ubatch
 _WARM_UP = 16  # tokens
+_ANY = Speeds(1.0, 1.0)
 _CONTEXT_SHARE = 2  # a context may take one part in so many of the machine's memory
 
 
@@ -99,9 +101,6 @@ class Bench:
             backend.close()
 
 
-_ANY = Speeds(1.0, 1.0)
-
-
 class _Countdown:
     """How far a bench is, and about how long it will still take."""
 
@@ -128,32 +127,27 @@ class _Countdown:
 
 def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:
     """A bench of loaded weights; several sequences have a KV cache each, as they do in a run."""
-    shape = _shape(weights.path)
+    shape, repacks = _shape(weights.path), probe().repacks
+
+    def sizes(stage: Stage) -> dict[str, Any]:
+        return {
+            "n_ctx": stage.n_seq_max * stage.n_ctx_seq,
+            "n_seq_max": stage.n_seq_max,
+            "n_ubatch": stage.n_ubatch,
+            "kv_type": conditions.kv_type,
+            "unified": stage.n_seq_max == 1,
+        }
 
     def make_backend(stage: Stage) -> Backend:
+        n_batch = max(_N_BATCH, stage.n_ubatch)
         return LlamaBackend(
-            weights,
-            n_ctx=stage.n_seq_max * stage.n_ctx_seq,
-            n_seq_max=stage.n_seq_max,
-            n_batch=max(_N_BATCH, stage.n_ubatch),
-            n_ubatch=stage.n_ubatch,
-            n_threads=conditions.n_threads,
-            kv_type=conditions.kv_type,
-            unified=stage.n_seq_max == 1,
+            weights, n_batch=n_batch, n_threads=conditions.n_threads, **sizes(stage)
         )
 
     def plan(stage: Stage) -> MemoryUse | None:
         if shape is None or not shape.knows_cache:
             return None
-        return memory_use(
-            shape,
-            n_ctx=stage.n_seq_max * stage.n_ctx_seq,
-            n_seq_max=stage.n_seq_max,
-            n_ubatch=stage.n_ubatch,
-            kv_type=conditions.kv_type,
-            unified=stage.n_seq_max == 1,
-            repack=probe().repacks,
-        )
+        return memory_use(shape, repack=repacks, **sizes(stage))
 
     return Bench(
         make_backend,

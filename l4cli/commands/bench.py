@@ -13,11 +13,11 @@ from l4cli import console
 from l4cli.commands import options
 from l4cli.errors import EngineError, L4Error, ModelLoadError
 
-_MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
-
 if TYPE_CHECKING:
     from l4cli.bench.machine import Memory
     from l4cli.bench.measure import Timing
+
+_MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
 
 Model = Annotated[
     str | None,
@@ -108,10 +108,7 @@ def bench(
             run.stopping = lambda: interrupts.count
             try:
                 found += run.run(asked, seconds=seconds)
-            except (
-                EngineError,
-                ModelLoadError,
-            ) as error:
+            except (EngineError, ModelLoadError) as error:
                 failure = error  # what was measured before is true all the same
         reach = reach_of(llm.vocabulary)
         remember(settings, LoadTime(load_seconds), reach, *facts(found))
@@ -122,7 +119,6 @@ def bench(
         "kv_type": kv_type,
         "load_average": load_average,
         "load_seconds": round(load_seconds, 3),
-        "weights_bytes": llm.vocabulary.path.stat().st_size,
         "memory": report.memory_json(run.memory),
         **report.as_json(found),
         "interrupted": bool(interrupts),
@@ -146,8 +142,9 @@ def _show(value: dict[str, Any], found: Sequence[Timing], memory: Sequence[Memor
 
     width = shutil.get_terminal_size().columns if console.stdout_is_terminal() else None
     gpu = f", {value['n_gpu_layers']} layers on the GPU" if value["n_gpu_layers"] else ""
+    threads = f"{value['n_threads']} thread{'s' if value['n_threads'] > 1 else ''}"
     console.data(
-        f"{value['model']} · {value['n_threads']} threads{gpu} · KV cache {value['kv_type']} · "
+        f"{value['model']} · {threads}{gpu} · KV cache {value['kv_type']} · "
         f"loaded in {value['load_seconds']:.2g} s"
     )
     if found:

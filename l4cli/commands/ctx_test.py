@@ -9,7 +9,7 @@ import typer
 
 from l4cli import console
 from l4cli.commands import options
-from l4cli.errors import UsageError
+from l4cli.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from l4cli.ctxtest.results import Results
@@ -85,21 +85,27 @@ def ctx_test(
         plan = Plan(chosen, depth_shares, task_names, samples, seed, max_tokens)
         _announce(plan, recall(conditions(llm, **placement)).prefill_seconds)
         results = Results(chosen, depth_shares, task_names)
+        failure: EngineError | None = None
         with (
             console.status("making the texts") as show,
             catch_interrupts(llm.interrupt, is_last=True) as interrupts,
         ):
             test = ContextTest(llm, plan, stopping=lambda: interrupts.count, show=show)
-            for length, judged in test.run():
-                results.add(length, judged)
+            try:
+                for length, judged in test.run():
+                    results.add(length, judged)
+            except EngineError as error:
+                failure = error  # the lengths before it are tested all the same
         found = results.effective()
-        if found and not interrupts:
+        if found and not interrupts and not failure:
             remember_effective_length(llm.fingerprint, kv_type, found)
         settings = {"model": llm.name, "kv_type": kv_type, "seed": seed, "samples": samples}
     if json:
         console.data_json({**settings, **results.as_json(), "interrupted": bool(interrupts)})
     elif results.judged:
         _show(results)
+    if failure:
+        raise failure
     if interrupts:
         missing = [length for length in chosen if length not in results.judged]
         console.note(f"l4: stopped; not tested: {', '.join(map(str, missing))} tokens")
