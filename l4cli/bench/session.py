@@ -10,9 +10,9 @@ from typing import Any
 
 from l4cli.bench.grid import SECONDS, Asked, Grid, Point, Stage, choose_grid
 from l4cli.bench.machine import Memory, taken_bytes
-from l4cli.bench.measure import Stopwatch, Timing
+from l4cli.bench.measure import Stopwatch, TimedBackend, Timing
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
-from l4cli.engine.types import Backend, DecodeAbortedError
+from l4cli.engine.types import DecodeAbortedError
 from l4cli.errors import InputError
 from l4cli.fit.hardware import probe
 from l4cli.fit.memory import MemoryUse, memory_use
@@ -34,7 +34,7 @@ class Bench:
     between measurements. `memory` holds what was taken at the end of each stage.
     """
 
-    make_backend: Callable[[Stage], Backend]
+    make_backend: Callable[[Stage], TimedBackend]
     n_vocab: int
     n_ctx_train: int
     plan: Callable[[Stage], MemoryUse | None] = lambda _stage: None
@@ -43,7 +43,7 @@ class Bench:
     show: Callable[[str], None] = lambda _text: None
     clock: Callable[[], float] = time.perf_counter
     memory: list[Memory] = field(default_factory=list, init=False)
-    _backend: Backend | None = field(default=None, init=False)
+    _backend: TimedBackend | None = field(default=None, init=False)
 
     def interrupt(self) -> None:
         """Make a measurement under way end soon. Safe from signal handlers and other threads."""
@@ -81,21 +81,17 @@ class Bench:
         backend = self._backend = self.make_backend(stage)
         try:
             stopwatch = Stopwatch(backend, self.n_vocab, clock=self.clock)
-            try:
-                stopwatch.warm_up(min(_WARM_UP, stage.n_ctx_seq - 1))
-                for point in stage.points:
-                    if self.stopping():
-                        return
-                    if countdown:
-                        self.show(countdown.line(point))
-                    yield stopwatch.measure(stage, point, repeat)
+            stopwatch.warm_up(min(_WARM_UP, stage.n_ctx_seq - 1))
+            for point in stage.points:
+                if self.stopping():
+                    return
                 if countdown:
-                    taken = taken_bytes()
-                    self.memory.append(Memory(backend.n_ctx, self.plan(stage), taken))
-            except DecodeAbortedError:
-                return
-            finally:
-                stopwatch.close()
+                    self.show(countdown.line(point))
+                yield stopwatch.measure(stage, point, repeat)
+            if countdown:
+                self.memory.append(Memory(backend.n_ctx, self.plan(stage), taken_bytes()))
+        except DecodeAbortedError:
+            return
         finally:
             self._backend = None
             backend.close()
@@ -138,7 +134,7 @@ def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:
             "unified": stage.n_seq_max == 1,
         }
 
-    def make_backend(stage: Stage) -> Backend:
+    def make_backend(stage: Stage) -> TimedBackend:
         n_batch = max(_N_BATCH, stage.n_ubatch)
         return LlamaBackend(
             weights, n_batch=n_batch, n_threads=conditions.n_threads, **sizes(stage)

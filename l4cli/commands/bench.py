@@ -71,8 +71,9 @@ def bench(
 
     What is not given is chosen so that it takes about a minute. Tokens per
     second are those of the median repeat; ± is half of what the fastest and
-    the slowest differ by. Estimates of time elsewhere in l4 rest on what was
-    measured last. Ctrl-C shows what is done.
+    the slowest differ by. Memory is what comes beside the model's file.
+    Estimates of time elsewhere in l4 rest on what was measured last. Ctrl-C
+    shows what is done.
     """
     from l4cli.bench import machine, report
     from l4cli.bench.grid import Asked
