@@ -59,7 +59,7 @@ def ask(
     min_p: options.MinP = None,
     seed: options.Seed = None,
     threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
+    gpu_layers: options.GpuLayers = "-1",
     kv_type: options.KvType = "f16",
 ) -> None:
     """Ask about whole documents.
@@ -92,7 +92,8 @@ def ask(
         "seed": seed,
     }
     system = read_text_option(system)
-    with _vocabulary(model, kv_type) as vocabulary:
+    vocabulary, kv_type = _vocabulary(model, kv_type)
+    with vocabulary:
         prompt = DocumentPrompt(vocabulary.encoder, texts, system=system)
         where = conditions(vocabulary, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers)
         told = _preflight(vocabulary, prompt, asked, max_tokens, where)
@@ -161,11 +162,12 @@ def _ingest(sources: Sequence[str]) -> tuple[list[Document], int]:
     return texts, len(errors)
 
 
-def _vocabulary(model: str | None, kv_type: str) -> LLM:
+def _vocabulary(model: str | None, kv_type: str) -> tuple[LLM, str]:
+    """The model without its weights, and the type its cache will have."""
     from l4cli.commands.loading import load_vocabulary
 
-    llm, _ = load_vocabulary(model, ctx="auto", parallel=1, kv_type=kv_type)
-    return llm
+    llm, _, kv_type = load_vocabulary(model, ctx="auto", parallel=1, kv_type=kv_type)
+    return llm, kv_type
 
 
 def _preflight(

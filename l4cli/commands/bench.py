@@ -64,7 +64,7 @@ def bench(
     seconds: Seconds = 60.0,
     json: Json = False,
     threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
+    gpu_layers: options.GpuLayers = "-1",
     kv_type: options.KvType = "f16",
 ) -> None:
     """Measure how fast a model is here: prefill and decode, batch and depth.
@@ -117,7 +117,7 @@ def bench(
         "model": llm.name,
         "n_threads": settings.n_threads,
         "n_gpu_layers": settings.n_gpu_layers,
-        "kv_type": kv_type,
+        "kv_type": settings.kv_type,
         "load_average": load_average,
         "load_seconds": round(load_seconds, 3),
         "memory": report.memory_json(run.memory),
