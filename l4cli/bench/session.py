@@ -39,6 +39,7 @@ class Bench:
     n_ctx_train: int
     plan: Callable[[Stage], MemoryUse | None] = lambda _stage: None
     most_bytes: int = 1 << 62
+    taken: Callable[[], int | None] = taken_bytes
     stopping: Callable[[], object] = lambda: False
     show: Callable[[str], None] = lambda _text: None
     clock: Callable[[], float] = time.perf_counter
@@ -89,7 +90,7 @@ class Bench:
                     self.show(countdown.line(point))
                 yield stopwatch.measure(stage, point, repeat)
             if countdown:
-                self.memory.append(Memory(backend.n_ctx, self.plan(stage), taken_bytes()))
+                self.memory.append(Memory(backend.n_ctx, self.plan(stage), self.taken()))
         except DecodeAbortedError:
             return
         finally:
@@ -123,7 +124,8 @@ class _Countdown:
 
 def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:
     """A bench of loaded weights; several sequences have a KV cache each, as they do in a run."""
-    shape, repacks = _shape(weights.path), probe().repacks
+    shape = _shape(weights.path)
+    repacks = probe().repacks if conditions.repack else ()
 
     def sizes(stage: Stage) -> dict[str, Any]:
         return {
@@ -151,6 +153,8 @@ def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:
         n_ctx_train=weights.n_ctx_train,
         plan=plan,
         most_bytes=memory_bytes() // _CONTEXT_SHARE,
+        # What lies on a GPU is not this process's memory.
+        taken=(lambda: None) if conditions.n_gpu_layers else taken_bytes,
     )
 
 

@@ -65,7 +65,10 @@ def bench(
     json: Json = False,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    force: options.Force = False,
 ) -> None:
     """Measure how fast a model is here: prefill and decode, batch and depth.
 
@@ -91,7 +94,14 @@ def bench(
         n_gen=gen,
         repeat=repeat,
     )
-    placement: dict[str, Any] = {"kv_type": kv_type, "threads": threads, "gpu_layers": gpu_layers}
+    placement: dict[str, Any] = {
+        "kv_type": kv_type,
+        "threads": threads,
+        "gpu_layers": gpu_layers,
+        "cpu_moe": cpu_moe,
+        "tensor_split": tensor_split,
+        "force": force,
+    }
     load_average = machine.load_average()
     convert_demo(model)  # not part of the time to load
     started = time.perf_counter()
@@ -117,6 +127,7 @@ def bench(
         "model": llm.name,
         "n_threads": settings.n_threads,
         "n_gpu_layers": settings.n_gpu_layers,
+        "n_cpu_moe": settings.n_cpu_moe,
         "kv_type": settings.kv_type,
         "load_average": load_average,
         "load_seconds": round(load_seconds, 3),
@@ -142,7 +153,10 @@ def _show(value: dict[str, Any], found: Sequence[Timing], memory: Sequence[Memor
     from l4cli.bench import report
 
     width = shutil.get_terminal_size().columns if console.stdout_is_terminal() else None
-    gpu = f", {value['n_gpu_layers']} layers on the GPU" if value["n_gpu_layers"] else ""
+    layers = "all" if value["n_gpu_layers"] < 0 else value["n_gpu_layers"]
+    gpu = f", {layers} layers on the GPU" if value["n_gpu_layers"] else ""
+    if value["n_cpu_moe"]:
+        gpu += f" but for the experts of {value['n_cpu_moe']}"
     threads = f"{value['n_threads']} thread{'s' if value['n_threads'] > 1 else ''}"
     console.data(
         f"{value['model']} · {threads}{gpu} · KV cache {value['kv_type']} · "
