@@ -27,7 +27,7 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
             model,
             on_progress=on_progress,
             on_convert=note_conversion,
-            on_choice=console.note,
+            on_note=lambda text: console.note(f"l4: {text}"),
             **hardware,
         )
         if interrupts:
@@ -65,7 +65,7 @@ def load_vocabulary(
         located.name,
         vocabulary,
         VocabularyBackend(limits.longest),
-        sampling=located.spec.sampling if located.spec else {},
+        sampling=located.sampling(vocabulary.metadata),
         path=located.path,
         on_close=vocabulary.close,
     )
@@ -74,10 +74,12 @@ def load_vocabulary(
 
 def conditions(llm: LLM, *, kv_type: str, threads: int | None, gpu_layers: int | str) -> Conditions:
     """What the speeds of a model loaded with these options hold for."""
-    if llm.decision is not None:
-        kv_type, gpu_layers = llm.decision.kv_type, llm.decision.gpu_layers
     from l4cli.engine.llamacpp import has_gpu_support, num_physical_cores
 
+    if llm.decision is not None:
+        kv_type, gpu_layers = llm.decision.kv_type, llm.decision.gpu_layers
+    if gpu_layers == "auto":  # not decided yet: all there is room for
+        gpu_layers = -1
     return Conditions(
         model=llm.fingerprint,
         kv_type=kv_type,

@@ -36,7 +36,7 @@ def choose(shape: ModelShape, wanted: Wanted, hardware: Hardware) -> Decision:
     return Decision(
         n_ctx=spec.n_ctx,
         kv_type=spec.kv_type,
-        gpu_layers=fit.placement.gpu_layers if hardware.gpus else wanted.layers,
+        gpu_layers=_layers(shape, fit, hardware, wanted),
         cpu_moe=fit.placement.cpu_moe,
         split=tuple(map(float, fit.placement.split)) if len(hardware.gpus) > 1 else (),
         repack=fit.placement.repack,
@@ -62,6 +62,13 @@ def _as_much_as_fits(
     else:
         most = largest_context(shape, spec, hardware, as_placed, verdict=fit.verdict)
     return most or spec.n_ctx
+
+
+def _layers(shape: ModelShape, fit: Fit, hardware: Hardware, wanted: Wanted) -> int:
+    """Layers on the cards as llama.cpp is told: -1 for all."""
+    if wanted.gpu_layers != "auto" or not hardware.gpus:
+        return wanted.layers
+    return -1 if fit.placement.gpu_layers > shape.n_layers else fit.placement.gpu_layers
 
 
 def _context(shape: ModelShape, wanted: Wanted) -> int:

@@ -189,7 +189,7 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
 
 def shape_of_file(path: Path) -> ModelShape:
     """The shape of a GGUF, split or not. Raises ConvertError or InputError if it cannot be told."""
-    from convert.gguf_file import read_model
+    from convert.gguf_model import read_model
 
     model = read_model(path)
     return shape_of(model.fields.get, model.tensors, name=str(path))
@@ -250,7 +250,9 @@ class _Metadata:
         self.architecture = architecture
 
     def raw(self, key: str) -> Any:
-        return self._values(f"{self.architecture}.{key}")
+        value = self._values(f"{self.architecture}.{key}")
+        is_array = isinstance(value, Sequence) and not isinstance(value, str)
+        return list(value) if is_array else value
 
     def number(self, key: str, default: int | None = None, *, most: int = _MAX_NUMBER) -> int:
         value = self.raw(key)
