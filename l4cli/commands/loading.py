@@ -52,7 +52,7 @@ def load_vocabulary(
     """
     from l4cli.batch.dry_run import VocabularyBackend
     from l4cli.engine.llamacpp import LlamaModel
-    from l4cli.fit.loading import ROOM_FOR_CONTEXT, Wanted, decide
+    from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Wanted, decide
     from l4cli.locate import locate
 
     located = locate(model, on_convert=note_conversion)
