@@ -52,46 +52,48 @@ def answer(
     begun end where they are, and no more begin.
     """
     answers = [Answer(question) for question in questions]
-    engine = llm.engine
     waiting = deque(
         Request(f"question {index}", prompt.tokens(question), llm.params(**sampling))
         for index, question in enumerate(questions)
     )
-    shown = [0] * len(answers)
-    started, due = clock(), 0
-    open_ids: set[str] = set()
+    engine, open_ids = llm.engine, set[str]()
+    started = clock()
 
     def take(output: StepOutput) -> None:
-        _take(answers[_index(output)], output, clock() - started)
+        _take(answers[_index(output.request_id)], output, clock() - started)
         if output.finish_reason:
             open_ids.discard(output.request_id)
 
-    with catch_interrupts(llm.interrupt) as interrupts:
-        while due < len(answers):
-            while waiting and engine.has_room and not interrupts:
-                engine.add_request(waiting[0])
-                open_ids.add(waiting.popleft().id)
-            if interrupts:
-                waiting.clear()
-                for request_id in sorted(open_ids):
-                    if output := engine.abort(request_id):
-                        take(output)
-            for output in engine.step():
+    def stop() -> None:
+        for request_id in sorted(open_ids):
+            if output := engine.abort(request_id):
                 take(output)
-            while due < len(answers):
-                current = answers[due]
-                if current.text[shown[due] :]:
-                    on_text(due, current.text[shown[due] :])
-                    shown[due] = len(current.text)
-                if not current.seconds and not interrupts:
-                    break
-                current.exit_code = interrupts.exit_code if not current.is_whole else 0
-                due += 1
+        while waiting:
+            answers[_index(waiting.popleft().id)].seconds = clock() - started
+
+    with catch_interrupts(llm.interrupt) as interrupts:
+        try:
+            for index, current in enumerate(answers):
+                shown = 0
+                while shown < len(current.text) or not current.seconds:
+                    if interrupts:
+                        stop()
+                    while waiting and engine.has_room:
+                        engine.add_request(waiting[0])
+                        open_ids.add(waiting.popleft().id)
+                    for output in engine.step():
+                        take(output)
+                    if text := current.text[shown:]:
+                        shown = len(current.text)
+                        on_text(index, text)
+                current.exit_code = 0 if current.is_whole else interrupts.exit_code
                 yield current
+        finally:
+            stop()
 
 
-def _index(output: StepOutput) -> int:
-    return int(output.request_id.rpartition(" ")[2])
+def _index(request_id: str) -> int:
+    return int(request_id.rpartition(" ")[2])
 
 
 def _take(answer: Answer, output: StepOutput, now: float) -> None:

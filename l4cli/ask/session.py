@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from l4cli.ask.answering import Answer, answer
 from l4cli.ask.prompt import DocumentPrompt
 from l4cli.ask.reading import Reading, read
 from l4cli.llm import LLM
+from l4cli.speeds import Conditions, remember
 from l4cli.store.catalogue import StoredDocument, note_document
 
 
 @dataclass(slots=True)
 class AskSession:
-    """Reads the prompt's documents once, then answers. `sampling` as for `LLM.request`."""
+    """Reads the prompt's documents once, then answers. `sampling` as for `LLM.request`.
+
+    How fast it read is kept for later estimates, under `conditions`.
+    """
 
     llm: LLM
     prompt: DocumentPrompt
     sampling: Mapping[str, Any]
+    conditions: Conditions
     use_store: bool = True
     reading: Reading | None = None
-    started: float = field(default_factory=time.perf_counter)
 
     def read(self, on_progress: Callable[[int], None] = lambda done: None) -> Reading:
         """Have the documents in the context; see `reading.read`."""
-        self.started = time.perf_counter()
         reading = read(
             self.llm, self.prompt.prefix, use_store=self.use_store, on_progress=on_progress
         )
         self.reading = reading
+        remember(self.conditions, *reading.rates)
         if self.use_store and self.llm.states and not reading.exit_code:
             note_document(
                 self.llm.states,
