@@ -150,7 +150,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ctx", type=int, default=16384)
     parser.add_argument(
         "--temperature", type=float,
-        help="the model's own unless given; 0.05 makes random weights as sure as trained ones",
+        help="the model's own unless given; 0.03 makes random weights as sure as trained ones",
     )  # fmt: skip
     parser.add_argument("--session", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()

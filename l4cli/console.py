@@ -109,6 +109,37 @@ def harmless(text: str) -> str:
     return text.translate(_PICTURES)
 
 
+def heat_map(
+    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float | None]]
+) -> None:
+    """Shares of 0..1 on stdout as percentages, from red to green on a terminal with colours."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    plain = not stdout_is_terminal()
+    grid = Table(box=None, pad_edge=False, padding=0, header_style="bold", collapse_padding=True)
+    grid.add_column("", no_wrap=True)
+    for column in columns:
+        grid.add_column(f" {column}", justify="right", no_wrap=True)
+    for name, values in zip(rows, cells, strict=True):
+        shown = [
+            Text("   –") if value is None else Text(f"{value:4.0%}"[:-1].rjust(4), _heat(value))
+            for value in values
+        ]
+        grid.add_row(f"{name} ", *shown)
+    console = Console(file=sys.stdout, width=200 if plain else None, highlight=False)
+    with console.capture() as capture:
+        console.print(grid)
+    data("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def _heat(value: float) -> str:
+    """A style for a share: black on red (none) over yellow to green (all)."""
+    red, green = min(1.0, 2 - 2 * value), min(1.0, 2 * value)
+    return f"#000000 on #{round(70 + 160 * red):02x}{round(70 + 140 * green):02x}46"
+
+
 def human_size(n_bytes: float) -> str:
     """Bytes in decimal units, as download pages and disks count them: 65.35 GB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):

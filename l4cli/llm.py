@@ -58,7 +58,8 @@ class LLM:
     """An engine with its model. Close it, or use it as a context manager.
 
     A prompt is a text, taken as one user message, or a list of messages with `role` and `content`.
-    Sampling arguments are the fields of SamplingParams; what is not given comes from models.toml.
+    Sampling arguments are the fields of SamplingParams; what is not given comes from models.toml,
+    and what is not there from the GGUF's own metadata.
     """
 
     def __init__(
@@ -356,7 +357,7 @@ def load(
             located.name,
             weights,
             backend,
-            sampling=located.spec.sampling if located.spec else {},
+            sampling=located.sampling(weights.metadata),
             path=located.path,
             on_close=weights.close,
             on_note=on_note,

@@ -55,12 +55,13 @@ class Script:
         return self.permissions.pop(0)
 
     def answer(self, results: Sequence[str]) -> Answer:
-        self.results.append(list(results))
-        return Answer(self.answers.pop(0), finish_reason="stop")
+        if results:
+            self.results.append(list(results))
+        self.said = self.answers.pop(0)
+        return Answer(self.said, finish_reason="stop")
 
     def run(self) -> Answer:
-        first = Answer(self.answers.pop(0), finish_reason="stop")
-        return self.rounds.follow(first, lambda a: calls_of(a.text, NAMES), self.answer)
+        return self.rounds.follow(self.answer([]), lambda: calls_of(self.said, NAMES), self.answer)
 
 
 def test_calls_run_when_they_are_allowed_and_the_model_gets_the_results(toolbox: Toolbox) -> None:
@@ -102,7 +103,8 @@ def test_what_cannot_run_is_not_asked_about_and_goes_back_to_the_model(toolbox: 
 
 def test_rounds_are_bounded(toolbox: Toolbox) -> None:
     script = Script(toolbox, *["[add(a=1, b=1)]"] * 4, says=["always"])
-    assert script.run().text == "[add(a=1, b=1)]"
+    answer = script.run()
+    assert (answer.text, answer.exit_code) == ("[add(a=1, b=1)]", 1)
     assert len(script.results) == 3
     assert "in 3 rounds and still calls; --max-rounds allows more" in script.notes[-1]
 

@@ -43,7 +43,8 @@ class Message:
 
     def as_dict(self) -> dict[str, Any]:
         """The message as chat templates want it."""
-        message: dict[str, Any] = {"role": self.role, "content": self.content}
+        role = "tool" if self.role == "ipython" else self.role  # as all families' templates say
+        message: dict[str, Any] = {"role": role, "content": self.content}
         if self.tool_calls:
             message["tool_calls"] = [
                 {"type": "function", "function": {"name": c.name, "arguments": c.arguments}}

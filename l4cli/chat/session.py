@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from l4cli.chat import storage
+from l4cli.chat.calls import calls_of
 from l4cli.chat.conversation import Conversation, Message, joined
 from l4cli.chat.records import Record, Replayed, changes, header, replay
+from l4cli.chat.rounds import ToolRounds
 from l4cli.chat.sessions import SessionFile, timestamp
 from l4cli.chat.tokens import ConversationTokens
 from l4cli.chat.totals import Totals
@@ -19,6 +21,7 @@ from l4cli.chat.turn import Answer, AnswerView, generate
 from l4cli.engine.types import Request, SamplingParams
 from l4cli.errors import ContextOverflowError, InputError, L4Error, ModelError, UsageError
 from l4cli.llm import LLM
+from l4cli.prompt.tool_calls import ToolCall
 
 # SamplingParams that /set knows, and how their values are written.
 SETTINGS: Mapping[str, Callable[[str], float]] = {
@@ -49,7 +52,8 @@ class ChatSession:
 
     `view` makes the place for the next answer to appear in; it is given what already stands there.
     Whatever a method raises, the conversation is then as it was before; but for OutputError, which
-    says that the change was made and could not be written.
+    says that the change was made and could not be written. Calls that have run, with `rounds` to
+    carry them out, stay in it with their results.
     """
 
     def __init__(
@@ -60,13 +64,15 @@ class ChatSession:
         system: str | None = None,
         sampling: Mapping[str, Any] | None = None,
         file: SessionFile | None = None,
+        rounds: ToolRounds | None = None,
     ) -> None:
         if llm.encoder.template is None:
             raise ModelError(
                 f"{llm.name} has no chat template: it continues plain texts only (`l4 run --raw`)"
             )
         self.llm = llm
-        self.tokens = ConversationTokens(llm)
+        self.rounds = rounds
+        self.tokens = ConversationTokens(llm, tools=rounds.toolbox.schemas if rounds else None)
         self.tree = Tree()
         self.sampling: dict[str, Any] = {}
         self.attachments: list[Attachment] = []
@@ -85,6 +91,8 @@ class ChatSession:
             key: value for key, value in (sampling or {}).items() if value is not None
         }
         self.params()  # a wrong setting is told before the first question
+        if rounds and not self.tokens.knows_tools:
+            raise ModelError(f"{llm.name} has a chat template that takes no tools")
         if system is not None:
             self.tree = self.tree.with_system(system)
 
@@ -137,7 +145,7 @@ class ChatSession:
             self.become(self.tree.at_question().said(longer))
         else:
             self.become(self.tree.replaced(self.tree.head, longer))
-        return answer
+        return self._followed(answer)
 
     def alternatives(self, count: int, on_begin: Callable[[int], None]) -> list[int]:
         """Answer the last question `count` times, in one batch where there is room; the ids.
@@ -168,12 +176,35 @@ class ChatSession:
     def _turn(self, tree: Tree) -> Answer:
         """Answer the message a tree ends with, and keep both; neither if nothing was said.
 
-        A turn is one round, of one answer.
+        A turn is one round, unless the answer calls tools: then it goes on until one does not.
         """
-        (answer,) = self.generate([self.tokens.prompt(tree.conversation)])
+        return self._followed(self._round(tree))
+
+    def _followed(self, answer: Answer) -> Answer:
+        """The answer, or if it calls tools the one in which all that ends."""
+        if self.rounds and answer.has_begun:
+            self.last = self.rounds.follow(answer, self.calls, self._answer_to)
+            return self.last
+        return answer
+
+    def _round(self, tree: Tree) -> Answer:
+        view = (lambda _: rounds.view(lambda: self._view(""))) if (rounds := self.rounds) else None
+        (answer,) = self.generate([self.tokens.prompt(tree.conversation)], view)
         if answer.has_begun:
             self.become(tree.said(_message(answer)))
         return answer
+
+    def _answer_to(self, results: Sequence[str]) -> Answer:
+        """The model's answer to what its calls brought."""
+        self.become(self.tree.said(*(Message("ipython", text) for text in results)))
+        return self._round(self.tree)
+
+    def calls(self) -> Sequence[ToolCall]:
+        """What the last answer calls; nothing if it is only a part."""
+        answer = self.conversation.last_answer
+        if self.rounds is None or answer is None or answer.is_partial:
+            return ()
+        return calls_of(self.tokens.tagged_text(answer), self.rounds.toolbox.names)
 
     def generate(
         self,

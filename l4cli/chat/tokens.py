@@ -9,18 +9,22 @@ the text they stand for is exactly what the template wrote there.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+from l4cli.chat.calls import tagged_text
 from l4cli.chat.conversation import Conversation, Message
 from l4cli.errors import RequestError
 from l4cli.llm import LLM
 
 
 class ConversationTokens:
-    """Encodes the conversations of one model."""
+    """Encodes the conversations of one model, which is told of these tools."""
 
-    def __init__(self, llm: LLM) -> None:
-        self._chat = llm.encoder.chat
+    def __init__(self, llm: LLM, tools: Sequence[Mapping[str, Any]] | None = None) -> None:
+        self._chat = functools.partial(llm.encoder.chat, tools=tools)
+        self._has_tools = bool(tools)
+        self._special_tokens = llm.vocabulary.special_tokens
         self._tokenize: Callable[[str], list[int]] = llm.vocabulary.tokenize
         self._piece = llm.engine.backend.piece
         self._control = frozenset(llm.vocabulary.special_tokens.values())
@@ -38,7 +42,7 @@ class ConversationTokens:
 
     def count(self, conversation: Conversation) -> int:
         """How many tokens of the context it takes up; 0 for an empty one."""
-        if not conversation.messages and not conversation.system:
+        if not conversation.messages and not conversation.system and not self._has_tools:
             return 0
         try:
             return len(self._encode(conversation, add_generation_prompt=False))
@@ -52,6 +56,18 @@ class ConversationTokens:
     def count_message(self, message: Message) -> int:
         """Tokens of what a message says, an answer's own where it has them."""
         return len(message.token_ids) or self.count_text(message.content)
+
+    def tagged_text(self, answer: Message) -> str:
+        """What an answer says, with the tags around its calls, which as tokens have no text."""
+        if not answer.token_ids:
+            return answer.content
+        return tagged_text(answer.token_ids, self._piece, self._special_tokens)
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template tells the model of tools at all."""
+        question = [{"role": "user", "content": "?"}]
+        return self._chat(question) != self._chat(question, tools=None)
 
     def edited(self, message: Message, content: str) -> Message:
         """An answer with another text; up to where it differs, the tokens it was generated as."""

@@ -3,17 +3,56 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from l4cli import console
 from l4cli.commands import options
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from l4cli.chat.rounds import Ask, ToolRounds
     from l4cli.chat.sessions import SessionFile
+
+
+TOOLS_PANEL = "Tools"
+Tools = Annotated[
+    Path | None,
+    typer.Option(
+        "--tools",
+        metavar="FILE.py",
+        help="Offer the model this file's functions, by their hints and docstrings.",
+        rich_help_panel=TOOLS_PANEL,
+    ),
+]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Run calls without asking.", rich_help_panel=TOOLS_PANEL),
+]
+MaxRounds = Annotated[
+    int,
+    typer.Option(
+        "--max-rounds",
+        min=1,
+        metavar="N",
+        help="How often in a turn the model may call and see the results.",
+        rich_help_panel=TOOLS_PANEL,
+    ),
+]
+ToolTimeout = Annotated[
+    float,
+    typer.Option(
+        "--tool-timeout",
+        min=0.1,
+        metavar="SECONDS",
+        help="How long a call may take.",
+        rich_help_panel=TOOLS_PANEL,
+    ),
+]
 
 
 def chat(
@@ -46,6 +85,10 @@ def chat(
         bool,
         typer.Option("--no-history", help="Keep nothing: neither what is typed nor the session."),
     ] = False,
+    tools: Tools = None,
+    yes: Yes = False,
+    max_rounds: MaxRounds = 8,
+    tool_timeout: ToolTimeout = 30.0,
     model: options.Model = None,
     system: options.System = None,
     max_tokens: options.MaxTokens = None,
@@ -69,6 +112,9 @@ def chat(
 
         cat notes.md | l4 chat -p "Summarise these notes"
 
+    With --tools the model can call the functions of a Python file; each call
+    is shown, and you are asked before it runs.
+
     Conversations are kept, each in a file of its own: -c goes on with the
     last one. With -p, only what -c or --session names is kept.
     """
@@ -86,6 +132,7 @@ def chat(
     keep = not no_history
     kept = _session_file(go_on, session_name, keep, is_conversation=question is None)
     with (
+        _rounds(tools, yes, max_rounds, tool_timeout, is_conversation=question is None) as rounds,
         nullcontext() if question else typing_held(),
         load_for_command(
             model, ctx=ctx, threads=threads, gpu_layers=gpu_layers, kv_type=kv_type
@@ -107,6 +154,7 @@ def chat(
                 "seed": seed,
             },
             file=kept,
+            rounds=rounds,
         )
         for name, text in texts:
             session.attach(name, text)
@@ -120,6 +168,36 @@ def chat(
             code = chat_loop(session, use_history=keep)
     if code:
         raise typer.Exit(code)
+
+
+@contextmanager
+def _rounds(
+    file: Path | None, yes: bool, max_rounds: int, timeout: float, *, is_conversation: bool
+) -> Iterator[ToolRounds | None]:
+    """What carries calls out, if there are tools, and with it the process that they run in."""
+    if file is None:
+        yield None
+        return
+    if not (yes or is_conversation or (sys.stdin.isatty() and sys.stderr.isatty())):
+        raise UsageError("without a terminal to ask on, --tools needs --yes to run what is called")
+    from l4cli.chat.rounds import ToolRounds
+    from l4cli.chat.tools import Toolbox
+
+    with Toolbox(file, timeout) as toolbox:
+        if toolbox.printed:
+            console.note(toolbox.printed)
+        yield ToolRounds(
+            toolbox,
+            None if yes else _ask(is_conversation),
+            max_rounds=max_rounds,
+            streams=sys.stdout.isatty(),
+        )
+
+
+def _ask(is_conversation: bool) -> Ask:
+    from l4cli.chat.permission import ask_in_chat, ask_on_stderr
+
+    return ask_in_chat if is_conversation else ask_on_stderr
 
 
 def _session_file(

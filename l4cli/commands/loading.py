@@ -61,7 +61,7 @@ def load_vocabulary(
         located.name,
         vocabulary,
         VocabularyBackend(limits.longest),
-        sampling=located.spec.sampling if located.spec else {},
+        sampling=located.sampling(vocabulary.metadata),
         path=located.path,
         on_close=vocabulary.close,
     )

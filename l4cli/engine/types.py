@@ -17,11 +17,11 @@ MAX_LOGPROBS = 20
 class Constraint:
     """A language that the whole answer belongs to.
 
-    `source` is the JSON Schema as JSON text, nothing for "json_object", GBNF for "grammar", and a
-    regular expression for "regex".
+    `source` is the JSON Schema as JSON text, nothing for "json_object", GBNF for "grammar", a
+    regular expression for "regex", and Lark as llguidance extends it for "lark".
     """
 
-    kind: Literal["json_schema", "json_object", "grammar", "regex"]
+    kind: Literal["json_schema", "json_object", "grammar", "regex", "lark"]
     source: str = ""
 
 

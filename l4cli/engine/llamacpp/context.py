@@ -93,6 +93,7 @@ class LlamaBackend:
         self._n_vocab = model.n_vocab
         self._candidates = Candidates(self._n_vocab)
         self._outputs: list[int] = []
+        self._row_address, self._row = 0, np.empty(0, np.float32)
         self.piece, self.is_eog = model.piece, model.is_eog
 
     def _params(self, n_ctx: int, n_seq_max: int, kv_type: str) -> Any:
@@ -153,7 +154,10 @@ class LlamaBackend:
     def logits(self, output: int) -> npt.NDArray[np.float32]:
         """The `output`-th logits kept by the last decode, float32 [n_vocab], until the next one."""
         row = llama_cpp.llama_get_logits_ith(self._handle, self._outputs[output])
-        return np.ctypeslib.as_array(row, (self._n_vocab,))
+        address = ctypes.addressof(row.contents)
+        if address != self._row_address:  # of one sequence they are always in the same place
+            self._row_address, self._row = address, np.ctypeslib.as_array(row, (self._n_vocab,))
+        return self._row
 
     def num_computed(self, seq_id: int) -> int:
         return self._lengths.get(seq_id, 0)

@@ -28,9 +28,10 @@ TokenIds = npt.NDArray[np.integer[Any]]
 
 # Tokens this many temperatures below the likeliest have, all 202,048 together, less than 1e-6.
 _NEGLIGIBLE = 26.0
-_FEW = 512
+_FEW = 512  # candidates that llama.cpp's own top-p sorts sooner than ours cuts them
 _NUM_BUCKETS = 4096
 _MAX_SORTED = 4096
+_OTHER_DRAWS = 0x9E3779B9
 _LONGEST_ANSWER = 1 << 16  # that penalties look back on, where max_tokens does not say
 
 
@@ -79,11 +80,10 @@ class LlamaSampler:
         adjustments = _adjustments(params, prompt, model.n_vocab)
         self._is_adjusted = bool(adjustments)
         self._chain = _chain([*adjustments, *_choice(params)])
-        self._top_p = 1.0
+        self._top_p, self._cut_chain = 1.0, None
         if params.temperature and params.top_p < 1 and not params.top_k and not adjustments:
-            self._top_p = params.top_p  # is cut here, and the chain knows nothing of it
-            llama_cpp.llama_sampler_free(self._chain)
-            self._chain = _chain(_choice(replace(params, top_p=1.0)))
+            self._top_p = params.top_p
+            self._cut_chain = _chain(_choice(_after_top_p(params)))
 
     def sample(self, output: int) -> Sampled:
         row = self._logits(output)
@@ -99,9 +99,9 @@ class LlamaSampler:
 
     def close(self) -> None:
         """Free the chain and its links; idempotent."""
-        if self._chain:
-            llama_cpp.llama_sampler_free(self._chain)
-            self._chain = None
+        for chain in filter(None, (self._chain, self._cut_chain)):
+            llama_cpp.llama_sampler_free(chain)
+        self._chain = self._cut_chain = None
 
     def _choose(self, row: Logits) -> int:
         if self._is_adjusted:
@@ -109,9 +109,10 @@ class LlamaSampler:
         if self._temperature == 0:
             return int(row.argmax())
         ids = np.flatnonzero(row > row.max() - _NEGLIGIBLE * self._temperature)
-        if self._top_p < 1:
-            ids = ids[nucleus(row[ids] / self._temperature, self._top_p)]
-        return self._candidates.choose(self._chain, row, ids)
+        if self._cut_chain is None or len(ids) <= _FEW:
+            return self._candidates.choose(self._chain, row, ids)
+        ids = ids[nucleus(row[ids] / self._temperature, self._top_p)]
+        return self._candidates.choose(self._cut_chain, row, ids)
 
     def _logprob(self, row: Logits, token: int) -> TokenLogprob | None:
         if self._num_logprobs is None:
@@ -128,15 +129,11 @@ class LlamaSampler:
 def nucleus(logits: Logits, top_p: float) -> TokenIds:
     """The indices of the likeliest that make up `top_p` together: llama.cpp's top-p.
 
-    Many are put into buckets by their logits; only the bucket in which the sum is reached is
+    They are put into buckets by their logits; only the bucket in which the sum is reached is
     sorted, and what is left, so that the likeliest come first, unless that is thousands.
     """
     depth = logits.max() - logits
     weights = np.exp(-depth)
-    if len(logits) <= _FEW:
-        order: TokenIds = depth.argsort(kind="stable")
-        sums = weights[order].cumsum(dtype=np.float64)
-        return order[: int(sums.searchsorted(top_p * sums[-1])) + 1]
     scale = (_NUM_BUCKETS - 1) / max(float(depth.max()), 1e-6)
     buckets = (depth * scale).astype(np.int32)
     sums = np.cumsum(np.bincount(buckets, weights, _NUM_BUCKETS))
@@ -196,6 +193,12 @@ def _adjustments(params: SamplingParams, prompt: Sequence[int], n_vocab: int) ->
             )
         )
     return links
+
+
+def _after_top_p(params: SamplingParams) -> SamplingParams:
+    """For the chain behind our own top-p: its draws must not repeat those of the other chain."""
+    seed = None if params.seed is None else (params.seed ^ _OTHER_DRAWS) % (2**32 - 1)
+    return replace(params, top_p=1.0, seed=seed)
 
 
 def _choice(params: SamplingParams) -> list[Any]:
