@@ -28,11 +28,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from checkpoints import write_checkpoint  # noqa: E402
-from decoders import write_decoder  # noqa: E402
+from decoders import KINDS, write_decoder  # noqa: E402
 from gguf_fuzz import damaged, read_header, write_hollow  # noqa: E402
 
 import convert  # noqa: E402
-from convert.gguf_file import GGUFArray, read_gguf  # noqa: E402
+from convert.gguf_array import GGUFArray  # noqa: E402
+from convert.gguf_file import read_gguf  # noqa: E402
 from convert.vetting import vet  # noqa: E402
 
 SMALL = {"num_hidden_layers": 4, "num_local_experts": 2}
@@ -78,14 +79,16 @@ def parse() -> argparse.Namespace:
 def make_seeds(scratch: Path) -> list[tuple[bytes, int]]:
     """Headers, and how many bytes of tensors go with each."""
     scout = write_checkpoint(scratch / "scout", **SMALL)
-    mixtral = write_decoder(scratch / "mixtral", "mixtral", num_hidden_layers=1)
     files = [
         convert.convert(convert.plan(scout, "Q8_0"), scratch / "scout.gguf").path,
-        convert.convert(convert.plan(mixtral, "F32"), scratch / "mixtral.gguf").path,
         convert.convert(
             convert.plan(scout, "Q8_0"), scratch / "part.gguf", split=convert.Split(max_tensors=9)
         ).path,
     ]
+    for kind in KINDS:
+        other = write_decoder(scratch / kind, kind, num_hidden_layers=1)
+        plan = convert.plan(other, "F32")
+        files.append(convert.convert(plan, scratch / f"{kind}.gguf").path)
     return [(read_header(file), file.stat().st_size) for file in files]
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from convert.doctor import error, template_tokens, warning
 from convert.doctor_llama4 import diagnose_llama4
-from convert.gguf_file import GGUFArray, GGUFModel
+from convert.gguf_array import GGUFArray
+from convert.gguf_model import GGUFModel
 from convert.hparams import Config, Llama4Hparams, RopeScaling
 from convert.types import Finding
 

@@ -18,7 +18,9 @@ from gguf_fuzz import damaged, read_header, write_hollow
 import convert
 from convert import ConvertError
 from convert.fields import Field, TensorInfo, encode_header, f32, i32s, string, strings, u16, u32
-from convert.gguf_file import GGUFArray, read_gguf, read_model
+from convert.gguf_array import GGUFArray
+from convert.gguf_file import read_gguf
+from convert.gguf_model import read_model
 from convert.vetting import vet
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import ModelLoadError
@@ -48,7 +50,7 @@ def test_a_header_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
-    words = [f"{n:0{n % 40}}" for n in range(200_000)]
+    words = [f"{n:0{n % 40}}" for n in range(60_000)]
     file = read_bytes(tmp_path, header(NORM, w=strings(words), a=u32(7)))
     assert list(file.fields["w"]) == words
     assert file.fields["a"] == 7
@@ -88,7 +90,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "2^60 strings": (behind(b"words", 8, "Q", 1 << 60), "words announces 1,152,921,504,606"),
     "a string too long": (behind(b"words", 16, "Q", 1 << 40), "ends within words"),
     "an array of arrays": (behind(b"words", 4, "I", 9), "words is an array of arrays"),
-    "an array of nothing": (behind(b"words", 4, "I", 99), "words is an array of the unknown type"),
+    "an array of nothing": (behind(b"words", 4, "I", 99), "words is of the unknown type 99"),
     "no dimensions": (behind(b"output.weight", 0, "I", 0), "output.weight has 0 dimensions"),
     "5 dimensions": (behind(b"output.weight", 0, "I", 5), "output.weight has 5 dimensions"),
     "an empty row": (behind(b"output.weight", 4, "Q", 0), r"output.weight has the shape \[0, 4\]"),
@@ -314,10 +316,9 @@ def test_sentencepiece_needs_its_bytes(tmp_path: Path) -> None:
 
 def test_the_commands_refuse_a_damaged_file(l4: L4, small_gguf: Path, tmp_path: Path) -> None:
     path = edited(small_gguf, tmp_path / "edited.gguf", **{TOKENS: strings(["a"] * 352)})
-    for args in (("run", "-m", path), ("chat", "-m", path, "-p", "hello")):
-        done = l4(*args, stdin='{"prompt": "hello"}')
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == f"l4: {path}: the tokens 0 and 1 are both 'a'; convert it again\n"
+    done = l4("run", "-m", path, stdin='{"prompt": "hello"}')
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"l4: {path}: the tokens 0 and 1 are both 'a'; convert it again\n"
 
 
 def test_damage_of_all_kinds_is_read_or_refused(small_gguf: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from l4cli.errors import InputError
 from l4cli.fit.hardware import probe
 from l4cli.fit.memory import MemoryUse, memory_use
 from l4cli.fit.shape import ModelShape, shape_of_file
-from l4cli.speeds import Conditions, DecodeRate, PrefillRate, Speeds
+from l4cli.speeds import AttentionReach, Conditions, DecodeRate, PrefillRate, Speeds
 
 _PROBE = Stage((Point("prefill", 1, 0), Point("decode", 1, 0)), 512, n_prompt=64, n_gen=4)
 _N_BATCH = 2048  # tokens in one decode; llama.cpp takes them in pieces of n_ubatch
@@ -170,6 +170,19 @@ def _shape(path: Path) -> ModelShape | None:
         return shape_of_file(path)
     except InputError:
         return None
+
+
+def reach_of(weights: LlamaModel) -> AttentionReach:
+    """How far back the layers of a model see."""
+    kind, window = weights.attention
+    shape = _shape(weights.path)
+    if not window or shape is None:
+        return AttentionReach()
+    windows = shape.cache.windows
+    share = sum(map(bool, windows)) / max(1, len(windows))
+    if kind == "chunked":
+        return AttentionReach(share, chunk=window)
+    return AttentionReach(share, window=window)
 
 
 def facts(timings: list[Timing]) -> Iterator[PrefillRate | DecodeRate]:

@@ -53,7 +53,7 @@ def ask(
     min_p: options.MinP = None,
     seed: options.Seed = None,
     threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
+    gpu_layers: options.GpuLayers = "-1",
     kv_type: options.KvType = "f16",
 ) -> None:
     """Ask about whole documents.
@@ -86,7 +86,8 @@ def ask(
         "seed": seed,
     }
     system = read_text_option(system)
-    with prepare.vocabulary(model, kv_type) as vocabulary:
+    vocabulary, kv_type = prepare.vocabulary(model, kv_type)
+    with vocabulary:
         prompt = DocumentPrompt(vocabulary.encoder, texts, system=system)
         where = conditions(vocabulary, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers)
         told = prepare.preflight_of(vocabulary, prompt, asked, max_tokens, where)

@@ -39,11 +39,12 @@ def read_documents(sources: Sequence[str]) -> tuple[list[Document], int]:
     return texts, len(errors)
 
 
-def vocabulary(model: str | None, kv_type: str) -> LLM:
+def vocabulary(model: str | None, kv_type: str) -> tuple[LLM, str]:
+    """The model without its weights, and the type its cache will have."""
     from l4cli.commands.loading import load_vocabulary
 
-    llm, _ = load_vocabulary(model, ctx="auto", parallel=1, kv_type=kv_type)
-    return llm
+    llm, _, kv_type = load_vocabulary(model, ctx="auto", parallel=1, kv_type=kv_type)
+    return llm, kv_type
 
 
 def preflight_of(

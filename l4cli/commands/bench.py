@@ -64,7 +64,7 @@ def bench(
     seconds: Seconds = 60.0,
     json: Json = False,
     threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
+    gpu_layers: options.GpuLayers = "-1",
     kv_type: options.KvType = "f16",
 ) -> None:
     """Measure how fast a model is here: prefill and decode, batch and depth.
@@ -76,7 +76,7 @@ def bench(
     """
     from l4cli.bench import machine, report
     from l4cli.bench.grid import Asked
-    from l4cli.bench.session import bench_of, facts
+    from l4cli.bench.session import bench_of, facts, reach_of
     from l4cli.commands.loading import conditions, convert_demo, load_for_command
     from l4cli.engine.llamacpp import LlamaModel
     from l4cli.signals import catch_interrupts
@@ -113,12 +113,13 @@ def bench(
                 ModelLoadError,
             ) as error:
                 failure = error  # what was measured before is true all the same
-        remember(settings, LoadTime(load_seconds), *facts(found))
+        reach = reach_of(llm.vocabulary)
+        remember(settings, LoadTime(load_seconds), reach, *facts(found))
     value = {
         "model": llm.name,
         "n_threads": settings.n_threads,
         "n_gpu_layers": settings.n_gpu_layers,
-        "kv_type": kv_type,
+        "kv_type": settings.kv_type,
         "load_average": load_average,
         "load_seconds": round(load_seconds, 3),
         "weights_bytes": llm.vocabulary.path.stat().st_size,

@@ -97,10 +97,13 @@ def chat(
     top_k: options.TopK = None,
     min_p: options.MinP = None,
     seed: options.Seed = None,
-    ctx: options.Ctx = 16384,
+    ctx: options.Ctx = "16384",
     threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
+    gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    force: options.Force = False,
 ) -> None:
     """Chat with a model.
 
@@ -135,7 +138,14 @@ def chat(
         _rounds(tools, yes, max_rounds, tool_timeout, is_conversation=question is None) as rounds,
         nullcontext() if question else typing_held(),
         load_for_command(
-            model, ctx=ctx, threads=threads, gpu_layers=gpu_layers, kv_type=kv_type
+            model,
+            ctx=ctx,
+            threads=threads,
+            gpu_layers=gpu_layers,
+            cpu_moe=cpu_moe,
+            tensor_split=tensor_split,
+            kv_type=kv_type,
+            force=force,
         ) as llm,
     ):
         from l4cli.chat.render import view_for_stdout

@@ -55,7 +55,7 @@ def ctx_test(
     max_tokens: MaxTokens = None,
     json: Json = False,
     threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
+    gpu_layers: options.GpuLayers = "-1",
     kv_type: options.KvType = "f16",
 ) -> None:
     """Test how long a context a model can use.

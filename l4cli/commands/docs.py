@@ -61,7 +61,7 @@ def add_documents(
     model: options.Model = None,
     system: options.System = None,
     threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
+    gpu_layers: options.GpuLayers = "-1",
     kv_type: options.KvType = "f16",
 ) -> None:
     """Read documents now, each by itself, so that questions need not wait.
@@ -75,7 +75,8 @@ def add_documents(
 
     texts, num_failed = prepare.read_documents(documents)
     system = read_text_option(system)
-    with prepare.vocabulary(model, kv_type) as vocabulary:
+    vocabulary, kv_type = prepare.vocabulary(model, kv_type)
+    with vocabulary:
         prompts = [DocumentPrompt(vocabulary.encoder, [text], system=system) for text in texts]
         longest = max(prompts, key=lambda prompt: len(prompt.prefix))
         where = conditions(vocabulary, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers)
