@@ -42,7 +42,7 @@ def make_llm(n_seq_max: int = 4) -> LLM:
 
 def make_session(llm: LLM, *documents: Document, use_store: bool = True) -> AskSession:
     prompt = DocumentPrompt(llm.encoder, documents or [MANUAL])
-    return AskSession(llm, prompt, {"max_tokens": 40}, WHERE, use_store=use_store)
+    return AskSession(llm, prompt, {"max_tokens": 40}, WHERE, use_store)
 
 
 def test_many_questions_are_branches_of_one_reading() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from l4cli.ask.prompt import DocumentPrompt
-from l4cli.engine.types import FinishReason, Request, StepOutput
+from l4cli.ask.parts import Coverage
+from l4cli.documents.quotes import Quotation
+from l4cli.engine.types import FinishReason, Request, SamplingParams, StepOutput
 from l4cli.llm import LLM
 from l4cli.signals import catch_interrupts
 
@@ -18,7 +18,8 @@ from l4cli.signals import catch_interrupts
 class Answer:
     """The answer to one question. Seconds count from when the questions were put.
 
-    `exit_code` is set if a signal ended it, `error` says why it failed.
+    `exit_code` is set if a signal ended it, `error` says why it failed. `coverage` is that of
+    documents read in parts.
     """
 
     question: str
@@ -31,6 +32,8 @@ class Answer:
     seconds: float = 0.0
     error: str | None = None
     exit_code: int = 0
+    quotations: list[Quotation] = field(default_factory=list)
+    coverage: Coverage | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -39,22 +42,21 @@ class Answer:
 
 def answer(
     llm: LLM,
-    prompt: DocumentPrompt,
     questions: Sequence[str],
-    sampling: Mapping[str, Any],
+    prompts: Sequence[Sequence[int]],
+    params: SamplingParams,
     *,
     on_text: Callable[[int, str], None] = lambda index, text: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Answer]:
     """Answers in the order of the questions; `on_text` gets the text of the one that is due.
 
-    All are decoded in one batch as far as there is room. After a Ctrl-C or SIGTERM those that have
-    begun end where they are, and no more begin.
+    `prompts` are token ids. All are decoded in one batch as far as there is room. After a Ctrl-C or
+    SIGTERM those that have begun end where they are, and no more begin.
     """
     answers = [Answer(question) for question in questions]
     waiting = deque(
-        Request(f"question {index}", prompt.tokens(question), llm.params(**sampling))
-        for index, question in enumerate(questions)
+        Request(f"question {index}", tuple(tokens), params) for index, tokens in enumerate(prompts)
     )
     engine, open_ids = llm.engine, set[str]()
     started = clock()

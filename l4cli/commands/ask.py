@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,7 @@ from l4cli.errors import EXIT_FAILED, EXIT_OK, InputError, UsageError
 
 if TYPE_CHECKING:
     from l4cli.ask.session import AskSession
+    from l4cli.documents import Document
 
 _DEFAULT_MAX_TOKENS = 1024
 
@@ -36,6 +38,14 @@ def ask(
         Path | None,
         typer.Option("--questions", metavar="FILE", help="Questions from a file, one a line."),
     ] = None,
+    quote: Annotated[
+        bool,
+        typer.Option("--quote", help="Back answers with passages, proved to be in the documents."),
+    ] = False,
+    split: Annotated[
+        bool,
+        typer.Option("--split", help="Read in parts what does not fit, notes on each first."),
+    ] = False,
     no_cache: Annotated[
         bool,
         typer.Option("--no-cache", help="Neither use nor keep what was read of the documents."),
@@ -69,12 +79,15 @@ def ask(
     failed, 2 nothing could be asked.
     """
     from l4cli.ask.prompt import DocumentPrompt
+    from l4cli.ask.quoting import MAX_QUOTE_TOKENS, asking
     from l4cli.ask.session import AskSession
     from l4cli.commands.loading import conditions, load_for_command, read_text_option
 
     sources, asked = _arguments(documents, question or [], questions)
     if not asked and not dry_run and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("no question: give one with -q, or a file of them with --questions")
+    if split and (not asked or dry_run):
+        raise UsageError("--split needs a question to read for: give it with -q")
     texts, num_failed = prepare.read_documents(sources)
     max_tokens = max_tokens or _DEFAULT_MAX_TOKENS
     sampling = {
@@ -85,12 +98,18 @@ def ask(
         "min_p": min_p,
         "seed": seed,
     }
+    hardware = {"threads": threads, "gpu_layers": gpu_layers, "kv_type": kv_type}
     system = read_text_option(system)
+    if split:
+        code = _split(texts, asked, sampling, model, system, quote, json, **hardware)
+        raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
     vocabulary, kv_type = prepare.vocabulary(model, kv_type)
     with vocabulary:
         prompt = DocumentPrompt(vocabulary.encoder, texts, system=system)
         where = conditions(vocabulary, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers)
-        told = prepare.preflight_of(vocabulary, prompt, asked, max_tokens, where)
+        phrased = [asking(text) if quote else text for text in asked]
+        room = max_tokens + (MAX_QUOTE_TOKENS if quote else 0)
+        told = prepare.preflight_of(vocabulary, prompt, phrased, room, where)
         if dry_run:
             show.report(told, texts, json)
             raise typer.Exit(EXIT_OK if told.fits and not num_failed else EXIT_FAILED)
@@ -106,7 +125,7 @@ def ask(
         kv_type=kv_type,
     ) as llm:
         prompt.encoder = llm.encoder
-        session = AskSession(llm, prompt, sampling, where, use_store=not no_cache)
+        session = AskSession(llm, prompt, sampling, where, not no_cache, quote)
         code = prepare.read(session) or (
             show.answers(session, asked, json) if asked else _loop(session)
         )
@@ -136,6 +155,32 @@ def _is_question(text: str) -> bool:
     return bool(re.search(r"\S\s+\S", text)) and not (
         Path(text).expanduser().exists() or re.search(r"[/\\*\[]|\.\w{1,5}$", text)
     )
+
+
+def _split(
+    texts: Sequence[Document],
+    asked: Sequence[str],
+    sampling: Mapping[str, Any],
+    model: str | None,
+    system: str | None,
+    quote: bool,
+    json: bool,
+    **hardware: Any,
+) -> int:
+    """Answer from notes on parts; the exit code."""
+    from l4cli.ask.completions import StoppedEarly
+    from l4cli.ask.split_session import SplitSession
+    from l4cli.commands.loading import load_for_command
+
+    with load_for_command(model, ctx="auto", parallel="auto", **hardware) as llm:
+        session = SplitSession(llm, texts, sampling, system=system, quotes=quote)
+        try:
+            with console.status("reading in parts") as update:
+                session.read(asked, lambda done: update(show.parts_read(done)))
+        except StoppedEarly:
+            console.note("l4: stopped; the notes so far are kept: the same command goes on there")
+            return session.exit_code
+        return show.answers(session, asked, json)
 
 
 def _loop(session: AskSession) -> int:

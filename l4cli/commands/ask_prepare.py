@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from l4cli.llm import LLM
     from l4cli.speeds import Conditions
 
-_TYPED_QUESTION = 512  # tokens that are kept free for one typed in a terminal
+TYPED_QUESTION = 512  # tokens that are kept free for one typed in a terminal
 
 
 def read_documents(sources: Sequence[str]) -> tuple[list[Document], int]:
@@ -56,7 +56,7 @@ def preflight_of(
     from l4cli.fit.shape import shape_of_file
 
     assert llm.path is not None
-    lengths = [len(prompt.question(text)) for text in asked] or [_TYPED_QUESTION]
+    lengths = [len(prompt.question(text)) for text in asked] or [TYPED_QUESTION]
     return preflight(
         Demand(len(prompt.prefix), max(lengths), max_tokens, max(1, len(asked))),
         shape_of_file(llm.path),
