@@ -52,10 +52,13 @@ class Survey:
 
 def quantizer_model(architecture: str, hparams: Hparams) -> Model:
     """What the recipe asks of a model of that architecture."""
-    n_gqa = hparams.n_heads // hparams.n_kv_heads
-    is_dense_llama = architecture == "llama" and n_gqa > 1
-    is_70b = hparams.n_layers == 80 and (architecture == "qwen2" or is_dense_llama)
-    return Model(hparams.n_layers, hparams.n_experts, n_gqa, is_70b)
+    return Model.of(
+        architecture,
+        n_layers=hparams.n_layers,
+        n_heads=hparams.n_heads,
+        n_kv_heads=hparams.n_kv_heads,
+        n_experts=hparams.n_experts,
+    )
 
 
 def make_plans(

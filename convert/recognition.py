@@ -55,8 +55,11 @@ def _model(model: GGUFModel) -> Model:
         value = model.fields.get(f"{architecture}.{key}")
         return value if type(value) is int and value > 0 else default
 
-    n_layers, n_heads = count("block_count", 1), count("attention.head_count", 1)
-    n_gqa = n_heads // count("attention.head_count_kv", n_heads)
-    n_experts = count("expert_count", 0)
-    is_70b = n_layers == 80 and (architecture == "qwen2" or (architecture == "llama" and n_gqa > 1))
-    return Model(n_layers, n_experts, n_gqa, is_70b)
+    n_heads = count("attention.head_count", 1)
+    return Model.of(
+        str(architecture),
+        n_layers=count("block_count", 1),
+        n_heads=n_heads,
+        n_kv_heads=count("attention.head_count_kv", n_heads),
+        n_experts=count("expert_count", 0),
+    )

@@ -12,12 +12,16 @@ from typer.exceptions import TyperException
 
 from convert.errors import ConvertError
 from l4cli import __version__, console
+from l4cli.commands.ask import ask
 from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
+from l4cli.commands.ctx_test import ctx_test
 from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
+from l4cli.commands.pull import pull
+from l4cli.commands.rm import rm
 from l4cli.commands.run import run
 from l4cli.errors import (
     EXIT_FAILED,
@@ -37,10 +41,14 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("chat")(chat)
+app.command("ask")(ask)
 app.command("convert")(convert)
 app.command("info")(info)
 app.command("models")(models)
+app.command("pull")(pull)
+app.command("rm")(rm)
 app.command("bench")(bench)
+app.command("ctx-test")(ctx_test)
 app.command("plan")(plan)
 
 

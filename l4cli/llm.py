@@ -17,7 +17,7 @@ import itertools
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,10 +29,12 @@ from l4cli.engine.types import Backend, Completion, Request, SamplingParams
 from l4cli.errors import EngineError, InputError, ModelLoadError, UsageError
 from l4cli.fit.memory import most_per_token
 from l4cli.fit.shape import read_cache
-from l4cli.locate import locate
+from l4cli.locate import locate, split_parts
 from l4cli.prompt import PromptEncoder
 from l4cli.prompt.encode import Vocabulary
 from l4cli.prompt.template import Message
+from l4cli.store.directory import StateDirectory
+from l4cli.store.reuse import recall, remember
 
 DEFAULT_N_CTX = 16384
 _BATCH_N_BATCH = 2048  # many prompts a decode; llama.cpp takes it in pieces of n_ubatch
@@ -56,7 +58,8 @@ class LLM:
     """An engine with its model. Close it, or use it as a context manager.
 
     A prompt is a text, taken as one user message, or a list of messages with `role` and `content`.
-    Sampling arguments are the fields of SamplingParams; what is not given comes from models.toml.
+    Sampling arguments are the fields of SamplingParams; what is not given comes from models.toml,
+    and what is not there from the GGUF's own metadata.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class LLM:
         sampling: Mapping[str, Any] | None = None,
         path: Path | None = None,
         on_close: Callable[[], None] = lambda: None,
+        on_note: Callable[[str], None] = lambda text: None,
         remake: Callable[[int], Backend] | None = None,
     ) -> None:
         self.name = name
@@ -79,6 +83,7 @@ class LLM:
         self._size: ContextSize | None = None
         self.sampling = dict(sampling or {})
         self._on_close = on_close
+        self._on_note = on_note
         self._remake = remake
         self._ids = itertools.count(1)
 
@@ -189,6 +194,36 @@ class LLM:
         template = self.encoder.template
         return hashlib.sha256(template.source.encode()).hexdigest()[:16] if template else ""
 
+    @cached_property
+    def states(self) -> StateDirectory | None:
+        """The prefixes of this model on disk; None where it was not loaded with `store`."""
+        states = self.engine.backend.states
+        if states is None:
+            return None
+        weights = weights_identity(self.path) if self.path else ""
+        about = {"weights": weights, "template": self.template_digest, "state": states.key}
+        return StateDirectory({"model": self.name, **about})
+
+    def recall(self, tokens: Sequence[int], *, exact: bool = False) -> int:
+        """Restore the longest stored prefix of `tokens` for the next request; how many tokens.
+
+        0 where nothing longer is stored than the engine holds, or the model was loaded without
+        `store`. With `exact` only what a fresh `engine.prefixes.prefill` would give bit for bit.
+        A bad file is ignored, with a word to `on_note`.
+        """
+        if self.states is None:
+            return 0
+        return recall(self.engine, self.states, tokens, exact=exact, note=self._on_note)
+
+    def remember(self, tokens: Sequence[int]) -> int:
+        """Save what the engine holds of `tokens`; bytes written, 0 if nothing is new.
+
+        What cannot be written is left, with a word to `on_note`.
+        """
+        if self.states is None:
+            return 0
+        return remember(self.engine, self.states, tokens, note=self._on_note)
+
     def generate(self, prompt: Prompt, **sampling: Any) -> Completion:
         """The whole answer to one prompt; RequestError if it cannot be served."""
         request = self.request(prompt, **sampling)
@@ -265,6 +300,16 @@ def _fingerprint(path: Path) -> str:
     return f"{size}:{digest.hexdigest()[:16]}"
 
 
+def weights_identity(path: Path) -> str:
+    """The fingerprint, and of every part of a split model its size and time.
+
+    Of two files that differ only in the middle, one at least was written at another time.
+    """
+    files = split_parts(path)
+    stats = [file.stat() for file in files]
+    return " ".join([_fingerprint(path), *(f"{s.st_size}:{s.st_mtime_ns}" for s in stats)])
+
+
 def load(
     model: str | Path | None = None,
     *,
@@ -275,8 +320,10 @@ def load(
     kv_type: str = "f16",
     elastic: bool = False,
     deterministic: bool = False,
+    store: bool = False,
     on_progress: Callable[[float], None] | None = None,
     on_convert: Callable[[Path], None] | None = None,
+    on_note: Callable[[str], None] = lambda text: None,
 ) -> LLM:
     """Load a model by path, by its name in models.toml, or the default one.
 
@@ -284,13 +331,14 @@ def load(
     trained for. With "auto" for one of them, or `elastic`, these are limits: the context is made by
     `LLM.fit`, and how many sequences run at once is found out while they run.
     `deterministic` runs one sequence at a time, always in the same pieces: the same request gives
-    the same text, whatever came before. Raises ModelNotFoundError and ModelLoadError with a line
-    that says what to do.
+    the same text, whatever came before. With `store`, `recall` and `remember` keep computed
+    prefixes on disk; what goes wrong there is said to `on_note`.
+    Raises ModelNotFoundError and ModelLoadError with a line that says what to do.
     """
     located = locate(str(model) if model else None, on_convert=on_convert)
     weights = LlamaModel(located.path, n_gpu_layers=gpu_layers, on_progress=on_progress)
     try:
-        make = partial(LlamaBackend, weights, n_threads=threads, kv_type=kv_type)
+        make = partial(LlamaBackend, weights, n_threads=threads, kv_type=kv_type, with_states=store)
         backend: Backend | Contexts
         remake = None
         if elastic or deterministic or ctx == "auto" or parallel == "auto":
@@ -309,9 +357,10 @@ def load(
             located.name,
             weights,
             backend,
-            sampling=located.spec.sampling if located.spec else {},
+            sampling=located.sampling(weights.metadata),
             path=located.path,
             on_close=weights.close,
+            on_note=on_note,
             remake=remake,
         )
     except BaseException:

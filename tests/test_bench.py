@@ -8,11 +8,12 @@ import pytest
 from fakes import FakeBackend
 
 from l4cli.bench.grid import Asked, Grid, Point, Stage, choose_grid
-from l4cli.bench.machine import ContextMemory, busy_note
+from l4cli.bench.machine import Memory, busy_note
 from l4cli.bench.measure import Stopwatch, Timing
-from l4cli.bench.report import COLUMNS, as_json, columns, memory_line, rows
+from l4cli.bench.report import COLUMNS, as_json, columns, memory_json, memory_line, rows
 from l4cli.bench.session import Bench, facts
 from l4cli.errors import UsageError
+from l4cli.fit.memory import MemoryUse
 from l4cli.speeds import Conditions, Speeds, recall, remember
 
 LAPTOP, SLOW, GPU = Speeds(200.0, 20.0), Speeds(4.0, 0.5), Speeds(20_000.0, 500.0)
@@ -211,6 +212,12 @@ def test_a_busy_machine_is_mentioned(load: float | None, said: str | None) -> No
 
 
 def test_memory_that_cannot_be_told_is_not_made_up() -> None:
-    known, unknown = ContextMemory(4096, 10**9, 2 * 10**9), ContextMemory(4096, None, None)
-    assert memory_line(known).endswith("KV cache 1.00 GB planned, 2.00 GB taken with buffers")
-    assert memory_line(unknown) == "4096 tokens of context: KV cache unknown planned"
+    use = MemoryUse(5 * 10**8, 2 * 10**8, 10**8, 0, 0, 0, 0, 10**8)
+    small, large = Memory(512, None, 10**9), Memory(4096, use, 4 * 10**8)
+    assert memory_line([small, large]) == (
+        "beside the file, with 4096 tokens of context: "
+        "400.00 MB planned, 100.00 MB of it KV cache; 400.00 MB taken"
+    )
+    assert memory_line([small]) == "beside the file, with 512 tokens of context: 1.00 GB taken"
+    assert memory_line([Memory(512, None, None)]) is None
+    assert memory_json([small])[0]["planned"] is None

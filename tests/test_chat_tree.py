@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,23 +109,21 @@ def test_branches_stand_where_they_leave() -> None:
     ]
 
 
-messages = st.builds(
-    Message,
-    st.sampled_from(["user", "assistant", "ipython"]),
-    st.text(st.sampled_from("ab c中文😀\n\t"), max_size=200),
-)
+def grown(seed: int) -> Tree:
+    """A tree grown as chats grow: a message below any other."""
+    draw = random.Random(seed)
+    tree = Tree(system=draw.choice([None, "s"]))
+    for _ in range(draw.randrange(25)):
+        role = draw.choice(["user", "assistant", "ipython"])
+        text = "".join(draw.choices("ab c中文😀\n\t", k=draw.randrange(200)))
+        tree = tree.at(draw.randint(ROOT, tree.newest)).said(Message(role, text))  # type: ignore[arg-type]
+    return tree.at(draw.randint(ROOT, tree.newest))
 
 
-@st.composite
-def trees(draw: st.DrawFn) -> Tree:
-    """Trees grown as chats grow: a message below any other."""
-    tree = Tree(system=draw(st.none() | st.just("s")))
-    for message in draw(st.lists(messages, max_size=25)):
-        tree = tree.at(draw(st.integers(ROOT, tree.newest))).said(message)
-    return tree.at(draw(st.integers(ROOT, tree.newest)))
+trees = st.integers(0, 2**32).map(grown)
 
 
-@given(trees(), st.integers(20, 100))
+@given(trees, st.integers(20, 100))
 def test_every_message_has_its_line_and_every_line_its_width(tree: Tree, width: int) -> None:
     lines = draw_tree(tree, width)
     assert len(lines) == len(tree.nodes)

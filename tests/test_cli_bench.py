@@ -28,6 +28,7 @@ def test_a_bench_is_told_and_kept(
     assert all(row["tokens_per_second"] > 0 for row in value["decode"] + value["prefill"])
     assert value["weights_bytes"] == tiny_gguf.stat().st_size
     assert value["load_seconds"] > 0
+    assert value["memory"][-1]["planned"]["total"] > value["weights_bytes"]
     assert not value["interrupted"]
 
     rows = tiny_gguf.parent / "bench-rows.jsonl"

@@ -6,19 +6,28 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from l4cli.fit.memory import MemoryUse
+
 _BUSY = 0.5  # processors' worth of other work, from which on figures are no longer the machine's
 
 
 @dataclass(frozen=True, slots=True)
-class ContextMemory:
-    """Bytes of a context with `n_ctx` cells: its KV cache as planned, and all that it took.
+class Memory:
+    """With a context of `n_ctx` cells filled: what was planned, and bytes of memory taken.
 
-    Beside the KV cache a context has buffers to compute in. None is what cannot be told.
+    Pages of the model's file do not count as taken: they can be dropped and read again. None is
+    what cannot be told: of an unknown architecture, on an unknown system.
     """
 
     n_ctx: int
-    kv_planned: int | None
-    used: int | None
+    planned: MemoryUse | None
+    taken: int | None
+
+    @property
+    def planned_to_take(self) -> int | None:
+        """Bytes planned beside the weights that stay in the mapped file."""
+        use = self.planned
+        return None if use is None else use.total - (use.weights - use.repacked)
 
 
 def load_average() -> float | None:
@@ -36,8 +45,8 @@ def busy_note(load: float | None) -> str | None:
     return f"the machine was busy (load {load:.1f}): it can do better than these figures"
 
 
-def anonymous_bytes() -> int | None:
-    """This process's memory that no file backs, so without mapped weights; None off Linux."""
+def taken_bytes() -> int | None:
+    """This process's memory that is no page of a file; None off Linux."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from l4cli.bench.machine import ContextMemory
+from l4cli.bench.machine import Memory
 from l4cli.bench.measure import Timing
 from l4cli.console import human_size
 
@@ -48,11 +49,34 @@ def columns(*, with_bar: bool) -> list[str]:
     return [*headings, *([""] if with_bar else [])]
 
 
-def memory_line(context: ContextMemory) -> str:
-    """What a context took beside what was planned for it."""
-    planned = human_size(context.kv_planned) if context.kv_planned is not None else "unknown"
-    used = f", {human_size(context.used)} taken with buffers" if context.used is not None else ""
-    return f"{context.n_ctx} tokens of context: KV cache {planned} planned{used}"
+def memory_line(memories: Sequence[Memory]) -> str | None:
+    """What the largest context took beside the mapped file, and what was planned for it."""
+    known = [memory for memory in memories if memory.planned or memory.taken]
+    if not known:
+        return None
+    largest = max(known, key=lambda memory: memory.n_ctx)
+    parts = []
+    if largest.planned and largest.planned_to_take is not None:
+        parts.append(
+            f"{human_size(largest.planned_to_take)} planned, "
+            f"{human_size(largest.planned.kv)} of it KV cache"
+        )
+    if largest.taken is not None:
+        parts.append(f"{human_size(largest.taken)} taken")
+    return f"beside the file, with {largest.n_ctx} tokens of context: {'; '.join(parts)}"
+
+
+def memory_json(memories: Sequence[Memory]) -> list[dict[str, Any]]:
+    """Of each context, in bytes."""
+    return [
+        {
+            "n_ctx": memory.n_ctx,
+            "planned": {**asdict(use), "total": use.total} if (use := memory.planned) else None,
+            "planned_to_take": memory.planned_to_take,
+            "taken": memory.taken,
+        }
+        for memory in memories
+    ]
 
 
 def as_json(timings: Sequence[Timing]) -> dict[str, Any]:

@@ -5,38 +5,42 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from l4cli.bench.grid import SECONDS, Asked, Grid, Point, Stage, choose_grid
-from l4cli.bench.machine import ContextMemory, anonymous_bytes
+from l4cli.bench.machine import Memory, taken_bytes
 from l4cli.bench.measure import Stopwatch, Timing
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
 from l4cli.engine.types import Backend, DecodeAbortedError
-from l4cli.fit.memory import ContextSpec, kv_bytes
+from l4cli.errors import InputError
+from l4cli.fit.hardware import probe
+from l4cli.fit.memory import MemoryUse, memory_use
+from l4cli.fit.shape import ModelShape, shape_of_file
 from l4cli.speeds import Conditions, DecodeRate, PrefillRate, Speeds
 
 _PROBE = Stage((Point("prefill", 1, 0), Point("decode", 1, 0)), 512, n_prompt=64, n_gen=4)
 _N_BATCH = 2048  # tokens in one decode; llama.cpp takes them in pieces of n_ubatch
 _WARM_UP = 16  # tokens
-_KV_SHARE = 2  # a KV cache may take one part in so many of the machine's memory
+_CONTEXT_SHARE = 2  # a context may take one part in so many of the machine's memory
 
 
 @dataclass(slots=True)
 class Bench:
     """Measures on backends that `make_backend` makes for a stage; one lives at a time.
 
-    `kv_bytes` tells what a stage's KV cache takes, of which there may be `most_bytes`. `stopping`
-    is asked between measurements. `memory` holds what the contexts took that came to their end.
+    `plan` tells what a stage takes, of which the context may have `most_bytes`. `stopping` is asked
+    between measurements. `memory` holds what was taken at the end of each stage.
     """
 
     make_backend: Callable[[Stage], Backend]
     n_vocab: int
     n_ctx_train: int
-    kv_bytes: Callable[[Stage], int | None] = lambda _stage: None
+    plan: Callable[[Stage], MemoryUse | None] = lambda _stage: None
     most_bytes: int = 1 << 62
     stopping: Callable[[], object] = lambda: False
     show: Callable[[str], None] = lambda _text: None
     clock: Callable[[], float] = time.perf_counter
-    memory: list[ContextMemory] = field(default_factory=list, init=False)
+    memory: list[Memory] = field(default_factory=list, init=False)
     _backend: Backend | None = field(default=None, init=False)
 
     def interrupt(self) -> None:
@@ -63,15 +67,15 @@ class Bench:
                 countdown.done(stage, timing.point)
 
     def fits(self, stage: Stage) -> bool:
-        """Whether there is memory for a stage's KV cache, as far as can be told."""
-        return (self.kv_bytes(stage) or 0) <= self.most_bytes
+        """Whether there is memory for a stage's context, as far as can be told."""
+        planned = self.plan(stage)
+        return planned is None or planned.context <= self.most_bytes
 
     def _measured(
         self, stage: Stage, repeat: int, countdown: _Countdown | None = None
     ) -> Iterator[Timing]:
         if self.stopping():
             return
-        before = anonymous_bytes()
         backend = self._backend = self.make_backend(stage)
         try:
             stopwatch = Stopwatch(backend, self.n_vocab, clock=self.clock)
@@ -84,7 +88,8 @@ class Bench:
                         self.show(countdown.line(point))
                     yield stopwatch.measure(stage, point, repeat)
                 if countdown:
-                    self._note_memory(stage, backend, before)
+                    taken = taken_bytes()
+                    self.memory.append(Memory(backend.n_ctx, self.plan(stage), taken))
             except DecodeAbortedError:
                 return
             finally:
@@ -92,11 +97,6 @@ class Bench:
         finally:
             self._backend = None
             backend.close()
-
-    def _note_memory(self, stage: Stage, backend: Backend, before: int | None) -> None:
-        now = anonymous_bytes()
-        used = None if before is None or now is None else now - before
-        self.memory.append(ContextMemory(backend.n_ctx, self.kv_bytes(stage), used))
 
 
 _ANY = Speeds(1.0, 1.0)
@@ -128,6 +128,7 @@ class _Countdown:
 
 def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:
     """A bench of loaded weights; several sequences have a KV cache each, as they do in a run."""
+    shape = _shape(weights.path)
 
     def make_backend(stage: Stage) -> Backend:
         return LlamaBackend(
@@ -141,18 +142,34 @@ def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:
             unified=stage.n_seq_max == 1,
         )
 
-    def stage_bytes(stage: Stage) -> int | None:
-        n_ctx, one = stage.n_seq_max * stage.n_ctx_seq, stage.n_seq_max == 1
-        spec = ContextSpec(n_ctx, stage.n_seq_max, stage.n_ubatch, conditions.kv_type, one)
-        return kv_bytes(weights.metadata, spec)
+    def plan(stage: Stage) -> MemoryUse | None:
+        if shape is None or not shape.knows_cache:
+            return None
+        return memory_use(
+            shape,
+            n_ctx=stage.n_seq_max * stage.n_ctx_seq,
+            n_seq_max=stage.n_seq_max,
+            n_ubatch=stage.n_ubatch,
+            kv_type=conditions.kv_type,
+            unified=stage.n_seq_max == 1,
+            repack=probe().repacks,
+        )
 
     return Bench(
         make_backend,
         n_vocab=weights.n_vocab,
         n_ctx_train=weights.n_ctx_train,
-        kv_bytes=stage_bytes,
-        most_bytes=memory_bytes() // _KV_SHARE,
+        plan=plan,
+        most_bytes=memory_bytes() // _CONTEXT_SHARE,
     )
+
+
+def _shape(path: Path) -> ModelShape | None:
+    """The model's shape; None of an architecture that nothing is known about."""
+    try:
+        return shape_of_file(path)
+    except InputError:
+        return None
 
 
 def facts(timings: list[Timing]) -> Iterator[PrefillRate | DecodeRate]:

@@ -27,6 +27,7 @@ from l4cli.registry import state_dir
 
 PROMPT = "> "
 _HINT = "Ctrl-D leaves, /help helps"
+_EDIT_HINT = "Enter takes it, empty leaves it"
 _STYLE = Style.from_dict({"bottom-toolbar": "noreverse dim", "prompt": "bold", "warning": "bold"})
 
 
@@ -114,6 +115,7 @@ class _Screen:
     def __init__(self, session: ChatSession, history: History) -> None:
         self._session = session
         self._hint = ""
+        self._is_editing = False
         self._prompt: PromptSession[str] = PromptSession(
             history=history,
             multiline=True,
@@ -152,11 +154,13 @@ class _Screen:
 
     def edit(self, text: str) -> str | None:
         """The text in the prompt, to be changed there or (Ctrl-G) in $EDITOR."""
-        self._give_hint("Enter takes it, an empty line leaves it as it was, Ctrl-G: $EDITOR")
+        self._is_editing = True
         try:
             return self._prompt.prompt([("class:prompt", PROMPT)], default=text).rstrip() or None
         except EOFError:
             return None
+        finally:
+            self._is_editing = False
 
     def copy(self, text: str) -> str:
         return copy(text, lambda codes: console.data(codes, end=""))
@@ -174,7 +178,7 @@ class _Screen:
             session.num_tokens,
             session.n_ctx,
             session.last.generation_tps if session.last else None,
-            self._hint or warning or _attached(session),
+            (_EDIT_HINT if self._is_editing else self._hint) or warning or _attached(session),
         )
         return [("class:warning" if full else "", text)]
 

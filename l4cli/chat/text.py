@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from rich.cells import cell_len, set_cell_size
 
-# What a terminal would obey is shown as a picture of it instead: answers are only text.
-_PICTURES = {
-    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t\r"},
-    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
-    0x7F: 0x2421,
-    ord("\r"): None,
-}
-
-
-def harmless(text: str) -> str:
-    """Text without the control characters that move a terminal's cursor or change its state."""
-    return text.translate(_PICTURES)
+from l4cli.console import harmless as harmless
 
 
 def shortened(text: str, width: int = 60) -> str:

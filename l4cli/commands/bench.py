@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +16,7 @@ from l4cli.errors import EngineError, L4Error, ModelLoadError
 _MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
 
 if TYPE_CHECKING:
-    from l4cli.bench.machine import ContextMemory
+    from l4cli.bench.machine import Memory
     from l4cli.bench.measure import Timing
 
 Model = Annotated[
@@ -123,7 +122,7 @@ def bench(
         "load_average": load_average,
         "load_seconds": round(load_seconds, 3),
         "weights_bytes": llm.vocabulary.path.stat().st_size,
-        "contexts": [asdict(memory) for memory in run.memory],
+        "memory": report.memory_json(run.memory),
         **report.as_json(found),
         "interrupted": bool(interrupts),
     }
@@ -140,7 +139,7 @@ def bench(
         raise typer.Exit(interrupts.exit_code)
 
 
-def _show(value: dict[str, Any], found: Sequence[Timing], memory: Sequence[ContextMemory]) -> None:
+def _show(value: dict[str, Any], found: Sequence[Timing], memory: Sequence[Memory]) -> None:
     """The table, and what else was measured."""
     from l4cli.bench import report
 
@@ -153,5 +152,5 @@ def _show(value: dict[str, Any], found: Sequence[Timing], memory: Sequence[Conte
     if found:
         rows = report.rows(found, width=width)
         console.table(report.columns(with_bar=len(rows[0]) > len(report.COLUMNS)), rows)
-    for context in memory:
-        console.data(report.memory_line(context))
+    if line := report.memory_line(memory):
+        console.data(line)

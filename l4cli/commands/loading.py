@@ -23,7 +23,13 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
             if interrupts:
                 sys.exit(interrupts.exit_code)
 
-        llm = load(model, on_progress=on_progress, on_convert=note_conversion, **hardware)
+        llm = load(
+            model,
+            on_progress=on_progress,
+            on_convert=note_conversion,
+            on_note=lambda text: console.note(f"l4: {text}"),
+            **hardware,
+        )
         if interrupts:
             llm.close()
             sys.exit(interrupts.exit_code)
@@ -55,7 +61,7 @@ def load_vocabulary(
         located.name,
         vocabulary,
         VocabularyBackend(limits.longest),
-        sampling=located.spec.sampling if located.spec else {},
+        sampling=located.sampling(vocabulary.metadata),
         path=located.path,
         on_close=vocabulary.close,
     )

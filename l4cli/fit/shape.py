@@ -7,7 +7,7 @@ from config.json's values alone (`convert.outline`), so no file has to be there.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ Metadata = Callable[[str], Any]  # a key's value; None where there is none
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _MAX_NUMBER = 1 << 31
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
-_FIRST_PART = re.compile(r"-00001-of-(\d{5})\.gguf$")
 _ROUTED = re.compile(r"ffn_(?:up|down|gate|gate_up)_(?:ch)?exps")
 
 
@@ -187,20 +186,10 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
 
 def shape_of_file(path: Path) -> ModelShape:
     """The shape of a GGUF, split or not. Raises ConvertError or InputError if it cannot be told."""
-    from convert.gguf_file import read_gguf
+    from convert.gguf_file import read_model
 
-    files = [read_gguf(part) for part in _parts(path)]
-    tensors = {name: tensor for file in files for name, tensor in file.tensors.items()}
-    return shape_of(files[0].fields.get, tensors, name=str(path))
-
-
-def _parts(path: Path) -> list[Path]:
-    """The files of a GGUF whose first (or only) one is `path`."""
-    match = _FIRST_PART.search(path.name)
-    if match is None:
-        return [path]
-    stem, total = path.name[: match.start()], int(match[1])
-    return [path.with_name(f"{stem}-{n:05}-of-{total:05}.gguf") for n in range(1, total + 1)]
+    model = read_model(path)
+    return shape_of(model.fields.get, model.tensors, name=str(path))
 
 
 def read_cache(metadata: Metadata, name: str) -> CacheShape:
@@ -246,7 +235,9 @@ class _Metadata:
         self.architecture = architecture
 
     def raw(self, key: str) -> Any:
-        return self._values(f"{self.architecture}.{key}")
+        value = self._values(f"{self.architecture}.{key}")
+        is_array = isinstance(value, Sequence) and not isinstance(value, str)
+        return list(value) if is_array else value
 
     def number(self, key: str, default: int | None = None, *, most: int = _MAX_NUMBER) -> int:
         value = self.raw(key)

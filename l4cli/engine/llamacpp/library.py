@@ -43,6 +43,11 @@ def forget_log() -> None:
     _recent.clear()
 
 
+def complaints() -> list[str]:
+    """What llama.cpp has warned of since `forget_log`."""
+    return list(_recent)
+
+
 def last_complaint() -> str:
     """What llama.cpp said went wrong, most telling line first; empty if it said nothing."""
     lines = [line for line in _recent if line]
