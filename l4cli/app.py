@@ -77,6 +77,11 @@ def _global_options(
 
 def main() -> None:
     """Entry point of the `l4` command; exits with the codes of `l4cli.errors`."""
+    try:
+        console.hold_standard_streams()
+    except L4Error as error:
+        console.note(f"l4: {error}")
+        sys.exit(error.exit_code)
     if "--version" in sys.argv[1:2]:
         console.data(f"l4 {__version__}")
         sys.exit(EXIT_OK)
