@@ -27,9 +27,7 @@ from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
 from l4cli.engine.sizing import ContextSize, Demand, SizingLimits, choose_size, demand_of
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
 from l4cli.errors import EngineError, InputError, ModelLoadError, UsageError
-from l4cli.fit.loading import ROOM_FOR_CONTEXT, Decision, Wanted, decide
-from l4cli.fit.memory import most_per_token
-from l4cli.fit.shape import read_cache
+from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Decision, Wanted, decide
 from l4cli.locate import locate, split_parts
 from l4cli.prompt import PromptEncoder
 from l4cli.prompt.encode import Vocabulary
@@ -151,21 +149,24 @@ class LLM:
         length = len(request.prompt) + (request.params.max_tokens or 0)
         return min(length, self.n_ctx) <= self.engine.backend.n_ctx_seq
 
-    def allow_parallel(self, count: int) -> int:
+    def allow_parallel(self, count: int, tokens: Sequence[int]) -> int:
         """Let up to `count` sequences share the context; how many may, where memory falls short.
 
-        A context for fewer is made anew, and what it has computed is lost. None may be in flight.
-        It is not made so from the beginning, since chunked layers keep cells for each sequence.
+        A context for fewer is made anew; what it has computed of `tokens` goes by way of the store.
+        None may be in flight. It is not made so from the beginning, since chunked layers keep cells
+        for each sequence.
         """
         backend = self.engine.backend
         if backend.n_seq_max >= count or not self._remake:
             return backend.n_seq_max
+        self.remember(tokens)
         self.engine.close()
         try:
             made = self._remake(count)
         except ModelLoadError:
             made = self._remake(backend.n_seq_max)
         self._engine = Engine(made)
+        self.recall(tokens)
         return made.n_seq_max
 
     def interrupt(self) -> None:
@@ -423,6 +424,9 @@ def sizing_limits(
     weights: LlamaModel, ctx: int | str, parallel: int | str, kv_type: str
 ) -> SizingLimits:
     """What is given holds; else as much as the model was trained for, in a part of the memory."""
+    from l4cli.fit.memory import most_per_token
+    from l4cli.fit.shape import read_cache
+
     trained = weights.n_ctx_train or DEFAULT_N_CTX
     try:
         per_token = most_per_token(read_cache(weights.metadata, str(weights.path)), kv_type)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from l4cli.chat import files
 from l4cli.chat.report_commands import settings
-from l4cli.chat.session import ChatSession
+from l4cli.chat.session import Attachment, ChatSession
 from l4cli.chat.sessions import SessionFile, require_session, sessions_dir, summaries
 from l4cli.chat.text import clipped, shortened
 from l4cli.chat.ui import Ui
@@ -15,14 +15,16 @@ from l4cli.documents.ingest import STDIN, ingest
 from l4cli.errors import ContextOverflowError, InputError, UsageError
 
 _LISTED = 20
+_WHEN_SENT = "it goes before your next message"
 
 
 def attach(session: ChatSession, argument: str, ui: Ui) -> None:
-    attachment = session.attach(argument, files.read_text(Path(argument)))
-    ui.say(
-        f"{attachment.name}: {_cost(session, attachment.num_tokens)}; "
-        "it goes before your next message"
-    )
+    ui.say(announced(session, session.attach(argument, files.read_text(Path(argument)))))
+
+
+def announced(session: ChatSession, attachment: Attachment) -> str:
+    """What a file will cost, before it is sent."""
+    return f"{attachment.name}: {_cost(session, attachment.num_tokens)}; {_WHEN_SENT}"
 
 
 def attach_documents(session: ChatSession, argument: str, ui: Ui) -> None:
@@ -126,9 +128,9 @@ def sessions(session: ChatSession, _argument: str, ui: Ui) -> None:
 
 def _cost(session: ChatSession, num_tokens: int) -> str:
     """Tokens, and the time they take to read where that is known."""
-    tps = session.totals.prefill_tps
-    seconds = f", about {num_tokens / tps:.0f} s to read" if tps else ""
-    return f"{num_tokens:,} tokens{seconds}"
+    seconds = session.reading_seconds(num_tokens)
+    time = f", about {seconds:,.0f} s to read" if seconds is not None else ""
+    return f"{num_tokens:,} tokens{time}"
 
 
 def _sources(argument: str) -> list[str]:
