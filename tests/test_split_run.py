@@ -23,7 +23,7 @@ from l4cli.ask.split_run import Findings, Progress, SplitRun
 from l4cli.documents import Document
 from l4cli.documents.markdown import headings_of
 from l4cli.errors import ContextOverflowError, UsageError
-from l4cli.llm import LLM
+from l4cli.llm import LLM, load
 
 QUESTION = "Which facts are there?"
 
@@ -235,3 +235,17 @@ def test_kill_9_loses_no_note_that_was_made(tmp_path: Path) -> None:
     assert recorder.num_read == 12 - num_noted
     assert findings.coverage.num_read == 12
     assert [note.text for note in findings.notes] == [f"F{n}" for n in range(0, 12, 2)]
+
+
+def test_a_real_model_reads_in_a_context_made_for_it(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("l4cli.ask.split_run.MAX_NOTE_TOKENS", 4)
+    with load(tiny_gguf, ctx=1024, parallel="auto") as llm:
+        run = SplitRun(llm, [book(2)], max_answer=4, max_part=300)
+        with SplitJournal(run.journal_path([QUESTION])) as journal:
+            (findings,) = run.read([QUESTION], journal)
+            assert len(run.parts([QUESTION])) == findings.coverage.num_read > 1
+            assert len(journal.noted) == findings.coverage.num_parts
+        (answer,) = llm.engine.generate([run.answer_request(findings)])
+        assert answer.num_completion_tokens <= 4
