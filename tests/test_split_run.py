@@ -17,12 +17,12 @@ from fakes import FakeBackend, FakeVocabulary
 
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.parts import parts_of
-from l4cli.ask.split_journal import SplitJournal
+from l4cli.ask.split_journal import Noted, SplitJournal
 from l4cli.ask.split_prompts import says_nothing
 from l4cli.ask.split_run import Findings, Progress, SplitRun
 from l4cli.documents import Document
 from l4cli.documents.markdown import headings_of
-from l4cli.errors import ContextOverflowError, UsageError
+from l4cli.errors import ContextOverflowError, OutputError, UsageError
 from l4cli.llm import LLM, load
 
 QUESTION = "Which facts are there?"
@@ -202,6 +202,17 @@ def test_what_was_stopped_goes_on_where_it_was() -> None:
     assert all(json.loads(line) for line in path.read_bytes().splitlines())
     assert SplitRun(again.llm, [book(6)]).journal_path(["Another?"]) != path
     assert SplitRun(again.llm, [book(7)]).journal_path([QUESTION]) != path
+
+
+def test_a_full_disk_loses_no_note_that_was_kept(mounted: Path) -> None:
+    path = mounted / "ask" / "notes.jsonl"
+    with SplitJournal(path) as journal:
+        journal.add("a", Noted("kept", "stop"))
+        with pytest.raises(OutputError, match="No space left on device; those so far are kept"):
+            journal.add("b", Noted("x" * 300_000, "stop"))
+        journal.add("c", Noted("kept, too", "stop"))
+    with SplitJournal(path) as journal:
+        assert [note.text for note in journal.noted.values()] == ["kept", "kept, too"]
 
 
 STUCK = """
