@@ -162,6 +162,8 @@ def test_alternatives_come_from_one_prefix(n_seq_max: int) -> None:
     assert [view.text for view in chat.views[1:]] == [
         chat.session.tree.nodes[id].message.content for id in ids[1:]
     ]
+    assert (3 in backend.batch_sizes) == (n_seq_max == 4)  # type: ignore[attr-defined]
+    assert chat.run(f"/show {ids[1]}") == chat.views[1].text
     # The prompt was there already: each answer computes its last token, and itself.
     length = len("a question of some length")
     assert backend.num_decoded_tokens - decoded <= 3 * (length + 1)  # type: ignore[attr-defined]

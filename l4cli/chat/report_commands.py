@@ -10,8 +10,11 @@ from l4cli.chat.ui import Ui
 from l4cli.errors import UsageError
 
 
-def show(session: ChatSession, _argument: str, ui: Ui) -> None:
+def show(session: ChatSession, argument: str, ui: Ui) -> None:
     tree = session.tree
+    if argument:
+        ui.say(tree.node(number(argument)).message.content)
+        return
     lines = [
         f"model        {session.llm.name}",
         f"session      {_session_line(session)}",
