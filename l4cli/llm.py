@@ -27,9 +27,7 @@ from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
 from l4cli.engine.sizing import ContextSize, Demand, SizingLimits, choose_size, demand_of
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
 from l4cli.errors import EngineError, InputError, ModelLoadError, UsageError
-from l4cli.fit.loading import ROOM_FOR_CONTEXT, Decision, Wanted, decide
-from l4cli.fit.memory import most_per_token
-from l4cli.fit.shape import read_cache
+from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Decision, Wanted, decide
 from l4cli.locate import locate, split_parts
 from l4cli.prompt import PromptEncoder
 from l4cli.prompt.encode import Vocabulary
@@ -426,6 +424,9 @@ def sizing_limits(
     weights: LlamaModel, ctx: int | str, parallel: int | str, kv_type: str
 ) -> SizingLimits:
     """What is given holds; else as much as the model was trained for, in a part of the memory."""
+    from l4cli.fit.memory import most_per_token
+    from l4cli.fit.shape import read_cache
+
     trained = weights.n_ctx_train or DEFAULT_N_CTX
     try:
         per_token = most_per_token(read_cache(weights.metadata, str(weights.path)), kv_type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from l4cli.chat import files
@@ -10,7 +11,8 @@ from l4cli.chat.session import Attachment, ChatSession
 from l4cli.chat.sessions import SessionFile, require_session, sessions_dir, summaries
 from l4cli.chat.text import clipped, shortened
 from l4cli.chat.ui import Ui
-from l4cli.errors import UsageError
+from l4cli.documents.ingest import STDIN, ingest
+from l4cli.errors import ContextOverflowError, InputError, UsageError
 
 _LISTED = 20
 _WHEN_SENT = "it goes before your next message"
@@ -22,9 +24,29 @@ def attach(session: ChatSession, argument: str, ui: Ui) -> None:
 
 def announced(session: ChatSession, attachment: Attachment) -> str:
     """What a file will cost, before it is sent."""
-    seconds = session.reading_seconds(attachment.num_tokens)
-    cost = f", about {seconds:,.0f} s to read" if seconds is not None else ""
-    return f"{attachment.name}: {attachment.num_tokens:,} tokens{cost}; {_WHEN_SENT}"
+    return f"{attachment.name}: {_cost(session, attachment.num_tokens)}; {_WHEN_SENT}"
+
+
+def attach_documents(session: ChatSession, argument: str, ui: Ui) -> None:
+    """Attach all that can be read and fits; what cannot is a line, and the others are attached."""
+    attached = 0
+    for document in ingest(
+        _sources(argument),
+        on_error=lambda error: ui.say(f"({error})"),
+        on_note=lambda note: ui.say(f"({note})"),
+    ):
+        try:
+            attachment = session.attach(document.name, document.tagged)
+        except ContextOverflowError as error:
+            ui.say(f"({error})")
+            continue
+        pages = f"{document.num_pages:,} pages, " if document.num_pages else ""
+        ui.say(f"{attachment.name}: {pages}{attachment.num_tokens:,} tokens")
+        attached += 1
+    if not attached:
+        raise InputError("nothing was attached")
+    total = sum(attachment.num_tokens for attachment in session.attachments)
+    ui.say(f"before your next message: {_cost(session, total)}")
 
 
 def clear(session: ChatSession, _argument: str, ui: Ui) -> None:
@@ -102,6 +124,26 @@ def sessions(session: ChatSession, _argument: str, ui: Ui) -> None:
     if len(found) > _LISTED:
         lines.append(f"  and {len(found) - _LISTED} older ones in {sessions_dir()}")
     ui.say("\n".join([*lines, "/load NAME goes on with one"]))
+
+
+def _cost(session: ChatSession, num_tokens: int) -> str:
+    """Tokens, and the time they take to read where that is known."""
+    seconds = session.reading_seconds(num_tokens)
+    time = f", about {seconds:,.0f} s to read" if seconds is not None else ""
+    return f"{num_tokens:,} tokens{time}"
+
+
+def _sources(argument: str) -> list[str]:
+    """The paths and patterns of a line, in quotation marks where they hold spaces."""
+    if Path(argument).expanduser().exists():
+        return [argument]
+    try:
+        sources = shlex.split(argument)
+    except ValueError:
+        raise UsageError("a quotation mark is not closed") from None
+    if STDIN in sources:
+        raise UsageError("a chat has no documents on stdin; give files, folders or patterns")
+    return sources
 
 
 def _is_path(argument: str) -> bool:
