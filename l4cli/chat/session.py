@@ -19,6 +19,7 @@ from l4cli.chat.tokens import ConversationTokens
 from l4cli.chat.totals import Totals
 from l4cli.chat.tree import ROOT, Tree
 from l4cli.chat.turn import Answer, AnswerView, generate
+from l4cli.engine.scheduler import MIN_SHARED_TOKENS
 from l4cli.engine.types import Request, SamplingParams
 from l4cli.errors import ContextOverflowError, InputError, L4Error, ModelError, UsageError
 from l4cli.llm import LLM
@@ -228,7 +229,7 @@ class ChatSession:
                 f"holds {self.n_ctx:,}: /undo or /clear makes room, /compact sums up what was "
                 "said, a larger --ctx gives more"
             )
-        share = max(1, (left + 1) // at_once - 1)  # each computes the last token of the prompt
+        share = _share(self.n_ctx, len(prompts[0]), at_once)
         params = self.params()
         wanted = max_tokens or params.max_tokens or share
         params = replace(params, max_tokens=min(wanted, share))
@@ -379,6 +380,13 @@ class ChatSession:
         """Store the KV cache of the conversation as far as it was computed."""
         self.llm.remember(self.tokens.of(self.conversation))
         self._stored_after = self.totals.seconds
+
+
+def _share(n_ctx: int, num_prompt_tokens: int, at_once: int) -> int:
+    """Tokens that each of several answers to one prompt may have, so that all run together."""
+    is_shared = num_prompt_tokens > MIN_SHARED_TOKENS
+    num_shared = num_prompt_tokens - 1 if is_shared else 0  # the last one is computed by each
+    return max(1, (n_ctx - num_shared) // at_once - (num_prompt_tokens - num_shared))
 
 
 def _message(answer: Answer) -> Message:
