@@ -10,63 +10,23 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from convert.checkpoint import DTYPE_BYTES
 from convert.doctor_gguf import diagnose_gguf
 from convert.errors import ConvertError
-from convert.gguf_file import GGUFArray, GGUFModel, read_model
+from convert.gguf_array import GGUFArray
+from convert.gguf_model import GGUFModel, read_model
 from convert.hparams import Hparams
 from convert.recognition import Recognized, recognize
+from convert.tensor_groups import DescribedTensor, TensorGroup, group_tensors
 from convert.tensors import OutputTensor, View
 from convert.types import Finding
 from convert.vetting import vet_loading
 
-# What tensors are for, by what stands in their names; the first one found decides.
-_GROUPS = (
-    ("routed experts", "_exps."),
-    ("shared experts", "_shexp."),
-    ("router", "ffn_gate_inp"),
-    ("norms", "norm"),
-    ("attention", ".attn_"),
-    ("feed forward", ".ffn_"),
-    ("embeddings", "token_embd"),
-    ("output", "output."),
-)
 _SAMPLING = "general.sampling."
 _SPECIAL = ("bos", "eos", "eot", "eom", "unknown", "padding")
-
-
-@dataclass(frozen=True)
-class DescribedTensor:
-    """`shape` in ne order; `type` is a qtype or, of a checkpoint, a dtype."""
-
-    name: str
-    shape: tuple[int, ...]
-    type: str
-    n_bytes: int
-    file: str
-
-    @property
-    def n_params(self) -> int:
-        return prod(self.shape)
-
-
-@dataclass(frozen=True)
-class TensorGroup:
-    """Tensors of one purpose: sums over them, and how many of them are of which type."""
-
-    name: str
-    n_tensors: int
-    n_params: int
-    n_bytes: int
-    types: Mapping[str, int]
-
-    @property
-    def bits_per_weight(self) -> float:
-        return 8 * self.n_bytes / self.n_params
 
 
 @dataclass(frozen=True)
@@ -232,7 +192,7 @@ def _describe(
             and math.isfinite(value)
         },
         recognized=recognized,
-        groups=_groups(tensors),
+        groups=group_tensors(tensors),
         findings=tuple(findings),
         tensors=tuple(tensors),
         metadata={key: value for key, value in fields.items() if _is_scalar(value)},
@@ -286,12 +246,12 @@ def _tokenizer(fields: Mapping[str, Any]) -> DescribedTokenizer | None:
     model = _string(fields, "tokenizer.ggml.model")
     if model is None:
         return None
-    tokens = _items(fields, "tokenizer.ggml.tokens")
+    tokens = _texts(_items(fields, "tokenizer.ggml.tokens"))
     special = {}
     for kind in _SPECIAL:
         id_ = fields.get(f"tokenizer.ggml.{kind}_token_id")
         if type(id_) is int and 0 <= id_ < len(tokens):
-            special[kind] = (id_, str(tokens[id_]))
+            special[kind] = (id_, tokens[id_])
     return DescribedTokenizer(
         model=model,
         pre=_string(fields, "tokenizer.ggml.pre"),
@@ -302,26 +262,11 @@ def _tokenizer(fields: Mapping[str, Any]) -> DescribedTokenizer | None:
     )
 
 
-def _groups(tensors: Iterable[DescribedTensor]) -> tuple[TensorGroup, ...]:
-    """The tensors by what they are for, the largest group first."""
-    members: dict[str, list[DescribedTensor]] = {}
-    for tensor in tensors:
-        group = next((group for group, part in _GROUPS if part in tensor.name), "others")
-        members.setdefault(group, []).append(tensor)
-    groups = []
-    for name, each in members.items():
-        types = sorted({tensor.type for tensor in each})
-        counts = {type_: sum(tensor.type == type_ for tensor in each) for type_ in types}
-        groups.append(
-            TensorGroup(
-                name=name,
-                n_tensors=len(each),
-                n_params=sum(tensor.n_params for tensor in each),
-                n_bytes=sum(tensor.n_bytes for tensor in each),
-                types=dict(sorted(counts.items(), key=lambda item: -item[1])),
-            )
-        )
-    return tuple(sorted(groups, key=lambda group: -group.n_bytes))
+def _texts(tokens: Sequence[Any]) -> list[str]:
+    """Tokens as text, whatever they are: what is wrong with them the doctor tells."""
+    if isinstance(tokens, GGUFArray) and tokens.kind == "string":
+        return [raw.decode("utf-8", errors="replace") for raw in tokens.byte_strings()]
+    return list(map(str, tokens))
 
 
 def _items(fields: Mapping[str, Any], key: str) -> Sequence[Any]:

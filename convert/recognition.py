@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from convert.choice import choose_qtypes
 from convert.errors import ConvertError
 from convert.ftypes import FTYPES, FType, find_ftype
-from convert.gguf_file import GGUFModel
+from convert.gguf_model import GGUFModel
 from convert.recipe import Model, file_order
 
 

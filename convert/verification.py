@@ -18,7 +18,8 @@ from convert.checkpoint import Reader
 from convert.errors import ConvertError
 from convert.fields import Field
 from convert.ftypes import FTYPES, find_ftype
-from convert.gguf_file import GGUFTensor, read_gguf, read_model
+from convert.gguf_file import GGUFTensor, read_gguf
+from convert.gguf_model import read_model
 from convert.pipeline import in_threads, open_sources
 from convert.quantize import DEQUANTIZED_BY_GGML, dequantize_rows
 from convert.resources import n_cpus

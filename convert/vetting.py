@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import ConvertError
-from convert.gguf_file import GGUFArray, GGUFModel, read_model
+from convert.gguf_array import GGUFArray
+from convert.gguf_model import GGUFModel, read_model
 
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS

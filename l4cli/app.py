@@ -17,6 +17,7 @@ from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
 from l4cli.commands.ctx_test import ctx_test
+from l4cli.commands.docs import docs
 from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("chat")(chat)
 app.command("ask")(ask)
+app.add_typer(docs, name="docs")
 app.command("convert")(convert)
 app.command("info")(info)
 app.command("models")(models)

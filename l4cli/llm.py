@@ -27,8 +27,7 @@ from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
 from l4cli.engine.sizing import ContextSize, Demand, SizingLimits, choose_size, demand_of
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
 from l4cli.errors import EngineError, InputError, ModelLoadError, UsageError
-from l4cli.fit.memory import most_per_token
-from l4cli.fit.shape import read_cache
+from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Decision, Wanted, decide
 from l4cli.locate import locate, split_parts
 from l4cli.prompt import PromptEncoder
 from l4cli.prompt.encode import Vocabulary
@@ -73,9 +72,11 @@ class LLM:
         on_close: Callable[[], None] = lambda: None,
         on_note: Callable[[str], None] = lambda text: None,
         remake: Callable[[int], Backend] | None = None,
+        decision: Decision | None = None,
     ) -> None:
         self.name = name
         self.path = path
+        self.decision = decision  # how the model was loaded, if it was
         self.vocabulary = vocabulary
         self.encoder = PromptEncoder(vocabulary)
         self._contexts = backend if isinstance(backend, Contexts) else None
@@ -148,21 +149,24 @@ class LLM:
         length = len(request.prompt) + (request.params.max_tokens or 0)
         return min(length, self.n_ctx) <= self.engine.backend.n_ctx_seq
 
-    def allow_parallel(self, count: int) -> int:
+    def allow_parallel(self, count: int, tokens: Sequence[int]) -> int:
         """Let up to `count` sequences share the context; how many may, where memory falls short.
 
-        A context for fewer is made anew, and what it has computed is lost. None may be in flight.
-        It is not made so from the beginning, since chunked layers keep cells for each sequence.
+        A context for fewer is made anew; what it has computed of `tokens` goes by way of the store.
+        None may be in flight. It is not made so from the beginning, since chunked layers keep cells
+        for each sequence.
         """
         backend = self.engine.backend
         if backend.n_seq_max >= count or not self._remake:
             return backend.n_seq_max
+        self.remember(tokens)
         self.engine.close()
         try:
             made = self._remake(count)
         except ModelLoadError:
             made = self._remake(backend.n_seq_max)
         self._engine = Engine(made)
+        self.recall(tokens)
         return made.n_seq_max
 
     def interrupt(self) -> None:
@@ -186,7 +190,7 @@ class LLM:
     @property
     def fingerprint(self) -> str:
         """Tells one model file from another without reading it whole; "" without a file."""
-        return _fingerprint(self.path) if self.path else ""
+        return fingerprint_of(self.path) if self.path else ""
 
     @property
     def template_digest(self) -> str:
@@ -290,8 +294,8 @@ class LLM:
         return self.encoder.chat([{"role": "user", "content": prompt}], tools=tools)
 
 
-def _fingerprint(path: Path) -> str:
-    """Size and a digest of both ends."""
+def fingerprint_of(path: Path) -> str:
+    """Tells one model file from another without reading it whole: size, digest of both ends."""
     size, span = path.stat().st_size, 1 << 20
     with path.open("rb") as file:
         digest = hashlib.sha256(file.read(span))
@@ -307,17 +311,20 @@ def weights_identity(path: Path) -> str:
     """
     files = split_parts(path)
     stats = [file.stat() for file in files]
-    return " ".join([_fingerprint(path), *(f"{s.st_size}:{s.st_mtime_ns}" for s in stats)])
+    return " ".join([fingerprint_of(path), *(f"{s.st_size}:{s.st_mtime_ns}" for s in stats)])
 
 
 def load(
     model: str | Path | None = None,
     *,
-    ctx: int | Literal["auto"] = DEFAULT_N_CTX,
+    ctx: int | Literal["auto", "largest"] = DEFAULT_N_CTX,
     parallel: int | Literal["auto"] = 1,
     threads: int | None = None,
-    gpu_layers: int = -1,
+    gpu_layers: int | Literal["auto"] = -1,
+    cpu_moe: int | Literal["auto"] | None = None,
+    tensor_split: Sequence[float] | Literal["auto"] | None = None,
     kv_type: str = "f16",
+    force: bool = False,
     elastic: bool = False,
     deterministic: bool = False,
     store: bool = False,
@@ -329,14 +336,43 @@ def load(
 
     `ctx` tokens of context are shared by up to `parallel` sequences, and cut to what the model was
     trained for. With "auto" for one of them, or `elastic`, these are limits: the context is made by
-    `LLM.fit`, and how many sequences run at once is found out while they run.
+    `LLM.fit`, and how many sequences run at once is found out while they run. A `ctx` of "largest"
+    is as much as fits beside the weights.
+    `gpu_layers` on the graphics cards in shares of `tensor_split`, and of how many layers the
+    experts stay in RAM (`cpu_moe`), is chosen where it is "auto", as is a `kv_type` of "auto";
+    `on_note` is told the outcome in a line. What cannot fit is refused before it is loaded,
+    unless with `force`.
     `deterministic` runs one sequence at a time, always in the same pieces: the same request gives
     the same text, whatever came before. With `store`, `recall` and `remember` keep computed
-    prefixes on disk; what goes wrong there is said to `on_note`.
+    prefixes on disk; what goes wrong there is said to `on_note`, too.
     Raises ModelNotFoundError and ModelLoadError with a line that says what to do.
     """
     located = locate(str(model) if model else None, on_convert=on_convert)
-    weights = LlamaModel(located.path, n_gpu_layers=gpu_layers, on_progress=on_progress)
+    decision = decide(
+        located.path,
+        Wanted(
+            n_ctx="auto" if ctx == "largest" else ROOM_FOR_CONTEXT if ctx == "auto" else ctx,
+            n_seq_max=parallel if isinstance(parallel, int) and not elastic else 1,
+            kv_type=kv_type,
+            gpu_layers=gpu_layers,
+            cpu_moe=cpu_moe,
+            split=tensor_split,
+            force=force,
+        ),
+    )
+    if decision.line:
+        on_note(decision.line)
+    kv_type = decision.kv_type
+    if ctx == "largest":
+        ctx = decision.n_ctx
+    weights = LlamaModel(
+        located.path,
+        n_gpu_layers=decision.gpu_layers,
+        cpu_moe=decision.cpu_moe,
+        tensor_split=decision.split,
+        repack=decision.repack,
+        on_progress=on_progress,
+    )
     try:
         make = partial(LlamaBackend, weights, n_threads=threads, kv_type=kv_type, with_states=store)
         backend: Backend | Contexts
@@ -362,6 +398,7 @@ def load(
             on_close=weights.close,
             on_note=on_note,
             remake=remake,
+            decision=decision,
         )
     except BaseException:
         weights.close()
@@ -387,6 +424,9 @@ def sizing_limits(
     weights: LlamaModel, ctx: int | str, parallel: int | str, kv_type: str
 ) -> SizingLimits:
     """What is given holds; else as much as the model was trained for, in a part of the memory."""
+    from l4cli.fit.memory import most_per_token
+    from l4cli.fit.shape import read_cache
+
     trained = weights.n_ctx_train or DEFAULT_N_CTX
     try:
         per_token = most_per_token(read_cache(weights.metadata, str(weights.path)), kv_type)

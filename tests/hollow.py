@@ -38,15 +38,12 @@ def write_header(
     for name, tensor in tensors.items():
         infos.append(TensorInfo(name, tensor.shape, QTYPES[tensor.qtype].id, offset))
         offset += align(tensor.n_bytes)
-    architecture, n_vocab = (
-        fields["general.architecture"].value,
-        tensors["token_embd.weight"].shape[1],
-    )
-    beside = {
-        "tokenizer.ggml.model": string("no_vocab"),
-        f"{architecture}.vocab_size": u32(n_vocab),
-    }
-    header = encode_header({**fields, **beside}, infos)
+    fields = dict(fields)
+    if "general.architecture" in fields:  # not so in the later files of a split
+        key = f"{fields['general.architecture'].value}.vocab_size"
+        fields["tokenizer.ggml.model"] = string("no_vocab")
+        fields[key] = u32(tensors["token_embd.weight"].shape[1])
+    header = encode_header(fields, infos)
     with path.open("wb") as file:
         file.write(header)
         file.truncate(len(header) + offset)

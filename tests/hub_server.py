@@ -37,6 +37,8 @@ class Hub:
         self.corrupt: set[str] = set()  # files that arrive with a byte changed
         self.held: set[str] = set()  # files that are not sent before `gate` is set
         self.stalled: set[str] = set()  # files of which half comes, and the rest after `gate`
+        self.redirects = False  # large files come from another address, as on the real Hub
+        self.tokens: set[str | None] = set()  # what was sent as Authorization to the Hub itself
         self.gate = threading.Event()
         self.got: list[str] = []
         self.ranges: list[tuple[str, int, int]] = []
@@ -67,13 +69,20 @@ def serve(checkpoint: Path, repo: str) -> Iterator[Hub]:
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
+            if path.startswith("/cdn/"):
+                self.send(hub.checkpoint / path.removeprefix("/cdn/"))
+                return
+            hub.tokens.add(self.headers.get("Authorization"))
             if hub.refusal is not None and path.startswith(hub.refusal[0]):
                 _, status, code = hub.refusal
                 self.reply(status, b"", {"X-Error-Code": code})
             elif re.fullmatch(f"/api/models/{hub.repo}(/revision/[^/]+)?", path):
                 self.reply(200, json.dumps(hub.info()).encode(), {})
             elif match := re.fullmatch(f"/{hub.repo}/resolve/{hub.commit}/(.+)", path):
-                self.send(hub.checkpoint / match[1])
+                if hub.redirects and match[1].endswith(_LARGE):
+                    self.reply(302, b"", {"Location": f"{hub.url}/cdn/{match[1]}"})
+                else:
+                    self.send(hub.checkpoint / match[1])
             else:
                 self.reply(404, b"", {"X-Error-Code": "RepoNotFound"})
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pexpect
 import pytest
 from conftest import L4
 from hub_server import COMMIT, Hub, serve
@@ -113,10 +112,13 @@ def test_a_model_comes_and_is_found_by_its_name(hub: Hub, tmp_path: Path) -> Non
     assert hub.ranges == []
 
 
-def test_split_models_come_whole(hub: Hub, tmp_path: Path) -> None:
+def test_split_models_come_whole(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.redirects = True
     done = run("pull", NAME)  # Q4_K_M, where nothing is said
     assert done.exit_code == 0, done.stderr
     assert "1.20 MB in 2 files" in done.stderr
+    assert hub.tokens == {"Bearer hf_secret"}
     path = locate(f"{NAME}:Q4_K_M").path
     assert [path.name, path.parent.name] == [Path(PARTS[0]).name, "Q4_K_M"]
     for name in PARTS:
@@ -168,28 +170,27 @@ def test_what_cannot_be_pulled_is_one_line(hub: Hub, tmp_path: Path) -> None:
     assert hub.got == []
 
 
-def test_no_network_and_offline(l4: L4, hub: Hub) -> None:
-    for name, value, message in (
-        ("HF_ENDPOINT", "http://127.0.0.1:9", "http://127.0.0.1:9 cannot be reached"),
-        ("HF_HUB_OFFLINE", "1", "HF_HUB_OFFLINE is set"),
-    ):
-        done = l4("pull", NAME, env={**os.environ, name: value})
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-        assert message in done.stderr
+def test_no_network_and_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert "http://127.0.0.1:9 cannot be reached" in run("pull", NAME).stderr
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set; unset it" in run("pull", NAME).stderr
 
 
 def test_ctrl_c_keeps_what_has_come(hub: Hub, tmp_path: Path) -> None:
     hub.stalled = {SINGLE}
-    command = [sys.executable, "-m", "l4cli", "pull", f"{NAME}:Q8_0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not hub.ranges:
-        time.sleep(0.01)
-    time.sleep(0.5)  # half of it is on its way
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "of 600.00 kB are kept: the same command goes on" in errors
-    assert "Traceback" not in errors
+    command = ["-m", "l4cli", "pull", f"{NAME}:Q8_0"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}
+    terminal = pexpect.spawn(
+        sys.executable, command, env=environment, dimensions=(24, 80), encoding="utf-8", timeout=30
+    )
+    terminal.expect(r"fetching .*300\.0/600\.0 kB.* [\d.]+ .B/s.* \d:\d\d:\d\d.* tiny-Q8_0")
+    terminal.sendintr()
+    terminal.expect("300.00 kB of 600.00 kB are kept: the same command goes on")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 130
+    assert "Traceback" not in terminal.before
     ((name, n_kept),) = blobs(tmp_path).items()
     assert name == f"{sha256(SINGLE)}.incomplete"
     assert 0 < n_kept <= len(content(SINGLE)) // 2 + 1
@@ -247,7 +248,7 @@ def test_a_disk_that_fills_up_keeps_what_it_has(
     monkeypatch.setenv("HF_HOME", str(mounted))
     monkeypatch.setattr("l4cli.hub.pull.refuse_unless_it_fits", lambda plan: None)
     done = run("pull", f"{NAME}:Q8_0")
-    assert "the disk is full; free some space, and the same command goes on" in done.stderr
+    assert "the disk is full; free some space, and give the same command again" in done.stderr
     (part,) = (mounted / "hub/models--acme--Tiny-GGUF/blobs").iterdir()
     data = part.read_bytes()
     assert data
@@ -314,6 +315,20 @@ def test_models_and_rm(l4: L4, hub: Hub, tmp_path: Path) -> None:
     assert run("rm", NAME, "--yes").exit_code == 0
     assert not repo_folder(tmp_path).exists()
     assert cached_models(load_registry()) == []
+
+
+def test_rm_asks(hub: Hub, tmp_path: Path) -> None:
+    assert run("pull", f"{NAME}:Q8_0").exit_code == 0
+    terminal = pexpect.spawn(
+        sys.executable, ["-m", "l4cli", "rm", f"{NAME}:q8_0"], encoding="utf-8", timeout=30
+    )
+    terminal.expect_exact(f"Remove {NAME}:Q8_0, 600.00 kB? [y/N]: ")
+    terminal.sendline("n")
+    terminal.expect("nothing was removed")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+    assert sha256(SINGLE) in blobs(tmp_path)
 
 
 def test_blobs_that_are_shared_stay(hub: Hub, tmp_path: Path) -> None:

@@ -39,19 +39,26 @@ def count(text: str) -> int:
     return len(_TOKEN.findall(text))
 
 
+def count_prompt(head: str, question: str) -> int:
+    return count(head) + count(question)
+
+
 def documents(
     length: int, tasks: list[str], depths: list[float] = TENTHS, seed: int = 0
 ) -> list[Document]:
     rng = Random(seed)
     probes = make_probes(rng, tasks, depths)
-    return list(make_documents(rng, probes, length, count, count))
+    return list(make_documents(rng, probes, length, count, count_prompt))
 
 
 @pytest.mark.parametrize("length", [1024, 4096, 40_000])
 def test_prompts_have_the_length_asked_for_within_a_hundredth(length: int) -> None:
     for document in documents(length, list(TASKS)):
-        longest = max(count(document.prompt(p)) + p.max_tokens for p in document.probes)
-        assert 0.99 * length <= longest <= length
+        lengths = [
+            count_prompt(document.head, probe.question) + probe.max_tokens
+            for probe in document.probes
+        ]
+        assert 0.99 * length <= max(lengths) <= length
 
 
 @pytest.mark.parametrize("task", list(TASKS))
@@ -331,6 +338,9 @@ def test_the_command_as_json(command: Any) -> None:
     assert code == 0
     assert value["effective_length"] == value["longest_tested"] == 1024
     assert value["tasks_left_out"] == ["latent", "several", "tracking"]
+    assert value["effective_length_by_task"] == {
+        "literal": 1024, "latent": None, "several": None, "tracking": None,
+    }  # fmt: skip
     assert [cell["depth"] for cell in value["cells"]] == [0, 0.5, 1]
     (score,) = value["scores"]
     assert (score["literal"], score["latent"], score["values"]) == (1, 0, 2 * (3 + 3 + 4 + 4))

@@ -12,7 +12,7 @@ from checkpoints import PUBLISHED_SHAPES, make_config
 from hollow import Oracle, gemma3, write_header, write_hollow
 from test_convert_plan import MORE_SIZES, SIZES
 
-from convert.fields import Field
+from convert.fields import Field, i32, u16
 from convert.gguf_file import GGUFTensor
 from convert.outline import outline
 from l4cli.errors import InputError, UsageError
@@ -166,6 +166,24 @@ def test_a_file_has_the_shape_that_its_config_tells(tmp_path: Path) -> None:
     assert (shape.blocks, shape.cache, shape.n_params) == (told.blocks, told.cache, told.n_params)
     assert shape.n_bytes <= path.stat().st_size
     assert shape.n_params_routed == 48 * 16 * 3 * 5120 * 8192
+
+
+def test_a_split_file_is_one_model(tmp_path: Path) -> None:
+    fields, tensors = gemma3(n_layers=6)
+    whole = shape_of_file(write_header(tmp_path / "whole.gguf", fields, tensors))
+    halves = list(tensors.items())[:20], list(tensors.items())[20:]
+    for index, half in enumerate(halves):
+        split = {
+            "split.no": u16(index),
+            "split.count": u16(2),
+            "split.tensors.count": i32(len(tensors)),
+        }
+        name = f"split-0000{index + 1}-of-00002.gguf"
+        write_header(tmp_path / name, {**(fields if index == 0 else {}), **split}, dict(half))
+    parts = shape_of_file(tmp_path / "split-00001-of-00002.gguf")
+    assert (parts.blocks, parts.cache, parts.n_params) == (
+        whole.blocks, whole.cache, whole.n_params,
+    )  # fmt: skip
 
 
 def test_where_llama_4_has_neither_windows_nor_metadata() -> None:

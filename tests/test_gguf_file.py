@@ -13,12 +13,14 @@ import pytest
 from checkpoints import write_checkpoint
 from conftest import L4
 from decoders import write_decoder
-from gguf_fuzz import damaged, read_header, write_hollow
+from gguf_fuzz import damaged, edited, read_header, write_hollow
 
 import convert
 from convert import ConvertError
 from convert.fields import Field, TensorInfo, encode_header, f32, i32s, string, strings, u16, u32
-from convert.gguf_file import GGUFArray, read_gguf, read_model
+from convert.gguf_array import GGUFArray
+from convert.gguf_file import read_gguf
+from convert.gguf_model import read_model
 from convert.vetting import vet
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import ModelLoadError
@@ -48,7 +50,7 @@ def test_a_header_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
-    words = [f"{n:0{n % 40}}" for n in range(200_000)]
+    words = [f"{n:0{n % 40}}" for n in range(60_000)]
     file = read_bytes(tmp_path, header(NORM, w=strings(words), a=u32(7)))
     assert list(file.fields["w"]) == words
     assert file.fields["a"] == 7
@@ -88,7 +90,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "2^60 strings": (behind(b"words", 8, "Q", 1 << 60), "words announces 1,152,921,504,606"),
     "a string too long": (behind(b"words", 16, "Q", 1 << 40), "ends within words"),
     "an array of arrays": (behind(b"words", 4, "I", 9), "words is an array of arrays"),
-    "an array of nothing": (behind(b"words", 4, "I", 99), "words is an array of the unknown type"),
+    "an array of nothing": (behind(b"words", 4, "I", 99), "words is of the unknown type 99"),
     "no dimensions": (behind(b"output.weight", 0, "I", 0), "output.weight has 0 dimensions"),
     "5 dimensions": (behind(b"output.weight", 0, "I", 5), "output.weight has 5 dimensions"),
     "an empty row": (behind(b"output.weight", 4, "Q", 0), r"output.weight has the shape \[0, 4\]"),
@@ -111,6 +113,13 @@ def test_a_damaged_header_is_one_line(name: str, tmp_path: Path) -> None:
         read_bytes(tmp_path, damage(good), n_data=0 if name == "empty" else 1024)
     assert "\n" not in str(caught.value)
     assert "x.gguf: " in str(caught.value)
+
+
+def test_a_header_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    good = header(NORM, types=i32s([1, 2]))
+    lying = behind(b"types", 8, "Q", 1 << 28)(good)  # a GiB of numbers, in a file that has it
+    with pytest.raises(ConvertError, match="its header is longer than 64 MiB"):
+        read_bytes(tmp_path, lying, n_data=2 << 30)
 
 
 def test_names_are_there_once_and_are_text(tmp_path: Path) -> None:
@@ -212,30 +221,6 @@ def test_splits_that_are_none(split: list[Path], small_gguf: Path, tmp_path: Pat
 # What llama.cpp would abort the process on.
 
 
-def edited(path: Path, out: Path, **changes: Field | None) -> Path:
-    """The model with metadata changed, or (None) left out; weights are zeros."""
-    model = read_gguf(path)
-    codes = {"u32": 4, "f32": 6, "bool": 7, "string": 8, "i32": 5}
-    fields: dict[str, Field] = {}
-    for key, value in model.fields.items():
-        kind = value.kind if isinstance(value, GGUFArray) else model.kinds[key]
-        stored = list(value) if isinstance(value, GGUFArray) else value
-        fields[key] = Field(stored, codes[kind])
-    for key, field in changes.items():
-        key = key.replace("__", ".")
-        if field is None:
-            fields.pop(key, None)
-        else:
-            fields[key] = field
-    start = min(tensor.offset for tensor in model.tensors.values())
-    types = {name: qtype.id for name, qtype in convert.qtypes.QTYPES.items()}
-    infos = [
-        TensorInfo(name, tensor.shape, types[tensor.qtype], tensor.offset - start)
-        for name, tensor in model.tensors.items()
-    ]
-    return write_hollow(out, encode_header(fields, infos), path.stat().st_size)
-
-
 TOKENS, TYPES = "tokenizer__ggml__tokens", "tokenizer__ggml__token_type"
 DEADLY: dict[str, tuple[dict[str, Field | None], str]] = {
     "no layers": ({"llama4__block_count": u32(0)}, r"llama4\.block_count is 0, not 1 to 512"),
@@ -314,10 +299,9 @@ def test_sentencepiece_needs_its_bytes(tmp_path: Path) -> None:
 
 def test_the_commands_refuse_a_damaged_file(l4: L4, small_gguf: Path, tmp_path: Path) -> None:
     path = edited(small_gguf, tmp_path / "edited.gguf", **{TOKENS: strings(["a"] * 352)})
-    for args in (("run", "-m", path), ("chat", "-m", path, "-p", "hello")):
-        done = l4(*args, stdin='{"prompt": "hello"}')
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == f"l4: {path}: the tokens 0 and 1 are both 'a'; convert it again\n"
+    done = l4("run", "-m", path, stdin='{"prompt": "hello"}')
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"l4: {path}: the tokens 0 and 1 are both 'a'; convert it again\n"
 
 
 def test_damage_of_all_kinds_is_read_or_refused(small_gguf: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from l4cli.speeds import (
+    AttentionReach,
     Conditions,
     DecodeRate,
     EffectiveLength,
@@ -97,11 +98,44 @@ def test_seconds_of_a_prompt_grow_with_what_it_attends_to() -> None:
     seconds = Measured(prefill=tuple(rates)).prefill_seconds
     assert seconds(1000, 4000) == pytest.approx(1.0 * (1 + 4.5))
     assert seconds(1000, 100_000) == pytest.approx(1.0 * (1 + 100.5))
-    assert seconds(10_000) == pytest.approx(seconds(3000) + seconds(7000, 3000))  # type: ignore
+    halves = (seconds(3000), seconds(7000, 3000))
+    assert None not in halves
+    assert seconds(10_000) == pytest.approx(sum(filter(None, halves)), rel=1e-3)
     one = Measured(prefill=(rates[0],))
     assert one.prefill_seconds(100, 5000) == pytest.approx(0.11)
     slow = PrefillRate(0, 64, 200, 10.0)
     assert Measured(prefill=(*rates, slow)).prefill_seconds(10, n_ubatch=100) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [AttentionReach(), AttentionReach(0.75, chunk=8192), AttentionReach(5 / 6, window=1024)],
+)
+def test_what_a_token_attends_to_is_what_it_costs(reach: AttentionReach) -> None:
+    """Two depths tell what any other costs, though layers see differently far back."""
+
+    def seconds(start: int, stop: int) -> float:  # 1 ms a token, and 1 more a thousand it sees
+        return sum(1e-3 + reach.seen(x + 0.5) * 1e-6 for x in range(start, stop))
+
+    rates = tuple(PrefillRate(d, 512, 512, 512 / seconds(d, d + 512)) for d in (0, 4096))
+    known = Measured(prefill=rates, reach=reach)
+    for start, stop in ((1000, 9000), (8192, 16384), (20_000, 60_000)):
+        found = known.prefill_seconds(stop - start, start)
+        assert found == pytest.approx(seconds(start, stop), rel=0.01)
+
+
+def test_layers_that_see_a_chunk_begin_anew_in_the_next() -> None:
+    llama4 = AttentionReach(0.75, chunk=8192)
+    assert llama4.seen(8191) == 8191
+    assert llama4.seen(8192) == 2048
+    assert llama4.mean_seen(0, 8192) == 4096
+    assert llama4.mean_seen(8192, 16384) == 0.25 * 12288 + 0.75 * 4096
+    gemma = AttentionReach(0.5, window=1024)
+    assert gemma.seen(5000) == 3012
+    assert gemma.mean_seen(0, 512) == 256
+    assert gemma.mean_seen(700, 700) == gemma.seen(700)
+    remember(M, llama4)
+    assert recall(M).reach == llama4
 
 
 def test_tokens_a_second_between_what_was_measured() -> None:
@@ -133,6 +167,11 @@ def test_the_effective_length_belongs_to_the_weights_and_the_kv_type() -> None:
     remember(M, LoadTime(1.0))
     assert recall_effective_length("m", "f16") == found
     assert recall_effective_length("m", "q4_0") is None
+    shorter = EffectiveLength(2048, 2048, 0.95, 0.95)
+    remember_effective_length("m", "f16", shorter)  # which the longer test knew already
+    assert recall_effective_length("m", "f16") == found
+    remember_effective_length("m", "f16", replace(shorter, n_tokens=8192, n_longest=8192))
+    assert recall_effective_length("m", "f16") != found
     remember_effective_length("m", "f16", replace(found, n_tokens=0))
     known = recall_effective_length("m", "f16")
     assert known is not None

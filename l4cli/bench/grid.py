@@ -94,10 +94,11 @@ class Grid:
         return self.repeat * stage.n_gen * step
 
 
-# From the most telling to the least; the first that ends in time is taken.
+# From the most telling to the least; the first that ends in time is taken. No depth is near the end
+# of one of Llama 4's chunks of 8192: going back over it would mean to compute the chunk again.
 _LADDER = (
-    Grid((0, 4096, 16384), (1, 2, 4, 8, 16, 32), n_gen=64, repeat=5, batch_depth=4096),
-    Grid((0, 2048, 8192), (1, 4, 16), batch_depth=2048),
+    Grid((0, 4096, 20480), (1, 2, 4, 8, 16, 32), n_gen=64, repeat=5, batch_depth=4096),
+    Grid((0, 2048, 6144), (1, 4, 16), batch_depth=2048),
     Grid((0, 2048), (1, 4, 16), batch_depth=0),
     Grid((0, 1024), (1, 4), n_prompt=256, n_gen=16, batch_depth=0),
     Grid((0,), (1, 4), n_prompt=128, n_gen=8),

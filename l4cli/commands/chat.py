@@ -97,10 +97,13 @@ def chat(
     top_k: options.TopK = None,
     min_p: options.MinP = None,
     seed: options.Seed = None,
-    ctx: options.Ctx = 16384,
+    ctx: options.Ctx = "16384",
     threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
+    gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    force: options.Force = False,
 ) -> None:
     """Chat with a model.
 
@@ -120,7 +123,7 @@ def chat(
     """
     from l4cli.chat import files
     from l4cli.chat.tty import typing_held
-    from l4cli.commands.loading import load_for_command, read_text_option
+    from l4cli.commands.loading import conditions, load_for_command, read_text_option
 
     texts = [(str(path), files.read_text(path)) for path in file or []]
     question = _question(prompt)
@@ -135,7 +138,15 @@ def chat(
         _rounds(tools, yes, max_rounds, tool_timeout, is_conversation=question is None) as rounds,
         nullcontext() if question else typing_held(),
         load_for_command(
-            model, ctx=ctx, threads=threads, gpu_layers=gpu_layers, kv_type=kv_type
+            model,
+            ctx=ctx,
+            threads=threads,
+            gpu_layers=gpu_layers,
+            cpu_moe=cpu_moe,
+            tensor_split=tensor_split,
+            kv_type=kv_type,
+            force=force,
+            store=kept is not None,
         ) as llm,
     ):
         from l4cli.chat.render import view_for_stdout
@@ -154,6 +165,7 @@ def chat(
                 "seed": seed,
             },
             file=kept,
+            conditions=conditions(llm, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers),
             rounds=rounds,
         )
         for name, text in texts:
@@ -162,6 +174,7 @@ def chat(
             from l4cli.chat.oneshot import one_shot
 
             code = one_shot(session, question)
+            session.close()
         else:
             from l4cli.chat.loop import chat_loop
 

@@ -45,17 +45,21 @@ def convert_demo(model: str | None) -> None:
 
 def load_vocabulary(
     model: str | None, *, ctx: int | str, parallel: int | str, kv_type: str
-) -> tuple[LLM, SizingLimits]:
-    """A model without its weights, and what contexts it could have.
+) -> tuple[LLM, SizingLimits, str]:
+    """A model without its weights, what contexts it could have, and the type of their cache.
 
     It encodes prompts and knows what would fit, no more.
     """
     from l4cli.batch.dry_run import VocabularyBackend
     from l4cli.engine.llamacpp import LlamaModel
+    from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Wanted, decide
     from l4cli.locate import locate
 
     located = locate(model, on_convert=note_conversion)
     vocabulary = LlamaModel(located.path, vocab_only=True)
+    if kv_type == "auto":
+        room = ctx if isinstance(ctx, int) else ROOM_FOR_CONTEXT
+        kv_type = decide(located.path, Wanted(room, kv_type=kv_type, force=True)).kv_type
     limits = sizing_limits(vocabulary, ctx, parallel, kv_type)
     llm = LLM(
         located.name,
@@ -65,18 +69,28 @@ def load_vocabulary(
         path=located.path,
         on_close=vocabulary.close,
     )
-    return llm, limits
+    return llm, limits, kv_type
 
 
-def conditions(llm: LLM, *, kv_type: str, threads: int | None, gpu_layers: int) -> Conditions:
-    """What the speeds of a model loaded with these options hold for."""
+def conditions(
+    llm: LLM, *, kv_type: str, threads: int | None, gpu_layers: int | str, **_others: object
+) -> Conditions:
+    """What the speeds of a model hold for, loaded with these options or as was decided for them."""
     from l4cli.engine.llamacpp import has_gpu_support, num_physical_cores
 
+    decision = llm.decision
+    if decision is not None:
+        kv_type, gpu_layers = decision.kv_type, decision.gpu_layers
+    if gpu_layers == "auto":  # not decided yet: all there is room for
+        gpu_layers = -1
+    has_gpu = has_gpu_support()
     return Conditions(
         model=llm.fingerprint,
         kv_type=kv_type,
         n_threads=threads or num_physical_cores(),
-        n_gpu_layers=gpu_layers if has_gpu_support() else 0,
+        n_gpu_layers=int(gpu_layers) if has_gpu else 0,
+        n_cpu_moe=decision.cpu_moe if decision and has_gpu else 0,
+        repack=decision.repack if decision else True,
     )
 
 

@@ -13,6 +13,7 @@ from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
     from l4cli.fit.hardware import Hardware
+    from l4cli.fit.memory import ContextSpec
     from l4cli.fit.plan import Row
     from l4cli.fit.shape import ModelShape
 
@@ -72,13 +73,17 @@ def plan(
 
     machine = _machine(gpu, ram)
     spec = ContextSpec(ctx, parallel, kv_type=kv_type, unified=parallel == 1)
-    shapes = list(_shapes(model, ctx))
-    rows = [make_row(name, shape, spec, machine) for name, shape in shapes]
+    rows = [
+        make_row(name, shape, spec, machine, measured=_measured(path, spec, machine))
+        for name, shape, path in _shapes(model, ctx)
+    ]
     if json:
         console.data_json(_as_json(machine, spec, rows))
         return
     console.data(_heading(machine, spec))
     _show(rows, machine)
+    if model is not None and (line := _cache_line(rows[0].shape, spec)):
+        console.data(line)
 
 
 def _machine(gpu: list[str] | None, ram: str | None) -> Hardware:
@@ -110,7 +115,26 @@ def _sized(text: str, option: str) -> tuple[int, float | None]:
     return n_bytes, rate
 
 
-def _shapes(model: str | None, ctx: int) -> list[tuple[str, ModelShape]]:
+def _measured(
+    path: Path | None, spec: ContextSpec, machine: Hardware
+) -> tuple[float, float] | None:
+    """Tokens a second that were measured of a file on this machine: at first, and at full depth."""
+    if path is None or machine.is_described:
+        return None
+    from l4cli.engine.llamacpp import num_physical_cores
+    from l4cli.llm import fingerprint_of
+    from l4cli.speeds import Conditions, recall
+
+    layers = -1 if machine.gpus else 0
+    known = recall(
+        Conditions(fingerprint_of(path), spec.kv_type, num_physical_cores(), n_gpu_layers=layers)
+    )
+    at_first = known.decode_tps()
+    deep = known.decode_tps(depth=spec.n_ctx // spec.n_seq_max)
+    return (at_first, deep) if at_first and deep else None
+
+
+def _shapes(model: str | None, ctx: int) -> list[tuple[str, ModelShape, Path | None]]:
     """What to plan: every type of a model, one of them, a file, or every model."""
     from l4cli.fit.described import described_shape
     from l4cli.fit.shape import shape_of_file
@@ -121,29 +145,33 @@ def _shapes(model: str | None, ctx: int) -> list[tuple[str, ModelShape]]:
     if model is None:
         models = registry.models.values()
         return [
-            (f"{spec.name}:{spec.quant}", described_shape(spec, spec.quant, registry))
+            (f"{spec.name}:{spec.quant}", described_shape(spec, spec.quant, registry), None)
             for spec in models
             if spec.config or spec.like or spec.checkpoint
         ]
     name, _, quant = model.partition(":")
     if name not in registry.models or Path(model).expanduser().is_file():
         located = locate(model, registry=registry)
-        return [_checked(located.name, shape_of_file(located.path), ctx)]
+        shape = _checked(shape_of_file(located.path), ctx)
+        return [(located.name, shape, located.path)]
     spec = registry.models[name]
     types = (quant,) if quant else TYPES
-    return [_checked(ftype.upper(), described_shape(spec, ftype, registry), ctx) for ftype in types]
+    return [
+        (ftype.upper(), _checked(described_shape(spec, ftype, registry), ctx), None)
+        for ftype in types
+    ]
 
 
-def _checked(name: str, shape: ModelShape, ctx: int) -> tuple[str, ModelShape]:
+def _checked(shape: ModelShape, ctx: int) -> ModelShape:
     if shape.n_ctx_train and ctx > shape.n_ctx_train:
         raise UsageError(
             f"--ctx {ctx} is more than the {shape.n_ctx_train} tokens that {shape.name} "
             "was trained for"
         )
-    return name, shape
+    return shape
 
 
-def _heading(machine: Hardware, spec: Any) -> str:
+def _heading(machine: Hardware, spec: ContextSpec) -> str:
     from l4cli.fit.plan import gib, tokens
 
     where = "a machine of" if machine.is_described else "this machine:"
@@ -180,7 +208,7 @@ def _show(rows: list[Row], machine: Hardware) -> None:
             size(use.compute) if row.shape.knows_cache else "?",
             "/".join(size(each) for each in (*cards_left, left)),
             about(row.max_ctx) if row.max_ctx is not None else "?",
-            _rate(row.tps),
+            "–" if row.fit.verdict == "too large" else _rate(row.tps),
         ]
         return columns
 
@@ -189,14 +217,34 @@ def _show(rows: list[Row], machine: Hardware) -> None:
     console.data("")
     width = max(len(row.name) for row in rows)
     for row in rows:
-        console.data(f"{row.name:<{width}}  {row.limit}")
+        measured = "; tok/s were measured" if row.is_measured else ""
+        console.data(f"{row.name:<{width}}  {row.limit}{measured}")
+
+
+def _cache_line(shape: ModelShape, spec: ContextSpec) -> str | None:
+    """Of a model with layers of two kinds, how the cache is shared out between them."""
+    from l4cli.fit.hardware import GIB
+    from l4cli.fit.memory import kv_cache
+    from l4cli.fit.plan import tokens
+
+    windows = [window for window in shape.cache.windows if window]
+    n_global = len(shape.cache.windows) - len(windows)
+    if not windows or not n_global:
+        return None
+    everything, windowed = (n_bytes / GIB for n_bytes in kv_cache(shape.cache, spec))
+    if everything + windowed < 0.1:
+        return None
+    return (
+        f"\n{everything + windowed:.1f} GiB of KV cache: {everything:.1f} in {n_global} layers "
+        f"that see everything, {windowed:.1f} in {len(windows)} that see {tokens(windows[0])}"
+    )
 
 
 def _rate(tps: float) -> str:
     return f"{tps:.0f}" if tps >= 9.5 else f"{tps:.1f}"
 
 
-def _as_json(machine: Hardware, spec: Any, rows: list[Row]) -> dict[str, Any]:
+def _as_json(machine: Hardware, spec: ContextSpec, rows: list[Row]) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {

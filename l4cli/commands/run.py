@@ -41,8 +41,11 @@ def run(
     ctx: own.Ctx = "auto",
     deterministic: own.Deterministic = False,
     threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
+    gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    force: options.Force = False,
 ) -> None:
     """Answer a file of prompts, one JSON line each.
 
@@ -97,6 +100,9 @@ def run(
     hardware = {
         "ctx": ctx,
         "parallel": parallel,
+        "cpu_moe": cpu_moe,
+        "tensor_split": tensor_split,
+        "force": force,
         "elastic": True,
         "deterministic": deterministic,
         **placement,
@@ -104,7 +110,10 @@ def run(
     with reading.open(out) as lines:
         rows = reading.rows(lines)
         if dry_run:
-            llm, limits = load_vocabulary(model, ctx=ctx, parallel=parallel, kv_type=kv_type)
+            llm, limits, kv_type = load_vocabulary(
+                model, ctx=ctx, parallel=parallel, kv_type=kv_type
+            )
+            placement["kv_type"] = kv_type
             with llm:
                 dry_run_report(llm, limits, rows, batch, conditions(llm, **placement), json=json)
             return

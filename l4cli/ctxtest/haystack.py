@@ -19,6 +19,7 @@ _PARAGRAPH = (3, 9)  # sentences
 _ROUNDS = 8  # of counting the whole prompt and mending the difference
 
 Count = Callable[[str], int]
+CountPrompt = Callable[[str, str], int]  # of a head and a question
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,18 @@ class Document:
     text: str
     probes: tuple[Probe, ...]
 
-    def prompt(self, probe: Probe) -> str:
-        """The whole message: what all questions share comes first."""
-        return f"{wordings()['intro']}\n\n{self.text}\n\n{probe.question}"
+    @property
+    def head(self) -> str:
+        """What stands before every question, and is read once for all of them."""
+        return f"{wordings()['intro']}\n\n{self.text}\n\n"
 
 
 def make_documents(
-    rng: Random, probes: Sequence[Probe], length: int, count_sentence: Count, count_prompt: Count
+    rng: Random,
+    probes: Sequence[Probe],
+    length: int,
+    count_sentence: Count,
+    count_prompt: CountPrompt,
 ) -> Iterator[Document]:
     """As few documents as hold all needles and are still mostly filler.
 
@@ -60,7 +66,7 @@ def _packs(probes: Sequence[Probe], room: float, count: Count) -> list[list[Prob
 
 
 def _document(
-    rng: Random, probes: Sequence[Probe], length: int, count: Count, count_prompt: Count
+    rng: Random, probes: Sequence[Probe], length: int, count: Count, count_prompt: CountPrompt
 ) -> Document:
     needles = [needle for probe in probes for needle in probe.needles]
     hay = _Hay(rng, needles, count)
@@ -68,7 +74,8 @@ def _document(
 
     def made() -> tuple[Document, int]:
         document = Document(hay.text(), tuple(probes))
-        return document, length - longest.max_tokens - count_prompt(document.prompt(longest))
+        num_tokens = count_prompt(document.head, longest.question) + longest.max_tokens
+        return document, length - num_tokens
 
     document, missing = made()
     if missing < 0:

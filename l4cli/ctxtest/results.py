@@ -88,6 +88,10 @@ class Results:
             "effective_length": effective.n_tokens if effective else None,
             "longest_tested": max(tested, default=None),
             "base_score": _rounded(effective.base_score) if effective else None,
+            "effective_length_by_task": {
+                task: found.n_tokens if (found := self.effective_of(task)) else None
+                for task in self.tasks
+            },
             "tasks_left_out": [task for task in self.tasks if task not in self.able_tasks],
             "scores": [
                 {

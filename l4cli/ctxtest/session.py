@@ -75,8 +75,9 @@ class ContextTest:
         """All questions on a document, as branches of what they share: it is computed once."""
         engine, collector = self._llm.engine, Collector()
         asked: dict[str, Probe] = {}
+        head = self._head(document.head)
         for probe in document.probes:
-            request = self._request(document.prompt(probe), probe.max_tokens)
+            request = self._request(f"q{len(asked)}", head + self._question(probe.question), probe)
             engine.add_request(request)
             collector.begin(request)
             asked[request.id] = probe
@@ -105,14 +106,24 @@ class ContextTest:
     def _count_sentence(self, text: str) -> int:
         return len(self._llm.vocabulary.tokenize(f" {text}"))
 
-    def _count_prompt(self, text: str) -> int:
-        return len(self._request(text, 1).prompt)
+    def _count_prompt(self, head: str, question: str) -> int:
+        return len(self._head(head)) + len(self._question(question))
 
-    def _request(self, text: str, max_tokens: int) -> Request:
-        """A greedy request; a model without a chat template completes the text up to a line."""
-        if self._llm.encoder.template:
-            return self._llm.request(text, temperature=0.0, max_tokens=max_tokens)
-        completed = f"{text}\nAnswer:"
-        return self._llm.request(
-            completed, raw=True, temperature=0.0, max_tokens=max_tokens, stop=("\n",)
+    def _head(self, text: str) -> tuple[int, ...]:
+        """Tokens of a prompt up to its question."""
+        encoder = self._llm.encoder
+        return tuple(
+            encoder.chat_in_parts([text, ""])[0] if encoder.template else encoder.text(text)
         )
+
+    def _question(self, text: str) -> tuple[int, ...]:
+        """Tokens of a question, whatever stands before it, up to where the answer begins."""
+        if self._llm.encoder.template:
+            return tuple(self._llm.encoder.chat_in_parts(["-", text])[1])
+        return tuple(self._llm.vocabulary.tokenize(f"{text}\nAnswer:"))
+
+    def _request(self, id: str, prompt: tuple[int, ...], probe: Probe) -> Request:
+        """A greedy request; a model without a chat template completes the text up to a line."""
+        stop = () if self._llm.encoder.template else ("\n",)
+        params = self._llm.params(temperature=0.0, max_tokens=probe.max_tokens, stop=stop)
+        return Request(id, prompt, params)

@@ -187,8 +187,10 @@ def _judge(shape: ModelShape, spec: ContextSpec, hardware: Hardware, placement: 
         else []
     )
     missing = use.ram.total - hardware.ram_usable
-    if missing > use.ram.mapped or (missing > 0 and placement.repack and hardware.repacks):
-        lacking.append(Shortfall("RAM", missing - (0 if placement.repack else use.ram.mapped)))
+    copies = placement.repack and bool(hardware.repacks)
+    on_disk = 0 if copies else use.ram.mapped  # at most
+    if missing > on_disk:
+        lacking.append(Shortfall("RAM", missing - on_disk))
     if lacking:
         return Fit(spec, placement, use, "too large", max(0, missing), tuple(lacking))
     if missing > 0:

@@ -83,6 +83,7 @@ def _scaled(spec: ModelSpec, like: ModelShape, name: str) -> ModelShape:
         n_ctx_train=0,
         n_embd=0,
         n_vocab=0,
+        n_merges=0,
         n_heads_width=0,
         n_ff=0,
         n_ff_experts=0,

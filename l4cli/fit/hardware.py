@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 GIB = 1 << 30
 
@@ -71,7 +70,7 @@ class Hardware:
 def probe(*, bandwidth: float | None = None) -> Hardware:
     """This machine. `bandwidth` of its memory is the typical one unless given."""
     from l4cli.engine.llamacpp.devices import cpu_features, devices
-    from l4cli.engine.llamacpp.library import memory_bytes
+    from l4cli.engine.llamacpp.library import free_memory_bytes, memory_bytes
 
     gpus = tuple(
         Gpu(device.name, device.total, device.free, gpu_bandwidth(device.name))
@@ -79,7 +78,7 @@ def probe(*, bandwidth: float | None = None) -> Hardware:
     )
     return Hardware(
         ram_total=memory_bytes(),
-        ram_free=free_memory(),
+        ram_free=free_memory_bytes(),
         ram_bandwidth=bandwidth or UNKNOWN_RAM_BANDWIDTH,
         gpus=gpus,
         repacks=frozenset() if gpus else _repacked(cpu_features()),
@@ -110,33 +109,6 @@ def gpu_bandwidth(name: str) -> float:
     """The memory bandwidth of a card by its name: the longest known one in it."""
     known = [key for key in _GPU_BANDWIDTH if key in name.lower()]
     return _GPU_BANDWIDTH[max(known, key=len)] if known else UNKNOWN_GPU_BANDWIDTH
-
-
-def free_memory() -> int:
-    """Bytes a process could take now: free and reclaimable, within the container's limit."""
-    from l4cli.engine.llamacpp.library import memory_bytes
-
-    available = memory_bytes()
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        meminfo = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines}
-        available = min(available, meminfo["MemAvailable"])
-    except (OSError, ValueError, KeyError, IndexError):  # not Linux
-        pass
-    return min(available, _left_in_cgroup(Path("/sys/fs/cgroup")))
-
-
-def _left_in_cgroup(root: Path) -> int:
-    """What the container may still take; its page cache can be reclaimed, so it does not count."""
-    try:
-        limit = int((root / "memory.max").read_text())
-        used = int((root / "memory.current").read_text())
-        lines = (root / "memory.stat").read_text().splitlines()
-        stat = {key: int(value) for key, value in (line.split() for line in lines)}
-    except (OSError, ValueError):  # no limit, or none that can be read
-        return 1 << 62
-    cache = stat.get("active_file", 0) + stat.get("inactive_file", 0)
-    return max(0, limit - used + cache)
 
 
 def measure_bandwidth() -> float:

@@ -22,12 +22,12 @@ _MASK_ELEMENT = 2  # flash attention's mask is f16
 _INPUT_PER_TOKEN = 40  # token ids, positions, cache rows, scales
 _ROTATION = 64  # values are turned in pieces of so many
 _CELL = 48  # position, shift, extension and the set of sequences of one cell
-_USED_CELL = 88  # it in the sets that find it by position
+_USED_CELL = 96  # it in the sets that find it by position
 _WORK_PER_VALUE = 1.15  # a row of activations, quantized for the dot products
 
 # The interpreter, numpy, llama.cpp, and what a vocabulary takes there and here, measured.
-_PROCESS = 92 << 20
-_PROCESS_PER_TOKEN_OF_VOCABULARY = 420
+_PROCESS = 26 << 20
+_PER_TOKEN_OF_VOCABULARY, _PER_MERGE = 150, 209
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +156,19 @@ def compute_buffer(shape: ModelShape, spec: ContextSpec, depth: int | None = Non
     inputs = masks(shape, spec, depth) + _rotations(shape.cache, spec.kv_type)
     inputs += n_tokens * _INPUT_PER_TOKEN
     layer = _FLOAT * n_tokens * _widest_step(shape, spec.kv_type)
+    if depth is not None:
+        layer += _freed_mask(shape, spec, depth, layer)
     rows = min(spec.n_seq_max, n_tokens)
     # The logits come with the last hidden states: of all tokens, and of those that are wanted.
     head = _FLOAT * (rows * (shape.n_vocab + 2 * shape.n_embd) + n_tokens * shape.n_embd)
     return round(inputs + max(layer, head))
+
+
+def _freed_mask(shape: ModelShape, spec: ContextSpec, depth: int, layer: int) -> int:
+    """What layers behind the last that sees everything compute in, which was that one's mask."""
+    if not shape.cache.windows or not shape.cache.windows[-1] or all(shape.cache.windows):
+        return 0
+    return min(layer, masks(shape, spec) - masks(shape, spec, depth))
 
 
 def masks(shape: ModelShape, spec: ContextSpec, depth: int | None = None) -> int:
@@ -202,7 +211,7 @@ def repacked_bytes(shape: ModelShape, qtypes: Collection[str]) -> int:
 
 def process_bytes(shape: ModelShape) -> int:
     """What l4 itself takes, its libraries and the vocabulary."""
-    return _PROCESS + _PROCESS_PER_TOKEN_OF_VOCABULARY * shape.n_vocab
+    return _PROCESS + _PER_TOKEN_OF_VOCABULARY * shape.n_vocab + _PER_MERGE * shape.n_merges
 
 
 def padded(cells: int) -> int:

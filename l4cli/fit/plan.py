@@ -79,14 +79,19 @@ def make_row(
     hardware: Hardware,
     wishes: Wishes = ANYTHING,
     *,
-    measured_tps: float | None = None,
+    measured: tuple[float, float] | None = None,
 ) -> Row:
-    """Place the model and say how it does."""
+    """Place the model and say how it does.
+
+    `measured` tokens a second, at an empty and at a full context, stand for what is expected.
+    """
     fit = place(shape, spec, hardware, wishes)
     max_ctx = None
     if shape.knows_cache:
         verdict: Verdict = "from disk" if fit.verdict == "from disk" else "fits"
         max_ctx = largest_context(shape, spec, hardware, wishes, verdict=verdict)
+        if not max_ctx:
+            max_ctx = largest_context(shape, spec, hardware, wishes, verdict="from disk")
     expected = decode_tps(shape, spec, fit.placement, hardware, missing=fit.missing)
     deep = decode_tps(
         shape,
@@ -96,16 +101,15 @@ def make_row(
         depth=spec.n_ctx // spec.n_seq_max,
         missing=fit.missing,
     )
-    scale = measured_tps / expected if measured_tps and expected else 1.0
     return Row(
         name=name,
         shape=shape,
         fit=fit,
         max_ctx=max_ctx,
-        tps=expected * scale,
-        tps_deep=deep * scale,
+        tps=measured[0] if measured else expected,
+        tps_deep=measured[1] if measured else deep,
         limit=_limit(shape, fit, hardware, wishes, max_ctx),
-        is_measured=bool(measured_tps),
+        is_measured=measured is not None,
     )
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from l4cli.errors import InputError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Metadata = Callable[[str], Any]  # a key's value; None where there is none
 
+_MERGES_PER_TOKEN = 2.18
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 _MAX_NUMBER = 1 << 31
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
@@ -106,6 +107,7 @@ class ModelShape:
     n_ctx_train: int
     n_embd: int
     n_vocab: int
+    n_merges: int
     n_heads_width: int
     n_ff: int
     n_ff_experts: int  # of all the experts that one token passes
@@ -172,6 +174,7 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
         n_ctx_train=read.number("context_length", 0),
         n_embd=n_embd,
         n_vocab=groups.n_vocab,
+        n_merges=_count_merges(metadata, groups.n_vocab),
         n_heads_width=groups.heads_width,
         n_ff=groups.ff_width,
         n_ff_experts=n_ff_expert * n_experts_used,
@@ -186,10 +189,18 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
 
 def shape_of_file(path: Path) -> ModelShape:
     """The shape of a GGUF, split or not. Raises ConvertError or InputError if it cannot be told."""
-    from convert.gguf_file import read_model
+    from convert.gguf_model import read_model
 
     model = read_model(path)
     return shape_of(model.fields.get, model.tensors, name=str(path))
+
+
+def _count_merges(metadata: Metadata, n_vocab: int) -> int:
+    """How many the tokenizer has; as many as Llama 3's and 4's for so many tokens, if unknown."""
+    if metadata("tokenizer.ggml.model") is None:
+        return round(n_vocab * _MERGES_PER_TOKEN)
+    merges = metadata("tokenizer.ggml.merges")
+    return len(merges) if _is_array(merges) else 0
 
 
 def read_cache(metadata: Metadata, name: str) -> CacheShape:
@@ -215,13 +226,17 @@ def _windows(read: _Metadata, n_layers: int) -> tuple[tuple[int, ...], bool]:
     if stated == 0 or not size or size < 0:
         return (0,) * n_layers, False
     pattern = read.raw("attention.sliding_window_pattern")
-    if isinstance(pattern, list) and len(pattern) >= n_layers:
+    if _is_array(pattern) and len(pattern) >= n_layers:
         return tuple(size if pattern[i] else 0 for i in range(n_layers)), False
     if known is None:
         return (0,) * n_layers, True
     period = pattern if type(pattern) is int else known.period
     at = 0 if known.is_first_global else period - 1
     return tuple(0 if period and i % period == at else size for i in range(n_layers)), False
+
+
+def _is_array(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 class _Metadata:
@@ -247,7 +262,7 @@ class _Metadata:
             if default is None:
                 raise self._error(key, "is missing")
             return default
-        if isinstance(value, list) and value and all(type(item) is int for item in value):
+        if _is_array(value) and value and all(type(item) is int for item in value):
             value = max(value)
         return self._checked(key, value, most)
 
@@ -258,7 +273,7 @@ class _Metadata:
         value = self.raw(key)
         if value is None and default is not None:
             return default
-        if not isinstance(value, list):
+        if not _is_array(value):
             return (self.number(key),) * count
         if len(value) < count:
             raise self._error(key, f"has {len(value)} entries for {count} layers")

@@ -14,6 +14,7 @@ written is forgotten, and nothing else is the worse for it.
 
 from l4cli.speeds.facts import (
     DEFAULT_N_UBATCH,
+    AttentionReach,
     Conditions,
     DecodeRate,
     EffectiveLength,
@@ -33,6 +34,7 @@ from l4cli.speeds.store import (
 
 __all__ = [
     "DEFAULT_N_UBATCH",
+    "AttentionReach",
     "Conditions",
     "DecodeRate",
     "EffectiveLength",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from l4cli.speeds.curve import at, integral
+from l4cli.speeds.curve import at
 
 DEFAULT_N_UBATCH = 512
+_PIECES = 64  # of a long prompt, each with a cost of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,9 @@ class Conditions:
     model: str
     kv_type: str = "f16"
     n_threads: int = 1
-    n_gpu_layers: int = 0  # as asked for, -1 being all; 0 in a build without a GPU
+    n_gpu_layers: int = 0  # -1 is all; 0 in a build without a GPU
+    n_cpu_moe: int = 0  # layers of these whose experts stay in RAM
+    repack: bool = True  # whether weights may be copied into the CPU kernels' own order
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,46 @@ class LoadTime:
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionReach:
+    """How far back a model's layers see: `share` of them only into the `chunk` of tokens at hand
+    (Llama 4), or only `window` tokens back; the others see everything. 0 where there are none.
+
+    What a token costs grows with what it attends to; so depths are compared by that.
+    """
+
+    KIND: ClassVar = "attention"
+    KEY: ClassVar = ()
+
+    share: float = 0.0
+    chunk: int = 0
+    window: int = 0
+
+    def seen(self, depth: float) -> float:
+        """Tokens that a token at `depth` attends to, the mean of the layers."""
+        return (1 - self.share) * depth + self.share * self._seen_nearby(depth)
+
+    def mean_seen(self, start: float, stop: float) -> float:
+        """The mean of `seen` from `start` to `stop`."""
+        if stop <= start:
+            return self.seen(start)
+        nearby = (self._sum_nearby(stop) - self._sum_nearby(start)) / (stop - start)
+        return (1 - self.share) * (start + stop) / 2 + self.share * nearby
+
+    def _seen_nearby(self, depth: float) -> float:
+        if self.chunk:
+            return depth % self.chunk
+        return min(depth, self.window) if self.window else depth
+
+    def _sum_nearby(self, depth: float) -> float:
+        """The integral of what layers that see nearby only attend to, from 0 to `depth`."""
+        if self.chunk:
+            chunks, rest = divmod(depth, self.chunk)
+            return float(chunks * self.chunk**2 / 2 + rest**2 / 2)
+        reached = min(depth, self.window) if self.window else depth
+        return float(reached**2 / 2 + reached * (depth - reached))
+
+
+@dataclass(frozen=True, slots=True)
 class EffectiveLength:
     """The longest context, in tokens, that a model still used well; 0: none of those tested.
 
@@ -103,7 +146,7 @@ class EffectiveLength:
     base_score: float  # 0..1, at short lengths
 
 
-Fact = RunSpeeds | PrefillRate | DecodeRate | LoadTime
+Fact = RunSpeeds | PrefillRate | DecodeRate | LoadTime | AttentionReach
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +157,31 @@ class Measured:
     prefill: tuple[PrefillRate, ...] = ()
     decode: tuple[DecodeRate, ...] = ()
     load: LoadTime | None = None
+    reach: AttentionReach = AttentionReach()
 
     def prefill_seconds(
         self, n_tokens: int, depth: int = 0, *, n_ubatch: int = DEFAULT_N_UBATCH
     ) -> float | None:
         """Seconds to compute `n_tokens` of a prompt behind `depth` others.
 
-        A token's cost grows with what it attends to, linearly; between and beyond the measured
-        depths it is taken so. Without a bench the rate of a run stands for every depth.
+        A token's cost is taken to grow linearly with what it attends to, between the measured
+        depths and beyond. Without a bench the rate of a run stands for every depth.
         """
         if not self.prefill:
             run = self._nearest_run(1)
             return n_tokens / run.prefill_tps if run else None
         nearest = min((rate.n_ubatch for rate in self.prefill), key=lambda n: abs(n - n_ubatch))
         seconds_a_token = {
-            rate.depth + rate.n_tokens / 2: 1 / rate.tps
+            self.reach.mean_seen(rate.depth, rate.depth + rate.n_tokens): 1 / rate.tps
             for rate in self.prefill
             if rate.n_ubatch == nearest
         }
-        return integral(seconds_a_token, depth, depth + n_tokens)
+        piece = n_tokens / _PIECES
+        starts = (depth + index * piece for index in range(_PIECES))
+        return sum(
+            piece * at(seconds_a_token, self.reach.mean_seen(start, start + piece))
+            for start in starts
+        )
 
     def decode_tps(self, batch: int = 1, depth: int = 0) -> float | None:
         """Tokens per second of `batch` sequences together, each with `depth` tokens before it.
@@ -145,8 +194,10 @@ class Measured:
             return run.decode_tps if run else None
         steps: dict[int, dict[float, float]] = {}
         for rate in self.decode:
-            steps.setdefault(rate.batch, {})[rate.depth] = rate.batch / rate.tps
-        seconds_a_step = {float(n): at(by_depth, depth) for n, by_depth in steps.items()}
+            by_seen = steps.setdefault(rate.batch, {})
+            by_seen[self.reach.seen(rate.depth)] = rate.batch / rate.tps
+        seen = self.reach.seen(depth)
+        seconds_a_step = {float(n): at(by_seen, seen) for n, by_seen in steps.items()}
         batch = min(batch, max(steps))
         return batch / at(seconds_a_step, batch)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from l4cli.registry import state_dir
 from l4cli.speeds.facts import (
+    AttentionReach,
     Conditions,
     DecodeRate,
     EffectiveLength,
@@ -33,7 +34,8 @@ except ImportError:  # Windows has no flock; of two processes that write at once
 
 _MOST_FACTS = 2000  # the oldest are dropped
 _KINDS = {
-    kind.KIND: kind for kind in (RunSpeeds, PrefillRate, DecodeRate, LoadTime, EffectiveLength)
+    kind.KIND: kind
+    for kind in (RunSpeeds, PrefillRate, DecodeRate, LoadTime, AttentionReach, EffectiveLength)
 }
 _POSITIVE = {"tps", "prefill_tps", "decode_tps", "batch", "n_ubatch", "n_seq_max"}
 
@@ -47,6 +49,7 @@ def recall(conditions: Conditions) -> Measured:
         prefill=tuple(fact for fact in facts if isinstance(fact, PrefillRate)),
         decode=tuple(fact for fact in facts if isinstance(fact, DecodeRate)),
         load=next((fact for fact in facts if isinstance(fact, LoadTime)), None),
+        reach=next((f for f in facts if isinstance(f, AttentionReach)), AttentionReach()),
     )
 
 
@@ -66,7 +69,11 @@ def recall_effective_length(model: str, kv_type: str) -> EffectiveLength | None:
 
 
 def remember_effective_length(model: str, kv_type: str, found: EffectiveLength) -> None:
-    """Keep it for `recall_effective_length`."""
+    """Keep it for `recall_effective_length`, unless it only confirms what a longer test found."""
+    known = recall_effective_length(model, kv_type)
+    has_no_limit = found.n_tokens == found.n_longest
+    if known and has_no_limit and found.n_longest <= min(known.n_tokens, known.n_longest - 1):
+        return
     _write([_record({"model": model, "kv_type": kv_type}, found)])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import llama_cpp
 from convert.errors import ConvertError
 from convert.vetting import vet
 from l4cli.engine.llamacpp import library
+from l4cli.engine.llamacpp.devices import expert_patterns, on_cpu
 from l4cli.engine.rollback import AttentionKind
 from l4cli.engine.types import Constraint
 from l4cli.errors import ModelLoadError, RequestError
@@ -26,8 +27,10 @@ _CONTROL = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL of llama.h
 class LlamaModel:
     """A loaded GGUF: its vocabulary, metadata and (unless `vocab_only`) its weights.
 
-    `n_gpu_layers` -1 offloads all that the build can. `on_progress` gets 0..1 while loading,
-    and ends it by raising.
+    `n_gpu_layers` -1 offloads all that the build can, in shares of `tensor_split` where there are
+    several cards; the routed experts of the first `cpu_moe` layers stay in RAM. Without `repack`
+    weights in RAM stay in the mapped file, in the order they have there. `on_progress` gets 0..1
+    while loading, and ends it by raising.
     Raises ModelLoadError with llama.cpp's own reason. Close it after every context made from it.
     """
 
@@ -36,6 +39,9 @@ class LlamaModel:
         path: Path,
         *,
         n_gpu_layers: int = -1,
+        cpu_moe: int = 0,
+        tensor_split: Sequence[float] = (),
+        repack: bool = True,
         vocab_only: bool = False,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
@@ -46,6 +52,13 @@ class LlamaModel:
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
+        params.use_extra_bufts = repack
+        placed = on_cpu(expert_patterns(range(cpu_moe)))
+        if cpu_moe:
+            params.tensor_buft_overrides = ctypes.addressof(placed)
+        shares = (ctypes.c_float * llama_cpp.llama_max_devices())(*tensor_split)
+        if tensor_split:
+            params.tensor_split = shares
 
         raised: list[BaseException] = []
 
