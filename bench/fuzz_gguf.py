@@ -1,12 +1,13 @@
 """Damaged GGUFs by the thousand: does reading one ever crash, hang, or take memory without bound?
 
-    python bench/fuzz_gguf.py [--files 10000] [--seed 0] [--loads 300] [--keep DIR]
+    python bench/fuzz_gguf.py [--files 10000] [--seed 0] [--loads 300] [--absurd] [--keep DIR]
 
 Headers of tiny models, whole and split, are damaged and read back: by the header reader, every
 item of every array, by what describes them, and by the vetting before llama.cpp. A file may be read
 or refused with a ConvertError, nothing else. Then the first `--loads` that were let through are
-loaded and run by llama.cpp, each in a process of its own: it may refuse, too, but not die. The
-files that did wrong are kept. The last line is JSON.
+loaded and run by llama.cpp, each in a process of its own: it may refuse, too, but not die. With
+`--absurd` so is every model with one number of its metadata made absurd, a few thousand. The files
+that did wrong are kept. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from checkpoints import write_checkpoint  # noqa: E402
 from decoders import KINDS, write_decoder  # noqa: E402
-from gguf_fuzz import damaged, read_header, write_hollow  # noqa: E402
+from gguf_fuzz import absurd, damaged, edited, read_header, write_hollow  # noqa: E402
 
 import convert  # noqa: E402
 from convert.gguf_array import GGUFArray  # noqa: E402
@@ -45,12 +46,15 @@ def main() -> int:
     options = parse()
     options.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        seeds = make_seeds(Path(scratch))
+        files = make_files(Path(scratch))
+        seeds = [(read_header(file), file.stat().st_size) for file in files]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         limit_memory()
         outcomes, slowest, passed = read_all(seeds, Path(scratch), options)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
         loads = load_all(passed[: options.loads], options.keep)
+        if options.absurd:
+            loads += load_absurd(files, options.keep)
     wrong = sum(n for outcome, n in outcomes.items() if outcome not in ("read", "refused"))
     died = sum(n for outcome, n in loads.items() if outcome.startswith("signal"))
     print(
@@ -72,12 +76,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--loads", type=int, default=300)
+    parser.add_argument("--absurd", action="store_true")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"))
     return parser.parse_args()
 
 
-def make_seeds(scratch: Path) -> list[tuple[bytes, int]]:
-    """Headers, and how many bytes of tensors go with each."""
+def make_files(scratch: Path) -> list[Path]:
+    """A tiny model of each architecture, and one that is split."""
     scout = write_checkpoint(scratch / "scout", **SMALL)
     files = [
         convert.convert(convert.plan(scout, "Q8_0"), scratch / "scout.gguf").path,
@@ -89,7 +94,7 @@ def make_seeds(scratch: Path) -> list[tuple[bytes, int]]:
         other = write_decoder(scratch / kind, kind, num_hidden_layers=1)
         plan = convert.plan(other, "F32")
         files.append(convert.convert(plan, scratch / f"{kind}.gguf").path)
-    return [(read_header(file), file.stat().st_size) for file in files]
+    return files
 
 
 def read_all(
@@ -158,6 +163,20 @@ def load_all(passed: list[tuple[bytes, int]], keep: Path) -> Counter[str]:
         if outcome.startswith("signal"):
             (keep / f"llama-{index}.gguf").write_bytes(header)
     path.unlink(missing_ok=True)
+    return outcomes
+
+
+def load_absurd(files: list[Path], keep: Path) -> Counter[str]:
+    """How llama.cpp takes whole models with one number of the metadata made absurd."""
+    outcomes: Counter[str] = Counter()
+    for file in files:
+        for change in absurd(file):
+            path = edited(file, keep / "absurd.gguf", **change)
+            outcome = load_one(path) if read_one(path)[1] else "refused"
+            outcomes[outcome] += 1
+            if outcome.startswith("signal"):
+                print(f"{file.name}: {change}: {outcome}", flush=True)
+    (keep / "absurd.gguf").unlink(missing_ok=True)
     return outcomes
 
 

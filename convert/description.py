@@ -246,12 +246,12 @@ def _tokenizer(fields: Mapping[str, Any]) -> DescribedTokenizer | None:
     model = _string(fields, "tokenizer.ggml.model")
     if model is None:
         return None
-    tokens = _items(fields, "tokenizer.ggml.tokens")
+    tokens = _texts(_items(fields, "tokenizer.ggml.tokens"))
     special = {}
     for kind in _SPECIAL:
         id_ = fields.get(f"tokenizer.ggml.{kind}_token_id")
         if type(id_) is int and 0 <= id_ < len(tokens):
-            special[kind] = (id_, str(tokens[id_]))
+            special[kind] = (id_, tokens[id_])
     return DescribedTokenizer(
         model=model,
         pre=_string(fields, "tokenizer.ggml.pre"),
@@ -260,6 +260,13 @@ def _tokenizer(fields: Mapping[str, Any]) -> DescribedTokenizer | None:
         special=special,
         template=_string(fields, "tokenizer.chat_template"),
     )
+
+
+def _texts(tokens: Sequence[Any]) -> list[str]:
+    """Tokens as text, whatever they are: what is wrong with them the doctor tells."""
+    if isinstance(tokens, GGUFArray) and tokens.kind == "string":
+        return [raw.decode("utf-8", errors="replace") for raw in tokens.byte_strings()]
+    return list(map(str, tokens))
 
 
 def _items(fields: Mapping[str, Any], key: str) -> Sequence[Any]:

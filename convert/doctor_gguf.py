@@ -15,6 +15,7 @@ import numpy as np
 
 from convert.doctor import error, template_tokens, warning
 from convert.doctor_llama4 import diagnose_llama4
+from convert.errors import ConvertError
 from convert.gguf_array import GGUFArray
 from convert.gguf_model import GGUFModel
 from convert.hparams import Config, Llama4Hparams, RopeScaling
@@ -70,11 +71,16 @@ def _vocabulary(model: GGUFModel) -> Iterator[Finding]:
             "which takes more tokens and costs quality; convert it again"
         )
     yield from _merges(fields.get("tokenizer.ggml.merges"))
+    texts = [raw.decode("utf-8", errors="replace") for raw in tokens.byte_strings()]
+    try:
+        list(tokens)
+    except ConvertError as problem:
+        yield warning(str(problem).removeprefix(f"{model.files[0]}: "))
     template = fields.get("tokenizer.chat_template")
     if template is None:
         yield warning("no chat template: right for a base model, but nobody can chat with it")
     elif isinstance(template, str):
-        yield from template_tokens(template, list(tokens))
+        yield from template_tokens(template, texts)
     yield from _special(model, len(tokens))
 
 

@@ -25,7 +25,7 @@ from convert.qtypes import QTYPES
 _NAMES = {qtype.id: qtype.name for qtype in QTYPES.values()}
 
 # Far beyond every model there is, and little enough to be read through in a second or two.
-_MAX_HEADER = 128 << 20  # bytes; a vocabulary of 262k tokens takes 16M
+_MAX_HEADER = 64 << 20  # bytes; a vocabulary of 262k tokens takes 16M
 _MAX_FIELDS = 1 << 16
 _MAX_TENSORS = 1 << 17
 _MAX_DIMS = 4
@@ -244,7 +244,11 @@ class _Cursor:
         if end <= len(self._data):
             return
         if end > min(self.size, _MAX_HEADER):
-            raise self.error(f"ends within {what}" if end > self.size else "its header is endless")
+            raise self.error(
+                f"ends within {what}"
+                if end > self.size
+                else f"its header is longer than {_MAX_HEADER >> 20} MiB"
+            )
         n_more = max(_FIRST_READ, len(self._data), end - len(self._data))
         self._data += self._file.read(n_more)
         if len(self._data) < end:  # it has been cut meanwhile

@@ -17,6 +17,7 @@ from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
 from l4cli.commands.ctx_test import ctx_test
+from l4cli.commands.docs import docs
 from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("chat")(chat)
 app.command("ask")(ask)
+app.add_typer(docs, name="docs")
 app.command("convert")(convert)
 app.command("info")(info)
 app.command("models")(models)
@@ -75,6 +77,11 @@ def _global_options(
 
 def main() -> None:
     """Entry point of the `l4` command; exits with the codes of `l4cli.errors`."""
+    try:
+        console.hold_standard_streams()
+    except L4Error as error:
+        console.note(f"l4: {error}")
+        sys.exit(error.exit_code)
     if "--version" in sys.argv[1:2]:
         console.data(f"l4 {__version__}")
         sys.exit(EXIT_OK)

@@ -68,6 +68,23 @@ def stdout_is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def hold_standard_streams() -> None:
+    """Keep the places of streams that were closed before l4 began (`l4 … 2>&-`).
+
+    The next file opened would get such a place, and whatever is written to it. Without a stderr
+    notes go nowhere; without a stdout there is nothing to do: OutputError.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest place that is free: this one
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    if sys.stdout is None:
+        raise OutputError("cannot write to stdout: it is closed")
+
+
 def use_utf8() -> None:
     """Write UTF-8 whatever the locale says; a lone surrogate in a name must not stop a run."""
     for stream in (sys.stdout, sys.stderr):

@@ -149,21 +149,24 @@ class LLM:
         length = len(request.prompt) + (request.params.max_tokens or 0)
         return min(length, self.n_ctx) <= self.engine.backend.n_ctx_seq
 
-    def allow_parallel(self, count: int) -> int:
+    def allow_parallel(self, count: int, tokens: Sequence[int]) -> int:
         """Let up to `count` sequences share the context; how many may, where memory falls short.
 
-        A context for fewer is made anew, and what it has computed is lost. None may be in flight.
-        It is not made so from the beginning, since chunked layers keep cells for each sequence.
+        A context for fewer is made anew; what it has computed of `tokens` goes by way of the store.
+        None may be in flight. It is not made so from the beginning, since chunked layers keep cells
+        for each sequence.
         """
         backend = self.engine.backend
         if backend.n_seq_max >= count or not self._remake:
             return backend.n_seq_max
+        self.remember(tokens)
         self.engine.close()
         try:
             made = self._remake(count)
         except ModelLoadError:
             made = self._remake(backend.n_seq_max)
         self._engine = Engine(made)
+        self.recall(tokens)
         return made.n_seq_max
 
     def interrupt(self) -> None:

@@ -212,7 +212,10 @@ def missing_parts(first: Path) -> list[str]:
 
 def _from_path(path: Path) -> Located:
     if not path.exists():
-        raise ModelNotFoundError(f"{path}: no such file{_near_file(path)}")
+        hint = _near_file(path)
+        if is_hub_id(str(path)):
+            hint = f"; for a repository on the Hub say {HUB_PREFIX}{path}"
+        raise ModelNotFoundError(f"{path}: no such file{hint}")
     match = _SPLIT.search(path.name)
     if match and int(match[1]) != 1:
         first = _SPLIT.sub(f"-00001-of-{match[2]}.gguf", path.name)

@@ -3,22 +3,28 @@
     for header in damaged(read_header(path), random.Random(0)):
         ...
 
-The weights do not matter to a header: `write_hollow` puts a hole of their size behind it.
+The weights do not matter to a header: `write_hollow` puts a hole of their size behind it. `edited`
+changes metadata and keeps the header whole, `absurd` does so with every number there is.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from convert.fields import Field, TensorInfo, encode_header
+from convert.gguf_array import GGUFArray
 from convert.gguf_file import read_gguf
+from convert.qtypes import QTYPES
 
 _NUMBERS = (
     0, 1, 2, 3, 7, 8, 9, 13, 31, 127, 255, 513, 2**15, 2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 1,
     2**32, 10**12, 2**62, 2**63 - 1, 2**63, 2**64 - 1,
 )  # fmt: skip
+_TYPES = {"u16": 2, "u32": 4, "i32": 5, "f32": 6, "bool": 7, "string": 8}
 _BYTES = (b"\0", b"\xff", b"\x80", b"\x7f", b"\xc3", b"\x01", b"\x20")
 
 
@@ -35,6 +41,43 @@ def write_hollow(path: Path, header: bytes, n_data: int) -> Path:
         file.write(padded)
         file.truncate(len(padded) + n_data)
     return path
+
+
+def edited(path: Path, out: Path, **changes: Field | None) -> Path:
+    """The GGUF with metadata changed, or (None) left out; `__` in a key is a dot, weights are 0."""
+    model = read_gguf(path)
+    fields: dict[str, Field] = {}
+    for key, value in model.fields.items():
+        kind = value.kind if isinstance(value, GGUFArray) else model.kinds[key]
+        stored = list(value) if isinstance(value, GGUFArray) else value
+        fields[key] = Field(stored, _TYPES[kind])
+    for key, field in changes.items():
+        key = key.replace("__", ".")
+        if field is None:
+            fields.pop(key, None)
+        else:
+            fields[key] = field
+    start = min(tensor.offset for tensor in model.tensors.values())
+    infos = [
+        TensorInfo(name, tensor.shape, QTYPES[tensor.qtype].id, tensor.offset - start)
+        for name, tensor in model.tensors.items()
+    ]
+    return write_hollow(out, encode_header(fields, infos), path.stat().st_size)
+
+
+def absurd(path: Path) -> Iterator[dict[str, Field]]:
+    """Changes for `edited`, one at a time: each number of the metadata made small, large or odd."""
+    model = read_gguf(path)
+    for key, kind in model.kinds.items():
+        odd: tuple[float | int, ...] = ()
+        if kind == "u32":
+            value = model.fields[key]
+            odd = (0, 1, 2, 3, 5, value + 1, value // 2, 2 * value, 4096, 10**6, 2**31, 2**32 - 1)
+        elif kind == "f32":
+            odd = (0.0, -1.0, 1e-30, 1e30, math.inf, -math.inf, math.nan)
+        for number in odd:
+            if kind == "f32" or 0 <= number < 1 << 32:
+                yield {key.replace(".", "__"): Field(number, _TYPES[kind])}
 
 
 def damaged(header: bytes, draw: random.Random) -> Iterator[bytes]:

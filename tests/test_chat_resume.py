@@ -14,8 +14,13 @@ from typing import Any
 
 import pytest
 from terminal import CTRL_C, CTRL_D, CTRL_G, ENTER, TAB, Terminal
-from test_chat_support import RECITED, write_reciter
+from test_chat_support import RECITED, RecordingView, write_reciter
 from test_chat_terminal import IDLE, is_idle
+
+from l4cli import load
+from l4cli.chat.session import ChatSession
+from l4cli.chat.sessions import SessionFile, session_path
+from l4cli.llm import LLM
 
 Open = Callable[..., Terminal]
 
@@ -152,3 +157,34 @@ def test_what_is_typed_while_the_model_loads_waits_for_the_prompt(
         terminal.type(CTRL_C + CTRL_D)
         assert terminal.exit_code() == 0
     assert sessions(tmp_path) == []
+
+
+def test_what_was_computed_in_one_process_is_not_in_the_next(endless: Path) -> None:
+    """The KV cache comes back with the session, and goes along when there must be room for more."""
+
+    def resumed(llm: LLM) -> ChatSession:
+        file = SessionFile(session_path("talk"))
+        return ChatSession(llm, RecordingView, sampling={"max_tokens": 40}, file=file)
+
+    with load(endless, ctx=2048, threads=1, store=True) as llm:
+        session = resumed(llm)
+        session.ask("hello and the world " * 10)
+        answer = session.ask("and more")
+        held = answer.num_prompt_tokens + len(answer.token_ids) - 1
+        session.close()
+    with load(endless, ctx=2048, threads=1, store=True) as llm:
+        session = resumed(llm)
+        answer = session.ask("more still")
+        assert answer.num_cached_tokens == held
+        begun: list[int] = []
+        ids = session.alternatives(3, begun.append)
+        assert begun == [0, 1, 2]
+        assert len(ids) == 3
+        assert llm.engine.backend.n_seq_max == 3
+        assert session.last is not None
+        assert session.last.num_cached_tokens == session.last.num_prompt_tokens - 1
+        session.become(session.tree.at(ids[2]))
+        answer = session.ask("on from the third")
+        third = session.tree.nodes[ids[2]].message
+        assert answer.num_cached_tokens >= held + len(third.token_ids)
+        session.close()

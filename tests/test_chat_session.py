@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import papers
 import pytest
 from test_chat_support import FakeChatBackend, FakeUi, FakeVocabulary, RecordingView, fake_llm
 
 from l4cli.chat.commands import COMMANDS, LeaveChat, find, is_command, run_command
 from l4cli.chat.session import ChatSession
-from l4cli.errors import ContextOverflowError, EngineError, L4Error, ModelError, UsageError
+from l4cli.errors import (
+    ContextOverflowError,
+    EngineError,
+    InputError,
+    L4Error,
+    ModelError,
+    UsageError,
+)
 from l4cli.llm import LLM
 
 
@@ -177,6 +185,31 @@ def test_files_go_before_the_next_question_only(tmp_path: Path) -> None:
     chat.session.ask("what?")
     chat.session.ask("and?")
     assert chat.contents[::2] == ["some notes\n\nwhat?", "and?"]
+
+
+def test_documents_go_before_it_under_their_names(tmp_path: Path) -> None:
+    (tmp_path / "b c.txt").write_text("plain\n")
+    (tmp_path / "a.pdf").write_bytes(papers.pdf(["one", "two"]))
+    (tmp_path / "bad.pdf").write_bytes(papers.pdf(["x"], encrypted=True))
+    (tmp_path / "long.txt").write_text("x" * 5000)
+    (tmp_path / "logo").write_bytes(b"\0")
+    chat = Chat()
+    said = chat.run(f"/doc {tmp_path}").replace(f"{tmp_path}/", "")
+    assert "a.pdf: 2 pages, " in said
+    assert "(bad.pdf: encrypted; save it without its password)" in said
+    assert "(long.txt has " in said
+    assert f"({tmp_path}: passed over 1 binary file)" in said
+    assert chat.run(f'/doc "{tmp_path / "b c.txt"}"').count("before your next message: ") == 1
+    with pytest.raises(InputError, match="nothing was attached"):
+        chat.run(f"/doc {tmp_path}/*.md")
+    with pytest.raises(UsageError, match="a chat has no documents on stdin"):
+        chat.run("/doc -")
+    with pytest.raises(UsageError, match="quotation mark is not closed"):
+        chat.run('/doc "a')
+    chat.session.ask("what?")
+    first = f'<document name="{tmp_path}/a.pdf">\none\n\ntwo\n</document>\n\n'
+    assert chat.contents[0].startswith(first)
+    assert chat.contents[0].endswith('b c.txt">\nplain\n</document>\n\nwhat?')
 
 
 def test_settings_are_checked_when_they_are_set() -> None:

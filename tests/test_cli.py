@@ -151,3 +151,18 @@ def _environment(**extra: str) -> dict[str, str]:
     import os
 
     return {**os.environ, **extra}
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "stdout", "stderr"),
+    [
+        (">&-", 2, "", "l4: cannot write to stdout: it is closed\n"),
+        ("2>&-", 2, "", ""),
+        ("<&- 2>&-", 2, "", ""),
+    ],
+)
+def test_streams_that_are_closed(closed: str, code: int, stdout: str, stderr: str) -> None:
+    """No file is opened in their places, and no bug is reported."""
+    command = f"'{sys.executable}' -m l4cli models --no-such-option {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, stdout, stderr)

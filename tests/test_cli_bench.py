@@ -26,9 +26,9 @@ def test_a_bench_is_told_and_kept(
         (1, 0), (1, 300), (2, 0), (2, 300),
     ]  # fmt: skip
     assert all(row["tokens_per_second"] > 0 for row in value["decode"] + value["prefill"])
-    assert value["weights_bytes"] == tiny_gguf.stat().st_size
     assert value["load_seconds"] > 0
-    assert value["memory"][-1]["planned"]["total"] > value["weights_bytes"]
+    planned = value["memory"][-1]["planned"]
+    assert planned["total"] > planned["weights"] > 0.9 * tiny_gguf.stat().st_size
     assert not value["interrupted"]
 
     rows = tiny_gguf.parent / "bench-rows.jsonl"

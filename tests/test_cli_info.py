@@ -10,7 +10,7 @@ import pytest
 from checkpoints import write_checkpoint, write_hollow_checkpoint, write_outline
 from conftest import L4
 from decoders import write_decoder
-from test_gguf_file import TOKENS, edited
+from gguf_fuzz import edited
 from typer.testing import CliRunner
 
 import convert
@@ -124,16 +124,14 @@ def test_what_is_wrong_is_told_and_is_exit_1(folder: Path, tmp_path: Path) -> No
     path = edited(
         folder / "tiny.gguf",
         tmp_path / "odd.gguf",
-        **{
-            TOKENS: strings(["a"] * 352),
-            "tokenizer__ggml__pre": string("default"),
-            "tokenizer__ggml__merges": strings(["a b", "ab"]),
-            "tokenizer__ggml__eom_token_id": u32(10**6),
-            "tokenizer__chat_template": string("<|odd|>\x1b[31m"),
-            "llama4__rope__freq_base": f32(float("nan")),
-            "llama4__expert_used_count": u32(9),
-            "general__name": string("evil\x1b[2J"),
-        },
+        tokenizer__ggml__tokens=strings(["a"] * 352),
+        tokenizer__ggml__pre=string("default"),
+        tokenizer__ggml__merges=strings(["a b", "ab"]),
+        tokenizer__ggml__eom_token_id=u32(10**6),
+        tokenizer__chat_template=string("<|odd|>\x1b[31m"),
+        llama4__rope__freq_base=f32(float("nan")),
+        llama4__expert_used_count=u32(9),
+        general__name=string("evil\x1b[2J"),
     )
     done = run(path)
     assert done.exit_code == 1
@@ -150,6 +148,18 @@ def test_what_is_wrong_is_told_and_is_exit_1(folder: Path, tmp_path: Path) -> No
         assert message in text
     assert "\x1b" not in done.stdout
     assert facts(path)["metadata"]["llama4.rope.freq_base"] == "nan"
+
+
+def test_a_token_that_is_no_text_is_told(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "odd.gguf"
+    path.write_bytes(
+        (folder / "tiny.gguf").read_bytes().replace(b"<|eot|>", b"<|\xff\xfe\xff|>", 1)
+    )
+    done = run(path)
+    assert done.exit_code == 0
+    text = " ".join(done.stdout.split())
+    assert "warning: tokenizer.ggml.tokens[" in text
+    assert "] is not UTF-8: the file is damaged" in text
 
 
 def test_stale_rope_and_pruned_layers(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 import threading
 from io import BufferedReader, BytesIO, TextIOWrapper
@@ -16,6 +17,7 @@ import pytest
 from l4cli.documents import Document, Place, ingest, read_document
 from l4cli.documents import archive as archives
 from l4cli.documents import text as texts
+from l4cli.documents.ingest import document_of
 from l4cli.errors import InputError
 
 PDF = papers.pdf(
@@ -215,6 +217,35 @@ def test_each_bad_document_is_one_line_and_the_others_go_on(tmp_path: Path) -> N
         assert "\n" not in error
     with pytest.raises(InputError, match="No such file"):
         list(ingest([str(tmp_path / "missing.txt")]))
+
+
+def damaged(chance: random.Random, data: bytes) -> bytes:
+    """With bytes changed, left out and written twice."""
+    damage = bytearray(data)
+    for _ in range(chance.randint(1, 6)):
+        at, length = chance.randrange(len(damage)), chance.randint(1, 20)
+        how = chance.choice(("change", "drop", "repeat"))
+        if how == "change":
+            damage[at] = chance.randrange(256)
+        elif how == "drop":
+            del damage[at : at + length]
+        else:
+            damage[at:at] = damage[at : at + length] * 2
+    return bytes(damage)
+
+
+@pytest.mark.parametrize("whole", [PDF, DOCX, EPUB], ids=["pdf", "docx", "epub"])
+def test_whatever_is_damaged_is_read_or_refused_in_a_line(whole: bytes) -> None:
+    chance = random.Random(0)
+    for _ in range(150):
+        data = damaged(chance, whole)
+        try:
+            message = f"some.file: {document_of(data, 'some.file').num_pages}"
+        except InputError as error:
+            message = str(error)
+        assert message.startswith("some.file: ")
+        assert len(message) < 300
+        assert "\n" not in message
 
 
 def test_empty_sources_are_named(tmp_path: Path) -> None:

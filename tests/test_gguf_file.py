@@ -13,7 +13,7 @@ import pytest
 from checkpoints import write_checkpoint
 from conftest import L4
 from decoders import write_decoder
-from gguf_fuzz import damaged, read_header, write_hollow
+from gguf_fuzz import damaged, edited, read_header, write_hollow
 
 import convert
 from convert import ConvertError
@@ -115,6 +115,13 @@ def test_a_damaged_header_is_one_line(name: str, tmp_path: Path) -> None:
     assert "x.gguf: " in str(caught.value)
 
 
+def test_a_header_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    good = header(NORM, types=i32s([1, 2]))
+    lying = behind(b"types", 8, "Q", 1 << 28)(good)  # a GiB of numbers, in a file that has it
+    with pytest.raises(ConvertError, match="its header is longer than 64 MiB"):
+        read_bytes(tmp_path, lying, n_data=2 << 30)
+
+
 def test_names_are_there_once_and_are_text(tmp_path: Path) -> None:
     with pytest.raises(ConvertError, match=r"tensor output_norm\.weight is there twice"):
         read_bytes(tmp_path, header(NORM, TensorInfo(NORM.name, (32,), 0, 128)))
@@ -212,30 +219,6 @@ def test_splits_that_are_none(split: list[Path], small_gguf: Path, tmp_path: Pat
 
 
 # What llama.cpp would abort the process on.
-
-
-def edited(path: Path, out: Path, **changes: Field | None) -> Path:
-    """The model with metadata changed, or (None) left out; weights are zeros."""
-    model = read_gguf(path)
-    codes = {"u32": 4, "f32": 6, "bool": 7, "string": 8, "i32": 5}
-    fields: dict[str, Field] = {}
-    for key, value in model.fields.items():
-        kind = value.kind if isinstance(value, GGUFArray) else model.kinds[key]
-        stored = list(value) if isinstance(value, GGUFArray) else value
-        fields[key] = Field(stored, codes[kind])
-    for key, field in changes.items():
-        key = key.replace("__", ".")
-        if field is None:
-            fields.pop(key, None)
-        else:
-            fields[key] = field
-    start = min(tensor.offset for tensor in model.tensors.values())
-    types = {name: qtype.id for name, qtype in convert.qtypes.QTYPES.items()}
-    infos = [
-        TensorInfo(name, tensor.shape, types[tensor.qtype], tensor.offset - start)
-        for name, tensor in model.tensors.items()
-    ]
-    return write_hollow(out, encode_header(fields, infos), path.stat().st_size)
 
 
 TOKENS, TYPES = "tokenizer__ggml__tokens", "tokenizer__ggml__token_type"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
 
+from l4cli.cache import hub_cache
 from l4cli.errors import InputError, ModelNotFoundError
 from l4cli.locate import Located, cached_quants, locate, locate_checkpoint
 from l4cli.registry import ModelSpec, load_registry, read_registry
@@ -73,6 +75,8 @@ def test_names_are_found_in_the_hub_cache(hub: Path) -> None:
         ("scout:Q8_0", "scout:Q8_0 is not on this machine"),
         ("behemoth", "never released"),
         ("no/such.gguf", "no/such.gguf: no such file"),
+        ("acme/Tiny-GGUF", "no such file; for a repository on the Hub say hf.co/acme/Tiny-GGUF"),
+        ("hf.co/acme/Tiny:Q8_0", "Tiny:Q8_0 is not on this machine; get it with: l4 pull hf.co/ac"),
     ],
 )
 def test_what_is_not_there_says_how_to_get_it(hub: Path, model: str, message: str) -> None:
@@ -106,6 +110,27 @@ def test_sampling_defaults_are_those_of_models_toml_over_the_files_own(tmp_path:
     spec = ModelSpec("x", sampling={"temperature": 0.1})
     assert Located(file, "x", spec).sampling(metadata) == {"temperature": 0.1, "top_k": 20}
     assert Located(file, "x").sampling(lambda key: None) == {}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"HF_HOME": "/a"},
+        {"HF_HOME": "~/a", "XDG_CACHE_HOME": "/b"},
+        {"HF_HUB_CACHE": "$HOME/c", "HF_HOME": "/a"},
+        {"HUGGINGFACE_HUB_CACHE": "/d"},
+        {"XDG_CACHE_HOME": "/b"},
+    ],
+)
+def test_the_cache_is_where_huggingface_hub_has_it(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_CACHE_HOME", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    constants = runpy.run_module("huggingface_hub.constants")
+    assert str(hub_cache()) == constants["HF_HUB_CACHE"]
 
 
 @pytest.fixture

@@ -167,6 +167,11 @@ def test_the_effective_length_belongs_to_the_weights_and_the_kv_type() -> None:
     remember(M, LoadTime(1.0))
     assert recall_effective_length("m", "f16") == found
     assert recall_effective_length("m", "q4_0") is None
+    shorter = EffectiveLength(2048, 2048, 0.95, 0.95)
+    remember_effective_length("m", "f16", shorter)  # which the longer test knew already
+    assert recall_effective_length("m", "f16") == found
+    remember_effective_length("m", "f16", replace(shorter, n_tokens=8192, n_longest=8192))
+    assert recall_effective_length("m", "f16") != found
     remember_effective_length("m", "f16", replace(found, n_tokens=0))
     known = recall_effective_length("m", "f16")
     assert known is not None

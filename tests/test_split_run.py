@@ -18,6 +18,7 @@ from fakes import FakeBackend, FakeVocabulary
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.parts import parts_of
 from l4cli.ask.split_journal import SplitJournal
+from l4cli.ask.split_prompts import says_nothing
 from l4cli.ask.split_run import Findings, Progress, SplitRun
 from l4cli.documents import Document
 from l4cli.documents.markdown import headings_of
@@ -117,6 +118,23 @@ def test_notes_are_merged_until_they_fit() -> None:
     assert findings.coverage.num_cut == 8
     assert "the notes on 8 of them ran to their limit" in findings.coverage.lines()[0]
     assert findings.notes[0].where.startswith('book.md, line 1, "Section 0" … ')
+
+
+@pytest.mark.parametrize(
+    ("note", "is_nothing"),
+    [
+        ("NOTHING", True),
+        ("**Nothing.**", True),
+        ("", True),
+        ("The text does not say.", True),
+        ("This part of the text doesn't mention the pump.", True),
+        ("The text does not say when, but Ada built it.", False),
+        ("Nothing moves air.", False),
+        ("The text does not say.\nAda built it.", False),
+    ],
+)
+def test_a_note_that_says_nothing(note: str, is_nothing: bool) -> None:
+    assert says_nothing(note) == is_nothing
 
 
 def test_nothing_found_is_still_an_answer() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from l4cli.ask.prompt import DocumentPrompt
-from l4cli.engine.types import FinishReason, Request, StepOutput
+from l4cli.ask.parts import Coverage
+from l4cli.documents.quotes import Quotation
+from l4cli.engine.types import FinishReason, Request, SamplingParams, StepOutput
 from l4cli.llm import LLM
 from l4cli.signals import catch_interrupts
 
@@ -18,7 +18,8 @@ from l4cli.signals import catch_interrupts
 class Answer:
     """The answer to one question. Seconds count from when the questions were put.
 
-    `exit_code` is set if a signal ended it, `error` says why it failed.
+    `exit_code` is set if a signal ended it, `error` says why it failed. `coverage` is that of
+    documents read in parts.
     """
 
     question: str
@@ -31,6 +32,8 @@ class Answer:
     seconds: float = 0.0
     error: str | None = None
     exit_code: int = 0
+    quotations: list[Quotation] = field(default_factory=list)
+    coverage: Coverage | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -39,59 +42,60 @@ class Answer:
 
 def answer(
     llm: LLM,
-    prompt: DocumentPrompt,
     questions: Sequence[str],
-    sampling: Mapping[str, Any],
+    prompts: Sequence[Sequence[int]],
+    params: SamplingParams,
     *,
     on_text: Callable[[int, str], None] = lambda index, text: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Answer]:
     """Answers in the order of the questions; `on_text` gets the text of the one that is due.
 
-    All are decoded in one batch as far as there is room. After a Ctrl-C or SIGTERM those that have
-    begun end where they are, and no more begin.
+    `prompts` are token ids. All are decoded in one batch as far as there is room. After a Ctrl-C or
+    SIGTERM those that have begun end where they are, and no more begin.
     """
     answers = [Answer(question) for question in questions]
-    engine = llm.engine
     waiting = deque(
-        Request(f"question {index}", prompt.tokens(question), llm.params(**sampling))
-        for index, question in enumerate(questions)
+        Request(f"question {index}", tuple(tokens), params) for index, tokens in enumerate(prompts)
     )
-    shown = [0] * len(answers)
-    started, due = clock(), 0
-    open_ids: set[str] = set()
+    engine, open_ids = llm.engine, set[str]()
+    started = clock()
 
     def take(output: StepOutput) -> None:
-        _take(answers[_index(output)], output, clock() - started)
+        _take(answers[_index(output.request_id)], output, clock() - started)
         if output.finish_reason:
             open_ids.discard(output.request_id)
 
-    with catch_interrupts(llm.interrupt) as interrupts:
-        while due < len(answers):
-            while waiting and engine.has_room and not interrupts:
-                engine.add_request(waiting[0])
-                open_ids.add(waiting.popleft().id)
-            if interrupts:
-                waiting.clear()
-                for request_id in sorted(open_ids):
-                    if output := engine.abort(request_id):
-                        take(output)
-            for output in engine.step():
+    def stop() -> None:
+        for request_id in sorted(open_ids):
+            if output := engine.abort(request_id):
                 take(output)
-            while due < len(answers):
-                current = answers[due]
-                if current.text[shown[due] :]:
-                    on_text(due, current.text[shown[due] :])
-                    shown[due] = len(current.text)
-                if not current.seconds and not interrupts:
-                    break
-                current.exit_code = interrupts.exit_code if not current.is_whole else 0
-                due += 1
+        while waiting:
+            answers[_index(waiting.popleft().id)].seconds = clock() - started
+
+    with catch_interrupts(llm.interrupt) as interrupts:
+        try:
+            for index, current in enumerate(answers):
+                shown = 0
+                while shown < len(current.text) or not current.seconds:
+                    if interrupts:
+                        stop()
+                    while waiting and engine.has_room:
+                        engine.add_request(waiting[0])
+                        open_ids.add(waiting.popleft().id)
+                    for output in engine.step():
+                        take(output)
+                    if text := current.text[shown:]:
+                        shown = len(current.text)
+                        on_text(index, text)
+                current.exit_code = 0 if current.is_whole else interrupts.exit_code
                 yield current
+        finally:
+            stop()
 
 
-def _index(output: StepOutput) -> int:
-    return int(output.request_id.rpartition(" ")[2])
+def _index(request_id: str) -> int:
+    return int(request_id.rpartition(" ")[2])
 
 
 def _take(answer: Answer, output: StepOutput, now: float) -> None:

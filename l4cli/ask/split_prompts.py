@@ -6,10 +6,17 @@ computed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 _NOTHING = "NOTHING"
+# What smaller models say instead; a sentence that goes on may hold something.
+_SILENT = re.compile(
+    r"(?:The|This) (?:\w+ ){1,5}(?:does not|doesn't|do not) (?:say|tell|mention|state|help|contain)"
+    r"[^.,;:\n]{0,80}",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +63,9 @@ def answer_prompt(notes: Sequence[Note], question: str) -> str:
 
 
 def says_nothing(note: str) -> bool:
-    """Whether a part's notes are that nothing in it helps."""
-    return note.strip().strip(".!\"'*").upper() in ("", _NOTHING)
+    """Whether a part's notes are that nothing in it helps, as asked for or in one sentence."""
+    bare = note.strip().strip(".!\"'*")
+    return bare.upper() in ("", _NOTHING) or bool(_SILENT.fullmatch(bare))
 
 
 def _joined(notes: Sequence[Note]) -> str:

@@ -3,7 +3,7 @@
     run = SplitRun(llm, documents)
     with SplitJournal(run.journal_path(questions)) as journal:
         for findings in run.read(questions, journal):
-            request = run.answer_request(findings, max_tokens=1024)  # to stream like any other
+            request = run.answer_request(findings)  # to stream like any other
         journal.discard()
 
 Notes are kept as they come, and asked for once: a run that was killed goes on where it was.
@@ -147,9 +147,9 @@ class SplitRun:
         return all_findings
 
     def answer_request(self, findings: Findings, **sampling: Any) -> Request:
-        """The request whose answer is the answer."""
+        """The request whose answer is the answer; of at most `max_answer` tokens."""
         prompt = answer_prompt(findings.notes, findings.question)
-        request = self._request(prompt, self._max_answer, sampling)
+        request = self._request(prompt, **{**sampling, "max_tokens": self._max_answer})
         if not self.llm.is_sized or not self.llm.has_space_for(request):
             self.llm.fit([request])
         return request
@@ -231,7 +231,7 @@ class SplitRun:
         asked: dict[str, tuple[_Key, str]] = {}
         requests = []
         for key, prompt in prompts.items():
-            request = self._request(prompt, self._max_note, {"temperature": 0.0})
+            request = self._request(prompt, max_tokens=self._max_note, temperature=0.0)
             digest = key_of(request)
             if known := journal.noted.get(digest):
                 noted[key] = known
@@ -249,13 +249,13 @@ class SplitRun:
             on_note(key, True, len(noted))
         return noted
 
-    def _request(self, prompt: str, max_tokens: int | None, sampling: Mapping[str, Any]) -> Request:
+    def _request(self, prompt: str, **sampling: Any) -> Request:
         messages = [{"role": "system", "content": self._system}] if self._system else []
         messages.append({"role": "user", "content": prompt})
-        return self.llm.request(messages, max_tokens=max_tokens, **sampling)
+        return self.llm.request(messages, **sampling)
 
     def _size(self, prompt: str) -> int:
-        return len(self._request(prompt, 1, {}).prompt)
+        return len(self._request(prompt).prompt)
 
     def _count(self, text: str) -> int:
         return len(self.llm.vocabulary.tokenize(text))

@@ -12,11 +12,18 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from l4cli.bench.grid import Point, Stage
-from l4cli.engine.types import Backend, BatchItem, SamplingParams
+from l4cli.engine.types import Backend, BatchItem
 
-_GREEDY = SamplingParams(temperature=0.0)
+
+class TimedBackend(Backend, Protocol):
+    """A backend that can be waited for."""
+
+    def logits(self, output: int) -> object:
+        """The `output`-th logits of the last decode, once they are computed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +51,13 @@ class Stopwatch:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: TimedBackend,
         n_vocab: int,
         *,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._backend, self._n_vocab, self._clock = backend, n_vocab, clock
         self._rng = random.Random(0)
-        self._sampler = backend.sampler(_GREEDY, ())
-
-    def close(self) -> None:
-        """Give back what the backend lent; the backend stays open."""
-        self._sampler.close()
 
     def warm_up(self, num_tokens: int) -> None:
         """Compute something of each kind once: the first time is never like the others."""
@@ -111,7 +113,7 @@ class Stopwatch:
 
     def _wait(self) -> None:
         """Until the logits are there: a GPU computes on after `decode` has returned."""
-        self._sampler.sample(0)
+        self._backend.logits(0)
 
     def _tokens(self, count: int) -> list[int]:
         """Any tokens of the vocabulary, so that each expert of a layer gets its share."""

@@ -57,13 +57,11 @@ def memory_line(memories: Sequence[Memory]) -> str | None:
     largest = max(known, key=lambda memory: memory.n_ctx)
     parts = []
     if largest.planned and largest.planned_to_take is not None:
-        parts.append(
-            f"{human_size(largest.planned_to_take)} planned, "
-            f"{human_size(largest.planned.kv)} of it KV cache"
-        )
+        kv = human_size(largest.planned.kv)
+        parts.append(f"{human_size(largest.planned_to_take)} planned (KV cache {kv})")
     if largest.taken is not None:
         parts.append(f"{human_size(largest.taken)} taken")
-    return f"beside the file, with {largest.n_ctx} tokens of context: {'; '.join(parts)}"
+    return f"memory at {largest.n_ctx} tokens: {', '.join(parts)}"
 
 
 def memory_json(memories: Sequence[Memory]) -> list[dict[str, Any]]:

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from l4cli.bench.grid import SECONDS, Asked, Grid, Point, Stage, choose_grid
 from l4cli.bench.machine import Memory, taken_bytes
-from l4cli.bench.measure import Stopwatch, Timing
+from l4cli.bench.measure import Stopwatch, TimedBackend, Timing
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
-from l4cli.engine.types import Backend, DecodeAbortedError
+from l4cli.engine.types import DecodeAbortedError
 from l4cli.errors import InputError
 from l4cli.fit.hardware import probe
 from l4cli.fit.memory import MemoryUse, memory_use
@@ -21,6 +22,7 @@ from l4cli.speeds import AttentionReach, Conditions, DecodeRate, PrefillRate, Sp
 _PROBE = Stage((Point("prefill", 1, 0), Point("decode", 1, 0)), 512, n_prompt=64, n_gen=4)
 _N_BATCH = 2048  # tokens in one decode; llama.cpp takes them in pieces of n_ubatch
 _WARM_UP = 16  # tokens
+_ANY = Speeds(1.0, 1.0)
 _CONTEXT_SHARE = 2  # a context may take one part in so many of the machine's memory
 
 
@@ -32,16 +34,17 @@ class Bench:
     between measurements. `memory` holds what was taken at the end of each stage.
     """
 
-    make_backend: Callable[[Stage], Backend]
+    make_backend: Callable[[Stage], TimedBackend]
     n_vocab: int
     n_ctx_train: int
     plan: Callable[[Stage], MemoryUse | None] = lambda _stage: None
     most_bytes: int = 1 << 62
+    taken: Callable[[], int | None] = taken_bytes
     stopping: Callable[[], object] = lambda: False
     show: Callable[[str], None] = lambda _text: None
     clock: Callable[[], float] = time.perf_counter
     memory: list[Memory] = field(default_factory=list, init=False)
-    _backend: Backend | None = field(default=None, init=False)
+    _backend: TimedBackend | None = field(default=None, init=False)
 
     def interrupt(self) -> None:
         """Make a measurement under way end soon. Safe from signal handlers and other threads."""
@@ -79,27 +82,20 @@ class Bench:
         backend = self._backend = self.make_backend(stage)
         try:
             stopwatch = Stopwatch(backend, self.n_vocab, clock=self.clock)
-            try:
-                stopwatch.warm_up(min(_WARM_UP, stage.n_ctx_seq - 1))
-                for point in stage.points:
-                    if self.stopping():
-                        return
-                    if countdown:
-                        self.show(countdown.line(point))
-                    yield stopwatch.measure(stage, point, repeat)
+            stopwatch.warm_up(min(_WARM_UP, stage.n_ctx_seq - 1))
+            for point in stage.points:
+                if self.stopping():
+                    return
                 if countdown:
-                    taken = taken_bytes()
-                    self.memory.append(Memory(backend.n_ctx, self.plan(stage), taken))
-            except DecodeAbortedError:
-                return
-            finally:
-                stopwatch.close()
+                    self.show(countdown.line(point))
+                yield stopwatch.measure(stage, point, repeat)
+            if countdown:
+                self.memory.append(Memory(backend.n_ctx, self.plan(stage), self.taken()))
+        except DecodeAbortedError:
+            return
         finally:
             self._backend = None
             backend.close()
-
-
-_ANY = Speeds(1.0, 1.0)
 
 
 class _Countdown:
@@ -129,31 +125,27 @@ class _Countdown:
 def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:
     """A bench of loaded weights; several sequences have a KV cache each, as they do in a run."""
     shape = _shape(weights.path)
+    repacks = probe().repacks if conditions.repack else ()
 
-    def make_backend(stage: Stage) -> Backend:
+    def sizes(stage: Stage) -> dict[str, Any]:
+        return {
+            "n_ctx": stage.n_seq_max * stage.n_ctx_seq,
+            "n_seq_max": stage.n_seq_max,
+            "n_ubatch": stage.n_ubatch,
+            "kv_type": conditions.kv_type,
+            "unified": stage.n_seq_max == 1,
+        }
+
+    def make_backend(stage: Stage) -> TimedBackend:
+        n_batch = max(_N_BATCH, stage.n_ubatch)
         return LlamaBackend(
-            weights,
-            n_ctx=stage.n_seq_max * stage.n_ctx_seq,
-            n_seq_max=stage.n_seq_max,
-            n_batch=max(_N_BATCH, stage.n_ubatch),
-            n_ubatch=stage.n_ubatch,
-            n_threads=conditions.n_threads,
-            kv_type=conditions.kv_type,
-            unified=stage.n_seq_max == 1,
+            weights, n_batch=n_batch, n_threads=conditions.n_threads, **sizes(stage)
         )
 
     def plan(stage: Stage) -> MemoryUse | None:
         if shape is None or not shape.knows_cache:
             return None
-        return memory_use(
-            shape,
-            n_ctx=stage.n_seq_max * stage.n_ctx_seq,
-            n_seq_max=stage.n_seq_max,
-            n_ubatch=stage.n_ubatch,
-            kv_type=conditions.kv_type,
-            unified=stage.n_seq_max == 1,
-            repack=probe().repacks,
-        )
+        return memory_use(shape, repack=repacks, **sizes(stage))
 
     return Bench(
         make_backend,
@@ -161,6 +153,8 @@ def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:
         n_ctx_train=weights.n_ctx_train,
         plan=plan,
         most_bytes=memory_bytes() // _CONTEXT_SHARE,
+        # What lies on a GPU is not this process's memory.
+        taken=(lambda: None) if conditions.n_gpu_layers else taken_bytes,
     )
 
 

@@ -86,6 +86,14 @@ COMMANDS = (
     Command(
         "file", "PATH", "put a file's text before your next message", about.attach, "path", True
     ),
+    Command(
+        "doc",
+        "PATH …",
+        "the same for documents, folders, patterns",
+        about.attach_documents,
+        "path",
+        True,
+    ),
     Command("regen", "", "answer the last question anew", tree.regenerate),
     Command(
         "alts", "N", "N answers to it at once, to choose from", tree.alternatives, "number", True

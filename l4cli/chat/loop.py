@@ -20,6 +20,7 @@ from l4cli.chat.clipboard import copy
 from l4cli.chat.commands import LeaveChat, is_command, run_command
 from l4cli.chat.render import terminal_size
 from l4cli.chat.session import ChatSession
+from l4cli.chat.session_commands import announced
 from l4cli.chat.text import harmless, shortened
 from l4cli.chat.turn import Answer
 from l4cli.errors import EXIT_OK, EXIT_TERMINATED, L4Error
@@ -41,13 +42,16 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
         "/help lists commands, Ctrl-D leaves"
     )
     _tell_what_is_resumed(session)
+    for attachment in session.attachments:
+        _note(announced(session, attachment))
     screen = _Screen(session, _history() if use_history else editing.no_history())
     if session.rounds:
         session.rounds.note = _note
     with _ignoring_ctrl_c():
         code = _converse(session, screen)
-    if session.file and session.file.exists:
-        console.note(f"(kept as {session.file.name}; l4 chat -c goes on with it)")
+        if session.file and session.file.exists:
+            console.note(f"(kept as {session.file.name}; l4 chat -c goes on with it)")
+        session.close()
     return code
 
 

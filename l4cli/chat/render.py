@@ -67,8 +67,10 @@ class MarkdownView:
         write: Callable[[str], object],
         size: Callable[[], tuple[int, int]],
         clock: Callable[[], float] = time.perf_counter,
+        *,
+        reflows: bool = True,
     ) -> None:
-        self._region = Region(write, size)
+        self._region = Region(write, size, reflows=reflows)
         self._renderer = BlockRenderer()
         self._size, self._clock = size, clock
         self._text = ""  # what is not final yet
@@ -127,8 +129,14 @@ def _make_view(markdown: bool) -> AnswerView:
     if not sys.stdout.isatty():
         return PipeView(_write)
     if markdown and os.environ.get("TERM", "dumb") != "dumb":
-        return MarkdownView(_write, terminal_size)
+        return MarkdownView(_write, terminal_size, reflows=_terminal_reflows())
     return PlainView(_write)
+
+
+def _terminal_reflows() -> bool:
+    """Whether the terminal wraps lines anew when it is resized: all do but xterm and its elders."""
+    is_elder = os.environ.get("TERM", "").startswith(("linux", "vt", "screen"))
+    return not (is_elder and "TMUX" not in os.environ) and "XTERM_VERSION" not in os.environ
 
 
 def terminal_size() -> tuple[int, int]:

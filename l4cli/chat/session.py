@@ -11,9 +11,10 @@ from typing import Any
 from l4cli.chat import storage
 from l4cli.chat.calls import calls_of
 from l4cli.chat.conversation import Conversation, Message, joined
-from l4cli.chat.records import Record, Replayed, changes, header, replay
+from l4cli.chat.log import SessionLog
+from l4cli.chat.pace import Pace
 from l4cli.chat.rounds import ToolRounds
-from l4cli.chat.sessions import SessionFile, timestamp
+from l4cli.chat.sessions import SessionFile
 from l4cli.chat.tokens import ConversationTokens
 from l4cli.chat.totals import Totals
 from l4cli.chat.tree import ROOT, Tree
@@ -22,6 +23,7 @@ from l4cli.engine.types import Request, SamplingParams
 from l4cli.errors import ContextOverflowError, InputError, L4Error, ModelError, UsageError
 from l4cli.llm import LLM
 from l4cli.prompt.tool_calls import ToolCall
+from l4cli.speeds import Conditions
 
 # SamplingParams that /set knows, and how their values are written.
 SETTINGS: Mapping[str, Callable[[str], float]] = {
@@ -36,6 +38,7 @@ SETTINGS: Mapping[str, Callable[[str], float]] = {
     "max_tokens": int,
 }
 NEARLY_FULL = 0.85
+_STORED_EVERY = 30.0  # seconds of computing: so much may have to be done again after a kill
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class ChatSession:
         system: str | None = None,
         sampling: Mapping[str, Any] | None = None,
         file: SessionFile | None = None,
+        conditions: Conditions | None = None,
         rounds: ToolRounds | None = None,
     ) -> None:
         if llm.encoder.template is None:
@@ -78,10 +82,10 @@ class ChatSession:
         self.attachments: list[Attachment] = []
         self.last: Answer | None = None
         self.totals = Totals()
+        self.pace = Pace(conditions)
         self.losses: tuple[str, ...] = ()  # what could not be read of the session's file
-        self.file: SessionFile | None = None
-        self._written: tuple[Tree, Mapping[str, Any]] = (Tree(), {})
-        self._is_introduced = False  # whether the file names this model
+        self.log: SessionLog | None = None
+        self._stored_after = 0.0  # seconds of computing
         self._view = view
         self._ids = itertools.count(1)
         self._counted: tuple[Conversation, int] = (Conversation(), 0)
@@ -157,7 +161,7 @@ class ChatSession:
             raise UsageError("at temperature 0 all answers are the same; /set temperature 0.6")
         tree = self.tree.at_question()
         prompt = self.tokens.prompt(tree.conversation)
-        at_once = min(count, self.llm.allow_parallel(count))
+        at_once = min(count, self.llm.allow_parallel(count, prompt))
 
         def view(n: int) -> AnswerView:
             on_begin(n)
@@ -244,6 +248,8 @@ class ChatSession:
         """Go over to another tree, which was made from this one, and write the difference."""
         self.tree = tree
         self._save()
+        if self.log and self.totals.seconds - self._stored_after > _STORED_EVERY:
+            self._store_state()
 
     @property
     def conversation(self) -> Conversation:
@@ -292,6 +298,10 @@ class ChatSession:
         self.attachments.append(attachment)
         return attachment
 
+    def reading_seconds(self, num_tokens: int) -> float | None:
+        """How long so many more tokens take to be read; None if nothing tells."""
+        return self.pace.reading_seconds(num_tokens, self.num_tokens, self.totals)
+
     def params(self) -> SamplingParams:
         """How the next answer will be drawn."""
         return self.llm.params(**self.sampling)
@@ -326,49 +336,49 @@ class ChatSession:
     def open(self, file: SessionFile) -> None:
         """Go on in another session; `losses` then says what could not be read of it.
 
-        InputError if there is nothing of a session in the file; it is then closed.
+        What is stored of its KV cache is restored. InputError if there is nothing of a session in
+        the file; it is then closed, and the chat is as it was.
         """
+        log = SessionLog(file, self.llm.name, self.llm.fingerprint)
         try:
-            found = self._replayed(file)
+            found = log.read(self.tokens.is_text)
         except InputError:
             file.close()
             raise
-        if self.file:
-            self.file.close()
-        self.file, self.losses = file, found.losses
-        self.tree, self.sampling = found.tree, dict(found.settings)
-        self._written = (found.tree, found.settings)
-        self._is_introduced = found.weights == self.llm.fingerprint and found.num_records > 0
-        self.attachments.clear()
-
-    def _replayed(self, file: SessionFile) -> Replayed:
-        data = file.read()
-        found = replay(data, self.llm.fingerprint, self.tokens.is_text)
-        if data.strip() and not found.num_records:
-            raise InputError(f"{file.path}: no session of l4 chat: none of its lines can be read")
-        file.keep(found.end)
-        settings = {k: v for k, v in found.settings.items() if k in SETTINGS}
+        self.close()
+        self.log, self.losses, self.tree = log, found.losses, found.tree
+        self.sampling = {k: v for k, v in found.settings.items() if k in SETTINGS}
         try:
-            self.llm.params(**settings)
+            self.params()
         except L4Error as error:
-            return replace(found, settings={}, losses=(*found.losses, f"its settings: {error}"))
-        return replace(found, settings=settings)
+            self.sampling = {}
+            self.losses += (f"its settings: {error}",)
+        self.attachments.clear()
+        if self.tree.head != ROOT:
+            self.llm.recall(self.tokens.of(self.conversation))
+
+    @property
+    def file(self) -> SessionFile | None:
+        """The session's file; None if this chat is not kept."""
+        return self.log.file if self.log else None
+
+    def close(self) -> None:
+        """Leave the session: its KV cache is stored, its file is free for others. Idempotent."""
+        self.pace.keep(self.totals)
+        if self.log and self.log.file.exists:
+            self._store_state()
+            self.log.file.close()
+        self.log = None
 
     def _save(self) -> None:
-        """Write what is not in the file yet; one begins with the first message."""
-        if not self.file or not (self.tree.nodes or self.file.exists):
-            return
-        records: list[Record] = []
-        if not self._is_introduced:
-            records.append(header(self.llm.name, self.llm.fingerprint, timestamp()))
-            self._is_introduced = True
-        tree, settings = self._written
-        records += changes(tree, self.tree)
-        kept = {key: value for key, value in self.sampling.items() if key in SETTINGS}
-        if kept != settings:
-            records.append({"settings": kept})
-        self._written = (self.tree, kept)
-        self.file.append(records)
+        if self.log:
+            kept = {key: value for key, value in self.sampling.items() if key in SETTINGS}
+            self.log.write(self.tree, kept)
+
+    def _store_state(self) -> None:
+        """Store the KV cache of the conversation as far as it was computed."""
+        self.llm.remember(self.tokens.of(self.conversation))
+        self._stored_after = self.totals.seconds
 
 
 def _message(answer: Answer) -> Message:

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from l4cli.chat import files
 from l4cli.chat.report_commands import settings
-from l4cli.chat.session import ChatSession
+from l4cli.chat.session import Attachment, ChatSession
 from l4cli.chat.sessions import SessionFile, require_session, sessions_dir, summaries
 from l4cli.chat.text import clipped, shortened
 from l4cli.chat.ui import Ui
-from l4cli.errors import UsageError
+from l4cli.documents.ingest import STDIN, ingest
+from l4cli.errors import ContextOverflowError, InputError, UsageError
 
 _LISTED = 20
+_WHEN_SENT = "it goes before your next message"
 
 
 def attach(session: ChatSession, argument: str, ui: Ui) -> None:
-    attachment = session.attach(argument, files.read_text(Path(argument)))
-    tps = session.totals.prefill_tps
-    seconds = f", about {attachment.num_tokens / tps:.0f} s to read" if tps else ""
-    ui.say(
-        f"{attachment.name}: {attachment.num_tokens:,} tokens{seconds}; "
-        "it goes before your next message"
-    )
+    ui.say(announced(session, session.attach(argument, files.read_text(Path(argument)))))
+
+
+def announced(session: ChatSession, attachment: Attachment) -> str:
+    """What a file will cost, before it is sent."""
+    return f"{attachment.name}: {_cost(session, attachment.num_tokens)}; {_WHEN_SENT}"
+
+
+def attach_documents(session: ChatSession, argument: str, ui: Ui) -> None:
+    """Attach all that can be read and fits; what cannot is a line, and the others are attached."""
+    attached = 0
+    for document in ingest(
+        _sources(argument),
+        on_error=lambda error: ui.say(f"({error})"),
+        on_note=lambda note: ui.say(f"({note})"),
+    ):
+        try:
+            attachment = session.attach(document.name, document.tagged)
+        except ContextOverflowError as error:
+            ui.say(f"({error})")
+            continue
+        pages = f"{document.num_pages:,} pages, " if document.num_pages else ""
+        ui.say(f"{attachment.name}: {pages}{attachment.num_tokens:,} tokens")
+        attached += 1
+    if not attached:
+        raise InputError("nothing was attached")
+    total = sum(attachment.num_tokens for attachment in session.attachments)
+    ui.say(f"before your next message: {_cost(session, total)}")
 
 
 def clear(session: ChatSession, _argument: str, ui: Ui) -> None:
@@ -100,6 +124,26 @@ def sessions(session: ChatSession, _argument: str, ui: Ui) -> None:
     if len(found) > _LISTED:
         lines.append(f"  and {len(found) - _LISTED} older ones in {sessions_dir()}")
     ui.say("\n".join([*lines, "/load NAME goes on with one"]))
+
+
+def _cost(session: ChatSession, num_tokens: int) -> str:
+    """Tokens, and the time they take to read where that is known."""
+    seconds = session.reading_seconds(num_tokens)
+    time = f", about {seconds:,.0f} s to read" if seconds is not None else ""
+    return f"{num_tokens:,} tokens{time}"
+
+
+def _sources(argument: str) -> list[str]:
+    """The paths and patterns of a line, in quotation marks where they hold spaces."""
+    if Path(argument).expanduser().exists():
+        return [argument]
+    try:
+        sources = shlex.split(argument)
+    except ValueError:
+        raise UsageError("a quotation mark is not closed") from None
+    if STDIN in sources:
+        raise UsageError("a chat has no documents on stdin; give files, folders or patterns")
+    return sources
 
 
 def _is_path(argument: str) -> bool:

@@ -40,12 +40,16 @@ class ConversationTokens:
         own = answer.token_ids or self._tokenize(answer.content)
         return [*self.prompt(conversation.without_answer()), *own]
 
+    def of(self, conversation: Conversation) -> list[int]:
+        """Up to the conversation's end; RequestError if the template refuses it."""
+        return self._encode(conversation, add_generation_prompt=False)
+
     def count(self, conversation: Conversation) -> int:
         """How many tokens of the context it takes up; 0 for an empty one."""
         if not conversation.messages and not conversation.system and not self._has_tools:
             return 0
         try:
-            return len(self._encode(conversation, add_generation_prompt=False))
+            return len(self.of(conversation))
         except RequestError:  # a template that wants a question beside its system message
             return self.count_text(conversation.system or "")
 

@@ -34,6 +34,10 @@ class Totals:
         self.decode_seconds += max(answer.seconds for answer in begun) - first
 
     @property
+    def seconds(self) -> float:
+        return self.prefill_seconds + self.decode_seconds
+
+    @property
     def num_computed_tokens(self) -> int:
         """Tokens of prompts that were not in the KV cache already."""
         return self.num_prompt_tokens - self.num_cached_tokens

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from l4cli import console
+from l4cli.commands import ask_prepare as prepare
 from l4cli.commands import ask_show as show
 from l4cli.commands import options
 from l4cli.errors import EXIT_FAILED, EXIT_OK, InputError, UsageError
 
 if TYPE_CHECKING:
-    from l4cli.ask.preflight import Preflight
-    from l4cli.ask.prompt import DocumentPrompt
     from l4cli.ask.session import AskSession
     from l4cli.documents import Document
-    from l4cli.llm import LLM
-    from l4cli.speeds import Conditions
 
 _DEFAULT_MAX_TOKENS = 1024
-_TYPED_QUESTION = 512  # tokens that are kept free for one typed in a terminal
 
 
 def ask(
@@ -42,6 +38,14 @@ def ask(
         Path | None,
         typer.Option("--questions", metavar="FILE", help="Questions from a file, one a line."),
     ] = None,
+    quote: Annotated[
+        bool,
+        typer.Option("--quote", help="Back answers with passages, proved to be in the documents."),
+    ] = False,
+    split: Annotated[
+        bool,
+        typer.Option("--split", help="Read in parts what does not fit, notes on each first."),
+    ] = False,
     no_cache: Annotated[
         bool,
         typer.Option("--no-cache", help="Neither use nor keep what was read of the documents."),
@@ -75,13 +79,16 @@ def ask(
     failed, 2 nothing could be asked.
     """
     from l4cli.ask.prompt import DocumentPrompt
+    from l4cli.ask.quoting import MAX_QUOTE_TOKENS, asking
     from l4cli.ask.session import AskSession
     from l4cli.commands.loading import conditions, load_for_command, read_text_option
 
     sources, asked = _arguments(documents, question or [], questions)
     if not asked and not dry_run and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("no question: give one with -q, or a file of them with --questions")
-    texts, num_failed = _ingest(sources)
+    if split and (not asked or dry_run):
+        raise UsageError("--split needs a question to read for: give it with -q")
+    texts, num_failed = prepare.read_documents(sources)
     max_tokens = max_tokens or _DEFAULT_MAX_TOKENS
     sampling = {
         "max_tokens": max_tokens,
@@ -91,17 +98,23 @@ def ask(
         "min_p": min_p,
         "seed": seed,
     }
+    hardware = {"threads": threads, "gpu_layers": gpu_layers, "kv_type": kv_type}
     system = read_text_option(system)
-    vocabulary, kv_type = _vocabulary(model, kv_type)
+    if split:
+        code = _split(texts, asked, sampling, model, system, quote, json, **hardware)
+        raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
+    vocabulary, kv_type = prepare.vocabulary(model, kv_type)
     with vocabulary:
         prompt = DocumentPrompt(vocabulary.encoder, texts, system=system)
         where = conditions(vocabulary, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers)
-        told = _preflight(vocabulary, prompt, asked, max_tokens, where)
+        phrased = [asking(text) if quote else text for text in asked]
+        room = max_tokens + (MAX_QUOTE_TOKENS if quote else 0)
+        told = prepare.preflight_of(vocabulary, prompt, phrased, room, where)
         if dry_run:
             show.report(told, texts, json)
             raise typer.Exit(EXIT_OK if told.fits and not num_failed else EXIT_FAILED)
         told.check()
-        _warn(told)
+        prepare.warn(told)
     with load_for_command(
         model,
         ctx=told.spec.n_ctx,
@@ -112,8 +125,10 @@ def ask(
         kv_type=kv_type,
     ) as llm:
         prompt.encoder = llm.encoder
-        session = AskSession(llm, prompt, sampling, use_store=not no_cache)
-        code = _read(session) or (show.answers(session, asked, json) if asked else _loop(session))
+        session = AskSession(llm, prompt, sampling, where, not no_cache, quote)
+        code = prepare.read(session) or (
+            show.answers(session, asked, json) if asked else _loop(session)
+        )
     raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
 
 
@@ -142,76 +157,30 @@ def _is_question(text: str) -> bool:
     )
 
 
-def _ingest(sources: Sequence[str]) -> tuple[list[Document], int]:
-    """The documents, and how many could not be read; InputError if none could."""
-    from l4cli.documents import ingest
+def _split(
+    texts: Sequence[Document],
+    asked: Sequence[str],
+    sampling: Mapping[str, Any],
+    model: str | None,
+    system: str | None,
+    quote: bool,
+    json: bool,
+    **hardware: Any,
+) -> int:
+    """Answer from notes on parts; the exit code."""
+    from l4cli.ask.completions import StoppedEarly
+    from l4cli.ask.split_session import SplitSession
+    from l4cli.commands.loading import load_for_command
 
-    errors: list[InputError] = []
-    texts = list(
-        ingest(sources, on_error=errors.append, on_note=lambda text: console.note(f"l4: {text}"))
-    )
-    if not texts and errors:
-        *before, last = errors
-        for error in before:
-            console.note(f"l4: {error}")
-        raise last
-    for error in errors:
-        console.note(f"l4: {error}; the others are read without it")
-    if not texts:
-        raise InputError(f"{', '.join(sources)}: no documents")
-    return texts, len(errors)
-
-
-def _vocabulary(model: str | None, kv_type: str) -> tuple[LLM, str]:
-    """The model without its weights, and the type its cache will have."""
-    from l4cli.commands.loading import load_vocabulary
-
-    llm, _, kv_type = load_vocabulary(model, ctx="auto", parallel=1, kv_type=kv_type)
-    return llm, kv_type
-
-
-def _preflight(
-    llm: LLM, prompt: DocumentPrompt, asked: Sequence[str], max_tokens: int, where: Conditions
-) -> Preflight:
-    from l4cli import speeds
-    from l4cli.ask.preflight import Demand, preflight
-    from l4cli.fit.hardware import probe
-    from l4cli.fit.shape import shape_of_file
-
-    assert llm.path is not None
-    lengths = [len(prompt.question(text)) for text in asked] or [_TYPED_QUESTION]
-    return preflight(
-        Demand(len(prompt.prefix), max(lengths), max_tokens, max(1, len(asked))),
-        shape_of_file(llm.path),
-        probe(),
-        kv_type=where.kv_type,
-        gpu_layers=where.n_gpu_layers,
-        measured=speeds.recall(where),
-        effective=speeds.recall_effective_length(where.model, where.kv_type),
-    )
-
-
-def _warn(told: Preflight) -> None:
-    if told.verdict == "from disk":
-        console.note("l4: weights are read from disk, for memory is short: this will be slow")
-    if told.exceeds_effective and told.effective:
-        console.note(
-            f"l4: `l4 ctx-test` found this model reliable up to {told.effective.n_tokens:,} "
-            f"tokens; these documents have {told.demand.num_document_tokens:,}"
-        )
-
-
-def _read(session: AskSession) -> int:
-    """Read the documents behind a bar; the exit code of a signal that ended it."""
-    total = len(session.prompt.prefix)
-    with console.token_progress("reading", total) as update:
-        reading = session.read(update)
-    if reading.exit_code:
-        kept = " and is kept" if reading.num_bytes_saved else ""
-        console.note(
-            f"l4: stopped; {reading.num_read_tokens:,} of {total:,} tokens were read{kept}"
-        )
-    return reading.exit_code
+    with load_for_command(model, ctx="auto", parallel="auto", **hardware) as llm:
+        session = SplitSession(llm, texts, sampling, system=system, quotes=quote)
+        try:
+            with console.status("reading in parts") as update:
+                session.read(asked, lambda done: update(show.parts_read(done)))
+        except StoppedEarly:
+            console.note("l4: stopped; the notes so far are kept: the same command goes on there")
+            return session.exit_code
+        return show.answers(session, asked, json)
 
 
 def _loop(session: AskSession) -> int:

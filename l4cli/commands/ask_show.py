@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from l4cli.ask.answering import Answer
     from l4cli.ask.preflight import Preflight
     from l4cli.ask.session import AskSession
+    from l4cli.ask.split_run import Progress
+    from l4cli.ask.split_session import SplitSession
     from l4cli.documents import Document
+    from l4cli.documents.quotes import Quotation
 
 
 def report(told: Preflight, documents: Sequence[Document], json: bool) -> None:
@@ -30,18 +33,27 @@ def report(told: Preflight, documents: Sequence[Document], json: bool) -> None:
         console.note(f"l4: {error}")
 
 
-def answers(session: AskSession, questions: Sequence[str], json: bool = False) -> int:
+def answers(
+    session: AskSession | SplitSession, questions: Sequence[str], json: bool = False
+) -> int:
     """Ask, and show the answers on stdout as they come, or as JSON at the end; the exit code."""
     printer = _Printer(questions)
+    streams = not json and not (session.quotes and len(questions) > 1)
     done, code = [], EXIT_OK
-    for index, answer in enumerate(session.ask(questions, _silent if json else printer.write)):
+    for index, answer in enumerate(session.ask(questions, printer.write if streams else _silent)):
         done.append(answer)
         if not json:
-            printer.end(index)
+            printer.write(index, "" if streams else answer.text)
+            printer.end(index, answer.quotations)
         code = max(code, _explain(answer))
     if json:
-        console.data_json(_as_json(session, done))
+        console.data_json({**session.as_json(), "answers": [_as_json(one) for one in done]})
     return code
+
+
+def parts_read(progress: Progress) -> str:
+    """For the status line."""
+    return f"reading in parts: {progress.num_done:,} of {progress.num_all:,}"
 
 
 class _Printer:
@@ -57,10 +69,13 @@ class _Printer:
         self._head(index)
         self._put(text)
 
-    def end(self, index: int) -> None:
-        """The answer is whole, perhaps empty: leave the cursor on a line of its own."""
+    def end(self, index: int, quotations: Sequence[Quotation]) -> None:
+        """The answer is whole, perhaps empty: put its quotations behind it, and end the line."""
         self._head(index)
         self._put("" if self._last == "\n" else "\n")
+        for one in quotations:
+            mark = "" if one.is_proved else "unproved: "
+            self._put(f"\n> {one.text}\n({mark}{one})\n")
 
     def _head(self, index: int) -> None:
         if index == self._headed or len(self._questions) == 1:
@@ -86,34 +101,52 @@ def _explain(answer: Answer) -> int:
         return EXIT_FAILED
     if answer.finish_reason == "length":
         console.note(f"l4: the answer was cut off after {len(answer.token_ids):,} tokens (-n)")
-    return EXIT_OK
+    if answer.coverage:
+        for line in answer.coverage.lines():
+            console.note(f"l4: {line}")
+        if not answer.coverage.is_whole:
+            return EXIT_FAILED
+    return EXIT_OK if all(one.is_proved for one in answer.quotations) else EXIT_FAILED
 
 
-def _as_json(session: AskSession, answers: Sequence[Answer]) -> dict[str, Any]:
-    reading = session.reading
-    assert reading is not None
+def _as_json(answer: Answer) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "question": answer.question,
+        "answer": answer.text,
+        "finish_reason": answer.finish_reason,
+        "prompt_tokens": answer.num_prompt_tokens,
+        "cached_tokens": answer.num_cached_tokens,
+        "completion_tokens": len(answer.token_ids),
+        "ttft": round(answer.ttft, 4),
+        "seconds": round(answer.seconds, 4),
+    }
+    if answer.error:
+        found["error"] = answer.error
+    if answer.quotations:
+        found["quotations"] = [_quotation(one) for one in answer.quotations]
+    if coverage := answer.coverage:
+        found["coverage"] = {
+            "parts": coverage.num_parts,
+            "parts_read": coverage.num_read,
+            "tokens": coverage.num_tokens,
+            "notes": coverage.num_notes,
+            "notes_cut": coverage.num_cut,
+            "not_read": [str(failure) for failure in coverage.failures],
+        }
+    return found
+
+
+def _quotation(one: Quotation) -> dict[str, Any]:
+    if one.document is None:
+        return {"text": one.text, "proved": False}
     return {
-        "model": session.llm.name,
-        "documents": [document.name for document in session.prompt.documents],
-        "reading": {
-            "tokens": reading.num_tokens,
-            "restored": reading.num_restored_tokens,
-            "restore_seconds": round(reading.restore_seconds, 4),
-            "prefill_seconds": round(reading.prefill_seconds, 4),
-            "bytes_saved": reading.num_bytes_saved,
-        },
-        "answers": [
-            {
-                "question": answer.question,
-                "answer": answer.text,
-                "finish_reason": answer.finish_reason,
-                "prompt_tokens": answer.num_prompt_tokens,
-                "cached_tokens": answer.num_cached_tokens,
-                "completion_tokens": len(answer.token_ids),
-                "ttft": round(answer.ttft, 4),
-                "seconds": round(answer.seconds, 4),
-                **({"error": answer.error} if answer.error else {}),
-            }
-            for answer in answers
-        ],
+        "text": one.text,
+        "proved": True,
+        "original": one.original,
+        "document": one.document.name,
+        "page": one.place.page,
+        "line": one.place.line,
+        "heading": one.place.heading,
+        "start": one.start,
+        "end": one.end,
     }

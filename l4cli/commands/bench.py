@@ -13,11 +13,11 @@ from l4cli import console
 from l4cli.commands import options
 from l4cli.errors import EngineError, L4Error, ModelLoadError
 
-_MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
-
 if TYPE_CHECKING:
     from l4cli.bench.machine import Memory
     from l4cli.bench.measure import Timing
+
+_MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
 
 Model = Annotated[
     str | None,
@@ -65,14 +65,18 @@ def bench(
     json: Json = False,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    force: options.Force = False,
 ) -> None:
     """Measure how fast a model is here: prefill and decode, batch and depth.
 
     What is not given is chosen so that it takes about a minute. Tokens per
     second are those of the median repeat; ± is half of what the fastest and
-    the slowest differ by. Estimates of time elsewhere in l4 rest on what was
-    measured last. Ctrl-C shows what is done.
+    the slowest differ by. Memory is what comes beside the model's file.
+    Estimates of time elsewhere in l4 rest on what was measured last. Ctrl-C
+    shows what is done.
     """
     from l4cli.bench import machine, report
     from l4cli.bench.grid import Asked
@@ -90,7 +94,14 @@ def bench(
         n_gen=gen,
         repeat=repeat,
     )
-    placement: dict[str, Any] = {"kv_type": kv_type, "threads": threads, "gpu_layers": gpu_layers}
+    placement: dict[str, Any] = {
+        "kv_type": kv_type,
+        "threads": threads,
+        "gpu_layers": gpu_layers,
+        "cpu_moe": cpu_moe,
+        "tensor_split": tensor_split,
+        "force": force,
+    }
     load_average = machine.load_average()
     convert_demo(model)  # not part of the time to load
     started = time.perf_counter()
@@ -108,10 +119,7 @@ def bench(
             run.stopping = lambda: interrupts.count
             try:
                 found += run.run(asked, seconds=seconds)
-            except (
-                EngineError,
-                ModelLoadError,
-            ) as error:
+            except (EngineError, ModelLoadError) as error:
                 failure = error  # what was measured before is true all the same
         reach = reach_of(llm.vocabulary)
         remember(settings, LoadTime(load_seconds), reach, *facts(found))
@@ -119,10 +127,10 @@ def bench(
         "model": llm.name,
         "n_threads": settings.n_threads,
         "n_gpu_layers": settings.n_gpu_layers,
+        "n_cpu_moe": settings.n_cpu_moe,
         "kv_type": settings.kv_type,
         "load_average": load_average,
         "load_seconds": round(load_seconds, 3),
-        "weights_bytes": llm.vocabulary.path.stat().st_size,
         "memory": report.memory_json(run.memory),
         **report.as_json(found),
         "interrupted": bool(interrupts),
@@ -145,9 +153,13 @@ def _show(value: dict[str, Any], found: Sequence[Timing], memory: Sequence[Memor
     from l4cli.bench import report
 
     width = shutil.get_terminal_size().columns if console.stdout_is_terminal() else None
-    gpu = f", {value['n_gpu_layers']} layers on the GPU" if value["n_gpu_layers"] else ""
+    layers = "all" if value["n_gpu_layers"] < 0 else value["n_gpu_layers"]
+    gpu = f", {layers} layers on the GPU" if value["n_gpu_layers"] else ""
+    if value["n_cpu_moe"]:
+        gpu += f" but for the experts of {value['n_cpu_moe']}"
+    threads = f"{value['n_threads']} thread{'s' if value['n_threads'] > 1 else ''}"
     console.data(
-        f"{value['model']} · {value['n_threads']} threads{gpu} · KV cache {value['kv_type']} · "
+        f"{value['model']} · {threads}{gpu} · KV cache {value['kv_type']} · "
         f"loaded in {value['load_seconds']:.2g} s"
     )
     if found:

@@ -123,7 +123,7 @@ def chat(
     """
     from l4cli.chat import files
     from l4cli.chat.tty import typing_held
-    from l4cli.commands.loading import load_for_command, read_text_option
+    from l4cli.commands.loading import conditions, load_for_command, read_text_option
 
     texts = [(str(path), files.read_text(path)) for path in file or []]
     question = _question(prompt)
@@ -146,6 +146,7 @@ def chat(
             tensor_split=tensor_split,
             kv_type=kv_type,
             force=force,
+            store=kept is not None,
         ) as llm,
     ):
         from l4cli.chat.render import view_for_stdout
@@ -164,6 +165,7 @@ def chat(
                 "seed": seed,
             },
             file=kept,
+            conditions=conditions(llm, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers),
             rounds=rounds,
         )
         for name, text in texts:
@@ -172,6 +174,7 @@ def chat(
             from l4cli.chat.oneshot import one_shot
 
             code = one_shot(session, question)
+            session.close()
         else:
             from l4cli.chat.loop import chat_loop
 

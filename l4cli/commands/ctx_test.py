@@ -9,7 +9,7 @@ import typer
 
 from l4cli import console
 from l4cli.commands import options
-from l4cli.errors import UsageError
+from l4cli.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
     from l4cli.ctxtest.results import Results
@@ -56,7 +56,10 @@ def ctx_test(
     json: Json = False,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    force: options.Force = False,
 ) -> None:
     """Test how long a context a model can use.
 
@@ -78,29 +81,42 @@ def ctx_test(
     depth_shares, task_names = _depth_shares(depths), _task_names(tasks)
     asked = options.parse_counts(lengths, "--lengths")
     default = options.parse_counts(_LENGTHS, "--lengths") or ()
-    placement: dict[str, Any] = {"kv_type": kv_type, "threads": threads, "gpu_layers": gpu_layers}
+    placement: dict[str, Any] = {
+        "kv_type": kv_type,
+        "threads": threads,
+        "gpu_layers": gpu_layers,
+        "cpu_moe": cpu_moe,
+        "tensor_split": tensor_split,
+        "force": force,
+    }
     ctx = max(asked or default) + _PARALLEL * (_BRANCH + (max_tokens or 0))
     with load_for_command(model, ctx=ctx, parallel=_PARALLEL, **placement) as llm:
         chosen = _within(asked, default, llm)
         plan = Plan(chosen, depth_shares, task_names, samples, seed, max_tokens)
-        where = conditions(llm, **placement)
-        _announce(plan, recall(where).prefill_seconds)
+        loaded = conditions(llm, **placement)
+        _announce(plan, recall(loaded).prefill_seconds)
         results = Results(chosen, depth_shares, task_names)
+        failure: EngineError | None = None
         with (
             console.status("making the texts") as show,
             catch_interrupts(llm.interrupt, is_last=True) as interrupts,
         ):
             test = ContextTest(llm, plan, stopping=lambda: interrupts.count, show=show)
-            for length, judged in test.run():
-                results.add(length, judged)
+            try:
+                for length, judged in test.run():
+                    results.add(length, judged)
+            except EngineError as error:
+                failure = error  # the lengths before it are tested all the same
         found = results.effective()
-        if found and not interrupts:
-            remember_effective_length(llm.fingerprint, where.kv_type, found)
-        settings = {"model": llm.name, "kv_type": where.kv_type, "seed": seed, "samples": samples}
+        if found and not interrupts and not failure:
+            remember_effective_length(loaded.model, loaded.kv_type, found)
+        settings = {"model": llm.name, "kv_type": loaded.kv_type, "seed": seed, "samples": samples}
     if json:
         console.data_json({**settings, **results.as_json(), "interrupted": bool(interrupts)})
     elif results.judged:
         _show(results)
+    if failure:
+        raise failure
     if interrupts:
         missing = [length for length in chosen if length not in results.judged]
         console.note(f"l4: stopped; not tested: {', '.join(map(str, missing))} tokens")

@@ -72,19 +72,25 @@ def load_vocabulary(
     return llm, limits, kv_type
 
 
-def conditions(llm: LLM, *, kv_type: str, threads: int | None, gpu_layers: int | str) -> Conditions:
-    """What the speeds of a model loaded with these options hold for."""
+def conditions(
+    llm: LLM, *, kv_type: str, threads: int | None, gpu_layers: int | str, **_others: object
+) -> Conditions:
+    """What the speeds of a model hold for, loaded with these options or as was decided for them."""
     from l4cli.engine.llamacpp import has_gpu_support, num_physical_cores
 
-    if llm.decision is not None:
-        kv_type, gpu_layers = llm.decision.kv_type, llm.decision.gpu_layers
+    decision = llm.decision
+    if decision is not None:
+        kv_type, gpu_layers = decision.kv_type, decision.gpu_layers
     if gpu_layers == "auto":  # not decided yet: all there is room for
         gpu_layers = -1
+    has_gpu = has_gpu_support()
     return Conditions(
         model=llm.fingerprint,
         kv_type=kv_type,
         n_threads=threads or num_physical_cores(),
-        n_gpu_layers=int(gpu_layers) if has_gpu_support() else 0,
+        n_gpu_layers=int(gpu_layers) if has_gpu else 0,
+        n_cpu_moe=decision.cpu_moe if decision and has_gpu else 0,
+        repack=decision.repack if decision else True,
     )
 
 

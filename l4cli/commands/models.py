@@ -33,13 +33,12 @@ def models(
         console.data_json(known + [_describe_other(name, cached) for name in sorted(others)])
         return
     console.table(
-        ["NAME", "HERE", "CONTEXT", "LICENCE", "DESCRIPTION"],
+        ["NAME", "HERE", "CONTEXT", "DESCRIPTION"],
         [
             [
                 f"{spec.name}{' *' if spec.name == registry.default else ''}",
                 _here(spec, cached),
                 f"{spec.n_ctx_train:,}" if spec.n_ctx_train else "–",
-                spec.licence,
                 spec.description,
             ]
             for spec in registry.models.values()

@@ -35,8 +35,7 @@ def pull(
 ) -> None:
     """Fetch a model from the Hub, go on with what was begun, and check every byte.
 
-    What is here already is only checked. Token, endpoint and cache are the Hub's own: HF_TOKEN,
-    HF_ENDPOINT, HF_HOME.
+    What is here already is only checked. HF_TOKEN, HF_ENDPOINT and HF_HOME hold here, too.
     """
     from l4cli.hub.pull import carry_out, refuse_unless_it_fits
 

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 from types import TracebackType
 
-from l4cli.documents.text import check_size
+from l4cli.documents.text import check_size, printable
 from l4cli.errors import InputError
 
 MAX_UNPACKED = 1 << 30
 MAX_MEMBERS = 20_000
+# What zipfile and the decompressors below it say of archives that are not whole.
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    IndexError,
+    OSError,
+    ValueError,
+    NotImplementedError,
+)
+_MAX_REASON = 120  # characters
 
 
 class Archive:
@@ -25,7 +40,7 @@ class Archive:
         check_size(data, name)
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except BROKEN as error:
             raise self.broken(error) from None
         infos = self._zip.infolist()
         size = sum(info.file_size for info in infos)
@@ -46,6 +61,10 @@ class Archive:
     ) -> None:
         self._zip.close()
 
+    @property
+    def members(self) -> frozenset[str]:
+        return self._members
+
     def __contains__(self, member: str) -> bool:
         return member in self._members
 
@@ -55,11 +74,14 @@ class Archive:
             raise InputError(f"{self.name}: its part {member} is missing")
         try:
             return self._zip.read(member)
+        except BROKEN as error:
+            raise self.broken(error) from None
         except RuntimeError:  # zipfile's word for a password
             raise InputError(f"{self.name}: {member} is encrypted; save it without") from None
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
-            raise self.broken(error) from None
 
     def broken(self, why: object) -> InputError:
         """The error of a document that is not what its format asks for."""
-        return InputError(f"{self.name}: a broken or cut off document: {why}")
+        reason = printable(str(why)) or type(why).__name__
+        if len(reason) > _MAX_REASON:
+            reason = f"{reason[:_MAX_REASON]}…"  # zipfile quotes a header that may be endless
+        return InputError(f"{self.name}: a broken or cut off document: {reason}")

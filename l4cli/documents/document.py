@@ -59,6 +59,12 @@ class Document:
         """How many pages it has; None for a format without."""
         return len(self.pages) or None
 
+    @property
+    def tagged(self) -> str:
+        """The text between tags with its name, so that several can be told apart."""
+        name = self.name.replace('"', "'")
+        return f'<document name="{name}">\n{self.text.strip()}\n</document>'
+
     @cached_property
     def digest(self) -> str:
         """Stands for the text, whatever the file is called."""

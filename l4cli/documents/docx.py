@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from xml.parsers.expat import ExpatError
 
-from l4cli.documents.archive import Archive
+from l4cli.documents.archive import BROKEN, Archive
 from l4cli.documents.html import html_to_markdown
 from l4cli.errors import InputError
 
@@ -33,6 +32,6 @@ def docx_to_markdown(data: bytes, name: str) -> str:
         except RecursionError:
             raise InputError(f"{name}: nested too deeply to be read") from None
         # What a document's XML may lack is not written down anywhere; mammoth finds out so.
-        except (ExpatError, KeyError, AttributeError, ValueError, zipfile.BadZipFile) as error:
+        except (ExpatError, AttributeError, TypeError, LookupError, RuntimeError, *BROKEN) as error:
             raise archive.broken(error) from None
     return html_to_markdown(page, name, is_xhtml=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from pathlib import PurePath
 from typing import Literal
 
+from l4cli.documents.archive import Archive
 from l4cli.documents.text import BinaryFileError
-from l4cli.errors import InputError
 
 Format = Literal["text", "markdown", "html", "pdf", "docx", "epub"]
 
@@ -35,7 +33,10 @@ _ZIPS = (
 
 
 def format_of(data: bytes, name: str) -> Format:
-    """The format to read `data` in; BinaryFileError, with what would help, where there is none."""
+    """The format to read `data` in; BinaryFileError, with what would help, where there is none.
+
+    InputError for a zip archive that is broken.
+    """
     if b"%PDF-" in data[:1024]:
         return "pdf"
     if data.startswith(b"PK\x03\x04"):
@@ -53,11 +54,8 @@ def format_of(data: bytes, name: str) -> Format:
 
 
 def _zip_format(data: bytes, name: str) -> Format:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise InputError(f"{name}: a broken or cut off document: {error}") from None
+    with Archive(data, name) as archive:
+        members = archive.members
     if "word/document.xml" in members:
         return "docx"
     if "META-INF/container.xml" in members:

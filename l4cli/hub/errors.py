@@ -10,12 +10,14 @@ from typing import Any
 
 from l4cli.errors import HubError
 
+_AGAIN = "try again (with --resume, if something is done)"
+
 
 @contextmanager
-def told(where: str, go_on: str = "go on with --resume") -> Iterator[None]:
+def told(where: str, again: str = _AGAIN) -> Iterator[None]:
     """Whatever huggingface_hub and the network raise, as a HubError with the way out.
 
-    `go_on` says how to go on where the disk was full.
+    `again` says how to go on when the disk or the connection is mended.
     """
     from huggingface_hub import constants, errors
 
@@ -44,14 +46,14 @@ def told(where: str, go_on: str = "go on with --resume") -> Iterator[None]:
         raise HubError(f"{where}: HF_HUB_OFFLINE is set; unset it to fetch anything") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise HubError(f"{where}: the disk is full; free some space, and {go_on}") from None
+            raise HubError(f"{where}: the disk is full; free some space, and {again}") from None
         if error.errno is not None and error.filename is not None:
             raise HubError(f"{error.filename}: {os.strerror(error.errno)}") from None
         if isinstance(error.__cause__, errors.HfHubHTTPError):
             raise HubError(_refused(where, error.__cause__)) from None
-        raise HubError(_unreachable(where, error)) from None
+        raise HubError(_unreachable(where, error, again)) from None
     except errors.HTTPError as error:  # of the HTTP library beneath
-        raise HubError(_unreachable(where, error)) from None
+        raise HubError(_unreachable(where, error, again)) from None
 
 
 def _refused(where: str, error: Any) -> str:
@@ -64,15 +66,14 @@ def _refused(where: str, error: Any) -> str:
     return f"{where}: the Hub answers {status}; try again later"
 
 
-def _unreachable(where: str, error: Exception) -> str:
+def _unreachable(where: str, error: Exception, again: str) -> str:
     from huggingface_hub import constants
 
     cause = error.__cause__ or error
     why = f" ({type(cause).__name__}: {cause})".replace(": )", ")")
     return (
         f"{where}: {constants.ENDPOINT} cannot be reached{why}; "
-        "mend the connection and try again (with --resume, if something is done), or name "
-        "another HF_ENDPOINT"
+        f"mend the connection and {again}, or name another HF_ENDPOINT"
     )
 
 

@@ -14,8 +14,8 @@ from queue import SimpleQueue
 
 PIECE = 16 << 20  # bytes; each is a request of its own
 _N_CONNECTIONS = 4
-_N_TRIES = 5
-_SECONDS_BETWEEN_TRIES = 1.0
+_N_TRIES = 6
+_SECONDS_TO_THE_NEXT = 1.0  # try, where nothing came; doubled each time: half a minute in all
 _TIMEOUT = 30.0  # seconds without a byte
 
 
@@ -79,6 +79,7 @@ class Pieces:
     def _fetch_with_retries(self, piece: _Piece) -> None:
         from huggingface_hub import errors
 
+        pause = _SECONDS_TO_THE_NEXT
         for n_left in reversed(range(_N_TRIES)):
             before = len(piece.data)
             try:
@@ -90,7 +91,8 @@ class Pieces:
             if piece.n_missing == 0 or self._stopped.is_set():
                 return
             if len(piece.data) == before:
-                time.sleep(_SECONDS_BETWEEN_TRIES)
+                time.sleep(pause)
+                pause *= 2
         raise OSError(f"{self._url}: the server sends less than it announces")
 
     def _read(self, piece: _Piece) -> None:

@@ -23,6 +23,7 @@ from l4cli.quants import by_label, by_pattern, missing_parts, pick
 
 _CHUNK = 4 << 20
 GO_ON = "the same command goes on"
+_AGAIN = "give the same command again, which goes on"
 
 OnBytes = Callable[[str, int], None]  # a file's name, and how many more bytes of it are here
 
@@ -112,14 +113,14 @@ def carry_out(pull: Pull, on_bytes: OnBytes) -> Path:
 
     What has come stays, whatever is raised: the next time goes on with it. Raises HubError.
     """
-    with told(str(pull.folder), GO_ON):
+    with told(str(pull.folder), _AGAIN):
         for name in ("blobs", "refs", f"snapshots/{pull.commit}"):
             (pull.folder / name).mkdir(parents=True, exist_ok=True)
     for file in pull.files:
-        with told(f"{pull.repo}: {file.name}", GO_ON):
+        with told(f"{pull.repo}: {file.name}", _AGAIN):
             _fetch(pull, file, on_bytes)
             _point(pull, file)
-    with told(str(pull.folder), GO_ON):
+    with told(str(pull.folder), _AGAIN):
         if pull.revision != pull.commit:
             _write_ref(pull)
     return pull.path
@@ -150,7 +151,7 @@ def _fetch(pull: Pull, file: RemoteFile, on_bytes: OnBytes) -> None:
     blob = pull.folder / "blobs" / file.sha256
     part = _incomplete(blob)
     if blob.exists():  # from an earlier time, or another tool: it is checked all the same
-        with _locked(blob) as data:
+        with blob.open("rb") as data:
             if _digest(data).hexdigest() == file.sha256:
                 return
         blob.replace(part)
@@ -227,6 +228,8 @@ def _point(pull: Pull, file: RemoteFile) -> None:
 
 def _write_ref(pull: Pull) -> None:
     ref = pull.folder / "refs" / pull.revision
+    if ref.is_file() and ref.read_text() == pull.commit:
+        return
     ref.parent.mkdir(parents=True, exist_ok=True)
     part = ref.with_name(f"{ref.name}.part")
     part.write_text(pull.commit)

@@ -21,7 +21,9 @@ class Conditions:
     model: str
     kv_type: str = "f16"
     n_threads: int = 1
-    n_gpu_layers: int = 0  # as asked for, -1 being all; 0 in a build without a GPU
+    n_gpu_layers: int = 0  # -1 is all; 0 in a build without a GPU
+    n_cpu_moe: int = 0  # layers of these whose experts stay in RAM
+    repack: bool = True  # whether weights may be copied into the CPU kernels' own order
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,11 @@ def recall_effective_length(model: str, kv_type: str) -> EffectiveLength | None:
 
 
 def remember_effective_length(model: str, kv_type: str, found: EffectiveLength) -> None:
-    """Keep it for `recall_effective_length`."""
+    """Keep it for `recall_effective_length`, unless it only confirms what a longer test found."""
+    known = recall_effective_length(model, kv_type)
+    has_no_limit = found.n_tokens == found.n_longest
+    if known and has_no_limit and found.n_longest <= min(known.n_tokens, known.n_longest - 1):
+        return
     _write([_record({"model": model, "kv_type": kv_type}, found)])
 
 
