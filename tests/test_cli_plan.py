@@ -155,7 +155,7 @@ def test_what_was_chosen_is_one_line_on_stderr(l4: L4, tiny_gguf: Path) -> None:
     done = l4("chat", "-m", tiny_gguf, "-p", "hi", "-n", "2", *auto)
     assert done.returncode in (0, 1)
     assert re.search(
-        r"^l4: chosen: context 1,000, KV cache f16.*: takes [\d.]+ GiB of [\d.]+ GiB ",
+        r"^l4: chosen: KV cache f16, .*: takes [\d.]+ GiB of [\d.]+ GiB .* with 1,000 tokens$",
         done.stderr,
         re.M,
     )
