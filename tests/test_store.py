@@ -237,13 +237,13 @@ while True:
 def test_processes_share_a_store_and_are_killed(tmp_path: Path) -> None:
     """Under a limit that makes them prune each other's files; whatever is left can be loaded."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    for killed in range(3):
+    for killed in range(2):
         command = [sys.executable, "-c", WRITER, str(tmp_path)]
         writers = [
             subprocess.Popen([*command, str(n)], env=environment, stdout=subprocess.PIPE, text=True)
             for n in range(2)
         ]
-        lines = [writer.stdout.readline() for writer in writers for _ in range(4)]
+        lines = [writer.stdout.readline() for writer in writers for _ in range(2)]
         time.sleep(0.01 * killed)
         for writer in writers:
             writer.send_signal(signal.SIGKILL)
