@@ -68,7 +68,7 @@ def chat(
             "--file",
             "-f",
             metavar="FILE",
-            help="Put this text before the (first) question; may be repeated.",
+            help="Put this file (text, PDF, DOCX …) before the (first) question; may be repeated.",
         ),
     ] = None,
     go_on: Annotated[
