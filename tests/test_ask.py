@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeBackend, FakeVocabulary
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l4cli.ask.preflight import Demand, lines, preflight, stored_bytes
@@ -129,6 +129,7 @@ def test_the_rate_of_reading_is_kept_for_the_next_estimate() -> None:
     assert recall(WHERE).prefill_seconds(10_000) is not None
 
 
+@settings(max_examples=30, deadline=None)
 @given(question=st.text(max_size=20), text=st.text(min_size=1, max_size=40))
 def test_documents_are_the_same_tokens_whatever_is_asked(question: str, text: str) -> None:
     encoder = PromptEncoder(FakeVocabulary())
