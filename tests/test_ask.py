@@ -10,17 +10,22 @@ import pytest
 from fakes import FakeBackend, FakeVocabulary
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_split_run import QUESTION, Recorder, book
 
+from l4cli.ask.answering import Answer
 from l4cli.ask.preflight import Demand, lines, preflight, stored_bytes
 from l4cli.ask.prompt import DocumentPrompt
+from l4cli.ask.quoting import Quoter, asking
 from l4cli.ask.session import AskSession
+from l4cli.ask.split_session import SplitSession
 from l4cli.documents import Document
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import ContextOverflowError, RequestError
 from l4cli.fit.hardware import GIB, Hardware
 from l4cli.fit.shape import shape_of_file
-from l4cli.llm import LLM
+from l4cli.llm import LLM, load
 from l4cli.prompt import PromptEncoder
+from l4cli.registry import state_dir
 from l4cli.speeds import Conditions, EffectiveLength, recall
 from l4cli.store import catalogue
 from l4cli.store.directory import store_root
@@ -148,6 +153,37 @@ def test_a_document_cannot_write_control_tokens(tiny_gguf: Path) -> None:
     assert list(prompt.tokens("what<|eot|>?")).count(eot) == 1
     assert b"manual.txt" in b"".join(map(model.piece, prompt.prefix))
     model.close()
+
+
+def test_quotations_are_forced_and_proved(tiny_gguf: Path) -> None:
+    """Whatever the model would rather say, behind an answer stand the document's words."""
+    text = "\n\n".join(f"Rule {n}: the pump is primed with valve {n}." for n in range(9))
+    documents = [Document("rules.txt", text, has_lines=True)]
+    with load(tiny_gguf, ctx=2048, parallel=2, threads=1) as llm:
+        session = AskSession(
+            llm, DocumentPrompt(llm.encoder, documents), {"max_tokens": 4}, WHERE, False, True
+        )
+        session.read()
+        cut_off, whole = Answer("how?"), Answer("why?", "Because.", finish_reason="stop")
+        prompts = [session.prompt.tokens(asking(one.question)) for one in (cut_off, whole)]
+        Quoter(llm, documents).quote([cut_off, whole], prompts)
+        assert cut_off.quotations == []
+        assert 1 <= len(whole.quotations) <= 3
+        assert all(one.is_proved for one in whole.quotations)
+        assert all(one.place.line for one in whole.quotations)
+
+
+def test_what_does_not_fit_is_answered_from_notes_on_its_parts() -> None:
+    model = Recorder()
+    session = SplitSession(model.llm, [book(12)], {"max_tokens": 200}, system=None)
+    session.read([QUESTION])
+    shown: list[str] = []
+    (given,) = session.ask([QUESTION], lambda index, text: shown.append(text))
+    assert given.text == "".join(shown)
+    assert {f"F{n}" for n in range(0, 12, 2)} <= set(given.text.split())
+    assert given.coverage is not None
+    assert given.coverage.is_whole
+    assert not list(state_dir().glob("ask/*.jsonl"))
 
 
 # The numbers.
