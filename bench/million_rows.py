@@ -13,19 +13,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from l4cli.batch.ids import IdRegister
-from l4cli.batch.journal import JournaledOutput
-from l4cli.batch.outputs import has_failed, to_line
-from l4cli.batch.rows import read_rows
-from l4cli.batch.runner import BatchOptions, run_rows
-from l4cli.batch.stats import BatchStats
-from l4cli.engine.types import BatchItem, Sampled, SamplingParams
-from l4cli.llm import LLM
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # bench/convert.py is not the package
+
+from l4cli.batch.ids import IdRegister  # noqa: E402
+from l4cli.batch.journal import JournaledOutput  # noqa: E402
+from l4cli.batch.outputs import has_failed, to_line  # noqa: E402
+from l4cli.batch.rows import read_rows  # noqa: E402
+from l4cli.batch.runner import BatchOptions, run_rows  # noqa: E402
+from l4cli.batch.stats import BatchStats  # noqa: E402
+from l4cli.engine.types import BatchItem, Sampled, SamplingParams  # noqa: E402
+from l4cli.llm import LLM  # noqa: E402
 
 LIMIT_MB = 300
 

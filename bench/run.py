@@ -17,6 +17,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +28,14 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from l4cli import load
-from l4cli.batch.outputs import to_line
-from l4cli.batch.rows import read_rows
-from l4cli.batch.runner import BatchOptions, run_rows
-from l4cli.batch.stats import BatchStats
-from l4cli.engine.llamacpp import LlamaBackend
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # bench/convert.py is not the package
+
+from l4cli import load  # noqa: E402
+from l4cli.batch.outputs import to_line  # noqa: E402
+from l4cli.batch.rows import read_rows  # noqa: E402
+from l4cli.batch.runner import BatchOptions, run_rows  # noqa: E402
+from l4cli.batch.stats import BatchStats  # noqa: E402
+from l4cli.engine.llamacpp import LlamaBackend  # noqa: E402
 
 WORDS = (
     *("valve", "pump", "gauge", "filter", "harbour", "engine", "copper", "winter", "ledger"),

@@ -145,13 +145,18 @@ def _config_file() -> dict[str, object]:
     for section, values in content.items():
         if section not in commands or not isinstance(values, dict):
             raise InputError(f"{path}: {section!r} is no command; sections: {', '.join(commands)}")
-        known = {parameter.name: parameter for parameter in commands[section].params}
-        given = {key.replace("-", "_"): value for key, value in values.items()}
-        if unknown := given.keys() - known.keys():
-            raise InputError(f"{path}: [{section}] has no option {sorted(unknown)[0]!r}")
-        for key, value in given.items():
+        known = {
+            option.lstrip("-").replace("-", "_"): parameter
+            for parameter in commands[section].params
+            for option in (parameter.name, *parameter.opts)
+        }
+        given = {}
+        for key, value in values.items():
+            parameter = known.get(key.replace("-", "_"))
+            if parameter is None:
+                raise InputError(f"{path}: [{section}] has no option {key.replace('-', '_')!r}")
             # An option that may be given several times is a list; one of it need not be.
-            if getattr(known[key], "multiple", False) and not isinstance(value, list):
-                given[key] = [value]
+            is_single = getattr(parameter, "multiple", False) and not isinstance(value, list)
+            given[parameter.name] = [value] if is_single else value
         defaults[section] = given
     return defaults

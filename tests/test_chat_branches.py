@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 
 import pytest
 from test_chat_session import Chat
-from test_chat_support import fake_llm
+from test_chat_support import RecordingView, fake_llm
 
 from l4cli.chat.conversation import Message
+from l4cli.chat.session import ChatSession
+from l4cli.chat.tree import Tree
 from l4cli.errors import ContextOverflowError, EngineError, L4Error, UsageError
 
 
@@ -162,6 +166,8 @@ def test_alternatives_come_from_one_prefix(n_seq_max: int) -> None:
     assert [view.text for view in chat.views[1:]] == [
         chat.session.tree.nodes[id].message.content for id in ids[1:]
     ]
+    assert (3 in backend.batch_sizes) == (n_seq_max == 4)  # type: ignore[attr-defined]
+    assert chat.run(f"/show {ids[1]}") == chat.views[1].text
     # The prompt was there already: each answer computes its last token, and itself.
     length = len("a question of some length")
     assert backend.num_decoded_tokens - decoded <= 3 * (length + 1)  # type: ignore[attr-defined]
@@ -198,6 +204,27 @@ def test_alternatives_of_a_seed_differ_in_theirs() -> None:
     chat.session.ask("hi")
     chat.run("/alts 3")
     assert seeds == [7, 7, 8, 9]
+
+
+def test_ctrl_c_keeps_what_every_alternative_has_said() -> None:
+    pressed: list[str] = []
+
+    class Impatient(RecordingView):
+        def write(self, text: str) -> None:
+            super().write(text)
+            if self.text == "A Q" and not pressed:
+                pressed.append("Ctrl-C")
+                os.kill(os.getpid(), signal.SIGINT)
+
+    session = ChatSession(fake_llm(n_seq_max=3), Impatient)
+    session.tree = Tree().said(Message("user", "a question"), Message("assistant", "x"))
+    begun: list[int] = []
+    ids = session.alternatives(3, begun.append)
+    said = [session.tree.nodes[id].message for id in ids]
+    assert begun == [0, 1, 2]
+    assert [message.finish_reason for message in said] == ["abort"] * 3
+    assert all("A QUESTION".startswith(m.content) and 2 <= len(m.content) < 6 for m in said)
+    assert session.llm.engine.num_unfinished == 0
 
 
 # /compact

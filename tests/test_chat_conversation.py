@@ -149,6 +149,15 @@ def test_documents_are_read_as_what_they_are(tmp_path: Path) -> None:
     assert files.decode(path.read_bytes(), "stdin") == "# Title\n\ntext"
 
 
+def test_pages_without_text_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.pdf"
+    path.write_bytes(papers.pdf(["one", papers.SCANNED]))
+    assert files.read_text(path) == "one"
+    assert capsys.readouterr().err == (
+        f"{path}: no text on 1 of 2 pages (2): they may be pictures of it\n"
+    )
+
+
 def test_bom_and_final_newlines_are_taken_off() -> None:
     assert files.decode(b"\xef\xbb\xbfone\r\n\ntwo\n\n", "x") == "one\r\n\ntwo"
 

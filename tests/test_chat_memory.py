@@ -13,11 +13,12 @@ from l4cli.chat.session import ChatSession
 def living() -> Counter[str]:
     """Objects of l4's own kinds, but for what was said."""
     gc.collect()
+    kinds = [type(thing) for thing in gc.get_objects()]
     return Counter(
-        f"{type(thing).__module__}.{type(thing).__qualname__}"
-        for thing in gc.get_objects()
-        if type(thing).__module__.startswith(("l4cli.", "test_chat_support", "fakes"))
-        and type(thing).__name__ not in ("Node", "Message")
+        f"{kind.__module__}.{kind.__qualname__}"
+        for kind in kinds
+        if str(kind.__module__).startswith(("l4cli.", "test_chat_support", "fakes"))
+        and kind.__name__ not in ("Node", "Message")
     )
 
 

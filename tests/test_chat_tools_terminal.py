@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 from terminal import CTRL_C, CTRL_D, ENTER, Terminal
-from test_chat_support import write_reciter
+from test_chat_support import RecordingView, write_reciter
+
+from l4cli.chat.rounds import ToolRounds
+from l4cli.chat.session import ChatSession
+from l4cli.chat.tools import Toolbox
+from l4cli.llm import load
 
 FUNCTIONS = '''
 import time
@@ -74,6 +79,26 @@ def test_calls_in_a_conversation(caller: Path, tools: Path) -> None:
         terminal.wait_for(r"^> *$")
         terminal.type(CTRL_D)
         assert terminal.exit_code() == 0
+
+
+def test_a_round_computes_only_its_results_and_all_is_kept(
+    caller: Path, tools: Path, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    with load(caller, ctx=1024, threads=1) as llm, Toolbox(tools) as toolbox:
+        rounds = ToolRounds(toolbox, None, notes.append, max_rounds=2)
+        session = ChatSession(llm, RecordingView, rounds=rounds)
+        answer = session.ask("go")
+        assert answer.num_prompt_tokens > 200
+        result = llm.vocabulary.tokenize('{"error": "ValueError: no second one"}')
+        # the <|eot|> that ended the call, two headers, the result and its <|eot|>
+        assert answer.num_prompt_tokens - answer.num_cached_tokens < len(result) + 30
+        messages = session.conversation.messages
+        assert [m.role for m in messages] == ["user", *["assistant", "ipython"] * 2, "assistant"]
+        assert messages[2].content == "the first result"
+        session.save(tmp_path / "talk")
+        session.load(tmp_path / "talk")
+        assert [m.role for m in session.conversation.messages] == [m.role for m in messages]
 
 
 def test_one_shot_runs_tools_only_when_told_to(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -106,6 +107,25 @@ def test_ctrl_c_keeps_what_was_said_and_exits_130(endless: Path) -> None:
     assert text.endswith("\n")
     assert text[:-1] == (RECITED * (len(text) // len(RECITED) + 1))[: len(text) - 1]
     assert error == b""
+
+
+def test_questions_through_pipes_go_on_in_a_session(
+    l4: Callable[..., Any], endless: Path, tmp_path: Path
+) -> None:
+    none = l4("chat", "-c", "-p", "and?", "-m", endless, *ARGS)
+    assert (none.returncode, none.stdout) == (2, "")
+    assert "no session to continue yet" in none.stderr
+    config = tmp_path / "xdg-config" / "l4" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f'[chat]\nmodel = "{endless}"\nmax-tokens = 8\nsession = "tales"\n')
+    for question in ("hi", "and?"):
+        done = l4("chat", "-p", question, *ARGS)
+        assert (done.returncode, done.stdout) == (0, f"{RECITED[:8]}\n")
+    assert l4("chat", "-c", "-p", "x", *ARGS).returncode == 2  # two sessions are meant
+    (path,) = (tmp_path / "xdg-state" / "l4" / "sessions").iterdir()
+    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    said = [record["content"] for record in records if "role" in record]
+    assert (path.name, said) == ("tales.jsonl", ["hi", RECITED[:8], "and?", RECITED[:8]])
 
 
 def test_a_reader_that_leaves_is_no_error(endless: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_table_for_people_within_80_columns(l4: L4) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0] == "a machine of 64.0 GiB RAM at 80 GB/s, GPU 0 24.0 GiB"
+    assert lines[0] == "a machine of 64.0 GiB RAM at 80 GB/s, GPU 24.0 GiB"
     assert re.match(
         r"Q4_K_M +60\.9 +[\d.]+ +[\d.]+ +7\.2 ", done.stdout[done.stdout.index("Q4_K") :]
     )
@@ -55,6 +55,13 @@ def test_a_table_for_people_within_80_columns(l4: L4) -> None:
     )
     help_lines = l4("plan", "--help", env={**os.environ, "COLUMNS": "80"}).stdout.splitlines()
     assert max(map(len, help_lines)) <= 80
+
+
+def test_many_cards_fit_80_columns_too(here: Any) -> None:
+    code, out, _ = here("plan", *("--gpu", "24G") * 8, "--ram", "512G", "--ctx", "1M")
+    assert code == 0
+    assert "8 x GPU 24.0 GiB" in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_json_for_programs(here: Any) -> None:
@@ -148,7 +155,7 @@ def test_what_was_chosen_is_one_line_on_stderr(l4: L4, tiny_gguf: Path) -> None:
     done = l4("chat", "-m", tiny_gguf, "-p", "hi", "-n", "2", *auto)
     assert done.returncode in (0, 1)
     assert re.search(
-        r"^l4: chosen: context 1,000, KV cache f16.*: takes [\d.]+ GiB of [\d.]+ GiB ",
+        r"^l4: chosen: KV cache f16, .*: takes [\d.]+ GiB of [\d.]+ GiB .* with 1,000 tokens$",
         done.stderr,
         re.M,
     )

@@ -193,7 +193,7 @@ BAD: dict[str, tuple[bytes | None, str]] = {
     "scanned.pdf": (papers.pdf([papers.SCANNED]), "scanned: its pages are pictures"),
     "blank.pdf": (papers.pdf([""]), "blank.pdf: empty"),
     "cut.pdf": (PDF[:20], "not a PDF that can be read"),
-    "hole.pdf": (PDF.replace(b"/Type /Page ", b"/Type /Nope ", 1), "page 1 is missing"),
+    "hole.pdf": (PDF.replace(b"5 0 R 7 0 R]", b"5 0 R 0 0 R]"), "page 2 is missing"),
     "cut.docx": (DOCX[: len(DOCX) // 2], "a broken or cut off document"),
     "torn.docx": (papers.docx([("", "x")], head="<oops>"), "a broken or cut off document"),
     "hole.epub": (papers.epub({"a": "x", "b": "y"}, left_out=["b"]), "OEBPS/b is missing"),

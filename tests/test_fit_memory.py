@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from checkpoints import PUBLISHED_SHAPES, make_config
 from hollow import Oracle, gemma3, write_header, write_hollow
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_convert_plan import MORE_SIZES, SIZES
 
 from convert.fields import Field, i32, u16
@@ -17,7 +19,9 @@ from convert.gguf_file import GGUFTensor
 from convert.outline import outline
 from l4cli.errors import InputError, UsageError
 from l4cli.fit.described import described_shape
+from l4cli.fit.hardware import Gpu, Hardware
 from l4cli.fit.memory import ContextSpec, compute_buffer, kv_cache, logits, memory_use
+from l4cli.fit.plan import make_row
 from l4cli.fit.shape import ModelShape, read_cache, shape_of, shape_of_file
 from l4cli.registry import load_registry
 
@@ -76,6 +80,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+KEYS = (
+    "block_count", "context_length", "embedding_length", "expert_count", "expert_used_count",
+    "expert_feed_forward_length", "attention.head_count", "attention.head_count_kv",
+    "attention.key_length", "attention.value_length", "attention.sliding_window",
+    "attention.sliding_window_pattern", "attention.kv_lora_rank", "attention.key_length_mla",
+)  # fmt: skip
+TINY = make_config("scout", max_position_embeddings=1 << 20)
+
+
 def described(config: dict[str, Any], ftype: str = "Q4_K_M") -> ModelShape:
     model = outline(config, "a test")
     return shape_from({**model.fields}, model.types(ftype), model.architecture)
@@ -90,10 +103,11 @@ def shape_from(
 
 def contexts() -> Iterator[ContextSpec]:
     """Context, sequences, batch, KV type, pool or parts."""
-    for n_ctx, kv_type in itertools.product((4096, 131_072), ("f16", "q8_0", "q4_0")):
+    for n_ctx, kv_type in itertools.product((4096, 131_072), ("f16", "q8_0")):
         for n_seq_max, unified in ((1, True), (4, False), (16, True), (16, False)):
             yield ContextSpec(n_ctx, n_seq_max, 512, kv_type, unified)
     yield ContextSpec(32_768, n_ubatch=256)
+    yield ContextSpec(65_536, 8, 512, "q4_0", unified=False)
     yield ContextSpec(32_768, 2, 1024, "q8_0")
 
 
@@ -204,7 +218,7 @@ def test_where_llama_4_has_neither_windows_nor_metadata() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "complaint"),
     [
-        ("block_count", 10**12, "not a number from 0 to 512"),
+        ("block_count", 10**12, "not a number from 1 to 512"),
         ("block_count", -1, "not a number"),
         ("attention.head_count_kv", [8, 8], "has 2 entries for 48 layers"),
         ("embedding_length", "wide", "not a number"),
@@ -216,6 +230,26 @@ def test_absurd_metadata_is_one_clear_line(key: str, value: object, complaint: s
     fields |= {"general.architecture": "llama4", f"llama4.{key}": value}
     with pytest.raises(InputError, match=rf"^bad.gguf: llama4.{key} .*{complaint}"):
         shape_of(fields.get, model.types("Q8_0"), name="bad.gguf")
+
+
+ODD = st.one_of(
+    st.integers(-(1 << 63), 1 << 63), st.integers(0, 64), st.floats(), st.text(max_size=4),
+    st.lists(st.integers(-1, 300), max_size=60), st.booleans(), st.none(),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), ODD, min_size=1, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_whatever_the_metadata_says_it_is_planned_or_refused(odd: dict[str, Any]) -> None:
+    model = outline(TINY, "a test")
+    fields: dict[str, Any] = {key: field.value for key, field in model.fields.items()}
+    fields |= {"general.architecture": "llama4"} | {f"llama4.{k}": v for k, v in odd.items()}
+    machine = Hardware(64 * GIB, 64 * GIB, 1e11, (Gpu("GPU", 8 * GIB, 8 * GIB, 1e12),))
+    try:
+        shape = shape_of(fields.get, model.types("Q8_0"), name="odd.gguf")
+    except InputError:
+        return
+    assert make_row("odd", shape, ContextSpec(4096), machine).fit.use.ram.total > 0
 
 
 def test_unknown_kv_types_and_sizes_below_one() -> None:

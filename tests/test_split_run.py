@@ -17,13 +17,13 @@ from fakes import FakeBackend, FakeVocabulary
 
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.parts import parts_of
-from l4cli.ask.split_journal import SplitJournal
+from l4cli.ask.split_journal import Noted, SplitJournal
 from l4cli.ask.split_prompts import says_nothing
 from l4cli.ask.split_run import Findings, Progress, SplitRun
 from l4cli.documents import Document
 from l4cli.documents.markdown import headings_of
-from l4cli.errors import ContextOverflowError, UsageError
-from l4cli.llm import LLM
+from l4cli.errors import ContextOverflowError, OutputError, UsageError
+from l4cli.llm import LLM, load
 
 QUESTION = "Which facts are there?"
 
@@ -204,6 +204,17 @@ def test_what_was_stopped_goes_on_where_it_was() -> None:
     assert SplitRun(again.llm, [book(7)]).journal_path([QUESTION]) != path
 
 
+def test_a_full_disk_loses_no_note_that_was_kept(mounted: Path) -> None:
+    path = mounted / "ask" / "notes.jsonl"
+    with SplitJournal(path) as journal:
+        journal.add("a", Noted("kept", "stop"))
+        with pytest.raises(OutputError, match="No space left on device; those so far are kept"):
+            journal.add("b", Noted("x" * 300_000, "stop"))
+        journal.add("c", Noted("kept, too", "stop"))
+    with SplitJournal(path) as journal:
+        assert [note.text for note in journal.noted.values()] == ["kept", "kept, too"]
+
+
 STUCK = """
 import time, test_split_run as t
 def say(prompt):
@@ -235,3 +246,17 @@ def test_kill_9_loses_no_note_that_was_made(tmp_path: Path) -> None:
     assert recorder.num_read == 12 - num_noted
     assert findings.coverage.num_read == 12
     assert [note.text for note in findings.notes] == [f"F{n}" for n in range(0, 12, 2)]
+
+
+def test_a_real_model_reads_in_a_context_made_for_it(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("l4cli.ask.split_run.MAX_NOTE_TOKENS", 4)
+    with load(tiny_gguf, ctx=1024, parallel="auto") as llm:
+        run = SplitRun(llm, [book(2)], max_answer=4, max_part=300)
+        with SplitJournal(run.journal_path([QUESTION])) as journal:
+            (findings,) = run.read([QUESTION], journal)
+            assert len(run.parts([QUESTION])) == findings.coverage.num_read > 1
+            assert len(journal.noted) == findings.coverage.num_parts
+        (answer,) = llm.engine.generate([run.answer_request(findings)])
+        assert answer.num_completion_tokens <= 4

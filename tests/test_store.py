@@ -101,6 +101,15 @@ def test_texts_with_the_same_beginning_share_its_blocks(tmp_path: Path) -> None:
     assert len(other.files()) == 4  # two blocks, and a tail of each
 
 
+def test_a_file_larger_than_the_context_is_left_where_it_is(tmp_path: Path) -> None:
+    stored(tmp_path, TEXT[:5000])
+    small = Session(tmp_path)
+    small.engine.backend.n_ctx_seq = 4096
+    assert small.recall(TEXT[:100]) == 0
+    assert small.notes == []
+    assert Session(tmp_path).recall(TEXT[:100]) == 100
+
+
 def test_a_conversation_keeps_its_last_tail_and_comes_back(tmp_path: Path) -> None:
     session = Session(tmp_path)
     tokens = (256, *(65,) * 500, 0)

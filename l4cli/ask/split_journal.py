@@ -6,6 +6,7 @@ the digest of its tokens and settings. A torn last line is the kill's doing, and
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -54,7 +55,8 @@ class SplitJournal:
         self.noted: dict[str, Noted] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._file = os.fdopen(descriptor, "r+b", buffering=0)
         except OSError as error:
             raise OutputError(f"cannot keep notes in {path}: {error.strerror}") from error
         if fcntl is not None:
@@ -65,8 +67,8 @@ class SplitJournal:
                 raise UsageError(
                     "another l4 is reading these documents for this question; wait for it"
                 ) from None
-        self._file.truncate(self._read())
-        self._file.seek(0, os.SEEK_END)
+        self._end = self._read()
+        self._cut()
 
     def __enter__(self) -> SplitJournal:
         return self
@@ -78,22 +80,30 @@ class SplitJournal:
         """Keep one note; OutputError where the disk does not take it."""
         line = json.dumps({"key": key, **asdict(noted)}).encode() + b"\n"
         try:
-            self._file.write(line)
-            self._file.flush()
+            # An almost full disk takes a part without complaint; only the next write fails.
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
+            self._cut()
             raise OutputError(
                 f"cannot keep notes in {self.path}: {error.strerror}; those so far are kept"
             ) from error
+        self._end += len(line)
         self.noted[key] = noted
 
     def discard(self) -> None:
         """The run is over: nothing of it will be asked again."""
         self.path.unlink(missing_ok=True)
 
+    def _cut(self) -> None:
+        """Leave what is whole, and go on behind it."""
+        self._file.truncate(self._end)
+        self._file.seek(self._end)
+
     def _read(self) -> int:
         """Take in the lines that are whole; where they end."""
         end = 0
-        for line in self._file:
+        for line in self._file.readall().splitlines(keepends=True):
             try:
                 entry = json.loads(line)
                 noted = Noted(entry["text"], entry["finish_reason"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from l4cli import documents
+from l4cli import console, documents
 from l4cli.errors import InputError
 
 
@@ -23,8 +23,11 @@ class Document:
 
 
 def read_document(path: Path) -> str:
-    """The text of a file of any format l4 reads; InputError names the file and what is wrong."""
+    """The text of a file of any format l4 reads; InputError names the file and what is wrong.
+
+    Pages without text are a line on stderr.
+    """
     try:
-        return documents.read_document(path).text
+        return documents.read_document(path, console.note).text
     except InputError as error:
         raise InputError(f"document {error}") from None

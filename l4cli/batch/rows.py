@@ -2,7 +2,7 @@
 
     {"prompt": "…"}                              one user message
     {"messages": [{"role", "content"}, …]}       a conversation
-    {"document": "path", "questions": ["…", …]}  several questions about one text file
+    {"document": "path", "questions": ["…", …]}  several questions about one document
     {"custom_id", "method", "url", "body"}       a request of OpenAI's Batch format: openai.py
 
 The first three take an id, tools and tool_choice, n, and the sampling fields of fields.py. A row

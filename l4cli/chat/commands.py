@@ -114,7 +114,7 @@ COMMANDS = (
     Command(
         "set", "NAME VALUE", "set sampling: temperature, top_p, seed …", about.change, "setting"
     ),
-    Command("show", "", "model, session, context, settings", report.show),
+    Command("show", "[N]", "model, session, settings; or message N, whole", report.show, "message"),
     Command("stats", "", "what the answers took", report.stats),
     Command("tokens", "", "what takes up the context, message by message", report.tokens),
     Command("copy", "[N]", "the last answer, or its code block N, to paste", report.copy, "number"),

@@ -76,7 +76,7 @@ def sum_up(session: ChatSession, cut: Cut) -> Answer:
     changes nothing.
     """
     prompt = _summary_prompt(session, cut.old)
-    (answer,) = session.generate([prompt], max_tokens=cut.max_summary)
+    (answer,) = session.generate(prompt, max_tokens=cut.max_summary)
     if answer.finish_reason == "abort" or not answer.text.strip():
         return answer
     summary = f"Summary of what was said before:\n{answer.text.strip()}"

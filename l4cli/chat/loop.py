@@ -22,6 +22,7 @@ from l4cli.chat.render import terminal_size
 from l4cli.chat.session import ChatSession
 from l4cli.chat.session_commands import announced
 from l4cli.chat.text import harmless, shortened
+from l4cli.chat.tty import prompt_output
 from l4cli.chat.turn import Answer
 from l4cli.errors import EXIT_OK, EXIT_TERMINATED, L4Error
 from l4cli.registry import state_dir
@@ -37,7 +38,7 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
 
     Errors of a line are told and the chat goes on; what is no L4Error ends it.
     """
-    console.note(
+    _note(
         f"{session.llm.name} · context {session.n_ctx:,} tokens · "
         "/help lists commands, Ctrl-D leaves"
     )
@@ -131,6 +132,7 @@ class _Screen:
             style=_STYLE,
             enable_suspend=True,
             reserve_space_for_menu=4,
+            output=prompt_output(),
         )
         editing.prefer_markdown_files(self._prompt.default_buffer)
         self._prompt.default_buffer.on_text_changed += lambda _buffer: self._give_hint("")
@@ -150,7 +152,9 @@ class _Screen:
         _say(text)
 
     def ask(self, question: str) -> str:
-        asking: PromptSession[str] = PromptSession(history=editing.no_history(), style=_STYLE)
+        asking: PromptSession[str] = PromptSession(
+            history=editing.no_history(), style=_STYLE, output=prompt_output()
+        )
         try:
             return asking.prompt([("class:prompt", question)])
         except (EOFError, KeyboardInterrupt):

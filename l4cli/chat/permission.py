@@ -12,13 +12,14 @@ from prompt_toolkit.input.base import Input
 from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 
 from l4cli.chat.rounds import Permission
+from l4cli.chat.tty import prompt_output
 
 _QUESTION = "run {}? [y/N/a(lways)] "
 
 
 def ask_in_chat(call: str) -> Permission:
     """Ask at a prompt of its own; Ctrl-C and Ctrl-D are a no."""
-    asking: PromptSession[str] = PromptSession(history=DummyHistory())
+    asking: PromptSession[str] = PromptSession(history=DummyHistory(), output=prompt_output())
     with _typed_before_kept(asking.input):
         try:
             return permission_of(asking.prompt(_QUESTION.format(call)))

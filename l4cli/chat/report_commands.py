@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from l4cli.chat.markdown import code_blocks
-from l4cli.chat.session import SETTINGS, ChatSession
+from l4cli.chat.session import ChatSession
+from l4cli.chat.settings import SETTINGS
 from l4cli.chat.text import shortened
 from l4cli.chat.tree_commands import number
 from l4cli.chat.ui import Ui
 from l4cli.errors import UsageError
 
 
-def show(session: ChatSession, _argument: str, ui: Ui) -> None:
+def show(session: ChatSession, argument: str, ui: Ui) -> None:
     tree = session.tree
+    if argument:
+        ui.say(tree.node(number(argument)).message.content)
+        return
     lines = [
         f"model        {session.llm.name}",
         f"session      {_session_line(session)}",

@@ -13,30 +13,20 @@ from l4cli.chat.calls import calls_of
 from l4cli.chat.conversation import Conversation, Message, joined
 from l4cli.chat.log import SessionLog
 from l4cli.chat.pace import Pace
+from l4cli.chat.requests import requests_of
 from l4cli.chat.rounds import ToolRounds
 from l4cli.chat.sessions import SessionFile
+from l4cli.chat.settings import SETTINGS, changed
 from l4cli.chat.tokens import ConversationTokens
 from l4cli.chat.totals import Totals
 from l4cli.chat.tree import ROOT, Tree
 from l4cli.chat.turn import Answer, AnswerView, generate
-from l4cli.engine.types import Request, SamplingParams
+from l4cli.engine.types import SamplingParams
 from l4cli.errors import ContextOverflowError, InputError, L4Error, ModelError, UsageError
 from l4cli.llm import LLM
 from l4cli.prompt.tool_calls import ToolCall
 from l4cli.speeds import Conditions
 
-# SamplingParams that /set knows, and how their values are written.
-SETTINGS: Mapping[str, Callable[[str], float]] = {
-    "temperature": float,
-    "top_p": float,
-    "top_k": int,
-    "min_p": float,
-    "repetition_penalty": float,
-    "frequency_penalty": float,
-    "presence_penalty": float,
-    "seed": int,
-    "max_tokens": int,
-}
 NEARLY_FULL = 0.85
 _STORED_EVERY = 30.0  # seconds of computing: so much may have to be done again after a kill
 
@@ -138,7 +128,7 @@ class ChatSession:
         if begun is None or not begun.is_open:
             raise UsageError("the last answer is whole; there is nothing to continue")
         ids = self.tokens.prompt_to_continue(self.conversation)
-        (answer,) = self.generate([ids], lambda _: self._view(begun.content))
+        (answer,) = self.generate(ids, lambda _: self._view(begun.content))
         if not answer.has_begun:
             return answer
         base = self.conversation.without_answer()
@@ -167,7 +157,7 @@ class ChatSession:
             on_begin(n)
             return self._view("")
 
-        answers = self.generate([prompt] * count, view, at_once)
+        answers = self.generate(prompt, view, count=count, at_once=at_once)
         question = tree.head
         for answer in answers:
             if answer.has_begun:
@@ -193,7 +183,7 @@ class ChatSession:
 
     def _round(self, tree: Tree) -> Answer:
         view = (lambda _: rounds.view(lambda: self._view(""))) if (rounds := self.rounds) else None
-        (answer,) = self.generate([self.tokens.prompt(tree.conversation)], view)
+        (answer,) = self.generate(self.tokens.prompt(tree.conversation), view)
         if answer.has_begun:
             self.become(tree.said(_message(answer)))
         return answer
@@ -212,30 +202,21 @@ class ChatSession:
 
     def generate(
         self,
-        prompts: Sequence[list[int]],
+        prompt: Sequence[int],
         view: Callable[[int], AnswerView] | None = None,
+        *,
+        count: int = 1,
         at_once: int = 1,
         max_tokens: int | None = None,
     ) -> list[Answer]:
-        """Answers to prompts of one length, `at_once` of which share what is left of the context.
+        """`count` answers to a prompt, `at_once` of which share what is left of the context.
 
-        Nothing is added to the conversation. ContextOverflowError if they leave no room.
+        Nothing is added to the conversation. ContextOverflowError if there is no room.
         """
-        left = self.n_ctx - len(prompts[0])
-        if left < 1:
-            raise ContextOverflowError(
-                f"this turn needs {len(prompts[0]):,} tokens and room for an answer, the context "
-                f"holds {self.n_ctx:,}: /undo or /clear makes room, /compact sums up what was "
-                "said, a larger --ctx gives more"
-            )
-        share = max(1, (left + 1) // at_once - 1)  # each computes the last token of the prompt
         params = self.params()
-        wanted = max_tokens or params.max_tokens or share
-        params = replace(params, max_tokens=min(wanted, share))
-        requests = [
-            Request(f"chat-{next(self._ids)}", tuple(prompt), _varied(params, n))
-            for n, prompt in enumerate(prompts)
-        ]
+        params = replace(params, max_tokens=max_tokens or params.max_tokens)
+        ids = [f"chat-{next(self._ids)}" for _ in range(count)]
+        requests = requests_of(ids, prompt, params, n_ctx=self.n_ctx, at_once=at_once)
         self.llm.engine.scheduler.max_retained = at_once  # any of them may be gone on with
         answers = generate(self.llm.engine, requests, view or (lambda _: self._view("")))
         self.totals.add(answers)
@@ -308,16 +289,9 @@ class ChatSession:
 
     def set(self, name: str, value: str) -> None:
         """Change a sampling setting, `default` takes it back; UsageError if it makes no sense."""
-        if name not in SETTINGS:
-            raise UsageError(f"no setting {name!r}; there are {', '.join(SETTINGS)}")
-        changed = {key: old for key, old in self.sampling.items() if key != name}
-        if value != "default":
-            try:
-                changed[name] = SETTINGS[name](value)
-            except ValueError:
-                raise UsageError(f"{name} must be a number or `default`, not {value!r}") from None
-        self.llm.params(**changed)
-        self.sampling = changed
+        sampling = changed(self.sampling, name, value)
+        self.llm.params(**sampling)
+        self.sampling = sampling
         self._save()
 
     # On disk.
@@ -383,8 +357,3 @@ class ChatSession:
 
 def _message(answer: Answer) -> Message:
     return Message("assistant", answer.text, tuple(answer.token_ids), answer.finish_reason)
-
-
-def _varied(params: SamplingParams, n: int) -> SamplingParams:
-    """For the n-th of several answers: a given seed must not make them all the same."""
-    return params if params.seed is None else replace(params, seed=(params.seed + n) % (2**32 - 1))

@@ -19,7 +19,8 @@ _WHEN_SENT = "it goes before your next message"
 
 
 def attach(session: ChatSession, argument: str, ui: Ui) -> None:
-    ui.say(announced(session, session.attach(argument, files.read_text(Path(argument)))))
+    text = files.read_text(Path(argument), lambda note: ui.say(f"({note})"))
+    ui.say(announced(session, session.attach(argument, text)))
 
 
 def announced(session: ChatSession, attachment: Attachment) -> str:

@@ -65,6 +65,7 @@ def _records(conversation: Conversation) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = list(conversation.as_dicts())
     head = len(records) - len(conversation.messages)
     for record, message in zip(records[head:], conversation.messages, strict=True):
+        record["role"] = message.role  # templates have other names for some
         if message.is_partial:
             record["finish_reason"] = message.finish_reason
     return records

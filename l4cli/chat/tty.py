@@ -1,10 +1,19 @@
-"""The terminal's own hands kept off what is typed."""
+"""The terminal: its own hands kept off what is typed, and no codes where it knows none."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from prompt_toolkit.output import Output
+from prompt_toolkit.output.plain_text import PlainTextOutput
+from prompt_toolkit.utils import is_dumb_terminal
+
+
+def prompt_output() -> Output | None:
+    """What prompts write to: plain text on a dumb terminal; elsewhere None, which is the usual."""
+    return PlainTextOutput(sys.stdout) if is_dumb_terminal() else None
 
 
 @contextmanager

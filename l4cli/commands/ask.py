@@ -64,7 +64,10 @@ def ask(
     seed: options.Seed = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    force: options.Force = False,
 ) -> None:
     """Ask about whole documents.
 
@@ -98,9 +101,16 @@ def ask(
         "min_p": min_p,
         "seed": seed,
     }
-    hardware = {"threads": threads, "gpu_layers": gpu_layers, "kv_type": kv_type}
+    hardware: dict[str, Any] = {
+        "threads": threads,
+        "gpu_layers": gpu_layers,
+        "cpu_moe": cpu_moe,
+        "tensor_split": tensor_split,
+        "force": force,
+    }
     system = read_text_option(system)
     if split:
+        hardware["kv_type"] = kv_type
         code = _split(texts, asked, sampling, model, system, quote, json, **hardware)
         raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
     vocabulary, kv_type = prepare.vocabulary(model, kv_type)
@@ -120,9 +130,8 @@ def ask(
         ctx=told.spec.n_ctx,
         parallel=told.num_branches + 1,
         store=True,
-        threads=threads,
-        gpu_layers=gpu_layers,
         kv_type=kv_type,
+        **hardware,
     ) as llm:
         prompt.encoder = llm.encoder
         session = AskSession(llm, prompt, sampling, where, not no_cache, quote)

@@ -68,7 +68,7 @@ def chat(
             "--file",
             "-f",
             metavar="FILE",
-            help="Put this text before the (first) question; may be repeated.",
+            help="Put this file (text, PDF, DOCX …) before the (first) question; may be repeated.",
         ),
     ] = None,
     go_on: Annotated[
@@ -152,22 +152,24 @@ def chat(
         from l4cli.chat.render import view_for_stdout
         from l4cli.chat.session import ChatSession
 
-        session = ChatSession(
-            llm,
-            view_for_stdout(markdown=not no_markdown),
-            system=system,
-            sampling={
-                "max_tokens": max_tokens,
-                "temperature": temperature,
-                "top_p": top_p,
-                "top_k": top_k,
-                "min_p": min_p,
-                "seed": seed,
-            },
-            file=kept,
-            conditions=conditions(llm, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers),
-            rounds=rounds,
-        )
+        is_resumed = kept is not None and kept.exists
+        with console.status("restoring the session") if is_resumed else nullcontext():
+            session = ChatSession(
+                llm,
+                view_for_stdout(markdown=not no_markdown),
+                system=system,
+                sampling={
+                    "max_tokens": max_tokens,
+                    "temperature": temperature,
+                    "top_p": top_p,
+                    "top_k": top_k,
+                    "min_p": min_p,
+                    "seed": seed,
+                },
+                file=kept,
+                conditions=conditions(llm, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers),
+                rounds=rounds,
+            )
         for name, text in texts:
             session.attach(name, text)
         if question is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,7 +76,9 @@ def plan(
     machine = _machine(gpu, ram)
     spec = ContextSpec(ctx, parallel, kv_type=kv_type, unified=parallel == 1)
     rows = [
-        make_row(name, shape, spec, machine, measured=_measured(path, spec, machine))
+        make_row(
+            name, shape, _within(spec, shape), machine, measured=_measured(path, spec, machine)
+        )
         for name, shape, path in _shapes(model, ctx)
     ]
     if json:
@@ -115,6 +119,11 @@ def _sized(text: str, option: str) -> tuple[int, float | None]:
     return n_bytes, rate
 
 
+def _within(spec: ContextSpec, shape: ModelShape) -> ContextSpec:
+    """The context, cut to what a model can have where many are listed."""
+    return replace(spec, n_ctx=min(spec.n_ctx, shape.n_ctx_train or spec.n_ctx))
+
+
 def _measured(
     path: Path | None, spec: ContextSpec, machine: Hardware
 ) -> tuple[float, float] | None:
@@ -138,7 +147,7 @@ def _shapes(model: str | None, ctx: int) -> list[tuple[str, ModelShape, Path | N
     """What to plan: every type of a model, one of them, a file, or every model."""
     from l4cli.fit.described import described_shape
     from l4cli.fit.shape import shape_of_file
-    from l4cli.locate import locate
+    from l4cli.locate import cached_quants, locate
     from l4cli.registry import load_registry
 
     registry = load_registry()
@@ -155,11 +164,13 @@ def _shapes(model: str | None, ctx: int) -> list[tuple[str, ModelShape, Path | N
         shape = _checked(shape_of_file(located.path), ctx)
         return [(located.name, shape, located.path)]
     spec = registry.models[name]
-    types = (quant,) if quant else TYPES
-    return [
-        (ftype.upper(), _checked(described_shape(spec, ftype, registry), ctx), None)
-        for ftype in types
-    ]
+    here = {name.upper(): files for name, files in cached_quants(spec).items()}
+    found = []
+    for ftype in (quant,) if quant else TYPES:
+        files = here.get(ftype.upper())
+        shape = shape_of_file(files[0]) if files else described_shape(spec, ftype, registry)
+        found.append((ftype.upper(), _checked(shape, ctx), files[0] if files else None))
+    return found
 
 
 def _checked(shape: ModelShape, ctx: int) -> ModelShape:
@@ -175,15 +186,30 @@ def _heading(machine: Hardware, spec: ContextSpec) -> str:
     from l4cli.fit.plan import gib, tokens
 
     where = "a machine of" if machine.is_described else "this machine:"
-    cards = ", ".join(f"{gpu.name} {gib(gpu.total)}" for gpu in machine.gpus) or "no GPU"
     free = "" if machine.is_described else f" ({gib(machine.ram_free)} free)"
     many = f", {spec.n_seq_max} sequences" if spec.n_seq_max > 1 else ""
-    return (
+    lines = [
         f"{where} {gib(machine.ram_total)} RAM{free} at {machine.ram_bandwidth / 1e9:.0f} GB/s, "
-        f"{cards}\n"
-        f"context {tokens(spec.n_ctx)} tokens{many}, KV cache {spec.kv_type}; sizes in GiB"
-        f"{', LEFT on each card and in RAM' if machine.gpus else ''}\n"
-    )
+        f"{_cards(machine)}",
+        f"context {tokens(spec.n_ctx)} tokens{many}, KV cache {spec.kv_type}; sizes in GiB",
+    ]
+    if machine.gpus:
+        lines.append("LEFT is told of the fullest card and of RAM")
+    return "\n".join([*lines, ""])
+
+
+def _cards(machine: Hardware) -> str:
+    """The graphics cards, those alike counted."""
+    from l4cli.fit.plan import gib
+
+    cards = Counter((gpu.name.rstrip(" 0123456789"), gpu.total) for gpu in machine.gpus)
+    if not machine.is_described:
+        cards = Counter((gpu.name, gpu.total) for gpu in machine.gpus)
+    told = [
+        f"{count} x {name} {gib(total)}" if count > 1 else f"{name} {gib(total)}"
+        for (name, total), count in cards.items()
+    ]
+    return ", ".join(told) or "no GPU"
 
 
 def _show(rows: list[Row], machine: Hardware) -> None:
@@ -192,13 +218,16 @@ def _show(rows: list[Row], machine: Hardware) -> None:
 
     def size(n_bytes: float) -> str:
         value = n_bytes / GIB
-        return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
+        digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 1 else 2
+        return f"{value:.{digits}f}"
 
     def cells(row: Row) -> list[str]:
         use = row.fit.use
         on_cards = sum(card.weights for card in use.gpus)
         left = machine.ram_usable - use.ram.total
-        cards_left = [g.usable - u.total for g, u in zip(machine.gpus, use.gpus, strict=False)]
+        cards_left = sorted(
+            card.usable - held.total for card, held in zip(machine.gpus, use.gpus, strict=False)
+        )
         columns = [row.name, size(row.shape.n_bytes)]
         if machine.gpus:
             columns.append(size(on_cards))
@@ -206,7 +235,7 @@ def _show(rows: list[Row], machine: Hardware) -> None:
             size(use.ram.weights),
             size(use.kv) if row.shape.knows_cache else "?",
             size(use.compute) if row.shape.knows_cache else "?",
-            "/".join(size(each) for each in (*cards_left, left)),
+            "/".join(f"{each / GIB:.3g}" for each in (*cards_left[:1], left)),
             about(row.max_ctx) if row.max_ctx is not None else "?",
             "–" if row.fit.verdict == "too large" else _rate(row.tps),
         ]

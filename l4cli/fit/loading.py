@@ -95,18 +95,31 @@ def _line(shape: ModelShape, fit: Fit, hardware: Hardware, wanted: Wanted) -> st
     slow = f"{gib(fit.missing)} of the weights stay on disk, for RAM is short of so much: slow"
     if not wanted.leaves_something:
         return slow if fit.verdict == "from disk" else None
-    chosen = [f"context {tokens(fit.spec.n_ctx)}", f"KV cache {fit.spec.kv_type}"]
-    if hardware.gpus:
-        chosen.append(f"{fit.placement.gpu_layers} of {shape.n_layers + 1} layers on the GPU")
-        if fit.placement.cpu_moe and shape.routed_bytes:
-            chosen.append(f"experts of {fit.placement.cpu_moe} layers in RAM")
     takes = [
         f"{gib(held.total)} of {gib(gpu.usable)} on {gpu.name}"
         for gpu, held in zip(hardware.gpus, fit.use.gpus, strict=False)
     ]
     takes.append(f"{gib(fit.use.ram.total)} of {gib(hardware.ram_usable)} RAM")
-    why = slow if fit.verdict == "from disk" else f"takes {', '.join(takes)}"
-    return f"chosen: {', '.join(chosen)}: {why}"
+    with_context = "" if wanted.n_ctx == "auto" else f" with {tokens(fit.spec.n_ctx)} tokens"
+    why = slow if fit.verdict == "from disk" else f"takes {', '.join(takes)}{with_context}"
+    return f"chosen: {', '.join(_chosen(shape, fit, hardware, wanted))}: {why}"
+
+
+def _chosen(shape: ModelShape, fit: Fit, hardware: Hardware, wanted: Wanted) -> list[str]:
+    """What was left to us, as it came out."""
+    chosen = []
+    if wanted.n_ctx == "auto":
+        chosen.append(f"context {tokens(fit.spec.n_ctx)}")
+    if wanted.kv_type == "auto":
+        chosen.append(f"KV cache {fit.spec.kv_type}")
+    if "auto" not in (wanted.gpu_layers, wanted.cpu_moe, wanted.split):
+        return chosen
+    if not hardware.gpus:
+        return [*chosen, "all in RAM (there is no graphics card)"]
+    chosen.append(f"{fit.placement.gpu_layers} of {shape.n_layers + 1} layers on the GPU")
+    if fit.placement.cpu_moe and shape.routed_bytes:
+        chosen.append(f"experts of {fit.placement.cpu_moe} layers in RAM")
+    return chosen
 
 
 def _refusal(shape: ModelShape, fit: Fit, hardware: Hardware, wishes: Wishes) -> str:

@@ -165,10 +165,19 @@ def compute_buffer(shape: ModelShape, spec: ContextSpec, depth: int | None = Non
 
 
 def _freed_mask(shape: ModelShape, spec: ContextSpec, depth: int, layer: int) -> int:
-    """What layers behind the last that sees everything compute in, which was that one's mask."""
-    if not shape.cache.windows or not shape.cache.windows[-1] or all(shape.cache.windows):
+    """What the last layers touch of the mask of the other kind, which is free by then.
+
+    Where that one is not filled, it is memory that would not have been touched otherwise.
+    """
+    windows = shape.cache.windows
+    if not any(windows) or all(windows):
         return 0
-    return min(layer, masks(shape, spec) - masks(shape, spec, depth))
+    unfilled = masks(shape, spec) - masks(shape, spec, depth)
+    if windows[-1]:
+        return min(layer, unfilled)
+    rows = min(spec.n_ubatch, padded(spec.n_ctx)) * _MASK_ELEMENT
+    cells = spec.window_cells(max(windows)) - padded(depth)
+    return max(0, min(layer, unfilled, cells * rows))
 
 
 def masks(shape: ModelShape, spec: ContextSpec, depth: int | None = None) -> int:

@@ -153,7 +153,7 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
     Raises InputError where the metadata is missing or makes no sense.
     """
     read = _Metadata(metadata, name)
-    n_layers = read.number("block_count", most=MAX_LAYERS)
+    n_layers = read.number("block_count", least=1, most=MAX_LAYERS)
     n_embd = read.number("embedding_length")
     n_experts_used = read.number("expert_used_count", 0)
     cache = read_cache(metadata, name)
@@ -206,7 +206,7 @@ def _count_merges(metadata: Metadata, n_vocab: int) -> int:
 def read_cache(metadata: Metadata, name: str) -> CacheShape:
     """What a context costs, from metadata alone. Raises InputError where that does not tell."""
     read = _Metadata(metadata, name)
-    n_layers = read.number("block_count", most=MAX_LAYERS)
+    n_layers = read.number("block_count", least=1, most=MAX_LAYERS)
     n_heads = read.numbers("attention.head_count", n_layers)
     n_heads_kv = read.numbers("attention.head_count_kv", n_layers, n_heads)
     default = read.number("embedding_length") // max(1, max(n_heads))
@@ -254,9 +254,11 @@ class _Metadata:
         is_array = isinstance(value, Sequence) and not isinstance(value, str)
         return list(value) if is_array else value
 
-    def number(self, key: str, default: int | None = None, *, most: int = _MAX_NUMBER) -> int:
+    def number(
+        self, key: str, default: int | None = None, *, least: int = 0, most: int = _MAX_NUMBER
+    ) -> int:
         value = self.raw(key)
-        if isinstance(value, str) and value.isdigit():  # as llama.cpp tells it
+        if isinstance(value, str) and value.isascii() and value.isdigit():  # as llama.cpp tells it
             value = int(value)
         if value is None:
             if default is None:
@@ -264,7 +266,7 @@ class _Metadata:
             return default
         if _is_array(value) and value and all(type(item) is int for item in value):
             value = max(value)
-        return self._checked(key, value, most)
+        return self._checked(key, value, least, most)
 
     def numbers(
         self, key: str, count: int, default: tuple[int, ...] | None = None
@@ -277,11 +279,11 @@ class _Metadata:
             return (self.number(key),) * count
         if len(value) < count:
             raise self._error(key, f"has {len(value)} entries for {count} layers")
-        return tuple(self._checked(key, item, _MAX_NUMBER) for item in value[:count])
+        return tuple(self._checked(key, item, 0, _MAX_NUMBER) for item in value[:count])
 
-    def _checked(self, key: str, value: object, most: int) -> int:
-        if type(value) is not int or not 0 <= value <= most:
-            raise self._error(key, f"is {value!r}, not a number from 0 to {most}")
+    def _checked(self, key: str, value: object, least: int, most: int) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise self._error(key, f"is {value!r}, not a number from {least} to {most}")
         return value
 
     def _error(self, key: str, what: str) -> InputError:

@@ -15,6 +15,7 @@ from l4cli.fit.shape import Block, ModelShape, TypeBytes
 
 _CPU_SHARE, _GPU_SHARE = 0.7, 0.6  # of the bandwidth
 _FEWEST_BITS = 4.0
+_TOKEN = 300e-6  # seconds between two tokens: sampling, and a step of the engine
 _LAYER_ON_CPU, _LAYER_ON_GPU = 150e-6, 30e-6  # seconds that a layer takes however small it is
 
 
@@ -33,8 +34,7 @@ def decode_tps(
     for count in placement.split:
         end += count
         ends.append(end)
-    seconds = 0.0
-    in_ram = 0.0
+    seconds, in_ram = _TOKEN, 0.0
     for layer in range(shape.n_layers + 1):
         dense, routed = _touched(shape, layer)
         cache = _cache_read(shape, spec, layer, depth)
@@ -50,7 +50,7 @@ def decode_tps(
     seconds += in_ram / (hardware.ram_bandwidth * _CPU_SHARE)
     if missing > 0:
         seconds += in_ram * min(1.0, missing / max(1, shape.n_bytes)) / DISK_BANDWIDTH
-    return 1 / seconds if seconds > 0 else 0.0
+    return 1 / seconds
 
 
 def touched_bytes(shape: ModelShape) -> float:

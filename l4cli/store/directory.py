@@ -60,12 +60,14 @@ class StateDirectory:
         """Where the part lies, or would."""
         return self.path / part.name
 
-    def find(self, tokens: Sequence[int], *, piece: int | None = None) -> list[tuple[Part, Path]]:
+    def find(
+        self, tokens: Sequence[int], *, piece: int | None = None, room: int | None = None
+    ) -> list[tuple[Part, Path]]:
         """The parts of the longest stored prefix of `tokens`, in order, with their files.
 
         With `piece`, the size of pieces, only exact ones: the prefix then ends between two pieces
         or, where it was read to that end, at the end of `tokens`. A file may hold more than its
-        part.
+        part, but is loaded as a whole: with `room`, only what so many cells can hold.
         """
         found: list[tuple[Part, Path]] = []
         for block in chain.blocks(tokens, exact=True):
@@ -75,12 +77,12 @@ class StateDirectory:
                 break
             found.append((part, self.file(part)))
         before, start = (found[-1][0].digest, found[-1][0].stop) if found else (chain.FIRST, 0)
-        if longest := self._longest_tail(before, start, list(tokens[start:]), piece):
+        if longest := self._longest_tail(before, start, list(tokens[start:]), piece, room):
             found.append(longest)
         return found
 
     def _longest_tail(
-        self, before: str, start: int, wanted: list[int], piece: int | None
+        self, before: str, start: int, wanted: list[int], piece: int | None, room: int | None
     ) -> tuple[Part, Path] | None:
         """Of the files that follow `before`, the one that serves most of what is wanted."""
         best: tuple[Part, Path] | None = None
@@ -89,7 +91,7 @@ class StateDirectory:
             with contextlib.suppress(OSError, BadStateError):
                 stored = state_file.tokens_of(path)
                 shared = common_prefix(stored, wanted)
-                if piece and not exact:
+                if (piece and not exact) or (room and start + len(stored) > room):
                     continue
                 if piece and not shared == len(stored) == len(wanted):
                     shared = last_cut(start + shared, piece) - start

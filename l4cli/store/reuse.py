@@ -38,7 +38,8 @@ def recall(
     if states is None:
         return 0
     _, held = engine.prefixes.holder(tokens, exact=exact)
-    found = directory.find(tokens, piece=engine.backend.n_batch if exact else None)
+    piece = engine.backend.n_batch if exact else None
+    found = directory.find(tokens, piece=piece, room=engine.backend.n_ctx_seq)
     if not found or found[-1][0].stop <= held:
         return 0
     with engine.prefixes.restoring(tokens[: found[-1][0].stop]) as sequence:
@@ -51,7 +52,7 @@ def recall(
             except FileNotFoundError:
                 break  # another process has just pruned it
             except (BadStateError, EngineError, OSError) as error:
-                note(f"{path.name} in the prefix store was not used: {_reason(error)}")
+                note(f"a stored prefix was not used: {_reason(error)}")
                 break
             sequence.num_computed_tokens = part.stop
             if part.exact and sequence.num_prefilled_tokens == part.start:

@@ -1,0 +1,46 @@
+"""Prompts to the requests of one turn: how long each answer may be, and how it is drawn. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from l4cli.engine.scheduler import MIN_SHARED_TOKENS
+from l4cli.engine.types import Request, SamplingParams
+from l4cli.errors import ContextOverflowError
+
+
+def requests_of(
+    ids: Sequence[str],
+    prompt: Sequence[int],
+    params: SamplingParams,
+    *,
+    n_ctx: int,
+    at_once: int = 1,
+) -> list[Request]:
+    """A request for each of `ids`, all of one prompt; `at_once` of them share the context.
+
+    max_tokens is cut to what is left, a given seed is another for each. ContextOverflowError, with
+    the numbers and the ways out, if the prompt leaves no room for an answer.
+    """
+    if len(prompt) >= n_ctx:
+        raise ContextOverflowError(
+            f"this turn needs {len(prompt):,} tokens and room for an answer, the context holds "
+            f"{n_ctx:,}: /undo or /clear makes room, /compact sums up what was said, a larger "
+            "--ctx gives more"
+        )
+    share = _share(n_ctx, len(prompt), at_once)
+    params = replace(params, max_tokens=min(params.max_tokens or share, share))
+    return [Request(id, tuple(prompt), _varied(params, n)) for n, id in enumerate(ids)]
+
+
+def _share(n_ctx: int, num_prompt_tokens: int, at_once: int) -> int:
+    """Tokens that each of several answers to one prompt may have, so that all run together."""
+    is_shared = num_prompt_tokens > MIN_SHARED_TOKENS
+    num_shared = num_prompt_tokens - 1 if is_shared else 0  # the last one is computed by each
+    return max(1, (n_ctx - num_shared) // at_once - (num_prompt_tokens - num_shared))
+
+
+def _varied(params: SamplingParams, n: int) -> SamplingParams:
+    """For the n-th of several answers: a given seed must not make them all the same."""
+    return params if params.seed is None else replace(params, seed=(params.seed + n) % (2**32 - 1))

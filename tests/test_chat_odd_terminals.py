@@ -1,0 +1,68 @@
+"""The chat where terminals are odd: 20 columns, the C locale, TERM=dumb, resized in mid-answer."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from terminal import CTRL_C, CTRL_D, CTRL_J, ENTER, Terminal, paste
+from test_chat_support import RECITED, write_reciter
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reciter(tmp_path_factory.mktemp("reciter"))
+
+
+def command(model: Path, *args: str) -> list[str]:
+    return [sys.executable, "-m", "l4cli", "chat", "-m", str(model), "-t", "1", *args]
+
+
+def is_idle(terminal: Terminal) -> bool:
+    """Whether the last line is the bar, as much of it as fits."""
+    lines = terminal.lines()
+    return bool(lines and re.search(r"^(endless · )?\d[\d,]*(/| of )[\d,]+( tokens)?$", lines[-1]))
+
+
+def test_twenty_columns_in_the_c_locale_and_a_resize(endless: Path) -> None:
+    locale = {"LC_ALL": "C", "LANG": "", "PYTHONCOERCECLOCALE": "0"}
+    with Terminal(command(endless, "--ctx", "32k"), columns=20, env=locale) as terminal:
+        terminal.wait_for(r"^> *$")
+        terminal.wait_until(lambda: is_idle(terminal), "a bar that fits")
+        assert terminal.lines()[:2] == ["endless · context", "32,768 tokens ·"]
+
+        terminal.type("größe" + CTRL_J + paste("中文\nnext"))
+        terminal.wait_for(r"^> größe\n  中 ?文 ?\n  next$")  # pyte fills a wide character's place
+        terminal.type(ENTER)
+        terminal.wait_for("^lampékings-of")
+        terminal.resize(60, 24)
+        terminal.wait_until(
+            lambda: any(len(line) > 20 for line in terminal.lines()), "lines of the new width"
+        )
+        terminal.resize(20, 24)
+        terminal.type(CTRL_C)
+        terminal.wait_for(r"\(stopped; /continue\s+goes on\)")
+        terminal.wait_until(lambda: is_idle(terminal), "the prompt")
+
+        terminal.type("/undo" + ENTER)
+        terminal.wait_for(r"^taken back: größe")
+        terminal.type("/nonsense" + ENTER)
+        terminal.wait_for(r"^l4: no\s+command")
+        terminal.wait_until(lambda: is_idle(terminal), "the prompt")
+        terminal.type(CTRL_D)
+        assert terminal.exit_code() == 0
+
+
+def test_a_dumb_terminal_gets_plain_text(endless: Path) -> None:
+    with Terminal(command(endless, "--ctx", "1k", "-n", "17"), env={"TERM": "dumb"}) as terminal:
+        terminal.wait_for(r"^> *$")
+        terminal.type("hello" + ENTER)
+        terminal.wait_for(f"^{re.escape(RECITED[:16])}")
+        terminal.wait_for("cut off at max_tokens")
+        terminal.type("/show" + ENTER)
+        terminal.wait_for(r"^model\s+endless$")
+        terminal.type("/exit" + ENTER)
+        assert terminal.exit_code() == 0
+    assert b"\x1b" not in terminal.received
