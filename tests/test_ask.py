@@ -23,7 +23,8 @@ from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import ContextOverflowError, RequestError
 from l4cli.fit.hardware import GIB, Hardware
 from l4cli.fit.shape import shape_of_file
-from l4cli.llm import LLM, load
+from l4cli.llm import LLM
+from l4cli.loader import load
 from l4cli.prompt import PromptEncoder
 from l4cli.registry import state_dir
 from l4cli.speeds import Conditions, EffectiveLength, recall

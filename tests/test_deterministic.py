@@ -9,7 +9,8 @@ from random import Random
 from l4cli.batch.rows import read_rows
 from l4cli.batch.runner import BatchOptions, run_rows
 from l4cli.batch.stats import BatchStats
-from l4cli.llm import LLM, load
+from l4cli.llm import LLM
+from l4cli.loader import load
 
 OPTIONS = BatchOptions(sampling={"temperature": 0.0, "max_tokens": 8, "ignore_eos": True})
 

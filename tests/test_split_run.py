@@ -23,7 +23,8 @@ from l4cli.ask.split_run import Findings, Progress, SplitRun
 from l4cli.documents import Document
 from l4cli.documents.markdown import headings_of
 from l4cli.errors import ContextOverflowError, OutputError, UsageError
-from l4cli.llm import LLM, load
+from l4cli.llm import LLM
+from l4cli.loader import load
 
 QUESTION = "Which facts are there?"
 

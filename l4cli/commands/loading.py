@@ -9,7 +9,8 @@ from typing import Any
 from l4cli import console
 from l4cli.documents.text import read_text
 from l4cli.engine.sizing import SizingLimits
-from l4cli.llm import LLM, load, sizing_limits
+from l4cli.llm import LLM
+from l4cli.loader import load, sizing_limits
 from l4cli.signals import catch_interrupts
 from l4cli.speeds import Conditions
 

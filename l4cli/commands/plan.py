@@ -131,7 +131,7 @@ def _measured(
     if path is None or machine.is_described:
         return None
     from l4cli.engine.llamacpp import num_physical_cores
-    from l4cli.llm import fingerprint_of
+    from l4cli.identity import fingerprint_of
     from l4cli.speeds import Conditions, recall
 
     layers = -1 if machine.gpus else 0

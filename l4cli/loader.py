@@ -1,0 +1,150 @@
+"""A name or a path -> a model ready to answer: located, placed on the hardware, loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
+from l4cli.engine.sizing import ContextSize, SizingLimits
+from l4cli.engine.types import Backend
+from l4cli.errors import InputError
+from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Wanted, decide
+from l4cli.llm import DEFAULT_N_CTX, LLM, Contexts
+from l4cli.locate import locate
+
+_BATCH_N_BATCH = 2048  # many prompts a decode; llama.cpp takes it in pieces of n_ubatch
+_PIECE = 256  # of a prompt, where pieces must always be the same: what is reused is whole pieces
+_KV_SHARE = 4  # an automatic context takes at most this part of the machine's memory: a quarter
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    ctx: int | Literal["auto", "largest"] = DEFAULT_N_CTX,
+    parallel: int | Literal["auto"] = 1,
+    threads: int | None = None,
+    gpu_layers: int | Literal["auto"] = -1,
+    cpu_moe: int | Literal["auto"] | None = None,
+    tensor_split: Sequence[float] | Literal["auto"] | None = None,
+    kv_type: str = "f16",
+    force: bool = False,
+    elastic: bool = False,
+    deterministic: bool = False,
+    store: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+    on_convert: Callable[[Path], None] | None = None,
+    on_note: Callable[[str], None] = lambda text: None,
+) -> LLM:
+    """Load a model by path, by its name in models.toml, or the default one.
+
+    `ctx` tokens of context are shared by up to `parallel` sequences, and cut to what the model was
+    trained for. With "auto" for one of them, or `elastic`, these are limits: the context is made by
+    `LLM.fit`, and how many sequences run at once is found out while they run. A `ctx` of "largest"
+    is as much as fits beside the weights.
+    `gpu_layers` on the graphics cards in shares of `tensor_split`, and of how many layers the
+    experts stay in RAM (`cpu_moe`), is chosen where it is "auto", as is a `kv_type` of "auto";
+    `on_note` is told the outcome in a line. What cannot fit is refused before it is loaded,
+    unless with `force`.
+    `deterministic` runs one sequence at a time, always in the same pieces: the same request gives
+    the same text, whatever came before. With `store`, `recall` and `remember` keep computed
+    prefixes on disk; what goes wrong there is said to `on_note`, too.
+    Raises ModelNotFoundError and ModelLoadError with a line that says what to do.
+    """
+    located = locate(str(model) if model else None, on_convert=on_convert)
+    decision = decide(
+        located.path,
+        Wanted(
+            n_ctx="auto" if ctx == "largest" else ROOM_FOR_CONTEXT if ctx == "auto" else ctx,
+            n_seq_max=parallel if isinstance(parallel, int) and not elastic else 1,
+            kv_type=kv_type,
+            gpu_layers=gpu_layers,
+            cpu_moe=cpu_moe,
+            split=tensor_split,
+            force=force,
+        ),
+    )
+    if decision.line:
+        on_note(decision.line)
+    kv_type = decision.kv_type
+    if ctx == "largest":
+        ctx = decision.n_ctx
+    weights = LlamaModel(
+        located.path,
+        n_gpu_layers=decision.gpu_layers,
+        cpu_moe=decision.cpu_moe,
+        tensor_split=decision.split,
+        repack=decision.repack,
+        on_progress=on_progress,
+    )
+    try:
+        make = partial(LlamaBackend, weights, n_threads=threads, kv_type=kv_type, with_states=store)
+        backend: Backend | Contexts
+        remake = None
+        if elastic or deterministic or ctx == "auto" or parallel == "auto":
+            limits = sizing_limits(weights, ctx, 1 if deterministic else parallel, kv_type)
+            n_batch = _PIECE if deterministic else _BATCH_N_BATCH
+            backend = Contexts(
+                partial(_make_backend, make, n_batch),
+                limits,
+                tune=parallel == "auto",
+                deterministic=deterministic,
+            )
+        else:
+            backend = make(n_ctx=ctx, n_seq_max=parallel)
+            if parallel == 1 and backend.n_ctx < ctx != DEFAULT_N_CTX:
+                on_note(f"context cut to the {weights.n_ctx_train} tokens it was trained for")
+            remake = partial(_remake, make, ctx)
+        return LLM(
+            located.name,
+            weights,
+            backend,
+            sampling=located.sampling(weights.metadata),
+            path=located.path,
+            on_close=weights.close,
+            on_note=on_note,
+            remake=remake,
+            decision=decision,
+        )
+    except BaseException:
+        weights.close()
+        raise
+
+
+def _remake(make: Callable[..., LlamaBackend], n_ctx: int, n_seq_max: int) -> LlamaBackend:
+    return make(n_ctx=n_ctx, n_seq_max=n_seq_max)
+
+
+def _make_backend(
+    make: Callable[..., LlamaBackend], n_batch: int, size: ContextSize
+) -> LlamaBackend:
+    return make(
+        n_ctx=size.n_ctx,
+        n_seq_max=size.n_seq_max,
+        n_batch=n_batch,
+        unified=size.unified,
+    )
+
+
+def sizing_limits(
+    weights: LlamaModel, ctx: int | str, parallel: int | str, kv_type: str
+) -> SizingLimits:
+    """What is given holds; else as much as the model was trained for, in a part of the memory."""
+    from l4cli.fit.memory import most_per_token
+    from l4cli.fit.shape import read_cache
+
+    trained = weights.n_ctx_train or DEFAULT_N_CTX
+    try:
+        per_token = most_per_token(read_cache(weights.metadata, str(weights.path)), kv_type)
+        cells = memory_bytes() // _KV_SHARE // per_token
+    except InputError:  # an architecture whose cache is not of keys and values
+        cells = DEFAULT_N_CTX
+    if isinstance(ctx, int):
+        cells = trained = min(ctx, trained)
+    return SizingLimits(
+        n_seq_max=parallel if isinstance(parallel, int) else weights.max_useful_sequences,
+        n_ctx_seq=trained,
+        n_cells=max(cells, 256),
+    )
