@@ -388,6 +388,8 @@ def load(
             )
         else:
             backend = make(n_ctx=ctx, n_seq_max=parallel)
+            if parallel == 1 and backend.n_ctx < ctx != DEFAULT_N_CTX:
+                on_note(f"context cut to the {weights.n_ctx_train} tokens it was trained for")
             remake = partial(_remake, make, ctx)
         return LLM(
             located.name,

@@ -290,6 +290,11 @@ def test_near_matches_are_named() -> None:
         find("unod")
 
 
+def test_without_tools_there_are_none_to_list() -> None:
+    with pytest.raises(UsageError, match=r"start with --tools FILE\.py"):
+        Chat().run("/tools")
+
+
 def test_exit_has_other_names() -> None:
     for line in ("/exit", "/quit"):
         with pytest.raises(LeaveChat):

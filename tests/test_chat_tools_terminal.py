@@ -62,6 +62,9 @@ def test_calls_in_a_conversation(caller: Path, tools: Path) -> None:
         terminal.wait_for(r'→ \{"error": "the user did not allow this call"\}')
         terminal.wait_for(r"in 2 rounds and still calls; --max-rounds\s+allows more")
 
+        terminal.type("/tools" + ENTER)
+        terminal.wait_for(r"^f\(\): Answer, raise, hang\.$")
+
         # What is typed before the question is no answer to it.
         terminal.type(f"again{ENTER}y{ENTER}")
         terminal.wait_for(ASKED)
@@ -118,14 +121,3 @@ def test_one_shot_runs_tools_only_when_told_to(
         "(stopped: the model called functions in 1 rounds and still calls; "
         "--max-rounds allows more)",
     ]
-
-
-def test_a_file_without_tools_is_one_clear_line(
-    l4: Callable[..., Any], caller: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "tools.py").write_text("def f(x):\n    'F.'\n", "utf-8")
-    done = l4("chat", "-m", caller, "--tools", tmp_path / "tools.py", "-p", "x", "--yes")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        f"l4: {tmp_path}/tools.py, line 1: f: its parameter 'x' has no type hint\n"
-    )

@@ -107,8 +107,10 @@ def test_html_is_decoded_as_it_says(tmp_path: Path) -> None:
     assert read_document(Path(write(tmp_path / "a.html", page.encode("latin-1")))).text == "café"
     with pytest.raises(InputError, match=r"b\.html: not UTF-8 at byte 7"):
         read_document(Path(write(tmp_path / "b.html", b"<p>caf\xe9")))
-    with pytest.raises(InputError, match=r"not in the encoding that it names \(klingon\)"):
-        read_document(Path(write(tmp_path / "c.html", '<meta charset="klingon">x')))
+    for name in ("klingon", "rot13"):
+        page = f'<meta charset="{name}">x..y'
+        with pytest.raises(InputError, match=rf"not in the encoding that it names \({name}\)"):
+            read_document(Path(write(tmp_path / "c.html", page)))
 
 
 def test_pdf_has_pages_and_its_outline(tmp_path: Path) -> None:
@@ -251,11 +253,14 @@ def test_whatever_is_damaged_is_read_or_refused_in_a_line(whole: bytes) -> None:
 def test_empty_sources_are_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     errors: list[str] = []
-    sources = [str(tmp_path / "*.pdf"), str(tmp_path / "folder"), "a\0b"]
+    paths = ["a\0b", "~nobody-of-that-name/x", "x" * 5000]
+    sources = [str(tmp_path / "*.pdf"), str(tmp_path / "folder"), *paths]
     assert not list(ingest(sources, on_error=lambda error: errors.append(str(error))))
     assert "no file matches this pattern" in errors[0]
     assert "no files in this folder" in errors[1]
     assert "embedded null" in errors[2]
+    assert "home directory" in errors[3]
+    assert "File name too long" in errors[4]
 
 
 def test_pages_that_are_pictures_are_told(tmp_path: Path) -> None:

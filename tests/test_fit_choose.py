@@ -8,9 +8,10 @@ from pathlib import Path
 
 import llama_cpp
 import pytest
-from checkpoints import PUBLISHED_SHAPES, make_config
+from checkpoints import PUBLISHED_SHAPES, make_config, write_checkpoint
 from hollow import write_hollow
 
+import convert
 from convert.outline import outline
 from l4cli.engine.llamacpp import LlamaModel, library
 from l4cli.engine.llamacpp.devices import cpu_features, devices, expert_patterns, on_cpu
@@ -242,6 +243,19 @@ def test_the_answer_is_the_same_wherever_the_weights_lie(tiny_gguf: Path) -> Non
         placed = llm.generate("Hello", max_tokens=8, temperature=0.0).text
     with load(tiny_gguf, ctx=512, threads=1) as llm:
         assert llm.generate("Hello", max_tokens=8, temperature=0.0).text == placed
+
+
+def test_a_context_beyond_what_the_model_has_is_said_to_be_cut(tmp_path: Path) -> None:
+    from l4cli import load
+
+    write_checkpoint(tmp_path / "short", max_position_embeddings=512, num_local_experts=2)
+    gguf = tmp_path / "short.gguf"
+    convert.convert(convert.plan(tmp_path / "short", "F32", force=True), gguf)
+    notes: list[str] = []
+    for ctx in (512, 4096):
+        with load(gguf, ctx=ctx, threads=1, on_note=notes.append) as llm:
+            assert llm.n_ctx == 512
+    assert notes == ["context cut to the 512 tokens it was trained for"]
 
 
 @pytest.mark.skipif(not devices(), reason="takes a graphics card")

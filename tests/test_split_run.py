@@ -167,6 +167,18 @@ def test_a_part_that_fails_is_named_and_the_others_are_read() -> None:
     ]
 
 
+def test_pages_that_were_not_read_are_not_counted() -> None:
+    pages = ["filler " * 120 + ("\x01" if n == 2 else "") for n in range(4)]
+    starts = tuple(n * (len(pages[0]) + 2) + (n > 2) for n in range(4))
+    document = Document("a.pdf", "\n\n".join(pages), pages=starts)
+    recorder = Recorder()
+    recorder.backend.fail_on = 1
+    (findings,) = read(recorder, [document])
+    assert (findings.coverage.num_pages, findings.coverage.num_pages_read) == (4, 3)
+    assert ", 3 of 4 pages; " in findings.coverage.lines()[0]
+    assert findings.coverage.lines()[1].startswith("not read: a.pdf, page 3: ")
+
+
 def test_small_documents_are_read_together() -> None:
     documents = [Document(f"{n}.txt", f"The fact is F{n}.") for n in range(40)]
     recorder = Recorder()

@@ -20,6 +20,13 @@ class Part:
     num_tokens: int
 
     @property
+    def pages(self) -> frozenset[tuple[str, int]]:
+        """The pages it has a part of, with their documents' digests."""
+        return frozenset(
+            (chunk.document.digest, page) for chunk in self.chunks for page in chunk.pages
+        )
+
+    @property
     def text(self) -> str:
         """What the model reads: every chunk under a line that says where it is from."""
         return "\n\n".join(_labelled(chunk) for chunk in self.chunks)
@@ -43,7 +50,7 @@ class PartFailure:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of the documents an answer rests on.
+    """How much of the documents an answer rests on. Pages are those of formats that have them.
 
     `num_notes` of the parts that were read had something to say; the notes of `num_cut` parts ran
     to their limit. `num_rounds` is how often notes had to be merged until they fitted.
@@ -51,6 +58,8 @@ class Coverage:
 
     num_parts: int
     num_tokens: int
+    num_pages: int
+    num_pages_read: int
     num_notes: int
     num_cut: int
     num_rounds: int
@@ -68,8 +77,9 @@ class Coverage:
     def lines(self) -> list[str]:
         """The same in words, a line for what was covered and one for each part that was not."""
         cut = f"; the notes on {self.num_cut} of them ran to their limit" if self.num_cut else ""
+        pages = f", {self.num_pages_read:,} of {self.num_pages:,} pages" if self.num_pages else ""
         covered = (
-            f"read {self.num_read} of {self.num_parts} parts, {self.num_tokens:,} tokens; "
+            f"read {self.num_read} of {self.num_parts} parts, {self.num_tokens:,} tokens{pages}; "
             f"{self.num_notes} of them had something on the question{cut}"
         )
         return [covered, *(f"not read: {failure}" for failure in self.failures)]

@@ -1,7 +1,8 @@
 """Quotations behind answers: forced by a grammar to be the documents' words, and proved to be.
 
-The answer comes first and freely; what it rests on is asked for behind it, where nothing but
-passages of the documents can follow.
+The answer comes first and freely, as it would without them. Then the question is put once more,
+with the request for quotations and with that answer, behind which nothing but passages of the
+documents can follow.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from l4cli.documents.quotes import QUOTE_MARK, QUOTES_LEAD, Quotes, quote_constr
 from l4cli.engine.types import Request
 from l4cli.llm import LLM
 
-# An answer ends where it would begin to quote on its own.
-STOP = (f"\n{QUOTE_MARK.strip()}",)
 MAX_QUOTE_TOKENS = 400  # of all quotations behind one answer
 _INSTRUCTION = (
     "Then quote the passages that the answer rests on, word for word, "
@@ -43,7 +42,7 @@ class Quoter:
         prompts: Sequence[Sequence[int]],
         stopping: Callable[[], object] = lambda: False,
     ) -> None:
-        """Enter the quotations of whole answers to `prompts` (token ids) in them.
+        """Enter the quotations of whole answers in them; `prompts` (token ids) ask for those.
 
         StoppedEarly soon after `stopping` has become true.
         """

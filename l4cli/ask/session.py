@@ -9,7 +9,7 @@ from typing import Any
 from l4cli.ask.answering import Answer, answer
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.prompt import DocumentPrompt
-from l4cli.ask.quoting import STOP, Quoter, asking
+from l4cli.ask.quoting import Quoter, asking
 from l4cli.ask.reading import Reading, read
 from l4cli.llm import LLM
 from l4cli.signals import catch_interrupts
@@ -59,13 +59,14 @@ class AskSession:
         on_text: Callable[[int, str], None] = lambda index, text: None,
     ) -> Iterator[Answer]:
         """Answers in order; see `answering.answer`. With quotations, all come at the end."""
-        prompts = [self.prompt.tokens(self._phrased(question)) for question in questions]
-        params = self.llm.params(**{**self.sampling, **({"stop": STOP} if self.quotes else {})})
+        prompts = [self.prompt.tokens(question) for question in questions]
+        params = self.llm.params(**self.sampling)
         found = answer(self.llm, questions, prompts, params, on_text=on_text)
         if not self.quotes:
             yield from found
             return
         answers = list(found)
+        prompts = [self.prompt.tokens(asking(question)) for question in questions]
         with catch_interrupts(self.llm.interrupt) as interrupts:
             self._quoter = self._quoter or Quoter(self.llm, self.prompt.documents)
             try:
@@ -73,9 +74,6 @@ class AskSession:
             except StoppedEarly:
                 answers[-1].exit_code = interrupts.exit_code
         yield from answers
-
-    def _phrased(self, question: str) -> str:
-        return asking(question) if self.quotes else question
 
     def as_json(self) -> dict[str, Any]:
         """What was asked of what, and what reading took: tokens, seconds, bytes."""

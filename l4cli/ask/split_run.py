@@ -210,9 +210,13 @@ class SplitRun:
 
     def _coverage(self, parts: Sequence[Part], tally: _Tally) -> Coverage:
         failed = {id(failure.part) for failure in tally.failures}
+        lost = frozenset[tuple[str, int]]().union(*(one.part.pages for one in tally.failures))
+        pages = frozenset[tuple[str, int]]().union(*(part.pages for part in parts))
         return Coverage(
             num_parts=len(parts),
             num_tokens=sum(part.num_tokens for part in parts if id(part) not in failed),
+            num_pages=len(pages),
+            num_pages_read=len(pages - lost),
             num_notes=tally.num_notes,
             num_cut=tally.num_cut,
             num_rounds=tally.num_rounds,

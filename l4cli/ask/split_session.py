@@ -8,7 +8,7 @@ from typing import Any
 
 from l4cli.ask.answering import Answer, answer
 from l4cli.ask.completions import StoppedEarly
-from l4cli.ask.quoting import MAX_QUOTE_TOKENS, STOP, Quoter
+from l4cli.ask.quoting import MAX_QUOTE_TOKENS, Quoter
 from l4cli.ask.split_journal import SplitJournal
 from l4cli.ask.split_run import Findings, Progress, SplitRun
 from l4cli.documents.document import Document
@@ -70,7 +70,7 @@ class SplitSession:
         for index, findings in enumerate(self._findings):
             request = self._run.answer_request(findings, **self._sampling)
             limit = min(self._max_tokens, request.params.max_tokens or self._max_tokens)
-            params = replace(request.params, max_tokens=limit, stop=STOP if self.quotes else ())
+            params = replace(request.params, max_tokens=limit)
             (given,) = answer(
                 self.llm,
                 [findings.question],

@@ -117,6 +117,7 @@ COMMANDS = (
     Command("show", "[N]", "model, session, settings; or message N, whole", report.show, "message"),
     Command("stats", "", "what the answers took", report.stats),
     Command("tokens", "", "what takes up the context, message by message", report.tokens),
+    Command("tools", "", "the functions that the model can call", report.tools),
     Command("copy", "[N]", "the last answer, or its code block N, to paste", report.copy, "number"),
     Command("sessions", "", "the sessions kept", about.sessions),
     Command("save", "NAME|PATH", "name the session, or write a copy", about.save, "session", True),

@@ -28,6 +28,17 @@ def show(session: ChatSession, argument: str, ui: Ui) -> None:
     ui.say("\n".join([*lines, *_last_answer(session), *settings(session)]))
 
 
+def tools(session: ChatSession, _argument: str, ui: Ui) -> None:
+    if session.rounds is None:
+        raise UsageError("the model has no functions to call; start with --tools FILE.py")
+    lines = [str(session.rounds.toolbox.file)]
+    for function in (schema["function"] for schema in session.rounds.toolbox.schemas):
+        parameters = ", ".join(function["parameters"]["properties"])
+        about = function["description"].partition("\n")[0]
+        lines.append(shortened(f"{function['name']}({parameters}): {about}", ui.width))
+    ui.say("\n".join(lines))
+
+
 def stats(session: ChatSession, _argument: str, ui: Ui) -> None:
     totals = session.totals
     if not totals.num_answers:

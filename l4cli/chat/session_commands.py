@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from l4cli.chat.sessions import SessionFile, require_session, sessions_dir, summ
 from l4cli.chat.text import clipped, shortened
 from l4cli.chat.ui import Ui
 from l4cli.documents.ingest import STDIN, ingest
+from l4cli.documents.sources import expanded
 from l4cli.errors import ContextOverflowError, InputError, UsageError
 
 _LISTED = 20
@@ -136,7 +138,7 @@ def _cost(session: ChatSession, num_tokens: int) -> str:
 
 def _sources(argument: str) -> list[str]:
     """The paths and patterns of a line, in quotation marks where they hold spaces."""
-    if Path(argument).expanduser().exists():
+    if os.path.lexists(expanded(argument)):
         return [argument]
     try:
         sources = shlex.split(argument)

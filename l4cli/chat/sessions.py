@@ -120,7 +120,7 @@ class SessionFile:
     def keep(self, end: int) -> None:
         """What lies behind the first `end` bytes is given up when the next record is written."""
         self._end = end
-        if end and os.pread(self._fd, 1, end - 1) != b"\n":  # whole, but for its line break
+        if end and self.read()[:end][-1:] != b"\n":  # whole, but for its line break
             self._unwritten = b"\n"
 
     def append(self, records: Sequence[Record]) -> None:
@@ -132,7 +132,8 @@ class SessionFile:
             if not self.exists:
                 self._make()
             os.ftruncate(self._fd, self._end)
-            if os.pwrite(self._fd, self._unwritten, self._end) != len(self._unwritten):
+            os.lseek(self._fd, self._end, os.SEEK_SET)
+            if os.write(self._fd, self._unwritten) != len(self._unwritten):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._fd)
         except OSError as error:

@@ -194,7 +194,7 @@ def _heading(machine: Hardware, spec: ContextSpec) -> str:
         f"context {tokens(spec.n_ctx)} tokens{many}, KV cache {spec.kv_type}; sizes in GiB",
     ]
     if machine.gpus:
-        lines.append("LEFT is told of the fullest card and of RAM")
+        lines.append("LEFT: on the fullest card / in RAM")
     return "\n".join([*lines, ""])
 
 
@@ -221,6 +221,10 @@ def _show(rows: list[Row], machine: Hardware) -> None:
         digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 1 else 2
         return f"{value:.{digits}f}"
 
+    def rough(n_bytes: float) -> str:
+        value = n_bytes / GIB
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
+
     def cells(row: Row) -> list[str]:
         use = row.fit.use
         on_cards = sum(card.weights for card in use.gpus)
@@ -235,7 +239,7 @@ def _show(rows: list[Row], machine: Hardware) -> None:
             size(use.ram.weights),
             size(use.kv) if row.shape.knows_cache else "?",
             size(use.compute) if row.shape.knows_cache else "?",
-            "/".join(f"{each / GIB:.3g}" for each in (*cards_left[:1], left)),
+            "/".join(rough(each) for each in (*cards_left[:1], left)),
             about(row.max_ctx) if row.max_ctx is not None else "?",
             "–" if row.fit.verdict == "too large" else _rate(row.tps),
         ]

@@ -34,7 +34,7 @@ def decode_html(data: bytes, name: str) -> str:
         return decode(data, name)
     try:
         return data.decode(encoding)
-    except (UnicodeDecodeError, LookupError):
+    except (UnicodeError, LookupError):
         raise InputError(
             f"{name}: not in the encoding that it names ({declared}); "
             "convert it to UTF-8 first (iconv)"

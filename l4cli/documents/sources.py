@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l4cli.documents.text import read_text
+from l4cli.documents.text import NO_PATH, read_text
 from l4cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,20 +31,36 @@ def find(source: str, on_error: Callable[[InputError], None]) -> list[Found]:
     it; a folder in it that cannot be read is told to `on_error`. A pattern (`*`, `?`, `[…]`, `**`)
     means the files it matches. InputError where there are none.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = expanded(source)
+    if _is_folder(path):
         files = [Found(file, is_named=False) for file in _walk(path, (), on_error)]
         missing = "no files in this folder (hidden and ignored ones aside)"
     elif glob.has_magic(source) and not os.path.lexists(path):
         # Path.glob has no patterns that begin at the root.
         matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
-        files = [Found(match, is_named=True) for match in matches if not match.is_dir()]
+        files = [Found(match, is_named=True) for match in matches if not _is_folder(match)]
         missing = "no file matches this pattern"
     else:
         files, missing = [Found(path, is_named=True)], ""
     if not files:
         raise InputError(f"{source}: {missing}")
     return files
+
+
+def expanded(source: str) -> Path:
+    """The path with `~` for what it stands for, if it stands for anything."""
+    try:
+        return Path(source).expanduser()
+    except NO_PATH:
+        return Path(source)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is one, as far as can be told: what is wrong with it is told when it is read."""
+    try:
+        return path.is_dir()
+    except (OSError, *NO_PATH):
+        return False
 
 
 def _walk(

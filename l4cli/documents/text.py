@@ -14,6 +14,7 @@ from pathlib import Path
 from l4cli.errors import InputError
 
 MAX_BYTES = 1 << 30  # of one file; ten million tokens of text are about 45 MB
+NO_PATH = (ValueError, RuntimeError)  # what pathlib says of a NUL, and of "~nobody"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
     (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),  # before UTF-16, whose BOM it begins with
@@ -39,7 +40,7 @@ def read_bytes(path: Path) -> bytes:
             before = os.fstat(file.fileno())
             data = file.read(MAX_BYTES + 1)
             after = os.fstat(file.fileno())
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+    except (OSError, *NO_PATH) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"{path}: {reason}") from None
     check_size(data, str(path))
