@@ -6,7 +6,8 @@ FOLDER holds the llama-bench of the llama.cpp that l4 runs on (bench/peer.py bui
 begins with an empty prefix store. Told are: the time to the first token of the second question as a
 share of the first's, both counted from when the model is loaded; reading as tokens a second, with
 the store being written, against llama-bench's prompt processing at the same ubatch; and the peak of
-resident memory against what --dry-run said. Prints a line a round, then one JSON line of medians.
+memory that is no page of a file against what --dry-run said of it. Prints a line a round, then one
+JSON line of medians.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -37,20 +39,31 @@ def write_document(path: Path, num_words: int, seed: int) -> None:
 
 
 def ask(options: argparse.Namespace, document: Path, home: Path, *args: str) -> tuple[Any, int]:
-    """What `l4 ask --json` says, and the peak of its resident memory in bytes."""
+    """What `l4 ask --json` says, and the peak of its memory that is no page of a file, in bytes."""
     command = [
         sys.executable, "-m", "l4cli", "ask", str(document), "-m", str(options.model), "--json",
         "--threads", str(options.threads), "--kv-type", options.kv_type, *args,
     ]  # fmt: skip
     homes = {name: str(home / name) for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME")}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **homes})
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, anonymous_memory(process.pid))
+        time.sleep(0.05)
     assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}")
-    return json.loads(output), usage.ru_maxrss * 1024
+    return json.loads(process.stdout.read()), peak
+
+
+def anonymous_memory(pid: int) -> int:
+    """Bytes of RssAnon; 0 where the process has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return int(fields["RssAnon"].split()[0]) << 10 if "RssAnon" in fields else 0
 
 
 def ttft(told: Any) -> float:
@@ -84,6 +97,7 @@ def measure(options: argparse.Namespace, number: int) -> dict[str, float]:
         num_tokens = first["reading"]["tokens"]
         if second["reading"]["restored"] != num_tokens:
             sys.exit("the second question found nothing of the first's reading")
+    size = told["bytes"]
     tps = num_tokens / first["reading"]["prefill_seconds"]
     peer = peer_tps(options, num_tokens)
     return {
@@ -94,8 +108,8 @@ def measure(options: argparse.Namespace, number: int) -> dict[str, float]:
         "reading_tps": tps,
         "peer_tps": peer,
         "reading_ratio": tps / peer,
-        "memory_ratio": peak / told["bytes"]["total"],
-        "stored_ratio": first["reading"]["bytes_saved"] / told["bytes"]["stored"],
+        "memory_ratio": peak / (size["total"] - size["weights"] + size["weights_copied"]),
+        "stored_ratio": first["reading"]["bytes_saved"] / size["stored"],
     }
 
 

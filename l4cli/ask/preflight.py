@@ -5,7 +5,7 @@ Pure: it is given token counts, a model's shape, a machine and measured rates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -131,6 +131,7 @@ class Preflight:
             "kv_type": self.spec.kv_type,
             "bytes": {
                 "weights": self.use.weights,
+                "weights_copied": self.use.repacked,
                 "kv": self.use.kv,
                 "scratch": self.use.context - self.use.kv,
                 "total": self.use.total,
@@ -170,13 +171,14 @@ def preflight(
             break
     types = dict.fromkeys((*KV_TYPES, kv_type))
     specs = [replace(spec, kv_type=other) for other in types]
-    uses = [_use(shape, spec) for spec in specs]
+    copied = hardware.repacks if fit.placement.repack else frozenset[str]()
+    uses = [_use(shape, spec, copied) for spec in specs]
     return Preflight(
         demand=demand,
         spec=spec,
         num_branches=branches,
         n_ctx_train=shape.n_ctx_train,
-        use=_use(shape, spec),
+        use=_use(shape, spec, copied),
         usable=hardware.ram_usable + sum(gpu.usable for gpu in hardware.gpus),
         verdict=fit.verdict,
         missing=sum(each.n_bytes for each in fit.shortfalls),
@@ -213,7 +215,7 @@ def _spec(demand: Demand, branches: int, kv_type: str, n_ctx_train: int) -> Cont
     return ContextSpec(n_ctx, branches + 2, kv_type=kv_type, unified=True)
 
 
-def _use(shape: ModelShape, spec: ContextSpec) -> MemoryUse:
+def _use(shape: ModelShape, spec: ContextSpec, copied: Collection[str]) -> MemoryUse:
     return memory_use(
         shape,
         n_ctx=spec.n_ctx,
@@ -221,6 +223,7 @@ def _use(shape: ModelShape, spec: ContextSpec) -> MemoryUse:
         n_ubatch=spec.n_ubatch,
         kv_type=spec.kv_type,
         unified=spec.unified,
+        repack=copied,
     )
 
 
