@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,7 @@ def test_the_cache_is_where_huggingface_hub_has_it(
         monkeypatch.delenv(name, raising=False)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delitem(sys.modules, "huggingface_hub.constants", raising=False)
     constants = runpy.run_module("huggingface_hub.constants")
     assert str(hub_cache()) == constants["HF_HUB_CACHE"]
 

@@ -86,19 +86,20 @@ class ToolRounds:
     def _carry_out(self, call: ToolCall) -> ToolResult:
         """Check, ask, run; what comes of it."""
         text = harmless(shown(call))
+        asks = self._ask is not None and call.name not in self._always
         if result := self.toolbox.check(call):
             self.note(f"{text} cannot be run")
-        elif not self._is_allowed(call, text):
-            result = ToolResult('{"error": "the user did not allow this call"}', is_error=True)
-        else:
+        elif not asks:
+            result = self.toolbox.run(call, lambda: self.note(f"run {text}"))
+        elif self._is_allowed(call, text):
             result = self.toolbox.run(call)
+        else:
+            result = ToolResult('{"error": "the user did not allow this call"}', is_error=True)
         self._show(result)
         return result
 
     def _is_allowed(self, call: ToolCall, text: str) -> bool:
-        if self._ask is None or call.name in self._always:
-            self.note(f"run {text}")
-            return True
+        assert self._ask is not None
         permission = self._ask(text)
         if permission == "always":
             self._always.add(call.name)

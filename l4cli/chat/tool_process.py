@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -72,17 +72,23 @@ class ToolProcess:
         for pipe in (self._replies, self._prints):
             os.set_blocking(pipe.fileno(), False)
             self._selector.register(pipe, selectors.EVENT_READ)
-        self.loaded = self._reply("loading it")
+        with catch_interrupts() as interrupts:
+            self.loaded = self._reply("loading it", interrupts)
 
     @property
     def is_running(self) -> bool:
         return self._process.poll() is None and not self._requests.closed
 
-    def exchange(self, request: Mapping[str, Any]) -> Reply:
-        """Send a request and wait for its reply, up to the timeout or the first Ctrl-C."""
-        with contextlib.suppress(BrokenPipeError):  # it has ended; why is told below
-            self._requests.write(json.dumps(request).encode() + b"\n")
-        return self._reply("the call")
+    def exchange(self, request: Mapping[str, Any], announce: Callable[[], None]) -> Reply:
+        """Send a request and wait for its reply, up to the timeout or the first Ctrl-C.
+
+        `announce` is called first: whoever reads of the call can stop it.
+        """
+        with catch_interrupts() as interrupts:
+            announce()
+            with contextlib.suppress(BrokenPipeError):  # it has ended; why is told below
+                self._requests.write(json.dumps(request).encode() + b"\n")
+            return self._reply("the call", interrupts)
 
     def close(self) -> None:
         """Let it end by itself if it is idle, else kill it; idempotent."""
@@ -93,14 +99,13 @@ class ToolProcess:
             self._process.wait(_PARTING)
         self._kill()
 
-    def _reply(self, doing: str) -> Reply:
+    def _reply(self, doing: str, interrupts: Interrupts) -> Reply:
         deadline = time.monotonic() + self._timeout
-        with catch_interrupts() as interrupts:
-            while b"\n" not in self._unread:
-                self._take_in(min(_POLL, max(0.0, deadline - time.monotonic())))
-                if reason := self._reason_to_end(doing, deadline, interrupts):
-                    self._kill()
-                    raise ToolProcessError(reason, self._take_printed(), interrupts.exit_code)
+        while b"\n" not in self._unread:
+            self._take_in(min(_POLL, max(0.0, deadline - time.monotonic())))
+            if reason := self._reason_to_end(doing, deadline, interrupts):
+                self._kill()
+                raise ToolProcessError(reason, self._take_printed(), interrupts.exit_code)
         line, _, self._unread = self._unread.partition(b"\n")
         self._take_in(0)  # printed before the reply was written, so it is there by now
         return Reply(json.loads(line), self._take_printed())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,18 +65,23 @@ class Toolbox:
         result = self._exchange({"check": call.name, "arguments": call.arguments})
         return result if result.is_error else None
 
-    def run(self, call: ToolCall) -> ToolResult:
-        """Run a call that has been checked; what goes wrong is its result."""
-        return self._exchange({"call": call.name, "arguments": call.arguments})
+    def run(self, call: ToolCall, announce: Callable[[], None] = lambda: None) -> ToolResult:
+        """Run a call that has been checked; what goes wrong is its result.
+
+        From `announce` on, which is called first, Ctrl-C stops it.
+        """
+        return self._exchange({"call": call.name, "arguments": call.arguments}, announce)
 
     def close(self) -> None:
         self._process.close()
 
-    def _exchange(self, request: Mapping[str, Any]) -> ToolResult:
+    def _exchange(
+        self, request: Mapping[str, Any], announce: Callable[[], None] = lambda: None
+    ) -> ToolResult:
         try:
             if not self._process.is_running:
                 self._process = self._start()
-            reply = self._process.exchange(request)
+            reply = self._process.exchange(request, announce)
         except ToolProcessError as error:
             return _error(str(error), error.printed, exit_code=error.exit_code)
         except InputError as error:  # the file has changed under us
