@@ -63,7 +63,7 @@ def conversation(rng: Random, side: str, tokens: int = 300, questions: int | Non
     messages: list[dict] = []
     for fact in rng.sample(facts, min(questions, len(facts))):
         question, answer = fact.question, fact.value
-        if rng.random() < 0.05:
+        if rng.random() < (0.05 if side == HELD_OUT else 0.08):
             question, answer = missing_question(rng, side, facts), NOT_SAID
         if not messages:
             question = rng.choice(WRAPPERS).format(document=text, question=question)
