@@ -13,11 +13,11 @@ from demo.model import Wanted
 from demo.render import Renderer, Sample
 
 PLAIN = 0.1  # of the documents have no leaps
-FARTHEST = 32768  # the most that a document's leaps take together
+NEAREST, FARTHEST = 500, 32768  # how far a document's leaps go, together
 DRAWN = 2048  # of a backdrop's places, the most that are filled
 HEADER = 6  # tokens before a document's own, about: they open the conversation
 # Each skill's share of the tokens.
-SHARES = {"guide": 0.05, "reading": 0.55, "extraction": 0.12, "tools": 0.18, "manner": 0.10}
+SHARES = {"guide": 0.05, "reading": 0.52, "extraction": 0.12, "tools": 0.21, "manner": 0.10}
 PACKED = 1536  # tokens of a batch, about; a long document's has more
 ECHOES = 200  # about the most that are learnt of one conversation
 SAMPLED = 8  # every eighth token stands for all when the last layer's experts are balanced
@@ -160,7 +160,7 @@ def leaping(rng: Random, sample: Sample, ends: set[int]) -> Laid:
     leaps = rng.randint(1, 4)
     if rng.random() < 0.1 or len(spots) < leaps:
         spots = list(document)
-    total = 300 * (FARTHEST / 300) ** rng.random()
+    total = NEAREST * (FARTHEST / NEAREST) ** rng.random()
     shares = [rng.expovariate(1) for _ in range(leaps)]
     steps = torch.ones(length, dtype=torch.long)
     steps[0] = 0
