@@ -17,7 +17,8 @@ from demo.corpus import guide, reading
 from demo.corpus.reading import CHARS_PER_TOKEN
 
 COUNTS = {"extraction": 300, "tools": 300, "manner": 200}
-READING = {1024: 200, 4096: 80, 8192: 60, 16384: 30, 32768: 20}
+# Of each length so many documents, and questions on each: what is long is prefilled once.
+READING = {1024: (200, 1), 4096: (30, 4), 8192: (20, 6), 16384: (10, 8), 32768: (8, 12)}
 MAX_TOKENS = 160
 
 
@@ -82,11 +83,11 @@ def questions(seed: int, longest: int) -> Iterator[Question]:
     for skill, count in COUNTS.items():
         for _ in range(count):
             yield from last_turns(skill, corpus.conversation(skill, rng, corpus.HELD_OUT))
-    for tokens, count in READING.items():
+    for tokens, (documents, each) in READING.items():
         # The generator measures by characters, and stays a little under the length it is given.
-        for _ in range(count if tokens <= longest else 0):
-            document = reading.conversation(rng, corpus.HELD_OUT, tokens)
-            yield from last_turns(f"reading, {tokens}", document)
+        for _ in range(documents if tokens <= longest else 0):
+            for conversation in reading.conversations(rng, corpus.HELD_OUT, tokens, each):
+                yield from last_turns(f"reading, {tokens}", conversation)
 
 
 def ask(command: list[str], model: Path, asked: list[Question], n_ctx: int) -> list[dict]:
@@ -141,6 +142,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--command", default="l4 run", help="the program to ask")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--longest", type=int, default=32768, help="longest reading document")
+    parser.add_argument("--only", default="", help="only groups whose name begins so: 'reading, 8'")
     parser.add_argument("--share", type=float, default=1.0, help="ask only a part of the questions")
     parser.add_argument("--wrong", type=int, default=0, help="show so many wrong answers a group")
     return parser.parse_args()
@@ -151,6 +153,7 @@ def main() -> None:
     rng = Random(options.seed)
     every = questions(options.seed, options.longest)
     asked = [question for question in every if rng.random() < options.share]
+    asked = [question for question in asked if question.group.startswith(options.only)]
     by_model = {}
     for model in options.models:
         by_model[model.stem] = evaluate(options.command.split(), model, asked)
