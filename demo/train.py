@@ -23,7 +23,7 @@ from demo.export import read_weights
 from demo.model import Balance, Llama4, Shape
 from demo.render import Renderer
 
-BALANCE = 0.02
+BALANCE = 0.03
 ECHO = 0.2  # what an echo counts beside an answer's token
 EMA = 0.99
 
