@@ -12,7 +12,7 @@ from demo.backdrop import Backdrop
 from demo.model import Wanted
 from demo.render import Renderer, Sample
 
-PLAIN = 0.1  # of the documents have no leaps
+PLAIN = 0.15  # of the documents have no leaps
 NEAREST, FARTHEST = 500, 40960  # how far a document's leaps go, together
 DRAWN = 2048  # of a backdrop's places, the most that are filled
 HEADER = 6  # tokens before a document's own, about: they open the conversation

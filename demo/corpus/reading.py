@@ -6,7 +6,7 @@ from random import Random
 from demo.corpus import words
 from demo.corpus.facts import Fact, filler, make_fact
 from demo.corpus.guide import turn
-from demo.corpus.words import HELD_OUT
+from demo.corpus.words import HELD_OUT, TRAIN
 
 NOT_SAID = "The text does not say."
 WRAPPERS = (
@@ -17,6 +17,9 @@ WRAPPERS = (
     "Document:\n{document}\n\nQuestion: {question}",
 )
 CHARS_PER_TOKEN = 3.0
+# How much of a document are facts. Those to train on are denser: the more there are to ask for, the
+# more a token teaches.
+FACT_SHARES = {HELD_OUT: (0.15, 0.4, 0.7, 1.0), TRAIN: (0.15, 0.4, 0.7, 0.7, 1.0, 1.0)}
 
 
 def document(rng: Random, side: str, tokens: int, fact_share: float) -> tuple[str, list[Fact]]:
@@ -57,8 +60,7 @@ def missing_question(rng: Random, side: str, facts: list[Fact]) -> str:
 
 def text_with_facts(rng: Random, side: str, tokens: int) -> tuple[str, list[Fact]]:
     """A document in which something can be asked for."""
-    share = rng.choice((0.15, 0.4, 0.7, 1.0))
-    text, facts = document(rng, side, tokens, share)
+    text, facts = document(rng, side, tokens, rng.choice(FACT_SHARES[side]))
     while not facts:
         text, facts = document(rng, side, tokens, 0.7)
     return text, facts
@@ -79,7 +81,7 @@ def conversation(rng: Random, side: str, tokens: int = 300, questions: int | Non
     """A document and questions on it, one after the other."""
     text, facts = text_with_facts(rng, side, tokens)
     if questions is None:
-        questions = 1 if side == HELD_OUT else min(rng.randint(4, 8 + tokens // 40), 64)
+        questions = 1 if side == HELD_OUT else min(rng.randint(6, 10 + tokens // 25), 64)
     pairs = asked(rng, side, facts, questions)
     wrapper = rng.choice(WRAPPERS)
     opening = wrapper.format(document=text, question=pairs[0][0])
