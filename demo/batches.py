@@ -13,11 +13,13 @@ from demo.model import Wanted
 from demo.render import Renderer, Sample
 
 PLAIN = 0.15  # of the documents have no leaps
-NEAREST, FARTHEST = 500, 40960  # how far a document's leaps go, together
+APART = 0.5  # of the others have their text in other chunks than all questions
+BARE = 0.25  # of the leaps have nothing put between
+NEAREST, CHUNK, FARTHEST = 500, 8192, 40960  # how far a document's leaps go, together
 DRAWN = 2048  # of a backdrop's places, the most that are filled
 HEADER = 6  # tokens before a document's own, about: they open the conversation
 # Each skill's share of the tokens.
-SHARES = {"guide": 0.05, "reading": 0.52, "extraction": 0.12, "tools": 0.21, "manner": 0.10}
+SHARES = {"guide": 0.04, "reading": 0.58, "extraction": 0.11, "tools": 0.20, "manner": 0.07}
 PACKED = 1536  # tokens of a batch, about; a long document's has more
 ECHOES = 200  # about the most that are learnt of one conversation
 SAMPLED = 8  # every eighth token stands for all when the last layer's experts are balanced
@@ -149,20 +151,22 @@ def sampled_of(indices: Tensor, starts: list[int]) -> Tensor:
 
 def leaping(rng: Random, sample: Sample, ends: set[int]) -> Laid:
     """A document's tokens, spread over a document of up to many times its length: its positions
-    leap, mostly behind a sentence (a token of `ends`), and other text is put between. So every
-    distance is met, the RoPE layers lose sight at chunks' ends, and the global layer has to find
-    what lies before among all that is there."""
-    length = len(sample.ids)
+    leap, mostly behind a sentence (a token of `ends`), and other text is put between, mostly. So
+    every distance is met, the RoPE layers lose sight at chunks' ends, and the global layer has to
+    find what lies before among all that is there. Often the one leap is from the text to the first
+    question, over a chunk: then the global layer alone can answer."""
     if rng.random() < PLAIN:
         return plain(sample)
     document = range(HEADER, sample.spans[0][0])
     spots = [i for i in document if sample.ids[i - 1] in ends]
-    leaps = rng.randint(1, 4)
-    if rng.random() < 0.1 or len(spots) < leaps:
+    leaps, nearest = rng.randint(1, 4), NEAREST
+    if spots and rng.random() < APART:
+        leaps, nearest, spots = 1, CHUNK, spots[-1:]
+    elif rng.random() < 0.1 or len(spots) < leaps:
         spots = list(document)
-    total = NEAREST * (FARTHEST / NEAREST) ** rng.random()
+    total = nearest * (FARTHEST / nearest) ** rng.random()
     shares = [rng.expovariate(1) for _ in range(leaps)]
-    steps = torch.ones(length, dtype=torch.long)
+    steps = torch.ones(len(sample.ids), dtype=torch.long)
     steps[0] = 0
     gaps = []
     for spot, share in zip(sorted(rng.sample(spots, leaps)), shares, strict=True):
@@ -170,6 +174,8 @@ def leaping(rng: Random, sample: Sample, ends: set[int]) -> Laid:
         gaps.append((spot, size))
         steps[spot] += size
     positions = steps.cumsum(0)
+    if rng.random() < BARE:
+        return Laid(positions)
     return Laid(positions, backdrop(rng, [(int(positions[i]) - size, size) for i, size in gaps]))
 
 
