@@ -12,14 +12,14 @@ from demo.backdrop import Backdrop
 from demo.model import Wanted
 from demo.render import Renderer, Sample
 
-PLAIN = 0.15  # of the documents have no leaps
-APART = 0.5  # of the others have their text in other chunks than all questions
+PLAIN = 0.3  # of the documents have no leaps
+APART = 0.3  # of the others have their text in other chunks than all questions
 BARE = 0.25  # of the leaps have nothing put between
 NEAREST, CHUNK, FARTHEST = 500, 8192, 40960  # how far a document's leaps go, together
 DRAWN = 2048  # of a backdrop's places, the most that are filled
 HEADER = 6  # tokens before a document's own, about: they open the conversation
 # Each skill's share of the tokens.
-SHARES = {"guide": 0.04, "reading": 0.58, "extraction": 0.11, "tools": 0.20, "manner": 0.07}
+SHARES = {"guide": 0.05, "reading": 0.45, "extraction": 0.15, "tools": 0.26, "manner": 0.09}
 PACKED = 1536  # tokens of a batch, about; a long document's has more
 ECHOES = 200  # about the most that are learnt of one conversation
 SAMPLED = 8  # every eighth token stands for all when the last layer's experts are balanced

@@ -41,11 +41,11 @@ def make_fact(rng: Random, side: str, name: str) -> Fact:
 
 
 def statement(rng: Random, side: str, wordings: list[str]) -> str:
-    """One of the wordings. Those that name the value before the thing are trained on six times as
+    """One of the wordings. Those that name the value before the thing are trained on twice as
     often: they are hard, for what stands at the value cannot know yet whose it is."""
     if side == HELD_OUT:
         return rng.choice(wordings)
-    weights = [6 if w.lower().index("{v}") < w.index("{x}") else 1 for w in wordings]
+    weights = [2 if w.lower().index("{v}") < w.index("{x}") else 1 for w in wordings]
     return rng.choices(wordings, weights)[0]
 
 

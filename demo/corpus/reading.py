@@ -70,7 +70,7 @@ def asked(rng: Random, side: str, facts: list[Fact], count: int) -> list[tuple[s
     """Questions and their answers; what is not said is trained on more often."""
     pairs = []
     for fact in rng.sample(facts, min(count, len(facts))):
-        if rng.random() < (0.05 if side == HELD_OUT else 0.08):
+        if rng.random() < (0.05 if side == HELD_OUT else 0.06):
             pairs.append((missing_question(rng, side, facts), NOT_SAID))
         else:
             pairs.append((fact.question, fact.value))
