@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convert.errors import ConvertError, DiskError
 from convert.ftypes import FTYPES
@@ -33,9 +34,13 @@ from convert.types import (
     Verification,
 )
 
+if TYPE_CHECKING:
+    from convert.description import Description
+
 __all__ = [
     "FTYPES",
     "ConvertError",
+    "Description",
     "DiskError",
     "Estimate",
     "Finding",
@@ -52,6 +57,7 @@ __all__ = [
     "Verification",
     "convert",
     "convert_all",
+    "describe",
     "estimate",
     "file_type",
     "leftover",
@@ -171,6 +177,16 @@ def leftover(out: str | Path) -> Leftover | None:
     from convert.output import find_leftover
 
     return find_leftover(Path(out))
+
+
+def describe(path: str | Path) -> Description:
+    """What the model is: a GGUF (of a split one, the first file), or a checkpoint directory.
+
+    Reads headers, config and tokenizer, no weights. Raises ConvertError.
+    """
+    from convert.description import describe_model
+
+    return describe_model(Path(path))
 
 
 def file_type(path: str | Path) -> str:

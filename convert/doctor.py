@@ -87,7 +87,7 @@ def diagnose_vocabulary(vocab: Vocabulary) -> Iterator[Finding]:
     if vocab.chat_template is None:
         yield warning("no chat template: right for a base model, but nobody can chat with it")
     else:
-        yield from _template_tokens(vocab.chat_template, vocab.tokens.texts)
+        yield from template_tokens(vocab.chat_template, vocab.tokens.texts)
     for kind, stated in vocab.unresolved.items():
         yield warning(f"the {kind} token is stated as {stated}, which the vocabulary has not")
     if "bos" not in vocab.special_ids:
@@ -106,7 +106,7 @@ def diagnose_vocabulary(vocab: Vocabulary) -> Iterator[Finding]:
             )
 
 
-def _template_tokens(template: str, texts: list[str]) -> Iterator[Finding]:
+def template_tokens(template: str, texts: list[str]) -> Iterator[Finding]:
     """Control tokens that the chat template has and the vocabulary has not."""
     absent = sorted(set(_CONTROL_TEXT.findall(template)) - set(texts))
     if absent:

@@ -57,17 +57,26 @@ def read_overrides(options: TypeOptions) -> Overrides:
     """Check what is asked for. Raises ConvertError on an unknown type or a broken pattern."""
     return Overrides(
         tuple(
-            (_compile(pattern), find_qtype(type_).name) for pattern, type_ in options.tensor_types
+            (_compile(pattern), _qtype(type_, f"--tensor-type {pattern}={type_}"))
+            for pattern, type_ in options.tensor_types
         ),
-        _named(options.output_tensor_type),
-        _named(options.token_embedding_type),
+        _named(options.output_tensor_type, "--output-tensor-type"),
+        _named(options.token_embedding_type, "--token-embedding-type"),
         options.pure,
-        _named(options.cold_experts),
+        _named(options.cold_experts, "--cold-experts"),
     )
 
 
-def _named(type_: str | None) -> str | None:
-    return None if type_ is None else find_qtype(type_).name
+def _named(type_: str | None, option: str) -> str | None:
+    return None if type_ is None else _qtype(type_, option)
+
+
+def _qtype(type_: str, option: str) -> str:
+    """A qtype's name as it stands in QTYPES; ConvertError names the option that asks for it."""
+    try:
+        return find_qtype(type_).name
+    except ConvertError as error:
+        raise ConvertError(f"{option}: {error}") from None
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

@@ -37,7 +37,7 @@ _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 
 
 @dataclass(frozen=True)
-class _Survey:
+class Survey:
     """What the checkpoint says, whatever type it is converted to; `outputs` in file order."""
 
     architecture: Architecture[Any]
@@ -47,10 +47,18 @@ class _Survey:
     findings: tuple[Finding, ...]
 
     def model(self) -> Model:
-        hparams, name = self.hparams, self.architecture.NAME
-        n_gqa = hparams.n_heads // hparams.n_kv_heads
-        is_70b = hparams.n_layers == 80 and (name == "qwen2" or (name == "llama" and n_gqa > 1))
-        return Model(hparams.n_layers, hparams.n_experts, n_gqa, is_70b)
+        return quantizer_model(self.architecture.NAME, self.hparams)
+
+
+def quantizer_model(architecture: str, hparams: Hparams) -> Model:
+    """What the recipe asks of a model of that architecture."""
+    return Model.of(
+        architecture,
+        n_layers=hparams.n_layers,
+        n_heads=hparams.n_heads,
+        n_kv_heads=hparams.n_kv_heads,
+        n_experts=hparams.n_experts,
+    )
 
 
 def make_plans(
@@ -63,13 +71,13 @@ def make_plans(
 ) -> tuple[Plan, ...]:
     """The plans for converting `src` to each of the types; see `convert.plan_all`."""
     ftypes = [find_ftype(name) for name in ftype_names]
-    survey = _survey(src, shards, force=force)
+    survey = take_survey(src, shards, force=force)
     wishes = read_wishes(options, survey.outputs)
     plans = (_plan(src, survey, ftype, wishes) for ftype in ftypes)
     return tuple(replace(plan, shards=shards) for plan in plans)
 
 
-def _plan(src: Path, survey: _Survey, ftype: FType, wishes: Wishes) -> Plan:
+def _plan(src: Path, survey: Survey, ftype: FType, wishes: Wishes) -> Plan:
     choice = choose(survey.outputs, ftype, survey.model(), wishes)
     fields = _fields(survey, ftype, wishes)
     tensors, n_bytes = _lay_out(survey.outputs, fields, choice)
@@ -92,7 +100,7 @@ def list_sizes(
     src: Path, options: TypeOptions, shards: ShardStore | None = None
 ) -> tuple[TypeSize, ...]:
     """What every ftype would make of `src`; see `convert.sizes`."""
-    survey = _survey(src, shards, force=True)
+    survey = take_survey(src, shards, force=True)
     wishes = read_wishes(options, survey.outputs)
     model, fields = survey.model(), _fields(survey, find_ftype("F32"), wishes)
     any_types = Choice(dict.fromkeys((each.name for each in survey.outputs), "F32"), {}, ())
@@ -125,7 +133,8 @@ def _refuse_errors(path: Path, findings: tuple[Finding, ...]) -> None:
         raise ConvertError(f"{path}: {'; '.join(errors)} (--force converts all the same)")
 
 
-def _survey(src: Path, shards: ShardStore | None, *, force: bool) -> _Survey:
+def take_survey(src: Path, shards: ShardStore | None, *, force: bool) -> Survey:
+    """Read all of `src` but the weights. Raises ConvertError; with `force` not for findings."""
     if not src.is_dir():
         what = "not a directory" if src.exists() else "no such directory"
         raise ConvertError(f"{src}: {what}; name the directory of a Hugging Face checkpoint")
@@ -148,10 +157,10 @@ def _survey(src: Path, shards: ShardStore | None, *, force: bool) -> _Survey:
         **architecture.fields(config, hparams),
         **(vocabulary_fields(vocab) if vocab else {}),
     }
-    return _Survey(architecture, hparams, outputs, fields, findings)
+    return Survey(architecture, hparams, outputs, fields, findings)
 
 
-def _fields(survey: _Survey, ftype: FType, wishes: Wishes) -> dict[str, Field]:
+def _fields(survey: Survey, ftype: FType, wishes: Wishes) -> dict[str, Field]:
     return {
         **survey.fields,
         # llama.cpp's quantizer moves these two to the end; so whole files compare equal.

@@ -63,6 +63,16 @@ class Model:
     n_gqa: int
     is_70b: bool = False
 
+    @classmethod
+    def of(
+        cls, architecture: str, *, n_layers: int, n_heads: int, n_kv_heads: int, n_experts: int
+    ) -> Model:
+        """The model of llama.cpp's `architecture` with these counts."""
+        n_gqa = n_heads // n_kv_heads
+        is_dense_llama = architecture == "llama" and n_gqa > 1
+        is_70b = n_layers == 80 and (architecture == "qwen2" or is_dense_llama)
+        return cls(n_layers, n_experts, n_gqa, is_70b)
+
 
 def file_order(name: str) -> tuple[int, str]:
     """Sort key of llama.cpp's files: first what belongs to no block, then block by block."""

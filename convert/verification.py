@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from convert.errors import ConvertError
 from convert.fields import Field
 from convert.ftypes import FTYPES, find_ftype
 from convert.gguf_file import GGUFTensor, read_gguf
+from convert.gguf_model import read_model
 from convert.pipeline import in_threads, open_sources
 from convert.quantize import DEQUANTIZED_BY_GGML, dequantize_rows
 from convert.resources import n_cpus
@@ -51,7 +50,8 @@ def check(
     """See `convert.verify`."""
     if plan.shards is not None:
         raise ConvertError(f"{path}: to verify it, every shard must be here; fetch the checkpoint")
-    fields, written = _open(path)
+    model = read_model(path)
+    fields, written = model.fields, model.tensors
     differences = [*_field_differences(plan, fields), *_layout_differences(plan, written)]
     checks: tuple[TensorCheck, ...] = ()
     if not any(difference.startswith("tensor") for difference in differences):
@@ -66,32 +66,6 @@ def read_ftype(path: Path) -> str:
         if find_ftype(name).id == stated:
             return name
     raise ConvertError(f"{path}: does not say of which type it is; give --type")
-
-
-@dataclass(frozen=True)
-class Written:
-    """A tensor as a file has it."""
-
-    path: Path
-    tensor: GGUFTensor
-
-
-def _open(path: Path) -> tuple[Mapping[str, Any], dict[str, Written]]:
-    """Metadata and tensors of a file, or of all the files when it is the first of a split."""
-    first = read_gguf(path)
-    written = {name: Written(path, tensor) for name, tensor in first.tensors.items()}
-    for index in range(2, first.fields.get("split.count", 1) + 1):
-        other = _split_file(path, index)
-        tensors = read_gguf(other).tensors
-        written |= {name: Written(other, tensor) for name, tensor in tensors.items()}
-    return first.fields, written
-
-
-def _split_file(first: Path, index: int) -> Path:
-    match = re.fullmatch(r"(.*-)00001(-of-\d{5}\.gguf)", first.name)
-    if match is None:
-        raise ConvertError(f"{first}: is part of a split; give its file 00001-of-0000N")
-    return first.with_name(f"{match[1]}{index:05}{match[2]}")
 
 
 def _field_differences(plan: Plan, actual: Mapping[str, Any]) -> Iterator[str]:
@@ -113,7 +87,7 @@ def _is_same(field: Field, actual: Any) -> bool:
     return bool(field.value == actual)
 
 
-def _layout_differences(plan: Plan, actual: Mapping[str, Written]) -> Iterator[str]:
+def _layout_differences(plan: Plan, actual: Mapping[str, GGUFTensor]) -> Iterator[str]:
     planned = {tensor.name: tensor for tensor in plan.tensors}
     for name in actual:
         if name not in planned:
@@ -122,7 +96,7 @@ def _layout_differences(plan: Plan, actual: Mapping[str, Written]) -> Iterator[s
         if name not in actual:
             yield f"tensor {name} is missing"
             continue
-        ours, theirs = planned[name], actual[name].tensor
+        ours, theirs = planned[name], actual[name]
         stands = f"{theirs.qtype} {list(theirs.shape)}"
         if stands != f"{ours.qtype} {list(ours.shape)}":
             yield f"tensor {name} is {stands}, not {ours.qtype} {list(ours.shape)}"
@@ -130,11 +104,11 @@ def _layout_differences(plan: Plan, actual: Mapping[str, Written]) -> Iterator[s
 
 def _check_tensors(
     plan: Plan,
-    actual: Mapping[str, Written],
+    actual: Mapping[str, GGUFTensor],
     threads: int,
     progress: Callable[[Progress], None] | None,
 ) -> tuple[TensorCheck, ...]:
-    paths = {written.path for written in actual.values()}
+    paths = {tensor.path for tensor in actual.values()}
     fds = {path: os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in paths}
     total, done = sum(tensor.n_bytes for tensor in plan.tensors), 0
     sums: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0.0]))
@@ -143,7 +117,7 @@ def _check_tensors(
 
             def work(tile: Tile) -> Sums:
                 written = actual[tile.tensor.name]
-                start = written.tensor.offset - tile.tensor.offset
+                start = written.offset - tile.tensor.offset
                 data = _read(fds[written.path], written.path, start + tile.offset, tile)
                 return _compare(tile, data, reader)
 

@@ -12,9 +12,17 @@ from typer.exceptions import TyperException
 
 from convert.errors import ConvertError
 from l4cli import __version__, console
+from l4cli.commands.ask import ask
+from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
+from l4cli.commands.ctx_test import ctx_test
+from l4cli.commands.docs import docs
+from l4cli.commands.info import info
 from l4cli.commands.models import models
+from l4cli.commands.plan import plan
+from l4cli.commands.pull import pull
+from l4cli.commands.rm import rm
 from l4cli.commands.run import run
 from l4cli.errors import (
     EXIT_FAILED,
@@ -34,8 +42,16 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("chat")(chat)
+app.command("ask")(ask)
+app.add_typer(docs, name="docs")
 app.command("convert")(convert)
+app.command("info")(info)
 app.command("models")(models)
+app.command("pull")(pull)
+app.command("rm")(rm)
+app.command("bench")(bench)
+app.command("ctx-test")(ctx_test)
+app.command("plan")(plan)
 
 
 @app.callback()
@@ -61,6 +77,11 @@ def _global_options(
 
 def main() -> None:
     """Entry point of the `l4` command; exits with the codes of `l4cli.errors`."""
+    try:
+        console.hold_standard_streams()
+    except L4Error as error:
+        console.note(f"l4: {error}")
+        sys.exit(error.exit_code)
     if "--version" in sys.argv[1:2]:
         console.data(f"l4 {__version__}")
         sys.exit(EXIT_OK)

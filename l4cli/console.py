@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 
+# What a terminal would obey is shown as a picture of it instead: answers are only text.
+_PICTURES = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t\r"},
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+    0x7F: 0x2421,
+    ord("\r"): None,
+}
+
+
 class ReaderGoneError(Exception):
     """Whoever read our stdout has closed it, as `| head` does."""
 
@@ -59,6 +68,23 @@ def stdout_is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def hold_standard_streams() -> None:
+    """Keep the places of streams that were closed before l4 began (`l4 … 2>&-`).
+
+    The next file opened would get such a place, and whatever is written to it. Without a stderr
+    notes go nowhere; without a stdout there is nothing to do: OutputError.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest place that is free: this one
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    if sys.stdout is None:
+        raise OutputError("cannot write to stdout: it is closed")
+
+
 def use_utf8() -> None:
     """Write UTF-8 whatever the locale says; a lone surrogate in a name must not stop a run."""
     for stream in (sys.stdout, sys.stderr):
@@ -95,6 +121,42 @@ def table(
     write("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
+def harmless(text: str) -> str:
+    """Text without the control characters that move a terminal's cursor or change its state."""
+    return text.translate(_PICTURES)
+
+
+def heat_map(
+    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float | None]]
+) -> None:
+    """Shares of 0..1 on stdout as percentages, from red to green on a terminal with colours."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    plain = not stdout_is_terminal()
+    grid = Table(box=None, pad_edge=False, padding=0, header_style="bold", collapse_padding=True)
+    grid.add_column("", no_wrap=True)
+    for column in columns:
+        grid.add_column(f" {column}", justify="right", no_wrap=True)
+    for name, values in zip(rows, cells, strict=True):
+        shown = [
+            Text("   –") if value is None else Text(f"{value:4.0%}"[:-1].rjust(4), _heat(value))
+            for value in values
+        ]
+        grid.add_row(f"{name} ", *shown)
+    console = Console(file=sys.stdout, width=200 if plain else None, highlight=False)
+    with console.capture() as capture:
+        console.print(grid)
+    data("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def _heat(value: float) -> str:
+    """A style for a share: black on red (none) over yellow to green (all)."""
+    red, green = min(1.0, 2 - 2 * value), min(1.0, 2 * value)
+    return f"#000000 on #{round(70 + 160 * red):02x}{round(70 + 140 * green):02x}46"
+
+
 def human_size(n_bytes: float) -> str:
     """Bytes in decimal units, as download pages and disks count them: 65.35 GB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
@@ -128,6 +190,35 @@ def byte_progress(
     with _live(*columns) as progress:
         task = progress.add_task(label, total=total, completed=done, detail="")
         yield lambda done, detail: progress.update(task, completed=done, detail=detail[:24])
+
+
+@contextmanager
+def token_progress(label: str, total: int, *, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A bar with tokens, tokens a second and time left; yields `update(done)`.
+
+    The rate counts from `done`, for what is there already took no time.
+    """
+    if not stderr_is_terminal():
+        yield lambda done: None
+        return
+    from rich import progress as bars
+
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(bar_width=None),
+        bars.TextColumn("{task.completed:,.0f} of {task.total:,.0f} tokens"),
+        bars.TextColumn("{task.fields[rate]}"),
+        bars.TimeRemainingColumn(),
+    )
+    with _live(*columns) as progress:
+        task = progress.add_task(label, total=total, completed=done, rate="")
+
+        def update(done: int) -> None:
+            progress.update(task, completed=done)
+            speed = progress.tasks[0].speed
+            progress.update(task, rate=f"{speed:,.0f} tokens/s" if speed else "")
+
+        yield update
 
 
 @contextmanager

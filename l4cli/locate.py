@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from l4cli.errors import ModelNotFoundError
-from l4cli.registry import GgufSource, ModelSpec, Registry, load_registry
+from l4cli.cache import HUB_PREFIX, gguf_quants, repo_dir, snapshots
+from l4cli.engine.types import SamplingParams
+from l4cli.errors import ModelNotFoundError, RequestError
+from l4cli.quants import pick
+from l4cli.registry import ModelSpec, Registry, load_registry
+
+# Those of GGUF's general.sampling keys that mean here what they mean there. Penalties do not: in
+# llama.cpp they look at the last tokens alone.
+_SAMPLING_KEYS = {
+    "temp": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p",
+}  # fmt: skip
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+_HUB_NAME = re.compile(
+    r"(?:https?://)?(?:hf\.co|huggingface\.co)/(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<quant>[^/:]+))?/?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +36,18 @@ class Located:
     name: str
     spec: ModelSpec | None = None
 
+    def sampling(self, metadata: Callable[[str], str | None]) -> dict[str, float]:
+        """Defaults for SamplingParams: those of models.toml, over those that the GGUF states.
+
+        What neither states is left to SamplingParams, whose defaults are Meta's for Llama 4.
+        """
+        stated = {}
+        for key, name in _SAMPLING_KEYS.items():
+            value = _sampling_value(name, metadata(f"general.sampling.{key}"))
+            if value is not None:
+                stated[name] = value
+        return {**stated, **(self.spec.sampling if self.spec else {})}
+
 
 def locate(
     model: str | None,
@@ -30,13 +55,17 @@ def locate(
     registry: Registry | None = None,
     on_convert: Callable[[Path], None] | None = None,
 ) -> Located:
-    """Find `model`: a path, a name from models.toml, or NAME:QUANT; None is the default model.
+    """Find `model`: a path, a name from models.toml, NAME:QUANT or hf.co/ORG/NAME:QUANT.
+
+    None is the default model.
 
     The demo model is converted where it is not yet (`on_convert` is told). ModelNotFoundError says
     what is missing and how to get it.
     """
     registry = registry or load_registry()
     model = model or registry.default
+    if (found := hub_model(model)) is not None:
+        return _from_hub(*found)
     path = Path(model).expanduser()
     name, _, quant = model.partition(":")
     # A folder that happens to be called like a model is not what its name means.
@@ -53,34 +82,47 @@ def locate(
         return Located(demo_gguf(quant, on_convert), f"{name}:{quant}", spec)
     if spec.gguf is None:
         raise ModelNotFoundError(f"models.toml names no GGUF files for {name}")
-    files = cached_files(spec.gguf, quant)
-    if not files:
-        pattern = spec.gguf.files.format(quant=quant)
+    for here, files in gguf_quants(spec.gguf.repo, spec.gguf.files).items():
+        if here.upper() == quant.upper():
+            return Located(files[0], f"{name}:{here}", spec)
+    raise ModelNotFoundError(
+        f"{name}:{quant} is not on this machine; get it with: l4 pull {name}:{quant}"
+    )
+
+
+def _sampling_value(name: str, text: str | None) -> float | None:
+    """A field of SamplingParams, of metadata as llama.cpp tells it; None if it cannot be one."""
+    try:
+        value = int(text or "") if name == "top_k" else float(text or "")
+        SamplingParams(**{name: value})  # type: ignore[arg-type]
+    except (ValueError, RequestError):
+        return None
+    return round(value, 6)  # of a float32
+
+
+def hub_model(model: str) -> tuple[str, str | None] | None:
+    """The repository and the quantization, if any, of hf.co/ORG/NAME[:QUANT]; None if it is not."""
+    match = _HUB_NAME.fullmatch(model)
+    return (match["repo"], match["quant"]) if match else None
+
+
+def _from_hub(repo: str, quant: str | None) -> Located:
+    """A model of any repository, from the Hub's cache."""
+    quants = gguf_quants(repo)
+    name = f"{HUB_PREFIX}{repo}"
+    if not quants or (quant and quant.upper() not in map(str.upper, quants)):
+        wanted = f"{name}:{quant}" if quant else name
+        here = f" (there are {', '.join(quants)})" if quants else ""
         raise ModelNotFoundError(
-            f"{name}:{quant} is not on this machine; "
-            f"get it with: hf download {spec.gguf.repo} --include '{pattern}'"
+            f"{wanted} is not on this machine{here}; get it with: l4 pull {wanted}"
         )
-    return Located(files[0], f"{name}:{quant}", spec)
-
-
-def cached_files(source: GgufSource, quant: str) -> list[Path]:
-    """The files of one quantization in the Hub's own cache, all parts or none, in order."""
-    for snapshot in sorted(_repo_dir(source.repo).glob("snapshots/*"), reverse=True):
-        files = sorted(snapshot.glob(source.files.format(quant=quant)))
-        if files and not missing_parts(files[0]):
-            return files
-    return []
+    quant = pick(quants, quant, name)
+    return Located(quants[quant][0], f"{name}:{quant}")
 
 
 def cached_quants(spec: ModelSpec) -> dict[str, list[Path]]:
     """The quantizations of a model that the Hub's cache holds whole, with their files."""
-    if spec.gguf is None:
-        return {}
-    folder, _, _ = spec.gguf.files.partition("/")
-    repo = _repo_dir(spec.gguf.repo)
-    quants = sorted({path.name for path in repo.glob(f"snapshots/*/{folder.format(quant='*')}")})
-    found = {quant: cached_files(spec.gguf, quant) for quant in quants}
-    return {quant: files for quant, files in found.items() if files}
+    return {} if spec.gguf is None else gguf_quants(spec.gguf.repo, spec.gguf.files)
 
 
 def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Located:
@@ -118,6 +160,11 @@ def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Locat
     return Located(snapshot, repo.rpartition("/")[2], spec)
 
 
+def is_hub_id(source: str) -> bool:
+    """Whether it looks like a repository's name on the Hub, ORG/NAME."""
+    return _HUB_ID.fullmatch(source) is not None and not source.endswith(".gguf")
+
+
 def hub_repo(source: str, *, registry: Registry | None = None) -> str:
     """The Hub id that `source` is, or that its entry in models.toml names.
 
@@ -139,27 +186,18 @@ def hub_repo(source: str, *, registry: Registry | None = None) -> str:
 
 def cached_snapshot(repo: str) -> Path | None:
     """The checkpoint of a repository in the Hub's own cache: `main`, or else the newest there."""
-    folder = _repo_dir(repo)
-    main = folder / "refs" / "main"
-    if main.is_file():
-        snapshot = folder / "snapshots" / main.read_text().strip()
-        if (snapshot / "config.json").is_file():
-            return snapshot
-    configs = [path for path in folder.glob("snapshots/*/config.json") if path.is_file()]
-    newest = max(configs, key=lambda path: path.stat().st_mtime, default=None)
-    return newest.parent if newest else None
+    found = (each for each in snapshots(repo_dir(repo)) if (each / "config.json").is_file())
+    return next(found, None)
 
 
-def hub_cache() -> Path:
-    """Where huggingface_hub keeps what it downloads."""
-    if cache := os.environ.get("HF_HUB_CACHE"):
-        return Path(cache)
-    home = os.environ.get("HF_HOME")
-    return (Path(home) if home else Path.home() / ".cache" / "huggingface") / "hub"
-
-
-def _repo_dir(repo: str) -> Path:
-    return hub_cache() / f"models--{repo.replace('/', '--')}"
+def split_parts(first: Path) -> list[Path]:
+    """The files of a model that begins with this one: itself alone unless it is split."""
+    match = _SPLIT.search(first.name)
+    if not match:
+        return [first]
+    return sorted(
+        first.parent.glob(f"{glob.escape(first.name[: match.start()])}-*-of-{match[2]}.gguf")
+    )
 
 
 def missing_parts(first: Path) -> list[str]:
@@ -174,7 +212,10 @@ def missing_parts(first: Path) -> list[str]:
 
 def _from_path(path: Path) -> Located:
     if not path.exists():
-        raise ModelNotFoundError(f"{path}: no such file{_near_file(path)}")
+        hint = _near_file(path)
+        if is_hub_id(str(path)):
+            hint = f"; for a repository on the Hub say {HUB_PREFIX}{path}"
+        raise ModelNotFoundError(f"{path}: no such file{hint}")
     match = _SPLIT.search(path.name)
     if match and int(match[1]) != 1:
         first = _SPLIT.sub(f"-00001-of-{match[2]}.gguf", path.name)

@@ -28,7 +28,11 @@ class GgufSource:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One entry of models.toml. `sampling` holds defaults for SamplingParams."""
+    """One entry of models.toml. `sampling` holds defaults for SamplingParams.
+
+    `config` holds what config.json says of the model's shape. Where nobody published that, `like`
+    names the model in whose proportions experts and other weights are quantized.
+    """
 
     name: str
     description: str = ""
@@ -41,6 +45,8 @@ class ModelSpec:
     released: bool = True
     n_params: int | None = None
     n_params_active: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    like: str | None = None
     sampling: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -127,6 +133,8 @@ def _spec(name: str, entry: Any, where: str) -> ModelSpec:
             raise InputError(f"{where}.gguf needs both repo and files") from None
     sampling_keys = {"temperature", "top_p", "top_k", "min_p"}
     _refuse_unknown(values.get("sampling", {}), sampling_keys, f"{where}.sampling")
+    if not isinstance(values.get("config", {}), dict):
+        raise InputError(f"{where}.config must be a table")
     return ModelSpec(name=name, **values)
 
 

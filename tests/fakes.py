@@ -7,7 +7,10 @@ and raises where llama.cpp would fail or silently compute the wrong thing.
 
 from __future__ import annotations
 
+import struct
+from array import array
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from l4cli.engine.types import BatchItem, DecodeAbortedError, Sampled, SamplingParams
 from l4cli.errors import EngineError
@@ -40,10 +43,12 @@ class FakeBackend:
         n_seq_max: int = 4,
         answer: Callable[[str], str] | None = None,
         unified: bool = True,
+        with_states: bool = False,
     ) -> None:
         self.n_ctx, self.n_batch, self.n_seq_max = n_ctx, n_batch, n_seq_max
         self.n_ctx_seq = n_ctx
         self.unified = unified
+        self.states = FakeStates(self) if with_states else None
         self.answer = answer or (lambda prompt: prompt.splitlines()[-1].upper() if prompt else "")
         self.cells: dict[int, list[int]] = {}
         self.outputs: list[int] = []
@@ -115,6 +120,37 @@ class FakeBackend:
 
     def close(self) -> None:
         self.closed = True
+
+
+class FakeStates:
+    """llama.cpp's header, then the tokens once more for the state."""
+
+    key = "fake"
+
+    def __init__(self, backend: FakeBackend) -> None:
+        self.backend = backend
+        self.num_loaded = self.num_settled = 0
+
+    def size(self, seq_id: int, start: int, stop: int) -> int:
+        return 12 + 8 * (stop - start)
+
+    def save(self, seq_id: int, start: int, tokens: Sequence[int], path: Path) -> int:
+        assert self.backend.cells[seq_id][start : start + len(tokens)] == list(tokens)
+        ids = array("i", tokens).tobytes()
+        return path.write_bytes(struct.pack("<4sII", b"fake", 1, len(tokens)) + ids + ids)
+
+    def load(self, seq_id: int, start: int, tokens: Sequence[int], path: Path) -> None:
+        cells = self.backend.cells.setdefault(seq_id, [])
+        assert len(cells) == start, "a part was skipped"
+        data = path.read_bytes()
+        (count,) = struct.unpack_from("<I", data, 8)
+        stored = list(array("i", data[12 : 12 + 4 * count]))
+        assert stored[: len(tokens)] == list(tokens)
+        cells.extend(tokens)
+        self.num_loaded += len(tokens)
+
+    def settle(self, seq_id: int) -> None:
+        self.num_settled += 1
 
 
 def prompt_tokens(text: str) -> tuple[int, ...]:

@@ -3,7 +3,8 @@
     with serve(checkpoint, "acme/tiny") as hub:
         ... HF_ENDPOINT=hub.url ...
 
-`hub.got` names the shards that were asked for beyond their headers, in order.
+`hub.got` names the shards and GGUFs that were asked for beyond their headers, in order, and
+`hub.ranges` the bytes of each that were sent, as (name, first, end).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HEADER_BYTES = 100_000  # what a look at a header asks for
+_LARGE = (".safetensors", ".gguf")  # what the Hub keeps by checksum
 
 
 class Hub:
@@ -34,15 +36,20 @@ class Hub:
         self.cut: set[str] = set()  # files whose next whole answer ends in the middle
         self.corrupt: set[str] = set()  # files that arrive with a byte changed
         self.held: set[str] = set()  # files that are not sent before `gate` is set
+        self.stalled: set[str] = set()  # files of which half comes, and the rest after `gate`
+        self.redirects = False  # large files come from another address, as on the real Hub
+        self.tokens: set[str | None] = set()  # what was sent as Authorization to the Hub itself
         self.gate = threading.Event()
         self.got: list[str] = []
+        self.ranges: list[tuple[str, int, int]] = []
         self.url = ""
 
     def info(self) -> dict[str, Any]:
         siblings = []
-        for path in sorted(self.checkpoint.iterdir()):
-            entry: dict[str, Any] = {"rfilename": path.name, "size": path.stat().st_size}
-            if path.suffix == ".safetensors":
+        for path in sorted(self.checkpoint.rglob("*.*")):
+            name = path.relative_to(self.checkpoint).as_posix()
+            entry: dict[str, Any] = {"rfilename": name, "size": path.stat().st_size}
+            if path.suffix in _LARGE:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 entry["lfs"] = {"size": entry["size"], "sha256": digest, "pointerSize": 135}
             siblings.append(entry)
@@ -62,19 +69,26 @@ def serve(checkpoint: Path, repo: str) -> Iterator[Hub]:
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
+            if path.startswith("/cdn/"):
+                self.send(hub.checkpoint / path.removeprefix("/cdn/"))
+                return
+            hub.tokens.add(self.headers.get("Authorization"))
             if hub.refusal is not None and path.startswith(hub.refusal[0]):
                 _, status, code = hub.refusal
                 self.reply(status, b"", {"X-Error-Code": code})
             elif re.fullmatch(f"/api/models/{hub.repo}(/revision/[^/]+)?", path):
                 self.reply(200, json.dumps(hub.info()).encode(), {})
             elif match := re.fullmatch(f"/{hub.repo}/resolve/{hub.commit}/(.+)", path):
-                self.send(hub.checkpoint / match[1])
+                if hub.redirects and match[1].endswith(_LARGE):
+                    self.reply(302, b"", {"Location": f"{hub.url}/cdn/{match[1]}"})
+                else:
+                    self.send(hub.checkpoint / match[1])
             else:
                 self.reply(404, b"", {"X-Error-Code": "RepoNotFound"})
 
         def send(self, file: Path) -> None:
             data = file.read_bytes()
-            is_shard = file.suffix == ".safetensors"
+            is_shard = file.suffix in _LARGE
             headers = {
                 "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
                 "X-Repo-Commit": hub.commit,
@@ -92,14 +106,22 @@ def serve(checkpoint: Path, repo: str) -> Iterator[Hub]:
                     hub.gate.wait()
                 if file.name in hub.corrupt:
                     data = data[:-1] + bytes([data[-1] ^ 1])
+            if self.command == "GET" and is_shard:
+                hub.ranges.append((file.name, start, end))
             body, cut = data[start:end], None
             if file.name in hub.cut and len(body) > HEADER_BYTES and self.command == "GET":
                 hub.cut.discard(file.name)
                 cut = len(body) // 2
-            self.reply(206 if wanted else 200, body, headers, cut)
+            is_stalled = file.name in hub.stalled and self.command == "GET"
+            self.reply(206 if wanted else 200, body, headers, cut, is_stalled)
 
         def reply(
-            self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None
+            self,
+            status: int,
+            body: bytes,
+            headers: dict[str, str],
+            cut: int | None = None,
+            is_stalled: bool = False,
         ) -> None:
             self.send_response(status)
             for name, value in headers.items():
@@ -108,7 +130,11 @@ def serve(checkpoint: Path, repo: str) -> Iterator[Hub]:
             self.end_headers()
             if self.command == "GET":
                 with suppress(ConnectionError):  # whoever asked may be killed by now
-                    self.wfile.write(body[:cut])
+                    half = len(body) // 2 if is_stalled else 0
+                    self.wfile.write(body[:half])
+                    if is_stalled:
+                        hub.gate.wait()
+                    self.wfile.write(body[half:cut])
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

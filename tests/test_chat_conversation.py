@@ -6,6 +6,7 @@ import json
 import stat
 from pathlib import Path
 
+import papers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,35 +20,21 @@ def answer(text: str, reason: str = "stop") -> Message:
     return Message("assistant", text, (1, 2), reason)  # type: ignore[arg-type]
 
 
-TALK = Conversation(system="Be brief.").asked("one").answered(answer("1")).asked("two")
+TALK = Conversation(system="Be brief.").asked("one").extended(answer("1")).asked("two")
 
 
 def test_a_change_leaves_the_old_conversation_as_it_was() -> None:
-    longer = TALK.answered(answer("2"))
+    longer = TALK.extended(answer("2"))
     assert len(TALK.messages) == 3
     assert longer.last_answer == answer("2")
     assert longer.num_questions == 2
 
 
-def test_undo_takes_back_question_and_answer() -> None:
-    done = TALK.answered(answer("2"))
-    assert done.undone() == TALK.undone()
-    assert done.undone().last_answer == answer("1")
-    assert done.undone().undone().messages == ()
-    with pytest.raises(UsageError, match="nothing to undo"):
-        Conversation(system="x").undone()
-
-
 def test_regenerate_goes_back_to_the_question() -> None:
-    assert TALK.answered(answer("2")).without_answer() == TALK
+    assert TALK.extended(answer("2")).without_answer() == TALK
     assert TALK.without_answer() == TALK
     with pytest.raises(UsageError):
         Conversation().without_answer()
-
-
-def test_clear_keeps_the_system_message() -> None:
-    assert TALK.cleared().as_dicts() == [{"role": "system", "content": "Be brief."}]
-    assert TALK.cleared().with_system("").as_dicts() == []
 
 
 def test_anything_but_stop_is_partial() -> None:
@@ -75,7 +62,7 @@ def test_what_is_saved_is_what_is_loaded(
     talk = Conversation(system=system)
     for question, reply, reason in turns:
         message = Message("assistant", reply, finish_reason=reason)  # type: ignore[arg-type]
-        talk = talk.asked(question).answered(message)
+        talk = talk.asked(question).extended(message)
     path = tmp_path_factory.mktemp("talk") / "talk.jsonl"
     storage.save(talk, path)
     assert storage.load(path) == talk
@@ -83,7 +70,7 @@ def test_what_is_saved_is_what_is_loaded(
 
 def test_a_saved_conversation_is_json_lines_for_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
-    storage.save(TALK.answered(answer("2", "abort")), path)
+    storage.save(TALK.extended(answer("2", "abort")), path)
     assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "one"},
@@ -144,7 +131,7 @@ def test_a_missing_conversation_is_said(tmp_path: Path) -> None:
     ("content", "complaint"),
     [
         (b"\x7fELF\0\0", "binary"),
-        (b"caf\xe9", "byte 4 is not UTF-8"),
+        (b"caf\xe9", "not UTF-8 at byte 4"),
         (b" \n", "empty"),
     ],
 )
@@ -153,6 +140,13 @@ def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, complaint: s
     path.write_bytes(content)
     with pytest.raises(InputError, match=complaint):
         files.read_text(path)
+
+
+def test_documents_are_read_as_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.docx"
+    path.write_bytes(papers.docx([("heading 1", "Title"), ("", "text")]))
+    assert files.read_text(path) == "# Title\n\ntext"
+    assert files.decode(path.read_bytes(), "stdin") == "# Title\n\ntext"
 
 
 def test_bom_and_final_newlines_are_taken_off() -> None:

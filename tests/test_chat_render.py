@@ -175,6 +175,54 @@ def test_wider_and_narrower_terminals_in_mid_answer() -> None:
     assert " ".join(text.split()).count("word") == 180
 
 
+class ReflowingScreen(pyte.HistoryScreen):
+    """A screen that wraps its lines anew when it is resized, as most terminals do."""
+
+    def resize(self, lines: int | None = None, columns: int | None = None) -> None:
+        width = columns or self.columns
+        shown = [line.rstrip() for line in self.display[: self.cursor.y + 1]]
+        super().resize(lines, columns)
+        self.erase_in_display(2)
+        self.cursor_position(1, 1)
+        for number, line in enumerate(shown):
+            for at in range(0, max(1, len(line)), width):
+                if number or at:
+                    self.linefeed()
+                    self.carriage_return()
+                self.draw(line[at : at + width])
+
+
+def resized_in_mid_answer(watched: Watched, *, reflows: bool) -> str:
+    """What is seen of a long paragraph in a terminal of ever other widths; blanks left out."""
+    looks = itertools.count()
+    view = MarkdownView(
+        watched.write, watched.size, clock=lambda: float(next(looks) // 2), reflows=reflows
+    )
+    view.write("A first paragraph.\n\n")
+    words = iter(range(1000))
+    for columns in (80, 61, 40, 33, 57, 44, 100):
+        watched.screen.resize(watched.screen.lines, columns)
+        for _ in range(40):
+            view.write(f"word{next(words):03d} ")
+    view.close()
+    return "".join(watched.text().split())
+
+
+@pytest.mark.parametrize("rows", [8, 13, 24, 60])
+def test_a_resized_terminal_shows_every_word_once(rows: int) -> None:
+    watched = Watched(columns=80, rows=rows)
+    watched.screen = ReflowingScreen(80, rows, history=1000, ratio=0.5)
+    watched.stream = pyte.Stream(watched.screen)
+    expected = "".join(f"word{n:03d}" for n in range(280))
+    assert resized_in_mid_answer(watched, reflows=True) == f"Afirstparagraph.{expected}"
+
+
+def test_a_terminal_that_cuts_its_lines_keeps_what_stands_above_the_answer() -> None:
+    text = resized_in_mid_answer(Watched(columns=80, rows=60), reflows=False)
+    expected = "".join(f"word{n:03d}" for n in range(280))
+    assert text == f"Afirstparagraph.{expected}"
+
+
 def test_progress_gives_way_to_the_answer() -> None:
     watched = Watched()
     view = markdown_view(watched)

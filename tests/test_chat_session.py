@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import papers
 import pytest
-from test_chat_support import FakeChatBackend, FakeVocabulary, RecordingView, fake_llm
+from test_chat_support import FakeChatBackend, FakeUi, FakeVocabulary, RecordingView, fake_llm
 
 from l4cli.chat.commands import COMMANDS, LeaveChat, find, is_command, run_command
 from l4cli.chat.session import ChatSession
-from l4cli.errors import ContextOverflowError, EngineError, L4Error, ModelError, UsageError
+from l4cli.errors import (
+    ContextOverflowError,
+    EngineError,
+    InputError,
+    L4Error,
+    ModelError,
+    UsageError,
+)
 from l4cli.llm import LLM
 
 
@@ -19,7 +27,7 @@ class Chat:
 
     def __init__(self, llm: LLM | None = None, **options: Any) -> None:
         self.views: list[RecordingView] = []
-        self.said: list[str] = []
+        self.ui = FakeUi()
         self.llm = llm or fake_llm()
         self.session = ChatSession(self.llm, self._view, **options)
 
@@ -29,9 +37,9 @@ class Chat:
 
     def run(self, line: str) -> str:
         """Carry a command out; what it said."""
-        self.said.clear()
-        run_command(self.session, line, self.said.append)
-        return "\n".join(self.said)
+        self.ui.said.clear()
+        run_command(self.session, line, self.ui)
+        return "\n".join(self.ui.said)
 
     @property
     def contents(self) -> list[str]:
@@ -179,9 +187,34 @@ def test_files_go_before_the_next_question_only(tmp_path: Path) -> None:
     assert chat.contents[::2] == ["some notes\n\nwhat?", "and?"]
 
 
+def test_documents_go_before_it_under_their_names(tmp_path: Path) -> None:
+    (tmp_path / "b c.txt").write_text("plain\n")
+    (tmp_path / "a.pdf").write_bytes(papers.pdf(["one", "two"]))
+    (tmp_path / "bad.pdf").write_bytes(papers.pdf(["x"], encrypted=True))
+    (tmp_path / "long.txt").write_text("x" * 5000)
+    (tmp_path / "logo").write_bytes(b"\0")
+    chat = Chat()
+    said = chat.run(f"/doc {tmp_path}").replace(f"{tmp_path}/", "")
+    assert "a.pdf: 2 pages, " in said
+    assert "(bad.pdf: encrypted; save it without its password)" in said
+    assert "(long.txt has " in said
+    assert f"({tmp_path}: passed over 1 binary file)" in said
+    assert chat.run(f'/doc "{tmp_path / "b c.txt"}"').count("before your next message: ") == 1
+    with pytest.raises(InputError, match="nothing was attached"):
+        chat.run(f"/doc {tmp_path}/*.md")
+    with pytest.raises(UsageError, match="a chat has no documents on stdin"):
+        chat.run("/doc -")
+    with pytest.raises(UsageError, match="quotation mark is not closed"):
+        chat.run('/doc "a')
+    chat.session.ask("what?")
+    first = f'<document name="{tmp_path}/a.pdf">\none\n\ntwo\n</document>\n\n'
+    assert chat.contents[0].startswith(first)
+    assert chat.contents[0].endswith('b c.txt">\nplain\n</document>\n\nwhat?')
+
+
 def test_settings_are_checked_when_they_are_set() -> None:
     chat = Chat()
-    assert "temperature  0.2" in chat.run("/set temperature 0.2")
+    assert "temperature 0.2" in " ".join(chat.run("/set temperature 0.2").split())
     for line, complaint in (
         ("/set top_p 3", "top_p must be"),
         ("/set temprature 1", "no setting 'temprature'"),

@@ -21,16 +21,23 @@ from l4cli.llm import LLM
 RECITED = "the lampékings-of."
 
 
-def write_reciter(directory: Path, *, ends: bool = False) -> Path:
-    """A GGUF that answers everything with RECITED, for ever or (`ends`) once."""
+def write_reciter(directory: Path, *, ends: bool = False, recited: str = RECITED) -> Path:
+    """A GGUF that answers everything with `recited`, for ever or (`ends`) once.
+
+    One that recites a call has no chat template, and so gets Llama 4's, which knows tools.
+    """
     source = write_checkpoint(directory / "reciter", dtype="F32")
+    if recited != RECITED:
+        config = json.loads((source / "tokenizer_config.json").read_text("utf-8"))
+        del config["chat_template"]
+        (source / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
     weights = read_weights(source)
     for name, weight in weights.items():
         if name.endswith(("o_proj.weight", "down_proj", "down_proj.weight")):
             weight[:] = 0  # blocks add nothing: what comes out is the last token's embedding
     weights["model.norm.weight"][:] = 1
     weights["lm_head.weight"][:] = 0
-    for token, following in _successors(source, ends).items():
+    for token, following in _successors(source, ends, recited).items():
         weights["lm_head.weight"][following] += weights["model.embed_tokens.weight"][token]
     write_shards(source, weights, dtype="F32", shards=2)
     path = directory / ("brief.gguf" if ends else "endless.gguf")
@@ -38,13 +45,13 @@ def write_reciter(directory: Path, *, ends: bool = False) -> Path:
     return path
 
 
-def _successors(source: Path, ends: bool) -> dict[int, int]:
-    """Which token follows which: after the line break that begins an answer, RECITED's bytes."""
+def _successors(source: Path, ends: bool, text: str) -> dict[int, int]:
+    """Which token follows which: after the line break that begins an answer, the text's bytes."""
     vocab = json.loads((source / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
     line_break, *recited = (
         # GPT-2's stand-ins: a printable byte is itself, a blank one 256 further on
         vocab[chr(byte if byte > 32 else 256 + byte)]
-        for byte in f"\n{RECITED}".encode()
+        for byte in f"\n{text}".encode()
     )
     assert len(set(recited)) == len(recited), "a byte twice: what follows it would not be certain"
     last = SPECIAL_IDS["<|eot|>"] if ends else recited[0]
@@ -61,6 +68,7 @@ _BOS, _EOT, _USER, _ASSISTANT, _SYSTEM = BOS, EOG, 258, 259, 260
 class FakeVocabulary:
     """Bytes as tokens, and a control token for each part of the chat format."""
 
+    n_vocab = 261
     special_tokens: Mapping[str, int] = {
         "<bos>": _BOS,
         "<eot>": _EOT,
@@ -117,3 +125,30 @@ class RecordingView:
 
     def close(self) -> None:
         self.is_closed = True
+
+
+class FakeUi:
+    """A person who was told what to say: `answers` to questions, `edited` as the changed text."""
+
+    width = 79
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.answers: list[str] = []
+        self.edited: str | None = None
+        self.copied: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def ask(self, question: str) -> str:
+        self.asked.append(question)
+        return self.answers.pop(0) if self.answers else ""
+
+    def edit(self, text: str) -> str | None:
+        return self.edited
+
+    def copy(self, text: str) -> str:
+        self.copied.append(text)
+        return "to the clipboard"

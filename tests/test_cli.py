@@ -15,18 +15,18 @@ import l4cli
 from l4cli import app, errors
 
 
-def test_help_names_every_command(l4: L4) -> None:
-    done = l4("--help")
-    assert done.returncode == 0
-    for command in ("run", "chat", "convert", "models"):
-        assert f" {command} " in done.stdout
-        assert l4(command, "--help").returncode == 0
-
-
-def test_help_fits_80_columns(l4: L4) -> None:
-    for command in ([], ["run"], ["chat"], ["convert"], ["models"]):
-        text = l4(*command, "--help", env=_environment(COLUMNS="80")).stdout
-        assert max(map(len, text.splitlines())) <= 80
+def test_help_names_every_command_and_fits_80_columns(l4: L4) -> None:
+    narrow = _environment(COLUMNS="80")
+    overview = l4("--help", env=narrow)
+    commands = (
+        "run", "chat", "ask", "docs", "ctx-test", "convert", "info",
+        "plan", "bench", "models", "pull", "rm",
+    )  # fmt: skip
+    for command in commands:
+        assert f" {command} " in overview.stdout
+        done = l4(command, "--help", env=narrow)
+        assert done.returncode == 0
+        assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_help_loads_neither_numpy_nor_llama_cpp() -> None:
@@ -151,3 +151,18 @@ def _environment(**extra: str) -> dict[str, str]:
     import os
 
     return {**os.environ, **extra}
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "stdout", "stderr"),
+    [
+        (">&-", 2, "", "l4: cannot write to stdout: it is closed\n"),
+        ("2>&-", 2, "", ""),
+        ("<&- 2>&-", 2, "", ""),
+    ],
+)
+def test_streams_that_are_closed(closed: str, code: int, stdout: str, stderr: str) -> None:
+    """No file is opened in their places, and no bug is reported."""
+    command = f"'{sys.executable}' -m l4cli models --no-such-option {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, stdout, stderr)

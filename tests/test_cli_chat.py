@@ -67,7 +67,7 @@ def test_a_cut_never_goes_through_a_character(l4: Callable[..., Any], endless: P
     [
         ([], "", "stdin is empty"),
         ([], b"\x7fELF\0", "stdin: a binary file"),
-        ([], b"caf\xe9", "stdin: byte 4 is not UTF-8"),
+        ([], b"caf\xe9", "stdin: not UTF-8 at byte 4"),
         (["-p", " "], "", "-p is empty"),
         (["-p", "hi", "-f", "nowhere.txt"], "", "nowhere.txt: No such file"),
         (["-p", "hi", "--system", "@nowhere.txt"], "", "nowhere.txt"),

@@ -116,7 +116,10 @@ def test_usage_errors_are_one_line(l4: L4, tiny_checkpoint: Path, tmp_path: Path
         ((tiny_checkpoint, "--type", "Q4_KM"), "Q4_K_M"),
         ((tiny_checkpoint, "--type", "IQ2_XXS"), "needs an importance matrix"),
         ((tiny_checkpoint, "--tensor-type", "attn_v"), "not PATTERN=QTYPE"),
-        ((tiny_checkpoint, "--tensor-type", "attn_v=q9"), "unknown tensor type 'q9'"),
+        (
+            (tiny_checkpoint, "--tensor-type", "attn_v=q9"),
+            "--tensor-type attn_v=q9: unknown tensor",
+        ),
         ((tiny_checkpoint, "--imatrix", tmp_path / "nothing"), "nothing: No such file"),
         ((tiny_checkpoint, "-o", tmp_path / "no" / "dir.gguf"), "no"),
     ]

@@ -108,6 +108,11 @@ def test_templates_run_in_a_sandbox() -> None:
         template.render([USER])
 
 
+def test_whatever_a_template_raises_is_its_own() -> None:
+    with pytest.raises(RequestError, match="cannot show these messages: ZeroDivisionError"):
+        ChatTemplate("{{ 1 // 0 }}").render([USER])
+
+
 def test_a_broken_template_is_the_models_fault() -> None:
     with pytest.raises(ModelError, match="does not compile"):
         ChatTemplate("{% for %}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
 
+from l4cli.cache import hub_cache
 from l4cli.errors import InputError, ModelNotFoundError
-from l4cli.locate import cached_quants, locate, locate_checkpoint
-from l4cli.registry import load_registry, read_registry
+from l4cli.locate import Located, cached_quants, locate, locate_checkpoint
+from l4cli.registry import ModelSpec, load_registry, read_registry
 
 
 @pytest.fixture
@@ -57,6 +59,7 @@ def test_a_users_own_models_come_on_top(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_names_are_found_in_the_hub_cache(hub: Path) -> None:
     assert locate("scout").path == hub / "Q4_K_M" / "s-00001-of-00002.gguf"
+    assert locate("scout:q4_k_m").name == "scout:Q4_K_M"
     assert list(cached_quants(load_registry().models["scout"])) == ["Q4_K_M"]
 
 
@@ -65,10 +68,15 @@ def test_names_are_found_in_the_hub_cache(hub: Path) -> None:
     [
         ("scuot", "no file and no model named 'scuot'; did you mean scout"),
         ("zzz", "known: demo, scout"),
-        ("maverick", "maverick:Q4_K_M is not on this machine; get it with: hf download"),
+        (
+            "maverick",
+            "maverick:Q4_K_M is not on this machine; get it with: l4 pull maverick:Q4_K_M",
+        ),
         ("scout:Q8_0", "scout:Q8_0 is not on this machine"),
         ("behemoth", "never released"),
         ("no/such.gguf", "no/such.gguf: no such file"),
+        ("acme/Tiny-GGUF", "no such file; for a repository on the Hub say hf.co/acme/Tiny-GGUF"),
+        ("hf.co/acme/Tiny:Q8_0", "Tiny:Q8_0 is not on this machine; get it with: l4 pull hf.co/ac"),
     ],
 )
 def test_what_is_not_there_says_how_to_get_it(hub: Path, model: str, message: str) -> None:
@@ -87,6 +95,42 @@ def test_a_mistyped_file_gets_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "scout-Q8_0.gguf").write_bytes(b"GGUF")
     with pytest.raises(ModelNotFoundError, match=r"did you mean .*scout-Q8_0\.gguf"):
         locate(str(tmp_path / "scout-Q8_O.gguf"))
+
+
+def test_sampling_defaults_are_those_of_models_toml_over_the_files_own(tmp_path: Path) -> None:
+    stated = {"temp": "0.700000", "top_k": "20", "top_p": "7", "min_p": "nan", "xtc_threshold": "1"}
+
+    def metadata(key: str) -> str | None:
+        return stated.get(key.removeprefix("general.sampling."))
+
+    file = tmp_path / "x.gguf"
+    file.write_bytes(b"GGUF")
+    # What no request could have (a top_p of 7) is left out.
+    assert locate(str(file)).sampling(metadata) == {"temperature": 0.7, "top_k": 20}
+    spec = ModelSpec("x", sampling={"temperature": 0.1})
+    assert Located(file, "x", spec).sampling(metadata) == {"temperature": 0.1, "top_k": 20}
+    assert Located(file, "x").sampling(lambda key: None) == {}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"HF_HOME": "/a"},
+        {"HF_HOME": "~/a", "XDG_CACHE_HOME": "/b"},
+        {"HF_HUB_CACHE": "$HOME/c", "HF_HOME": "/a"},
+        {"HUGGINGFACE_HUB_CACHE": "/d"},
+        {"XDG_CACHE_HOME": "/b"},
+    ],
+)
+def test_the_cache_is_where_huggingface_hub_has_it(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_CACHE_HOME", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    constants = runpy.run_module("huggingface_hub.constants")
+    assert str(hub_cache()) == constants["HF_HUB_CACHE"]
 
 
 @pytest.fixture

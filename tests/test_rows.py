@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import papers
 import pytest
 
 from l4cli.batch.outcomes import Failure
@@ -234,6 +235,15 @@ def test_a_document_row_holds_the_file_beside_the_input(tmp_path: Path) -> None:
     assert row.document is not None
     assert row.num_answers == 2
     assert row.document.prompt(1) == "# Title\n\n\ntwo"
+
+
+def test_a_document_may_be_of_any_format(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(papers.pdf(["page one", "page two"]))
+    line = b'{"document": "a.pdf", "questions": ["why?"]}'
+    (row,) = read_rows([line], folder=tmp_path)
+    assert isinstance(row, Row)
+    assert row.document is not None
+    assert row.document.prompt(0) == "page one\n\npage two\n\nwhy?"
 
 
 @pytest.mark.parametrize(

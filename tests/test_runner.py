@@ -16,14 +16,15 @@ from fakes import FakeBackend, FakeVocabulary
 
 from l4cli.batch.dry_run import VocabularyBackend, measure
 from l4cli.batch.ids import IdRegister
+from l4cli.batch.meter import SpeedMeter
 from l4cli.batch.rows import read_rows
 from l4cli.batch.runner import BatchOptions, run_rows
-from l4cli.batch.speeds import SpeedMeter, Speeds, recall, remember
 from l4cli.batch.stats import BatchStats, Progress, cost, summary
 from l4cli.batch.verify import Sample
 from l4cli.engine.types import Request, SamplingParams
 from l4cli.errors import RequestError
 from l4cli.llm import LLM
+from l4cli.speeds import Speeds
 
 
 def fake_llm(**backend: Any) -> LLM:
@@ -394,20 +395,6 @@ def test_steps_that_prefill_are_told_from_steps_that_decode() -> None:
     assert speeds.seconds(100, 50) == 3.0
     assert SpeedMeter(2.0, 100, 0.5, 50).speeds(200) is None
     assert SpeedMeter().speeds(0) is None
-
-
-def test_speeds_are_remembered_for_a_model_and_its_slots(tmp_path: Path) -> None:
-    assert recall("m", 4) is None
-    remember("m", 4, Speeds(1.0, 2.0))
-    remember("n", 4, Speeds(3.0, 4.0))
-    assert recall("m", 4) == Speeds(1.0, 2.0)
-    remember("m", 64, Speeds(5.0, 6.0))
-    assert recall("m", 8) == Speeds(1.0, 2.0)  # of the nearest number of slots
-    assert recall("other", 8) is None
-    (damaged,) = tmp_path.rglob("speeds.json")
-    for content in ("{", "[]", '{"m x4": {"prefill_tps": 1}}', '{"m x4": 7}'):
-        damaged.write_text(content)
-        assert recall("m", 4) is None
 
 
 def test_ids_that_rows_share_are_counted() -> None:

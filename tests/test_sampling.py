@@ -13,6 +13,7 @@ import pytest
 
 from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
+from l4cli.engine.llamacpp.sampling import nucleus
 from l4cli.engine.types import BatchItem, Completion, Constraint, Request, SamplingParams
 from l4cli.errors import RequestError
 
@@ -64,6 +65,21 @@ def test_a_draw_is_the_one_llama_cpp_would_make(model: LlamaModel) -> None:
         sampler.close()
         assert ours == theirs
     backend.close()
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 1.0, 8.0])
+@pytest.mark.parametrize("top_p", [0.1, 0.9, 0.999])
+@pytest.mark.parametrize("n", [1, 300, 20_000])
+def test_top_p_keeps_the_smallest_set_that_reaches_it(spread: float, top_p: float, n: int) -> None:
+    logits = np.random.default_rng(1).normal(0, spread, n).astype(np.float32)
+    kept = nucleus(logits, top_p)
+    weights = np.sort(np.exp(logits.astype(np.float64)))[::-1]
+    size = int(np.searchsorted(np.cumsum(weights), top_p * weights.sum())) + 1
+    assert len(set(kept)) == len(kept)
+    assert abs(len(kept) - size) <= size * 1e-4  # sums in another order
+    assert logits[kept].min() >= np.sort(logits)[::-1][len(kept) - 1]
+    if len(kept) <= 4096:
+        assert list(logits[kept]) == sorted(logits[kept], reverse=True)
 
 
 def test_logprobs_are_of_the_whole_vocabulary(engine: Engine, model: LlamaModel) -> None:

@@ -1,10 +1,11 @@
-"""The text file that a row's questions are about."""
+"""The document that a row's questions are about."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from l4cli import documents
 from l4cli.errors import InputError
 
 
@@ -22,18 +23,8 @@ class Document:
 
 
 def read_document(path: Path) -> str:
-    """The text of a UTF-8 file, without its BOM; InputError names the file and what is wrong."""
+    """The text of a file of any format l4 reads; InputError names the file and what is wrong."""
     try:
-        data = path.expanduser().read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"document {path}: {reason}") from None
-    if b"\0" in data:
-        raise InputError(f"document {path}: a binary file; give it as UTF-8 text")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"document {path}: not UTF-8 at byte {error.start + 1}") from None
-    if not text.strip():
-        raise InputError(f"document {path}: the file is empty")
-    return text
+        return documents.read_document(path).text
+    except InputError as error:
+        raise InputError(f"document {error}") from None

@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.runner import BatchOptions, request_for
-from l4cli.batch.speeds import Speeds
 from l4cli.engine.sequence import common_prefix
 from l4cli.engine.sizing import Demand
 from l4cli.engine.types import BatchItem, SamplingParams
 from l4cli.errors import ContextOverflowError, L4Error
 from l4cli.llm import LLM
+from l4cli.speeds import Speeds
 
 
 @dataclass(slots=True)
@@ -103,6 +103,7 @@ class VocabularyBackend:
 
     n_seq_max = 1
     unified = False
+    states = None
 
     def __init__(self, n_ctx: int, n_batch: int = 512) -> None:
         self.n_ctx = self.n_ctx_seq = n_ctx

@@ -15,6 +15,7 @@ _INCOMPLETE = {
     "json_object": "incomplete_json",
     "grammar": "incomplete_grammar",
     "regex": "incomplete_regex",
+    "lark": "incomplete_grammar",
 }
 
 

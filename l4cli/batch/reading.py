@@ -16,6 +16,7 @@ from l4cli.batch import fields
 from l4cli.batch.files import count_lines, folder_of, open_input
 from l4cli.batch.rows import BadRow, Row, read_rows
 from l4cli.batch.sources import Source
+from l4cli.documents.text import read_text
 from l4cli.engine.types import Constraint
 from l4cli.errors import InputError, UsageError
 
@@ -86,18 +87,11 @@ def constraint_of(schema: Path | None, grammar: Path | None) -> Constraint | Non
     if schema and grammar:
         raise UsageError("--schema and --grammar cannot both hold: give one")
     if schema:
+        source = read_text(schema)
         try:
-            return fields.schema_constraint(json.loads(_read(schema)))
+            return fields.schema_constraint(json.loads(source))
         except ValueError as error:
             raise InputError(f"{schema}: not JSON: {error}") from None
         except InputError as error:
             raise InputError(f"{schema}: {error}") from None
-    return Constraint("grammar", _read(grammar)) if grammar else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.expanduser().read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"{path}: {reason}") from error
+    return Constraint("grammar", read_text(grammar)) if grammar else None

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from l4cli.batch.speeds import SpeedMeter
+from l4cli.batch.meter import SpeedMeter
 from l4cli.engine.types import StepOutput
 
 _SPAN = 10.0  # seconds that the rates of a running batch look back

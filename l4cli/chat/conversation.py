@@ -1,37 +1,56 @@
-"""What has been said. Pure values: every change makes a new conversation.
+"""What has been said, from the first message to the last. Pure values.
 
-A turn that fails leaves the old value in place, so it cannot damage the history; and branches, when
-they come, are conversations that share their beginning.
+A `Conversation` is one path through a `Tree` (`tree.py`): what a chat template gets to see.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from l4cli.engine.types import FinishReason
 from l4cli.errors import UsageError
+from l4cli.prompt.tool_calls import ToolCall
 
-Role = Literal["user", "assistant"]
+Role = Literal["user", "assistant", "ipython"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One thing said.
+    """One thing said: by the user, by the model, or (`ipython`) by a tool it called.
 
     An answer keeps the `token_ids` it was generated as, if this model generated it, and why it
-    ended; anything but "stop" means that it is only a part.
+    ended; anything but "stop" means that it is only a part. One that calls tools has `tool_calls`
+    in the place of their text. `is_edited` says that the user changed it.
     """
 
     role: Role
     content: str
     token_ids: tuple[int, ...] = ()
     finish_reason: FinishReason = "stop"
+    tool_calls: tuple[ToolCall, ...] = ()
+    is_edited: bool = False
 
     @property
     def is_partial(self) -> bool:
         return self.finish_reason != "stop"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the model can go on with it: it broke off, or the user had a hand in it."""
+        return self.role == "assistant" and (self.is_partial or self.is_edited)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The message as chat templates want it."""
+        role = "tool" if self.role == "ipython" else self.role  # as all families' templates say
+        message: dict[str, Any] = {"role": role, "content": self.content}
+        if self.tool_calls:
+            message["tool_calls"] = [
+                {"type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+                for c in self.tool_calls
+            ]
+        return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +73,11 @@ class Conversation:
 
     def asked(self, text: str) -> Conversation:
         """With a question put at its end."""
-        return replace(self, messages=(*self.messages, Message("user", text)))
+        return self.extended(Message("user", text))
 
-    def answered(self, answer: Message) -> Conversation:
-        """With an answer, whole or partial, put at its end."""
-        return replace(self, messages=(*self.messages, answer))
+    def extended(self, *messages: Message) -> Conversation:
+        """With messages put at its end."""
+        return replace(self, messages=(*self.messages, *messages))
 
     def without_answer(self) -> Conversation:
         """Back to the last question, to be answered anew; UsageError if there is none."""
@@ -68,24 +87,10 @@ class Conversation:
             return self
         return replace(self, messages=self.messages[:-1])
 
-    def undone(self) -> Conversation:
-        """Without the last question and what came after it; UsageError if there is none."""
-        questions = [i for i, message in enumerate(self.messages) if message.role == "user"]
-        if not questions:
-            raise UsageError("there is nothing to undo")
-        return replace(self, messages=self.messages[: questions[-1]])
-
-    def cleared(self) -> Conversation:
-        """Only the system message left."""
-        return replace(self, messages=())
-
-    def with_system(self, text: str | None) -> Conversation:
-        return replace(self, system=text or None)
-
-    def as_dicts(self) -> list[dict[str, str]]:
+    def as_dicts(self) -> list[dict[str, Any]]:
         """The messages as chat templates want them."""
         head = [{"role": "system", "content": self.system}] if self.system else []
-        return [*head, *({"role": m.role, "content": m.content} for m in self.messages)]
+        return [*head, *(message.as_dict() for message in self.messages)]
 
 
 def joined(parts: Sequence[str]) -> str:

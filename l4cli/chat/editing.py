@@ -12,8 +12,10 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from l4cli.chat.commands import COMMANDS, find, is_command
-from l4cli.chat.session import SETTINGS
+from l4cli.chat.commands import COMMANDS, Argument, find, is_command
+from l4cli.chat.session import SETTINGS, ChatSession
+from l4cli.chat.sessions import session_names
+from l4cli.chat.text import shortened
 from l4cli.errors import UsageError
 
 BLOCK_QUOTE = '"""'
@@ -73,7 +75,8 @@ def key_bindings(on_idle_interrupt: Callable[[], None]) -> KeyBindings:
 class CommandCompleter(Completer):
     """Names of commands, and what may stand behind them."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: ChatSession) -> None:
+        self._session = session
         self._paths = PathCompleter(expanduser=True)
 
     def get_completions(
@@ -94,13 +97,23 @@ class CommandCompleter(Completer):
             kind = find(name).argument
         except UsageError:
             return
-        if kind == "setting":
-            for setting in SETTINGS:
-                if setting.startswith(argument):
-                    yield Completion(setting, -len(argument))
-        elif kind == "path" or argument.startswith("@"):
+        for value, meaning in self._values(kind):
+            if value.startswith(argument):
+                yield Completion(value, -len(argument), display_meta=meaning)
+        if kind in ("path", "session") or (kind == "text" and argument.startswith("@")):
             path = argument.removeprefix("@") if kind == "text" else argument
             yield from self._paths.get_completions(Document(path), complete_event)
+
+    def _values(self, kind: Argument) -> Iterable[tuple[str, str]]:
+        """What an argument of that kind could be, and what it means."""
+        if kind == "setting":
+            return [(name, "") for name in SETTINGS]
+        if kind == "session":
+            return [(name, "") for name in session_names()]
+        if kind == "message":
+            nodes = self._session.tree.nodes.values()
+            return [(str(node.id), shortened(node.message.content, 40)) for node in nodes]
+        return []
 
 
 def open_history(path: Path) -> History:

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from l4cli.errors import InputError
+from l4cli.documents import text
+from l4cli.documents.formats import format_of
+from l4cli.documents.ingest import document_of, read_document
 
 
 def read_text(path: Path) -> str:
-    """A file's text; InputError if it cannot be read, is binary, or is empty."""
-    try:
-        data = path.expanduser().read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    return decode(data, str(path))
+    """The text of a file of any format l4 reads; InputError if it cannot be read, or is empty."""
+    return _trimmed(read_document(path).text)
 
 
 def decode(data: bytes, name: str) -> str:
-    """UTF-8 text without BOM and final newlines; InputError, with `name`, for anything else."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name}: byte {error.start + 1} is not UTF-8 text; convert it, or give a text file"
-        ) from error
-    if "\0" in text:
-        raise InputError(f"{name}: a binary file (it holds NUL bytes); give a text file")
-    text = text.rstrip("\r\n")
-    if not text.strip():
-        raise InputError(f"{name}: empty")
-    return text
+    """The text of what is piped in, without final newlines; InputError, with `name`, if none."""
+    if format_of(data, name) == "text":  # a message: it stays as it was written
+        return _trimmed(text.decode(data, name))
+    return _trimmed(document_of(data, name).text)
+
+
+def _trimmed(content: str) -> str:
+    return content.rstrip("\r\n")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -17,15 +16,19 @@ from prompt_toolkit.styles import Style
 from l4cli import console
 from l4cli.chat import editing
 from l4cli.chat.bar import bar_text
+from l4cli.chat.clipboard import copy
 from l4cli.chat.commands import LeaveChat, is_command, run_command
-from l4cli.chat.render import harmless, terminal_size
+from l4cli.chat.render import terminal_size
 from l4cli.chat.session import ChatSession
+from l4cli.chat.session_commands import announced
+from l4cli.chat.text import harmless, shortened
 from l4cli.chat.turn import Answer
 from l4cli.errors import EXIT_OK, EXIT_TERMINATED, L4Error
 from l4cli.registry import state_dir
 
 PROMPT = "> "
 _HINT = "Ctrl-D leaves, /help helps"
+_EDIT_HINT = "Enter takes it, empty leaves it"
 _STYLE = Style.from_dict({"bottom-toolbar": "noreverse dim", "prompt": "bold", "warning": "bold"})
 
 
@@ -38,22 +41,49 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
         f"{session.llm.name} · context {session.n_ctx:,} tokens · "
         "/help lists commands, Ctrl-D leaves"
     )
-    reader = _Reader(session, _history() if use_history else editing.no_history())
-    with _ignoring_ctrl_c(), _typing_held():
-        try:
-            while True:
-                if code := _handle(session, reader.read()):
-                    return code
-        except (EOFError, LeaveChat):
-            return EXIT_OK
+    _tell_what_is_resumed(session)
+    for attachment in session.attachments:
+        _note(announced(session, attachment))
+    screen = _Screen(session, _history() if use_history else editing.no_history())
+    if session.rounds:
+        session.rounds.note = _note
+    with _ignoring_ctrl_c():
+        code = _converse(session, screen)
+        if session.file and session.file.exists:
+            console.note(f"(kept as {session.file.name}; l4 chat -c goes on with it)")
+        session.close()
+    return code
 
 
-def _handle(session: ChatSession, text: str) -> int:
+def _converse(session: ChatSession, screen: _Screen) -> int:
+    try:
+        while True:
+            if code := _handle(session, screen.read(), screen):
+                return code
+    except (EOFError, LeaveChat):
+        return EXIT_OK
+
+
+def _tell_what_is_resumed(session: ChatSession) -> None:
+    if not session.file or not session.file.exists:
+        return
+    _note(
+        f"session {session.file.name}: {session.conversation.num_questions} questions, "
+        f"{session.num_tokens:,} tokens"
+    )
+    for loss in session.losses:
+        _note(f"l4: {session.file.path}: {loss}")
+    for message in session.conversation.messages[-2:]:
+        mark = PROMPT if message.role == "user" else ""
+        _note(shortened(f"{mark}{message.content}", 2 * terminal_size()[0]))
+
+
+def _handle(session: ChatSession, text: str, screen: _Screen) -> int:
     """Answer or carry out what was typed; an exit code if the chat must end."""
     before = session.last
     try:
         if is_command(text):
-            run_command(session, text, _say)
+            run_command(session, text, screen)
         else:
             session.ask(text)
     except L4Error as error:
@@ -70,8 +100,8 @@ def _explain_end(session: ChatSession, answer: Answer) -> None:
     """Say why an answer is not whole, and what can be done."""
     if answer.finish_reason == "length" and session.num_tokens >= session.n_ctx - 1:
         _note(
-            f"(the context of {session.n_ctx:,} tokens is full: /undo or /clear makes room, "
-            "a larger --ctx at the start gives more)"
+            f"(the context of {session.n_ctx:,} tokens is full: /undo, /compact or /clear "
+            "makes room, a larger --ctx at the start gives more)"
         )
     elif answer.finish_reason == "length":
         _note("(cut off at max_tokens; /continue goes on)")
@@ -83,17 +113,18 @@ def _explain_end(session: ChatSession, answer: Answer) -> None:
         _note("(the answer is empty)")
 
 
-class _Reader:
-    """Reads what the user types, with the state of the session below it."""
+class _Screen:
+    """The person at the terminal: what they type, with the state of the session below it."""
 
     def __init__(self, session: ChatSession, history: History) -> None:
         self._session = session
         self._hint = ""
+        self._is_editing = False
         self._prompt: PromptSession[str] = PromptSession(
             history=history,
             multiline=True,
             key_bindings=editing.key_bindings(self._give_hint),
-            completer=editing.CommandCompleter(),
+            completer=editing.CommandCompleter(session),
             complete_while_typing=False,
             prompt_continuation=" " * len(PROMPT),
             bottom_toolbar=self._bar,
@@ -104,6 +135,10 @@ class _Reader:
         editing.prefer_markdown_files(self._prompt.default_buffer)
         self._prompt.default_buffer.on_text_changed += lambda _buffer: self._give_hint("")
 
+    @property
+    def width(self) -> int:
+        return max(20, terminal_size()[0] - 1)
+
     def read(self) -> str:
         """The next message or command, never empty; EOFError for Ctrl-D."""
         while True:
@@ -111,20 +146,43 @@ class _Reader:
             if text:
                 return text
 
+    def say(self, text: str) -> None:
+        _say(text)
+
+    def ask(self, question: str) -> str:
+        asking: PromptSession[str] = PromptSession(history=editing.no_history(), style=_STYLE)
+        try:
+            return asking.prompt([("class:prompt", question)])
+        except (EOFError, KeyboardInterrupt):
+            return ""
+
+    def edit(self, text: str) -> str | None:
+        """The text in the prompt, to be changed there or (Ctrl-G) in $EDITOR."""
+        self._is_editing = True
+        try:
+            return self._prompt.prompt([("class:prompt", PROMPT)], default=text).rstrip() or None
+        except EOFError:
+            return None
+        finally:
+            self._is_editing = False
+
+    def copy(self, text: str) -> str:
+        return copy(text, lambda codes: console.data(codes, end=""))
+
     def _give_hint(self, hint: str = _HINT) -> None:
         self._hint = hint
 
     def _bar(self) -> AnyFormattedText:
         session = self._session
         full = session.is_nearly_full
-        warning = "nearly full: /undo, /clear or a larger --ctx" if full else ""
+        warning = "nearly full: /compact, /undo, /clear" if full else ""
         text = bar_text(
             terminal_size()[0] - 1,
             session.llm.name,
             session.num_tokens,
             session.n_ctx,
             session.last.generation_tps if session.last else None,
-            self._hint or warning or _attached(session),
+            (_EDIT_HINT if self._is_editing else self._hint) or warning or _attached(session),
         )
         return [("class:warning" if full else "", text)]
 
@@ -175,32 +233,3 @@ def _ignoring_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _typing_held() -> Iterator[None]:
-    """What is typed while no prompt is there waits, unseen and unchanged, for the next one.
-
-    Held for the whole chat: a key must not find the terminal in its own mode between an answer and
-    the prompt. The prompt and $EDITOR set what they need by themselves, and set it back.
-    """
-    restore = _switch_echo_off()
-    try:
-        yield
-    finally:
-        restore()
-
-
-def _switch_echo_off() -> Callable[[], None]:
-    """Keep the terminal's own hands off what is typed; how to undo that."""
-    try:
-        import termios
-    except ImportError:  # Windows
-        return lambda: None
-    fd = sys.stdin.fileno()
-    before = termios.tcgetattr(fd)
-    held = termios.tcgetattr(fd)
-    held[0] &= ~termios.ICRNL  # Enter must reach the prompt as Enter, not as Ctrl-J
-    held[3] &= ~(termios.ECHO | termios.ICANON)
-    termios.tcsetattr(fd, termios.TCSADRAIN, held)
-    return lambda: termios.tcsetattr(fd, termios.TCSADRAIN, before)

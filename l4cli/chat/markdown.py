@@ -42,6 +42,7 @@ class BlockRenderer:
 
     def __init__(self) -> None:
         self._console = Console(force_terminal=True, legacy_windows=False, highlight=False)
+        self._blocks = _Blocks()
 
     def lines(self, block: str, width: int) -> list[str]:
         """The lines of one block, at most `width` columns wide, none blank at its ends.
@@ -49,7 +50,7 @@ class BlockRenderer:
         What rich cannot render is shown as it was written: no answer may end the chat.
         """
         try:
-            lines = self._render(_Block(block), width)
+            lines = self._render(self._blocks.holding(block), width)
         except Exception:
             lines = self._render(Text(block), width)
         filled = [i for i, line in enumerate(lines) if line]
@@ -110,8 +111,11 @@ class _ListItem(ListItem):
             numeral = " " * width
 
 
-class _Block(Markdown):
-    """rich's Markdown with the parser and the elements of this module."""
+class _Blocks(Markdown):
+    """rich's Markdown with the parser and the elements of this module.
+
+    One for all blocks: making one takes as long as rendering a short paragraph.
+    """
 
     elements = {  # noqa: RUF012 - rich's own attribute
         **Markdown.elements,
@@ -121,10 +125,14 @@ class _Block(Markdown):
         "list_item_open": _ListItem,
     }
 
-    def __init__(self, block: str) -> None:
+    def __init__(self) -> None:
         super().__init__("", code_theme=_CODE_THEME, hyperlinks=False)
+
+    def holding(self, block: str) -> _Blocks:
+        """Itself, to be rendered as this block."""
         self.parsed = _parser().parse(block)
         _keep_line_breaks(self.parsed)
+        return self
 
 
 def _keep_line_breaks(tokens: list[Token]) -> None:
@@ -137,3 +145,10 @@ def _keep_line_breaks(tokens: list[Token]) -> None:
 @functools.cache
 def _parser() -> MarkdownIt:
     return MarkdownIt().enable(["strikethrough", "table"]).disable(_NOT_KNOWN)
+
+
+def code_blocks(text: str) -> list[str]:
+    """What stands in a text's code blocks, in order, as one would paste it."""
+    return [
+        token.content for token in _parser().parse(text) if token.type in ("fence", "code_block")
+    ]

@@ -19,20 +19,31 @@ class Region:
     """`write` gets text with escape codes; `size` tells the terminal's columns and rows.
 
     Lines must be narrower than the terminal. The region begins where the cursor is, in column 0.
+    `reflows` says that the terminal wraps lines anew when it becomes narrower, as most do.
     """
 
-    def __init__(self, write: Callable[[str], object], size: Callable[[], tuple[int, int]]) -> None:
-        self._write, self._size = write, size
+    def __init__(
+        self,
+        write: Callable[[str], object],
+        size: Callable[[], tuple[int, int]],
+        *,
+        reflows: bool = True,
+    ) -> None:
+        self._write, self._size, self._reflows = write, size, reflows
         self._shown: list[str] = []
+        self._num_fixed = 0  # of the lines shown, those at the top that cannot be rewritten
         self._width = 0
 
     def update(self, lines: Sequence[str]) -> None:
         """Show `lines` in the place of those shown before; the cursor ends behind the last one."""
         width, height = self._size()
-        if self._shown and width < self._width:
-            self._erase(width, height)
+        has_other_width = bool(self._shown) and width != self._width
         self._width = width
-        reachable = max(0, len(self._shown) - height)  # the first line still on the screen
+        if has_other_width:
+            self._write(_BEGIN + self._rewrapped(lines, width, height) + _END)
+            self._shown = list(lines)
+            return
+        reachable = max(self._num_fixed, len(self._shown) - height)  # the first still on the screen
         first = max(_first_difference(self._shown, lines), reachable)
         if first == len(lines) == len(self._shown) or len(lines) < reachable:
             return
@@ -47,12 +58,14 @@ class Region:
     def commit(self, count: int) -> None:
         """The first `count` lines are final: they will not be given again."""
         del self._shown[:count]
+        self._num_fixed = max(0, self._num_fixed - count)
 
     def close(self) -> None:
         """Leave the cursor in column 0 below the region."""
         if self._shown:
             self._write("\r\n")
         self._shown = []
+        self._num_fixed = 0
 
     def _move_to(self, index: int) -> str:
         """To column 0 of a line that is shown, or of the one that will be next."""
@@ -64,16 +77,51 @@ class Region:
     def _behind(self, lines: Sequence[str]) -> str:
         if not lines:
             return ""
-        columns = cell_len(Text.from_ansi(lines[-1]).plain)
+        columns = cell_len(_plain(lines[-1]))
         return "\x1b[A\r" + (f"\x1b[{columns}C" if columns else "")
 
-    def _erase(self, width: int, height: int) -> None:
-        """Take everything back after the terminal became narrower and wrapped the lines anew."""
-        cells = (cell_len(Text.from_ansi(line).plain) for line in self._shown)
-        rows = sum(max(1, -(-n // width)) for n in cells)
-        up = min(rows, height) - 1
-        self._write((f"\x1b[{up}A" if up else "") + "\r\x1b[J")
-        self._shown = []
+    def _rewrapped(self, lines: Sequence[str], width: int, height: int) -> str:
+        """`lines`, for another width than those shown, over as many of these as can be reached.
+
+        What was pushed off the screen stays, wrapped as it is; the rest goes on behind its words.
+        """
+        rows = [
+            max(1, -(-cell_len(_plain(line)) // width)) if self._reflows else 1
+            for line in self._shown
+        ]
+        top, num_rows = len(rows), 0
+        while top > self._num_fixed and num_rows + rows[top - 1] < height:
+            top -= 1
+            num_rows += rows[top]
+        rest, self._num_fixed = _behind_words(lines, "".join(map(_plain, self._shown[:top])))
+        up = f"\x1b[{num_rows - 1}A\r" if num_rows > 1 else "\r" if num_rows else "\r\n"
+        # Rows are erased first: only that makes a terminal forget that it wrapped them.
+        return up + "\r\n".join(f"\x1b[2K{line}" for line in rest) + "\x1b[J"
+
+
+def _behind_words(lines: Sequence[str], words: str) -> tuple[Sequence[str], int]:
+    """What of `lines` follows `words`, and how many lines that does not include from the top.
+
+    Blanks do not count. All of it if they begin with other words: better twice than not at all.
+    """
+    wanted = "".join(words.split())
+    for number, line in enumerate(lines):
+        if not wanted:
+            return lines[number:], number
+        text = _plain(line)
+        own = "".join(text.split())
+        if own.startswith(wanted) and len(own) > len(wanted):
+            ends = [i for i, character in enumerate(text) if not character.isspace()]
+            tail = text[ends[len(wanted)] :]
+            return [tail, *lines[number + 1 :]], min(number + 1, len(lines) - 1)
+        if not wanted.startswith(own):
+            break
+        wanted = wanted[len(own) :]
+    return ([], len(lines)) if not wanted else (lines, 0)
+
+
+def _plain(line: str) -> str:
+    return Text.from_ansi(line).plain
 
 
 def _first_difference(old: Sequence[str], new: Sequence[str]) -> int:

@@ -10,24 +10,12 @@ from collections.abc import Callable
 from l4cli import console
 from l4cli.chat.markdown import BlockRenderer, split_blocks
 from l4cli.chat.region import Region
+from l4cli.chat.text import harmless
 from l4cli.chat.turn import AnswerView
 
 # Rendering may take up to this share of the time; the rest is the model's.
-_RENDER_SHARE = 0.02
+_RENDER_SHARE = 0.01
 _MIN_INTERVAL = 0.04  # seconds
-
-# What a terminal would obey is shown as a picture of it instead: answers are only text.
-_PICTURES = {
-    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t\r"},
-    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
-    0x7F: 0x2421,
-    ord("\r"): None,
-}
-
-
-def harmless(text: str) -> str:
-    """Text without the control characters that move a terminal's cursor or change its state."""
-    return text.translate(_PICTURES)
 
 
 class PipeView:
@@ -79,8 +67,10 @@ class MarkdownView:
         write: Callable[[str], object],
         size: Callable[[], tuple[int, int]],
         clock: Callable[[], float] = time.perf_counter,
+        *,
+        reflows: bool = True,
     ) -> None:
-        self._region = Region(write, size)
+        self._region = Region(write, size, reflows=reflows)
         self._renderer = BlockRenderer()
         self._size, self._clock = size, clock
         self._text = ""  # what is not final yet
@@ -139,8 +129,14 @@ def _make_view(markdown: bool) -> AnswerView:
     if not sys.stdout.isatty():
         return PipeView(_write)
     if markdown and os.environ.get("TERM", "dumb") != "dumb":
-        return MarkdownView(_write, terminal_size)
+        return MarkdownView(_write, terminal_size, reflows=_terminal_reflows())
     return PlainView(_write)
+
+
+def _terminal_reflows() -> bool:
+    """Whether the terminal wraps lines anew when it is resized: all do but xterm and its elders."""
+    is_elder = os.environ.get("TERM", "").startswith(("linux", "vt", "screen"))
+    return not (is_elder and "TMUX" not in os.environ) and "XTERM_VERSION" not in os.environ
 
 
 def terminal_size() -> tuple[int, int]:

@@ -1,20 +1,29 @@
-"""A chat as it stands: conversation, settings, attached files, and what the last answer cost."""
+"""A chat as it stands: the tree, settings, attached files, and what the last answer cost."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from l4cli.chat import storage
+from l4cli.chat.calls import calls_of
 from l4cli.chat.conversation import Conversation, Message, joined
+from l4cli.chat.log import SessionLog
+from l4cli.chat.pace import Pace
+from l4cli.chat.rounds import ToolRounds
+from l4cli.chat.sessions import SessionFile
 from l4cli.chat.tokens import ConversationTokens
+from l4cli.chat.totals import Totals
+from l4cli.chat.tree import ROOT, Tree
 from l4cli.chat.turn import Answer, AnswerView, generate
-from l4cli.engine.types import Request
-from l4cli.errors import ContextOverflowError, ModelError, UsageError
+from l4cli.engine.types import Request, SamplingParams
+from l4cli.errors import ContextOverflowError, InputError, L4Error, ModelError, UsageError
 from l4cli.llm import LLM
+from l4cli.prompt.tool_calls import ToolCall
+from l4cli.speeds import Conditions
 
 # SamplingParams that /set knows, and how their values are written.
 SETTINGS: Mapping[str, Callable[[str], float]] = {
@@ -22,10 +31,14 @@ SETTINGS: Mapping[str, Callable[[str], float]] = {
     "top_p": float,
     "top_k": int,
     "min_p": float,
+    "repetition_penalty": float,
+    "frequency_penalty": float,
+    "presence_penalty": float,
     "seed": int,
     "max_tokens": int,
 }
 NEARLY_FULL = 0.85
+_STORED_EVERY = 30.0  # seconds of computing: so much may have to be done again after a kill
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +51,12 @@ class Attachment:
 
 
 class ChatSession:
-    """One conversation with one model.
+    """One conversation with one model, kept in `file` if there is one.
 
     `view` makes the place for the next answer to appear in; it is given what already stands there.
-    Whatever a method raises, the conversation is then as it was before.
+    Whatever a method raises, the conversation is then as it was before; but for OutputError, which
+    says that the change was made and could not be written. Calls that have run, with `rounds` to
+    carry them out, stay in it with their results.
     """
 
     def __init__(
@@ -51,21 +66,39 @@ class ChatSession:
         *,
         system: str | None = None,
         sampling: Mapping[str, Any] | None = None,
+        file: SessionFile | None = None,
+        conditions: Conditions | None = None,
+        rounds: ToolRounds | None = None,
     ) -> None:
         if llm.encoder.template is None:
             raise ModelError(
                 f"{llm.name} has no chat template: it continues plain texts only (`l4 run --raw`)"
             )
         self.llm = llm
-        self.conversation = Conversation(system=system)
-        self.sampling: dict[str, Any] = {k: v for k, v in (sampling or {}).items() if v is not None}
+        self.rounds = rounds
+        self.tokens = ConversationTokens(llm, tools=rounds.toolbox.schemas if rounds else None)
+        self.tree = Tree()
+        self.sampling: dict[str, Any] = {}
         self.attachments: list[Attachment] = []
         self.last: Answer | None = None
-        self.tokens = ConversationTokens(llm)
+        self.totals = Totals()
+        self.pace = Pace(conditions)
+        self.losses: tuple[str, ...] = ()  # what could not be read of the session's file
+        self.log: SessionLog | None = None
+        self._stored_after = 0.0  # seconds of computing
         self._view = view
         self._ids = itertools.count(1)
         self._counted: tuple[Conversation, int] = (Conversation(), 0)
-        llm.params(**self.sampling)  # a wrong setting is told before the first question
+        if file:
+            self.open(file)
+        self.sampling |= {
+            key: value for key, value in (sampling or {}).items() if value is not None
+        }
+        self.params()  # a wrong setting is told before the first question
+        if rounds and not self.tokens.knows_tools:
+            raise ModelError(f"{llm.name} has a chat template that takes no tools")
+        if system is not None:
+            self.tree = self.tree.with_system(system)
 
     # Questions and answers.
 
@@ -74,56 +107,153 @@ class ChatSession:
 
         ContextOverflowError, with the numbers and the ways out, if it does not fit.
         """
-        before = self.conversation
-        message = joined([*(a.text for a in self.attachments), text])
-        answer = self._answer(before.asked(message))
-        if self.conversation is not before:
-            self.attachments.clear()
-        return answer
+        message = Message("user", joined([*(a.text for a in self.attachments), text]))
+        before = self.tree
+        try:
+            return self._turn(before.said(message))
+        finally:
+            if self.tree is not before:
+                self.attachments.clear()
 
     def regenerate(self) -> Answer:
-        """Another answer to the last question."""
-        return self._answer(self.conversation.without_answer())
+        """Another answer to the last question, beside the one there is."""
+        return self._turn(self.tree.at_question())
+
+    def edit(self, id: int, text: str) -> Answer | None:
+        """Say a message in other words, beside the one there is.
+
+        A question is answered at once; an answer is put in the model's mouth, and `go_on` goes on
+        from there.
+        """
+        node = self.tree.node(id)
+        tree = self.tree.at(node.parent)
+        if node.message.role == "assistant":
+            self.become(tree.said(self.tokens.edited(node.message, text)))
+            return None
+        return self._turn(tree.said(replace(node.message, content=text)))
 
     def go_on(self) -> Answer:
-        """Go on with an answer that was stopped or cut off."""
+        """Go on with an answer that was stopped, cut off or edited."""
         begun = self.conversation.last_answer
-        if begun is None or not begun.is_partial:
+        if begun is None or not begun.is_open:
             raise UsageError("the last answer is whole; there is nothing to continue")
         ids = self.tokens.prompt_to_continue(self.conversation)
+        (answer,) = self.generate([ids], lambda _: self._view(begun.content))
+        if not answer.has_begun:
+            return answer
         base = self.conversation.without_answer()
-        answer = self._generate(ids, begun.content)
-        text = begun.content + answer.text
         own = (*ids[len(self.tokens.prompt(base)) :], *answer.token_ids)
-        self.conversation = base.answered(Message("assistant", text, own, answer.finish_reason))
+        text = begun.content + answer.text
+        longer = Message("assistant", text, own, answer.finish_reason)
+        if self.tree.children(self.tree.head):  # what follows it was said to what it was
+            self.become(self.tree.at_question().said(longer))
+        else:
+            self.become(self.tree.replaced(self.tree.head, longer))
+        return self._followed(answer)
+
+    def alternatives(self, count: int, on_begin: Callable[[int], None]) -> list[int]:
+        """Answer the last question `count` times, in one batch where there is room; the ids.
+
+        `on_begin(n)` is called before the n-th answer is shown. The first one is the head then.
+        """
+        params = self.params()
+        if params.temperature == 0:
+            raise UsageError("at temperature 0 all answers are the same; /set temperature 0.6")
+        tree = self.tree.at_question()
+        prompt = self.tokens.prompt(tree.conversation)
+        at_once = min(count, self.llm.allow_parallel(count, prompt))
+
+        def view(n: int) -> AnswerView:
+            on_begin(n)
+            return self._view("")
+
+        answers = self.generate([prompt] * count, view, at_once)
+        question = tree.head
+        for answer in answers:
+            if answer.has_begun:
+                tree = tree.at(question).said(_message(answer))
+        ids = [id for id in tree.nodes if id not in self.tree.nodes]
+        if ids:
+            self.become(tree.at(ids[0]))
+        return ids
+
+    def _turn(self, tree: Tree) -> Answer:
+        """Answer the message a tree ends with, and keep both; neither if nothing was said.
+
+        A turn is one round, unless the answer calls tools: then it goes on until one does not.
+        """
+        return self._followed(self._round(tree))
+
+    def _followed(self, answer: Answer) -> Answer:
+        """The answer, or if it calls tools the one in which all that ends."""
+        if self.rounds and answer.has_begun:
+            self.last = self.rounds.follow(answer, self.calls, self._answer_to)
+            return self.last
         return answer
 
-    def _answer(self, conversation: Conversation) -> Answer:
-        answer = self._generate(self.tokens.prompt(conversation), "")
-        if answer.finish_reason == "abort" and not answer.token_ids:
-            return answer  # stopped before it began: as if it had not been asked
-        message = Message("assistant", answer.text, tuple(answer.token_ids), answer.finish_reason)
-        self.conversation = conversation.answered(message)
+    def _round(self, tree: Tree) -> Answer:
+        view = (lambda _: rounds.view(lambda: self._view(""))) if (rounds := self.rounds) else None
+        (answer,) = self.generate([self.tokens.prompt(tree.conversation)], view)
+        if answer.has_begun:
+            self.become(tree.said(_message(answer)))
         return answer
 
-    def _generate(self, ids: list[int], shown: str) -> Answer:
-        left = self.n_ctx - len(ids)
+    def _answer_to(self, results: Sequence[str]) -> Answer:
+        """The model's answer to what its calls brought."""
+        self.become(self.tree.said(*(Message("ipython", text) for text in results)))
+        return self._round(self.tree)
+
+    def calls(self) -> Sequence[ToolCall]:
+        """What the last answer calls; nothing if it is only a part."""
+        answer = self.conversation.last_answer
+        if self.rounds is None or answer is None or answer.is_partial:
+            return ()
+        return calls_of(self.tokens.tagged_text(answer), self.rounds.toolbox.names)
+
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        view: Callable[[int], AnswerView] | None = None,
+        at_once: int = 1,
+        max_tokens: int | None = None,
+    ) -> list[Answer]:
+        """Answers to prompts of one length, `at_once` of which share what is left of the context.
+
+        Nothing is added to the conversation. ContextOverflowError if they leave no room.
+        """
+        left = self.n_ctx - len(prompts[0])
         if left < 1:
             raise ContextOverflowError(
-                f"this turn needs {len(ids):,} tokens and room for an answer, the context holds "
-                f"{self.n_ctx:,}: /undo or /clear makes room, a larger --ctx gives more"
+                f"this turn needs {len(prompts[0]):,} tokens and room for an answer, the context "
+                f"holds {self.n_ctx:,}: /undo or /clear makes room, /compact sums up what was "
+                "said, a larger --ctx gives more"
             )
-        params = self.llm.params(**self.sampling)
-        params = replace(params, max_tokens=min(params.max_tokens or left, left))
-        view = self._view(shown)
-        try:
-            request = Request(f"chat-{next(self._ids)}", tuple(ids), params)
-            self.last = generate(self.llm.engine, request, view)
-        finally:
-            view.close()
-        return self.last
+        share = max(1, (left + 1) // at_once - 1)  # each computes the last token of the prompt
+        params = self.params()
+        wanted = max_tokens or params.max_tokens or share
+        params = replace(params, max_tokens=min(wanted, share))
+        requests = [
+            Request(f"chat-{next(self._ids)}", tuple(prompt), _varied(params, n))
+            for n, prompt in enumerate(prompts)
+        ]
+        self.llm.engine.scheduler.max_retained = at_once  # any of them may be gone on with
+        answers = generate(self.llm.engine, requests, view or (lambda _: self._view("")))
+        self.totals.add(answers)
+        self.last = answers[0]
+        return answers
 
-    # What the context holds.
+    # The tree, and what it takes up of the context.
+
+    def become(self, tree: Tree) -> None:
+        """Go over to another tree, which was made from this one, and write the difference."""
+        self.tree = tree
+        self._save()
+        if self.log and self.totals.seconds - self._stored_after > _STORED_EVERY:
+            self._store_state()
+
+    @property
+    def conversation(self) -> Conversation:
+        return self.tree.conversation
 
     @property
     def n_ctx(self) -> int:
@@ -140,13 +270,41 @@ class ChatSession:
     def is_nearly_full(self) -> bool:
         return self.num_tokens >= NEARLY_FULL * self.n_ctx
 
-    # Commands.
+    def undo(self) -> str:
+        """Take back the last question and its answer; the question."""
+        question = self.tree.last_question()
+        self.become(self.tree.at(question.parent))
+        return question.message.content
+
+    def clear(self) -> None:
+        """Begin anew; what was said stays in the tree."""
+        self.attachments.clear()
+        self.become(self.tree.at(ROOT))
+
+    def set_system(self, text: str | None) -> None:
+        self.become(self.tree.with_system(text))
+
+    # Files and settings.
 
     def attach(self, name: str, text: str) -> Attachment:
-        """Put a text before the next question."""
+        """Put a text before the next question; ContextOverflowError if it could never be sent."""
         attachment = Attachment(name, text, self.tokens.count_text(text))
+        left = self.n_ctx - self.num_tokens - sum(a.num_tokens for a in self.attachments)
+        if attachment.num_tokens >= left:
+            raise ContextOverflowError(
+                f"{name} has {attachment.num_tokens:,} tokens, of the context's {self.n_ctx:,} "
+                f"{left:,} are left: /clear or /compact makes room, a larger --ctx gives more"
+            )
         self.attachments.append(attachment)
         return attachment
+
+    def reading_seconds(self, num_tokens: int) -> float | None:
+        """How long so many more tokens take to be read; None if nothing tells."""
+        return self.pace.reading_seconds(num_tokens, self.num_tokens, self.totals)
+
+    def params(self) -> SamplingParams:
+        """How the next answer will be drawn."""
+        return self.llm.params(**self.sampling)
 
     def set(self, name: str, value: str) -> None:
         """Change a sampling setting, `default` takes it back; UsageError if it makes no sense."""
@@ -160,25 +318,73 @@ class ChatSession:
                 raise UsageError(f"{name} must be a number or `default`, not {value!r}") from None
         self.llm.params(**changed)
         self.sampling = changed
+        self._save()
 
-    def undo(self) -> str:
-        """Take back the last question and its answer; the question."""
-        undone = self.conversation.undone()
-        question = self.conversation.messages[len(undone.messages)].content
-        self.conversation = undone
-        return question
-
-    def clear(self) -> None:
-        self.conversation = self.conversation.cleared()
-        self.attachments.clear()
-
-    def set_system(self, text: str | None) -> None:
-        self.conversation = self.conversation.with_system(text)
+    # On disk.
 
     def save(self, path: Path) -> None:
+        """Write the messages that lead to the head to a file of their own."""
         storage.save(self.conversation, path)
 
     def load(self, path: Path) -> None:
-        """Replace the conversation by a saved one."""
-        self.conversation = storage.load(path)
+        """Go on with saved messages, as a branch of their own."""
+        loaded = storage.load(path)
         self.attachments.clear()
+        self.losses = ()
+        self.become(self.tree.at(ROOT).with_system(loaded.system).said(*loaded.messages))
+
+    def open(self, file: SessionFile) -> None:
+        """Go on in another session; `losses` then says what could not be read of it.
+
+        What is stored of its KV cache is restored. InputError if there is nothing of a session in
+        the file; it is then closed, and the chat is as it was.
+        """
+        log = SessionLog(file, self.llm.name, self.llm.fingerprint)
+        try:
+            found = log.read(self.tokens.is_text)
+        except InputError:
+            file.close()
+            raise
+        self.close()
+        self.log, self.losses, self.tree = log, found.losses, found.tree
+        self.sampling = {k: v for k, v in found.settings.items() if k in SETTINGS}
+        try:
+            self.params()
+        except L4Error as error:
+            self.sampling = {}
+            self.losses += (f"its settings: {error}",)
+        self.attachments.clear()
+        if self.tree.head != ROOT:
+            self.llm.recall(self.tokens.of(self.conversation))
+
+    @property
+    def file(self) -> SessionFile | None:
+        """The session's file; None if this chat is not kept."""
+        return self.log.file if self.log else None
+
+    def close(self) -> None:
+        """Leave the session: its KV cache is stored, its file is free for others. Idempotent."""
+        self.pace.keep(self.totals)
+        if self.log and self.log.file.exists:
+            self._store_state()
+            self.log.file.close()
+        self.log = None
+
+    def _save(self) -> None:
+        if self.log:
+            kept = {key: value for key, value in self.sampling.items() if key in SETTINGS}
+            self.log.write(self.tree, kept)
+
+    def _store_state(self) -> None:
+        """Store the KV cache of the conversation as far as it was computed."""
+        self.llm.remember(self.tokens.of(self.conversation))
+        self._stored_after = self.totals.seconds
+
+
+def _message(answer: Answer) -> Message:
+    return Message("assistant", answer.text, tuple(answer.token_ids), answer.finish_reason)
+
+
+def _varied(params: SamplingParams, n: int) -> SamplingParams:
+    """For the n-th of several answers: a given seed must not make them all the same."""
+    return params if params.seed is None else replace(params, seed=(params.seed + n) % (2**32 - 1))

@@ -1,4 +1,8 @@
-"""Conversations on disk: JSON lines, one message each, for their owner's eyes only."""
+"""Conversations as files for other programs: JSON lines, one message each, 0600.
+
+What `/save PATH` writes and `/load PATH` reads: the messages of one branch, as chat templates want
+them. Sessions, with all branches, are in `sessions.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Any, get_args
 from l4cli.chat.conversation import Conversation, Message
 from l4cli.engine.types import FinishReason
 from l4cli.errors import InputError, OutputError
+from l4cli.prompt.tool_calls import ToolCall
 
 
 def save(conversation: Conversation, path: Path) -> None:
@@ -76,14 +81,27 @@ def _extended(conversation: Conversation, line: str, where: str) -> Conversation
     role, content = record.get("role"), record["content"]
     reason = record.get("finish_reason", "stop")
     if role == "system" and conversation == Conversation():
-        return conversation.with_system(content)
-    if role == "user":
-        return conversation.asked(content)
+        return Conversation(system=content or None)
+    if role in ("user", "ipython"):
+        return conversation.extended(Message(role, content))
     if role == "assistant" and reason in get_args(FinishReason):
-        return conversation.answered(Message("assistant", content, finish_reason=reason))
+        calls = _calls(record.get("tool_calls", []), where)
+        return conversation.extended(
+            Message("assistant", content, finish_reason=reason, tool_calls=calls)
+        )
     if role == "assistant":
         raise InputError(f"{where}: unknown finish_reason {reason!r}")
     raise InputError(f"{where}: role {role!r} cannot stand here; user, assistant, a system first")
+
+
+def _calls(values: Any, where: str) -> tuple[ToolCall, ...]:
+    try:
+        functions = [value["function"] for value in values]
+        return tuple(ToolCall(str(f["name"]), dict(f["arguments"])) for f in functions)
+    except (TypeError, KeyError, ValueError):
+        raise InputError(
+            f"{where}: tool_calls must be a list of functions with name and arguments"
+        ) from None
 
 
 def _refuse_foreign(path: Path) -> None:

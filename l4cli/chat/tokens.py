@@ -9,21 +9,26 @@ the text they stand for is exactly what the template wrote there.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+from l4cli.chat.calls import tagged_text
 from l4cli.chat.conversation import Conversation, Message
 from l4cli.errors import RequestError
 from l4cli.llm import LLM
 
 
 class ConversationTokens:
-    """Encodes the conversations of one model."""
+    """Encodes the conversations of one model, which is told of these tools."""
 
-    def __init__(self, llm: LLM) -> None:
-        self._chat = llm.encoder.chat
+    def __init__(self, llm: LLM, tools: Sequence[Mapping[str, Any]] | None = None) -> None:
+        self._chat = functools.partial(llm.encoder.chat, tools=tools)
+        self._has_tools = bool(tools)
+        self._special_tokens = llm.vocabulary.special_tokens
         self._tokenize: Callable[[str], list[int]] = llm.vocabulary.tokenize
         self._piece = llm.engine.backend.piece
         self._control = frozenset(llm.vocabulary.special_tokens.values())
+        self._n_vocab = llm.vocabulary.n_vocab
 
     def prompt(self, conversation: Conversation) -> list[int]:
         """Up to where the next answer begins; RequestError if the template refuses it."""
@@ -35,18 +40,63 @@ class ConversationTokens:
         own = answer.token_ids or self._tokenize(answer.content)
         return [*self.prompt(conversation.without_answer()), *own]
 
+    def of(self, conversation: Conversation) -> list[int]:
+        """Up to the conversation's end; RequestError if the template refuses it."""
+        return self._encode(conversation, add_generation_prompt=False)
+
     def count(self, conversation: Conversation) -> int:
         """How many tokens of the context it takes up; 0 for an empty one."""
-        if not conversation.messages and not conversation.system:
+        if not conversation.messages and not conversation.system and not self._has_tools:
             return 0
         try:
-            return len(self._encode(conversation, add_generation_prompt=False))
+            return len(self.of(conversation))
         except RequestError:  # a template that wants a question beside its system message
             return self.count_text(conversation.system or "")
 
     def count_text(self, text: str) -> int:
         """Tokens of a text by itself."""
         return len(self._tokenize(text))
+
+    def count_message(self, message: Message) -> int:
+        """Tokens of what a message says, an answer's own where it has them."""
+        return len(message.token_ids) or self.count_text(message.content)
+
+    def tagged_text(self, answer: Message) -> str:
+        """What an answer says, with the tags around its calls, which as tokens have no text."""
+        if not answer.token_ids:
+            return answer.content
+        return tagged_text(answer.token_ids, self._piece, self._special_tokens)
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template tells the model of tools at all."""
+        question = [{"role": "user", "content": "?"}]
+        return self._chat(question) != self._chat(question, tools=None)
+
+    def edited(self, message: Message, content: str) -> Message:
+        """An answer with another text; up to where it differs, the tokens it was generated as."""
+        data = content.encode("utf-8")
+        ends = [0]  # of the tokens that stay, where they do not cut a character in two
+        count = [0]
+        at = 0
+        for number, token in enumerate(message.token_ids, 1):
+            piece = self._piece(token)
+            if not data.startswith(piece, at):
+                break
+            at += len(piece)
+            if at == len(data) or data[at] & 0xC0 != 0x80:
+                ends.append(at)
+                count.append(number)
+        if ends[-1] < len(data) and len(ends) > 1:
+            del ends[-1], count[-1]  # what follows may make another token of the last
+        rest = self._tokenize(data[ends[-1] :].decode("utf-8"))
+        ids = (*message.token_ids[: count[-1]], *rest)
+        own = ids if self.text(ids) == content else ()
+        return Message("assistant", content, own, is_edited=True)
+
+    def is_text(self, token: int) -> bool:
+        """Whether text is made of such tokens: it is in the vocabulary, and not a control token."""
+        return 0 <= token < self._n_vocab and token not in self._control
 
     def text(self, ids: Iterable[int]) -> str:
         """What token ids read as, in the way the engine's detokenizer shows them."""

@@ -1,10 +1,11 @@
-"""One answer: a request through the engine, shown as it comes, stopped by Ctrl-C."""
+"""Answers: requests through the engine, shown as they come, stopped by Ctrl-C."""
 
 from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +13,8 @@ from l4cli.engine.engine import Engine
 from l4cli.engine.types import FinishReason, Request, StepOutput
 from l4cli.errors import EXIT_OK, EngineError
 from l4cli.signals import catch_interrupts
+
+Clock = Callable[[], float]
 
 
 class AnswerView(Protocol):
@@ -44,10 +47,19 @@ class Answer:
     exit_code: int = 0
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there is anything of it: else it was stopped before its first token."""
+        return bool(self.token_ids) or self.finish_reason != "abort"
+
+    @property
+    def num_computed_tokens(self) -> int:
+        """Tokens of the prompt that were not in the KV cache already."""
+        return self.num_prompt_tokens - self.num_cached_tokens
+
+    @property
     def prompt_tps(self) -> float:
         """Prompt tokens computed a second, 0 where none were."""
-        computed = self.num_prompt_tokens - self.num_cached_tokens
-        return computed / self.ttft if self.ttft else 0.0
+        return self.num_computed_tokens / self.ttft if self.ttft else 0.0
 
     @property
     def generation_tps(self) -> float:
@@ -58,58 +70,106 @@ class Answer:
 
 def generate(
     engine: Engine,
-    request: Request,
-    view: AnswerView,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Answer:
-    """Run one request to its end, or to the first Ctrl-C or SIGTERM.
+    requests: Sequence[Request],
+    view: Callable[[int], AnswerView],
+    clock: Clock = time.perf_counter,
+) -> list[Answer]:
+    """Run requests together to their end, or to the first Ctrl-C or SIGTERM.
 
-    What was computed stays in the KV cache whatever happens. Raises RequestError if the engine
-    refuses the request, and EngineError if llama.cpp fails on it.
+    They are shown one after the other: `view(n)` makes the place for the n-th when those before it
+    have ended, and what there is of it already appears at once. What was computed stays in the KV
+    cache whatever happens. Raises RequestError if the engine refuses a request, and EngineError if
+    llama.cpp fails on one.
     """
-    answer = Answer()
-    started = clock()
-    engine.add_request(request)
-    try:
-        with catch_interrupts(engine.interrupt) as interrupts:
-            view.progress(0, 0)
-            for_good = False
-            while not for_good and not interrupts:
-                outputs = engine.step()
-                for output in outputs:
-                    answer.ttft = answer.ttft or clock() - started
-                    for_good = _take(answer, output, view)
-                if not outputs:
-                    _show_progress(engine, view)
-            answer.exit_code = interrupts.exit_code
-    finally:
-        # Nothing is left in flight, whatever was raised: the next turn must find a free slot.
-        rest = engine.abort(request.id)
-    if rest:
-        _take(answer, rest, view)
-    _drop_half_character(answer, engine)
-    answer.seconds = clock() - started
-    if answer.finish_reason != "abort":
-        answer.exit_code = EXIT_OK
-    return answer
+    answers = {request.id: Answer() for request in requests}
+    exit_code = EXIT_OK
+    with closing(_InTurn(list(answers), view)) as screen:
+        started = clock()
+        try:
+            for request in requests:
+                engine.add_request(request)
+            with catch_interrupts(engine.interrupt) as interrupts:
+                screen.progress(0, 0)
+                while engine.num_unfinished and not interrupts:
+                    outputs = engine.step()
+                    for output in outputs:
+                        _take(answers[output.request_id], output, clock() - started)
+                        screen.show(output)
+                    if not outputs:
+                        _show_progress(engine, screen)
+                exit_code = interrupts.exit_code
+        finally:
+            # Nothing is left in flight, whatever was raised: the next turn must find a free slot.
+            aborted = [engine.abort(request.id) for request in requests]
+        for rest in filter(None, aborted):
+            _take(answers[rest.request_id], rest, clock() - started)
+            screen.show(rest)
+    for answer in answers.values():
+        _drop_half_character(answer, engine)
+        if answer.finish_reason == "abort":
+            answer.exit_code = exit_code
+    return list(answers.values())
 
 
-def _take(answer: Answer, output: StepOutput, view: AnswerView) -> bool:
-    """Add one output to the answer; True if it was the last."""
+class _InTurn:
+    """Shows one answer at a time, in the order of `ids`, and keeps the others' texts meanwhile."""
+
+    def __init__(self, ids: Sequence[str], view: Callable[[int], AnswerView]) -> None:
+        self._ids, self._make_view = ids, view
+        self._texts = dict.fromkeys(ids, "")
+        self._ended: set[str] = set()
+        self._at = 0
+        self._view: AnswerView | None = view(0)
+
+    def progress(self, done: int, total: int) -> None:
+        if self._view:
+            self._view.progress(done, total)
+
+    def show(self, output: StepOutput) -> None:
+        text = _certain(output)
+        if output.finish_reason:
+            self._ended.add(output.request_id)
+        if output.request_id != self._ids[self._at]:
+            self._texts[output.request_id] += text
+            return
+        if text and self._view:
+            self._view.write(text)
+        while self._ids[self._at] in self._ended and self._at + 1 < len(self._ids):
+            self._next()
+
+    def _next(self) -> None:
+        self.close()
+        self._at += 1
+        self._view = self._make_view(self._at)
+        if text := self._texts[self._ids[self._at]]:
+            self._view.write(text)
+
+    def close(self) -> None:
+        view, self._view = self._view, None
+        if view:
+            view.close()
+
+
+def _certain(output: StepOutput) -> str:
+    """The text of an output, less a character of which only some bytes came."""
+    if output.finish_reason in ("abort", "length"):
+        return output.text.removesuffix("\ufffd")
+    return output.text
+
+
+def _take(answer: Answer, output: StepOutput, seconds: float) -> None:
+    """Add one output to the answer."""
     if output.finish_reason == "error":
         raise EngineError(output.error or "llama.cpp failed and gave no reason")
-    text = output.text
-    if output.finish_reason in ("abort", "length"):
-        text = text.removesuffix("\ufffd")  # a character of which only some bytes came
-    answer.text += text
+    if output.token_ids or output.finish_reason != "abort":
+        answer.ttft = answer.ttft or seconds
+    answer.text += _certain(output)
     answer.token_ids += output.token_ids
     answer.num_prompt_tokens = output.num_prompt_tokens
     answer.num_cached_tokens = output.num_cached_tokens
-    if text:
-        view.write(text)
+    answer.seconds = seconds
     if output.finish_reason:
         answer.finish_reason = output.finish_reason
-    return output.finish_reason is not None
 
 
 def _drop_half_character(answer: Answer, engine: Engine) -> None:
@@ -122,7 +182,7 @@ def _drop_half_character(answer: Answer, engine: Engine) -> None:
         pending -= len(engine.backend.piece(answer.token_ids.pop()))
 
 
-def _show_progress(engine: Engine, view: AnswerView) -> None:
-    for sequence in engine.scheduler.running:
+def _show_progress(engine: Engine, screen: _InTurn) -> None:
+    for sequence in engine.scheduler.running[:1]:
         cached = sequence.num_cached_tokens
-        view.progress(sequence.num_computed_tokens - cached, sequence.num_prompt_tokens - cached)
+        screen.progress(sequence.num_computed_tokens - cached, sequence.num_prompt_tokens - cached)

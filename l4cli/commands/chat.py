@@ -3,13 +3,56 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from l4cli import console
 from l4cli.commands import options
 from l4cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from l4cli.chat.rounds import Ask, ToolRounds
+    from l4cli.chat.sessions import SessionFile
+
+
+TOOLS_PANEL = "Tools"
+Tools = Annotated[
+    Path | None,
+    typer.Option(
+        "--tools",
+        metavar="FILE.py",
+        help="Offer the model this file's functions, by their hints and docstrings.",
+        rich_help_panel=TOOLS_PANEL,
+    ),
+]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Run calls without asking.", rich_help_panel=TOOLS_PANEL),
+]
+MaxRounds = Annotated[
+    int,
+    typer.Option(
+        "--max-rounds",
+        min=1,
+        metavar="N",
+        help="How often in a turn the model may call and see the results.",
+        rich_help_panel=TOOLS_PANEL,
+    ),
+]
+ToolTimeout = Annotated[
+    float,
+    typer.Option(
+        "--tool-timeout",
+        min=0.1,
+        metavar="SECONDS",
+        help="How long a call may take.",
+        rich_help_panel=TOOLS_PANEL,
+    ),
+]
 
 
 def chat(
@@ -28,12 +71,24 @@ def chat(
             help="Put this text before the (first) question; may be repeated.",
         ),
     ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", "-c", help="Go on with the session used last.")
+    ] = False,
+    session_name: Annotated[
+        str | None,
+        typer.Option("--session", metavar="NAME", help="Go on with the session NAME, or begin it."),
+    ] = None,
     no_markdown: Annotated[
         bool, typer.Option("--no-markdown", help="Show answers as they are written.")
     ] = False,
     no_history: Annotated[
-        bool, typer.Option("--no-history", help="Neither recall nor remember what is typed.")
+        bool,
+        typer.Option("--no-history", help="Keep nothing: neither what is typed nor the session."),
     ] = False,
+    tools: Tools = None,
+    yes: Yes = False,
+    max_rounds: MaxRounds = 8,
+    tool_timeout: ToolTimeout = 30.0,
     model: options.Model = None,
     system: options.System = None,
     max_tokens: options.MaxTokens = None,
@@ -42,10 +97,13 @@ def chat(
     top_k: options.TopK = None,
     min_p: options.MinP = None,
     seed: options.Seed = None,
-    ctx: options.Ctx = 16384,
+    ctx: options.Ctx = "16384",
     threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
+    gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    force: options.Force = False,
 ) -> None:
     """Chat with a model.
 
@@ -56,9 +114,16 @@ def chat(
     then what is piped in, then the prompt:
 
         cat notes.md | l4 chat -p "Summarise these notes"
+
+    With --tools the model can call the functions of a Python file; each call
+    is shown, and you are asked before it runs.
+
+    Conversations are kept, each in a file of its own: -c goes on with the
+    last one. With -p, only what -c or --session names is kept.
     """
     from l4cli.chat import files
-    from l4cli.commands.loading import load_for_command, read_text_option
+    from l4cli.chat.tty import typing_held
+    from l4cli.commands.loading import conditions, load_for_command, read_text_option
 
     texts = [(str(path), files.read_text(path)) for path in file or []]
     question = _question(prompt)
@@ -67,9 +132,23 @@ def chat(
             "a conversation needs a terminal for its answers; -p PROMPT asks just one question"
         )
     system = read_text_option(system)
-    with load_for_command(
-        model, ctx=ctx, threads=threads, gpu_layers=gpu_layers, kv_type=kv_type
-    ) as llm:
+    keep = not no_history
+    kept = _session_file(go_on, session_name, keep, is_conversation=question is None)
+    with (
+        _rounds(tools, yes, max_rounds, tool_timeout, is_conversation=question is None) as rounds,
+        nullcontext() if question else typing_held(),
+        load_for_command(
+            model,
+            ctx=ctx,
+            threads=threads,
+            gpu_layers=gpu_layers,
+            cpu_moe=cpu_moe,
+            tensor_split=tensor_split,
+            kv_type=kv_type,
+            force=force,
+            store=kept is not None,
+        ) as llm,
+    ):
         from l4cli.chat.render import view_for_stdout
         from l4cli.chat.session import ChatSession
 
@@ -85,6 +164,9 @@ def chat(
                 "min_p": min_p,
                 "seed": seed,
             },
+            file=kept,
+            conditions=conditions(llm, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers),
+            rounds=rounds,
         )
         for name, text in texts:
             session.attach(name, text)
@@ -92,12 +174,60 @@ def chat(
             from l4cli.chat.oneshot import one_shot
 
             code = one_shot(session, question)
+            session.close()
         else:
             from l4cli.chat.loop import chat_loop
 
-            code = chat_loop(session, use_history=not no_history)
+            code = chat_loop(session, use_history=keep)
     if code:
         raise typer.Exit(code)
+
+
+@contextmanager
+def _rounds(
+    file: Path | None, yes: bool, max_rounds: int, timeout: float, *, is_conversation: bool
+) -> Iterator[ToolRounds | None]:
+    """What carries calls out, if there are tools, and with it the process that they run in."""
+    if file is None:
+        yield None
+        return
+    if not (yes or is_conversation or (sys.stdin.isatty() and sys.stderr.isatty())):
+        raise UsageError("without a terminal to ask on, --tools needs --yes to run what is called")
+    from l4cli.chat.rounds import ToolRounds
+    from l4cli.chat.tools import Toolbox
+
+    with Toolbox(file, timeout) as toolbox:
+        if toolbox.printed:
+            console.note(toolbox.printed)
+        yield ToolRounds(
+            toolbox,
+            None if yes else _ask(is_conversation),
+            max_rounds=max_rounds,
+            streams=sys.stdout.isatty(),
+        )
+
+
+def _ask(is_conversation: bool) -> Ask:
+    from l4cli.chat.permission import ask_in_chat, ask_on_stderr
+
+    return ask_in_chat if is_conversation else ask_on_stderr
+
+
+def _session_file(
+    go_on: bool, name: str | None, keep: bool, *, is_conversation: bool
+) -> SessionFile | None:
+    """The session asked for, opened; a new one for a conversation; None if nothing is kept."""
+    from l4cli.chat.sessions import SessionFile, last_session, new_session_path, session_path
+
+    if not keep:
+        if go_on or name:
+            raise UsageError("--no-history keeps nothing, so there is no session to go on with")
+        return None
+    if go_on and name:
+        raise UsageError("--continue is the last session, --session NAME another: give one of them")
+    if go_on or name:
+        return SessionFile(session_path(name or last_session()))
+    return SessionFile(new_session_path()) if is_conversation else None
 
 
 def _question(prompt: str | None) -> str | None:

@@ -1,42 +1,67 @@
-"""`l4 models`: the models known by name, and which of them are here."""
+"""`l4 models`: the models known by name, and what is on this machine."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from l4cli import console
 
+if TYPE_CHECKING:
+    from l4cli.cache import CachedModel
+    from l4cli.registry import ModelSpec
+
 
 def models(
-    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of tables.")] = False,
 ) -> None:
-    """List the models l4 knows by name, and what of them is on this machine."""
+    """List the models l4 knows by name, and all that are on this machine.
+
+    Those in the Hub's cache count whoever put them there; last used is as the file system has it.
+    """
+    from l4cli.cache import cached_models
     from l4cli.registry import load_registry
 
     registry = load_registry()
-    found = [_describe(spec, registry.default) for spec in registry.models.values()]
+    cached = cached_models(registry)
     if json:
-        console.data_json(found)
+        known = [_describe(spec, registry.default, cached) for spec in registry.models.values()]
+        others = {model.name for model in cached} - registry.models.keys()
+        console.data_json(known + [_describe_other(name, cached) for name in sorted(others)])
         return
     console.table(
-        ["NAME", "HERE", "CONTEXT", "LICENCE", "DESCRIPTION"],
+        ["NAME", "HERE", "CONTEXT", "DESCRIPTION"],
         [
             [
-                f"{model['name']}{' *' if model['default'] else ''}",
-                _here(model),
-                f"{model['n_ctx_train']:,}" if model["n_ctx_train"] else "–",
-                model["licence"],
-                model["description"],
+                f"{spec.name}{' *' if spec.name == registry.default else ''}",
+                _here(spec, cached),
+                f"{spec.n_ctx_train:,}" if spec.n_ctx_train else "–",
+                spec.description,
             ]
-            for model in found
+            for spec in registry.models.values()
         ],
     )
+    if cached:
+        console.data("")
+        console.table(
+            ["HERE", "SIZE", "LAST USED", ""],
+            [
+                [
+                    model.full_name,
+                    console.human_size(model.n_bytes),
+                    _day(model.last_used),
+                    "" if model.is_whole else "not whole",
+                ]
+                for model in cached
+            ],
+        )
     console.note("* is used where no --model is given")
 
 
-def _describe(spec: Any, default: str) -> dict[str, Any]:
+def _describe(spec: ModelSpec, default: str, cached: Sequence[CachedModel]) -> dict[str, Any]:
     return {
         "name": spec.name,
         "default": spec.name == default,
@@ -45,24 +70,49 @@ def _describe(spec: Any, default: str) -> dict[str, Any]:
         "released": spec.released,
         "n_ctx_train": spec.n_ctx_train,
         "source": spec.gguf.repo if spec.gguf else spec.checkpoint,
-        "present": _present(spec),
+        "present": _present(spec.name, cached),
     }
 
 
-def _present(spec: Any) -> list[dict[str, Any]]:
-    """Quantizations on this machine with their sizes in bytes."""
-    from l4cli.locate import cached_quants
+def _describe_other(name: str, cached: Sequence[CachedModel]) -> dict[str, Any]:
+    """A model that models.toml does not name, with the same keys."""
+    return {
+        "name": name,
+        "default": False,
+        "description": "",
+        "licence": "",
+        "released": True,
+        "n_ctx_train": None,
+        "source": name.removeprefix("hf.co/"),
+        "present": _present(name, cached),
+    }
 
+
+def _present(name: str, cached: Sequence[CachedModel]) -> list[dict[str, Any]]:
+    """Quantizations on this machine with their sizes in bytes."""
     return [
-        {"quant": quant, "n_bytes": sum(file.stat().st_size for file in files)}
-        for quant, files in cached_quants(spec).items()
+        {
+            "quant": model.quant,
+            "is_whole": model.is_whole,
+            "n_bytes": model.n_bytes,
+            "last_used": datetime.fromtimestamp(model.last_used, timezone.utc).isoformat(
+                timespec="seconds"
+            ),
+            "files": [str(file) for file in model.files],
+        }
+        for model in cached
+        if model.name == name
     ]
 
 
-def _here(model: dict[str, Any]) -> str:
-    if not model["released"]:
+def _here(spec: ModelSpec, cached: Sequence[CachedModel]) -> str:
+    if not spec.released:
         return "never released"
-    if model["source"] == "demo":
+    if spec.checkpoint == "demo":
         return "bundled"
-    parts = [f"{p['quant']} {console.human_size(p['n_bytes'])}" for p in model["present"]]
-    return ", ".join(parts) or "no"
+    quants = (model.quant for model in cached if model.name == spec.name and model.is_whole)
+    return ", ".join(quants) or "no"
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from l4cli.errors import UsageError
+
 MODEL_PANEL, SAMPLING_PANEL, HARDWARE_PANEL = "Model", "Sampling", "Hardware"
+_ALL_LAYERS = 512  # llama.cpp's own limit
 _SUFFIX = {"": 1, "k": 1024, "m": 1024**2}
 
 
@@ -17,6 +22,23 @@ def parse_tokens(value: str | int) -> int:
     if not match or int(match[1]) < 1:
         raise typer.BadParameter(f"{value!r} is no number of tokens; try 4096, 128k or 1M")
     return int(match[1]) * _SUFFIX[match[2].lower()]
+
+
+def parse_counts(
+    value: str | None, name: str, *, least: int = 1, most: int | None = None
+) -> tuple[int, ...] | None:
+    """Numbers of tokens or sequences between commas, each once, in rising order: 0,4k,16k."""
+    if value is None:
+        return None
+    try:
+        counts = {0 if part.strip() == "0" else parse_tokens(part) for part in value.split(",")}
+    except typer.BadParameter as error:
+        raise UsageError(f"{name}: {error}") from None
+    if min(counts) < least:
+        raise UsageError(f"{name} must be at least {least}")
+    if most is not None and max(counts) > most:
+        raise UsageError(f"{name} must be at most {most}")
+    return tuple(sorted(counts))
 
 
 def parse_size(value: str | int) -> int:
@@ -36,6 +58,47 @@ def _parse_bytes(value: str, unit: int) -> int:
     return int(float(match[1]) * unit ** " kmgt".index(match[2].lower() or " "))
 
 
+def parse_layers(value: str | int) -> int | str:
+    """A number of layers, -1 for all, or "auto"."""
+    return _number_or(value, ("auto",), least=-1)
+
+
+def parse_moe(value: str | int) -> int | str:
+    """A number of layers, "all" or "auto"."""
+    number = _number_or(value, ("auto", "all"), least=0)
+    return _ALL_LAYERS if number == "all" else number
+
+
+def parse_split(value: str | Sequence[float]) -> tuple[float, ...] | str:
+    """Shares, separated by commas, or "auto"."""
+    if not isinstance(value, str):
+        return tuple(value)
+    if value == "auto":
+        return value
+    try:
+        shares = tuple(float(share) for share in value.split(","))
+    except ValueError:
+        shares = ()
+    if not shares or min(shares) < 0 or not 0 < sum(shares) < math.inf:
+        raise typer.BadParameter(f"{value!r} is no list of shares; try 3,1 or auto")
+    return shares
+
+
+def parse_chat_ctx(value: str | int) -> int | str:
+    """A number of tokens, or "auto" for as many as fit."""
+    return "largest" if value in ("auto", "largest") else parse_tokens(value)
+
+
+def _number_or(value: str | int, words: tuple[str, ...], *, least: int) -> int | str:
+    text = str(value).strip()
+    if text in words:
+        return text
+    if not re.fullmatch(r"-?\d{1,9}", text) or int(text) < least:
+        known = " or ".join(words)
+        raise typer.BadParameter(f"{value!r} is neither a number from {least} on nor {known}")
+    return int(text)
+
+
 Model = Annotated[
     str | None,
     typer.Option(
@@ -48,13 +111,13 @@ Model = Annotated[
     ),
 ]
 Ctx = Annotated[
-    int,
+    str,
     typer.Option(
         "--ctx",
         envvar="L4_CTX",
-        metavar="N",
-        parser=parse_tokens,
-        help="Context in tokens, shared by all sequences; 128k and 1M are understood.",
+        metavar="N|auto",
+        parser=parse_chat_ctx,
+        help="Context in tokens; 128k and 1M are understood, auto takes what fits.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
@@ -71,13 +134,43 @@ Threads = Annotated[
     ),
 ]
 GpuLayers = Annotated[
-    int,
+    str,
     typer.Option(
         "--gpu-layers",
         envvar="L4_GPU_LAYERS",
-        min=-1,
-        metavar="N",
+        parser=parse_layers,
+        metavar="N|auto",
         help="Layers to keep on the GPU, in a build with GPU support; -1 is all.",
+        rich_help_panel=HARDWARE_PANEL,
+    ),
+]
+CpuMoe = Annotated[
+    str | None,
+    typer.Option(
+        "--cpu-moe",
+        envvar="L4_CPU_MOE",
+        parser=parse_moe,
+        metavar="N|all|auto",
+        help="Keep the routed experts of the first N layers in RAM.",
+        rich_help_panel=HARDWARE_PANEL,
+    ),
+]
+TensorSplit = Annotated[
+    str | None,
+    typer.Option(
+        "--tensor-split",
+        envvar="L4_TENSOR_SPLIT",
+        parser=parse_split,
+        metavar="N,N…|auto",
+        help="Shares of the layers for several GPUs, as 3,1.",
+        rich_help_panel=HARDWARE_PANEL,
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Load what does not seem to fit all the same.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
@@ -87,7 +180,7 @@ KvType = Annotated[
         "--kv-type",
         envvar="L4_KV_TYPE",
         metavar="TYPE",
-        help="Type of the KV cache: f16, or q8_0 and q4_0 for less memory.",
+        help="Type of the KV cache: f16, or q8_0 and q4_0 for less memory; auto chooses.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]

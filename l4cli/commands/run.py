@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from l4cli.commands import options
 from l4cli.commands import run_options as own
 from l4cli.errors import UsageError
@@ -39,8 +41,11 @@ def run(
     ctx: own.Ctx = "auto",
     deterministic: own.Deterministic = False,
     threads: options.Threads = None,
-    gpu_layers: options.GpuLayers = -1,
+    gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    force: options.Force = False,
 ) -> None:
     """Answer a file of prompts, one JSON line each.
 
@@ -55,7 +60,12 @@ def run(
     """
     from l4cli.batch.reading import Reading, constraint_of, source_of
     from l4cli.batch.runner import LOOK_AHEAD, BatchOptions
-    from l4cli.commands.loading import load_for_command, load_vocabulary, read_text_option
+    from l4cli.commands.loading import (
+        conditions,
+        load_for_command,
+        load_vocabulary,
+        read_text_option,
+    )
     from l4cli.commands.run_session import RunSession, dry_run_report, open_output
     from l4cli.signals import catch_interrupts
 
@@ -86,28 +96,35 @@ def run(
         timings=timings,
         look_ahead=LOOK_AHEAD if reading.is_file else 1,
     )
+    placement: dict[str, Any] = {"kv_type": kv_type, "threads": threads, "gpu_layers": gpu_layers}
     hardware = {
         "ctx": ctx,
         "parallel": parallel,
-        "threads": threads,
-        "gpu_layers": gpu_layers,
-        "kv_type": kv_type,
+        "cpu_moe": cpu_moe,
+        "tensor_split": tensor_split,
+        "force": force,
         "elastic": True,
         "deterministic": deterministic,
+        **placement,
     }
     with reading.open(out) as lines:
         rows = reading.rows(lines)
         if dry_run:
-            llm, limits = load_vocabulary(model, ctx=ctx, parallel=parallel, kv_type=kv_type)
+            llm, limits, kv_type = load_vocabulary(
+                model, ctx=ctx, parallel=parallel, kv_type=kv_type
+            )
+            placement["kv_type"] = kv_type
             with llm:
-                dry_run_report(llm, limits, rows, batch, kv_type=kv_type, json=json)
+                dry_run_report(llm, limits, rows, batch, conditions(llm, **placement), json=json)
             return
         with (
             load_for_command(model, **hardware) as llm,
             open_output(out, llm, batch, reading, resume, retry_errors) as output,
             catch_interrupts(llm.interrupt, is_last=True) as interrupts,
         ):
-            session = RunSession(llm, batch, output, interrupts, num_verified=verify)
+            session = RunSession(
+                llm, batch, output, interrupts, conditions(llm, **placement), num_verified=verify
+            )
             with session.progress(out, reading.count):
                 session.answer(rows)
             session.verify()

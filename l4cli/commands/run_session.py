@@ -20,14 +20,14 @@ from l4cli.batch.reading import Reading
 from l4cli.batch.retry import open_journaled
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.runner import BatchOptions, run_rows
-from l4cli.batch.speeds import recall, remember
 from l4cli.batch.stats import BatchStats, Progress, cost, duration, summary
 from l4cli.batch.verify import Checked, Sample
-from l4cli.engine.kv import kv_cache_bytes
 from l4cli.engine.sizing import SizingLimits, choose_size
 from l4cli.errors import EXIT_FAILED, InputError
+from l4cli.fit.memory import ContextSpec, kv_bytes
 from l4cli.llm import LLM
 from l4cli.signals import Interrupts
+from l4cli.speeds import Conditions, RunSpeeds, recall, remember
 
 _UPDATE_EVERY = 0.1  # seconds between two renewals of the progress line
 _MOST_LINES = 10  # line numbers to name before it is "and others"
@@ -42,10 +42,12 @@ class RunSession:
         options: BatchOptions,
         output: Output,
         interrupts: Interrupts,
+        conditions: Conditions,
         *,
         num_verified: int = 0,
     ) -> None:
         self.llm, self.options, self.output, self.interrupts = llm, options, output, interrupts
+        self.conditions = conditions
         self.stats = BatchStats()
         self.ids = IdRegister()
         self.sample = Sample(num_verified)
@@ -72,7 +74,9 @@ class RunSession:
             self.output.write(to_line(output), row.digest, failed=has_failed(output))
         self._seconds = time.perf_counter() - self._started
         if speeds := self.stats.meter.speeds(self.stats.num_prefill_tokens):
-            remember(self.llm.fingerprint, self.llm.engine.backend.n_seq_max, speeds)
+            n_seq_max = self.llm.engine.backend.n_seq_max
+            run = RunSpeeds(n_seq_max, speeds.prefill_tps, speeds.decode_tps)
+            remember(self.conditions, run)
         if not self.interrupts:
             self.output.finish()
 
@@ -184,22 +188,17 @@ def dry_run_report(
     limits: SizingLimits,
     rows: Iterable[Row | BadRow],
     options: BatchOptions,
+    conditions: Conditions,
     *,
-    kv_type: str,
     json: bool,
 ) -> None:
     """Print what the rows will ask of the model; exit code 1 if some can never be answered."""
     report = dry_run.measure(llm, rows, options)
     size = choose_size(report.demand, limits)
-    n_bytes = kv_cache_bytes(
-        getattr(llm.vocabulary, "metadata", lambda _key: None),
-        n_ctx=size.n_ctx,
-        n_seq_max=size.n_seq_max,
-        n_ubatch=llm.engine.backend.n_batch,
-        kv_type=kv_type,
-        unified=size.unified,
-    )
-    speeds = recall(llm.fingerprint, size.n_seq_max)
+    n_ubatch = llm.engine.backend.n_batch
+    spec = ContextSpec(size.n_ctx, size.n_seq_max, n_ubatch, conditions.kv_type, size.unified)
+    n_bytes = kv_bytes(getattr(llm.vocabulary, "metadata", lambda _key: None), spec)
+    speeds = recall(conditions).speeds(size.n_seq_max)
     value = {
         **report.as_json(),
         "n_seq_max": size.n_seq_max,
@@ -209,7 +208,7 @@ def dry_run_report(
     if json:
         console.data_json(value)
     else:
-        for line in _lines(value, kv_type):
+        for line in _lines(value, conditions.kv_type):
             console.data(line)
     if report.bad_lines or report.too_long_lines:
         raise typer.Exit(EXIT_FAILED)
@@ -236,9 +235,9 @@ def _lines(value: dict[str, Any], kv_type: str) -> Iterator[str]:
         )
     if value["seconds_at_most"] is not None:
         time_needed = duration(value["seconds_at_most"])
-        yield f"time            at most {time_needed} at the speed of the last run"
+        yield f"time            at most {time_needed} at the speed measured here"
     else:
-        yield "time            unknown: this model has not run here yet"
+        yield "time            unknown: this model has not run here yet; `l4 bench` measures it"
     for name, what in (("bad_lines", "bad rows"), ("too_long_lines", "cannot fit")):
         if value[name]:
             yield f"{what:<16}{_named(value[name])}"

@@ -4,6 +4,7 @@ engine.add_request(request)      queue it; refused at once if it can never fit
 engine.step()                    one batch through llama.cpp; what it added to each request
 engine.abort(request_id)         take it out; what it computed stays reusable
 engine.stream(request)           one request, output by output
+engine.prefixes                  texts read ahead, before any request asks for them
 engine.generate(requests)        any number of requests, each whole as it finishes
 engine.agenerate(requests)       the same for asyncio
 """
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from l4cli.engine.completion import Collector, refused
 from l4cli.engine.concurrency import ConcurrencyTuner
 from l4cli.engine.detokenize import Detokenizer
+from l4cli.engine.prefixes import Prefixes
 from l4cli.engine.scheduler import Chunk, Scheduler
 from l4cli.engine.sequence import Sequence
 from l4cli.engine.types import (
@@ -65,6 +67,7 @@ class Engine:
         self.backend = backend
         step = backend.n_batch if deterministic else 1
         self.scheduler = Scheduler(backend, max_retained, prefix_step=step)
+        self.prefixes = Prefixes(backend, self.scheduler)
         self._tuner = ConcurrencyTuner(backend.n_seq_max) if tune else None
         if self._tuner:
             self.scheduler.max_running = self._tuner.limit

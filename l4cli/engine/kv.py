@@ -1,8 +1,6 @@
-"""Bytes of a KV cache, from a model's metadata alone. Pure."""
+"""The types that a KV cache can have. Pure."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from l4cli.errors import UsageError
 
@@ -17,9 +15,6 @@ KV_ELEMENT_BYTES = {
     "q4_1": 20 / 32,
     "q4_0": 18 / 32,
 }
-_CHUNK, _CELL_PADDING = 8192, 256  # of llama.cpp's Llama 4: one layer in four sees everything
-
-Metadata = Callable[[str], str | None]
 
 
 def element_bytes(kv_type: str) -> float:
@@ -27,52 +22,3 @@ def element_bytes(kv_type: str) -> float:
     if kv_type not in KV_ELEMENT_BYTES:
         raise UsageError(f"no KV type {kv_type!r}: choose one of {', '.join(KV_ELEMENT_BYTES)}")
     return KV_ELEMENT_BYTES[kv_type]
-
-
-def kv_cache_bytes(
-    metadata: Metadata, *, n_ctx: int, n_seq_max: int, n_ubatch: int, kv_type: str, unified: bool
-) -> int | None:
-    """Bytes of `n_ctx` cells for `n_seq_max` sequences; None where the metadata does not tell.
-
-    Layers of other models than Llama 4 are taken to see the whole context, so for those with a
-    sliding window it is an upper bound.
-    """
-    element = _layer_cell_bytes(metadata, kv_type)
-    if element is None:
-        return None
-    n_layers, cell_bytes = element
-    is_chunked = metadata("general.architecture") == "llama4"
-    n_global = n_layers // 4 if is_chunked else n_layers
-    parts = 1 if unified else n_seq_max
-    part = _padded(n_ctx // parts)
-    window = min(part, _padded(_CHUNK * (n_seq_max // parts) + n_ubatch))
-    cells = n_global * part + (n_layers - n_global) * window
-    return round(parts * cells * cell_bytes)
-
-
-def kv_bytes_per_token(metadata: Metadata, kv_type: str) -> int | None:
-    """Bytes that a token takes when every layer keeps it: an upper bound."""
-    element = _layer_cell_bytes(metadata, kv_type)
-    return None if element is None else max(1, round(element[0] * element[1]))
-
-
-def _layer_cell_bytes(metadata: Metadata, kv_type: str) -> tuple[int, float] | None:
-    """The number of layers, and the bytes of one cell in one of them."""
-    architecture, element = metadata("general.architecture"), element_bytes(kv_type)
-
-    def number(key: str) -> int:
-        return int(metadata(f"{architecture}.{key}") or "")
-
-    try:
-        n_layers, n_heads = number("block_count"), number("attention.head_count")
-        n_heads_kv = number("attention.head_count_kv")
-        default = number("embedding_length") // n_heads
-        key = int(metadata(f"{architecture}.attention.key_length") or default)
-        value = int(metadata(f"{architecture}.attention.value_length") or default)
-    except (ValueError, ZeroDivisionError):
-        return None
-    return n_layers, n_heads_kv * (key + value) * element
-
-
-def _padded(cells: int) -> int:
-    return -(-cells // _CELL_PADDING) * _CELL_PADDING

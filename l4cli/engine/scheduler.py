@@ -9,6 +9,7 @@ vLLM's v1 scheduler, with llama.cpp's forks in the place of paged blocks:
 - What another sequence, running or finished, has already computed of its prompt is forked, not
   computed again; a request whose prefix is just being computed waits for it.
 - Finished sequences are retained as prefixes for later ones, least recently used evicted first.
+  Pinned ones go only when nothing runs and the next request could not be admitted otherwise.
 """
 
 from __future__ import annotations
@@ -152,11 +153,52 @@ class Scheduler:
             self.waiting.remove(sequence)
             return
         self.running.remove(sequence)
-        self.ledger.truncate(sequence.seq_id, sequence.num_computed_tokens)
-        del sequence.tokens[sequence.num_computed_tokens :]
-        self._retained[sequence.seq_id] = sequence
-        while len(self._retained) > self.max_retained:
-            self._evict(next(iter(self._retained)))
+        self._trim(sequence)
+        self._retain(sequence)
+
+    def open_prefix(self, tokens: list[int]) -> Sequence | None:
+        """A sequence for tokens that no request asked for, to be computed by the caller.
+
+        None if there is no room. `keep_prefix` gives it back.
+        """
+        if not self._make_room(len(tokens), keep=None):
+            return None
+        sequence = Sequence(Request("", tuple(tokens)), len(tokens))
+        sequence.seq_id = heapq.heappop(self._free_ids)
+        self.ledger.extend(sequence.seq_id, len(tokens))
+        return sequence
+
+    def reopen_prefix(self, donor: Sequence, length: int, tokens: list[int]) -> Sequence | None:
+        """The same, going on from the first `length` tokens of a retained sequence.
+
+        It takes the donor's place, and all other prefixes go: its cells then lie as if it had been
+        computed alone.
+        """
+        for seq_id in list(self._retained):
+            if seq_id != donor.seq_id:
+                self._evict(seq_id)
+        self._roll_back(donor, length)
+        if self.ledger.free < len(tokens) - length:
+            return None
+        del self._retained[donor.seq_id]
+        sequence = Sequence(Request("", tuple(tokens)), len(tokens), seq_id=donor.seq_id)
+        sequence.num_computed_tokens = length
+        sequence.num_prefilled_tokens = min(length, donor.num_prefilled_tokens)
+        self.ledger.extend(sequence.seq_id, len(tokens) - length)
+        return sequence
+
+    def keep_prefix(self, sequence: Sequence) -> None:
+        """Retain a prefix as far as it was computed."""
+        self._trim(sequence)
+        if sequence.num_computed_tokens:
+            self._retain(sequence)
+        else:
+            heapq.heappush(self._free_ids, sequence.seq_id)
+
+    @property
+    def prefixes(self) -> list[Sequence]:
+        """Sequences with computed tokens, retained and running."""
+        return [*self._retained.values(), *self.running]
 
     def forget(self) -> None:
         """Drop every retained prefix."""
@@ -182,7 +224,7 @@ class Scheduler:
         best: Sequence | None = None
         most = MIN_SHARED_TOKENS - 1
         limit = len(sequence.tokens) - 1  # the last token must be computed, for its logits
-        for donor in (*self._retained.values(), *self.running):
+        for donor in self.prefixes:
             shared = min(common_prefix(donor.tokens, sequence.tokens), limit)
             if self.prefix_step > 1:  # an answer was not computed in such pieces
                 shared = min(shared, donor.num_prompt_tokens)
@@ -199,7 +241,7 @@ class Scheduler:
             if donor and exact:
                 self.kv.fork(donor.seq_id, sequence.seq_id, exact)
                 self.ledger.fork(donor.seq_id, sequence.seq_id, exact)
-        elif donor and donor.seq_id in self._retained:
+        elif donor and donor.seq_id in self._retained and not (donor.pinned and self.running):
             self._roll_back(donor, exact)
             if self.ledger.free < needed:
                 return False
@@ -209,6 +251,7 @@ class Scheduler:
             return False
         self.ledger.extend(sequence.seq_id, needed)
         sequence.num_computed_tokens = sequence.num_cached_tokens = exact
+        sequence.num_prefilled_tokens = min(exact, donor.num_prefilled_tokens) if donor else 0
         return True
 
     def _exact_prefix(self, donor: Sequence, shared: int) -> int:
@@ -217,11 +260,11 @@ class Scheduler:
 
     def _make_room(self, needed: int, keep: Sequence | None) -> bool:
         """Evict retained prefixes, oldest first, until an id and `needed` cells are free."""
-        for seq_id in list(self._retained):
+        for sequence in sorted(self._retained.values(), key=lambda sequence: sequence.pinned):
             if self._free_ids and self.ledger.free >= needed:
                 break
-            if not (keep and seq_id == keep.seq_id):
-                self._evict(seq_id)
+            if sequence is not keep and not (sequence.pinned and self.running):
+                self._evict(sequence.seq_id)
         return bool(self._free_ids) and self.ledger.free >= needed
 
     def _roll_back(self, donor: Sequence, length: int) -> None:
@@ -229,7 +272,19 @@ class Scheduler:
         self.kv.truncate(donor.seq_id, length)
         self.ledger.truncate(donor.seq_id, length)
         donor.num_computed_tokens = length
+        donor.num_prefilled_tokens = min(donor.num_prefilled_tokens, length)
         del donor.tokens[length:]
+
+    def _trim(self, sequence: Sequence) -> None:
+        """Give up what was set aside for tokens that were not computed."""
+        self.ledger.truncate(sequence.seq_id, sequence.num_computed_tokens)
+        del sequence.tokens[sequence.num_computed_tokens :]
+
+    def _retain(self, sequence: Sequence) -> None:
+        self._retained[sequence.seq_id] = sequence
+        unpinned = [seq_id for seq_id, kept in self._retained.items() if not kept.pinned]
+        for seq_id in unpinned[: max(0, len(unpinned) - self.max_retained)]:
+            self._evict(seq_id)
 
     def _evict(self, seq_id: int) -> None:
         del self._retained[seq_id]

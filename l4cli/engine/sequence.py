@@ -12,7 +12,8 @@ class Sequence:
     """Prompt and generated tokens, and how many of them the KV cache holds.
 
     `num_reserved` cells are set aside at admission, so that a running sequence can always reach
-    its full length. `seq_id` is -1 while it waits.
+    its full length. `seq_id` is -1 while it waits. `num_prefilled_tokens` were computed (or
+    restored) in the pieces of `prefill`; a `pinned` sequence is retained before all others.
     """
 
     request: Request
@@ -21,6 +22,8 @@ class Sequence:
     seq_id: int = -1
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
+    num_prefilled_tokens: int = 0
+    pinned: bool = False
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from l4cli.errors import RequestError
@@ -16,11 +17,11 @@ MAX_LOGPROBS = 20
 class Constraint:
     """A language that the whole answer belongs to.
 
-    `source` is the JSON Schema as JSON text, nothing for "json_object", GBNF for "grammar", and a
-    regular expression for "regex".
+    `source` is the JSON Schema as JSON text, nothing for "json_object", GBNF for "grammar", a
+    regular expression for "regex", and Lark as llguidance extends it for "lark".
     """
 
-    kind: Literal["json_schema", "json_object", "grammar", "regex"]
+    kind: Literal["json_schema", "json_object", "grammar", "regex", "lark"]
     source: str = ""
 
 
@@ -168,12 +169,44 @@ class Sampler(Protocol):
     def close(self) -> None: ...
 
 
+class States(Protocol):
+    """Parts of sequences on disk.
+
+    A state is cut at multiples of `block` tokens, where nothing is needed of what lies before but
+    the layers that see all; and wherever a sequence ends. `key` names all that a file must have in
+    common with the context that loads it, beside the weights.
+    """
+
+    block: int
+    key: str
+
+    def size(self, seq_id: int, start: int, stop: int) -> int:
+        """Bytes that positions `start` to `stop` take."""
+        ...
+
+    def save(self, seq_id: int, start: int, tokens: Seq[int], path: Path) -> int:
+        """Write positions from `start` on, which hold `tokens`; bytes. EngineError if it fails."""
+        ...
+
+    def load(self, seq_id: int, start: int, tokens: Seq[int], path: Path) -> None:
+        """Append `tokens` to a sequence of `start` tokens, out of a file that begins with them.
+
+        EngineError if it does not, or does not fit; the sequence is then as it was.
+        """
+        ...
+
+    def settle(self, seq_id: int) -> None:
+        """Lay the cells of the attention window out as `load` would."""
+        ...
+
+
 class Backend(Protocol):
     """Weights, KV cache and sampling: llama.cpp, or a fake in tests.
 
     All calls come from one thread, but for `interrupt`. `decode` raises DecodeAbortedError after
     `interrupt`, EngineError on failure. `n_ctx` counts the KV cells of all sequences together,
-    `n_ctx_seq` those that one of them may hold; `unified` says that they share them all.
+    `n_ctx_seq` those that one of them may hold; `unified` says that they share them all. `states`
+    is None where sequences cannot be saved.
     """
 
     n_ctx: int
@@ -181,6 +214,9 @@ class Backend(Protocol):
     n_batch: int
     n_seq_max: int
     unified: bool
+
+    @property
+    def states(self) -> States | None: ...
 
     def decode(self, items: Seq[BatchItem]) -> None: ...
 

@@ -23,6 +23,9 @@ class Vocabulary(Protocol):
     """What encoding needs of a model."""
 
     @property
+    def n_vocab(self) -> int: ...
+
+    @property
     def special_tokens(self) -> Mapping[str, int]: ...
 
     @property
@@ -83,6 +86,26 @@ class PromptEncoder:
             add_generation_prompt=add_generation_prompt,
         )
         return self._with_bos(self._encode(rendered, guard))
+
+    def chat_in_parts(self, parts: Sequence[str], *, system: str | None = None) -> list[list[int]]:
+        """Ids of a conversation of one user message that is made of `parts`, for each of them.
+
+        They are tokenized apart, so that each gives the same ids whatever follows it. What the
+        template writes around the message belongs to the first and the last. RequestError as for
+        `chat`, or if the template does not show a message once and whole.
+        """
+        cut = _unused_guard([*parts, system])
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": cut.join(parts)})
+        if self.template is None:
+            raise RequestError("this model has no chat template: documents need one to be asked of")
+        guard = _unused_guard([messages])
+        rendered = self.template.render(self._guarded(messages, guard))
+        texts = rendered.split(cut)
+        if len(texts) != len(parts):
+            raise RequestError("the model's chat template changes messages: it cannot be asked")
+        first, *rest = (self._encode(text, guard) for text in texts)
+        return [self._with_bos(first), *rest]
 
     def _find_template(self) -> ChatTemplate | None:
         vocabulary = self._vocabulary

@@ -1,8 +1,8 @@
 """Chat templates: Jinja source out of a GGUF, rendered in a sandbox.
 
 The environment is that of transformers' `apply_chat_template` (utils/chat_template_utils.py):
-`trim_blocks`, `lstrip_blocks`, loop controls, `raise_exception`, `strftime_now` and a `tojson`
-that leaves non-ASCII text and HTML characters as they are.
+`trim_blocks`, `lstrip_blocks`, loop controls, the `generation` block, `raise_exception`,
+`strftime_now` and a `tojson` that leaves non-ASCII text and HTML characters as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from datetime import datetime
 from importlib import resources
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from l4cli.errors import ModelError, RequestError
@@ -37,7 +39,9 @@ class ChatTemplate:
         self.source = source
         self._special = {"bos_token": bos_token, "eos_token": eos_token}
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", _GenerationBlock],
         )
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise
@@ -59,17 +63,45 @@ class ChatTemplate:
             return self._template.render(
                 messages=[dict(message) for message in messages],
                 tools=list(tools) if tools else None,
+                documents=None,  # templates tell "none" from "undefined"
                 add_generation_prompt=add_generation_prompt,
                 **self._special,
             )
-        except (TemplateError, TypeError, ValueError, KeyError, OverflowError) as error:
+        except Exception as error:  # it is the model's program: whatever it raises is its own
             raise RequestError(
-                f"the model's chat template cannot show these messages: {error}"
+                f"the model's chat template cannot show these messages: {_said_by(error)}"
             ) from error
 
 
-def _tojson(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+class _GenerationBlock(Extension):
+    """`{% generation %}` marks what the model says, for training; here it is what it encloses."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja's own attribute
+
+    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)
+
+
+def _said_by(error: Exception) -> str:
+    return str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
 
 
 def _raise(message: str) -> NoReturn:

@@ -23,7 +23,13 @@ except Exception as error:  # a missing package, or a shared library that does n
     ) from error
 
 from l4cli.engine.llamacpp.context import LlamaBackend
-from l4cli.engine.llamacpp.library import memory_bytes
+from l4cli.engine.llamacpp.library import has_gpu_support, memory_bytes, num_physical_cores
 from l4cli.engine.llamacpp.model import LlamaModel
 
-__all__ = ["LlamaBackend", "LlamaModel", "memory_bytes"]
+__all__ = [
+    "LlamaBackend",
+    "LlamaModel",
+    "has_gpu_support",
+    "memory_bytes",
+    "num_physical_cores",
+]

@@ -11,18 +11,20 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper, grammar_from
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, grammar_from
 
 from l4cli.engine.types import Constraint
 from l4cli.errors import EngineError, RequestError
 
 # Any white space JSON allows would do; a model that has lost its way would then write only that.
 _WHITESPACE = r"[ ]?|\n[ ]{0,20}"
+_AMPLE = 10**9  # steps of building automata: 10**6 do for 100,000 characters of a document
 _NAMES = {
     "json_schema": "JSON schema",
     "json_object": "JSON object",
     "grammar": "grammar",
     "regex": "regular expression",
+    "lark": "grammar",
 }
 
 
@@ -91,7 +93,9 @@ class Compiler:
 
     def _compile(self, constraint: Constraint) -> LLMatcher:
         try:
-            matcher = LLMatcher(self._tokenizer, _to_llguidance(constraint), log_level=0)
+            matcher = LLMatcher(
+                self._tokenizer, _to_llguidance(constraint), log_level=0, limits=_limits(constraint)
+            )
         except ValueError as error:
             raise RequestError(f"{_NAMES[constraint.kind]}: {_short(error)}") from None
         if matcher.is_error():
@@ -117,6 +121,8 @@ class _Tokens:
 
 
 def _to_llguidance(constraint: Constraint) -> str:
+    if constraint.kind == "lark":
+        return str(LLMatcher.grammar_from_lark(constraint.source))
     if constraint.kind == "regex":
         return str(LLMatcher.grammar_from_regex(constraint.source))
     if constraint.kind == "grammar":
@@ -125,6 +131,13 @@ def _to_llguidance(constraint: Constraint) -> str:
     return str(
         LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": _WHITESPACE})
     )
+
+
+def _limits(constraint: Constraint) -> LLParserLimits | None:
+    """llguidance's own limits are for what users write; Lark is l4's, and may hold a whole book."""
+    if constraint.kind != "lark":
+        return None
+    return LLParserLimits(initial_lexer_fuel=_AMPLE, step_lexer_fuel=_AMPLE)
 
 
 def _complaint(matcher: LLMatcher) -> str:

@@ -15,6 +15,7 @@ from l4cli.engine.kv import element_bytes
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.llamacpp.sampling import Candidates, LlamaSampler
+from l4cli.engine.llamacpp.states import SequenceStates
 from l4cli.engine.rollback import RollbackRule
 from l4cli.engine.types import BatchItem, DecodeAbortedError, SamplingParams
 from l4cli.errors import EngineError, ModelLoadError, UsageError
@@ -37,6 +38,9 @@ class LlamaBackend:
     has an equal part of its own: a fork copies that part, and attention looks at nothing else.
     What one sequence can hold is cut to what the model was trained for. `n_batch` tokens go into
     one decode, `n_ubatch` of them at a time. Raises ModelLoadError when it does not fit in memory.
+
+    `with_states`, parts of sequences can be saved and loaded (`states`). That takes one sequence
+    more than `n_seq_max`, and chunked layers then have 8192 cells more.
     """
 
     def __init__(
@@ -50,11 +54,14 @@ class LlamaBackend:
         n_threads: int | None = None,
         kv_type: str = "f16",
         unified: bool = True,
+        with_states: bool = False,
     ) -> None:
         self.model = model
         self.unified = unified
         self._interrupt = ctypes.create_string_buffer(2)
-        params = self._params(n_ctx, n_seq_max, kv_type)
+        # Of models that remember only a window, llama.cpp's states are not yet cut into parts.
+        with_states = with_states and unified and model.attention[0] in ("full", "chunked")
+        params = self._params(n_ctx, n_seq_max + with_states, kv_type)
         params.n_batch = max(n_batch, n_seq_max)
         params.n_ubatch = min(params.n_batch, max(n_ubatch, n_seq_max))
         params.n_threads = params.n_threads_batch = n_threads or library.num_physical_cores()
@@ -72,10 +79,21 @@ class LlamaBackend:
         self.n_batch = int(llama_cpp.llama_n_batch(self._handle))
         self.n_seq_max = n_seq_max
         self._rule = RollbackRule(*model.attention)
+        self._lengths: dict[int, int] = {}  # llama.cpp knows only the window's last position
+        self.states: SequenceStates | None = None
+        if with_states:
+            off = any("Flash Attention not supported" in line for line in library.complaints())
+            key = (
+                f"KV {kv_type}, flash attention {'off' if off else 'on'}, ubatch {params.n_ubatch}"
+            )
+            self.states = SequenceStates(
+                self._handle, n_seq_max, self.num_computed, self._advanced, key
+            )
         self._batch = _Batch(self.n_batch)
         self._n_vocab = model.n_vocab
         self._candidates = Candidates(self._n_vocab)
         self._outputs: list[int] = []
+        self._row_address, self._row = 0, np.empty(0, np.float32)
         self.piece, self.is_eog = model.piece, model.is_eog
 
     def _params(self, n_ctx: int, n_seq_max: int, kv_type: str) -> Any:
@@ -116,10 +134,11 @@ class LlamaBackend:
         code = llama_cpp.llama_decode(self._handle, self._batch.struct)
         if code == 0:
             for item in items:
-                self._rule.advanced(item.seq_id, item.pos + len(item.tokens))
+                self._advanced(item.seq_id, item.pos + len(item.tokens))
             return
         for item in items:
-            self._rule.advanced(item.seq_id, self.num_computed(item.seq_id))
+            reached = int(llama_cpp.llama_memory_seq_pos_max(self._memory, item.seq_id)) + 1
+            self._advanced(item.seq_id, max(item.pos, reached))
         if code == _ABORTED:
             self._interrupt[0] = b"\0"
             raise DecodeAbortedError
@@ -135,10 +154,17 @@ class LlamaBackend:
     def logits(self, output: int) -> npt.NDArray[np.float32]:
         """The `output`-th logits kept by the last decode, float32 [n_vocab], until the next one."""
         row = llama_cpp.llama_get_logits_ith(self._handle, self._outputs[output])
-        return np.ctypeslib.as_array(row, (self._n_vocab,))
+        address = ctypes.addressof(row.contents)
+        if address != self._row_address:  # of one sequence they are always in the same place
+            self._row_address, self._row = address, np.ctypeslib.as_array(row, (self._n_vocab,))
+        return self._row
 
     def num_computed(self, seq_id: int) -> int:
-        return int(llama_cpp.llama_memory_seq_pos_max(self._memory, seq_id)) + 1
+        return self._lengths.get(seq_id, 0)
+
+    def _advanced(self, seq_id: int, num_computed: int) -> None:
+        self._lengths[seq_id] = num_computed
+        self._rule.advanced(seq_id, num_computed)
 
     def exact_prefix(self, seq_id: int, length: int) -> int:
         return self._rule.exact_prefix(seq_id, self.num_computed(seq_id), length)
@@ -149,10 +175,12 @@ class LlamaBackend:
         else:  # between parts, llama.cpp copies all or nothing
             llama_cpp.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
             llama_cpp.llama_memory_seq_rm(self._memory, dst, length, -1)
+        self._lengths[dst] = length
         self._rule.forked(src, dst, length)
 
     def truncate(self, seq_id: int, length: int) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, seq_id, length, -1)
+        self._lengths[seq_id] = min(length, self.num_computed(seq_id))
         self._rule.truncated(seq_id, length)
 
     def interrupt(self) -> None:

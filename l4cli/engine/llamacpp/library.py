@@ -43,12 +43,22 @@ def forget_log() -> None:
     _recent.clear()
 
 
+def complaints() -> list[str]:
+    """What llama.cpp has warned of since `forget_log`."""
+    return list(_recent)
+
+
 def last_complaint() -> str:
     """What llama.cpp said went wrong, most telling line first; empty if it said nothing."""
     lines = [line for line in _recent if line]
     # llama.cpp reports the cause first and then each caller's failure to go on.
     causes = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
     return (causes or lines or [""])[0]
+
+
+def has_gpu_support() -> bool:
+    """Whether this build of llama.cpp can keep layers on a GPU."""
+    return bool(llama_cpp.llama_supports_gpu_offload())
 
 
 def num_physical_cores() -> int:
@@ -80,3 +90,28 @@ def memory_bytes() -> int:
         except (OSError, ValueError):  # no such file, or "max"
             continue
     return total
+
+
+def free_memory_bytes() -> int:
+    """Bytes a process could take now: free and reclaimable, within the container's limit."""
+    available = memory_bytes()
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        meminfo = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines}
+        available = min(available, meminfo["MemAvailable"])
+    except (OSError, ValueError, KeyError, IndexError):  # not Linux
+        pass
+    return min(available, _left_in_cgroup(Path("/sys/fs/cgroup")))
+
+
+def _left_in_cgroup(root: Path) -> int:
+    """What the container may still take; its page cache can be reclaimed, so it does not count."""
+    try:
+        limit = int((root / "memory.max").read_text())
+        used = int((root / "memory.current").read_text())
+        lines = (root / "memory.stat").read_text().splitlines()
+        stat = {key: int(value) for key, value in (line.split() for line in lines)}
+    except (OSError, ValueError):  # no limit, or none that can be read
+        return 1 << 62
+    cache = stat.get("active_file", 0) + stat.get("inactive_file", 0)
+    return max(0, limit - used + cache)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import llama_cpp
 
+from convert.errors import ConvertError
+from convert.vetting import vet
 from l4cli.engine.llamacpp import library
+from l4cli.engine.llamacpp.devices import expert_patterns, on_cpu
 from l4cli.engine.rollback import AttentionKind
 from l4cli.engine.types import Constraint
 from l4cli.errors import ModelLoadError, RequestError
@@ -24,8 +27,10 @@ _CONTROL = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL of llama.h
 class LlamaModel:
     """A loaded GGUF: its vocabulary, metadata and (unless `vocab_only`) its weights.
 
-    `n_gpu_layers` -1 offloads all that the build can. `on_progress` gets 0..1 while loading,
-    and ends it by raising.
+    `n_gpu_layers` -1 offloads all that the build can, in shares of `tensor_split` where there are
+    several cards; the routed experts of the first `cpu_moe` layers stay in RAM. Without `repack`
+    weights in RAM stay in the mapped file, in the order they have there. `on_progress` gets 0..1
+    while loading, and ends it by raising.
     Raises ModelLoadError with llama.cpp's own reason. Close it after every context made from it.
     """
 
@@ -34,16 +39,26 @@ class LlamaModel:
         path: Path,
         *,
         n_gpu_layers: int = -1,
+        cpu_moe: int = 0,
+        tensor_split: Sequence[float] = (),
+        repack: bool = True,
         vocab_only: bool = False,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         self.path = path
-        _check_is_gguf(path)
+        _vet(path)
         library.start()
         library.forget_log()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
         params.vocab_only = vocab_only
+        params.use_extra_bufts = repack
+        placed = on_cpu(expert_patterns(range(cpu_moe)))
+        if cpu_moe:
+            params.tensor_buft_overrides = ctypes.addressof(placed)
+        shares = (ctypes.c_float * llama_cpp.llama_max_devices())(*tensor_split)
+        if tensor_split:
+            params.tensor_split = shares
 
         raised: list[BaseException] = []
 
@@ -86,7 +101,7 @@ class LlamaModel:
     def max_useful_sequences(self) -> int:
         """More at once than this gain nothing: fewer on a CPU, which arithmetic limits sooner."""
         limit = int(llama_cpp.llama_max_parallel_sequences())
-        return min(limit, 256 if llama_cpp.llama_supports_gpu_offload() else 64)
+        return min(limit, 256 if library.has_gpu_support() else 64)
 
     @property
     def n_params(self) -> int:
@@ -223,8 +238,8 @@ class LlamaModel:
         return text.decode("utf-8", errors="replace")
 
 
-def _check_is_gguf(path: Path) -> None:
-    """Say plainly what llama.cpp would say at length."""
+def _vet(path: Path) -> None:
+    """Say plainly what llama.cpp would say at length, or die of."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -239,6 +254,10 @@ def _check_is_gguf(path: Path) -> None:
             f"{path} is not a GGUF file (it begins with {magic!r}): "
             "`l4 convert` makes one from a Hugging Face checkpoint"
         )
+    try:
+        vet(path)
+    except ConvertError as error:
+        raise ModelLoadError(str(error)) from None
 
 
 def _why(complaint: str) -> str:

@@ -7,9 +7,7 @@ huggingface_hub's.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from convert.checkpoint import INDEX_NAME, SINGLE_NAME, header_length, read_index
 from l4cli.errors import HubError
+from l4cli.hub.errors import told
+from l4cli.hub.repository import look_up
 
 if TYPE_CHECKING:
     from huggingface_hub.utils import tqdm
@@ -58,12 +58,8 @@ def open_checkpoint(repo: str, revision: str | None = None) -> HubCheckpoint:
 
     Raises HubError, and ConvertError if it is no checkpoint.
     """
-    from huggingface_hub import HfApi
-
-    _be_quiet()
     where = f"{repo} at {revision}" if revision else repo
-    with _told(where):
-        info = HfApi().model_info(repo, revision=revision, files_metadata=True)
+    info = look_up(repo, revision)
     commit = str(info.sha)
     files = {file.rfilename: file for file in info.siblings or ()}
     names = [name for name in files if name.endswith(_BESIDE_WEIGHTS) and "/" not in name]
@@ -71,7 +67,7 @@ def open_checkpoint(repo: str, revision: str | None = None) -> HubCheckpoint:
         raise HubError(f"{where}: has no config.json on the Hub; it is no checkpoint to convert")
     folder = Path()
     for name in names:
-        with _told(f"{repo}: {name}"):
+        with told(f"{repo}: {name}"):
             folder = Path(_download(repo, commit, name)).parent
     wanted = {SINGLE_NAME}
     if INDEX_NAME in names:
@@ -81,7 +77,7 @@ def open_checkpoint(repo: str, revision: str | None = None) -> HubCheckpoint:
         lfs = files[name].lfs
         if lfs is None:
             raise HubError(f"{repo}: {name}: the Hub has no checksum of it; fetch it by hand")
-        with _told(f"{repo}: {name}"):
+        with told(f"{repo}: {name}"):
             return Shard(_read_header(repo, commit, name, lfs.size), lfs.size, lfs.sha256)
 
     present = sorted(wanted & files.keys())
@@ -119,7 +115,7 @@ class HubShards:
 
     def begin(self, names: Sequence[str], n_bytes: int) -> None:
         folder = self._directory()
-        with _told(f"{folder}"):
+        with told(f"{folder}"):
             folder.mkdir(exist_ok=True)
             for path in (*folder.glob("*.safetensors"), *folder.rglob("*.incomplete")):
                 if path.name not in names:
@@ -137,7 +133,7 @@ class HubShards:
     def fetch(self, name: str) -> Path:
         if cached := self._cached(name):
             return cached
-        with _told(f"{self._repo}: {name}"):
+        with told(f"{self._repo}: {name}"):
             stopped = self._stopped
 
             def on_bytes(n: int) -> None:
@@ -244,74 +240,3 @@ def _read_range(repo: str, commit: str, name: str, start: int, end: int) -> byte
     hf_raise_for_status(response)
     content: bytes = response.content
     return content[: end - start]
-
-
-@contextmanager
-def _told(where: str) -> Iterator[None]:
-    """Whatever huggingface_hub and the network raise, as a HubError with the way out."""
-    from huggingface_hub import constants, errors
-
-    try:
-        yield
-    except errors.GatedRepoError:
-        page = f"{constants.ENDPOINT}/{where.partition(':')[0].partition(' ')[0]}"
-        raise HubError(
-            f"{where}: gated: accept its licence at {page}, then set HF_TOKEN or log in with "
-            "`hf auth login`"
-        ) from None
-    except errors.RevisionNotFoundError:
-        raise HubError(f"{where}: no such revision; give another --revision") from None
-    except errors.RemoteEntryNotFoundError:
-        raise HubError(f"{where}: no such file on the Hub; is the upload complete?") from None
-    except errors.RepositoryNotFoundError:
-        raise HubError(
-            f"{where}: no such repository on the Hub, or one that you have no access to: mind the "
-            "spelling, or set HF_TOKEN or log in with `hf auth login`"
-        ) from None
-    except errors.HfHubHTTPError as error:
-        raise HubError(_refused(where, error)) from None
-    except errors.HFValidationError:
-        raise HubError(f"{where}: no valid Hub id; it is org/name") from None
-    except errors.OfflineModeIsEnabled:
-        raise HubError(f"{where}: HF_HUB_OFFLINE is set; unset it to use --hub") from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise HubError(
-                f"{where}: the disk is full; free some space, and go on with --resume"
-            ) from None
-        if error.errno is not None and error.filename is not None:
-            raise HubError(f"{error.filename}: {os.strerror(error.errno)}") from None
-        if isinstance(error.__cause__, errors.HfHubHTTPError):
-            raise HubError(_refused(where, error.__cause__)) from None
-        raise HubError(_unreachable(where, error)) from None
-    except errors.HTTPError as error:  # of the HTTP library beneath
-        raise HubError(_unreachable(where, error)) from None
-
-
-def _refused(where: str, error: Any) -> str:
-    status = error.response.status_code
-    if status in (401, 403):
-        return (
-            f"{where}: the Hub refuses access ({status}): set HF_TOKEN to a token that may read "
-            "it, or log in with `hf auth login`"
-        )
-    return f"{where}: the Hub answers {status}; try again later"
-
-
-def _unreachable(where: str, error: Exception) -> str:
-    from huggingface_hub import constants
-
-    cause = error.__cause__ or error
-    why = f" ({type(cause).__name__}: {cause})".replace(": )", ")")
-    return (
-        f"{where}: {constants.ENDPOINT} cannot be reached{why}; "
-        "mend the connection and try again (with --resume, if something is done), or name "
-        "another HF_ENDPOINT"
-    )
-
-
-def _be_quiet() -> None:
-    """Retries and the like are not for the user's terminal: what fails for good is an error."""
-    from huggingface_hub.utils import logging
-
-    logging.set_verbosity_error()

@@ -1,0 +1,82 @@
+"""What a model's GGUF would hold, told from its config.json alone: no checkpoint needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convert.architectures import find_architecture
+from convert.checkpoint import StoredTensor
+from convert.choice import choose_by_shape, lacking_importance, read_wishes
+from convert.fields import Field
+from convert.ftypes import find_ftype
+from convert.gguf_file import GGUFTensor
+from convert.hparams import Config
+from convert.planning import quantizer_model
+from convert.recipe import Model, file_order
+from convert.source import Source
+from convert.tensors import OutputTensor
+from convert.types import TypeOptions
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A model without weights: its metadata, and which tensors it has. See `types`."""
+
+    architecture: str  # llama.cpp's name of it
+    fields: Mapping[str, Field]
+    outputs: tuple[OutputTensor, ...] = field(repr=False)
+    model: Model
+
+    def types(self, ftype: str) -> dict[str, GGUFTensor]:
+        """Every tensor as a file of that type holds it, offsets left 0. Raises ConvertError.
+
+        A type that needs an importance matrix is taken to be made with one.
+        """
+        found, wishes = find_ftype(ftype), read_wishes(TypeOptions(), self.outputs)
+        outputs = list(self.outputs)
+        qtypes = choose_by_shape(outputs, found, self.model, wishes, has_imatrix=False)
+        if lacking_importance(qtypes, found, wishes) is not None:
+            qtypes = choose_by_shape(outputs, found, self.model, wishes, has_imatrix=True)
+        return {each.name: GGUFTensor(each.shape, qtypes[each.name], 0) for each in outputs}
+
+
+def outline(config: Mapping[str, Any], where: str) -> Outline:
+    """The outline of the model that config.json's values describe.
+
+    Raises ConvertError, naming `where` they are from, if a value is missing or makes no sense.
+    """
+    values = Config(Path(where), dict(config))
+    architecture = find_architecture(values.architecture, values.path)
+    hparams = architecture.read_hparams(values)
+    source = Source(values.path, _Anything(without_output=hparams.tie_embeddings), None)
+    outputs = sorted(architecture.tensors(hparams, source), key=lambda each: file_order(each.name))
+    return Outline(
+        architecture.NAME,
+        architecture.fields(values, hparams),
+        tuple(outputs),
+        quantizer_model(architecture.NAME, hparams),
+    )
+
+
+class _Anything(Mapping[str, StoredTensor]):
+    """A checkpoint that has every tensor it is asked for, of whatever shape is wanted."""
+
+    def __init__(self, *, without_output: bool) -> None:
+        self._without_output = without_output
+
+    def __getitem__(self, name: str) -> StoredTensor:
+        if name not in self:
+            raise KeyError(name)
+        return StoredTensor(name, "BF16", (), Path(), 0, is_absent=True)
+
+    def __contains__(self, name: object) -> bool:
+        return not (self._without_output and name == "lm_head.weight")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0

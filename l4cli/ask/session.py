@@ -1,0 +1,94 @@
+"""One model that has read documents, and the questions put to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from l4cli.ask.answering import Answer, answer
+from l4cli.ask.completions import StoppedEarly
+from l4cli.ask.prompt import DocumentPrompt
+from l4cli.ask.quoting import STOP, Quoter, asking
+from l4cli.ask.reading import Reading, read
+from l4cli.llm import LLM
+from l4cli.signals import catch_interrupts
+from l4cli.speeds import Conditions, remember
+from l4cli.store.catalogue import StoredDocument, note_document
+
+
+@dataclass(slots=True)
+class AskSession:
+    """Reads the prompt's documents once, then answers. `sampling` as for `LLM.request`.
+
+    How fast it read is kept for later estimates, under `conditions`. With `quotes`, answers end in
+    proved quotations.
+    """
+
+    llm: LLM
+    prompt: DocumentPrompt
+    sampling: Mapping[str, Any]
+    conditions: Conditions
+    use_store: bool = True
+    quotes: bool = False
+    reading: Reading | None = None
+    _quoter: Quoter | None = None
+
+    def read(self, on_progress: Callable[[int], None] = lambda done: None) -> Reading:
+        """Have the documents in the context; see `reading.read`."""
+        reading = read(
+            self.llm, self.prompt.prefix, use_store=self.use_store, on_progress=on_progress
+        )
+        self.reading = reading
+        remember(self.conditions, *reading.rates)
+        if self.use_store and self.llm.states and not reading.exit_code:
+            note_document(
+                self.llm.states,
+                StoredDocument(
+                    names=tuple(document.name for document in self.prompt.documents),
+                    model=self.llm.name,
+                    num_tokens=len(self.prompt.prefix),
+                ),
+                self.prompt.prefix,
+            )
+        return reading
+
+    def ask(
+        self,
+        questions: Sequence[str],
+        on_text: Callable[[int, str], None] = lambda index, text: None,
+    ) -> Iterator[Answer]:
+        """Answers in order; see `answering.answer`. With quotations, all come at the end."""
+        prompts = [self.prompt.tokens(self._phrased(question)) for question in questions]
+        params = self.llm.params(**{**self.sampling, **({"stop": STOP} if self.quotes else {})})
+        found = answer(self.llm, questions, prompts, params, on_text=on_text)
+        if not self.quotes:
+            yield from found
+            return
+        answers = list(found)
+        with catch_interrupts(self.llm.interrupt) as interrupts:
+            self._quoter = self._quoter or Quoter(self.llm, self.prompt.documents)
+            try:
+                self._quoter.quote(answers, prompts, lambda: interrupts)
+            except StoppedEarly:
+                answers[-1].exit_code = interrupts.exit_code
+        yield from answers
+
+    def _phrased(self, question: str) -> str:
+        return asking(question) if self.quotes else question
+
+    def as_json(self) -> dict[str, Any]:
+        """What was asked of what, and what reading took: tokens, seconds, bytes."""
+        reading = self.reading
+        assert reading is not None
+        return {
+            "model": self.llm.name,
+            "documents": [document.name for document in self.prompt.documents],
+            "reading": {
+                "tokens": reading.num_tokens,
+                "restored": reading.num_restored_tokens,
+                "restore_seconds": round(reading.restore_seconds, 4),
+                "prefill_seconds": round(reading.prefill_seconds, 4),
+                "bytes_saved": reading.num_bytes_saved,
+            },
+        }

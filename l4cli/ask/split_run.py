@@ -1,0 +1,274 @@
+"""Documents that do not fit, read in parts: notes on each, merged until they fit, and the answer.
+
+    run = SplitRun(llm, documents)
+    with SplitJournal(run.journal_path(questions)) as journal:
+        for findings in run.read(questions, journal):
+            request = run.answer_request(findings)  # to stream like any other
+        journal.discard()
+
+Notes are kept as they come, and asked for once: a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from l4cli.ask.completions import complete
+from l4cli.ask.parts import Coverage, Part, PartFailure, parts_of
+from l4cli.ask.split_journal import Noted, SplitJournal, journal_path, key_of
+from l4cli.ask.split_prompts import Note, answer_prompt, merge_prompt, note_prompt, says_nothing
+from l4cli.documents.document import Document
+from l4cli.engine.types import Request
+from l4cli.errors import ContextOverflowError
+from l4cli.llm import LLM
+
+MAX_PART_TOKENS = 16384  # models overlook more in longer texts, however much would fit
+MAX_NOTE_TOKENS = 512
+_SLACK = 16  # tokens of a whole prompt beyond those of its parts
+_NOTE_SHARE = 8  # notes on one part may take up to this part of the context: an eighth
+
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: parts times questions, and the tokens of those read in this run."""
+
+    num_done: int
+    num_all: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found on a question, in notes that fit, and how much of the documents they cover."""
+
+    question: str
+    notes: tuple[Note, ...]
+    coverage: Coverage
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A note and the parts it rests on."""
+
+    note: Note
+    parts: tuple[Part, ...]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is lost on the way to one question's answer."""
+
+    failures: list[PartFailure]
+    num_notes: int = 0
+    num_cut: int = 0
+    num_rounds: int = 0
+
+
+class SplitRun:
+    """Documents cut into parts for one model.
+
+    `max_answer` tokens are kept free for the answer and `max_part` is the most a part may have; a
+    `system` message goes before everything. ContextOverflowError where the context is too small for
+    any part.
+    """
+
+    def __init__(
+        self,
+        llm: LLM,
+        documents: Sequence[Document],
+        *,
+        max_answer: int = 1024,
+        max_part: int = MAX_PART_TOKENS,
+        system: str | None = None,
+    ) -> None:
+        self.llm = llm
+        self.documents = tuple(documents)
+        self._system = system
+        self._max_note = min(MAX_NOTE_TOKENS, llm.n_ctx // _NOTE_SHARE)
+        self._max_answer = min(max_answer, llm.n_ctx // 2)
+        self._max_part = max_part
+
+    def parts(self, questions: Sequence[str]) -> tuple[Part, ...]:
+        """What is read one after the other, with room for the longest of the questions."""
+        overhead = max(self._size(note_prompt("", question)) for question in questions)
+        room = self.llm.n_ctx - overhead - self._max_note - _SLACK
+        try:
+            return parts_of(self.documents, min(room, self._max_part), self._count)
+        except ValueError:
+            raise ContextOverflowError(
+                f"a context of {self.llm.n_ctx:,} tokens is too small to read these documents in "
+                f"parts: the question and its notes take {overhead + self._max_note:,} of them; "
+                "a larger --ctx gives more"
+            ) from None
+
+    def journal_path(self, questions: Sequence[str]) -> Path:
+        """Where the notes on these questions are kept."""
+        model = f"{self.llm.fingerprint}:{self.llm.template_digest}"
+        return journal_path(model, (one.digest for one in self.documents), questions)
+
+    def read(
+        self,
+        questions: Sequence[str],
+        journal: SplitJournal,
+        *,
+        stopping: Callable[[], object] = lambda: False,
+        on_progress: Callable[[Progress], None] = lambda _progress: None,
+    ) -> list[Findings]:
+        """Read every part for every question; one Findings a question, in their order.
+
+        A part that fails is named in the coverage, and the others are read. StoppedEarly soon after
+        `stopping` has become true. ContextOverflowError as for `parts`.
+        """
+        parts = self.parts(questions)
+        prompts = {
+            (at, number): note_prompt(part.text, question)
+            for number, part in enumerate(parts)
+            for at, question in enumerate(questions)
+        }
+        num_tokens = 0
+
+        def on_note(key: tuple[int, int], is_new: bool, num_done: int) -> None:
+            nonlocal num_tokens
+            num_tokens += parts[key[1]].num_tokens if is_new else 0
+            on_progress(Progress(num_done, len(prompts), num_tokens))
+
+        noted = self._ask(prompts, journal, stopping, on_note)
+        all_findings = []
+        for at, question in enumerate(questions):
+            tally = _Tally([])
+            found = self._found(parts, [noted[at, n] for n in range(len(parts))], tally)
+            notes = self._merged(found, question, tally, journal, stopping)
+            all_findings.append(Findings(question, notes, self._coverage(parts, tally)))
+        return all_findings
+
+    def answer_request(self, findings: Findings, **sampling: Any) -> Request:
+        """The request whose answer is the answer; of at most `max_answer` tokens."""
+        prompt = answer_prompt(findings.notes, findings.question)
+        request = self._request(prompt, **{**sampling, "max_tokens": self._max_answer})
+        if not self.llm.is_sized or not self.llm.has_space_for(request):
+            self.llm.fit([request])
+        return request
+
+    def _found(
+        self, parts: Sequence[Part], noted: Sequence[Noted | str], tally: _Tally
+    ) -> list[_Found]:
+        """The notes of those parts that had something to say; failures go into the tally."""
+        found = []
+        for part, one in zip(parts, noted, strict=True):
+            if isinstance(one, str):
+                tally.failures.append(PartFailure(part, one))
+                continue
+            tally.num_cut += one.finish_reason == "length"
+            if not says_nothing(one.text):
+                found.append(_Found(Note(str(part), one.text.strip()), (part,)))
+        tally.num_notes = len(found)
+        return found
+
+    def _merged(
+        self,
+        found: list[_Found],
+        question: str,
+        tally: _Tally,
+        journal: SplitJournal,
+        stopping: Callable[[], object],
+    ) -> tuple[Note, ...]:
+        """Notes that fit beside the answer. Each round makes one of at least two."""
+        while len(found) > 1:
+            answer = answer_prompt([one.note for one in found], question)
+            if self._size(answer) + self._max_answer <= self.llm.n_ctx:
+                break
+            tally.num_rounds += 1
+            groups = self._groups(found, question)
+            prompts = {
+                number: merge_prompt([one.note for one in group], question)
+                for number, group in enumerate(groups)
+                if len(group) > 1
+            }
+            noted = self._ask(prompts, journal, stopping)
+            found = []
+            for number, group in enumerate(groups):
+                found += _merge(group, noted[number], tally) if number in noted else group
+        return tuple(one.note for one in found)
+
+    def _groups(self, found: Sequence[_Found], question: str) -> list[list[_Found]]:
+        """Neighbouring notes, as many together as fit; at least two, but for the last."""
+        groups: list[list[_Found]] = []
+        for one in found:
+            joined = [*groups[-1], one] if groups else [one]
+            prompt = merge_prompt([member.note for member in joined], question)
+            fits = self._size(prompt) + self._max_note <= self.llm.n_ctx
+            if groups and (fits or len(joined) == 2):
+                groups[-1].append(one)
+            else:
+                groups.append([one])
+        return groups
+
+    def _coverage(self, parts: Sequence[Part], tally: _Tally) -> Coverage:
+        failed = {id(failure.part) for failure in tally.failures}
+        return Coverage(
+            num_parts=len(parts),
+            num_tokens=sum(part.num_tokens for part in parts if id(part) not in failed),
+            num_notes=tally.num_notes,
+            num_cut=tally.num_cut,
+            num_rounds=tally.num_rounds,
+            failures=tuple(tally.failures),
+        )
+
+    def _ask(
+        self,
+        prompts: Mapping[_Key, str],
+        journal: SplitJournal,
+        stopping: Callable[[], object],
+        on_note: Callable[[_Key, bool, int], None] = lambda _key, _is_new, _num_done: None,
+    ) -> dict[_Key, Noted | str]:
+        """What the model notes on each prompt, from the journal where it has it; or what failed."""
+        noted: dict[_Key, Noted | str] = {}
+        asked: dict[str, tuple[_Key, str]] = {}
+        requests = []
+        for key, prompt in prompts.items():
+            request = self._request(prompt, max_tokens=self._max_note, temperature=0.0)
+            digest = key_of(request)
+            if known := journal.noted.get(digest):
+                noted[key] = known
+                on_note(key, False, len(noted))
+            else:
+                asked[request.id] = key, digest
+                requests.append(request)
+        for completion in complete(self.llm, requests, stopping):
+            key, digest = asked[completion.request_id]
+            if completion.finish_reason == "error":
+                noted[key] = completion.error or "unknown error"
+            else:
+                noted[key] = Noted(completion.text, completion.finish_reason)
+                journal.add(digest, Noted(completion.text, completion.finish_reason))
+            on_note(key, True, len(noted))
+        return noted
+
+    def _request(self, prompt: str, **sampling: Any) -> Request:
+        messages = [{"role": "system", "content": self._system}] if self._system else []
+        messages.append({"role": "user", "content": prompt})
+        return self.llm.request(messages, **sampling)
+
+    def _size(self, prompt: str) -> int:
+        return len(self._request(prompt).prompt)
+
+    def _count(self, text: str) -> int:
+        return len(self.llm.vocabulary.tokenize(text))
+
+
+def _merge(group: Sequence[_Found], noted: Noted | str, tally: _Tally) -> list[_Found]:
+    """What a group of notes was merged into; where that failed, what rests on it is lost."""
+    parts = tuple(part for one in group for part in one.parts)
+    if isinstance(noted, str):
+        tally.failures += [PartFailure(part, noted) for part in parts]
+        return []
+    tally.num_cut += noted.finish_reason == "length"
+    if says_nothing(noted.text):
+        return []
+    where = f"{parts[0]} … {parts[-1]}"
+    return [_Found(Note(where, noted.text.strip()), parts)]

@@ -1,0 +1,100 @@
+"""Documents read in parts, and the questions answered from the notes: `l4 ask --split`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from l4cli.ask.answering import Answer, answer
+from l4cli.ask.completions import StoppedEarly
+from l4cli.ask.quoting import MAX_QUOTE_TOKENS, STOP, Quoter
+from l4cli.ask.split_journal import SplitJournal
+from l4cli.ask.split_run import Findings, Progress, SplitRun
+from l4cli.documents.document import Document
+from l4cli.llm import LLM
+from l4cli.signals import catch_interrupts
+
+
+class SplitSession:
+    """Reads for given questions, then answers them. `sampling` as for `LLM.request`.
+
+    With `quotes`, answers end in proved quotations. `exit_code` is set if a signal ended it.
+    """
+
+    def __init__(
+        self,
+        llm: LLM,
+        documents: Sequence[Document],
+        sampling: Mapping[str, Any],
+        *,
+        system: str | None = None,
+        quotes: bool = False,
+    ) -> None:
+        self.llm = llm
+        self.documents = list(documents)
+        self.quotes = quotes
+        self.exit_code = 0
+        self._quoter: Quoter | None = None
+        self._sampling = dict(sampling)
+        self._max_tokens = int(self._sampling.pop("max_tokens"))
+        room = self._max_tokens + (MAX_QUOTE_TOKENS if quotes else 0)
+        self._run = SplitRun(llm, documents, max_answer=room, system=system)
+        self._findings: list[Findings] = []
+
+    def read(
+        self, questions: Sequence[str], on_progress: Callable[[Progress], None] = lambda done: None
+    ) -> None:
+        """Take notes on every part for every question; StoppedEarly after a Ctrl-C or SIGTERM.
+
+        They are kept until the answers have been given: the same again goes on where it stopped.
+        """
+        with (
+            SplitJournal(self._run.journal_path(questions)) as journal,
+            catch_interrupts(self.llm.interrupt) as interrupts,
+        ):
+            try:
+                self._findings = self._run.read(
+                    questions, journal, stopping=lambda: interrupts, on_progress=on_progress
+                )
+            except StoppedEarly:
+                self.exit_code = interrupts.exit_code
+                raise
+
+    def ask(
+        self,
+        questions: Sequence[str],
+        on_text: Callable[[int, str], None] = lambda index, text: None,
+    ) -> Iterator[Answer]:
+        """Answers to the questions that were read for, in their order."""
+        for index, findings in enumerate(self._findings):
+            request = self._run.answer_request(findings, **self._sampling)
+            limit = min(self._max_tokens, request.params.max_tokens or self._max_tokens)
+            params = replace(request.params, max_tokens=limit, stop=STOP if self.quotes else ())
+            (given,) = answer(
+                self.llm,
+                [findings.question],
+                [request.prompt],
+                params,
+                on_text=lambda _, text, index=index: on_text(index, text),  # type: ignore[misc]
+            )
+            given.coverage = findings.coverage
+            if self.quotes:
+                self._quote(given, request.prompt)
+            yield given
+            if given.exit_code:
+                return
+        with SplitJournal(self._run.journal_path(questions)) as journal:
+            journal.discard()
+
+    def _quote(self, given: Answer, prompt: Sequence[int]) -> None:
+        self._quoter = self._quoter or Quoter(self.llm, self.documents)
+        with catch_interrupts(self.llm.interrupt) as interrupts:
+            try:
+                self._quoter.quote([given], [prompt], lambda: interrupts)
+            except StoppedEarly:
+                given.exit_code = interrupts.exit_code
+
+    def as_json(self) -> dict[str, Any]:
+        """What was asked of what."""
+        return {"model": self.llm.name, "documents": [one.name for one in self.documents]}

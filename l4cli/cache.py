@@ -1,0 +1,154 @@
+"""What models are on this machine: in the Hub's cache, whoever put them there, and in l4's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from l4cli.quants import by_label, by_pattern, missing_parts
+from l4cli.registry import ModelSpec, Registry, cache_dir
+
+HUB_PREFIX = "hf.co/"
+CHECKPOINT = "safetensors"  # in place of a quantization
+UNFINISHED = "unfinished"  # what a download that was stopped has left
+_REPO_PREFIX = "models--"
+
+
+@dataclass(frozen=True)
+class CachedModel:
+    """A model in a cache, by the name it goes by in commands.
+
+    `files` are the paths that point to it, `blobs` what they point to; `root` is the directory that
+    holds all of them. `last_used`: seconds since the epoch. Unless it `is_whole` parts are lacking.
+    """
+
+    name: str
+    quant: str
+    files: tuple[Path, ...]
+    blobs: tuple[Path, ...]
+    root: Path
+    n_bytes: int
+    last_used: float
+    is_whole: bool
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.name}:{self.quant}"
+
+
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps what it downloads, by its own rules (its import takes long)."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if cache := os.environ.get(name):
+            return Path(os.path.expandvars(cache)).expanduser()
+    home = os.environ.get("HF_HOME")
+    if home is None:
+        home = f"{os.environ.get('XDG_CACHE_HOME', '~/.cache')}/huggingface"
+    return Path(os.path.expandvars(home)).expanduser() / "hub"
+
+
+def repo_dir(repo: str) -> Path:
+    """Where the Hub's cache has a repository."""
+    return hub_cache() / f"{_REPO_PREFIX}{repo.replace('/', '--')}"
+
+
+def snapshots(repo: Path) -> list[Path]:
+    """The commits of a repository's directory: `main` first, then the newest."""
+    ref = repo / "refs" / "main"
+    main = ref.read_text().strip() if ref.is_file() else ""
+    found = [path for path in repo.glob("snapshots/*") if path.is_dir()]
+    return sorted(found, key=lambda path: (path.name != main, -path.stat().st_mtime, path.name))
+
+
+def gguf_quants(repo: str, pattern: str | None = None) -> dict[str, list[Path]]:
+    """The quantizations of a repository that are here whole, with their files in order."""
+    quants: dict[str, list[Path]] = {}
+    for snapshot in snapshots(repo_dir(repo)):
+        names = [
+            path.relative_to(snapshot).as_posix()
+            for path in snapshot.rglob("*.gguf")
+            if path.exists()  # a link may point to what is gone
+        ]
+        found = by_label(names) if pattern is None else by_pattern(names, pattern)
+        for quant, files in found.items():
+            if not missing_parts(files):
+                quants.setdefault(quant, [snapshot / file for file in files])
+    return dict(sorted(quants.items()))
+
+
+def cached_models(registry: Registry) -> list[CachedModel]:
+    """All models in the caches: those with a name of their own first, then by name."""
+    found = [*_demo_models(registry)]
+    for repo in sorted(hub_cache().glob(f"{_REPO_PREFIX}*")):
+        found += _hub_models(repo, registry)
+    return sorted(found, key=lambda model: (model.name.startswith(HUB_PREFIX), model.full_name))
+
+
+def _demo_models(registry: Registry) -> Iterator[CachedModel]:
+    """What the demo model was converted to, by this l4 and by those before."""
+    root = cache_dir() / "demo"
+    quants: dict[str, list[Path]] = {}
+    for path in sorted(root.glob("demo-*.gguf")):
+        quants.setdefault(path.stem.rpartition("-")[2], []).append(path)
+    name = next((spec.name for spec in registry.models.values() if spec.checkpoint == "demo"), "")
+    for quant, files in quants.items():
+        yield _model(name or "demo", quant, files, root)
+
+
+def _hub_models(repo: Path, registry: Registry) -> Iterator[CachedModel]:
+    repo_id = repo.name.removeprefix(_REPO_PREFIX).replace("--", "/")
+    spec = next((s for s in registry.models.values() if s.gguf and s.gguf.repo == repo_id), None)
+    groups: dict[tuple[str, str], list[Path]] = {}
+    whole: set[tuple[str, str]] = set()
+    for snapshot in snapshots(repo):
+        names = [
+            path.relative_to(snapshot).as_posix()
+            for path in snapshot.rglob("*")
+            if path.is_file()  # a link may point to what is gone
+        ]
+        for key, named in _named(repo_id, spec, names).items():
+            groups.setdefault(key, []).extend(snapshot / name for name in named)
+            if not missing_parts(named):
+                whole.add(key)
+    for key, files in groups.items():
+        yield _model(*key, files, repo, is_whole=key in whole)
+    if begun := list(repo.glob("blobs/*.incomplete")):
+        name = spec.name if spec else f"{HUB_PREFIX}{repo_id}"
+        yield _model(name, UNFINISHED, begun, repo, is_whole=False)
+
+
+def _named(
+    repo_id: str, spec: ModelSpec | None, names: list[str]
+) -> dict[tuple[str, str], list[str]]:
+    """A snapshot's files by the name and quantization that they go by."""
+    known: dict[str, list[str]] = {}
+    if spec is not None and spec.gguf is not None:
+        known = by_pattern(names, spec.gguf.files)
+    taken = {file for files in known.values() for file in files}
+    others = by_label(name for name in names if name not in taken)
+    if any(name.endswith(".safetensors") for name in names):
+        others[CHECKPOINT] = [name for name in names if not name.endswith(".gguf")]
+    return {
+        **{(spec.name if spec else "", quant): files for quant, files in known.items()},
+        **{(f"{HUB_PREFIX}{repo_id}", quant): files for quant, files in others.items()},
+    }
+
+
+def _model(
+    name: str, quant: str, files: Iterable[Path], root: Path, *, is_whole: bool = True
+) -> CachedModel:
+    paths = tuple(files)
+    blobs = tuple(sorted({path.resolve() for path in paths if path.exists()}))
+    stats = [blob.stat() for blob in blobs]
+    return CachedModel(
+        name,
+        quant,
+        paths,
+        blobs,
+        root,
+        n_bytes=sum(stat.st_size for stat in stats),
+        last_used=max((max(stat.st_atime, stat.st_mtime) for stat in stats), default=0.0),
+        is_whole=is_whole,
+    )

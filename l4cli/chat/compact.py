@@ -1,0 +1,100 @@
+"""Room in the context: the older part of a conversation dropped, or summed up by the model.
+
+What stays becomes a branch of its own, so nothing is lost: the old branch is where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from l4cli.chat.conversation import Conversation, Message, joined
+from l4cli.chat.session import ChatSession
+from l4cli.chat.tree import ROOT, Node
+from l4cli.chat.turn import Answer
+from l4cli.errors import UsageError
+
+_INSTRUCTION = (
+    "Sum up our conversation so far, for someone who is to go on with it: what was asked, what was "
+    "found and decided, and the names, numbers and code that will be needed. Give the summary only."
+)
+_SUMMARY_SHARE = 8  # a summary may take up to this part of the context: an eighth
+_MAX_SUMMARY = 1024  # tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A conversation cut in two: messages that go, and messages that stay.
+
+    Exact numbers of tokens: of the whole, of what stays, and the most that a summary may have;
+    `can_sum_up` says whether there is room to write one.
+    """
+
+    old: tuple[Node, ...]
+    kept: tuple[Node, ...]
+    num_before: int
+    num_kept: int
+    max_summary: int
+    can_sum_up: bool
+
+
+def plan_cut(session: ChatSession, keep: int | None = None) -> Cut:
+    """Cut before the last `keep` questions: the last one by default, if there are more.
+
+    UsageError if nothing would go.
+    """
+    path = session.tree.path()
+    questions = [i for i, node in enumerate(path) if node.message.role == "user"]
+    keep = min(1, len(questions) - 1) if keep is None else keep
+    if keep < 0 or keep >= len(questions):
+        raise UsageError(
+            f"there is nothing to compact: {len(questions)} questions were asked"
+            + (f", and {keep} are to stay" if keep > 0 else "")
+        )
+    at = questions[-keep] if keep else len(path)
+    old, kept = tuple(path[:at]), tuple(path[at:])
+    system = session.tree.system
+    limit = min(_MAX_SUMMARY, max(1, session.n_ctx // _SUMMARY_SHARE))
+    return Cut(
+        old,
+        kept,
+        session.num_tokens,
+        session.tokens.count(Conversation(_messages(kept), system)),
+        limit,
+        len(_summary_prompt(session, old)) + limit <= session.n_ctx,
+    )
+
+
+def drop(session: ChatSession, cut: Cut) -> None:
+    """Go on with what stays, and nothing else."""
+    session.become(session.tree.at(ROOT).said(*_messages(cut.kept)))
+
+
+def sum_up(session: ChatSession, cut: Cut) -> Answer:
+    """Go on with what stays, and a summary of the rest before it, which the model writes first.
+
+    Where no question stays, the summary goes before the next one. A summary that was broken off
+    changes nothing.
+    """
+    prompt = _summary_prompt(session, cut.old)
+    (answer,) = session.generate([prompt], max_tokens=cut.max_summary)
+    if answer.finish_reason == "abort" or not answer.text.strip():
+        return answer
+    summary = f"Summary of what was said before:\n{answer.text.strip()}"
+    first, *rest = _messages(cut.kept) or (None,)
+    if first:
+        question = replace(first, content=joined([summary, first.content]))
+        session.become(session.tree.at(ROOT).said(question, *rest))
+    else:
+        session.become(session.tree.at(ROOT))
+        session.attach("summary", summary)
+    return answer
+
+
+def _summary_prompt(session: ChatSession, old: tuple[Node, ...]) -> list[int]:
+    """It begins as the conversation did, so that only the instruction has to be computed."""
+    asked = Conversation(_messages(old), session.tree.system).asked(_INSTRUCTION)
+    return session.tokens.prompt(asked)
+
+
+def _messages(nodes: tuple[Node, ...]) -> tuple[Message, ...]:
+    return tuple(node.message for node in nodes)

@@ -1,0 +1,70 @@
+"""A conversation tree as lines of text. Pure.
+
+The branch that leads to the head goes straight down; others stand before it, a step to the right,
+at the place where they leave it:
+
+    * 1 > What is GGUF?
+    * 2   A file format for weights.
+      ├ 3 > And who made it?
+      │ 4   The authors of llama.cpp.
+    * 5 > What does it hold?
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from l4cli.chat.text import clipped, shortened
+from l4cli.chat.tree import ROOT, Node, Tree
+
+_MARKS = {"user": ">", "assistant": " ", "ipython": "="}
+_MIN_TEXT = 16  # columns
+
+
+def draw_tree(tree: Tree, width: int) -> list[str]:
+    """One line a message, at most `width` columns; `*` marks what leads to the head."""
+    children = defaultdict(list)
+    newest: dict[int, int] = {}  # of the messages below each one
+    for node in tree.nodes.values():
+        children[node.parent].append(node.id)
+    for node in reversed(list(tree.nodes.values())):
+        newest[node.parent] = max(newest.get(node.parent, ROOT), newest.get(node.id, node.id))
+    here = {node.id for node in tree.path()}
+    digits = len(str(tree.newest))
+
+    def main_branch(siblings: list[int]) -> int:
+        return max(siblings, key=lambda id: (id in here, newest.get(id, id)))
+
+    lines = []
+    waiting = [(ROOT, "", "")]  # with what stands before a message, and before those below it
+    while waiting:
+        id, first, rest = waiting.pop()
+        if id != ROOT:
+            mark = "* " if id in here else "  "
+            lines.append(_line(tree.nodes[id], mark + _tail(first, width // 2), digits, width))
+        if below := children[id]:
+            main = main_branch(below)
+            waiting.append((main, rest, rest))
+            waiting += [(s, f"{rest}├ ", f"{rest}│ ") for s in reversed(below) if s != main]
+    return lines
+
+
+def _line(node: Node, lead: str, digits: int, width: int) -> str:
+    message = node.message
+    head = f"{lead}{node.id:>{digits}} {_MARKS[message.role]} "
+    notes = [name for name, is_so in _notes(node).items() if is_so]
+    tail = f" ({', '.join(notes)})" if notes else ""
+    called = ", ".join(call.name for call in message.tool_calls)
+    text = message.content or (f"calls {called}" if called else "")
+    room = max(_MIN_TEXT, width - len(head) - len(tail))
+    return clipped(head + shortened(text, room) + tail, width)
+
+
+def _notes(node: Node) -> dict[str, bool]:
+    message = node.message
+    return {"edited": message.is_edited, "broken off": message.is_partial}
+
+
+def _tail(lead: str, width: int) -> str:
+    """The end of a long row of branches: deep ones must leave room for the text."""
+    return lead if len(lead) <= width else "… " + lead[-(width - 2) :]

@@ -1,0 +1,106 @@
+"""Slash commands that tell how things stand."""
+
+from __future__ import annotations
+
+from l4cli.chat.markdown import code_blocks
+from l4cli.chat.session import SETTINGS, ChatSession
+from l4cli.chat.text import shortened
+from l4cli.chat.tree_commands import number
+from l4cli.chat.ui import Ui
+from l4cli.errors import UsageError
+
+
+def show(session: ChatSession, _argument: str, ui: Ui) -> None:
+    tree = session.tree
+    lines = [
+        f"model        {session.llm.name}",
+        f"session      {_session_line(session)}",
+        f"context      {session.num_tokens:,} of {session.n_ctx:,} tokens",
+        f"questions    {session.conversation.num_questions}",
+        f"messages     {len(tree.nodes)} in the tree, now at {tree.head or 'its beginning'}",
+        f"system       {shortened(tree.system or 'none')}",
+    ]
+    lines += [f"attached     {a.name} ({a.num_tokens:,} tokens)" for a in session.attachments]
+    ui.say("\n".join([*lines, *_last_answer(session), *settings(session)]))
+
+
+def stats(session: ChatSession, _argument: str, ui: Ui) -> None:
+    totals = session.totals
+    if not totals.num_answers:
+        ui.say("nothing has been computed yet")
+        return
+    lines = [
+        *_last_answer(session),
+        f"answers      {totals.num_answers}, {totals.num_generated_tokens:,} tokens in "
+        f"{totals.decode_seconds:.1f} s{_rate(totals.decode_tps)}",
+        f"prompts      {totals.num_computed_tokens:,} tokens computed in "
+        f"{totals.prefill_seconds:.1f} s{_rate(totals.prefill_tps)}",
+        f"reused       {totals.num_cached_tokens:,} tokens of them were in the KV cache",
+    ]
+    ui.say("\n".join(lines))
+
+
+def tokens(session: ChatSession, _argument: str, ui: Ui) -> None:
+    counts = session.tokens
+    system = session.tree.system
+    rows = [(counts.count_text(system), "", "system", system)] if system else []
+    rows += [
+        (counts.count_message(n.message), str(n.id), n.message.role, n.message.content)
+        for n in session.tree.path()
+    ]
+    width = max((len(id) for _, id, _, _ in rows), default=0)
+    lines = [
+        f"{count:>9,}  {id:>{width}} {role}: {shortened(text, max(20, ui.width - 32))}"
+        for count, id, role, text in rows
+    ]
+    used = session.num_tokens
+    inner = sum(count for count, *_ in rows)
+    lines += [f"{used - inner:>9,}  chat format", f"{used:>9,}  of {session.n_ctx:,}"]
+    ui.say("\n".join(lines))
+
+
+def copy(session: ChatSession, argument: str, ui: Ui) -> None:
+    answer = session.conversation.last_answer
+    if answer is None:
+        raise UsageError("there is no answer to copy yet")
+    if not argument:
+        ui.say(f"the answer copied {ui.copy(answer.content)}")
+        return
+    blocks, wanted = code_blocks(answer.content), number(argument)
+    if not 1 <= wanted <= len(blocks):
+        there = f"code blocks 1 to {len(blocks)}" if blocks else "no code block"
+        raise UsageError(f"the last answer has {there}, not {wanted}")
+    ui.say(f"code block {wanted} copied {ui.copy(blocks[wanted - 1])}")
+
+
+def settings(session: ChatSession) -> list[str]:
+    """How answers are drawn, a line a setting."""
+    params = session.params()
+    none = {"seed": "random", "max_tokens": "rest of the context"}
+    width = max(map(len, SETTINGS)) + 1
+    return [
+        f"{name:<{width}}{none[name] if (value := getattr(params, name)) is None else value}"
+        for name in SETTINGS
+    ]
+
+
+def _session_line(session: ChatSession) -> str:
+    if not session.file:
+        return "not kept"
+    return session.file.name if session.file.exists else "kept from the first answer on"
+
+
+def _last_answer(session: ChatSession) -> list[str]:
+    last = session.last
+    if not last:
+        return []
+    return [
+        f"last prompt  {last.num_prompt_tokens:,} tokens, "
+        f"{last.num_cached_tokens:,} of them still in the KV cache",
+        f"last answer  {len(last.token_ids):,} tokens, {last.generation_tps:.1f} tokens/s, "
+        f"first after {last.ttft:.2f} s",
+    ]
+
+
+def _rate(tps: float | None) -> str:
+    return f", {tps:.1f} tokens/s" if tps else ""

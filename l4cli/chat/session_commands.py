@@ -1,0 +1,151 @@
+"""Slash commands on files, settings and sessions."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from l4cli.chat import files
+from l4cli.chat.report_commands import settings
+from l4cli.chat.session import Attachment, ChatSession
+from l4cli.chat.sessions import SessionFile, require_session, sessions_dir, summaries
+from l4cli.chat.text import clipped, shortened
+from l4cli.chat.ui import Ui
+from l4cli.documents.ingest import STDIN, ingest
+from l4cli.errors import ContextOverflowError, InputError, UsageError
+
+_LISTED = 20
+_WHEN_SENT = "it goes before your next message"
+
+
+def attach(session: ChatSession, argument: str, ui: Ui) -> None:
+    ui.say(announced(session, session.attach(argument, files.read_text(Path(argument)))))
+
+
+def announced(session: ChatSession, attachment: Attachment) -> str:
+    """What a file will cost, before it is sent."""
+    return f"{attachment.name}: {_cost(session, attachment.num_tokens)}; {_WHEN_SENT}"
+
+
+def attach_documents(session: ChatSession, argument: str, ui: Ui) -> None:
+    """Attach all that can be read and fits; what cannot is a line, and the others are attached."""
+    attached = 0
+    for document in ingest(
+        _sources(argument),
+        on_error=lambda error: ui.say(f"({error})"),
+        on_note=lambda note: ui.say(f"({note})"),
+    ):
+        try:
+            attachment = session.attach(document.name, document.tagged)
+        except ContextOverflowError as error:
+            ui.say(f"({error})")
+            continue
+        pages = f"{document.num_pages:,} pages, " if document.num_pages else ""
+        ui.say(f"{attachment.name}: {pages}{attachment.num_tokens:,} tokens")
+        attached += 1
+    if not attached:
+        raise InputError("nothing was attached")
+    total = sum(attachment.num_tokens for attachment in session.attachments)
+    ui.say(f"before your next message: {_cost(session, total)}")
+
+
+def clear(session: ChatSession, _argument: str, ui: Ui) -> None:
+    session.clear()
+    ui.say(
+        "the conversation is empty again"
+        + (", but for its system message" if session.tree.system else "")
+        + ("; /tree shows what was said" if session.tree.nodes else "")
+    )
+
+
+def system(session: ChatSession, argument: str, ui: Ui) -> None:
+    if not argument:
+        ui.say(session.tree.system or "there is no system message; /system TEXT sets one")
+        return
+    if argument == "off":
+        session.set_system(None)
+        ui.say("no system message any more")
+        return
+    text = files.read_text(Path(argument[1:])) if argument.startswith("@") else argument
+    session.set_system(text)
+    ui.say(f"system message set ({session.tokens.count_text(text):,} tokens)")
+
+
+def change(session: ChatSession, argument: str, ui: Ui) -> None:
+    name, _, value = argument.partition(" ")
+    if name and not value.strip():
+        raise UsageError(f"use it as /set {name} VALUE, or /set {name} default")
+    if name:
+        session.set(name, value.strip())
+    ui.say("\n".join(settings(session)))
+
+
+def save(session: ChatSession, argument: str, ui: Ui) -> None:
+    if _is_path(argument):
+        path = Path(argument).expanduser()
+        session.save(path)
+        ui.say(f"saved to {path}")
+        return
+    if not session.file:
+        raise UsageError("this chat is not kept; /save ./FILE writes what was said to a file")
+    session.file.rename(argument)
+    ui.say(f"this session is {argument} from now on: l4 chat --session {argument}")
+
+
+def load(session: ChatSession, argument: str, ui: Ui) -> None:
+    if _is_path(argument):
+        session.load(Path(argument).expanduser())
+    elif not session.file:
+        raise UsageError("this chat is not kept, so it cannot go over to a session")
+    elif argument == session.file.name:
+        raise UsageError(f"{argument} is this session")
+    else:
+        session.open(SessionFile(require_session(argument)))
+    for loss in session.losses:
+        ui.say(f"({argument}: {loss})")
+    ui.say(f"loaded: {session.conversation.num_questions} questions, {session.num_tokens:,} tokens")
+
+
+def sessions(session: ChatSession, _argument: str, ui: Ui) -> None:
+    found = summaries()
+    if not found:
+        ui.say("no session is kept yet")
+        return
+    this = session.file.name if session.file else ""
+    width = max(len(one.name) for one in found[:_LISTED])
+    lines = [
+        clipped(
+            f"{'*' if one.name == this else ' '} {one.name:<{width}}  {one.used:%Y-%m-%d %H:%M}  "
+            f"{shortened(one.first_question)}",
+            ui.width,
+        )
+        for one in found[:_LISTED]
+    ]
+    if len(found) > _LISTED:
+        lines.append(f"  and {len(found) - _LISTED} older ones in {sessions_dir()}")
+    ui.say("\n".join([*lines, "/load NAME goes on with one"]))
+
+
+def _cost(session: ChatSession, num_tokens: int) -> str:
+    """Tokens, and the time they take to read where that is known."""
+    seconds = session.reading_seconds(num_tokens)
+    time = f", about {seconds:,.0f} s to read" if seconds is not None else ""
+    return f"{num_tokens:,} tokens{time}"
+
+
+def _sources(argument: str) -> list[str]:
+    """The paths and patterns of a line, in quotation marks where they hold spaces."""
+    if Path(argument).expanduser().exists():
+        return [argument]
+    try:
+        sources = shlex.split(argument)
+    except ValueError:
+        raise UsageError("a quotation mark is not closed") from None
+    if STDIN in sources:
+        raise UsageError("a chat has no documents on stdin; give files, folders or patterns")
+    return sources
+
+
+def _is_path(argument: str) -> bool:
+    """Whether a file is meant, not the name of a session."""
+    return "/" in argument or "\\" in argument or argument.endswith((".jsonl", ".json"))

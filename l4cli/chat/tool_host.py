@@ -1,0 +1,101 @@
+"""The child process that holds a file of tools: `python -m l4cli.chat.tool_host FILE.py`.
+
+It writes one JSON line when the file is loaded, then one for each line it reads:
+
+    {"tools": [SCHEMA, …]}                                   or {"error": WHY}
+    {"check": NAME, "arguments": {…}}  ->  {}                or {"error": WHY}
+    {"call": NAME, "arguments": {…}}   ->  {"result": TEXT}  or {"error": WHY, "where": PLACE}
+
+What the tools print goes to stderr. When stdin ends it ends, even in the middle of a call.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from l4cli.chat.tool_functions import (
+    Tool,
+    ToolArgumentError,
+    ToolFileError,
+    load_tools,
+    place_of,
+    said_by,
+)
+
+MAX_RESULT = 16_000  # characters of one result: about a quarter of the default context
+_PARTING = 1.0  # seconds that a tool has left once l4 has gone
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    requests, replies = _take_over_stdio()
+    try:
+        tools = load_tools(path)
+    except ToolFileError as error:
+        _reply(replies, {"error": str(error)})
+        return
+    _reply(replies, {"tools": [tool.schema for tool in tools.values()]})
+    while request := requests.get():
+        _reply(replies, _served(tools, json.loads(request), path))
+
+
+def _served(tools: Mapping[str, Tool], request: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    tool = tools[request.get("check") or request["call"]]
+    try:
+        if "check" in request:
+            tool.checked(request["arguments"])
+            return {}
+        return {"result": _bounded(tool.run(request["arguments"]))}
+    except ToolArgumentError as error:
+        return {"error": str(error)}
+    except BaseException as error:  # whatever a tool raises, SystemExit too, is its result
+        return {"error": _bounded(said_by(error)), "where": place_of(error, path)}
+
+
+def _bounded(text: str) -> str:
+    if len(text) <= MAX_RESULT:
+        return text
+    return f"{text[:MAX_RESULT]}… [cut: the first {MAX_RESULT:,} of {len(text):,} characters]"
+
+
+def _reply(replies: TextIO, value: Mapping[str, Any]) -> None:
+    sys.stdout.flush()  # what was printed comes before the reply
+    sys.stderr.flush()
+    replies.write(json.dumps(value) + "\n")
+    replies.flush()
+
+
+def _take_over_stdio() -> tuple[queue.SimpleQueue[str], TextIO]:
+    """Requests and replies on descriptors of their own, out of the way of what tools read or print.
+
+    Requests are read by a thread, which notices the end of l4 also while a tool runs.
+    """
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    received: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def receive() -> None:
+        for line in requests:
+            received.put(line)
+        received.put("")
+        time.sleep(_PARTING)
+        os._exit(1)
+
+    threading.Thread(target=receive, name="l4-requests", daemon=True).start()
+    return received, replies
+
+
+if __name__ == "__main__":
+    main()

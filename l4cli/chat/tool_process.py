@@ -1,0 +1,161 @@
+"""The process that runs a file of tools, seen from l4: it may hang, crash or print without end.
+
+One line of JSON goes in and one comes back (`tool_host.py`). The process is a session of its own,
+so that Ctrl-C does not reach it by itself and killing it takes along what it has started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from l4cli.errors import UsageError
+from l4cli.signals import Interrupts, catch_interrupts
+
+_MAX_REPLY = 1 << 20  # bytes; the host keeps far below it
+_MAX_PRINTED = 2_000  # bytes that are kept of what a tool prints: the last ones
+_POLL = 0.1  # seconds until Ctrl-C is seen at the latest
+_PARTING = 1.0  # seconds that an idle process has to end by itself
+
+
+class ToolProcessError(Exception):
+    """The process hung, crashed or was interrupted: it has been ended, and the message says why.
+
+    `printed` is what it had printed; `exit_code` is set if a signal to l4 was the reason.
+    """
+
+    def __init__(self, message: str, printed: str, exit_code: int = 0) -> None:
+        super().__init__(message)
+        self.printed, self.exit_code = printed, exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, and the end of what was printed meanwhile."""
+
+    value: dict[str, Any]
+    printed: str
+
+
+class ToolProcess:
+    """Starts on `file`; `loaded` is its first line. Ended after any ToolProcessError, and by close.
+
+    UsageError on systems that cannot wait for two pipes at once, which is Windows.
+    """
+
+    def __init__(self, file: Path, timeout: float) -> None:
+        if os.name != "posix":
+            raise UsageError("tools run on Linux and macOS only")
+        self._timeout = timeout
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "l4cli.chat.tool_host", str(file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            bufsize=0,
+        )
+        self._requests, self._replies, self._prints = _pipes(self._process)
+        self._unread = b""
+        self._printed = b""
+        self._selector = selectors.DefaultSelector()
+        for pipe in (self._replies, self._prints):
+            os.set_blocking(pipe.fileno(), False)
+            self._selector.register(pipe, selectors.EVENT_READ)
+        self.loaded = self._reply("loading it")
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None and not self._requests.closed
+
+    def exchange(self, request: Mapping[str, Any]) -> Reply:
+        """Send a request and wait for its reply, up to the timeout or the first Ctrl-C."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended; why is told below
+            self._requests.write(json.dumps(request).encode() + b"\n")
+        return self._reply("the call")
+
+    def close(self) -> None:
+        """Let it end by itself if it is idle, else kill it; idempotent."""
+        if self._requests.closed:
+            return
+        self._requests.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PARTING)
+        self._kill()
+
+    def _reply(self, doing: str) -> Reply:
+        deadline = time.monotonic() + self._timeout
+        with catch_interrupts() as interrupts:
+            while b"\n" not in self._unread:
+                self._take_in(min(_POLL, max(0.0, deadline - time.monotonic())))
+                if reason := self._reason_to_end(doing, deadline, interrupts):
+                    self._kill()
+                    raise ToolProcessError(reason, self._take_printed(), interrupts.exit_code)
+        line, _, self._unread = self._unread.partition(b"\n")
+        self._take_in(0)  # printed before the reply was written, so it is there by now
+        return Reply(json.loads(line), self._take_printed())
+
+    def _take_in(self, seconds: float) -> None:
+        """Read what there is on either pipe; the end of a pipe takes it off the list."""
+        for key, _ in self._selector.select(seconds):
+            pipe: IO[bytes] = key.fileobj  # type: ignore[assignment]
+            data = pipe.read(1 << 16)
+            if data == b"":
+                self._selector.unregister(pipe)
+            elif pipe is self._prints:
+                self._printed = (self._printed + (data or b""))[-_MAX_PRINTED:]
+            else:
+                self._unread += data or b""
+
+    def _reason_to_end(self, doing: str, deadline: float, interrupts: Interrupts) -> str:
+        """Why no reply is to be waited for any more; "" while there is hope, or one has come."""
+        if b"\n" in self._unread:
+            return ""
+        if interrupts:
+            return "stopped by the user"
+        if len(self._unread) > _MAX_REPLY:
+            return f"{doing} wrote where only l4's own lines may be written"
+        if self._replies.fileno() not in self._selector.get_map():
+            return f"{doing} ended its process ({self._how_it_ended()})"
+        if time.monotonic() >= deadline:
+            return f"{doing} took more than {self._timeout:g} s"
+        return ""
+
+    def _how_it_ended(self) -> str:
+        try:
+            code = self._process.wait(_PARTING)
+        except subprocess.TimeoutExpired:
+            return "it closed its output"
+        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+    def _take_printed(self) -> str:
+        printed, self._printed = self._printed, b""
+        return printed.decode("utf-8", errors="replace").strip()
+
+    def _kill(self) -> None:
+        """End it, and whatever it has started; what had been printed is read first."""
+        with contextlib.suppress(OSError):
+            self._take_in(0)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._selector.close()
+        for pipe in (self._requests, self._replies, self._prints):
+            pipe.close()
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    return process.stdin, process.stdout, process.stderr

@@ -1,0 +1,118 @@
+"""Tools: functions of a Python file, offered to the model and run beside l4, never inside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from l4cli.chat.tool_process import Reply, ToolProcess, ToolProcessError
+from l4cli.errors import InputError
+from l4cli.prompt.tool_calls import ToolCall
+
+DEFAULT_TIMEOUT = 30.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a call brought: the text for the model, and what else the person may want to know.
+
+    That is what the function printed, and for an exception the file and line. `exit_code` is set if
+    a signal to l4 ended the call.
+    """
+
+    text: str
+    is_error: bool = False
+    printed: str = ""
+    where: str = ""
+    exit_code: int = 0
+
+
+class Toolbox:
+    """The tools of one file. Close it, or use it as a context manager.
+
+    `schemas` is the list that chat templates take, in OpenAI's form. A process that hung or crashed
+    is replaced at the next call; what the file's functions kept in memory is then lost. InputError,
+    with the file and line, if there are no usable tools in it.
+    """
+
+    def __init__(self, file: Path, timeout: float = DEFAULT_TIMEOUT) -> None:
+        self.file = file
+        self._timeout = timeout
+        if not file.is_file():
+            raise InputError(f"{file}: {'not a file' if file.exists() else 'no such file'}")
+        self._process = self._start()
+        self.schemas: Sequence[dict[str, Any]] = self._process.loaded.value["tools"]
+        self.printed = self._process.loaded.printed
+
+    def __enter__(self) -> Toolbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def names(self) -> list[str]:
+        return [schema["function"]["name"] for schema in self.schemas]
+
+    def check(self, call: ToolCall) -> ToolResult | None:
+        """Why a call cannot be run, as its result; None if it can. The function does not run."""
+        if call.name not in self.names:
+            known = ", ".join(self.names)
+            return _error(f"there is no function {call.name}; there are: {known}")
+        result = self._exchange({"check": call.name, "arguments": call.arguments})
+        return result if result.is_error else None
+
+    def run(self, call: ToolCall) -> ToolResult:
+        """Run a call that has been checked; what goes wrong is its result."""
+        return self._exchange({"call": call.name, "arguments": call.arguments})
+
+    def close(self) -> None:
+        self._process.close()
+
+    def _exchange(self, request: Mapping[str, Any]) -> ToolResult:
+        try:
+            if not self._process.is_running:
+                self._process = self._start()
+            reply = self._process.exchange(request)
+        except ToolProcessError as error:
+            return _error(str(error), error.printed, exit_code=error.exit_code)
+        except InputError as error:  # the file has changed under us
+            return _error(str(error))
+        return _result_of(reply)
+
+    def _start(self) -> ToolProcess:
+        try:
+            process = ToolProcess(self.file, self._timeout)
+        except ToolProcessError as error:
+            said = f" after printing: {error.printed}" if error.printed else ""
+            raise InputError(f"{self.file}: {error}{said}") from None
+        if "error" in process.loaded.value:
+            process.close()
+            raise InputError(process.loaded.value["error"])
+        return process
+
+
+def shown(call: ToolCall) -> str:
+    """A call as Python writes it: get_weather(city="Oslo")."""
+    arguments = ", ".join(f"{name}={_literal(value)}" for name, value in call.arguments.items())
+    return f"{call.name}({arguments})"
+
+
+def _literal(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _result_of(reply: Reply) -> ToolResult:
+    if "error" in reply.value:
+        return _error(reply.value["error"], reply.printed, where=reply.value.get("where", ""))
+    return ToolResult(reply.value.get("result", ""), printed=reply.printed)
+
+
+def _error(message: str, printed: str = "", *, where: str = "", exit_code: int = 0) -> ToolResult:
+    text = json.dumps({"error": message}, ensure_ascii=False)
+    return ToolResult(text, True, printed, where, exit_code)

@@ -1,0 +1,124 @@
+"""Slash commands that move through the tree, or let it grow."""
+
+from __future__ import annotations
+
+from l4cli.chat.compact import Cut, drop, plan_cut, sum_up
+from l4cli.chat.drawing import draw_tree
+from l4cli.chat.session import ChatSession
+from l4cli.chat.text import shortened
+from l4cli.chat.tree import ROOT
+from l4cli.chat.ui import Ui
+from l4cli.errors import UsageError
+
+_MOST_ALTERNATIVES = 16
+
+
+def show_tree(session: ChatSession, _argument: str, ui: Ui) -> None:
+    lines = draw_tree(session.tree, ui.width)
+    ui.say("\n".join(lines) or "nothing has been said yet")
+
+
+def undo(session: ChatSession, _argument: str, ui: Ui) -> None:
+    ui.say(f"taken back: {shortened(session.undo())}")
+
+
+def regenerate(session: ChatSession, _argument: str, ui: Ui) -> None:
+    params = session.params()
+    if params.temperature == 0 or params.seed is not None:
+        reason = "temperature 0" if params.temperature == 0 else f"seed {params.seed}"
+        ui.say(f"({reason} gives the same answer again; /set changes it)")
+    session.regenerate()
+
+
+def go_on(session: ChatSession, _argument: str, _ui: Ui) -> None:
+    session.go_on()
+
+
+def edit(session: ChatSession, argument: str, ui: Ui) -> None:
+    node = session.tree.node(number(argument)) if argument else session.tree.last_question()
+    if node.message.tool_calls:
+        raise UsageError(f"message {node.id} calls tools; /edit changes texts only")
+    text = ui.edit(node.message.content)
+    if text is None or text == node.message.content:
+        ui.say("(nothing changed)")
+    elif session.edit(node.id, text) is None:
+        ui.say(f"(message {session.tree.head} now stands here; /continue goes on from it)")
+
+
+def branch(session: ChatSession, argument: str, ui: Ui) -> None:
+    node = session.tree.node(number(argument)) if argument else session.tree.last_question()
+    is_question = node.message.role == "user"
+    session.become(session.tree.at(node.parent if is_question else node.id))
+    place = "in the place of" if is_question else "after"
+    ui.say(f"what you say next stands {place} message {node.id}: {_quoted(session, node.id)}")
+
+
+def go_to(session: ChatSession, argument: str, ui: Ui) -> None:
+    session.become(session.tree.at(session.tree.end_of_branch(number(argument))))
+    ui.say(f"at message {session.tree.head}: {_quoted(session, session.tree.head)}")
+
+
+def alternatives(session: ChatSession, argument: str, ui: Ui) -> None:
+    count = number(argument)
+    if not 2 <= count <= _MOST_ALTERNATIVES:
+        raise UsageError(f"/alts takes 2 to {_MOST_ALTERNATIVES}, not {count}")
+    ids = session.alternatives(count, lambda n: ui.say(f"── {n + 1} of {count} ──"))
+    if len(ids) < 2:
+        return
+    choice = _choice(ui, len(ids))
+    session.become(session.tree.at(ids[choice - 1]))
+    others = ", ".join(str(id) for id in ids if id != session.tree.head)
+    ui.say(f"({choice} it is, message {session.tree.head}; /goto {others} brings another back)")
+
+
+def compact(session: ChatSession, argument: str, ui: Ui) -> None:
+    cut = plan_cut(session, number(argument) if argument else None)
+    head, before = session.tree.head, cut.num_before
+    ui.say("\n".join(_choices(cut)))
+    choice = ui.ask("[s]um up, [d]rop or leave it? ").strip().lower()
+    if choice in ("s", "sum up", "sum") and cut.can_sum_up:
+        answer = sum_up(session, cut)
+        if session.tree.head == head:
+            ui.say("(no summary, nothing changed)")
+            return
+        if answer.finish_reason == "length":
+            ui.say(f"(the summary was cut off at {cut.max_summary:,} tokens)")
+    elif choice in ("d", "drop"):
+        drop(session, cut)
+    else:
+        ui.say("(nothing changed)")
+        return
+    after = session.num_tokens + sum(a.num_tokens for a in session.attachments)
+    ui.say(f"({before:,} tokens before, {after:,} now; /goto {head} goes back to all of it)")
+
+
+def number(argument: str) -> int:
+    """An argument that must be a number."""
+    if not (argument.isascii() and argument.isdigit()):
+        raise UsageError(f"{argument!r} is no number; /tree and /tokens show those of messages")
+    return int(argument)
+
+
+def _choices(cut: Cut) -> list[str]:
+    """What /compact could do, with exact numbers of tokens."""
+    first, last = cut.old[0].id, cut.old[-1].id
+    old = f"{len(cut.old)} messages ({first} to {last})"
+    lines = [f"{old} could go, {len(cut.kept)} would stay:"]
+    if cut.can_sum_up:
+        most = cut.num_kept + cut.max_summary
+        lines.append(f"  sum up   {cut.num_before:,} tokens now, about {most:,} then at the most")
+    else:
+        lines.append("  sum up   there is no room left to write a summary")
+    return [*lines, f"  drop     {cut.num_before:,} tokens now, {cut.num_kept:,} then"]
+
+
+def _choice(ui: Ui, count: int) -> int:
+    while True:
+        text = ui.ask(f"go on with which, 1 to {count}? [1] ").strip()
+        if text in ("", *map(str, range(1, count + 1))):
+            return int(text or 1)
+        ui.say(f"{text!r} is none of them")
+
+
+def _quoted(session: ChatSession, id: int) -> str:
+    return shortened(session.tree.node(id).message.content) if id != ROOT else "the beginning"

@@ -1,0 +1,192 @@
+"""`l4 ask`: questions about whole documents."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from l4cli import console
+from l4cli.commands import ask_prepare as prepare
+from l4cli.commands import ask_show as show
+from l4cli.commands import options
+from l4cli.errors import EXIT_FAILED, EXIT_OK, InputError, UsageError
+
+if TYPE_CHECKING:
+    from l4cli.ask.session import AskSession
+    from l4cli.documents import Document
+
+_DEFAULT_MAX_TOKENS = 1024
+
+
+def ask(
+    documents: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DOC...", help="Files, folders, patterns, or - for stdin; PDF, text, HTML …"
+        ),
+    ],
+    question: Annotated[
+        list[str] | None,
+        typer.Option("--question", "-q", metavar="TEXT", help="A question; may be repeated."),
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option("--questions", metavar="FILE", help="Questions from a file, one a line."),
+    ] = None,
+    quote: Annotated[
+        bool,
+        typer.Option("--quote", help="Back answers with passages, proved to be in the documents."),
+    ] = False,
+    split: Annotated[
+        bool,
+        typer.Option("--split", help="Read in parts what does not fit, notes on each first."),
+    ] = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option("--no-cache", help="Neither use nor keep what was read of the documents."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what reading takes, and stop there.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")] = False,
+    model: options.Model = None,
+    system: options.System = None,
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    top_k: options.TopK = None,
+    min_p: options.MinP = None,
+    seed: options.Seed = None,
+    threads: options.Threads = None,
+    gpu_layers: options.GpuLayers = "-1",
+    kv_type: options.KvType = "f16",
+) -> None:
+    """Ask about whole documents.
+
+    They are read into the context once. What was read is kept on disk, so that
+    the next question, today or next week, begins at once; `l4 docs` lists it.
+
+        l4 ask manual.pdf -q "How is the pump primed?"
+
+    Without a question, in a terminal, asks for one after another; Ctrl-D leaves.
+
+    Exit code: 0 all was answered, 1 a document could not be read or an answer
+    failed, 2 nothing could be asked.
+    """
+    from l4cli.ask.prompt import DocumentPrompt
+    from l4cli.ask.quoting import MAX_QUOTE_TOKENS, asking
+    from l4cli.ask.session import AskSession
+    from l4cli.commands.loading import conditions, load_for_command, read_text_option
+
+    sources, asked = _arguments(documents, question or [], questions)
+    if not asked and not dry_run and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("no question: give one with -q, or a file of them with --questions")
+    if split and (not asked or dry_run):
+        raise UsageError("--split needs a question to read for: give it with -q")
+    texts, num_failed = prepare.read_documents(sources)
+    max_tokens = max_tokens or _DEFAULT_MAX_TOKENS
+    sampling = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "min_p": min_p,
+        "seed": seed,
+    }
+    hardware = {"threads": threads, "gpu_layers": gpu_layers, "kv_type": kv_type}
+    system = read_text_option(system)
+    if split:
+        code = _split(texts, asked, sampling, model, system, quote, json, **hardware)
+        raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
+    vocabulary, kv_type = prepare.vocabulary(model, kv_type)
+    with vocabulary:
+        prompt = DocumentPrompt(vocabulary.encoder, texts, system=system)
+        where = conditions(vocabulary, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers)
+        phrased = [asking(text) if quote else text for text in asked]
+        room = max_tokens + (MAX_QUOTE_TOKENS if quote else 0)
+        told = prepare.preflight_of(vocabulary, prompt, phrased, room, where)
+        if dry_run:
+            show.report(told, texts, json)
+            raise typer.Exit(EXIT_OK if told.fits and not num_failed else EXIT_FAILED)
+        told.check()
+        prepare.warn(told)
+    with load_for_command(
+        model,
+        ctx=told.spec.n_ctx,
+        parallel=told.num_branches + 1,
+        store=True,
+        threads=threads,
+        gpu_layers=gpu_layers,
+        kv_type=kv_type,
+    ) as llm:
+        prompt.encoder = llm.encoder
+        session = AskSession(llm, prompt, sampling, where, not no_cache, quote)
+        code = prepare.read(session) or (
+            show.answers(session, asked, json) if asked else _loop(session)
+        )
+    raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
+
+
+def _arguments(
+    documents: list[str], given: list[str], file: Path | None
+) -> tuple[list[str], list[str]]:
+    """Documents and questions. A last argument that is plainly no file is a question, too."""
+    from l4cli.documents.text import read_text
+
+    asked = list(given)
+    if file is not None:
+        asked += [line.strip() for line in read_text(file).splitlines() if line.strip()]
+        if not asked:
+            raise InputError(f"{file}: no questions in it")
+    if not asked and len(documents) > 1 and _is_question(documents[-1]):
+        return documents[:-1], documents[-1:]
+    if not all(text.strip() for text in asked):
+        raise UsageError("a question is empty")
+    return documents, asked
+
+
+def _is_question(text: str) -> bool:
+    """Whether an argument is words: several of them, with no sign of a path or pattern."""
+    return bool(re.search(r"\S\s+\S", text)) and not (
+        Path(text).expanduser().exists() or re.search(r"[/\\*\[]|\.\w{1,5}$", text)
+    )
+
+
+def _split(
+    texts: Sequence[Document],
+    asked: Sequence[str],
+    sampling: Mapping[str, Any],
+    model: str | None,
+    system: str | None,
+    quote: bool,
+    json: bool,
+    **hardware: Any,
+) -> int:
+    """Answer from notes on parts; the exit code."""
+    from l4cli.ask.completions import StoppedEarly
+    from l4cli.ask.split_session import SplitSession
+    from l4cli.commands.loading import load_for_command
+
+    with load_for_command(model, ctx="auto", parallel="auto", **hardware) as llm:
+        session = SplitSession(llm, texts, sampling, system=system, quotes=quote)
+        try:
+            with console.status("reading in parts") as update:
+                session.read(asked, lambda done: update(show.parts_read(done)))
+        except StoppedEarly:
+            console.note("l4: stopped; the notes so far are kept: the same command goes on there")
+            return session.exit_code
+        return show.answers(session, asked, json)
+
+
+def _loop(session: AskSession) -> int:
+    from l4cli.ask.loop import ask_loop
+
+    console.note(
+        f"{session.llm.name} has read {len(session.prompt.prefix):,} tokens; Ctrl-D leaves"
+    )
+    return ask_loop(lambda question: show.answers(session, [question]))

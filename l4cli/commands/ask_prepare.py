@@ -1,0 +1,91 @@
+"""What comes before the first answer: documents, numbers, reading. For `ask` and `docs add`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from l4cli import console
+from l4cli.errors import InputError
+
+if TYPE_CHECKING:
+    from l4cli.ask.preflight import Preflight
+    from l4cli.ask.prompt import DocumentPrompt
+    from l4cli.ask.session import AskSession
+    from l4cli.documents import Document
+    from l4cli.llm import LLM
+    from l4cli.speeds import Conditions
+
+TYPED_QUESTION = 512  # tokens that are kept free for one typed in a terminal
+
+
+def read_documents(sources: Sequence[str]) -> tuple[list[Document], int]:
+    """The documents, and how many could not be read; InputError if none could."""
+    from l4cli.documents import ingest
+
+    errors: list[InputError] = []
+    texts = list(
+        ingest(sources, on_error=errors.append, on_note=lambda text: console.note(f"l4: {text}"))
+    )
+    if not texts and errors:
+        *before, last = errors
+        for error in before:
+            console.note(f"l4: {error}")
+        raise last
+    for error in errors:
+        console.note(f"l4: {error}; the others are read without it")
+    if not texts:
+        raise InputError(f"{', '.join(sources)}: no documents")
+    return texts, len(errors)
+
+
+def vocabulary(model: str | None, kv_type: str) -> tuple[LLM, str]:
+    """The model without its weights, and the type its cache will have."""
+    from l4cli.commands.loading import load_vocabulary
+
+    llm, _, kv_type = load_vocabulary(model, ctx="auto", parallel=1, kv_type=kv_type)
+    return llm, kv_type
+
+
+def preflight_of(
+    llm: LLM, prompt: DocumentPrompt, asked: Sequence[str], max_tokens: int, where: Conditions
+) -> Preflight:
+    from l4cli import speeds
+    from l4cli.ask.preflight import Demand, preflight
+    from l4cli.fit.hardware import probe
+    from l4cli.fit.shape import shape_of_file
+
+    assert llm.path is not None
+    lengths = [len(prompt.question(text)) for text in asked] or [TYPED_QUESTION]
+    return preflight(
+        Demand(len(prompt.prefix), max(lengths), max_tokens, max(1, len(asked))),
+        shape_of_file(llm.path),
+        probe(),
+        kv_type=where.kv_type,
+        gpu_layers=where.n_gpu_layers,
+        measured=speeds.recall(where),
+        effective=speeds.recall_effective_length(where.model, where.kv_type),
+    )
+
+
+def warn(told: Preflight) -> None:
+    if told.verdict == "from disk":
+        console.note("l4: weights are read from disk, for memory is short: this will be slow")
+    if told.exceeds_effective and told.effective:
+        console.note(
+            f"l4: `l4 ctx-test` found this model reliable up to {told.effective.n_tokens:,} "
+            f"tokens; these documents have {told.demand.num_document_tokens:,}"
+        )
+
+
+def read(session: AskSession) -> int:
+    """Read the documents behind a bar; the exit code of a signal that ended it."""
+    total = len(session.prompt.prefix)
+    with console.token_progress("reading", total) as update:
+        reading = session.read(update)
+    if reading.exit_code:
+        kept = " and is kept" if reading.num_bytes_saved else ""
+        console.note(
+            f"l4: stopped; {reading.num_read_tokens:,} of {total:,} tokens were read{kept}"
+        )
+    return reading.exit_code

@@ -1,0 +1,152 @@
+"""What `l4 ask` shows: the numbers before reading, and the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from l4cli import console
+from l4cli.errors import EXIT_FAILED, EXIT_OK, ContextOverflowError
+
+if TYPE_CHECKING:
+    from l4cli.ask.answering import Answer
+    from l4cli.ask.preflight import Preflight
+    from l4cli.ask.session import AskSession
+    from l4cli.ask.split_run import Progress
+    from l4cli.ask.split_session import SplitSession
+    from l4cli.documents import Document
+    from l4cli.documents.quotes import Quotation
+
+
+def report(told: Preflight, documents: Sequence[Document], json: bool) -> None:
+    """The numbers on stdout; what would work, where it does not fit, on stderr."""
+    from l4cli.ask.preflight import lines
+
+    names = [document.name for document in documents]
+    if json:
+        console.data_json({"documents": names, **told.as_json()})
+    else:
+        console.table(["READING", "TAKES"], lines(told, names))
+    try:
+        told.check()
+    except ContextOverflowError as error:
+        console.note(f"l4: {error}")
+
+
+def answers(
+    session: AskSession | SplitSession, questions: Sequence[str], json: bool = False
+) -> int:
+    """Ask, and show the answers on stdout as they come, or as JSON at the end; the exit code."""
+    printer = _Printer(questions)
+    streams = not json and not (session.quotes and len(questions) > 1)
+    done, code = [], EXIT_OK
+    for index, answer in enumerate(session.ask(questions, printer.write if streams else _silent)):
+        done.append(answer)
+        if not json:
+            printer.write(index, "" if streams else answer.text)
+            printer.end(index, answer.quotations)
+        code = max(code, _explain(answer))
+    if json:
+        console.data_json({**session.as_json(), "answers": [_as_json(one) for one in done]})
+    return code
+
+
+def parts_read(progress: Progress) -> str:
+    """For the status line."""
+    return f"reading in parts: {progress.num_done:,} of {progress.num_all:,}"
+
+
+class _Printer:
+    """Answers as text: of several each under its question, as Markdown has it."""
+
+    def __init__(self, questions: Sequence[str]) -> None:
+        self._questions = questions
+        self._is_terminal = console.stdout_is_terminal()
+        self._last = "\n"  # character written
+        self._headed = -1
+
+    def write(self, index: int, text: str) -> None:
+        self._head(index)
+        self._put(text)
+
+    def end(self, index: int, quotations: Sequence[Quotation]) -> None:
+        """The answer is whole, perhaps empty: put its quotations behind it, and end the line."""
+        self._head(index)
+        self._put("" if self._last == "\n" else "\n")
+        for one in quotations:
+            mark = "" if one.is_proved else "unproved: "
+            self._put(f"\n> {one.text}\n({mark}{one})\n")
+
+    def _head(self, index: int) -> None:
+        if index == self._headed or len(self._questions) == 1:
+            return
+        self._headed = index
+        self._put(("\n" if index else "") + f"## {self._questions[index]}\n\n")
+
+    def _put(self, text: str) -> None:
+        if text:
+            console.data(console.harmless(text) if self._is_terminal else text, end="")
+            self._last = text[-1]
+
+
+def _silent(_index: int, _text: str) -> None: ...
+
+
+def _explain(answer: Answer) -> int:
+    """Say why an answer is not whole; the exit code that this means."""
+    if answer.exit_code:
+        return answer.exit_code
+    if answer.error:
+        console.note(f"l4: {answer.question}: {answer.error}")
+        return EXIT_FAILED
+    if answer.finish_reason == "length":
+        console.note(f"l4: the answer was cut off after {len(answer.token_ids):,} tokens (-n)")
+    if answer.coverage:
+        for line in answer.coverage.lines():
+            console.note(f"l4: {line}")
+        if not answer.coverage.is_whole:
+            return EXIT_FAILED
+    return EXIT_OK if all(one.is_proved for one in answer.quotations) else EXIT_FAILED
+
+
+def _as_json(answer: Answer) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "question": answer.question,
+        "answer": answer.text,
+        "finish_reason": answer.finish_reason,
+        "prompt_tokens": answer.num_prompt_tokens,
+        "cached_tokens": answer.num_cached_tokens,
+        "completion_tokens": len(answer.token_ids),
+        "ttft": round(answer.ttft, 4),
+        "seconds": round(answer.seconds, 4),
+    }
+    if answer.error:
+        found["error"] = answer.error
+    if answer.quotations:
+        found["quotations"] = [_quotation(one) for one in answer.quotations]
+    if coverage := answer.coverage:
+        found["coverage"] = {
+            "parts": coverage.num_parts,
+            "parts_read": coverage.num_read,
+            "tokens": coverage.num_tokens,
+            "notes": coverage.num_notes,
+            "notes_cut": coverage.num_cut,
+            "not_read": [str(failure) for failure in coverage.failures],
+        }
+    return found
+
+
+def _quotation(one: Quotation) -> dict[str, Any]:
+    if one.document is None:
+        return {"text": one.text, "proved": False}
+    return {
+        "text": one.text,
+        "proved": True,
+        "original": one.original,
+        "document": one.document.name,
+        "page": one.place.page,
+        "line": one.place.line,
+        "heading": one.place.heading,
+        "start": one.start,
+        "end": one.end,
+    }

@@ -1,0 +1,169 @@
+"""`l4 bench`: how fast a model is on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from l4cli import console
+from l4cli.commands import options
+from l4cli.errors import EngineError, L4Error, ModelLoadError
+
+if TYPE_CHECKING:
+    from l4cli.bench.machine import Memory
+    from l4cli.bench.measure import Timing
+
+_MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME|FILE]",
+        envvar="L4_MODEL",
+        help="A GGUF file, or a name from `l4 models`; the default model unless given.",
+        show_default=False,
+    ),
+]
+Depth = Annotated[
+    str | None,
+    typer.Option(metavar="N,…", help="Measure behind so many tokens of context: 0,4k,16k."),
+]
+Batch = Annotated[
+    str | None, typer.Option(metavar="N,…", help="Decode so many sequences at once: 1,4,16.")
+]
+Ubatch = Annotated[
+    str | None,
+    typer.Option(metavar="N,…", help="Compute prompts in pieces of so many tokens: 128,512."),
+]
+Prompt = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Tokens of the prompts to compute.")
+]
+Gen = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Tokens to decode in each sequence.")
+]
+Repeat = Annotated[int | None, typer.Option(min=1, metavar="N", help="Repeats; the median counts.")]
+Seconds = Annotated[
+    float,
+    typer.Option(min=1, metavar="S", help="About how long it may take; what is given holds."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
+
+
+def bench(
+    model: Model = None,
+    depth: Depth = None,
+    batch: Batch = None,
+    ubatch: Ubatch = None,
+    prompt: Prompt = None,
+    gen: Gen = None,
+    repeat: Repeat = None,
+    seconds: Seconds = 60.0,
+    json: Json = False,
+    threads: options.Threads = None,
+    gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
+    kv_type: options.KvType = "f16",
+    force: options.Force = False,
+) -> None:
+    """Measure how fast a model is here: prefill and decode, batch and depth.
+
+    What is not given is chosen so that it takes about a minute. Tokens per
+    second are those of the median repeat; ± is half of what the fastest and
+    the slowest differ by. Memory is what comes beside the model's file.
+    Estimates of time elsewhere in l4 rest on what was measured last. Ctrl-C
+    shows what is done.
+    """
+    from l4cli.bench import machine, report
+    from l4cli.bench.grid import Asked
+    from l4cli.bench.session import bench_of, facts, reach_of
+    from l4cli.commands.loading import conditions, convert_demo, load_for_command
+    from l4cli.engine.llamacpp import LlamaModel
+    from l4cli.signals import catch_interrupts
+    from l4cli.speeds import LoadTime, remember
+
+    asked = Asked(
+        depths=options.parse_counts(depth, "--depth", least=0),
+        batches=options.parse_counts(batch, "--batch", most=_MOST_SEQUENCES),
+        ubatches=options.parse_counts(ubatch, "--ubatch"),
+        n_prompt=prompt,
+        n_gen=gen,
+        repeat=repeat,
+    )
+    placement: dict[str, Any] = {
+        "kv_type": kv_type,
+        "threads": threads,
+        "gpu_layers": gpu_layers,
+        "cpu_moe": cpu_moe,
+        "tensor_split": tensor_split,
+        "force": force,
+    }
+    load_average = machine.load_average()
+    convert_demo(model)  # not part of the time to load
+    started = time.perf_counter()
+    with load_for_command(model, elastic=True, **placement) as llm:
+        load_seconds = time.perf_counter() - started
+        assert isinstance(llm.vocabulary, LlamaModel)
+        settings = conditions(llm, **placement)
+        run = bench_of(llm.vocabulary, settings)
+        found: list[Timing] = []
+        failure: L4Error | None = None
+        with (
+            console.status("warming up") as run.show,
+            catch_interrupts(run.interrupt, is_last=True) as interrupts,
+        ):
+            run.stopping = lambda: interrupts.count
+            try:
+                found += run.run(asked, seconds=seconds)
+            except (EngineError, ModelLoadError) as error:
+                failure = error  # what was measured before is true all the same
+        reach = reach_of(llm.vocabulary)
+        remember(settings, LoadTime(load_seconds), reach, *facts(found))
+    value = {
+        "model": llm.name,
+        "n_threads": settings.n_threads,
+        "n_gpu_layers": settings.n_gpu_layers,
+        "n_cpu_moe": settings.n_cpu_moe,
+        "kv_type": settings.kv_type,
+        "load_average": load_average,
+        "load_seconds": round(load_seconds, 3),
+        "memory": report.memory_json(run.memory),
+        **report.as_json(found),
+        "interrupted": bool(interrupts),
+    }
+    if json:
+        console.data_json(value)
+    else:
+        _show(value, found, run.memory)
+    if note := machine.busy_note(load_average):
+        console.note(f"l4: {note}")
+    if failure:
+        raise failure
+    if interrupts:
+        console.note("l4: stopped; the rest was not measured")
+        raise typer.Exit(interrupts.exit_code)
+
+
+def _show(value: dict[str, Any], found: Sequence[Timing], memory: Sequence[Memory]) -> None:
+    """The table, and what else was measured."""
+    from l4cli.bench import report
+
+    width = shutil.get_terminal_size().columns if console.stdout_is_terminal() else None
+    layers = "all" if value["n_gpu_layers"] < 0 else value["n_gpu_layers"]
+    gpu = f", {layers} layers on the GPU" if value["n_gpu_layers"] else ""
+    if value["n_cpu_moe"]:
+        gpu += f" but for the experts of {value['n_cpu_moe']}"
+    threads = f"{value['n_threads']} thread{'s' if value['n_threads'] > 1 else ''}"
+    console.data(
+        f"{value['model']} · {threads}{gpu} · KV cache {value['kv_type']} · "
+        f"loaded in {value['load_seconds']:.2g} s"
+    )
+    if found:
+        rows = report.rows(found, width=width)
+        console.table(report.columns(with_bar=len(rows[0]) > len(report.COLUMNS)), rows)
+    if line := report.memory_line(memory):
+        console.data(line)

@@ -1,0 +1,147 @@
+"""`l4 pull`: a model from the Hub into its own cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from l4cli import console
+from l4cli.errors import ModelNotFoundError
+
+if TYPE_CHECKING:
+    from l4cli.hub.pull import Pull
+
+
+def pull(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[:QUANT]|hf.co/ORG/NAME[:QUANT]",
+            help="A name from `l4 models`, or a repository with GGUF files.",
+        ),
+    ],
+    revision: Annotated[
+        str | None,
+        typer.Option("--revision", metavar="REV", help="A commit, tag or branch of it."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show files, sizes and free disk; fetch nothing.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+) -> None:
+    """Fetch a model from the Hub, go on with what was begun, and check every byte.
+
+    What is here already is only checked. HF_TOKEN, HF_ENDPOINT and HF_HOME hold here, too.
+    """
+    from l4cli.hub.pull import carry_out, refuse_unless_it_fits
+
+    plan = _plan(model, revision)
+    if dry_run:
+        _show(plan, json)
+        return
+    refuse_unless_it_fits(plan)
+    console.note(f"{plan.repo}: {plan.quant}, {_sizes(plan)}")
+    with (
+        _kept(plan),
+        console.byte_progress("fetching", plan.n_bytes, done=plan.n_here) as update,
+    ):
+        done = plan.n_here
+
+        def on_bytes(name: str, n: int) -> None:
+            nonlocal done
+            done += n
+            update(done, Path(name).name)
+
+        path = carry_out(plan, on_bytes)
+    if json:
+        console.data_json(_facts(plan) | {"path": str(path)})
+    console.note(f"{plan.repo}: {plan.quant} is here, whole and checked: {path}")
+
+
+def _plan(model: str, revision: str | None) -> Pull:
+    from l4cli.cache import repo_dir
+    from l4cli.hub.pull import plan_pull
+    from l4cli.locate import hub_model
+    from l4cli.registry import load_registry
+
+    found, pattern = hub_model(model), None
+    if found is not None:
+        repo, quant = found
+    else:
+        name, _, quant = model.partition(":")
+        spec = load_registry().find(name)
+        if spec.checkpoint == "demo":
+            raise ModelNotFoundError(f"{name} comes with l4; there is nothing to fetch")
+        if spec.gguf is None:
+            raise ModelNotFoundError(f"models.toml names no GGUF files for {name}")
+        repo, pattern, quant = spec.gguf.repo, spec.gguf.files, quant or spec.quant
+    with console.status(f"looking at {repo} on the Hub"):
+        return plan_pull(
+            repo, repo_dir(repo), pattern=pattern, quant=quant or None, revision=revision
+        )
+
+
+@contextmanager
+def _kept(plan: Pull) -> Iterator[None]:
+    """Say what is left where it does not come to its end."""
+    from l4cli.hub.pull import GO_ON, n_bytes_here
+
+    try:
+        yield
+    except BaseException:
+        n_here = n_bytes_here(plan)
+        if n_here:
+            console.note(
+                f"{plan.repo}: {console.human_size(n_here)} of {console.human_size(plan.n_bytes)} "
+                f"are kept: {GO_ON}"
+            )
+        raise
+
+
+def _show(plan: Pull, json: bool) -> None:
+    if json:
+        console.data_json(_facts(plan))
+        return
+    console.table(
+        ["FILE", "SIZE", "HERE"],
+        [
+            [file.name, console.human_size(file.n_bytes), console.human_size(file.n_here)]
+            for file in plan.files
+        ],
+    )
+    console.note(f"{plan.repo}: {plan.quant}, {_sizes(plan)}")
+    if plan.n_bytes - plan.n_here > plan.disk_free:
+        console.note("warning: the disk is too small; free some space, or name another HF_HOME")
+
+
+def _sizes(plan: Pull) -> str:
+    here = f", {console.human_size(plan.n_here)} of it here" if plan.n_here else ""
+    files = f" in {len(plan.files)} files" if len(plan.files) > 1 else ""
+    return (
+        f"{console.human_size(plan.n_bytes)}{files}{here}; "
+        f"{console.human_size(plan.disk_free)} of disk free"
+    )
+
+
+def _facts(plan: Pull) -> dict[str, Any]:
+    return {
+        "repo": plan.repo,
+        "quant": plan.quant,
+        "commit": plan.commit,
+        "n_bytes": plan.n_bytes,
+        "n_here": plan.n_here,
+        "disk_free": plan.disk_free,
+        "files": [
+            {
+                "name": file.name,
+                "n_bytes": file.n_bytes,
+                "n_here": file.n_here,
+                "sha256": file.sha256,
+            }
+            for file in plan.files
+        ],
+    }

@@ -1,0 +1,48 @@
+"""`l4 rm`: take a model out of the caches."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from l4cli import console
+from l4cli.errors import UsageError
+
+
+def rm(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="NAME[:QUANT]", help="A model that `l4 models` shows as here."),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a line.")] = False,
+) -> None:
+    """Remove a model from the Hub's cache or l4's own, and nothing outside of them.
+
+    A process that has it loaded goes on; the space is free when that ends.
+    """
+    from l4cli.cache import cached_models
+    from l4cli.registry import load_registry
+    from l4cli.removal import choose, processes_using, remove
+
+    found = choose(cached_models(load_registry()), model)
+    size = console.human_size(found.n_bytes)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"{found.full_name}, {size}: nobody can be asked; give --yes")
+        if not typer.confirm(f"Remove {found.full_name}, {size}?", err=True):
+            console.note("nothing was removed")
+            return
+    users = processes_using(found)
+    freed = remove(found)
+    if json:
+        console.data_json({"name": found.name, "quant": found.quant, "n_bytes_freed": freed})
+    console.note(f"removed {found.full_name}: {console.human_size(freed)} freed")
+    if freed < found.n_bytes:
+        kept = console.human_size(found.n_bytes - freed)
+        console.note(f"{kept} stay: other models share them")
+    if users:
+        numbers = ", ".join(map(str, users))
+        console.note(f"process {numbers} still has it loaded: the space is free when that ends")

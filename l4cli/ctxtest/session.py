@@ -1,0 +1,129 @@
+"""One context test: documents made, read once each, and all their questions asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from l4cli.ctxtest.haystack import Document, make_documents
+from l4cli.ctxtest.probes import Probe, make_probes
+from l4cli.ctxtest.scoring import Judged, judge
+from l4cli.engine.completion import Collector
+from l4cli.engine.types import Request
+from l4cli.errors import EngineError
+from l4cli.llm import LLM
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to test. Depths are 0.0 to 1.0; the same seed makes the same documents."""
+
+    lengths: Sequence[int]
+    depths: Sequence[float]
+    tasks: Sequence[str]
+    num_samples: int = 1
+    seed: int = 0
+    max_tokens: int | None = None  # of every answer; each task's own unless given
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens to read at least: short lengths take more than one document a sample."""
+        return sum(self.lengths) * self.num_samples
+
+
+class ContextTest:
+    """Asks a model. `stopping` is looked at between steps; `show` gets a line on how far it is."""
+
+    def __init__(
+        self,
+        llm: LLM,
+        plan: Plan,
+        *,
+        stopping: Callable[[], object] = lambda: False,
+        show: Callable[[str], None] = lambda _text: None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._llm, self._plan = llm, plan
+        self._stopping, self._show, self._clock = stopping, show, clock
+        self._num_read = 0
+
+    def run(self) -> Iterator[tuple[int, Judged]]:
+        """Each length with each answer, as it comes; fewer after an interrupt.
+
+        A length that was interrupted is left out whole: its scores would be of other questions.
+        """
+        self._started = self._clock()
+        for length in sorted(self._plan.lengths):
+            answers: list[Judged] = []
+            for sample in range(self._plan.num_samples):
+                for document in self._documents(length, sample):
+                    answers += self._ask(document, length)
+                    if self._stopping():
+                        return
+            yield from ((length, answer) for answer in answers)
+
+    def _documents(self, length: int, sample: int) -> Iterator[Document]:
+        rng = Random(f"{self._plan.seed}/{length}/{sample}")
+        probes = make_probes(rng, self._plan.tasks, self._plan.depths)
+        if self._plan.max_tokens:
+            probes = [replace(probe, max_tokens=self._plan.max_tokens) for probe in probes]
+        return make_documents(rng, probes, length, self._count_sentence, self._count_prompt)
+
+    def _ask(self, document: Document, length: int) -> Iterator[Judged]:
+        """All questions on a document, as branches of what they share: it is computed once."""
+        engine, collector = self._llm.engine, Collector()
+        asked: dict[str, Probe] = {}
+        head = self._head(document.head)
+        for probe in document.probes:
+            request = self._request(f"q{len(asked)}", head + self._question(probe.question), probe)
+            engine.add_request(request)
+            collector.begin(request)
+            asked[request.id] = probe
+        try:
+            while engine.num_unfinished and not self._stopping():
+                for done in collector.feed(engine.step()):
+                    if done.finish_reason == "error":
+                        raise EngineError(done.error or "llama.cpp failed and gave no reason")
+                    yield judge(asked[done.request_id], done.text)
+                self._show_progress(length)
+        finally:
+            for request_id in asked:
+                engine.abort(request_id)
+        self._num_read += length
+
+    def _show_progress(self, length: int) -> None:
+        running = self._llm.engine.scheduler.running
+        computed = max((sequence.num_computed_tokens for sequence in running), default=0)
+        done, total = self._num_read + computed, max(1, self._plan.num_tokens)
+        elapsed = self._clock() - self._started
+        left = max(0.0, total - done) * elapsed / max(1, done)
+        share = min(1.0, done / total)
+        read = f"{length} tokens: {min(computed, length)} read"
+        self._show(f"{read} · {share:.0%} of all · about {left:.0f} s left")
+
+    def _count_sentence(self, text: str) -> int:
+        return len(self._llm.vocabulary.tokenize(f" {text}"))
+
+    def _count_prompt(self, head: str, question: str) -> int:
+        return len(self._head(head)) + len(self._question(question))
+
+    def _head(self, text: str) -> tuple[int, ...]:
+        """Tokens of a prompt up to its question."""
+        encoder = self._llm.encoder
+        return tuple(
+            encoder.chat_in_parts([text, ""])[0] if encoder.template else encoder.text(text)
+        )
+
+    def _question(self, text: str) -> tuple[int, ...]:
+        """Tokens of a question, whatever stands before it, up to where the answer begins."""
+        if self._llm.encoder.template:
+            return tuple(self._llm.encoder.chat_in_parts(["-", text])[1])
+        return tuple(self._llm.vocabulary.tokenize(f"{text}\nAnswer:"))
+
+    def _request(self, id: str, prompt: tuple[int, ...], probe: Probe) -> Request:
+        """A greedy request; a model without a chat template completes the text up to a line."""
+        stop = () if self._llm.encoder.template else ("\n",)
+        params = self._llm.params(temperature=0.0, max_tokens=probe.max_tokens, stop=stop)
+        return Request(id, prompt, params)

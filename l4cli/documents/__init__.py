@@ -1,0 +1,12 @@
+"""Documents: from files, trees and pipes to texts whose every place can be named.
+
+from l4cli.documents import ingest
+
+for document in ingest(["manual.pdf", "notes/", "-"]):
+    print(document.name, document.place(0))
+"""
+
+from l4cli.documents.document import Document, Heading, Place
+from l4cli.documents.ingest import ingest, read_document
+
+__all__ = ["Document", "Heading", "Place", "ingest", "read_document"]

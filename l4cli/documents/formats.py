@@ -1,0 +1,66 @@
+"""What kind of document some bytes are: by what they begin with, and text also by its name."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Literal
+
+from l4cli.documents.archive import Archive
+from l4cli.documents.text import BinaryFileError
+
+Format = Literal["text", "markdown", "html", "pdf", "docx", "epub"]
+
+_BY_SUFFIX: dict[str, Format] = {
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".htm": "html",
+    ".html": "html",
+    ".xhtml": "html",
+}
+_FOREIGN = (
+    (b"\xd0\xcf\x11\xe0", "an old or encrypted Office file; save it as .docx"),
+    (b"{\\rtf", "an RTF file; save it as .docx"),
+    (b"\x1f\x8b", "a gzip archive; unpack it first"),
+    (b"\x89PNG", "an image; l4 reads text"),
+    (b"\xff\xd8\xff", "an image; l4 reads text"),
+    (b"GGUF", "a GGUF model; give it with -m"),
+)
+_ZIPS = (
+    ("xl/", "a spreadsheet; save its sheets as CSV"),
+    ("ppt/", "a presentation; export it as PDF"),
+    ("content.xml", "an OpenDocument file; save it as .docx"),
+)
+
+
+def format_of(data: bytes, name: str) -> Format:
+    """The format to read `data` in; BinaryFileError, with what would help, where there is none.
+
+    InputError for a zip archive that is broken.
+    """
+    if b"%PDF-" in data[:1024]:
+        return "pdf"
+    if data.startswith(b"PK\x03\x04"):
+        return _zip_format(data, name)
+    for magic, what in _FOREIGN:
+        if data.startswith(magic):
+            raise BinaryFileError(f"{name}: {what}")
+    suffix = PurePath(name).suffix.lower()
+    if suffix in _BY_SUFFIX:
+        return _BY_SUFFIX[suffix]
+    start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not suffix and start.startswith((b"<!doctype html", b"<html")):
+        return "html"  # a page through a pipe has no name to go by
+    return "text"
+
+
+def _zip_format(data: bytes, name: str) -> Format:
+    with Archive(data, name) as archive:
+        members = archive.members
+    if "word/document.xml" in members:
+        return "docx"
+    if "META-INF/container.xml" in members:
+        return "epub"
+    for part, what in _ZIPS:
+        if any(member.startswith(part) for member in members):
+            raise BinaryFileError(f"{name}: {what}")
+    raise BinaryFileError(f"{name}: a zip archive; unpack it first")

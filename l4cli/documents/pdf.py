@@ -1,0 +1,114 @@
+"""PDF to text, a page at a time, through PDFium."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from l4cli.documents.document import Heading
+from l4cli.documents.text import printable, unix_lines
+from l4cli.errors import InputError
+
+_WRONG_PASSWORD = 4  # FPDF_ERR_PASSWORD
+_PAGE_BREAK = "\n\n"
+_HYPHENATED = re.compile("\ufffe\n?")  # PDFium's mark of a word that a line end divides
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class PdfText:
+    """The text of all pages, where each begins, and the outline's titles where they stand.
+
+    `scanned` are the numbers of pages that show something but hold no text.
+    """
+
+    text: str
+    pages: tuple[int, ...]
+    headings: tuple[Heading, ...]
+    scanned: tuple[int, ...]
+
+
+def read_pdf(data: bytes, name: str) -> PdfText:
+    """The text of a PDF; InputError where it is encrypted, broken, or has pages without text only.
+
+    An outline entry stands where its title is found on its page, else at the page's beginning.
+    """
+    import pypdfium2
+
+    try:
+        pdf = pypdfium2.PdfDocument(data)
+    except pypdfium2.PdfiumError as error:
+        if error.err_code == _WRONG_PASSWORD:
+            raise InputError(f"{name}: encrypted; save it without its password") from None
+        raise InputError(f"{name}: not a PDF that can be read; it may be cut off") from None
+    try:
+        pages = [_Page(pdf, index, name) for index in range(len(pdf))]
+        outline = list(_outline(pdf))
+    finally:
+        pdf.close()
+    scanned = tuple(number for number, page in enumerate(pages, 1) if page.is_scanned)
+    if not any(page.text for page in pages):
+        what = "scanned: its pages are pictures; run it through OCR first" if scanned else "empty"
+        raise InputError(f"{name}: {what}")
+    starts = _starts([page.text for page in pages])
+    text = _PAGE_BREAK.join(page.text for page in pages)
+    return PdfText(text, starts, _headings(outline, text, starts), scanned)
+
+
+class _Page:
+    """The text of one page, and whether it is a picture of one."""
+
+    def __init__(self, pdf: Any, index: int, name: str) -> None:
+        from pypdfium2 import PdfiumError
+
+        try:
+            page = pdf[index]
+            try:
+                textpage = page.get_textpage()
+                self.text = _clean(textpage.get_text_range())
+                textpage.close()
+                self.is_scanned = not self.text and next(page.get_objects(), None) is not None
+            finally:
+                page.close()
+        except PdfiumError:
+            raise InputError(f"{name}: page {index + 1} is missing or cannot be read") from None
+
+
+def _clean(text: str) -> str:
+    """Lines that end in "\\n", divided words with their hyphen, no control characters."""
+    text = _HYPHENATED.sub("-\n", unix_lines(text))
+    return _CONTROL.sub("", text).strip()
+
+
+def _starts(texts: Sequence[str]) -> tuple[int, ...]:
+    starts, start = [], 0
+    for text in texts:
+        starts.append(start)
+        start += len(text) + len(_PAGE_BREAK)
+    return tuple(starts)
+
+
+def _outline(pdf: Any) -> Iterator[Mapping[str, Any]]:
+    """The outline's entries that lead to a page: title, level from 1, index of the page."""
+    for entry in pdf.get_toc():
+        target = entry.get_dest()
+        index = target.get_index() if target else None
+        title = printable(entry.get_title())
+        if title and index is not None and 0 <= index < len(pdf):
+            yield {"title": title, "level": entry.level + 1, "index": index}
+
+
+def _headings(
+    outline: Sequence[Mapping[str, Any]], text: str, starts: Sequence[int]
+) -> tuple[Heading, ...]:
+    ends = (*starts[1:], len(text))
+    headings = []
+    for entry in outline:
+        start, end = starts[entry["index"]], ends[entry["index"]]
+        words = r"\s+".join(map(re.escape, entry["title"].split()))
+        found = re.compile(words, re.IGNORECASE).search(text, start, end)
+        offset = found.start() if found else start
+        headings.append(Heading(offset, entry["level"], entry["title"]))
+    return tuple(sorted(headings, key=lambda heading: (heading.offset, heading.level)))

@@ -1,0 +1,148 @@
+"""Quotations: a grammar that only documents' own words satisfy, and the proof that they are there.
+
+An answer ends in lines that begin with "> ". With `quote_constraint` every one of them is a passage
+of a document, word for word, so none can be invented; `Quotes` finds it again, also where a model
+wrote it without the constraint, and says where it stands.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from l4cli.documents.document import Document, Place
+from l4cli.documents.normalize import ACCENTS, CJK, Normalized, flowing, is_word
+from l4cli.engine.types import Constraint
+
+QUOTE_MARK = "> "
+QUOTES_LEAD = f"\n\n{QUOTE_MARK}"  # what an answer goes on with; the constraint begins behind it
+MAX_QUOTES = 3
+_MIN_CHARS, _MAX_CHARS = 20, 400  # of one quotation
+# Building the automaton takes 2 s and 0.1 GB for a million characters. Beyond, only the form is
+# asked for and proof is left to `Quotes`.
+MAX_VERBATIM_CHARS = 4_000_000
+
+_PARAGRAPH_END = re.compile(r"\n\s*\n")
+# What a quotation may begin and end at: words, characters of scripts without spaces, all others.
+_CHUNK = re.compile(rf"[{CJK}]|(?:[^\W{CJK}]|[{ACCENTS}])+|.")
+_QUOTE_LINES = re.compile(r"(?:\n|\A)((?:[ \t]*>[^\n]*(?:\n+|\Z))+)\s*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Quotation:
+    """A quotation as the answer has it, and where a document has it; unproved where none does.
+
+    `start` and `end` are offsets in the document's text.
+    """
+
+    text: str
+    document: Document | None = None
+    start: int = 0
+    end: int = 0
+
+    @property
+    def is_proved(self) -> bool:
+        return self.document is not None
+
+    @property
+    def original(self) -> str:
+        """The passage as the document has it; "" where it is unproved."""
+        return self.document.text[self.start : self.end] if self.document else ""
+
+    @property
+    def place(self) -> Place:
+        return self.document.place(self.start) if self.document else Place()
+
+    def __str__(self) -> str:
+        """Where it stands, as people write it: `manual.pdf, page 12, "Priming"`."""
+        if not self.document:
+            return "not in the documents"
+        return ", ".join(part for part in (self.document.name, str(self.place)) if part)
+
+
+class Quotes:
+    """Finds quotations in documents."""
+
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self._documents = [(document, Normalized(document.text)) for document in documents]
+
+    def find(self, text: str) -> Quotation:
+        """The quotation with its proof: the first place, in the documents' order, that has it."""
+        quote = Normalized(text).text.strip()
+        # A model may have put the passage in quotation marks of its own.
+        for wanted in (quote, quote.strip("\"'").strip()):
+            if not wanted:
+                break
+            for document, content in self._documents:
+                if span := _find(wanted, content):
+                    return Quotation(text, document, *content.span(*span))
+        return Quotation(text)
+
+    def of_answer(self, answer: str) -> tuple[str, list[Quotation]]:
+        """What an answer says, and the quotations it ends in."""
+        said, quotes = split_answer(answer)
+        return said, [self.find(quote) for quote in quotes]
+
+
+def split_answer(answer: str) -> tuple[str, list[str]]:
+    """An answer's text, and the quotations, a line each, at its end."""
+    block = _QUOTE_LINES.search(answer)
+    if not block:
+        return answer.strip(), []
+    lines = [line.strip().lstrip(">").strip() for line in block[1].splitlines()]
+    return answer[: block.start()].strip(), [line for line in lines if line]
+
+
+def quote_constraint(texts: Sequence[str], *, max_quotes: int = MAX_QUOTES) -> Constraint:
+    """What may follow an answer and QUOTES_LEAD: one to `max_quotes` passages of `texts`.
+
+    A passage begins and ends with whole words, is of 20 to 400 characters (less where no paragraph
+    has 20) and lies within a paragraph, whose line breaks are spaces in it.
+    """
+    paragraphs = [
+        line
+        for text in texts
+        for paragraph in _PARAGRAPH_END.split(text)
+        if (line := flowing(paragraph))
+    ]
+    least = min(_MIN_CHARS, max(map(len, paragraphs), default=_MIN_CHARS))
+    shape = rf"[^\n]{{{least},{_MAX_CHARS}}}"
+    if least > 2:  # no white space at either end
+        shape = rf"[^\s][^\n]{{{least - 2},{_MAX_CHARS - 2}}}[^\s]"
+    more = f'("\\n{QUOTE_MARK}" QUOTE)~0..{max_quotes - 1}'
+    if sum(map(len, paragraphs)) > MAX_VERBATIM_CHARS:
+        return Constraint("lark", f"start: QUOTE {more}\nQUOTE: /{shape}/\n")
+    chunks = [chunk for paragraph in paragraphs for chunk in (*_CHUNK.findall(paragraph), "\n")]
+    passages = json.dumps({"substring_chunks": chunks}, ensure_ascii=False)
+    grammar = f"start: QUOTE {more}\nQUOTE: PASSAGE & /{shape}/\nPASSAGE: %regex {passages}\n"
+    return Constraint("lark", grammar)
+
+
+def _find(quote: str, content: Normalized) -> tuple[int, int] | None:
+    """Where a quotation stands in a text, both in normal form, as whole words."""
+    start = content.text.find(quote)
+    while start >= 0:
+        if _is_whole(content.text, start, start + len(quote)):
+            return start, start + len(quote)
+        start = content.text.find(quote, start + 1)
+    return _find_divided(quote, content) if "-" in quote and content.joints else None
+
+
+def _find_divided(quote: str, content: Normalized) -> tuple[int, int] | None:
+    """The same for a quotation with hyphens: at a line's end the text's normal form has none."""
+    pattern = re.sub(r"(?<=\w)-(?:\\ )?(?=\w)", "(-? ?)", re.escape(quote).replace(r"\-", "-"))
+    for match in re.finditer(pattern, content.text):
+        left_out = [n for n, hyphen in enumerate(match.groups(), 1) if "-" not in hyphen]
+        at_joints = all(match.start(n) in content.joints for n in left_out)
+        if at_joints and _is_whole(content.text, *match.span()):
+            return match.span()
+    return None
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Whether no word is cut at either end."""
+    return not any(
+        0 < at < len(text) and is_word(text[at - 1]) and is_word(text[at]) for at in (start, end)
+    )

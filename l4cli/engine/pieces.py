@@ -1,0 +1,34 @@
+"""The pieces in which a long prompt is always read. Pure.
+
+The same tokens give the same bits only when they are computed in the same batches. So a text that
+is read once and used often is cut in the same places whoever reads it, and however far another has
+come: at multiples of a block, one token after them, and from there every `size` tokens. At a
+multiple a sequence can go on without any chunked keys; one token later its state is smallest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+BLOCK = 8192  # tokens: Llama 4's attention chunk
+
+
+def pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """From a cut to any `stop`, as pairs of positions."""
+    while start < stop:
+        until = min(stop, _next_cut(start, size))
+        yield start, until
+        start = until
+
+
+def last_cut(position: int, size: int) -> int:
+    """The last cut at or before a position."""
+    block, offset = position - position % BLOCK, position % BLOCK
+    return block + (1 + (offset - 1) // size * size if offset else 0)
+
+
+def _next_cut(position: int, size: int) -> int:
+    block, offset = position - position % BLOCK, position % BLOCK
+    if not offset:
+        return position + 1
+    return min(block + BLOCK, block + 1 + ((offset - 1) // size + 1) * size)

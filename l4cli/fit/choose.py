@@ -1,0 +1,203 @@
+"""Choosing: where the weights go, how long the context is, of what type its cache. Pure.
+
+Speed is given up in this order: routed experts leave the cards first, a layer's at a time, then
+whole layers; in RAM, the copy in the CPU's own order goes before weights are left on disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from l4cli.fit.hardware import Hardware
+from l4cli.fit.memory import CELL_PADDING, ContextSpec
+from l4cli.fit.placement import Placement, Use, fill, lay_out
+from l4cli.fit.shape import ModelShape
+
+Verdict = Literal["fits", "from disk", "too large"]
+KV_TYPES = ("f16", "q8_0", "q4_0")  # in the order in which they are given up
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is fixed beforehand; None leaves it to us. `split` are shares, one a card."""
+
+    gpu_layers: int | None = None
+    cpu_moe: int | None = None
+    split: tuple[float, ...] | None = None
+
+
+ANYTHING = Wishes()
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A device that lacks `n_bytes` for what it is to hold."""
+
+    device: str
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A model with its context, placed. `shortfalls` say what is lacking where it is too large.
+
+    "from disk" fits, but for `missing` bytes of weights that stay in the file.
+    """
+
+    spec: ContextSpec
+    placement: Placement
+    use: Use
+    verdict: Verdict
+    missing: int = 0
+    shortfalls: tuple[Shortfall, ...] = ()
+
+
+def place(
+    shape: ModelShape, spec: ContextSpec, hardware: Hardware, wishes: Wishes = ANYTHING
+) -> Fit:
+    """The fastest placement that fits, or else the one that lacks least."""
+    best: Fit | None = None
+    for split, cpu_moe in _on_cards(shape, spec, hardware, wishes):
+        for repack in (True, False) if hardware.repacks else (True,):
+            fit = _judge(shape, spec, hardware, Placement(split, cpu_moe, repack))
+            if fit.verdict == "fits":
+                return fit
+            if best is None or _badness(fit) < _badness(best):
+                best = fit
+    assert best is not None
+    return best
+
+
+def largest_context(
+    shape: ModelShape,
+    spec: ContextSpec,
+    hardware: Hardware,
+    wishes: Wishes = ANYTHING,
+    *,
+    most: int | None = None,
+    verdict: Verdict = "fits",
+) -> int:
+    """The most tokens of context for which the model is still placed so well; 0 if none."""
+    limit = most or shape.n_ctx_train or spec.n_ctx
+    accepted = ("fits",) if verdict == "fits" else ("fits", "from disk")
+
+    def is_enough(blocks: int) -> bool:
+        tokens = blocks * CELL_PADDING * spec.n_parts
+        return place(shape, replace(spec, n_ctx=tokens), hardware, wishes).verdict in accepted
+
+    high = max(1, limit // (CELL_PADDING * spec.n_parts))
+    if is_enough(high):
+        return limit
+    low = 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_enough(middle) else (low, middle)
+    return low * CELL_PADDING * spec.n_parts
+
+
+def smallest_kv_type(
+    shape: ModelShape, spec: ContextSpec, hardware: Hardware, wishes: Wishes = ANYTHING
+) -> str:
+    """The best type of cache with which the context fits; the smallest if none does."""
+    for kv_type in KV_TYPES:
+        if place(shape, replace(spec, kv_type=kv_type), hardware, wishes).verdict == "fits":
+            return kv_type
+    return KV_TYPES[-1]
+
+
+def _on_cards(
+    shape: ModelShape, spec: ContextSpec, hardware: Hardware, wishes: Wishes
+) -> list[tuple[tuple[int, ...], int]]:
+    """What to try: layers on each card, and how many layers' experts stay in RAM."""
+    n_all = shape.n_layers + 1
+    if not hardware.gpus:
+        return [((), 0)]
+    if wishes.gpu_layers is not None:
+        wanted = n_all if wishes.gpu_layers < 0 else min(n_all, wishes.gpu_layers)
+        moe = _fewest_in_ram(shape, spec, hardware, wishes, wanted)
+        return [(_split(shape, spec, hardware, wishes, wanted, moe), moe)]
+    moe = _fewest_in_ram(shape, spec, hardware, wishes, n_all)
+    layers = n_all
+    if fill(shape, spec, hardware, n_all, moe) is None:
+        layers = _most_on_cards(shape, spec, hardware, moe)
+    return [(_split(shape, spec, hardware, wishes, layers, moe), moe)]
+
+
+def _fewest_in_ram(
+    shape: ModelShape, spec: ContextSpec, hardware: Hardware, wishes: Wishes, layers: int
+) -> int:
+    """Of how many layers the experts have to stay in RAM, so that `layers` fit on the cards."""
+    if wishes.cpu_moe is not None:
+        return min(shape.n_layers, wishes.cpu_moe)
+    if not shape.routed_bytes:
+        return 0
+    low, high = 0, shape.n_layers
+    while low < high:
+        middle = (low + high) // 2
+        if fill(shape, spec, hardware, layers, middle) is None:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _most_on_cards(shape: ModelShape, spec: ContextSpec, hardware: Hardware, moe: int) -> int:
+    low, high = 0, shape.n_layers
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fill(shape, spec, hardware, middle, moe) is None:
+            high = middle - 1
+        else:
+            low = middle
+    return low
+
+
+def _split(
+    shape: ModelShape,
+    spec: ContextSpec,
+    hardware: Hardware,
+    wishes: Wishes,
+    layers: int,
+    moe: int,
+) -> tuple[int, ...]:
+    """Layers on each card: in the shares wished for, or as they fill up one after the other."""
+    if wishes.split is None:
+        found = fill(shape, spec, hardware, layers, moe)
+        if found is not None:
+            return found
+    shares = wishes.split or tuple(float(gpu.usable) for gpu in hardware.gpus)
+    total, done, counts = sum(shares) or 1.0, 0.0, []
+    for share in shares:
+        before = round(layers * done / total)
+        done += share
+        counts.append(round(layers * done / total) - before)
+    return tuple(counts)
+
+
+def _judge(shape: ModelShape, spec: ContextSpec, hardware: Hardware, placement: Placement) -> Fit:
+    use = lay_out(shape, spec, placement, hardware)
+    lacking = (
+        [
+            Shortfall(gpu.name, held.total - gpu.usable)
+            for gpu, held in zip(hardware.gpus, use.gpus, strict=True)
+            if held.total > gpu.usable
+        ]
+        if use.gpus
+        else []
+    )
+    missing = use.ram.total - hardware.ram_usable
+    copies = placement.repack and bool(hardware.repacks)
+    on_disk = 0 if copies else use.ram.mapped  # at most
+    if missing > on_disk:
+        lacking.append(Shortfall("RAM", missing - on_disk))
+    if lacking:
+        return Fit(spec, placement, use, "too large", max(0, missing), tuple(lacking))
+    if missing > 0:
+        return Fit(spec, placement, use, "from disk", missing)
+    return Fit(spec, placement, use, "fits")
+
+
+def _badness(fit: Fit) -> tuple[int, int]:
+    order = ("fits", "from disk", "too large")
+    return order.index(fit.verdict), sum(each.n_bytes for each in fit.shortfalls) + fit.missing

@@ -1,0 +1,97 @@
+"""The shape of a model from its entry in models.toml, with no file present."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from l4cli.errors import InputError, UsageError
+from l4cli.fit.shape import Block, CacheShape, ModelShape, TypeBytes, shape_of
+from l4cli.registry import ModelSpec, Registry
+
+if TYPE_CHECKING:
+    from convert.outline import Outline
+
+
+def described_shape(spec: ModelSpec, ftype: str, registry: Registry) -> ModelShape:
+    """What a file of the model would hold, quantized to `ftype`.
+
+    Raises ConvertError for a type there is not, UsageError where the entry does not tell.
+    """
+    name = f"{spec.name}:{ftype}"
+    if spec.like is not None:
+        return _scaled(spec, described_shape(registry.find(spec.like), ftype, registry), name)
+    model = _outline(_config(spec), spec.name)
+    fields = {key: field.value for key, field in model.fields.items()}
+    fields["general.architecture"] = model.architecture
+    return shape_of(fields.get, model.types(ftype), name=name)
+
+
+def _config(spec: ModelSpec) -> Mapping[str, Any]:
+    if spec.checkpoint == "demo":
+        from l4cli.demo import checkpoint_dir
+
+        config: dict[str, Any] = json.loads((checkpoint_dir() / "config.json").read_text("utf-8"))
+        return config
+    if not spec.config:
+        raise UsageError(
+            f"models.toml does not tell the shape of {spec.name} (models.{spec.name}.config): "
+            "give a GGUF file instead"
+        )
+    return spec.config
+
+
+def _outline(config: Mapping[str, Any], name: str) -> Outline:
+    return _outline_of(json.dumps(config), name)
+
+
+@cache
+def _outline_of(config: str, name: str) -> Outline:
+    from convert.outline import outline
+
+    return outline(json.loads(config), f"models.toml: models.{name}.config")
+
+
+def _scaled(spec: ModelSpec, like: ModelShape, name: str) -> ModelShape:
+    """A model of which only the parameters are known, in all and active.
+
+    Each of its experts has what is not active, shared out among those that are not chosen; weights
+    take as many bits as the like-named ones of `like`. Of its layers nothing is known, so neither
+    what a context costs.
+    """
+    total, active = spec.n_params, spec.n_params_active
+    n_idle = like.n_experts - like.n_experts_used
+    if not total or not active or active >= total or n_idle < 1:
+        raise InputError(f"models.toml: models.{spec.name} needs n_params and n_params_active")
+    routed = round((total - active) / n_idle * like.n_experts)
+    dense = total - routed
+    like_dense = like.dense_bytes + like.embeddings.total
+    return ModelShape(
+        name=name,
+        architecture=like.architecture,
+        blocks=(
+            Block(
+                TypeBytes({"mixed": round(dense * like_dense / like.n_params_dense)}),
+                TypeBytes({"mixed": round(routed * like.routed_bytes / like.n_params_routed)}),
+            ),
+        ),
+        cache=CacheShape(0, (), ()),
+        embeddings=TypeBytes(),
+        output=TypeBytes(),
+        n_ctx_train=0,
+        n_embd=0,
+        n_vocab=0,
+        n_merges=0,
+        n_heads_width=0,
+        n_ff=0,
+        n_ff_experts=0,
+        n_experts=like.n_experts,
+        n_experts_used=like.n_experts_used,
+        has_shared_expert=like.has_shared_expert,
+        largest_routed=0,
+        n_params=total,
+        n_params_routed=routed,
+        knows_cache=False,
+    )

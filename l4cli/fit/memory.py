@@ -1,0 +1,244 @@
+"""Bytes that a model takes, from its shape and the size of its context. Pure.
+
+The KV cache is exact. The compute buffer is what llama.cpp's allocator arrives at for the widest
+step of one layer; how many rows of hidden states it keeps beside that was measured with `no_alloc`
+(tests/test_fit_memory.py), and holds within 1% for Llama 4, Llama, Mixtral, Qwen and Gemma 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from l4cli.engine.kv import element_bytes
+from l4cli.errors import InputError, UsageError
+from l4cli.fit.shape import CacheShape, Metadata, ModelShape, read_cache
+
+CELL_PADDING = 256  # llama.cpp rounds contexts up to it
+N_UBATCH = 512
+
+_FLOAT = 4
+_MASK_ELEMENT = 2  # flash attention's mask is f16
+_INPUT_PER_TOKEN = 40  # token ids, positions, cache rows, scales
+_ROTATION = 64  # values are turned in pieces of so many
+_CELL = 48  # position, shift, extension and the set of sequences of one cell
+_USED_CELL = 96  # it in the sets that find it by position
+_WORK_PER_VALUE = 1.15  # a row of activations, quantized for the dot products
+
+# The interpreter, numpy, llama.cpp, and what a vocabulary takes there and here, measured.
+_PROCESS = 26 << 20
+_PER_TOKEN_OF_VOCABULARY, _PER_MERGE = 150, 209
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSpec:
+    """A context as llama.cpp is asked for it: `n_ctx` tokens for `n_seq_max` sequences together.
+
+    `unified`: in one pool; else in equal parts.
+    """
+
+    n_ctx: int
+    n_seq_max: int = 1
+    n_ubatch: int = N_UBATCH
+    kv_type: str = "f16"
+    unified: bool = True
+
+    def __post_init__(self) -> None:
+        if self.n_ctx < 1 or self.n_seq_max < 1 or self.n_ubatch < 1:
+            raise UsageError("context, sequences and batch are 1 or more")
+
+    @property
+    def n_parts(self) -> int:
+        return 1 if self.unified else self.n_seq_max
+
+    @property
+    def part_cells(self) -> int:
+        """Cells that one part has for layers that see everything."""
+        return padded(max(1, padded(self.n_ctx) // self.n_parts))
+
+    def window_cells(self, window: int) -> int:
+        """Cells that one part has for layers that see `window` tokens back (0: everything)."""
+        if not window:
+            return self.part_cells
+        wanted = window * (self.n_seq_max if self.unified else 1) + self.n_ubatch
+        return padded(min(self.part_cells, wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Bytes of everything, on whatever device it is.
+
+    `kv_global` and `kv_window` are the layers that see the whole context and those that do not.
+    `output` are the rows of logits, `cells` llama.cpp's notes on the cache, `process` our own.
+    Of `weights`, `repacked` are copied on loading; the rest can stay in the mapped file.
+    """
+
+    weights: int
+    repacked: int
+    kv_global: int
+    kv_window: int
+    compute: int
+    output: int
+    cells: int
+    process: int
+
+    @property
+    def kv(self) -> int:
+        return self.kv_global + self.kv_window
+
+    @property
+    def context(self) -> int:
+        """What goes with the context: all but weights and process."""
+        return self.kv + self.compute + self.output + self.cells
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.context + self.process
+
+
+def memory_use(
+    shape: ModelShape,
+    *,
+    n_ctx: int,
+    n_seq_max: int = 1,
+    n_ubatch: int = N_UBATCH,
+    kv_type: str = "f16",
+    unified: bool = True,
+    repack: Collection[str] = (),
+    depth: int | None = None,
+) -> MemoryUse:
+    """Bytes of a model with a context of `n_ctx` tokens, shared by `n_seq_max` sequences.
+
+    `repack` names the qtypes whose weights the CPU wants in an order of its own. `depth` tokens of
+    the context are filled, all unless given: less is touched of the compute buffer then. Raises
+    UsageError for a KV type there is not, and for sizes below 1.
+    """
+    spec = ContextSpec(n_ctx, n_seq_max, n_ubatch, kv_type, unified)
+    kv_global, kv_window = kv_cache(shape.cache, spec)
+    return MemoryUse(
+        weights=shape.n_bytes,
+        repacked=repacked_bytes(shape, repack),
+        kv_global=kv_global,
+        kv_window=kv_window,
+        compute=compute_buffer(shape, spec, depth) + _work(shape, spec),
+        output=logits(shape, spec),
+        cells=cell_notes(shape, spec, depth),
+        process=process_bytes(shape),
+    )
+
+
+def kv_cache(cache: CacheShape, spec: ContextSpec) -> tuple[int, int]:
+    """Bytes of keys and values: of the layers that keep the whole context, and of the others."""
+    per_number = element_bytes(spec.kv_type)
+    sums = [0.0, 0.0]
+    for width, window in cache.layers:
+        cells = spec.n_parts * spec.window_cells(window)
+        sums[bool(window)] += cells * width * per_number
+    return round(sums[0]), round(sums[1])
+
+
+def kv_bytes(metadata: Metadata, spec: ContextSpec) -> int | None:
+    """Bytes of a KV cache, from a model's metadata alone; None where that does not tell."""
+    try:
+        return sum(kv_cache(read_cache(metadata, ""), spec))
+    except InputError:
+        return None
+
+
+def most_per_token(cache: CacheShape, kv_type: str) -> int:
+    """Bytes that a token takes when every layer keeps it."""
+    return max(1, round(sum(cache.widths) * element_bytes(kv_type)))
+
+
+def compute_buffer(shape: ModelShape, spec: ContextSpec, depth: int | None = None) -> int:
+    """Bytes for the inputs and intermediate results of one ubatch, on whichever device computes."""
+    n_tokens = min(spec.n_ubatch, padded(spec.n_ctx))
+    inputs = masks(shape, spec, depth) + _rotations(shape.cache, spec.kv_type)
+    inputs += n_tokens * _INPUT_PER_TOKEN
+    layer = _FLOAT * n_tokens * _widest_step(shape, spec.kv_type)
+    if depth is not None:
+        layer += _freed_mask(shape, spec, depth, layer)
+    rows = min(spec.n_seq_max, n_tokens)
+    # The logits come with the last hidden states: of all tokens, and of those that are wanted.
+    head = _FLOAT * (rows * (shape.n_vocab + 2 * shape.n_embd) + n_tokens * shape.n_embd)
+    return round(inputs + max(layer, head))
+
+
+def _freed_mask(shape: ModelShape, spec: ContextSpec, depth: int, layer: int) -> int:
+    """What layers behind the last that sees everything compute in, which was that one's mask."""
+    if not shape.cache.windows or not shape.cache.windows[-1] or all(shape.cache.windows):
+        return 0
+    return min(layer, masks(shape, spec) - masks(shape, spec, depth))
+
+
+def masks(shape: ModelShape, spec: ContextSpec, depth: int | None = None) -> int:
+    """Flash attention's masks: one for the layers that see everything, one for the others."""
+    windows = set(shape.cache.windows)
+    filled = padded(depth) if depth is not None else spec.part_cells
+    cells = sum(min(spec.window_cells(window), filled) for window in windows)
+    return cells * min(spec.n_ubatch, padded(spec.n_ctx)) * _MASK_ELEMENT
+
+
+def _rotations(cache: CacheShape, kv_type: str) -> int:
+    """Of a quantized cache, the matrices by which keys and values are turned before rounding."""
+    head = cache.key_length
+    if element_bytes(kv_type) >= _MASK_ELEMENT or not head or head % _ROTATION:
+        return 0
+    widest = head & -head  # the largest power of two in it
+    return _FLOAT * (widest**2 + _ROTATION**2) * len(set(cache.windows))
+
+
+def logits(shape: ModelShape, spec: ContextSpec) -> int:
+    """A row of logits for each sequence."""
+    return _FLOAT * shape.n_vocab * spec.n_seq_max
+
+
+def cell_notes(shape: ModelShape, spec: ContextSpec, depth: int | None = None) -> int:
+    """What llama.cpp writes down of every cell: in RAM, whatever device the cells are on."""
+    cells = used = 0
+    for window in set(shape.cache.windows):
+        n_cells = spec.n_parts * spec.window_cells(window)
+        cells += n_cells
+        used += n_cells if depth is None else min(n_cells, depth * spec.n_parts)
+    return cells * _CELL + used * _USED_CELL
+
+
+def repacked_bytes(shape: ModelShape, qtypes: Collection[str]) -> int:
+    """Weights that are copied into the order that the CPU's kernels want."""
+    groups = [group for block in shape.blocks for group in (block.dense, block.routed)]
+    return sum(group.repacked(qtypes) for group in (*groups, shape.output))
+
+
+def process_bytes(shape: ModelShape) -> int:
+    """What l4 itself takes, its libraries and the vocabulary."""
+    return _PROCESS + _PER_TOKEN_OF_VOCABULARY * shape.n_vocab + _PER_MERGE * shape.n_merges
+
+
+def padded(cells: int) -> int:
+    return -(-cells // CELL_PADDING) * CELL_PADDING
+
+
+def _widest_step(shape: ModelShape, kv_type: str) -> int:
+    """Numbers a token has in flight in the feed-forward network, which is the widest part.
+
+    That is gate, up and their product, and rows of hidden states: four of them, three where an f16
+    cache does not stand in the way, five where a shared expert waits for the routed ones.
+    """
+    hidden = shape.n_embd
+    rows = 4 if kv_type == "f16" or shape.n_heads_width > hidden else 3
+    dense = 3 * shape.n_ff + rows * hidden
+    if not shape.n_experts_used:
+        return dense
+    experts = 3 * shape.n_ff_experts
+    if shape.has_shared_expert:
+        return max(dense if shape.n_ff else 0, experts + 5 * hidden + 4 * shape.n_experts)
+    outputs = shape.n_experts_used * hidden
+    if outputs > shape.n_ff_experts:  # many narrow experts: their outputs are kept till added up
+        return experts + outputs + 5 * hidden
+    return experts + rows * hidden
+
+
+def _work(shape: ModelShape, spec: ContextSpec) -> int:
+    """The CPU's own room for activations in the type that its dot products want."""
+    widest = max(shape.n_ff, shape.n_ff_experts, shape.n_embd, shape.n_heads_width)
+    return round(min(spec.n_ubatch, padded(spec.n_ctx)) * widest * _WORK_PER_VALUE)

@@ -1,0 +1,164 @@
+"""One line of `l4 plan`: a model of one type on one machine, and what stands in its way. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from l4cli.fit.choose import ANYTHING, Fit, Shortfall, Verdict, Wishes, largest_context, place
+from l4cli.fit.hardware import GIB, Hardware
+from l4cli.fit.memory import ContextSpec, memory_use
+from l4cli.fit.shape import ModelShape
+from l4cli.fit.speed import decode_tps
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What `l4 plan` says of one type. `limit` is what binds, and what would lift it.
+
+    `max_ctx` is the largest context that fits, 0 for none, None where nobody knows what it takes.
+    `tps` is expected of one sequence at an empty context, `tps_deep` at a full one; `is_measured`
+    says that they come from a run on this machine.
+    """
+
+    name: str
+    shape: ModelShape
+    fit: Fit
+    max_ctx: int | None
+    tps: float
+    tps_deep: float
+    limit: str
+    is_measured: bool = False
+
+    def as_json(self, hardware: Hardware) -> dict[str, Any]:
+        """Bytes, tokens, tokens a second."""
+        shape, fit = self.shape, self.fit
+        whole = memory_use(shape, **asdict(fit.spec)) if shape.knows_cache else None
+        cards = zip(hardware.gpus, fit.use.gpus or [None] * len(hardware.gpus), strict=True)
+        return {
+            "name": self.name,
+            "weights": shape.n_bytes,
+            "routed_experts": shape.routed_bytes,
+            "verdict": fit.verdict,
+            "kv": {"global": whole.kv_global, "windows": whole.kv_window} if whole else None,
+            "compute": fit.use.compute,
+            "gpus": [
+                {
+                    "name": card.name,
+                    "usable": card.usable,
+                    "weights": held.weights if held else 0,
+                    "kv": held.kv if held else 0,
+                    "compute": held.compute if held else 0,
+                    "left": card.usable - (held.total if held else 0),
+                }
+                for card, held in cards
+            ],
+            "ram": {
+                "usable": hardware.ram_usable,
+                "weights": fit.use.ram.weights,
+                "mapped": fit.use.ram.mapped,
+                "kv": fit.use.ram.kv,
+                "compute": fit.use.ram.compute,
+                "left": hardware.ram_usable - fit.use.ram.total,
+            },
+            "gpu_layers": fit.placement.gpu_layers,
+            "cpu_moe": fit.placement.cpu_moe,
+            "tensor_split": list(fit.placement.split),
+            "max_ctx": self.max_ctx,
+            "tokens_per_second": round(self.tps, 2),
+            "tokens_per_second_at_full_context": round(self.tps_deep, 2),
+            "measured": self.is_measured,
+            "limit": self.limit,
+        }
+
+
+def make_row(
+    name: str,
+    shape: ModelShape,
+    spec: ContextSpec,
+    hardware: Hardware,
+    wishes: Wishes = ANYTHING,
+    *,
+    measured: tuple[float, float] | None = None,
+) -> Row:
+    """Place the model and say how it does.
+
+    `measured` tokens a second, at an empty and at a full context, stand for what is expected.
+    """
+    fit = place(shape, spec, hardware, wishes)
+    max_ctx = None
+    if shape.knows_cache:
+        verdict: Verdict = "from disk" if fit.verdict == "from disk" else "fits"
+        max_ctx = largest_context(shape, spec, hardware, wishes, verdict=verdict)
+        if not max_ctx:
+            max_ctx = largest_context(shape, spec, hardware, wishes, verdict="from disk")
+    expected = decode_tps(shape, spec, fit.placement, hardware, missing=fit.missing)
+    deep = decode_tps(
+        shape,
+        spec,
+        fit.placement,
+        hardware,
+        depth=spec.n_ctx // spec.n_seq_max,
+        missing=fit.missing,
+    )
+    return Row(
+        name=name,
+        shape=shape,
+        fit=fit,
+        max_ctx=max_ctx,
+        tps=measured[0] if measured else expected,
+        tps_deep=measured[1] if measured else deep,
+        limit=_limit(shape, fit, hardware, wishes, max_ctx),
+        is_measured=measured is not None,
+    )
+
+
+def tokens(n: int) -> str:
+    """A context as people write it: 128k, 10M; in full where it is no round number."""
+    if n >= 1 << 20 and n % (1 << 20) == 0:
+        return f"{n >> 20}M"
+    if n >= 1 << 10 and n % (1 << 10) == 0:
+        return f"{n >> 10}k"
+    return f"{n:,}"
+
+
+def about(n: int) -> str:
+    """A context in two or three figures, rounded down: 480k, 6.2M."""
+    if n >= 10 << 20:
+        return f"{n >> 20}M"
+    if n >= 1 << 20:
+        return f"{n * 10 // (1 << 20) / 10:g}M"
+    return f"{n >> 10}k" if n >= 1 << 10 else str(n)
+
+
+def gib(n_bytes: float) -> str:
+    return f"{n_bytes / GIB:.1f} GiB"
+
+
+def _limit(
+    shape: ModelShape, fit: Fit, hardware: Hardware, wishes: Wishes, max_ctx: int | None
+) -> str:
+    if fit.verdict == "too large":
+        return _what_lacks(shape, fit, max_ctx)
+    if fit.verdict == "from disk":
+        return f"slow, from disk: {gib(fit.missing)} more RAM would hold all of it"
+    if max_ctx is None:
+        return "the weights fit; what a context takes was never published"
+    if max_ctx >= shape.n_ctx_train:
+        return f"fits, and so do all {tokens(shape.n_ctx_train)} tokens it was trained for"
+    wanted = min(shape.n_ctx_train, 1 << max_ctx.bit_length())
+    beyond = place(shape, replace(fit.spec, n_ctx=wanted), hardware, wishes)
+    lacking = beyond.shortfalls or (Shortfall("RAM", beyond.missing),)
+    more = " and ".join(f"{gib(each.n_bytes)} more {_kind(each.device)}" for each in lacking)
+    return f"fits; {more} gives {about(wanted)} tokens"
+
+
+def _what_lacks(shape: ModelShape, fit: Fit, max_ctx: int | None) -> str:
+    lacking = " and ".join(f"{each.device} lacks {gib(each.n_bytes)}" for each in fit.shortfalls)
+    if max_ctx:
+        return f"too large: {lacking}; {about(max_ctx)} tokens would fit"
+    return f"too large: {lacking}"
+
+
+def _kind(device: str) -> str:
+    return "RAM" if device == "RAM" else "GPU memory"

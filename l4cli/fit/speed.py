@@ -1,0 +1,86 @@
+"""Tokens a second, from the bytes that one token touches. Pure.
+
+Decoding reads every weight that a token passes once, and the keys and values of all tokens before
+it: memory bandwidth sets the pace. How much of the bandwidth is reached was measured on a CPU
+(bench/plan.py) and is what published figures for graphics cards come to.
+"""
+
+from __future__ import annotations
+
+from l4cli.engine.kv import element_bytes
+from l4cli.fit.hardware import DISK_BANDWIDTH, Hardware
+from l4cli.fit.memory import ContextSpec
+from l4cli.fit.placement import Placement
+from l4cli.fit.shape import Block, ModelShape, TypeBytes
+
+_CPU_SHARE, _GPU_SHARE = 0.7, 0.6  # of the bandwidth
+_FEWEST_BITS = 4.0
+_LAYER_ON_CPU, _LAYER_ON_GPU = 150e-6, 30e-6  # seconds that a layer takes however small it is
+
+
+def decode_tps(
+    shape: ModelShape,
+    spec: ContextSpec,
+    placement: Placement,
+    hardware: Hardware,
+    *,
+    depth: int = 0,
+    missing: int = 0,
+) -> float:
+    """Tokens a second of one sequence at `depth` tokens, `missing` bytes of weights not in RAM."""
+    first = shape.n_layers + 1 - placement.gpu_layers
+    ends, end = [], first
+    for count in placement.split:
+        end += count
+        ends.append(end)
+    seconds = 0.0
+    in_ram = 0.0
+    for layer in range(shape.n_layers + 1):
+        dense, routed = _touched(shape, layer)
+        cache = _cache_read(shape, spec, layer, depth)
+        seconds += _LAYER_ON_CPU if layer < first else _LAYER_ON_GPU
+        if layer < first:
+            in_ram += dense + routed + cache
+            continue
+        card = next(index for index, end in enumerate(ends) if layer < end)
+        if layer < placement.cpu_moe:
+            in_ram += routed
+            routed = 0.0
+        seconds += (dense + routed + cache) / (hardware.gpus[card].bandwidth * _GPU_SHARE)
+    seconds += in_ram / (hardware.ram_bandwidth * _CPU_SHARE)
+    if missing > 0:
+        seconds += in_ram * min(1.0, missing / max(1, shape.n_bytes)) / DISK_BANDWIDTH
+    return 1 / seconds if seconds > 0 else 0.0
+
+
+def touched_bytes(shape: ModelShape) -> float:
+    """Bytes of weights that one token passes through."""
+    return sum(sum(_touched(shape, layer)) for layer in range(shape.n_layers + 1))
+
+
+def _touched(shape: ModelShape, layer: int) -> tuple[float, float]:
+    """What a token reads of a layer's weights: all of the dense ones, its experts of the routed."""
+    if layer == shape.n_layers:
+        return shape.output.total + (shape.embeddings.total if shape.is_tied else 0), 0.0
+    block: Block = shape.blocks[layer]
+    share = shape.n_experts_used / shape.n_experts if shape.n_experts else 1.0
+    return _as_read(block.dense), _as_read(block.routed) * share
+
+
+def _as_read(group: TypeBytes) -> float:
+    """Bytes, as if no type took less than 4 bits: unpacking those costs what reading them saves."""
+    sizes = group.sizes.items()
+    return sum(size * max(1.0, _FEWEST_BITS / _bits(qtype)) for qtype, size in sizes)
+
+
+def _bits(qtype: str) -> float:
+    from convert.qtypes import QTYPES
+
+    return QTYPES[qtype].bits if qtype in QTYPES else _FEWEST_BITS
+
+
+def _cache_read(shape: ModelShape, spec: ContextSpec, layer: int, depth: int) -> float:
+    if layer >= len(shape.cache.widths):
+        return 0.0
+    width, window = shape.cache.widths[layer], shape.cache.windows[layer]
+    return (min(depth, window) if window else depth) * width * element_bytes(spec.kv_type)

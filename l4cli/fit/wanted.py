@@ -1,0 +1,134 @@
+"""How a model is to be loaded, as it was asked for. Light: the usual case needs no more."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from l4cli.errors import ModelLoadError, UsageError
+
+Auto = Literal["auto"]
+_FIRST_PART = re.compile(r"(.+)-00001-of-(\d{5})\.gguf")
+_HARMLESS_CTX = 65536  # tokens: below, only the weights can be too large
+ROOM_FOR_CONTEXT = 16384  # tokens that room is kept for where the context's length is still open
+_LARGEST_SHARE = 2  # files of less than half the free memory are loaded without a look inside
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a model is to be loaded; "auto" leaves it to us. `n_ctx` tokens, `split` shares.
+
+    `cpu_moe` None is 0 layers. With `force`, what does not fit is tried all the same.
+    """
+
+    n_ctx: int | Auto
+    n_seq_max: int = 1
+    unified: bool = True
+    kv_type: str = "f16"
+    gpu_layers: int | Auto = -1
+    cpu_moe: int | Auto | None = None
+    split: Sequence[float] | Auto | None = None
+    force: bool = False
+
+    @property
+    def layers(self) -> int:
+        """Layers on the cards as told, -1 for all."""
+        return -1 if self.gpu_layers == "auto" else self.gpu_layers
+
+    @property
+    def leaves_something(self) -> bool:
+        """Whether there is anything to choose."""
+        return "auto" in (self.n_ctx, self.kv_type, self.gpu_layers, self.cpu_moe, self.split)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How to load it. `line` says what was chosen and why, or what to expect; None: nothing."""
+
+    n_ctx: int
+    kv_type: str
+    gpu_layers: int
+    cpu_moe: int = 0
+    split: tuple[float, ...] = ()
+    repack: bool = True
+    line: str | None = None
+
+
+def decide(path: Path, wanted: Wanted) -> Decision:
+    """How to load the GGUF `path`; its header is read only where that can matter.
+
+    Raises ModelLoadError, with what is lacking and the way out, for what cannot fit, and UsageError
+    for cards that are not there.
+    """
+    check_cards(wanted)
+    if wanted.force and not wanted.leaves_something:
+        return as_told(wanted)
+    if not wanted.leaves_something and not _may_be_too_large(path, wanted):
+        return as_told(wanted)
+    from convert.errors import ConvertError
+    from l4cli.fit.hardware import probe
+    from l4cli.fit.loading import choose
+    from l4cli.fit.shape import shape_of_file
+
+    try:
+        shape = shape_of_file(path)
+    except ConvertError as error:
+        raise ModelLoadError(str(error)) from None
+    return choose(shape, wanted, probe())
+
+
+def as_told(wanted: Wanted) -> Decision:
+    """Nothing to choose: everything as it was said."""
+    split = () if wanted.split in (None, "auto") else tuple(map(float, wanted.split or ()))
+    return Decision(
+        n_ctx=ROOM_FOR_CONTEXT if wanted.n_ctx == "auto" else wanted.n_ctx,
+        kv_type=wanted.kv_type,
+        gpu_layers=wanted.layers,
+        cpu_moe=wanted.cpu_moe if isinstance(wanted.cpu_moe, int) else 0,
+        split=split,
+    )
+
+
+def check_cards(wanted: Wanted) -> None:
+    """UsageError where something is asked of cards that are not there."""
+    asks = isinstance(wanted.gpu_layers, int) and wanted.gpu_layers > 0
+    shares = wanted.split if wanted.split not in (None, "auto") else ()
+    if not asks and not shares:
+        return
+    from l4cli.engine.llamacpp.devices import devices
+
+    found = len(devices())
+    if found == 0:
+        option = f"--gpu-layers {wanted.gpu_layers}" if asks else "--tensor-split"
+        raise UsageError(
+            f"{option}: llama.cpp sees no graphics card here (is its driver loaded, and was "
+            "llama-cpp-python built for it?); --gpu-layers auto takes what there is"
+        )
+    if shares and len(shares) != found:
+        raise UsageError(f"--tensor-split names {len(shares)} cards, but there are {found}")
+
+
+def _may_be_too_large(path: Path, wanted: Wanted) -> bool:
+    """A guess that costs nothing: whether it is worth looking into the file."""
+    try:
+        size = sum(file.stat().st_size for file in _files(path))
+    except OSError:  # said better where it is opened
+        return False
+    from l4cli.engine.llamacpp.devices import devices
+    from l4cli.engine.llamacpp.library import free_memory_bytes
+
+    free = min(free_memory_bytes(), *(device.free for device in devices()), 1 << 62)
+    n_ctx = 0 if wanted.n_ctx == "auto" else wanted.n_ctx
+    return n_ctx > _HARMLESS_CTX or size > free // _LARGEST_SHARE
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a GGUF whose first or only one is `path`."""
+    match = _FIRST_PART.fullmatch(path.name)
+    if match is None:
+        return [path]
+    return list(path.parent.glob(f"{glob.escape(match[1])}-?????-of-{match[2]}.gguf"))

@@ -1,0 +1,84 @@
+"""What huggingface_hub and the network raise, in l4's words: one line with the way out."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from l4cli.errors import HubError
+
+_AGAIN = "try again (with --resume, if something is done)"
+
+
+@contextmanager
+def told(where: str, again: str = _AGAIN) -> Iterator[None]:
+    """Whatever huggingface_hub and the network raise, as a HubError with the way out.
+
+    `again` says how to go on when the disk or the connection is mended.
+    """
+    from huggingface_hub import constants, errors
+
+    try:
+        yield
+    except errors.GatedRepoError:
+        page = f"{constants.ENDPOINT}/{where.partition(':')[0].partition(' ')[0]}"
+        raise HubError(
+            f"{where}: gated: accept its licence at {page}, then set HF_TOKEN or log in with "
+            "`hf auth login`"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise HubError(f"{where}: no such revision; give another --revision") from None
+    except errors.RemoteEntryNotFoundError:
+        raise HubError(f"{where}: no such file on the Hub; is the upload complete?") from None
+    except errors.RepositoryNotFoundError:
+        raise HubError(
+            f"{where}: no such repository on the Hub, or one that you have no access to: mind the "
+            "spelling, or set HF_TOKEN or log in with `hf auth login`"
+        ) from None
+    except errors.HfHubHTTPError as error:
+        raise HubError(_refused(where, error)) from None
+    except errors.HFValidationError:
+        raise HubError(f"{where}: no valid Hub id; it is org/name") from None
+    except errors.OfflineModeIsEnabled:
+        raise HubError(f"{where}: HF_HUB_OFFLINE is set; unset it to fetch anything") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise HubError(f"{where}: the disk is full; free some space, and {again}") from None
+        if error.errno is not None and error.filename is not None:
+            raise HubError(f"{error.filename}: {os.strerror(error.errno)}") from None
+        if isinstance(error.__cause__, errors.HfHubHTTPError):
+            raise HubError(_refused(where, error.__cause__)) from None
+        raise HubError(_unreachable(where, error, again)) from None
+    except errors.HTTPError as error:  # of the HTTP library beneath
+        raise HubError(_unreachable(where, error, again)) from None
+
+
+def _refused(where: str, error: Any) -> str:
+    status = error.response.status_code
+    if status in (401, 403):
+        return (
+            f"{where}: the Hub refuses access ({status}): set HF_TOKEN to a token that may read "
+            "it, or log in with `hf auth login`"
+        )
+    return f"{where}: the Hub answers {status}; try again later"
+
+
+def _unreachable(where: str, error: Exception, again: str) -> str:
+    from huggingface_hub import constants
+
+    cause = error.__cause__ or error
+    why = f" ({type(cause).__name__}: {cause})".replace(": )", ")")
+    return (
+        f"{where}: {constants.ENDPOINT} cannot be reached{why}; "
+        f"mend the connection and {again}, or name another HF_ENDPOINT"
+    )
+
+
+def be_quiet() -> None:
+    """Retries and the like are not for the user's terminal: what fails for good is an error."""
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()

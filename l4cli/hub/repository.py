@@ -1,0 +1,19 @@
+"""A repository on the Hub: the commit that is meant, and its files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from l4cli.hub.errors import be_quiet, told
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
+
+def look_up(repo: str, revision: str | None) -> ModelInfo:
+    """What the Hub says of a commit, tag or branch; the files with sizes. Raises HubError."""
+    from huggingface_hub import HfApi
+
+    be_quiet()
+    with told(f"{repo} at {revision}" if revision else repo):
+        return HfApi().model_info(repo, revision=revision, files_metadata=True)

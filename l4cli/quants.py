@@ -1,0 +1,87 @@
+"""Which quantizations the files of a repository are. Pure: names in, names out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from pathlib import PurePosixPath
+
+from l4cli.errors import ModelNotFoundError
+
+_PART = re.compile(r"-(\d{5})-of-(\d{5})$")
+_LABEL = re.compile(
+    r"(?<![a-z0-9])((?:ud-)?(?:i?q\d(?:_[a-z0-9]+)*|tq\d_\d|mxfp4(?:_moe)?|nvfp4|bf16|fp?16|fp?32))"
+    r"(?![a-z0-9])",
+    re.IGNORECASE,
+)
+_NAMED = "(?P<quant>[^/]+?)"
+_BESIDE = ("mmproj", "imatrix")  # GGUFs that are no language models
+_PREFERRED = "Q4_K_M"
+
+
+def by_pattern(files: Iterable[str], pattern: str) -> dict[str, list[str]]:
+    """The files that `pattern` of models.toml fits, by what stands for {quant} in it."""
+    first, *others = (re.escape(part).replace(r"\*", "[^/]*") for part in pattern.split("{quant}"))
+    regex = re.compile("(?P=quant)".join([first, *others]).replace("(?P=quant)", _NAMED, 1))
+    quants: dict[str, list[str]] = {}
+    for file in sorted(files):
+        if file.endswith(".gguf") and (match := regex.fullmatch(file)):
+            quants.setdefault(match.groupdict().get("quant") or "default", []).append(file)
+    return quants
+
+
+def by_label(files: Iterable[str]) -> dict[str, list[str]]:
+    """GGUF files by the type in their names, such as Q4_K_M; by their names where that is shared.
+
+    The parts of a split model go together.
+    """
+    models: dict[str, list[str]] = {}
+    for file in sorted(files):
+        path = PurePosixPath(file)
+        if path.suffix == ".gguf" and not path.name.lower().startswith(_BESIDE):
+            models.setdefault(_PART.sub("", str(path.with_suffix(""))), []).append(file)
+    labels = {model: _label(model) for model in models}
+    shared = {label for label in labels.values() if list(labels.values()).count(label) > 1}
+    return {
+        PurePosixPath(model).name if label in shared else label: models[model]
+        for model, label in labels.items()
+    }
+
+
+def _label(model: str) -> str:
+    """The last type in a file's name, else in its directory's, else the name itself."""
+    path = PurePosixPath(model)
+    for name in (path.name, path.parent.name):
+        if found := _LABEL.findall(name):
+            return str(found[-1]).upper()
+    return path.name
+
+
+def missing_parts(files: Iterable[str]) -> list[str]:
+    """The names of parts that a split model's files call for and that are not among them."""
+    missing = []
+    files = list(files)
+    for file in files:
+        if match := _PART.search(file.removesuffix(".gguf")):
+            stem, total = file[: match.start()], int(match[2])
+            wanted = (f"{stem}-{n:05}-of-{total:05}.gguf" for n in range(1, total + 1))
+            missing += [name for name in wanted if name not in files and name not in missing]
+    return missing
+
+
+def pick(quants: Collection[str], quant: str | None, where: str) -> str:
+    """The quantization that is meant; Q4_K_M or the only one where none is named.
+
+    ModelNotFoundError lists those that there are.
+    """
+    if not quants:
+        raise ModelNotFoundError(f"{where}: holds no GGUF files")
+    names = {name.upper(): name for name in quants}
+    if quant is not None and quant.upper() in names:
+        return names[quant.upper()]
+    there_are = f"there are {', '.join(sorted(quants))}"
+    if quant is not None:
+        raise ModelNotFoundError(f"{where}: has no quantization {quant}; {there_are}")
+    if len(quants) == 1 or _PREFERRED in names:
+        return names.get(_PREFERRED, next(iter(quants)))
+    raise ModelNotFoundError(f"{where}: which quantization? {there_are}")

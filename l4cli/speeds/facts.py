@@ -1,0 +1,214 @@
+"""Facts that are measured, and what can be told from them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from l4cli.speeds.curve import at
+
+DEFAULT_N_UBATCH = 512
+_PIECES = 64  # of a long prompt, each with a cost of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What must be the same for a speed to hold again.
+
+    `model` is `LLM.fingerprint`. Machine, l4's version and llama.cpp's are added by the store.
+    """
+
+    model: str
+    kv_type: str = "f16"
+    n_threads: int = 1
+    n_gpu_layers: int = 0  # -1 is all; 0 in a build without a GPU
+    n_cpu_moe: int = 0  # layers of these whose experts stay in RAM
+    repack: bool = True  # whether weights may be copied into the CPU kernels' own order
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """Tokens per second: of prompts while prompts are computed, of answers while all decode."""
+
+    prefill_tps: float
+    decode_tps: float
+
+    def seconds(self, num_prefill_tokens: int, num_decode_tokens: int) -> float:
+        """How long so many tokens take."""
+        return num_prefill_tokens / self.prefill_tps + num_decode_tokens / self.decode_tps
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpeeds:
+    """The rates of the last long enough run with that many slots."""
+
+    KIND: ClassVar = "run"
+    KEY: ClassVar = ("n_seq_max",)
+
+    n_seq_max: int
+    prefill_tps: float
+    decode_tps: float
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillRate:
+    """`n_tokens` computed behind `depth` others, `n_ubatch` at a time: tokens per second.
+
+    `spread` is half the distance of the slowest repeat from the fastest, as a share of `tps`.
+    """
+
+    KIND: ClassVar = "prefill"
+    KEY: ClassVar = ("depth", "n_ubatch")
+
+    depth: int
+    n_ubatch: int
+    n_tokens: int
+    tps: float
+    spread: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRate:
+    """`batch` sequences decoding at once behind `depth` tokens each: tokens per second of all."""
+
+    KIND: ClassVar = "decode"
+    KEY: ClassVar = ("batch", "depth")
+
+    batch: int
+    depth: int
+    tps: float
+    spread: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTime:
+    """Seconds from the file to a model ready to compute."""
+
+    KIND: ClassVar = "load"
+    KEY: ClassVar = ()
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionReach:
+    """How far back a model's layers see: `share` of them only into the `chunk` of tokens at hand
+    (Llama 4), or only `window` tokens back; the others see everything. 0 where there are none.
+
+    What a token costs grows with what it attends to; so depths are compared by that.
+    """
+
+    KIND: ClassVar = "attention"
+    KEY: ClassVar = ()
+
+    share: float = 0.0
+    chunk: int = 0
+    window: int = 0
+
+    def seen(self, depth: float) -> float:
+        """Tokens that a token at `depth` attends to, the mean of the layers."""
+        return (1 - self.share) * depth + self.share * self._seen_nearby(depth)
+
+    def mean_seen(self, start: float, stop: float) -> float:
+        """The mean of `seen` from `start` to `stop`."""
+        if stop <= start:
+            return self.seen(start)
+        nearby = (self._sum_nearby(stop) - self._sum_nearby(start)) / (stop - start)
+        return (1 - self.share) * (start + stop) / 2 + self.share * nearby
+
+    def _seen_nearby(self, depth: float) -> float:
+        if self.chunk:
+            return depth % self.chunk
+        return min(depth, self.window) if self.window else depth
+
+    def _sum_nearby(self, depth: float) -> float:
+        """The integral of what layers that see nearby only attend to, from 0 to `depth`."""
+        if self.chunk:
+            chunks, rest = divmod(depth, self.chunk)
+            return float(chunks * self.chunk**2 / 2 + rest**2 / 2)
+        reached = min(depth, self.window) if self.window else depth
+        return float(reached**2 / 2 + reached * (depth - reached))
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveLength:
+    """The longest context, in tokens, that a model still used well; 0: none of those tested.
+
+    `n_longest` is the longest that was tested: where both are equal it may reach further.
+    """
+
+    KIND: ClassVar = "effective-length"
+    KEY: ClassVar = ()
+
+    n_tokens: int
+    n_longest: int
+    score: float  # 0..1, at `n_tokens`; at the shortest length where `n_tokens` is 0
+    base_score: float  # 0..1, at short lengths
+
+
+Fact = RunSpeeds | PrefillRate | DecodeRate | LoadTime | AttentionReach
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All that is known under some conditions; every answer is None where that is nothing."""
+
+    runs: tuple[RunSpeeds, ...] = ()
+    prefill: tuple[PrefillRate, ...] = ()
+    decode: tuple[DecodeRate, ...] = ()
+    load: LoadTime | None = None
+    reach: AttentionReach = AttentionReach()
+
+    def prefill_seconds(
+        self, n_tokens: int, depth: int = 0, *, n_ubatch: int = DEFAULT_N_UBATCH
+    ) -> float | None:
+        """Seconds to compute `n_tokens` of a prompt behind `depth` others.
+
+        A token's cost is taken to grow linearly with what it attends to, between the measured
+        depths and beyond. Without a bench the rate of a run stands for every depth.
+        """
+        if not self.prefill:
+            run = self._nearest_run(1)
+            return n_tokens / run.prefill_tps if run else None
+        nearest = min((rate.n_ubatch for rate in self.prefill), key=lambda n: abs(n - n_ubatch))
+        seconds_a_token = {
+            self.reach.mean_seen(rate.depth, rate.depth + rate.n_tokens): 1 / rate.tps
+            for rate in self.prefill
+            if rate.n_ubatch == nearest
+        }
+        piece = n_tokens / _PIECES
+        starts = (depth + index * piece for index in range(_PIECES))
+        return sum(
+            piece * at(seconds_a_token, self.reach.mean_seen(start, start + piece))
+            for start in starts
+        )
+
+    def decode_tps(self, batch: int = 1, depth: int = 0) -> float | None:
+        """Tokens per second of `batch` sequences together, each with `depth` tokens before it.
+
+        Between measured batches and depths the time of a step is taken to be linear. More
+        sequences than were measured are taken to bring nothing more.
+        """
+        if not self.decode:
+            run = self._nearest_run(batch)
+            return run.decode_tps if run else None
+        steps: dict[int, dict[float, float]] = {}
+        for rate in self.decode:
+            by_seen = steps.setdefault(rate.batch, {})
+            by_seen[self.reach.seen(rate.depth)] = rate.batch / rate.tps
+        seen = self.reach.seen(depth)
+        seconds_a_step = {float(n): at(by_seen, seen) for n, by_seen in steps.items()}
+        batch = min(batch, max(steps))
+        return batch / at(seconds_a_step, batch)
+
+    def speeds(self, n_seq_max: int) -> Speeds | None:
+        """Both rates for a run with that many slots: of the run with the nearest number, if any."""
+        if run := self._nearest_run(n_seq_max):
+            return Speeds(run.prefill_tps, run.decode_tps)
+        seconds, decode_tps = self.prefill_seconds(DEFAULT_N_UBATCH), self.decode_tps(n_seq_max)
+        if seconds is None or decode_tps is None:
+            return None
+        return Speeds(DEFAULT_N_UBATCH / seconds, decode_tps)
+
+    def _nearest_run(self, n_seq_max: int) -> RunSpeeds | None:
+        return min(self.runs, key=lambda run: abs(run.n_seq_max - n_seq_max), default=None)

@@ -1,0 +1,169 @@
+"""The file of facts: JSON lines under the state directory, a fact a line, the latest last."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from l4cli.registry import state_dir
+from l4cli.speeds.facts import (
+    AttentionReach,
+    Conditions,
+    DecodeRate,
+    EffectiveLength,
+    Fact,
+    LoadTime,
+    Measured,
+    PrefillRate,
+    RunSpeeds,
+)
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; of two processes that write at once one is forgotten
+    fcntl = None  # type: ignore[assignment]
+
+_MOST_FACTS = 2000  # the oldest are dropped
+_KINDS = {
+    kind.KIND: kind
+    for kind in (RunSpeeds, PrefillRate, DecodeRate, LoadTime, AttentionReach, EffectiveLength)
+}
+_POSITIVE = {"tps", "prefill_tps", "decode_tps", "batch", "n_ubatch", "n_seq_max"}
+
+
+def recall(conditions: Conditions) -> Measured:
+    """What was measured under these conditions; never raises."""
+    where = _where(conditions)
+    facts = [fact for record in _read() if _is_of(record, where) and (fact := _fact(record))]
+    return Measured(
+        runs=tuple(fact for fact in facts if isinstance(fact, RunSpeeds)),
+        prefill=tuple(fact for fact in facts if isinstance(fact, PrefillRate)),
+        decode=tuple(fact for fact in facts if isinstance(fact, DecodeRate)),
+        load=next((fact for fact in facts if isinstance(fact, LoadTime)), None),
+        reach=next((f for f in facts if isinstance(f, AttentionReach)), AttentionReach()),
+    )
+
+
+def remember(conditions: Conditions, *facts: Fact) -> None:
+    """Keep facts, each in the place of an earlier one of its kind and key; never raises."""
+    _write([_record(_where(conditions), fact) for fact in facts])
+
+
+def recall_effective_length(model: str, kv_type: str) -> EffectiveLength | None:
+    """What `l4 ctx-test` found of a model file (`LLM.fingerprint`); None if it has not run."""
+    where = {"model": model, "kv_type": kv_type}
+    for record in _read():
+        if record.get("kind") == EffectiveLength.KIND and _is_of(record, where):
+            fact = _fact(record)
+            return fact if isinstance(fact, EffectiveLength) else None
+    return None
+
+
+def remember_effective_length(model: str, kv_type: str, found: EffectiveLength) -> None:
+    """Keep it for `recall_effective_length`, unless it only confirms what a longer test found."""
+    known = recall_effective_length(model, kv_type)
+    has_no_limit = found.n_tokens == found.n_longest
+    if known and has_no_limit and found.n_longest <= min(known.n_tokens, known.n_longest - 1):
+        return
+    _write([_record({"model": model, "kv_type": kv_type}, found)])
+
+
+def _where(conditions: Conditions) -> dict[str, Any]:
+    return {**asdict(conditions), "machine": _machine(), "version": _version()}
+
+
+@functools.cache
+def _machine() -> str:
+    """The processors of this machine: a home directory may be that of several."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.partition(": ")[2] for line in lines if "model name" in line), name)
+    return f"{os.cpu_count()} x {name}"
+
+
+@functools.cache
+def _version() -> str:
+    """Of l4, and of the llama.cpp that computes."""
+    try:
+        return " ".join(metadata.version(name) for name in ("l4", "llama-cpp-python"))
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return ""
+
+
+def _record(where: Mapping[str, Any], fact: Fact | EffectiveLength) -> dict[str, Any]:
+    return {"kind": fact.KIND, **where, **asdict(fact)}
+
+
+def _is_of(record: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    return all(record.get(name) == value for name, value in where.items())
+
+
+def _fact(record: Mapping[str, Any]) -> Fact | EffectiveLength | None:
+    """The fact in a record; None where it is damaged or makes no sense."""
+    kind = _KINDS.get(str(record.get("kind")))
+    if kind is None:
+        return None
+    values = {name: record.get(name) for name in kind.__slots__}
+    for value in values.values():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if not math.isfinite(value) or value < 0:
+            return None
+    if any(values[name] == 0 for name in _POSITIVE & values.keys()):
+        return None
+    return kind(**values)  # type: ignore[arg-type]
+
+
+def _write(records: Sequence[dict[str, Any]]) -> None:
+    with contextlib.suppress(OSError), _locked() as path:
+        replaced = {_key(record) for record in records}
+        kept = [record for record in _read() if _key(record) not in replaced]
+        lines = [json.dumps(record) for record in [*kept, *records][-_MOST_FACTS:]]
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        part.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        part.replace(path)
+
+
+def _key(record: Mapping[str, Any]) -> str:
+    """What makes two records the same fact, measured twice."""
+    kind = _KINDS.get(str(record.get("kind")))
+    values = set(kind.__slots__) - set(kind.KEY) if kind else set()
+    return json.dumps({name: value for name, value in record.items() if name not in values})
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[Path]:
+    """The file's path, within which no other process reads it to write it."""
+    path = _path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield path
+
+
+def _path() -> Path:
+    return state_dir() / "speeds.jsonl"
+
+
+def _read() -> Iterator[dict[str, Any]]:
+    """The records of the file, without the lines that are none."""
+    try:
+        lines = _path().read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict):
+                yield record

@@ -1,0 +1,126 @@
+"""What documents are in the prefix store: a line of JSON beside the parts, for `l4 docs`.
+
+It is told, never relied on: a prefix is found by its tokens, whatever the catalogue says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from l4cli.store import chain, directory
+from l4cli.store.directory import StateDirectory
+
+_SUFFIX = ".document.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """Documents that were read together, as they were named, for a model."""
+
+    names: tuple[str, ...]
+    model: str
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored document with its parts. `n_bytes` counts parts that others share, too.
+
+    `used` is seconds since the epoch. `num_stored_tokens` are there: others have been pruned.
+    """
+
+    document: StoredDocument
+    path: Path
+    parts: tuple[Path, ...]
+    n_bytes: int
+    used: float
+    num_stored_tokens: int
+
+
+def note_document(states: StateDirectory, document: StoredDocument, tokens: Sequence[int]) -> None:
+    """Enter a document whose prefix has `tokens`; what cannot be written is left."""
+    parts = chain.parts(tokens, exact=True)
+    record = {
+        **asdict(document),
+        "parts": [[part.name, part.stop] for part in parts],
+    }
+    path = states.path / f"{parts[-1].before}-{parts[-1].digest}{_SUFFIX}"
+    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        states.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(handle, "w") as file:
+            json.dump(record, file)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+
+
+def entries(root: Path) -> list[Entry]:
+    """All documents of which anything is stored, last used first."""
+    found = [entry for path in root.glob(f"*/*{_SUFFIX}") if (entry := _entry(path))]
+    return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+
+def others(root: Path) -> tuple[int, int]:
+    """Parts that belong to no document, as conversations' do: their number and bytes."""
+    known = {part for entry in entries(root) for part in entry.parts}
+    files = [path for path in root.glob(f"*/*{chain.SUFFIX}") if path not in known]
+    return len(files), sum(_size(path) for path in files)
+
+
+def remove(root: Path, entry: Entry) -> int:
+    """Remove a document and those of its parts that no other has; bytes freed."""
+    kept = {part for other in entries(root) if other.path != entry.path for part in other.parts}
+    freed = 0
+    for part in reversed(entry.parts):
+        if part not in kept:
+            freed += _size(part)
+            part.unlink(missing_ok=True)
+    entry.path.unlink(missing_ok=True)
+    return freed
+
+
+def prune(root: Path, limit: int) -> int:
+    """`directory.prune`, and out of the catalogue what is not there any more; bytes freed."""
+    freed = directory.prune(root, limit)
+    for path in root.glob(f"*/*{_SUFFIX}"):
+        if not _entry(path):
+            path.unlink(missing_ok=True)
+    return freed
+
+
+def _entry(path: Path) -> Entry | None:
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        record = json.loads(path.read_text("utf-8"))
+        parts = [(path.parent / name, int(stop)) for name, stop in record["parts"]]
+        there = [(part, stop) for part, stop in parts if part.exists()]
+        if not there:
+            return None
+        document = StoredDocument(tuple(record["names"]), record["model"], record["num_tokens"])
+        whole = 0
+        for part, stop in parts:
+            if not part.exists():
+                break
+            whole = stop
+        return Entry(
+            document=document,
+            path=path,
+            parts=tuple(part for part, _ in there),
+            n_bytes=sum(_size(part) for part, _ in there),
+            used=max(part.stat().st_mtime for part, _ in there),
+            num_stored_tokens=whole,
+        )
+    return None
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return 0

@@ -1,0 +1,118 @@
+"""One stored part: llama.cpp's own file of a sequence, with our seal behind it.
+
+    magic, version, number of tokens, token ids, state      llama.cpp's llama_state_seq_save_file
+    JSON: key, start                                         what it belongs to
+    xxh3-128 of all before                                   16 bytes
+    length of the JSON                                       4 bytes
+    "L4STATE1"                                               8 bytes
+
+llama.cpp reads no further than its own part. It ends the process over a damaged file, so none is
+given to it before the seal has been checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from struct import Struct
+from typing import BinaryIO
+
+import xxhash
+
+_MAGIC = b"L4STATE1"
+_END = Struct(f"<16sI{len(_MAGIC)}s")
+_HEADER = Struct("<4sII")
+_SPAN = 4 << 20
+_MOST_TOKENS = 1 << 14  # more than a part has: a damaged count reads no more
+PART_SUFFIX = ".part"
+
+
+class BadStateError(Exception):
+    """A file that must not be loaded; the message says why, without its name."""
+
+
+def write(path: Path, key: str, start: int, save: Callable[[Path], object]) -> int:
+    """Let `save` write a file, seal it and give it its name; the number of bytes.
+
+    Readable for its owner only. Raises what `save` raises, and OSError; nothing is left behind.
+    """
+    part = path.with_name(f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{PART_SUFFIX}")
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        save(part)
+        with part.open("r+b") as file:
+            label = json.dumps({"key": key, "start": start}).encode()
+            digest = _digest(file, part.stat().st_size)
+            digest.update(label)
+            file.seek(0, os.SEEK_END)
+            file.write(label + _END.pack(digest.digest(), len(label), _MAGIC))
+            n_bytes = file.tell()
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        return n_bytes
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check(path: Path, key: str, start: int) -> None:
+    """Read a file through; BadStateError unless it is whole and belongs here, OSError."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < _END.size + _HEADER.size:
+            raise BadStateError("cut short")
+        file.seek(size - _END.size)
+        sealed, length, magic = _END.unpack(file.read(_END.size))
+        if magic != _MAGIC or length > size - _END.size:
+            raise BadStateError("not whole, or no file of l4's")
+        file.seek(0)
+        digest = _digest(file, size - _END.size - length)
+        label = file.read(length)
+        digest.update(label)
+        if digest.digest() != sealed:
+            raise BadStateError("damaged")
+        if json.loads(label) != {"key": key, "start": start}:
+            raise BadStateError("of another model or place")
+
+
+def tokens_of(path: Path) -> list[int]:
+    """The token ids a file begins with, unchecked; OSError or BadStateError if there are none."""
+    ids = array("i")
+    with path.open("rb") as file:
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            raise BadStateError("cut short")
+        _, _, count = _HEADER.unpack(header)
+        data = file.read(ids.itemsize * min(count, _MOST_TOKENS))
+    ids.frombytes(data[: len(data) // ids.itemsize * ids.itemsize])
+    return ids.tolist()
+
+
+def _digest(file: BinaryIO, length: int) -> xxhash.xxh3_128:
+    """Of the first `length` bytes, the file then standing behind them."""
+    digest = xxhash.xxh3_128()
+    for span in _spans(file, length):
+        digest.update(span)
+    return digest
+
+
+def _spans(file: BinaryIO, length: int) -> Iterator[memoryview]:
+    buffer = bytearray(_SPAN)
+    view = memoryview(buffer)
+    while length:
+        n_bytes = file.readinto(view[: min(length, _SPAN)])  # type: ignore[attr-defined]
+        if not n_bytes:
+            raise BadStateError("cut short")
+        length -= n_bytes
+        yield view[:n_bytes]
+
+
+def touch(path: Path) -> None:
+    """Mark a file as used now."""
+    with contextlib.suppress(OSError):
+        os.utime(path)

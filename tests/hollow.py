@@ -1,0 +1,147 @@
+"""GGUF files without weights: whole headers over holes, for llama.cpp to plan memory from.
+
+With `no_alloc` llama.cpp reads a header, lays out KV cache and graphs as for the real file, and
+says how large they would be. It never looks at the weights, so a sparse file will do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+
+from convert.fields import Field, TensorInfo, align, encode_header, f32, string, u32
+from convert.gguf_file import GGUFTensor
+from convert.outline import outline
+from convert.qtypes import QTYPES
+from l4cli.engine.llamacpp import library
+from l4cli.fit.memory import ContextSpec
+
+
+def write_hollow(path: Path, config: Mapping[str, Any], ftype: str) -> Path:
+    """The GGUF of that config and type, its weights and vocabulary left out."""
+    model = outline(config, "a test")
+    fields = {"general.architecture": string(model.architecture), **model.fields}
+    return write_header(path, fields, model.types(ftype))
+
+
+def write_header(
+    path: Path, fields: Mapping[str, Field], tensors: Mapping[str, GGUFTensor]
+) -> Path:
+    """A file of these fields and tensors, all of whose data is a hole."""
+    infos, offset = [], 0
+    for name, tensor in tensors.items():
+        infos.append(TensorInfo(name, tensor.shape, QTYPES[tensor.qtype].id, offset))
+        offset += align(tensor.n_bytes)
+    fields = dict(fields)
+    if "general.architecture" in fields:  # not so in the later files of a split
+        key = f"{fields['general.architecture'].value}.vocab_size"
+        fields["tokenizer.ggml.model"] = string("no_vocab")
+        fields[key] = u32(tensors["token_embd.weight"].shape[1])
+    header = encode_header(fields, infos)
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + offset)
+    return path
+
+
+def gemma3(
+    *, n_layers: int = 34, n_embd: int = 2560, n_ff: int = 10240, n_heads: int = 8, n_kv: int = 4
+) -> tuple[dict[str, Field], dict[str, GGUFTensor]]:
+    """A model of sliding windows: five layers of six see 1024 tokens back. As a 4B by default."""
+    head_dim, n_vocab = 256, 262_144
+    fields = {
+        "general.architecture": string("gemma3"),
+        "gemma3.context_length": u32(131_072),
+        "gemma3.embedding_length": u32(n_embd),
+        "gemma3.block_count": u32(n_layers),
+        "gemma3.feed_forward_length": u32(n_ff),
+        "gemma3.attention.head_count": u32(n_heads),
+        "gemma3.attention.head_count_kv": u32(n_kv),
+        "gemma3.attention.key_length": u32(head_dim),
+        "gemma3.attention.value_length": u32(head_dim),
+        "gemma3.attention.sliding_window": u32(1024),
+        "gemma3.attention.layer_norm_rms_epsilon": f32(1e-6),
+    }
+    matrices = {
+        "attn_q": (n_embd, n_heads * head_dim),
+        "attn_k": (n_embd, n_kv * head_dim),
+        "attn_v": (n_embd, n_kv * head_dim),
+        "attn_output": (n_heads * head_dim, n_embd),
+        "ffn_gate": (n_embd, n_ff),
+        "ffn_up": (n_embd, n_ff),
+        "ffn_down": (n_ff, n_embd),
+    }
+    norms = {
+        **dict.fromkeys(("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"), n_embd),
+        **dict.fromkeys(("attn_q_norm", "attn_k_norm"), head_dim),
+    }
+    tensors = {
+        "token_embd.weight": GGUFTensor((n_embd, n_vocab), "Q6_K", 0),
+        "output_norm.weight": GGUFTensor((n_embd,), "F32", 0),
+    }
+    for layer in range(n_layers):
+        for name, shape in matrices.items():
+            tensors[f"blk.{layer}.{name}.weight"] = GGUFTensor(shape, "Q4_K", 0)
+        for name, width in norms.items():
+            tensors[f"blk.{layer}.{name}.weight"] = GGUFTensor((width,), "F32", 0)
+    return fields, tensors
+
+
+@dataclass(frozen=True)
+class Told:
+    """Bytes that llama.cpp plans for: KV cache, compute buffer, and the rows of logits."""
+
+    kv: int
+    compute: int
+    output: int
+
+
+class Oracle:
+    """llama.cpp asked for sizes, with nothing loaded or allocated."""
+
+    def __init__(self, path: Path) -> None:
+        library.start()
+        params = llama_cpp.llama_model_default_params()
+        params.no_alloc, params.load_mode = True, 0
+        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        assert self._model, library.last_complaint()
+
+    def close(self) -> None:
+        llama_cpp.llama_model_free(self._model)
+
+    def ask(self, spec: ContextSpec) -> Told:
+        """What a context of that size would take."""
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_seq_max, params.n_outputs_max = spec.n_ctx, *2 * (spec.n_seq_max,)
+        params.n_batch, params.n_ubatch = max(2048, spec.n_ubatch), spec.n_ubatch
+        params.flash_attn_type, params.swa_full, params.kv_unified = -1, False, spec.unified
+        params.type_k = params.type_v = getattr(llama_cpp, f"GGML_TYPE_{spec.kv_type.upper()}")
+        lines: list[str] = []
+
+        @llama_cpp.llama_log_callback
+        def listen(_level: int, text: bytes, _data: ctypes.c_void_p) -> None:
+            lines.append(text.decode())
+
+        llama_cpp.llama_log_set(listen, ctypes.c_void_p(0))
+        try:
+            context = llama_cpp.llama_init_from_model(self._model, params)
+        finally:
+            llama_cpp.llama_log_set(library._on_log, ctypes.c_void_p(0))
+        log = "".join(lines)
+        assert context, log[-2000:]
+        llama_cpp.llama_free(context)
+        return Told(
+            kv=_sum(r"llama_kv_cache: size = +([\d.]+) MiB", log),
+            compute=_sum(r"compute buffer size = +([\d.]+) MiB", log),
+            output=_sum(r"output buffer size = +([\d.]+) MiB", log),
+        )
+
+
+def _sum(pattern: str, log: str) -> int:
+    return round(sum(float(size) for size in re.findall(pattern, log)) * (1 << 20))

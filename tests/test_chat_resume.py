@@ -1,0 +1,190 @@
+"""Sessions as a person meets them: killed, resumed, edited, branched, in a real terminal."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from terminal import CTRL_C, CTRL_D, CTRL_G, ENTER, TAB, Terminal
+from test_chat_support import RECITED, RecordingView, write_reciter
+from test_chat_terminal import IDLE, is_idle
+
+from l4cli import load
+from l4cli.chat.session import ChatSession
+from l4cli.chat.sessions import SessionFile, session_path
+from l4cli.llm import LLM
+
+Open = Callable[..., Terminal]
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reciter(tmp_path_factory.mktemp("reciter"))
+
+
+@pytest.fixture
+def chat(endless: Path) -> Iterator[Open]:
+    """Opens chats in terminals, at their first prompt, and closes them at the test's end."""
+    opened = []
+
+    def open_chat(*args: str, **options: Any) -> Terminal:
+        command = [sys.executable, "-m", "l4cli", "chat", "-m", str(endless), "--ctx", "1024"]
+        terminal = Terminal([*command, "-t", "1", "-n", "8", *args], **options)
+        opened.append(terminal)
+        terminal.wait_for(IDLE)
+        return terminal
+
+    yield open_chat
+    for terminal in opened:
+        terminal.__exit__()
+
+
+def run(terminal: Terminal, line: str, shown: str) -> None:
+    """Type a line, and wait for what it shows and the prompt after it."""
+    before = len(terminal.received)
+    terminal.type(line + ENTER)
+    terminal.wait_for(shown)
+    terminal.wait_until(
+        lambda: len(terminal.received) > before and is_idle(terminal), "the prompt again"
+    )
+
+
+def sessions(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "xdg-state" / "l4" / "sessions").glob("*.jsonl"))
+
+
+def said(path: Path) -> list[str]:
+    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return [record["content"] for record in records if "role" in record]
+
+
+def test_a_session_survives_kill_9_in_mid_answer(chat: Open, tmp_path: Path) -> None:
+    """Branches, an edit and the second turn's answer are there; the turn at hand is not."""
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nprintf "in other words" > "$1"\n', "utf-8")
+    editor.chmod(0o755)
+    terminal = chat("-n", "8", env={"VISUAL": str(editor), "EDITOR": str(editor)})
+    run(terminal, "hello", rf"^> hello\n{RECITED[:8]}")
+    run(terminal, "and the world", rf"^> and the world\n{RECITED[:8]}")
+    # The text comes into the prompt; Ctrl-G hands it to the editor.
+    terminal.type("/edit" + ENTER)
+    terminal.wait_for(r"^> and the world$")
+    terminal.type(CTRL_G)
+    terminal.wait_for("^> in other words$")
+    run(terminal, "", rf"^> in other words\n{RECITED[:8]}")
+    run(
+        terminal, "/tree", r"^  ├ 3 > and the world\n  │ 4 .*\(broken off\)\n\* 5 > in other words$"
+    )
+    run(terminal, "/goto 4", "^at message 4: the lamp")
+    run(terminal, "/set max_tokens default", "^max_tokens .*rest of the context$")
+    terminal.type("a turn that is lost" + ENTER)
+    terminal.wait_for(rf"^> a turn that is lost\n{RECITED}{RECITED}")
+    os.kill(terminal.child.pid, signal.SIGKILL)
+    assert terminal.exit_code() == -signal.SIGKILL
+
+    (path,) = sessions(tmp_path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert said(path) == ["hello", RECITED[:8], "and the world", RECITED[:8], "in other words",
+                          RECITED[:8]]  # fmt: skip
+    path.write_bytes(path.read_bytes() + b'{"id": 7, "parent": 4, "ro')
+
+    terminal = chat("-c")
+    terminal.wait_for(rf"^session {path.stem}: 2 questions, \d+ tokens$")
+    terminal.wait_for(r"cut\s+short:\s+26\s+bytes\s+of\s+it\s+are\s+dropped$")
+    terminal.wait_for(rf"^> and the world\n{RECITED[:8]}$")
+    run(terminal, "/goto 6", "^at message 6: the lamp")
+    run(terminal, "/branch 2", "^what you say next stands after message 2")
+    run(terminal, "a third way", rf"^> a third way\n{RECITED[:8]}")
+    terminal.type(CTRL_D)
+    terminal.wait_for(rf"^\(kept as {path.stem}; l4 chat -c goes on with it\)$")
+    assert terminal.exit_code() == 0
+    assert len(said(path)) == 8
+
+
+def test_alternatives_commands_and_names(chat: Open, endless: Path, tmp_path: Path) -> None:
+    terminal = chat("--session", "tales", "-n", "8", env={"SSH_TTY": "/dev/pts/9"})
+    run(terminal, "hello", RECITED[:8])
+    terminal.type("/alts 3" + ENTER)
+    terminal.wait_for(rf"── 1 of 3 ──\n{RECITED[:8]}\n── 2 of 3 ──\n{RECITED[:8]}\n── 3 of 3 ──\n")
+    terminal.wait_for(r"^go on with which, 1 to 3\? \[1\] $|^go on with which, 1 to 3\? \[1\]$")
+    run(terminal, "2", r"2 it is, message 4; /goto 3, 5 brings\s+another back")
+    run(terminal, "/copy", r"copied to the terminal's clipboard")
+    assert base64.b64encode(RECITED[:8].encode()) in terminal.received
+    # Ctrl-C leaves a question that l4 asks, and an edit.
+    terminal.type("/compact" + ENTER)
+    terminal.wait_for(r"leave it\?")
+    terminal.type(CTRL_C)
+    terminal.wait_for(r"^\(nothing changed\)$")
+    terminal.type("/edit" + ENTER)
+    terminal.wait_for(r"Enter takes it")
+    terminal.type(CTRL_C)
+    run(terminal, "", r"nothing changed[^\0]*nothing changed")
+    # Another process cannot have it meanwhile.
+    second = Terminal(
+        [sys.executable, "-m", "l4cli", "chat", "-m", str(endless), "--session", "tales"]
+    )
+    with second:
+        assert second.exit_code() == 2
+        assert "the session tales is open in another l4 chat" in second.text()
+    run(terminal, "/save renamed", "this session is renamed from now on")
+    run(terminal, "/sessions", r"^\* renamed +\d{4}-\d\d-\d\d \d\d:\d\d  hello$")
+    terminal.type("/load ren" + TAB)
+    terminal.wait_for("^> /load renamed$")
+    run(terminal, "", "renamed is this session")
+    run(terminal, "/load nowhere", "there is no session 'nowhere'")
+    terminal.type("/exit" + ENTER)
+    assert terminal.exit_code() == 0
+    assert [path.stem for path in sessions(tmp_path)] == ["renamed"]
+
+
+def test_what_is_typed_while_the_model_loads_waits_for_the_prompt(
+    endless: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "l4cli", "chat", "-m", str(endless), "--ctx", "1024"]
+    with Terminal([*command, "-t", "1", "-n", "8"]) as terminal:
+        terminal.wait_until(lambda: b"loading" in terminal.received, "loading")
+        terminal.type("typed ahead")
+        terminal.wait_for(r"^> typed ahead$")
+        assert b"typed ahead" not in terminal.received.split(b"Ctrl-D leaves")[0]
+        terminal.type(CTRL_C + CTRL_D)
+        assert terminal.exit_code() == 0
+    assert sessions(tmp_path) == []
+
+
+def test_what_was_computed_in_one_process_is_not_in_the_next(endless: Path) -> None:
+    """The KV cache comes back with the session, and goes along when there must be room for more."""
+
+    def resumed(llm: LLM) -> ChatSession:
+        file = SessionFile(session_path("talk"))
+        return ChatSession(llm, RecordingView, sampling={"max_tokens": 40}, file=file)
+
+    with load(endless, ctx=2048, threads=1, store=True) as llm:
+        session = resumed(llm)
+        session.ask("hello and the world " * 10)
+        answer = session.ask("and more")
+        held = answer.num_prompt_tokens + len(answer.token_ids) - 1
+        session.close()
+    with load(endless, ctx=2048, threads=1, store=True) as llm:
+        session = resumed(llm)
+        answer = session.ask("more still")
+        assert answer.num_cached_tokens == held
+        begun: list[int] = []
+        ids = session.alternatives(3, begun.append)
+        assert begun == [0, 1, 2]
+        assert len(ids) == 3
+        assert llm.engine.backend.n_seq_max == 3
+        assert session.last is not None
+        assert session.last.num_cached_tokens == session.last.num_prompt_tokens - 1
+        session.become(session.tree.at(ids[2]))
+        answer = session.ask("on from the third")
+        third = session.tree.nodes[ids[2]].message
+        assert answer.num_cached_tokens >= held + len(third.token_ids)
+        session.close()

@@ -1,0 +1,156 @@
+"""`l4 ask` and `l4 docs` as commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import L4
+from terminal import CTRL_C, CTRL_D, ENTER, Terminal
+
+from l4cli.app import _run
+
+
+@pytest.fixture
+def manual(tmp_path: Path) -> Path:
+    path = tmp_path / "manual.txt"
+    path.write_text("hello the world and the llama\n" * 40)
+    return path
+
+
+def test_what_was_read_is_there_for_the_next_question(
+    l4: L4, tiny_gguf: Path, manual: Path, tmp_path: Path
+) -> None:
+    model = ["-m", tiny_gguf, "-t", "1"]
+    asked = ["-q", "hello?", "-q", "the world?", "-n", "6", "--temperature", "0"]
+    first = l4("ask", manual, *asked, *model)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("## hello?\n\n")
+    assert "\n\n## the world?\n\n" in first.stdout
+    assert "\x1b" not in first.stdout + first.stderr
+
+    second = json.loads(l4("ask", manual, *asked, *model, "--json").stdout)
+    assert second["reading"]["restored"] == second["reading"]["tokens"] > 300
+    assert [len(one["answer"]) > 0 for one in second["answers"]] == [True, True]
+    for one in second["answers"]:
+        assert f"## {one['question']}\n\n{one['answer']}\n" in first.stdout
+
+    (kept,) = json.loads(l4("docs", "list", "--json").stdout)
+    assert kept["documents"] == [str(manual)]
+    assert kept["tokens"] == kept["tokens_stored"] == second["reading"]["tokens"]
+
+
+def test_a_conversation_with_documents(tiny_gguf: Path, manual: Path) -> None:
+    """One question after another: Ctrl-C is harmless when idle, Ctrl-D leaves."""
+    command = [sys.executable, "-m", "l4cli", "ask", str(manual), "-m", str(tiny_gguf)]
+    with Terminal([*command, "-t", "1", "-n", "4", "--no-cache"]) as terminal:
+        terminal.wait_for(r"has read \d+ tokens; Ctrl-D leaves")
+        terminal.wait_for(r"^\? *$")
+        terminal.type(CTRL_C)
+        terminal.wait_for(r"\(Ctrl-D leaves\)")
+        terminal.wait_for(r"^\? *$")
+        terminal.type("hello?" + ENTER)
+        terminal.wait_for(r"\(-n\)\n\? *$")
+        terminal.type(CTRL_D)
+        assert terminal.exit_code() == 0
+
+
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: object):
+    """The command in this process, for what ends before a model is computed with."""
+    monkeypatch.setattr(sys, "argv", ["l4", *map(str, args)])
+    code = _run(debug=False)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_bad_input_is_one_line_each(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tiny_gguf: Path,
+    manual: Path,
+) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text(" \n")
+    binary = tmp_path / "binary.txt"
+    binary.write_bytes(b"\0\1\2" * 100)
+    no_questions = tmp_path / "questions.txt"
+    no_questions.write_text("\n")
+    model = ["-m", tiny_gguf]
+    for args, message in (
+        ([manual], "no question: give one with -q"),
+        ([manual, "-q", " "], "a question is empty"),
+        ([manual, "--questions", no_questions], "questions.txt"),
+        ([manual, "--questions", tmp_path / "none"], "No such file"),
+        ([empty, "-q", "?"], "empty.txt: the file is empty"),
+        ([binary, "-q", "?"], "binary.txt"),
+        ([tmp_path / "missing.txt", "-q", "?"], "missing.txt: No such file"),
+        ([manual, "--split"], "no question"),
+        ([manual, "-q", "?", "-m", tmp_path / "none.gguf"], "no such file"),
+        ([manual, "-q", "?", "--kv-type", "q9", *model], "no KV type 'q9'"),
+        ([manual, "-q", "?", "-n", "10485760", *model], "the model was trained for 10,485,760"),
+    ):
+        code, out, err = run(capsys, monkeypatch, "ask", *args)
+        assert (code, out) == (2, ""), args
+        assert message in err, err
+        assert err.count("\n") == 1, err
+
+
+def test_a_document_that_cannot_be_read_leaves_the_others(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+) -> None:
+    args = ["ask", "missing.pdf", manual, "--dry-run", "-m", tiny_gguf]
+    code, out, err = run(capsys, monkeypatch, *args)
+    assert code == 1
+    assert "missing.pdf" in err
+    assert "the others are read without it" in err
+    assert "KV cache q8_0" in out
+    assert "1, " in out
+    code, out, _ = run(capsys, monkeypatch, "ask", manual, "--dry-run", "--json", "-m", tiny_gguf)
+    told = json.loads(out)
+    assert (code, told["documents"], told["verdict"]) == (0, [str(manual)], "fits")
+
+
+def test_the_store_is_kept_with_docs(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+) -> None:
+    other = manual.with_name("notes.txt")
+    other.write_text("the llama and hello\n" * 30)
+    added = run(capsys, monkeypatch, "docs", "add", manual, other, "-m", tiny_gguf, "-t", "1")
+    assert added[0] == 0
+    assert added[2].count(" tokens, kept") == 2
+    _, out, _ = run(capsys, monkeypatch, "docs", "list")
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [str(other), str(manual)]
+    assert run(capsys, monkeypatch, "docs", "rm", "nothing.txt")[0] == 2
+    assert "freed" in run(capsys, monkeypatch, "docs", "rm", other)[2]
+    _, out, _ = run(capsys, monkeypatch, "docs", "list", "--json")
+    assert [one["documents"] for one in json.loads(out)] == [[str(manual)]]
+    assert run(capsys, monkeypatch, "docs", "prune")[0] == 2
+    assert run(capsys, monkeypatch, "docs", "prune", "--all")[0] == 0
+    assert json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1]) == []
+
+
+def test_quotations_are_the_documents_words(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+) -> None:
+    """However the model babbles, what it quotes stands there, and is shown with its place."""
+    args = ["ask", manual, "hello the world?", "--quote", "-n", "4", "-m", tiny_gguf, "-t", "1"]
+    args += ["--no-cache", "--temperature", "0", "--json"]
+    _, out, err = run(capsys, monkeypatch, *args)
+    (answer,) = json.loads(out)["answers"]
+    if answer["finish_reason"] == "stop":
+        assert all(one["proved"] for one in answer["quotations"])
+        assert answer["quotations"][0]["document"] == str(manual)
+    else:
+        assert "cut off" in err

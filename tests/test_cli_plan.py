@@ -1,0 +1,155 @@
+"""`l4 plan`, and the options that choose how a model is loaded."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoints import PUBLISHED_SHAPES, make_config
+from conftest import L4
+from hollow import write_hollow
+
+from l4cli import app
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs a command in this process: exit code, stdout, stderr."""
+
+    def run(*args: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+        monkeypatch.setattr(sys, "argv", ["l4", *map(str, args)])
+        code = app._run(debug=False)
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def test_a_table_for_people_within_80_columns(l4: L4) -> None:
+    done = l4("plan", "scout", "--gpu", "24G", "--ram", "64G@80", "--ctx", "128k")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "a machine of 64.0 GiB RAM at 80 GB/s, GPU 0 24.0 GiB"
+    assert re.match(
+        r"Q4_K_M +60\.9 +[\d.]+ +[\d.]+ +7\.2 ", done.stdout[done.stdout.index("Q4_K") :]
+    )
+    assert "7.2 GiB of KV cache: 6.0 in 12 layers that see everything, 1.2 in 36 that see 8k" in (
+        done.stdout
+    )
+    assert re.search(r"^Q4_K_M +fits; [\d.]+ GiB more \S+ gives 512k tokens$", done.stdout, re.M)
+    assert re.search(
+        r"^Q8_0 +slow, from disk: [\d.]+ GiB more RAM would hold all of it$",
+        *(
+            done.stdout,
+            re.M,
+        ),
+    )
+    help_lines = l4("plan", "--help", env={**os.environ, "COLUMNS": "80"}).stdout.splitlines()
+    assert max(map(len, help_lines)) <= 80
+
+
+def test_json_for_programs(here: Any) -> None:
+    code, out, _ = here("plan", "maverick:q4_k_m", "--gpu", "24G", "--ram", "256G", "--json")
+    value = json.loads(out)
+    (row,) = value["rows"]
+    assert (code, row["name"], row["verdict"]) == (0, "Q4_K_M", "fits")
+    assert row["weights"] == pytest.approx(242.75e9, rel=0.005)
+    on_card, in_ram = row["gpus"][0], row["ram"]
+    assert on_card["weights"] + in_ram["weights"] == row["weights"]
+    assert in_ram["weights"] > 0.9 * row["routed_experts"]
+    assert row["kv"]["global"] + row["kv"]["windows"] == on_card["kv"] + in_ram["kv"]
+    assert on_card["left"] == on_card["usable"] - sum(
+        on_card[k] for k in ("weights", "kv", "compute")
+    )
+    assert on_card["left"] >= 0
+    assert row["max_ctx"] >= 16_384
+    assert row["tokens_per_second"] > row["tokens_per_second_at_full_context"] > 0
+
+
+def test_every_model_without_any_file(here: Any) -> None:
+    code, out, _ = here("plan", "--ram", "4T", "--gpu", "none", "--json")
+    rows = {row["name"].partition(":")[0]: row for row in json.loads(out)["rows"]}
+    assert code == 0
+    assert {"demo", "scout", "maverick", "behemoth"} <= rows.keys()
+    assert rows["scout"]["max_ctx"] == 10 << 20
+    assert (rows["behemoth"]["max_ctx"], rows["behemoth"]["kv"]) == (None, None)
+
+
+def test_a_file_is_planned_from_its_header(here: Any, tmp_path: Path) -> None:
+    config = make_config("scout", **PUBLISHED_SHAPES, max_position_embeddings=1 << 20)
+    path = write_hollow(tmp_path / "own.gguf", config, "IQ4_XS")
+    code, out, _ = here("plan", path, "--ram", "96G", "--gpu", "none")
+    assert code == 0
+    assert re.search(r"^own +54\.3 ", out, re.M)
+    code, _, err = here("plan", path, "--ctx", "2M")
+    assert (code, err) == (
+        2, f"l4: --ctx 2097152 is more than the 1048576 tokens that {path} was trained for\n",
+    )  # fmt: skip
+    code, _, err = here("chat", "-m", path, "--ctx", "1M", "--kv-type", "f32", "-p", "hi")
+    assert code == 2
+    assert re.match(rf"l4: {path} does not fit: RAM lacks [\d.]+ GiB \(54\.3 GiB of weights", err)
+    assert "--force" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (("scout:Q9_K",), "unknown type 'Q9_K'"),
+        (("scuot",), "did you mean scout?"),
+        (("scout", "--ctx", "20M"), "--ctx 20971520 is more than the 10485760 tokens"),
+        (("scout", "--ctx", "-5"), "is no number of tokens"),
+        (("scout", "--gpu", "-24G"), "--gpu '-24G' is no size; try 24G or 24G@936"),
+        (("scout", "--gpu", "24G@fast"), "--gpu '24G@fast' is no size"),
+        (("scout", "--ram", "0"), "--ram '0' is no size"),
+        (("scout", "--ram", "9999999T"), "is more than any machine has"),
+        (("scout", "--kv-type", "q3_0"), "no KV type 'q3_0'"),
+        (("nowhere.gguf",), "nowhere.gguf: no such file"),
+        (("scout", "--parallel", "0"), "--parallel"),
+    ],
+)
+def test_bad_input_is_one_line(here: Any, args: tuple[str, ...], complaint: str) -> None:
+    code, out, err = here("plan", *args)
+    assert (code, out) == (2, "")
+    assert err.startswith("l4: ")
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (("--gpu-layers", "many"), "neither a number from -1 on nor auto"),
+        (("--gpu-layers", "-2"), "neither a number from -1 on nor auto"),
+        (("--cpu-moe", "-1"), "neither a number from 0 on nor auto or all"),
+        (("--tensor-split", "1,x"), "no list of shares; try 3,1 or auto"),
+        (("--tensor-split", "0,0"), "no list of shares"),
+        (("--tensor-split", "1,1,1,1,1,1,1,1,1"), "card"),
+    ],
+)
+def test_loading_options_that_make_no_sense(
+    here: Any, tiny_gguf: Path, args: tuple[str, ...], complaint: str
+) -> None:
+    code, out, err = here("chat", "-m", tiny_gguf, "-p", "hi", *args)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert complaint in err
+
+
+def test_what_was_chosen_is_one_line_on_stderr(l4: L4, tiny_gguf: Path) -> None:
+    auto = ("--ctx", "1000", "--kv-type", "auto", "--gpu-layers", "auto", "--cpu-moe", "auto")
+    done = l4("chat", "-m", tiny_gguf, "-p", "hi", "-n", "2", *auto)
+    assert done.returncode in (0, 1)
+    assert re.search(
+        r"^l4: chosen: context 1,000, KV cache f16.*: takes [\d.]+ GiB of [\d.]+ GiB ",
+        done.stderr,
+        re.M,
+    )
+    assert done.stderr.count("chosen:") == 1

@@ -1,0 +1,256 @@
+"""Where weights go, what is given up first, and what is refused before anything is loaded."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from pathlib import Path
+
+import llama_cpp
+import pytest
+from checkpoints import PUBLISHED_SHAPES, make_config
+from hollow import write_hollow
+
+from convert.outline import outline
+from l4cli.engine.llamacpp import LlamaModel, library
+from l4cli.engine.llamacpp.devices import cpu_features, devices, expert_patterns, on_cpu
+from l4cli.errors import ModelLoadError, UsageError
+from l4cli.fit.choose import Wishes, largest_context, place, smallest_kv_type
+from l4cli.fit.described import described_shape
+from l4cli.fit.hardware import GIB, Gpu, Hardware, gpu_bandwidth, probe
+from l4cli.fit.loading import choose
+from l4cli.fit.memory import ContextSpec
+from l4cli.fit.placement import fill
+from l4cli.fit.plan import about, make_row, tokens
+from l4cli.fit.shape import ModelShape
+from l4cli.fit.speed import decode_tps
+from l4cli.fit.wanted import Wanted, as_told, check_cards
+from l4cli.registry import load_registry
+
+AT_16K = ContextSpec(16_384)
+
+
+def shape(model: str, ftype: str = "Q4_K_M") -> ModelShape:
+    registry = load_registry()
+    return described_shape(registry.models[model], ftype, registry)
+
+
+def machine(*cards: int, ram: int) -> Hardware:
+    """Sizes in GiB."""
+    gpus = tuple(Gpu(f"GPU {i}", n * GIB, n * GIB, 1e12) for i, n in enumerate(cards))
+    repacks = frozenset() if cards else frozenset({"Q4_K"})
+    return Hardware(ram * GIB, ram * GIB, 100e9, gpus, repacks)
+
+
+def test_experts_leave_the_card_before_layers_do() -> None:
+    scout, hardware = shape("scout"), machine(24, ram=64)
+    fit = place(scout, AT_16K, hardware)
+    assert (fit.verdict, fit.placement.gpu_layers) == ("fits", 49)
+    assert 0 < fit.placement.cpu_moe < 48
+    assert fit.use.gpus[0].total <= hardware.gpus[0].usable
+    assert fill(scout, AT_16K, hardware, 49, fit.placement.cpu_moe - 1) is None
+    # Not even without any experts: then layers stay in RAM, too.
+    small = place(scout, AT_16K, machine(8, ram=80))
+    assert (small.verdict, small.placement.cpu_moe) == ("fits", 48)
+    assert 0 < small.placement.gpu_layers < 49
+
+
+def test_with_all_experts_in_ram_mavericks_dense_layers_stay_on_the_card() -> None:
+    maverick = shape("maverick")
+    wishes = Wishes(cpu_moe=48)
+    fit = place(maverick, AT_16K, machine(24, ram=256), wishes)
+    assert fit.placement.gpu_layers == 49
+    assert fit.use.gpus[0].weights == maverick.dense_bytes
+    assert fit.use.ram.weights == maverick.routed_bytes + maverick.embeddings.total
+    assert fit.use.ram.kv == 0
+
+
+def test_several_cards_are_filled_one_after_the_other() -> None:
+    scout = shape("scout")
+    hardware = machine(48, 24, ram=32)
+    fit = place(scout, AT_16K, hardware)
+    assert (fit.verdict, fit.placement.cpu_moe, sum(fit.placement.split)) == ("fits", 0, 49)
+    used = zip(fit.use.gpus, hardware.gpus, strict=True)
+    assert all(0 < use.total <= gpu.usable for use, gpu in used)
+    asked = place(scout, AT_16K, hardware, Wishes(gpu_layers=-1, cpu_moe=0, split=(3, 1)))
+    assert asked.placement.split == (37, 12)
+
+
+def test_in_ram_the_copy_is_given_up_first_and_then_the_disk_is_used() -> None:
+    scout = shape("scout")
+    assert place(scout, AT_16K, machine(ram=72)).placement.repack
+    from_disk = place(scout, AT_16K, machine(ram=32))
+    assert (from_disk.verdict, from_disk.placement.repack) == ("from disk", False)
+    assert from_disk.missing == from_disk.use.ram.total - 31 * GIB
+    too_large = place(scout, ContextSpec(10 << 20), machine(ram=32))
+    assert too_large.verdict == "too large"
+    assert too_large.shortfalls[0].device == "RAM"
+
+
+def test_the_largest_context_is_the_largest() -> None:
+    scout = shape("scout")
+    for hardware in (machine(ram=96), machine(24, ram=64), machine(80, ram=32)):
+        most = largest_context(scout, AT_16K, hardware)
+        assert place(scout, ContextSpec(most), hardware).verdict == "fits"
+        assert place(scout, ContextSpec(most + 256), hardware).verdict != "fits"
+    assert largest_context(scout, AT_16K, machine(ram=1024)) == 10 << 20
+    assert largest_context(scout, AT_16K, machine(ram=16)) == 0
+
+
+def test_a_cache_of_fewer_bits_where_f16_does_not_fit() -> None:
+    scout, hardware = shape("scout"), machine(ram=96)
+    assert smallest_kv_type(scout, AT_16K, hardware) == "f16"
+    assert smallest_kv_type(scout, ContextSpec(1 << 20), hardware) == "q8_0"
+    assert smallest_kv_type(scout, ContextSpec(10 << 20), hardware) == "q4_0"
+
+
+def test_what_was_left_open_is_chosen_and_told_in_a_line() -> None:
+    wanted = Wanted("auto", kv_type="auto", gpu_layers="auto", cpu_moe="auto", split="auto")
+    decision = choose(shape("scout"), wanted, machine(24, ram=64))
+    assert (decision.gpu_layers, decision.kv_type, decision.split) == (-1, "f16", ())
+    assert decision.n_ctx >= 16_384
+    assert decision.cpu_moe == place(shape("scout"), AT_16K, machine(24, ram=64)).placement.cpu_moe
+    assert decision.line is not None
+    assert re.fullmatch(
+        r"chosen: context [\d,]+k?, KV cache f16, 49 of 49 layers on the GPU, "
+        r"experts of \d+ layers in RAM: takes [\d.]+ GiB of 23.0 GiB on GPU 0, "
+        r"[\d.]+ GiB of 63.0 GiB RAM",
+        decision.line,
+    )
+    assert choose(shape("scout"), Wanted(4096), machine(24, 48, ram=64)).line is None
+    # In RAM, half of what is left beside the weights is for the context.
+    in_ram = choose(shape("scout"), Wanted("auto"), machine(ram=80))
+    use = place(shape("scout"), ContextSpec(in_ram.n_ctx), machine(ram=80)).use.ram
+    assert use.total - use.weights == pytest.approx((79 * GIB - use.weights) / 2, rel=0.01)
+
+
+def test_what_cannot_fit_is_refused_with_numbers_and_the_way_out() -> None:
+    scout, hardware = shape("scout"), machine(ram=80)
+    with pytest.raises(ModelLoadError) as caught:
+        choose(scout, Wanted(10 << 20), hardware)
+    assert re.fullmatch(
+        r"scout:Q4_K_M does not fit: RAM lacks [\d.]+ GiB \(60.9 GiB of weights, 481.2 GiB of KV "
+        r"cache\); try --ctx \d+k, --kv-type q8_0, --force to try all the same",
+        str(caught.value),
+    )
+    assert choose(scout, Wanted(10 << 20, force=True), hardware).n_ctx == 10 << 20
+    with pytest.raises(ModelLoadError, match=r"GPU 0 lacks .* --gpu-layers auto"):
+        choose(scout, Wanted(4096), machine(24, ram=64))
+
+
+def test_weights_that_come_from_disk_are_announced() -> None:
+    decision = choose(shape("scout"), Wanted(4096), machine(ram=32))
+    assert decision.line is not None
+    assert "of the weights stay on disk" in decision.line
+    assert not decision.repack
+
+
+def test_nothing_to_choose_leaves_everything_as_it_was_said() -> None:
+    told = as_told(Wanted(4096, kv_type="q8_0", gpu_layers=7, cpu_moe=3, split=(1, 2)))
+    assert (told.n_ctx, told.kv_type, told.gpu_layers, told.cpu_moe) == (4096, "q8_0", 7, 3)
+    assert (told.split, told.line) == ((1.0, 2.0), None)
+
+
+def test_what_binds_and_what_would_lift_it() -> None:
+    def limit(model: str, hardware: Hardware, spec: ContextSpec = AT_16K) -> str:
+        return make_row(model, shape(model), spec, hardware).limit
+
+    assert limit("scout", machine(ram=1024)).endswith("all 10M tokens it was trained for")
+    said = limit("scout", machine(ram=80))
+    match = re.fullmatch(r"fits; ([\d.]+) GiB more RAM gives (\d+k) tokens", said)
+    assert match
+    more = 80 + float(match[1]) + 0.06
+    spec = ContextSpec(int(match[2][:-1]) << 10)
+    grown = Hardware(round(more * GIB), round(more * GIB), 1e11, (), frozenset({"Q4_K"}))
+    assert place(shape("scout"), spec, grown).verdict == "fits"
+    assert "RAM lacks" in limit("scout", machine(ram=32), ContextSpec(10 << 20))
+    assert "never published" in limit("behemoth", machine(ram=2048))
+
+
+def test_speed_follows_the_bytes_a_token_touches() -> None:
+    def tps(ftype: str, hardware: Hardware, depth: int = 0) -> float:
+        scout = shape("scout", ftype)
+        return decode_tps(
+            scout, AT_16K, place(scout, AT_16K, hardware).placement, hardware, depth=depth
+        )
+
+    on_cpu_only, on_card = machine(ram=256), machine(80, ram=64)
+    assert tps("Q4_K_M", on_card) > 3 * tps("Q4_K_M", on_cpu_only)
+    assert tps("Q8_0", on_cpu_only) == pytest.approx(tps("Q4_K_M", on_cpu_only) * 0.55, rel=0.1)
+    assert tps("Q4_K_M", on_cpu_only, depth=1 << 20) < tps("Q4_K_M", on_cpu_only) / 4
+
+
+def test_contexts_as_people_write_them() -> None:
+    assert [tokens(n) for n in (4096, 131_072, 10 << 20, 5000)] == ["4k", "128k", "10M", "5,000"]
+    assert [about(n) for n in (900, 359_800, 6_600_000, 11 << 20)] == ["900", "351k", "6.2M", "11M"]
+
+
+def test_this_machine_is_known() -> None:
+    here = probe()
+    assert 0 < here.ram_free <= here.ram_total
+    assert library.free_memory_bytes() <= here.ram_total
+    assert cpu_features()
+    assert gpu_bandwidth("NVIDIA H100 80GB HBM3") == 3350e9
+    assert gpu_bandwidth("NVIDIA L40S") == 864e9
+
+
+def test_cards_that_are_not_here() -> None:
+    check_cards(Wanted(4096, gpu_layers="auto", split="auto"))
+    wrong = Wanted(4096, gpu_layers=-1, split=(1,) * (len(devices()) + 1))
+    with pytest.raises(UsageError, match=r"no graphics card|--tensor-split names"):
+        check_cards(wrong)
+
+
+def test_the_override_list_takes_exactly_the_routed_experts(tmp_path: Path) -> None:
+    config = make_config("maverick", **PUBLISHED_SHAPES)
+    path = write_hollow(tmp_path / "maverick.gguf", config, "Q4_K_M")
+    names = [output.name for output in outline(config, "a test").outputs]
+    for n_layers in (48, 7):
+        routed = {name for name in names if "_exps." in name and int(name.split(".")[1]) < n_layers}
+        assert len(routed) == n_layers // 2 * 3  # every second layer has experts, of three parts
+        assert _overridden(path, n_layers) == routed
+
+
+def _overridden(path: Path, n_layers: int) -> set[str]:
+    """The tensors that llama.cpp reports to have put where it was told to."""
+    library.start()
+    lines: list[str] = []
+
+    @llama_cpp.llama_log_callback
+    def listen(_level: int, text: bytes, _data: ctypes.c_void_p) -> None:
+        lines.append(text.decode())
+
+    overrides = on_cpu(expert_patterns(range(n_layers)))
+    params = llama_cpp.llama_model_default_params()
+    params.no_alloc, params.load_mode = True, 0
+    params.tensor_buft_overrides = ctypes.addressof(overrides)
+    llama_cpp.llama_log_set(listen, ctypes.c_void_p(0))
+    try:
+        model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        assert model
+        llama_cpp.llama_model_free(model)
+    finally:
+        llama_cpp.llama_log_set(library._on_log, ctypes.c_void_p(0))
+    found = re.findall(r"tensor (\S+) \(.*buffer type overridden to CPU", "".join(lines))
+    return set(found)
+
+
+def test_the_answer_is_the_same_wherever_the_weights_lie(tiny_gguf: Path) -> None:
+    from l4cli import load
+
+    with load(tiny_gguf, ctx=512, cpu_moe=2, gpu_layers="auto", threads=1) as llm:
+        placed = llm.generate("Hello", max_tokens=8, temperature=0.0).text
+    with load(tiny_gguf, ctx=512, threads=1) as llm:
+        assert llm.generate("Hello", max_tokens=8, temperature=0.0).text == placed
+
+
+@pytest.mark.skipif(not devices(), reason="takes a graphics card")
+def test_on_a_card_the_routed_experts_lie_in_ram(tiny_gguf: Path) -> None:
+    before = devices()[0].free
+    model = LlamaModel(tiny_gguf, cpu_moe=4)
+    with_experts_in_ram = before - devices()[0].free
+    model.close()
+    model = LlamaModel(tiny_gguf)
+    whole = before - devices()[0].free
+    model.close()
+    assert with_experts_in_ram <= whole

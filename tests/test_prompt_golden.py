@@ -1,0 +1,93 @@
+"""Rendered prompts against transformers' `apply_chat_template` (tests/golden/make_prompts.py)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from l4cli.engine.llamacpp import LlamaModel
+from l4cli.errors import RequestError
+from l4cli.prompt import PromptEncoder
+from l4cli.prompt.template import ChatTemplate, llama4_template
+
+HERE = Path(__file__).parent / "golden"
+GOLDEN = json.loads((HERE / "prompts.json").read_text("utf-8"))
+CASES = [(name, case) for name, cases in GOLDEN["prompts"].items() for case in cases]
+
+
+def source_of(name: str) -> str:
+    """ "demo" is l4's own template, which the demo checkpoint carries."""
+    return llama4_template() if name == "demo" else (HERE / f"templates/{name}.jinja").read_text()
+
+
+def test_the_demo_checkpoint_carries_our_own_template() -> None:
+    path = Path("l4cli/demo/checkpoint/tokenizer_config.json")
+    config = json.loads((Path(__file__).parent.parent / path).read_text("utf-8"))
+    assert config["chat_template"] == llama4_template()
+
+
+@pytest.mark.parametrize(("name", "case"), CASES)
+def test_a_prompt_reads_as_transformers_writes_it(name: str, case: str) -> None:
+    template = ChatTemplate(source_of(name), bos_token="<|begin_of_text|>", eos_token="<|eot|>")
+    golden, conversation = GOLDEN["prompts"][name][case], GOLDEN["conversations"][case]
+    if "error" in golden:
+        with pytest.raises(RequestError, match="chat template cannot show these messages"):
+            template.render(**conversation)
+    else:
+        assert template.render(**conversation) == golden["text"]
+
+
+def ids(golden: dict[str, str]) -> list[int]:
+    return [int(id_) for id_ in golden["ids"].split()]
+
+
+class WithTemplate:
+    """A model's vocabulary with another chat template."""
+
+    def __init__(self, vocabulary: LlamaModel, template: str) -> None:
+        self._vocabulary = vocabulary
+        self.chat_template = template
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vocabulary, name)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tiny_gguf: Path) -> Iterator[LlamaModel]:
+    model = LlamaModel(tiny_gguf, vocab_only=True)
+    yield model
+    model.close()
+
+
+def test_prompts_become_the_token_ids_of_hugging_face(vocabulary: LlamaModel) -> None:
+    compared = 0
+    for name, case in CASES:
+        golden, conversation = GOLDEN["prompts"][name][case], GOLDEN["conversations"][case]
+        if "error" in golden or case == "control":
+            continue
+        encoder = PromptEncoder(WithTemplate(vocabulary, source_of(name)))
+        bos = [] if golden["text"].startswith("<|begin_of_text|>") else [vocabulary.bos_token]
+        assert encoder.chat(**conversation) == bos + ids(golden), (name, case)
+        compared += 1
+    assert compared > 30
+
+
+def test_the_text_of_control_tokens_stays_text(vocabulary: LlamaModel) -> None:
+    """Hugging Face makes tokens of what was said; here only the template's own are tokens."""
+    golden, conversation = (
+        GOLDEN["prompts"]["demo"]["control"],
+        GOLDEN["conversations"]["control"],
+    )
+    encoder = PromptEncoder(WithTemplate(vocabulary, source_of("demo")))
+    made = encoder.chat(**conversation)
+    texts = {id_: text.encode() for text, id_ in vocabulary.special_tokens.items()}
+    read = b"".join(texts.get(id_) or vocabulary.piece(id_) for id_ in made)
+    assert read.decode() == golden["text"]
+    own = [texts[id_].decode() for id_ in made if id_ in texts]
+    turn = ["<|header_start|>", "<|header_end|>", "<|eot|>"]
+    assert own == ["<|begin_of_text|>", *turn * 4, "<|header_start|>", "<|header_end|>"]
+    assert sum(id_ in texts for id_ in ids(golden)) > len(own)

@@ -1,0 +1,237 @@
+"""Documents read in parts: each part is asked once, kills or not, and none is silently missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fakes import FakeBackend, FakeVocabulary
+
+from l4cli.ask.completions import StoppedEarly
+from l4cli.ask.parts import parts_of
+from l4cli.ask.split_journal import SplitJournal
+from l4cli.ask.split_prompts import says_nothing
+from l4cli.ask.split_run import Findings, Progress, SplitRun
+from l4cli.documents import Document
+from l4cli.documents.markdown import headings_of
+from l4cli.errors import ContextOverflowError, UsageError
+from l4cli.llm import LLM
+
+QUESTION = "Which facts are there?"
+
+
+def book(num_sections: int, name: str = "book.md") -> Document:
+    """A section holds a fact if its number is even."""
+    sections = [
+        f"# Section {n}\n\n" + (f"The fact is F{n}.\n\n" if n % 2 == 0 else "") + "filler " * 120
+        for n in range(num_sections)
+    ]
+    text = "\n\n".join(sections)
+    return Document(name, text, headings=headings_of(text), has_lines=True)
+
+
+def reader(prompt: str) -> str:
+    """What a model would say: facts on a part, all facts when notes are merged or answered from."""
+    facts = " ".join(re.findall(r"F\d+", prompt))
+    if "one part of what there is" in prompt:
+        return facts or "NOTHING"
+    return facts if "Merge them" in prompt else f"These: {facts}"
+
+
+class Recorder:
+    """A fake model that counts what it is asked; `say` is its answer to a prompt."""
+
+    def __init__(self, say: Callable[[str], str] = reader, n_ctx: int = 2000) -> None:
+        self.prompts: list[str] = []
+        self.say = say
+        self.backend = FakeBackend(n_ctx=4 * n_ctx, n_batch=4096, answer=self._answer)
+        self.backend.n_ctx_seq = n_ctx
+        self.backend.num_used_cells = lambda: 0  # its account takes seconds for prompts this long
+        self.llm = LLM("fake", FakeVocabulary(), self.backend)
+
+    def _answer(self, prompt: str) -> str:
+        if not self.prompts or self.prompts[-1] != prompt:
+            self.prompts.append(prompt)
+        return self.say(prompt)
+
+    @property
+    def num_read(self) -> int:
+        """How many parts were asked about."""
+        return len({prompt for prompt in self.prompts if "one part of what there is" in prompt})
+
+
+def read(
+    recorder: Recorder, documents: list[Document], questions: tuple[str, ...] = (QUESTION,)
+) -> list[Findings]:
+    run = SplitRun(recorder.llm, documents, max_answer=400)
+    with SplitJournal(run.journal_path(questions)) as journal:
+        return run.read(questions, journal)
+
+
+def test_every_part_is_read_and_the_answer_rests_on_all_notes() -> None:
+    recorder = Recorder()
+    run = SplitRun(recorder.llm, [book(6)], max_answer=400)
+    steps: list[Progress] = []
+    with SplitJournal(run.journal_path([QUESTION])) as journal:
+        (findings,) = run.read([QUESTION], journal, on_progress=steps.append)
+        journal.discard()
+    assert not journal.path.exists()
+    assert [str(note) for note in findings.notes] == [
+        '[book.md, line 1, "Section 0"]\nF0',
+        '[book.md, line 11, "Section 2"]\nF2',
+        '[book.md, line 21, "Section 4"]\nF4',
+    ]
+    coverage = findings.coverage
+    assert (coverage.num_parts, coverage.num_read, coverage.num_notes) == (6, 6, 3)
+    assert coverage.is_whole
+    assert coverage.lines()[0].startswith("read 6 of 6 parts, ")
+    assert (steps[-1].num_done, steps[-1].num_all) == (6, 6)
+    assert steps[-1].num_tokens == coverage.num_tokens
+    (answer,) = recorder.llm.engine.generate([run.answer_request(findings)])
+    assert answer.text == "These: F0 F2 F4"
+
+
+def test_many_questions_read_a_part_once() -> None:
+    recorder = Recorder()
+    first, second = read(recorder, [book(4)], (QUESTION, "And which fillers?"))
+    assert [note.text for note in first.notes] == [note.text for note in second.notes]
+    assert recorder.num_read == 8
+    text = sum(part.num_tokens for part in SplitRun(recorder.llm, [book(4)]).parts([QUESTION]))
+    assert recorder.backend.num_decoded_tokens < 2 * text  # prompts share all but the question
+
+
+def test_notes_are_merged_until_they_fit() -> None:
+    recorder = Recorder(
+        lambda prompt: "x" * 400 if "one part of what" in prompt else reader(prompt) + "y" * 99
+    )
+    (findings,) = read(recorder, [book(8)])
+    assert findings.coverage.num_rounds >= 1
+    assert findings.coverage.num_notes == 8
+    assert findings.coverage.num_cut == 8
+    assert "the notes on 8 of them ran to their limit" in findings.coverage.lines()[0]
+    assert findings.notes[0].where.startswith('book.md, line 1, "Section 0" … ')
+
+
+@pytest.mark.parametrize(
+    ("note", "is_nothing"),
+    [
+        ("NOTHING", True),
+        ("**Nothing.**", True),
+        ("", True),
+        ("The text does not say.", True),
+        ("This part of the text doesn't mention the pump.", True),
+        ("The text does not say when, but Ada built it.", False),
+        ("Nothing moves air.", False),
+        ("The text does not say.\nAda built it.", False),
+    ],
+)
+def test_a_note_that_says_nothing(note: str, is_nothing: bool) -> None:
+    assert says_nothing(note) == is_nothing
+
+
+def test_nothing_found_is_still_an_answer() -> None:
+    recorder = Recorder(lambda prompt: "Nothing." if "one part" in prompt else "It does not say.")
+    run = SplitRun(recorder.llm, [book(3)], max_answer=400)
+    with SplitJournal(run.journal_path([QUESTION])) as journal:
+        (findings,) = run.read([QUESTION], journal)
+    assert (findings.notes, findings.coverage.num_read) == ((), 3)
+    (answer,) = recorder.llm.engine.generate([run.answer_request(findings)])
+    assert answer.text == "It does not say."
+
+
+def test_a_part_that_fails_is_named_and_the_others_are_read() -> None:
+    recorder = Recorder()
+    document = book(4)
+    broken = Document(
+        document.name,
+        document.text.replace("F2", "F\x01"),
+        headings=document.headings,
+        has_lines=True,
+    )
+    recorder.backend.fail_on = 1
+    (findings,) = read(recorder, [broken])
+    assert [note.text for note in findings.notes] == ["F0"]
+    assert not findings.coverage.is_whole
+    assert findings.coverage.lines() == [
+        f"read 3 of 4 parts, {findings.coverage.num_tokens:,} tokens; "
+        "1 of them had something on the question",
+        'not read: book.md, line 11, "Section 2": llama_decode failed with code -3',
+    ]
+
+
+def test_small_documents_are_read_together() -> None:
+    documents = [Document(f"{n}.txt", f"The fact is F{n}.") for n in range(40)]
+    recorder = Recorder()
+    (findings,) = read(recorder, documents)
+    assert recorder.num_read < 8
+    assert " ".join(note.text for note in findings.notes) == " ".join(f"F{n}" for n in range(40))
+    for part in parts_of(documents, 300, len):
+        assert len(part.text) <= part.num_tokens <= 300
+    assert "[39.txt]\nThe fact is F39." in parts_of(documents, 300, len)[-1].text
+
+
+def test_a_context_too_small_for_any_part_is_said() -> None:
+    recorder = Recorder(n_ctx=400)
+    with pytest.raises(ContextOverflowError, match="context of 400 tokens is too small to read"):
+        read(recorder, [book(2)])
+
+
+def test_what_was_stopped_goes_on_where_it_was() -> None:
+    recorder = Recorder()
+    run = SplitRun(recorder.llm, [book(6)], max_answer=400)
+    path = run.journal_path([QUESTION])
+    with SplitJournal(path) as journal, pytest.raises(StoppedEarly):
+        run.read([QUESTION], journal, stopping=lambda: len(journal.noted) >= 2)
+    assert recorder.llm.engine.num_unfinished == 0
+    num_noted = len(path.read_bytes().splitlines())
+    assert 2 <= num_noted < 6
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(path.read_bytes() + b'{"key": "torn')
+    again = Recorder()
+    (findings,) = read(again, [book(6)])
+    assert again.num_read == 6 - num_noted
+    assert [note.text for note in findings.notes] == ["F0", "F2", "F4"]
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())
+    assert SplitRun(again.llm, [book(6)]).journal_path(["Another?"]) != path
+    assert SplitRun(again.llm, [book(7)]).journal_path([QUESTION]) != path
+
+
+STUCK = """
+import time, test_split_run as t
+def say(prompt):
+    if len(set(recorder.prompts)) > 6:
+        time.sleep(600)
+    return t.reader(prompt)
+recorder = t.Recorder(say)
+t.read(recorder, [t.book(12)])
+"""
+
+
+def test_kill_9_loses_no_note_that_was_made(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen([sys.executable, "-c", STUCK], env=env)
+    path = SplitRun(Recorder().llm, [book(12)], max_answer=400).journal_path([QUESTION])
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if path.exists() and path.read_bytes().count(b"\n") >= 3:
+            break
+        time.sleep(0.01)
+    with pytest.raises(UsageError, match="another l4 is reading these documents"):
+        SplitJournal(path)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    num_noted = path.read_bytes().count(b"\n")
+    assert 3 <= num_noted < 12
+    recorder = Recorder()
+    (findings,) = read(recorder, [book(12)])
+    assert recorder.num_read == 12 - num_noted
+    assert findings.coverage.num_read == 12
+    assert [note.text for note in findings.notes] == [f"F{n}" for n in range(0, 12, 2)]

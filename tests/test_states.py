@@ -1,0 +1,154 @@
+"""Sequences on disk: logits after a restore are those of a run that computed everything itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from checkpoints import VOCAB_SIZE, write_checkpoint
+
+import convert
+from l4cli.engine.engine import Engine
+from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
+from l4cli.engine.types import BatchItem
+from l4cli.errors import EngineError
+from l4cli.llm import load
+from l4cli.store import reuse
+from l4cli.store.directory import StateDirectory
+
+TEXT = Random(5).choices(range(VOCAB_SIZE // 2), k=8300)
+EDITED = [*TEXT[:8250], 7, *TEXT[8251:]]
+QUESTION = [11, 12, 13, 14, 15]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
+    """Scout-like, but so narrow that 16 thousand tokens are read in seconds."""
+    path = tmp_path_factory.mktemp("thin")
+    shapes = {"hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 32, "head_dim": 32}
+    shapes |= {"intermediate_size_mlp": 32, "num_local_experts": 2}
+    write_checkpoint(path / "checkpoint", **shapes)
+    convert.convert(convert.plan(path / "checkpoint", "F32"), path / "thin.gguf")
+    model = LlamaModel(path / "thin.gguf")
+    yield model
+    model.close()
+
+
+def make_engine(model: LlamaModel, kv_type: str = "f16") -> Engine:
+    return Engine(LlamaBackend(model, n_ctx=17408, n_seq_max=2, kv_type=kv_type, with_states=True))
+
+
+def read(engine: Engine, tokens: list[int]) -> int:
+    """How many of the tokens were computed."""
+    steps = list(engine.prefixes.prefill(tokens, pin=True))
+    assert steps[-1] == len(tokens)
+    return steps[-1] - steps[0]
+
+
+def logits_after(engine: Engine, tokens: list[int]) -> np.ndarray:
+    """Of a question and an answer's first token, asked in a branch."""
+    holder, held = engine.prefixes.holder(tokens)
+    assert holder is not None
+    assert held == len(tokens)
+    backend = engine.backend
+    assert isinstance(backend, LlamaBackend)
+    assert backend.exact_prefix(holder.seq_id, held) == held
+    branch = 1 - holder.seq_id
+    backend.fork(holder.seq_id, branch, held)
+    rows = []
+    for start, items in ((held, QUESTION), (held + len(QUESTION), [21])):
+        backend.decode([BatchItem(branch, start, items, wants_logits=True)])
+        rows.append(backend.logits(0).copy())
+    backend.truncate(branch, 0)
+    return np.array(rows)
+
+
+LENGTHS = {"f16": [8191, 8192, 8193, 8300], "q8_0": [8193]}
+
+
+@pytest.mark.parametrize("kv_type", LENGTHS)
+def test_a_restored_prefix_is_the_computed_one(
+    model: LlamaModel, tmp_path: Path, kv_type: str
+) -> None:
+    """To the last bit, on both sides of where Llama 4's chunks end."""
+    fresh = {}
+    with make_engine(model, kv_type) as engine:
+        directory = StateDirectory({"kv": kv_type}, root=tmp_path)
+        for length in LENGTHS[kv_type]:
+            read(engine, TEXT[:length])
+            fresh[length] = logits_after(engine, TEXT[:length])
+            assert reuse.remember(engine, directory, TEXT[:length], note=pytest.fail)
+    for length in LENGTHS[kv_type]:
+        with make_engine(model, kv_type) as engine:
+            assert reuse.recall(engine, directory, TEXT[:length], note=pytest.fail, exact=True)
+            assert read(engine, TEXT[:length]) <= 64
+            assert np.array_equal(logits_after(engine, TEXT[:length]), fresh[length]), length
+
+
+def test_after_an_edit_only_what_follows_is_computed(model: LlamaModel, tmp_path: Path) -> None:
+    """From disk and in memory alike, and the logits are those of the edited text read whole."""
+    directory = StateDirectory({}, root=tmp_path)
+    length = 8260
+    with make_engine(model) as engine:
+        read(engine, TEXT[:length])
+        reuse.remember(engine, directory, TEXT[:length], note=pytest.fail)
+        assert read(engine, EDITED[:length]) == length - 8193
+        in_memory = logits_after(engine, EDITED[:length])
+    with make_engine(model) as engine:
+        assert reuse.recall(engine, directory, EDITED[:length], exact=True) == 8193
+        read(engine, EDITED[:length])
+        restored = logits_after(engine, EDITED[:length])
+        engine.scheduler.forget()
+        assert read(engine, EDITED[:length]) == length
+        assert np.array_equal(restored, logits_after(engine, EDITED[:length]))
+        assert np.array_equal(in_memory, restored)
+
+
+def test_a_state_of_another_kind_of_cache_is_not_loaded(model: LlamaModel, tmp_path: Path) -> None:
+    """llama.cpp itself would notice, should a key ever fail to tell them apart."""
+    with make_engine(model) as engine:
+        read(engine, TEXT[:100])
+        holder, _ = engine.prefixes.holder(TEXT[:100])
+        assert engine.backend.states is not None
+        engine.backend.states.save(holder.seq_id, 0, TEXT[:100], tmp_path / "f16")
+    with make_engine(model, "q8_0") as engine:
+        states = engine.backend.states
+        assert states is not None
+        with pytest.raises(EngineError, match="f16"):
+            states.load(0, 0, TEXT[:100], tmp_path / "f16")
+        assert engine.backend.num_computed(0) == 0
+        read(engine, TEXT[:100])
+
+
+def test_a_context_without_states_saves_none(model: LlamaModel, tmp_path: Path) -> None:
+    with Engine(LlamaBackend(model, n_ctx=512)) as engine:
+        read(engine, TEXT[:100])
+        directory = StateDirectory({}, root=tmp_path / "none")
+        assert reuse.remember(engine, directory, TEXT[:100]) == 0
+        assert reuse.recall(engine, directory, TEXT[:100]) == 0
+    assert not directory.path.exists()
+
+
+def test_a_model_loaded_anew_recalls_what_was_remembered(tiny_gguf: Path) -> None:
+    """The seam for chat: `recall` before a turn, `remember` after it."""
+    notes: list[str] = []
+    messages = [{"role": "user", "content": "hello the world " * 40}]
+    with load(tiny_gguf, ctx=1024, store=True, on_note=notes.append) as llm:
+        request = llm.request(messages, max_tokens=4, temperature=0)
+        done = next(llm.engine.generate([request]))
+        assert llm.recall(request.prompt) == 0
+        assert llm.remember([*request.prompt, *done.token_ids]) > 0
+        assert llm.remember([*request.prompt, *done.token_ids]) == 0
+    with load(tiny_gguf, ctx=1024, store=True, on_note=notes.append) as llm:
+        assert llm.recall(request.prompt) == len(request.prompt)
+        again = next(llm.engine.generate([llm.request(messages, max_tokens=4, temperature=0)]))
+        assert again.token_ids == done.token_ids
+        assert again.num_cached_tokens == len(request.prompt) - 1
+    with load(tiny_gguf, ctx=1024, store=True, kv_type="q8_0") as llm:
+        assert llm.recall(request.prompt) == 0
+    with load(tiny_gguf, ctx=1024) as llm:
+        assert (llm.recall(request.prompt), llm.remember(request.prompt)) == (0, 0)
+    assert notes == []
