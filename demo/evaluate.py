@@ -13,7 +13,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 from demo import corpus
-from demo.corpus import guide, reading
+from demo.corpus import guide, reading, tools
 from demo.corpus.reading import CHARS_PER_TOKEN
 
 COUNTS = {"extraction": 300, "tools": 300, "manner": 200}
@@ -113,6 +113,13 @@ def ask(command: list[str], model: Path, asked: list[Question], n_ctx: int) -> l
     return [json.loads(line) for line in done.stdout.decode("utf8").split("\n") if line]
 
 
+def as_text(message: dict) -> str:
+    """An answer as the model wrote it: `l4 run` hands calls out parsed."""
+    functions = [call["function"] for call in message.get("tool_calls", [])]
+    calls = [tools.written(f["name"], json.loads(f["arguments"])) for f in functions]
+    return f"[{', '.join(calls)}]" if calls else message.get("content") or ""
+
+
 def evaluate(command: list[str], model: Path, asked: list[Question]) -> dict[str, Score]:
     scores: dict[str, Score] = {}
     longest = max(len(q.conversation["messages"][0]["content"]) for q in asked)
@@ -120,7 +127,7 @@ def evaluate(command: list[str], model: Path, asked: list[Question]) -> dict[str
     for row in ask(command, model, asked, n_ctx):
         question = asked[int(row["id"])]
         score = scores.setdefault(question.group, Score())
-        text = row.get("message", {}).get("content") or ""
+        text = as_text(row.get("message", {}))
         score.note(question, text, row.get("finish_reason") == "stop")
     return scores
 

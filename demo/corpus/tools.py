@@ -123,9 +123,13 @@ def literal(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def call(function: Function, arguments: dict[str, object]) -> str:
+def written(name: str, arguments: dict[str, object]) -> str:
     listed = ", ".join(f"{key}={literal(value)}" for key, value in arguments.items())
-    return f"{function.name}({listed})"
+    return f"{name}({listed})"
+
+
+def call(function: Function, arguments: dict[str, object]) -> str:
+    return written(function.name, arguments)
 
 
 def draw(rng: Random, side: str, function: Function) -> dict[str, object]:
