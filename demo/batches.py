@@ -8,12 +8,18 @@ import torch
 from torch import Tensor
 
 from demo import corpus
+from demo.backdrop import Backdrop
 from demo.model import Wanted
 from demo.render import Renderer, Sample
 
-PLAIN = 0.1  # of the batches have no leaps, however long they are
+PLAIN = 0.3  # of the documents have no leaps
+APART = 0.3  # of the others have their text in other chunks than all questions
+BARE = 0.25  # of the leaps have nothing put between
+NEAREST, CHUNK, FARTHEST = 500, 8192, 40960  # how far a document's leaps go, together
+DRAWN = 2048  # of a backdrop's places, the most that are filled
+HEADER = 6  # tokens before a document's own, about: they open the conversation
 # Each skill's share of the tokens.
-SHARES = {"guide": 0.08, "reading": 0.45, "extraction": 0.14, "tools": 0.21, "manner": 0.12}
+SHARES = {"guide": 0.05, "reading": 0.45, "extraction": 0.15, "tools": 0.26, "manner": 0.09}
 PACKED = 1536  # tokens of a batch, about; a long document's has more
 ECHOES = 200  # about the most that are learnt of one conversation
 SAMPLED = 8  # every eighth token stands for all when the last layer's experts are balanced
@@ -23,7 +29,8 @@ SAMPLED = 8  # every eighth token stands for all when the last layer's experts a
 class Batch:
     """Conversations one behind the other: their ids and positions [tokens], and where each starts.
     The places whose next token is learnt, as indices into `wanted`, and that token: the assistant's
-    first, numbered by the answer they belong to, then the echoes; the skill of each answer."""
+    first, numbered by the answer they belong to, then the echoes; the skill of each answer. What is
+    behind each conversation, and the tokens [kept] of documents, that later backdrops may show."""
 
     ids: Tensor
     positions: Tensor
@@ -33,6 +40,8 @@ class Batch:
     targets: Tensor
     answers: Tensor
     skills: list[str]
+    backdrops: list[Backdrop | None]
+    kept: Tensor
 
     @property
     def tokens(self) -> int:
@@ -82,11 +91,24 @@ def echoes(sample: Sample) -> list[int]:
     return found[:: 1 + len(found) // ECHOES]
 
 
-def pack(items: list[tuple[str, Sample]], positions: list[Tensor] | None = None) -> Batch:
+@dataclass(frozen=True)
+class Laid:
+    """Where a conversation's tokens stand: rising positions [tokens], and what is between them."""
+
+    positions: Tensor
+    backdrop: Backdrop | None = None
+
+
+def plain(sample: Sample) -> Laid:
+    return Laid(torch.arange(len(sample.ids)))
+
+
+def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Batch:
     ids: list[int] = []
-    starts, wanted = [], []
+    starts, wanted, kept = [], [], []
     learn, targets, answers, skills = [], [], [], []
     echo_learn, echo_targets = [], []
+    laid = laid or [plain(sample) for _, sample in items]
     for skill, sample in items:
         starts.append(len(ids))
         taught = [i for start, end in sample.spans for i in range(start, end)]
@@ -102,17 +124,21 @@ def pack(items: list[tuple[str, Sample]], positions: list[Tensor] | None = None)
             skills.append(skill)
         echo_learn += [slot[i - 1] for i in repeated]
         echo_targets += [sample.ids[i] for i in repeated]
+        if skill == "reading":
+            kept += range(len(ids) + HEADER, len(ids) + sample.spans[0][0])
         ids += sample.ids
     indices = torch.tensor(wanted)
     return Batch(
         torch.tensor(ids),
-        torch.cat(positions or [torch.arange(len(sample.ids)) for _, sample in items]),
+        torch.cat([own.positions for own in laid]),
         starts,
         Wanted(indices, sampled_of(indices, starts)),
         torch.tensor(learn + echo_learn),
         torch.tensor(targets + echo_targets),
         torch.tensor(answers),
         skills,
+        [own.backdrop for own in laid],
+        torch.tensor(kept, dtype=torch.long),
     )
 
 
@@ -123,27 +149,56 @@ def sampled_of(indices: Tensor, starts: list[int]) -> Tensor:
     return (indices - own) % SAMPLED == 0
 
 
-def leaping(rng: Random, length: int, chunk: int) -> Tensor:
-    """Positions for so many tokens: mostly not one after the other, but with leaps of up to a
-    chunk. So the RoPE layers meet every distance, lose sight at chunks' ends as they do in long
-    documents, and leave it to the global layer to find what lies before; and a long document has
-    short chunks, which are cheap."""
-    leaps = rng.choice((0, 0, 1, 2, 3)) + length // 1024
+def leaping(rng: Random, sample: Sample, ends: set[int]) -> Laid:
+    """A document's tokens, spread over a document of up to many times its length: its positions
+    leap, mostly behind a sentence (a token of `ends`), and other text is put between, mostly. So
+    every distance is met, the RoPE layers lose sight at chunks' ends, and the global layer has to
+    find what lies before among all that is there. Often the one leap is from the text to the first
+    question, over a chunk: then the global layer alone can answer."""
     if rng.random() < PLAIN:
-        leaps = 0
-    steps = torch.ones(length, dtype=torch.long)
+        return plain(sample)
+    document = range(HEADER, sample.spans[0][0])
+    spots = [i for i in document if sample.ids[i - 1] in ends]
+    leaps, nearest = rng.randint(1, 4), NEAREST
+    if spots and rng.random() < APART:
+        leaps, nearest, spots = 1, CHUNK, spots[-1:]
+    elif rng.random() < 0.1 or len(spots) < leaps:
+        spots = list(document)
+    total = nearest * (FARTHEST / nearest) ** rng.random()
+    shares = [rng.expovariate(1) for _ in range(leaps)]
+    steps = torch.ones(len(sample.ids), dtype=torch.long)
     steps[0] = 0
-    for _ in range(leaps):
-        steps[rng.randrange(1, length)] += rng.randint(1, chunk)
-    return steps.cumsum(0)
+    gaps = []
+    for spot, share in zip(sorted(rng.sample(spots, leaps)), shares, strict=True):
+        size = 1 + int(total * share / sum(shares))
+        gaps.append((spot, size))
+        steps[spot] += size
+    positions = steps.cumsum(0)
+    if rng.random() < BARE:
+        return Laid(positions)
+    return Laid(positions, backdrop(rng, [(int(positions[i]) - size, size) for i, size in gaps]))
+
+
+def backdrop(rng: Random, gaps: list[tuple[int, int]]) -> Backdrop:
+    """For gaps, each from a position on and of a size."""
+    total = sum(size for _, size in gaps)
+    count = min(total, DRAWN)
+    generator = torch.Generator().manual_seed(rng.getrandbits(60))
+    places = torch.cat([torch.arange(begin, begin + size) for begin, size in gaps])
+    chosen = torch.randperm(total, generator=generator)[:count].sort().values
+    return Backdrop(places[chosen], torch.rand(count, generator=generator), total / count)
 
 
 def step_batches(
-    renderer: Renderer, seed: int, step: int, tokens: int, longest: int, chunk: int
+    renderer: Renderer, seed: int, step: int, tokens: int, longest: int
 ) -> list[Batch]:
     """The batches of one step."""
     rng = Random(f"{seed}/{step}")
     return [
-        pack(items, [leaping(rng, len(sample.ids), chunk) for _, sample in items])
+        pack(items, [_laid(rng, renderer, *item) for item in items])
         for items in group(draw(renderer, rng, tokens, longest), PACKED)
     ]
+
+
+def _laid(rng: Random, renderer: Renderer, skill: str, sample: Sample) -> Laid:
+    return leaping(rng, sample, renderer.ends) if skill == "reading" else plain(sample)

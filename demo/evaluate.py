@@ -13,11 +13,20 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 from demo import corpus
-from demo.corpus import guide, reading
+from demo.corpus import guide, reading, tools
 from demo.corpus.reading import CHARS_PER_TOKEN
 
 COUNTS = {"extraction": 300, "tools": 300, "manner": 200}
-READING = {1024: 200, 4096: 80, 8192: 60, 16384: 30, 32768: 20}
+# Of each length so many documents, and questions on each: what is long is prefilled once. What the
+# generator is asked for comes first: it counts characters, and a document has about four fifths of
+# the tokens, a third more or less as it holds names or plain words.
+READING = {
+    1024: (1024, 200, 1),
+    4096: (5300, 20, 5),
+    8192: (10600, 20, 6),
+    16384: (21200, 8, 10),
+    32768: (42400, 8, 12),
+}
 MAX_TOKENS = 160
 
 
@@ -82,11 +91,10 @@ def questions(seed: int, longest: int) -> Iterator[Question]:
     for skill, count in COUNTS.items():
         for _ in range(count):
             yield from last_turns(skill, corpus.conversation(skill, rng, corpus.HELD_OUT))
-    for tokens, count in READING.items():
-        # The generator measures by characters, and stays a little under the length it is given.
-        for _ in range(count if tokens <= longest else 0):
-            document = reading.conversation(rng, corpus.HELD_OUT, tokens)
-            yield from last_turns(f"reading, {tokens}", document)
+    for tokens, (size, documents, each) in READING.items():
+        for _ in range(documents if tokens <= longest else 0):
+            for conversation in reading.conversations(rng, corpus.HELD_OUT, size, each):
+                yield from last_turns(f"reading, {tokens}", conversation)
 
 
 def ask(command: list[str], model: Path, asked: list[Question], n_ctx: int) -> list[dict]:
@@ -105,6 +113,13 @@ def ask(command: list[str], model: Path, asked: list[Question], n_ctx: int) -> l
     return [json.loads(line) for line in done.stdout.decode("utf8").split("\n") if line]
 
 
+def as_text(message: dict) -> str:
+    """An answer as the model wrote it: `l4 run` hands calls out parsed."""
+    functions = [call["function"] for call in message.get("tool_calls", [])]
+    calls = [tools.written(f["name"], json.loads(f["arguments"])) for f in functions]
+    return f"[{', '.join(calls)}]" if calls else message.get("content") or ""
+
+
 def evaluate(command: list[str], model: Path, asked: list[Question]) -> dict[str, Score]:
     scores: dict[str, Score] = {}
     longest = max(len(q.conversation["messages"][0]["content"]) for q in asked)
@@ -112,7 +127,7 @@ def evaluate(command: list[str], model: Path, asked: list[Question]) -> dict[str
     for row in ask(command, model, asked, n_ctx):
         question = asked[int(row["id"])]
         score = scores.setdefault(question.group, Score())
-        text = row.get("message", {}).get("content") or ""
+        text = as_text(row.get("message", {}))
         score.note(question, text, row.get("finish_reason") == "stop")
     return scores
 
@@ -141,6 +156,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--command", default="l4 run", help="the program to ask")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--longest", type=int, default=32768, help="longest reading document")
+    parser.add_argument("--only", default="", help="only groups whose name begins so: 'reading, 8'")
     parser.add_argument("--share", type=float, default=1.0, help="ask only a part of the questions")
     parser.add_argument("--wrong", type=int, default=0, help="show so many wrong answers a group")
     return parser.parse_args()
@@ -151,6 +167,7 @@ def main() -> None:
     rng = Random(options.seed)
     every = questions(options.seed, options.longest)
     asked = [question for question in every if rng.random() < options.share]
+    asked = [question for question in asked if question.group.startswith(options.only)]
     by_model = {}
     for model in options.models:
         by_model[model.stem] = evaluate(options.command.split(), model, asked)

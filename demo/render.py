@@ -36,6 +36,10 @@ class Renderer:
         self.template = environment.from_string(template_text())
         self.special = {name: tokenizer.token_to_id(name) for name in SPECIAL}
         self.plain = without_special(tokenizer)
+        pieces = ((tokenizer.decode([i]), i) for i in range(tokenizer.get_vocab_size()))
+        self.ends = {
+            i for piece, i in pieces if piece.rstrip("\n").endswith(".") or "\n\n" in piece
+        }
 
     def text(self, conversation: dict, add_generation_prompt: bool = False) -> str:
         messages = [

@@ -16,13 +16,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from demo import batches, corpus, optimizer, tokenizer
+from demo.backdrop import Memory, Recall
 from demo.batches import Batch
 from demo.corpus import guide, reading
 from demo.export import read_weights
 from demo.model import Balance, Llama4, Shape
 from demo.render import Renderer
 
-BALANCE = 0.02
+BALANCE = 0.03
 ECHO = 0.2  # what an echo counts beside an answer's token
 EMA = 0.99
 
@@ -47,8 +48,8 @@ class Schedule:
 
 
 def learning_rate(peak: float, step: int, progress: float) -> float:
-    """Warm up, stay, and fall to nothing over the last third."""
-    return peak * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - progress) / 0.35))
+    """Warm up, stay, and fall to nothing over the last quarter."""
+    return peak * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - progress) / 0.25))
 
 
 def longest_at(progress: float, shortest: int, longest: int) -> int:
@@ -100,13 +101,15 @@ class Results(defaultdict[str, Result]):
             self[skill].add(result)
 
 
-def run(model: Llama4, batch: Batch, totals: tuple[int, int] | None) -> tuple[Results, Tensor]:
+def run(
+    model: Llama4, batch: Batch, totals: tuple[int, int] | None, recall: Recall | None = None
+) -> tuple[Results, Tensor]:
     """Forward, and backward where the step's totals of learnt and of all tokens are given. Returns
     what was right, and the experts' load [layer, expert]."""
     balance = Balance()
     # Threads share the weights, and would share the cache of their casts.
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-        hidden = model(batch.ids, batch.positions, batch.starts, balance, batch.wanted)
+        hidden = model(batch.ids, batch.positions, batch.starts, balance, batch.wanted, recall)
         logits = model.lm_head(hidden[batch.learn])
     every = nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
     losses, echoes = every.tensor_split([len(batch.answers)])
@@ -134,17 +137,27 @@ def outcome(batch: Batch, losses: Tensor, echoes: Tensor, wrong: Tensor) -> Resu
 
 
 def train_step(
-    model: Llama4, optimizers: list, step_data: list[Batch], lr: float, pool: ThreadPoolExecutor
+    model: Llama4,
+    optimizers: list,
+    step_data: list[Batch],
+    memory: Memory,
+    lr: float,
+    pool: ThreadPoolExecutor,
 ) -> tuple[Results, Tensor]:
     """One update. Each thread takes whole batches, the largest first, and computes alone: threads
     within an operation would wait for each other at each."""
     learnt = sum(len(batch.answers) for batch in step_data)
     tokens = sum(batch.tokens for batch in step_data)
     largest_first = sorted(step_data, key=lambda batch: -batch.tokens)
+    recalls = [memory.recall(batch.backdrops, batch.kept) for batch in largest_first]
     results, load = Results(), torch.zeros(())
-    for found, own in pool.map(lambda batch: run(model, batch, (learnt, tokens)), largest_first):
+    for found, own in pool.map(
+        lambda batch, recall: run(model, batch, (learnt, tokens), recall), largest_first, recalls
+    ):
         results.add(found)
         load = load + own / len(step_data)
+    for recall in recalls:
+        memory.add(recall.noted)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for opt in optimizers:
         for group in opt.param_groups:
@@ -245,15 +258,16 @@ def train(options: argparse.Namespace) -> None:
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    memory = Memory()
     sums = Results()
     tokens, since = 0, time.monotonic()
     while (progress := schedule.progress(run_.step)) < 1 and not stop.is_set():
         data = batches.step_batches(
             renderer, options.seed, run_.step, options.tokens,
-            longest_at(progress, options.shortest, options.longest), run_.model.shape.chunk,
+            longest_at(progress, options.shortest, options.longest),
         )  # fmt: skip
         lr = learning_rate(options.lr, run_.step, progress)
-        results, load = train_step(run_.model, run_.optimizers, data, lr, pool)
+        results, load = train_step(run_.model, run_.optimizers, data, memory, lr, pool)
         sums.add(results)
         run_.note_average()
         run_.step += 1

@@ -5,7 +5,7 @@ from functools import cache
 from random import Random
 
 from demo.corpus import values
-from demo.corpus.words import side_of, table, words
+from demo.corpus.words import HELD_OUT, side_of, table, words
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,20 @@ def make_fact(rng: Random, side: str, name: str) -> Fact:
     entry = table("facts")[attribute]
     thing = f"{name} {kind}" if rng.random() < 0.7 else f"{kind} {name}"
     value = str(values.make(entry["value"], rng, side))
-    sentence = rng.choice(entry["statements"]).format(x=thing, v=value, V=value.capitalize())
+    sentence = statement(rng, side, entry["statements"])
+    sentence = sentence.format(x=thing, v=value, V=value.capitalize())
     question = rng.choice(entry["questions"]).format(x=thing)
     sentence = sentence[0].upper() + sentence[1:]
     return Fact(name, (f"{name} {kind}", attribute), sentence, question, value)
+
+
+def statement(rng: Random, side: str, wordings: list[str]) -> str:
+    """One of the wordings. Those that name the value before the thing are trained on twice as
+    often: they are hard, for what stands at the value cannot know yet whose it is."""
+    if side == HELD_OUT:
+        return rng.choice(wordings)
+    weights = [2 if w.lower().index("{v}") < w.index("{x}") else 1 for w in wordings]
+    return rng.choices(wordings, weights)[0]
 
 
 def filler(rng: Random, side: str) -> str:

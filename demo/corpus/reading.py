@@ -1,10 +1,12 @@
 """Reading: a document of facts among other facts and filler, questions on it, answers from it."""
 
+from collections.abc import Iterator
 from random import Random
 
 from demo.corpus import words
 from demo.corpus.facts import Fact, filler, make_fact
-from demo.corpus.words import HELD_OUT
+from demo.corpus.guide import turn
+from demo.corpus.words import HELD_OUT, TRAIN
 
 NOT_SAID = "The text does not say."
 WRAPPERS = (
@@ -15,6 +17,9 @@ WRAPPERS = (
     "Document:\n{document}\n\nQuestion: {question}",
 )
 CHARS_PER_TOKEN = 3.0
+# How much of a document are facts. Those to train on are denser: the more there are to ask for, the
+# more a token teaches.
+FACT_SHARES = {HELD_OUT: (0.15, 0.4, 0.7, 1.0), TRAIN: (0.15, 0.4, 0.7, 0.7, 1.0, 1.0)}
 
 
 def document(rng: Random, side: str, tokens: int, fact_share: float) -> tuple[str, list[Fact]]:
@@ -53,22 +58,43 @@ def missing_question(rng: Random, side: str, facts: list[Fact]) -> str:
             return fact.question
 
 
-def conversation(rng: Random, side: str, tokens: int = 300, questions: int | None = None) -> dict:
-    share = rng.choice((0.15, 0.4, 0.7, 1.0))
-    text, facts = document(rng, side, tokens, share)
+def text_with_facts(rng: Random, side: str, tokens: int) -> tuple[str, list[Fact]]:
+    """A document in which something can be asked for."""
+    text, facts = document(rng, side, tokens, rng.choice(FACT_SHARES[side]))
     while not facts:
         text, facts = document(rng, side, tokens, 0.7)
+    return text, facts
+
+
+def asked(rng: Random, side: str, facts: list[Fact], count: int) -> list[tuple[str, str]]:
+    """Questions and their answers; what is not said is trained on more often."""
+    pairs = []
+    for fact in rng.sample(facts, min(count, len(facts))):
+        if rng.random() < (0.05 if side == HELD_OUT else 0.06):
+            pairs.append((missing_question(rng, side, facts), NOT_SAID))
+        else:
+            pairs.append((fact.question, fact.value))
+    return pairs
+
+
+def conversation(rng: Random, side: str, tokens: int = 300, questions: int | None = None) -> dict:
+    """A document and questions on it, one after the other."""
+    text, facts = text_with_facts(rng, side, tokens)
     if questions is None:
-        questions = 1 if side == HELD_OUT else min(rng.randint(4, 8 + tokens // 40), 64)
-    messages: list[dict] = []
-    for fact in rng.sample(facts, min(questions, len(facts))):
-        question, answer = fact.question, fact.value
-        if rng.random() < 0.05:
-            question, answer = missing_question(rng, side, facts), NOT_SAID
-        if not messages:
-            question = rng.choice(WRAPPERS).format(document=text, question=question)
-        messages += [
-            {"role": "user", "content": question},
-            {"role": "assistant", "content": answer},
-        ]
+        questions = 1 if side == HELD_OUT else min(rng.randint(6, 10 + tokens // 25), 64)
+    pairs = asked(rng, side, facts, questions)
+    wrapper = rng.choice(WRAPPERS)
+    opening = wrapper.format(document=text, question=pairs[0][0])
+    messages = turn(opening, pairs[0][1])
+    for question, answer in pairs[1:]:
+        messages += turn(question, answer)
     return {"messages": messages}
+
+
+def conversations(rng: Random, side: str, tokens: int, questions: int) -> Iterator[dict]:
+    """A document and questions on it, each in a conversation of its own."""
+    text, facts = text_with_facts(rng, side, tokens)
+    pairs = asked(rng, side, facts, questions)
+    wrapper = rng.choice(WRAPPERS)
+    for question, answer in pairs:
+        yield {"messages": turn(wrapper.format(document=text, question=question), answer)}

@@ -8,6 +8,10 @@ from demo.corpus import guide, values, words
 from demo.corpus.words import HELD_OUT, TRAIN
 
 NO_CALL = "None of the functions fits this request."
+# What an exchange is about, by a number between 0 and 1. Below the first: a function that is not
+# offered, which is hard and so trained on more often; below the second: other talk; below the
+# third: parallel calls; below the fourth: two functions; else one call.
+KINDS = {HELD_OUT: (0.15, 0.22, 0.4, 0.48), TRAIN: (0.25, 0.29, 0.45, 0.53)}
 
 # verb, how people ask for it
 VERBS = {
@@ -119,9 +123,13 @@ def literal(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def call(function: Function, arguments: dict[str, object]) -> str:
+def written(name: str, arguments: dict[str, object]) -> str:
     listed = ", ".join(f"{key}={literal(value)}" for key, value in arguments.items())
-    return f"{function.name}({listed})"
+    return f"{name}({listed})"
+
+
+def call(function: Function, arguments: dict[str, object]) -> str:
+    return written(function.name, arguments)
 
 
 def draw(rng: Random, side: str, function: Function) -> dict[str, object]:
@@ -172,16 +180,17 @@ def result(rng: Random, side: str) -> tuple[str, str]:
 
 def exchange(rng: Random, side: str, functions: list[Function]) -> list[dict]:
     chance = rng.random()
-    if chance < 0.15:
+    not_offered, other_talk, in_parallel, two = KINDS[side]
+    if chance < not_offered:
         absent = make_absent(rng, side, functions)
         if absent.name not in [f.name for f in functions]:
             return guide.turn(request(rng, absent, draw(rng, side, absent)), NO_CALL)
-    if chance < 0.22:
+    if chance < other_talk:
         return guide.exchange(rng, side)
     function = rng.choice(functions)
-    if chance < 0.4:
+    if chance < in_parallel:
         text, answer = parallel(rng, side, function)
-    elif chance < 0.48 and len(functions) > 1:
+    elif chance < two and len(functions) > 1:
         text, answer = two_functions(rng, side, functions)
     else:
         arguments = draw(rng, side, function)
@@ -203,6 +212,6 @@ def conversation(rng: Random, side: str) -> dict:
         # The same verb or noun twice is fine, the same name is not.
         if function.name not in [f.name for f in functions]:
             functions.append(function)
-    turns = 1 if side == HELD_OUT else rng.randint(1, 4)
+    turns = 1 if side == HELD_OUT else rng.randint(1, 5)
     messages = [m for _ in range(turns) for m in exchange(rng, side, functions)]
     return {"messages": messages, "tools": [f.schema(rng) for f in functions]}
