@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from l4cli.locate import split_parts
+from l4cli.splits import split_parts
 
 
 def fingerprint_of(path: Path) -> str:

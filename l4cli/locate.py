@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from l4cli.engine.types import SamplingParams
 from l4cli.errors import ModelNotFoundError, RequestError
 from l4cli.quants import pick
 from l4cli.registry import ModelSpec, Registry, load_registry
+from l4cli.splits import missing_parts, part_name, split_parts
 
 # Those of GGUF's general.sampling keys that mean here what they mean there. Penalties do not: in
 # llama.cpp they look at the last tokens alone.
@@ -22,7 +22,6 @@ _SAMPLING_KEYS = {
 }  # fmt: skip
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _HUB_NAME = re.compile(
     r"(?:https?://)?(?:hf\.co|huggingface\.co)/(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<quant>[^/:]+))?/?"
 )
@@ -190,37 +189,17 @@ def cached_snapshot(repo: str) -> Path | None:
     return next(found, None)
 
 
-def split_parts(first: Path) -> list[Path]:
-    """The files of a model that begins with this one: itself alone unless it is split."""
-    match = _SPLIT.search(first.name)
-    if not match:
-        return [first]
-    return sorted(
-        first.parent.glob(f"{glob.escape(first.name[: match.start()])}-*-of-{match[2]}.gguf")
-    )
-
-
-def missing_parts(first: Path) -> list[str]:
-    """Names of the parts that a split GGUF's first file calls for and that are not beside it."""
-    match = _SPLIT.search(first.name)
-    if not match:
-        return []
-    stem, total = first.name[: match.start()], int(match[2])
-    names = [f"{stem}-{n:05d}-of-{total:05d}.gguf" for n in range(1, total + 1)]
-    return [name for name in names if not (first.parent / name).exists()]
-
-
 def _from_path(path: Path) -> Located:
     if not path.exists():
         hint = _near_file(path)
         if is_hub_id(str(path)):
             hint = f"; for a repository on the Hub say {HUB_PREFIX}{path}"
         raise ModelNotFoundError(f"{path}: no such file{hint}")
-    match = _SPLIT.search(path.name)
-    if match and int(match[1]) != 1:
-        first = _SPLIT.sub(f"-00001-of-{match[2]}.gguf", path.name)
-        raise ModelNotFoundError(f"{path} is part {int(match[1])} of a split model: give {first}")
-    if missing := missing_parts(path):
+    part = part_name(path.name)
+    if part and part.number != 1:
+        first = part.other(1)
+        raise ModelNotFoundError(f"{path} is part {part.number} of a split model: give {first}")
+    if missing := missing_parts(file.name for file in split_parts(path)):
         raise ModelNotFoundError(f"{path}: {len(missing)} of its parts are missing: {missing[0]} …")
     return Located(path, path.name.removesuffix(".gguf"))
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
 from l4cli.errors import ModelNotFoundError
+from l4cli.splits import part_name
 
-_PART = re.compile(r"-(\d{5})-of-(\d{5})$")
 _LABEL = re.compile(
     r"(?<![a-z0-9])((?:ud-)?(?:i?q\d(?:_[a-z0-9]+)*|tq\d_\d|mxfp4(?:_moe)?|nvfp4|bf16|fp?16|fp?32))"
     r"(?![a-z0-9])",
@@ -39,7 +39,8 @@ def by_label(files: Iterable[str]) -> dict[str, list[str]]:
     for file in sorted(files):
         path = PurePosixPath(file)
         if path.suffix == ".gguf" and not path.name.lower().startswith(_BESIDE):
-            models.setdefault(_PART.sub("", str(path.with_suffix(""))), []).append(file)
+            part = part_name(file)
+            models.setdefault(part.stem if part else str(path.with_suffix("")), []).append(file)
     labels = {model: _label(model) for model in models}
     shared = {label for label in labels.values() if list(labels.values()).count(label) > 1}
     return {
@@ -55,18 +56,6 @@ def _label(model: str) -> str:
         if found := _LABEL.findall(name):
             return str(found[-1]).upper()
     return path.name
-
-
-def missing_parts(files: Iterable[str]) -> list[str]:
-    """The names of parts that a split model's files call for and that are not among them."""
-    missing = []
-    files = list(files)
-    for file in files:
-        if match := _PART.search(file.removesuffix(".gguf")):
-            stem, total = file[: match.start()], int(match[2])
-            wanted = (f"{stem}-{n:05}-of-{total:05}.gguf" for n in range(1, total + 1))
-            missing += [name for name in wanted if name not in files and name not in missing]
-    return missing
 
 
 def pick(quants: Collection[str], quant: str | None, where: str) -> str:

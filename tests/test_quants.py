@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from l4cli.errors import ModelNotFoundError
-from l4cli.quants import by_label, by_pattern, missing_parts, pick
+from l4cli.quants import by_label, by_pattern, pick
+from l4cli.splits import missing_parts
 
 FILES = [
     "README.md",

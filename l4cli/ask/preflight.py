@@ -9,11 +9,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from l4cli.engine.kv import padded
 from l4cli.engine.pieces import BLOCK
 from l4cli.errors import ContextOverflowError
 from l4cli.fit.choose import KV_TYPES, Verdict, Wishes, largest_context, place
 from l4cli.fit.hardware import Hardware
-from l4cli.fit.memory import ContextSpec, MemoryUse, memory_use, most_per_token, padded
+from l4cli.fit.memory import ContextSpec, MemoryUse, memory_use, most_per_token
 from l4cli.fit.shape import ModelShape
 from l4cli.speeds import EffectiveLength, Measured
 

@@ -57,11 +57,6 @@ class Answer:
         return self.num_prompt_tokens - self.num_cached_tokens
 
     @property
-    def prompt_tps(self) -> float:
-        """Prompt tokens computed a second, 0 where none were."""
-        return self.num_computed_tokens / self.ttft if self.ttft else 0.0
-
-    @property
     def generation_tps(self) -> float:
         """Tokens generated a second after the first, 0 where there was only one."""
         seconds = self.seconds - self.ttft

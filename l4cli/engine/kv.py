@@ -1,8 +1,10 @@
-"""The types that a KV cache can have. Pure."""
+"""The types that a KV cache can have, and the steps its size goes in. Pure."""
 
 from __future__ import annotations
 
 from l4cli.errors import UsageError
+
+CELL_PADDING = 256  # cells; llama.cpp rounds contexts up to it
 
 # Bytes a KV element takes: ggml's block of 32, its scales included.
 KV_ELEMENT_BYTES = {
@@ -22,3 +24,8 @@ def element_bytes(kv_type: str) -> float:
     if kv_type not in KV_ELEMENT_BYTES:
         raise UsageError(f"no KV type {kv_type!r}: choose one of {', '.join(KV_ELEMENT_BYTES)}")
     return KV_ELEMENT_BYTES[kv_type]
+
+
+def padded(cells: int) -> int:
+    """As many cells as llama.cpp makes of it."""
+    return -(-cells // CELL_PADDING) * CELL_PADDING

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from l4cli.engine.kv import CELL_PADDING, padded
 from l4cli.engine.sequence import common_prefix
 from l4cli.engine.types import Request
 
-_STEP = 256  # llama.cpp rounds up to it
 _ENOUGH = 16  # sequences; beyond, attention over a shared pool costs more than they bring
 
 
@@ -61,7 +61,7 @@ def demand_of(requests: Sequence[Request], *, more: bool) -> Demand:
     own = [length - prefix for length, prefix in zip(lengths, shared, strict=True)]
     count = max(1, len(requests))
     return Demand(
-        longest=max(lengths, default=_STEP),
+        longest=max(lengths, default=CELL_PADDING),
         own=-(-sum(own) // count),
         num_requests=None if more else len(requests),
     )
@@ -69,17 +69,13 @@ def demand_of(requests: Sequence[Request], *, more: bool) -> Demand:
 
 def choose_size(demand: Demand, limits: SizingLimits) -> ContextSize:
     """The context for a demand. What is longer than the limits is left for the engine to refuse."""
-    longest = min(_round_up(demand.longest), limits.longest)
+    longest = min(padded(demand.longest), limits.longest)
     wanted = limits.n_seq_max
     if demand.num_requests is not None:
         wanted = max(1, min(wanted, demand.num_requests))
     in_parts = max(1, min(wanted, limits.n_cells // longest))
     in_pool = max(1, min(wanted, 1 + (limits.n_cells - longest) // max(1, demand.own)))
     if in_parts < min(_ENOUGH, wanted) and in_pool >= 2 * in_parts:
-        n_ctx = min(limits.n_cells, _round_up(longest + (in_pool - 1) * demand.own))
+        n_ctx = min(limits.n_cells, padded(longest + (in_pool - 1) * demand.own))
         return ContextSize(n_ctx, in_pool, unified=True)
     return ContextSize(in_parts * longest, in_parts)
-
-
-def _round_up(n_tokens: int) -> int:
-    return -(-n_tokens // _STEP) * _STEP

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from l4cli.engine.kv import CELL_PADDING
 from l4cli.fit.hardware import Hardware
-from l4cli.fit.memory import CELL_PADDING, ContextSpec
+from l4cli.fit.memory import ContextSpec
 from l4cli.fit.placement import Placement, Use, fill, lay_out
 from l4cli.fit.shape import ModelShape
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from l4cli.engine.kv import element_bytes
+from l4cli.engine.kv import element_bytes, padded
 from l4cli.errors import InputError, UsageError
 from l4cli.fit.shape import CacheShape, Metadata, ModelShape, read_cache
 
-CELL_PADDING = 256  # llama.cpp rounds contexts up to it
 N_UBATCH = 512
 
 _FLOAT = 4
@@ -221,10 +220,6 @@ def repacked_bytes(shape: ModelShape, qtypes: Collection[str]) -> int:
 def process_bytes(shape: ModelShape) -> int:
     """What l4 itself takes, its libraries and the vocabulary."""
     return _PROCESS + _PER_TOKEN_OF_VOCABULARY * shape.n_vocab + _PER_MERGE * shape.n_merges
-
-
-def padded(cells: int) -> int:
-    return -(-cells // CELL_PADDING) * CELL_PADDING
 
 
 def _widest_step(shape: ModelShape, kv_type: str) -> int:

@@ -53,11 +53,6 @@ def decode_tps(
     return 1 / seconds
 
 
-def touched_bytes(shape: ModelShape) -> float:
-    """Bytes of weights that one token passes through."""
-    return sum(sum(_touched(shape, layer)) for layer in range(shape.n_layers + 1))
-
-
 def _touched(shape: ModelShape, layer: int) -> tuple[float, float]:
     """What a token reads of a layer's weights: all of the dense ones, its experts of the routed."""
     if layer == shape.n_layers:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import glob
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from l4cli.errors import ModelLoadError, UsageError
+from l4cli.splits import split_parts
 
 Auto = Literal["auto"]
-_FIRST_PART = re.compile(r"(.+)-00001-of-(\d{5})\.gguf")
 _HARMLESS_CTX = 65536  # tokens: below, only the weights can be too large
 ROOM_FOR_CONTEXT = 16384  # tokens that room is kept for where the context's length is still open
 _LARGEST_SHARE = 2  # files of less than half the free memory are loaded without a look inside
@@ -115,7 +113,7 @@ def check_cards(wanted: Wanted) -> None:
 def _may_be_too_large(path: Path, wanted: Wanted) -> bool:
     """A guess that costs nothing: whether it is worth looking into the file."""
     try:
-        size = sum(file.stat().st_size for file in _files(path))
+        size = sum(file.stat().st_size for file in split_parts(path))
     except OSError:  # said better where it is opened
         return False
     from l4cli.engine.llamacpp.devices import devices
@@ -124,11 +122,3 @@ def _may_be_too_large(path: Path, wanted: Wanted) -> bool:
     free = min(free_memory_bytes(), *(device.free for device in devices()), 1 << 62)
     n_ctx = 0 if wanted.n_ctx == "auto" else wanted.n_ctx
     return n_ctx > _HARMLESS_CTX or size > free // _LARGEST_SHARE
-
-
-def _files(path: Path) -> list[Path]:
-    """The files of a GGUF whose first or only one is `path`."""
-    match = _FIRST_PART.fullmatch(path.name)
-    if match is None:
-        return [path]
-    return list(path.parent.glob(f"{glob.escape(match[1])}-?????-of-{match[2]}.gguf"))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from convert.checkpoint import INDEX_NAME, SINGLE_NAME, header_length, read_index
 from l4cli.errors import HubError
 from l4cli.hub.errors import told
-from l4cli.hub.repository import look_up
+from l4cli.hub.repository import OnBytes, look_up
 
 if TYPE_CHECKING:
     from huggingface_hub.utils import tqdm
@@ -32,8 +32,6 @@ _N_CONNECTIONS = 8
 _CHUNK = 4 << 20
 _N_TRIES = 4
 _SECONDS_BETWEEN_TRIES = 1.0
-
-OnBytes = Callable[[str, int], None]  # a file's name, and how many more bytes of it are here
 
 
 @dataclass(frozen=True)

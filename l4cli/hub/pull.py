@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,13 @@ from typing import Any, BinaryIO
 from l4cli.errors import HubError
 from l4cli.hub.errors import told
 from l4cli.hub.pieces import Pieces
-from l4cli.hub.repository import look_up
-from l4cli.quants import by_label, by_pattern, missing_parts, pick
+from l4cli.hub.repository import OnBytes, look_up
+from l4cli.quants import by_label, by_pattern, pick
+from l4cli.splits import missing_parts
 
 _CHUNK = 4 << 20
 GO_ON = "the same command goes on"
 _AGAIN = "give the same command again, which goes on"
-
-OnBytes = Callable[[str, int], None]  # a file's name, and how many more bytes of it are here
 
 
 @dataclass(frozen=True)

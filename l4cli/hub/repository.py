@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from l4cli.hub.errors import be_quiet, told
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
+
+OnBytes = Callable[[str, int], None]  # a file's name, and how many more bytes of it are here
 
 
 def look_up(repo: str, revision: str | None) -> ModelInfo:
