@@ -18,6 +18,7 @@ from convert.errors import ConvertError
 from convert.journal import stored_tensors
 from convert.layout import Layout
 from convert.output import Batch, Output
+from convert.quantize import quantizer
 from convert.resources import n_cpus, peak_rss, tile_weights
 from convert.schedule import Job, jobs, prefetched
 from convert.supply import Supply
@@ -71,10 +72,12 @@ def _make(
 ) -> None:
     """Do all the jobs, from this thread's point of view one after the other."""
 
+    quantize = quantizer([output.plan for output in outputs])
+
     def work(job: Job) -> Job:
         supply.take(job)
         for output, tile, data in zip(
-            job.outputs, job.tiles, make_tiles(job.tiles, reader), strict=True
+            job.outputs, job.tiles, make_tiles(job.tiles, reader, quantize), strict=True
         ):
             output.write(tile, data.data.cast("B"))
         return job

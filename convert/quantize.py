@@ -1,8 +1,8 @@
-"""ggml's own quantization kernels, through ctypes.
+"""Which kernels quantize: ggml's own, through ctypes, or for much work ours, of the same bytes.
 
 The only importer of llama_cpp in this package, and only to find libggml-base beside it: no model
-code is loaded. The kernels work row by row and ctypes releases the GIL, so threads scale and the
-output is the same however the rows are shared out.
+code is loaded. All kernels work row by row without the GIL, so threads scale and the output is the
+same however the rows are shared out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import sys
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,19 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from convert.types import Plan
+
+    Quantize = Callable[
+        [str, NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32] | None], None
+    ]
+
 # What gguf's Python package does not dequantize.
 DEQUANTIZED_BY_GGML = frozenset(("Q1_0", "Q2_0"))
+
+# The types that `kquants` makes. It compiles for seconds, once on a machine, and takes a tenth of a
+# GB: it pays from a few seconds of ggml's time on.
+IN_LANES = frozenset(("Q4_K", "Q5_K", "Q6_K"))
+_MUCH = 1 << 27  # weights
 
 # Beyond it the searching kernels (IQ*) may overflow and abort the process; their scales do not
 # reach that far in any case.
@@ -37,13 +49,44 @@ _LIBRARY_NAMES = (
 )
 
 
+def quantizer(plans: Sequence[Plan]) -> Quantize:
+    """The kernels for this much work; of the same bytes, whichever they are."""
+    if not (is_much(plans) and has_lanes()):
+        return quantize_rows
+    from convert import kquants
+
+    def quantize(
+        qtype: str,
+        rows: NDArray[np.float32],
+        out: NDArray[np.uint8],
+        importance: NDArray[np.float32] | None = None,
+    ) -> None:
+        if qtype in IN_LANES and importance is None and kquants.quantize(qtype, rows, out):
+            _validate(qtype, out)
+        else:
+            quantize_rows(qtype, rows, out, importance)
+
+    return quantize
+
+
+def is_much(plans: Sequence[Plan]) -> bool:
+    """Whether what `kquants` can do of it takes ggml more than a few seconds."""
+    tensors = (tensor for plan in plans for tensor in plan.tensors)
+    fit = (t for t in tensors if t.qtype in IN_LANES and t.importance is None)
+    return sum(tensor.output.n_params for tensor in fit) >= _MUCH
+
+
+def has_lanes() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
 def quantize_rows(
     qtype: str,
     rows: NDArray[np.float32],
     out: NDArray[np.uint8],
     importance: NDArray[np.float32] | None = None,
 ) -> None:
-    """Quantize `rows` [n, n_cols], C order and finite, into `out`'s n * row_bytes bytes.
+    """ggml's kernels: `rows` [n, n_cols], C order and finite, into `out`'s n * row_bytes bytes.
 
     `importance` [n_cols], finite and not negative, weighs the columns' errors. Raises OverflowError
     where the numbers are too large for the type's scales.
@@ -57,12 +100,14 @@ def quantize_rows(
         raise ValueError(f"{qtype} without importance")  # ggml would abort the process
     if qtype.startswith("IQ") and not max(rows.max(), -rows.min()) <= _MAX_SEARCHED:
         raise OverflowError(f"weights too large for {qtype}")
-    library = _library()
-    type_id = QTYPES[qtype].id
-    library.ggml_quantize_chunk(
-        type_id, rows.ctypes.data, out.ctypes.data, 0, n_rows, n_cols, weights
+    _library().ggml_quantize_chunk(
+        QTYPES[qtype].id, rows.ctypes.data, out.ctypes.data, 0, n_rows, n_cols, weights
     )
-    if not library.ggml_validate_row_data(type_id, out.ctypes.data, n_bytes):
+    _validate(qtype, out)
+
+
+def _validate(qtype: str, out: NDArray[np.uint8]) -> None:
+    if not _library().ggml_validate_row_data(QTYPES[qtype].id, out.ctypes.data, out.nbytes):
         raise OverflowError(f"weights too large for {qtype}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,11 @@ from convert.checkpoint import Reader
 from convert.dequantize import e4m3_values, scale_rows, unpack
 from convert.errors import ConvertError
 from convert.qtypes import QTYPES
-from convert.quantize import quantize_rows
 from convert.tensors import Constant, View
 from convert.types import PlannedTensor
+
+if TYPE_CHECKING:
+    from convert.quantize import Quantize
 
 _NUMPY_DTYPES = {
     "F32": "<f4",
@@ -66,7 +69,9 @@ def cut(tensor: PlannedTensor, max_weights: int) -> Iterator[Tile]:
             yield Tile(tensor, part, first, min(step, n_rows - first))
 
 
-def make_tiles(tiles: Sequence[Tile], reader: Reader) -> list[NDArray[np.uint8]]:
+def make_tiles(
+    tiles: Sequence[Tile], reader: Reader, quantize: Quantize
+) -> list[NDArray[np.uint8]]:
     """The bytes of each tile as they stand in its output; all of the same rows, read once.
 
     Raises ConvertError on NaN, Inf, overflow.
@@ -79,7 +84,7 @@ def make_tiles(tiles: Sequence[Tile], reader: Reader) -> list[NDArray[np.uint8]]
         for tile, out, importance in zip(tiles, outs, importances, strict=True):
             rows = out[first : first + len(block)]
             try:
-                quantize_rows(tile.tensor.qtype, block, rows, importance)
+                quantize(tile.tensor.qtype, block, rows, importance)
             except OverflowError as error:
                 raise ConvertError(f"{_place(tile)}: {error}; choose another type") from None
     return outs

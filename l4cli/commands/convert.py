@@ -54,6 +54,7 @@ def convert(
     llama-quantize, and give the same bytes.
     """
     import convert as converter
+    from convert.quantize import has_lanes, is_much
 
     if hub and (verify or verify_only):
         raise UsageError("--hub drops every shard that is converted; verify with all of them here")
@@ -79,6 +80,8 @@ def convert(
         console.note(f"{finding.level}: {finding.message}")
     planned = list(zip(plans, _targets(out, name, plans), strict=True))
     split = _split(split_max_size, split_max_tensors)
+    if not verify_only and is_much(plans) and not has_lanes():
+        console.note("with numba (pip install 'l4[fast]') quantizing takes a fraction of the time")
     buffers = _buffers(plans, threads, ram)
     if dry_run:
         estimate = converter.estimate(planned, split=split, threads=threads, ram=buffers)
@@ -175,7 +178,9 @@ def _buffers(plans: Sequence[Plan], threads: int | None, ram: int | None) -> int
     if ram is None:
         return None
     from convert import resources
+    from convert.quantize import quantizer
 
+    quantizer(plans)  # what it loads is held, too
     threads = threads or resources.n_cpus()
     held = resources.held()
     least = held + resources.least_buffers(plans, threads)
