@@ -259,6 +259,32 @@ def test_rendering_is_rationed() -> None:
     assert watched.text().count("word") == 1000
 
 
+def test_plain_words_appear_at_once_and_what_may_be_markdown_waits() -> None:
+    watched = Watched()
+    view = MarkdownView(watched.write, watched.size, lambda: 0.0)  # no time for a second drawing
+    view.write("These words are drawn")
+    for word in (", these", " come", " behind", " them"):
+        view.write(word)
+    assert watched.text() == "These words are drawn, these come behind them"
+    view.write(" **in")
+    view.write(" bold**")
+    assert "bold" not in watched.text()
+    view.close()
+    assert watched.text() == "These words are drawn, these come behind them in bold"
+
+
+@pytest.mark.parametrize("beginning", ["# A heading of some", "A line of so many words that it"])
+def test_words_are_not_put_behind_what_is_styled_or_full(beginning: str) -> None:
+    watched = Watched(columns=36)
+    view = MarkdownView(watched.write, watched.size, lambda: 0.0)
+    view.write(beginning)
+    shown = watched.text()
+    view.write(" extraordinary")
+    assert watched.text() == shown
+    view.close()
+    assert " ".join(watched.text().split()).endswith("extraordinary")
+
+
 def test_html_links_and_images_are_not_lost() -> None:
     watched = Watched()
     streamed(watched, "<div>a</div>\n\n[x]: http://y\n\n![alt](img.png) <br> &lt;\n")

@@ -55,6 +55,23 @@ class Region:
         self._write(_BEGIN + "".join(out) + _END)
         self._shown = list(lines)
 
+    def extend(self, text: str) -> bool:
+        """Write `text` behind the last line as it is; False, and nothing, where it may not go so.
+
+        That is where the line is styled, or gets too long, or the terminal's width has changed.
+        """
+        last = self._shown[-1] if self._shown else "\x1b"
+        width, _ = self._size()
+        if "\x1b" in last or width != self._width or cell_len(last) + cell_len(text) >= width:
+            return False
+        self._write(text)
+        self._shown[-1] += text
+        return True
+
+    def last_word(self) -> str:
+        """The last word shown."""
+        return self._shown[-1].rpartition(" ")[2] if self._shown else ""
+
     def commit(self, count: int) -> None:
         """The first `count` lines are final: they will not be given again."""
         del self._shown[:count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -14,8 +15,12 @@ from l4cli.chat.text import harmless
 from l4cli.chat.turn import AnswerView
 
 # Rendering may take up to this share of the time; the rest is the model's.
-_RENDER_SHARE = 0.01
+_RENDER_SHARE = 0.005
 _MIN_INTERVAL = 0.04  # seconds
+# Characters that mean nothing to Markdown within a line, once so much of the line has been drawn
+# that it is known not to be a heading, a list's item or a table's row.
+_PLAIN = re.compile(r"(?:[^\W_]|[ ,.;:?!()'\"%/-])*")
+_MIN_DRAWN = 12
 
 
 class PipeView:
@@ -60,7 +65,10 @@ class PlainView:
 
 
 class MarkdownView:
-    """The answer as Markdown: finished blocks stand, the last one is rewritten where it changes."""
+    """The answer as Markdown: finished blocks stand, the last one is rewritten where it changes.
+
+    Rendering costs milliseconds, so it is rationed; plain words in the middle of a line need none.
+    """
 
     def __init__(
         self,
@@ -75,6 +83,7 @@ class MarkdownView:
         self._size, self._clock = size, clock
         self._text = ""  # what is not final yet
         self._has_begun = False
+        self._is_drawn = False  # whether all of it is on the screen
         self._not_before = 0.0
 
     def progress(self, done: int, total: int) -> None:
@@ -86,12 +95,28 @@ class MarkdownView:
 
     def write(self, text: str) -> None:
         self._has_begun = True
+        self._is_drawn = self._is_drawn and self._extend(text)
         self._text += text
+        if self._is_drawn:
+            return
         started = self._clock()
         if started >= self._not_before:
             self._draw()
+            self._is_drawn = True
             cost = self._clock() - started
             self._not_before = started + max(_MIN_INTERVAL, cost / _RENDER_SHARE)
+
+    def _extend(self, text: str) -> bool:
+        """Show text that needs no rendering behind the line it belongs to; False if it is not."""
+        line = self._text.rpartition("\n")[2]
+        word = line.rpartition(" ")[2]
+        return (
+            len(line) >= _MIN_DRAWN
+            and bool(word)
+            and word == self._region.last_word()
+            and _PLAIN.fullmatch(text) is not None
+            and self._region.extend(text)
+        )
 
     def close(self) -> None:
         if self._has_begun:
