@@ -150,6 +150,27 @@ def test_loading_options_that_make_no_sense(
     assert complaint in err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan",),
+        ("chat", "-p", "hi", "-m"),
+        ("run", os.devnull, "--parallel", "1", "-m"),
+        ("run", os.devnull, "--deterministic", "-m"),
+        ("run", os.devnull, "--dry-run", "--parallel", "1", "-m"),
+    ],
+)
+def test_more_context_than_the_model_has_is_refused_alike(
+    here: Any, tiny_gguf: Path, command: tuple[str, ...]
+) -> None:
+    name = tiny_gguf if command == ("plan",) else "tiny"
+    code, out, err = here(*command, tiny_gguf, "--ctx", "20M")
+    assert (code, out, err) == (
+        2, "",
+        f"l4: --ctx 20971520 is more than the 10485760 tokens that {name} was trained for\n",
+    )  # fmt: skip
+
+
 def test_what_was_chosen_is_one_line_on_stderr(l4: L4, tiny_gguf: Path) -> None:
     auto = ("--ctx", "1000", "--kv-type", "auto", "--gpu-layers", "auto", "--cpu-moe", "auto")
     done = l4("chat", "-m", tiny_gguf, "-p", "hi", "-n", "2", *auto)

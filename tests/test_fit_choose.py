@@ -15,7 +15,7 @@ import convert
 from convert.outline import outline
 from l4cli.engine.llamacpp import LlamaModel, library
 from l4cli.engine.llamacpp.devices import cpu_features, devices, expert_patterns, on_cpu
-from l4cli.errors import ModelLoadError, UsageError
+from l4cli.errors import ContextOverflowError, ModelLoadError, UsageError
 from l4cli.fit.choose import Wishes, largest_context, place, smallest_kv_type
 from l4cli.fit.described import described_shape
 from l4cli.fit.hardware import GIB, Gpu, Hardware, gpu_bandwidth, probe
@@ -245,17 +245,30 @@ def test_the_answer_is_the_same_wherever_the_weights_lie(tiny_gguf: Path) -> Non
         assert llm.generate("Hello", max_tokens=8, temperature=0.0).text == placed
 
 
-def test_a_context_beyond_what_the_model_has_is_said_to_be_cut(tmp_path: Path) -> None:
+def test_no_sequence_is_longer_than_the_model_was_trained_for(tmp_path: Path) -> None:
     from l4cli import load
 
     write_checkpoint(tmp_path / "short", max_position_embeddings=512, num_local_experts=2)
     gguf = tmp_path / "short.gguf"
     convert.convert(convert.plan(tmp_path / "short", "F32", force=True), gguf)
     notes: list[str] = []
-    for ctx in (512, 4096):
+    for ctx in (512, None):
         with load(gguf, ctx=ctx, threads=1, on_note=notes.append) as llm:
-            assert llm.n_ctx == 512
-    assert notes == ["context cut to the 512 tokens it was trained for"]
+            assert (llm.n_ctx, llm.engine.backend.n_ctx) == (512, 512)
+    assert notes == []
+    with pytest.raises(UsageError, match=r"--ctx 513 is more than the 512 tokens that short was"):
+        load(gguf, ctx=513)
+    # Several sequences share more, and each of them has what one can use.
+    with load(gguf, ctx=1024, parallel=2, threads=1, on_note=notes.append) as llm:
+        assert (llm.n_ctx, llm.engine.backend.n_ctx) == (512, 1024)
+        overlong = llm.request([{"role": "user", "content": "x" * 600}], max_tokens=1)
+        with pytest.raises(ContextOverflowError):
+            llm.engine.add_request(overlong)
+    assert notes == [
+        "one sequence holds 512 of the 1024 tokens of context: short was not trained for more"
+    ]
+    with pytest.raises(UsageError, match="more than 2 sequences of the 512 tokens"):
+        load(gguf, ctx=1025, parallel=2)
 
 
 @pytest.mark.skipif(not devices(), reason="takes a graphics card")

@@ -97,7 +97,7 @@ def chat(
     top_k: options.TopK = None,
     min_p: options.MinP = None,
     seed: options.Seed = None,
-    ctx: options.Ctx = "16384",
+    ctx: options.Ctx = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
     cpu_moe: options.CpuMoe = None,

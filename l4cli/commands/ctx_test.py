@@ -89,8 +89,8 @@ def ctx_test(
         "tensor_split": tensor_split,
         "force": force,
     }
-    ctx = max(asked or default) + _PARALLEL * (_BRANCH + (max_tokens or 0))
-    with load_for_command(model, ctx=ctx, parallel=_PARALLEL, **placement) as llm:
+    room = max(asked or default) + _PARALLEL * (_BRANCH + (max_tokens or 0))
+    with load_for_command(model, default_ctx=room, parallel=_PARALLEL, **placement) as llm:
         chosen = _within(asked, default, llm)
         plan = Plan(chosen, depth_shares, task_names, samples, seed, max_tokens)
         loaded = conditions(llm, **placement)

@@ -53,7 +53,7 @@ def load_vocabulary(
     """
     from l4cli.batch.dry_run import VocabularyBackend
     from l4cli.engine.llamacpp import LlamaModel
-    from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Wanted, decide
+    from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Wanted, check_context, decide
     from l4cli.locate import locate
 
     located = locate(model, on_convert=note_conversion)
@@ -62,6 +62,10 @@ def load_vocabulary(
         room = ctx if isinstance(ctx, int) else ROOM_FOR_CONTEXT
         kv_type = decide(located.path, Wanted(room, kv_type=kv_type, force=True)).kv_type
     limits = sizing_limits(vocabulary, ctx, parallel, kv_type)
+    if isinstance(ctx, int):
+        trained = vocabulary.n_ctx_train
+        if line := check_context(located.name, ctx, trained, limits.n_seq_max):
+            console.note(f"l4: {line}")
     llm = LLM(
         located.name,
         vocabulary,

@@ -111,13 +111,13 @@ Model = Annotated[
     ),
 ]
 Ctx = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--ctx",
         envvar="L4_CTX",
         metavar="N|auto",
         parser=parse_chat_ctx,
-        help="Context in tokens; 128k and 1M are understood, auto takes what fits.",
+        help="Context in tokens, 16384 unless given; auto takes as much as fits.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]

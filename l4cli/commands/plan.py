@@ -79,7 +79,7 @@ def plan(
         make_row(
             name, shape, _within(spec, shape), machine, measured=_measured(path, spec, machine)
         )
-        for name, shape, path in _shapes(model, ctx)
+        for name, shape, path in _shapes(model, ctx, parallel)
     ]
     if json:
         console.data_json(_as_json(machine, spec, rows))
@@ -121,7 +121,8 @@ def _sized(text: str, option: str) -> tuple[int, float | None]:
 
 def _within(spec: ContextSpec, shape: ModelShape) -> ContextSpec:
     """The context, cut to what a model can have where many are listed."""
-    return replace(spec, n_ctx=min(spec.n_ctx, shape.n_ctx_train or spec.n_ctx))
+    most = shape.n_ctx_train * spec.n_seq_max or spec.n_ctx
+    return replace(spec, n_ctx=min(spec.n_ctx, most))
 
 
 def _measured(
@@ -143,12 +144,19 @@ def _measured(
     return (at_first, deep) if at_first and deep else None
 
 
-def _shapes(model: str | None, ctx: int) -> list[tuple[str, ModelShape, Path | None]]:
+def _shapes(
+    model: str | None, ctx: int, parallel: int
+) -> list[tuple[str, ModelShape, Path | None]]:
     """What to plan: every type of a model, one of them, a file, or every model."""
     from l4cli.fit.described import described_shape
     from l4cli.fit.shape import shape_of_file
+    from l4cli.fit.wanted import check_context
     from l4cli.locate import cached_quants, locate
     from l4cli.registry import load_registry
+
+    def checked(shape: ModelShape) -> ModelShape:
+        check_context(shape.name, ctx, shape.n_ctx_train, parallel)
+        return shape
 
     registry = load_registry()
     if model is None:
@@ -161,25 +169,15 @@ def _shapes(model: str | None, ctx: int) -> list[tuple[str, ModelShape, Path | N
     name, _, quant = model.partition(":")
     if name not in registry.models or Path(model).expanduser().is_file():
         located = locate(model, registry=registry)
-        shape = _checked(shape_of_file(located.path), ctx)
-        return [(located.name, shape, located.path)]
+        return [(located.name, checked(shape_of_file(located.path)), located.path)]
     spec = registry.models[name]
     here = {name.upper(): files for name, files in cached_quants(spec).items()}
     found = []
     for ftype in (quant,) if quant else TYPES:
         files = here.get(ftype.upper())
         shape = shape_of_file(files[0]) if files else described_shape(spec, ftype, registry)
-        found.append((ftype.upper(), _checked(shape, ctx), files[0] if files else None))
+        found.append((ftype.upper(), checked(shape), files[0] if files else None))
     return found
-
-
-def _checked(shape: ModelShape, ctx: int) -> ModelShape:
-    if shape.n_ctx_train and ctx > shape.n_ctx_train:
-        raise UsageError(
-            f"--ctx {ctx} is more than the {shape.n_ctx_train} tokens that {shape.name} "
-            "was trained for"
-        )
-    return shape
 
 
 def _heading(machine: Hardware, spec: ContextSpec) -> str:

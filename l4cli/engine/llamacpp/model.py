@@ -98,12 +98,6 @@ class LlamaModel:
         return int(value) if value and value.isdigit() else 0
 
     @property
-    def max_useful_sequences(self) -> int:
-        """More at once than this gain nothing: fewer on a CPU, which arithmetic limits sooner."""
-        limit = int(llama_cpp.llama_max_parallel_sequences())
-        return min(limit, 256 if library.has_gpu_support() else 64)
-
-    @property
     def n_params(self) -> int:
         return int(llama_cpp.llama_model_n_params(self.handle))
 
