@@ -119,6 +119,17 @@ def _from_hub(repo: str, quant: str | None) -> Located:
     return Located(quants[quant][0], f"{name}:{quant}")
 
 
+def file_here(spec: ModelSpec, quant: str) -> Path | None:
+    """The (first) file of a model's quantization, if it is whole and on this machine."""
+    if spec.checkpoint == "demo":
+        from l4cli.demo import demo_path
+
+        path = demo_path(quant)
+        return path if path.exists() else None
+    here = {name.upper(): files for name, files in cached_quants(spec).items()}
+    return here[quant.upper()][0] if quant.upper() in here else None
+
+
 def cached_quants(spec: ModelSpec) -> dict[str, list[Path]]:
     """The quantizations of a model that the Hub's cache holds whole, with their files."""
     return {} if spec.gguf is None else gguf_quants(spec.gguf.repo, spec.gguf.files)

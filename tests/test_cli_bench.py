@@ -30,6 +30,7 @@ def test_a_bench_is_told_and_kept(
     planned = value["memory"][-1]["planned"]
     assert planned["total"] > planned["weights"] > 0.9 * tiny_gguf.stat().st_size
     assert not value["interrupted"]
+    assert value["kept"]
 
     rows = tiny_gguf.parent / "bench-rows.jsonl"
     rows.write_text('{"prompt": "hello", "max_tokens": 8}\n')

@@ -16,6 +16,9 @@ from conftest import L4
 from hollow import write_hollow
 
 from l4cli import app
+from l4cli.engine.llamacpp import num_physical_cores
+from l4cli.identity import fingerprint_of
+from l4cli.speeds import Conditions, DecodeRate, remember
 
 GIB = 1 << 30
 
@@ -105,6 +108,24 @@ def test_a_file_is_planned_from_its_header(here: Any, tmp_path: Path) -> None:
     assert code == 2
     assert re.match(rf"l4: {path} does not fit: RAM lacks [\d.]+ GiB \(54\.3 GiB of weights", err)
     assert "--force" in err
+
+
+def test_rates_are_said_to_be_measured_or_estimated(here: Any, tiny_gguf: Path) -> None:
+    code, out, _ = here("plan", tiny_gguf)
+    assert code == 0
+    assert "TOK/S: ~ estimated by memory bandwidth" in out.splitlines()
+    assert re.search(r"^tiny .* ~\d+$", out, re.M)
+    rates = [DecodeRate(1, depth, 123.0) for depth in (0, 16_384)]
+    loaded = Conditions(fingerprint_of(tiny_gguf), n_threads=num_physical_cores())
+    remember(loaded, *rates)
+    _, out, _ = here("plan", tiny_gguf)
+    assert "TOK/S: measured on this machine" in out.splitlines()
+    assert re.search(r"^tiny .* 123$", out, re.M)
+    _, out, _ = here("plan", tiny_gguf, "--json")
+    (row,) = json.loads(out)["rows"]
+    assert (row["tokens_per_second"], row["tokens_per_second_are"]) == (123.0, "measured")
+    for other in (("--kv-type", "q8_0"), ("--ram", "8G")):
+        assert "estimated by memory bandwidth" in here("plan", tiny_gguf, *other)[1]
 
 
 @pytest.mark.parametrize(

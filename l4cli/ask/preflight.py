@@ -18,6 +18,7 @@ from l4cli.fit.memory import ContextSpec, MemoryUse, memory_use, most_per_token
 from l4cli.fit.shape import ModelShape
 from l4cli.speeds import EffectiveLength, Measured
 
+AS_DEFAULT = Wishes(gpu_layers=-1, cpu_moe=0)  # how models are loaded without a word about it
 MAX_BRANCHES = 8  # questions decoded at once; more gain little, and each has chunked cells
 
 
@@ -155,7 +156,7 @@ def preflight(
     hardware: Hardware,
     *,
     kv_type: str,
-    gpu_layers: int = -1,
+    wishes: Wishes = AS_DEFAULT,
     measured: Measured | None = None,
     effective: EffectiveLength | None = None,
 ) -> Preflight:
@@ -163,7 +164,6 @@ def preflight(
 
     UsageError for a KV type there is not.
     """
-    wishes = Wishes(gpu_layers=gpu_layers if hardware.gpus else None, cpu_moe=0)
     wanted = max(1, min(demand.num_questions, MAX_BRANCHES))
     for branches in range(wanted, 0, -1):
         spec = _spec(demand, branches, kv_type, shape.n_ctx_train)

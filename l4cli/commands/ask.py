@@ -106,31 +106,30 @@ def ask(
         "gpu_layers": gpu_layers,
         "cpu_moe": cpu_moe,
         "tensor_split": tensor_split,
+        "kv_type": kv_type,
         "force": force,
     }
     system = read_text_option(system)
     if split:
-        hardware["kv_type"] = kv_type
         code = _split(texts, asked, sampling, model, system, quote, json, **hardware)
         raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
-    vocabulary, kv_type = prepare.vocabulary(model, kv_type)
-    with vocabulary:
+    with prepare.vocabulary(model, hardware) as vocabulary:
         prompt = DocumentPrompt(vocabulary.encoder, texts, system=system)
-        where = conditions(vocabulary, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers)
+        where = conditions(vocabulary, threads)
         phrased = [asking(text) if quote else text for text in asked]
         room = max_tokens + (MAX_QUOTE_TOKENS if quote else 0)
-        told = prepare.preflight_of(vocabulary, prompt, phrased, room, where)
+        told = prepare.preflight_of(vocabulary, prompt, phrased, room, where, hardware)
         if dry_run:
             show.report(told, texts, json)
             raise typer.Exit(EXIT_OK if told.fits and not num_failed else EXIT_FAILED)
         told.check()
         prepare.warn(told)
+        hardware["kv_type"] = where.kv_type
     with load_for_command(
         model,
         ctx=told.spec.n_ctx,
         parallel=told.num_branches + 1,
         store=True,
-        kv_type=kv_type,
         **hardware,
     ) as llm:
         prompt.encoder = llm.encoder

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from l4cli import console
 from l4cli.errors import InputError
@@ -39,20 +39,27 @@ def read_documents(sources: Sequence[str]) -> tuple[list[Document], int]:
     return texts, len(errors)
 
 
-def vocabulary(model: str | None, kv_type: str) -> tuple[LLM, str]:
-    """The model without its weights, and the type its cache will have."""
+def vocabulary(model: str | None, hardware: Mapping[str, Any]) -> LLM:
+    """The model without its weights, and how it would be loaded."""
     from l4cli.commands.loading import load_vocabulary
 
-    llm, _, kv_type = load_vocabulary(model, ctx="auto", parallel=1, kv_type=kv_type)
-    return llm, kv_type
+    llm, _ = load_vocabulary(model, ctx="auto", parallel=1, **hardware)
+    return llm
 
 
 def preflight_of(
-    llm: LLM, prompt: DocumentPrompt, asked: Sequence[str], max_tokens: int, where: Conditions
+    llm: LLM,
+    prompt: DocumentPrompt,
+    asked: Sequence[str],
+    max_tokens: int,
+    where: Conditions,
+    hardware: Mapping[str, Any],
 ) -> Preflight:
     from l4cli import speeds
     from l4cli.ask.preflight import Demand, preflight
+    from l4cli.commands.loading import wanted
     from l4cli.fit.hardware import probe
+    from l4cli.fit.loading import wishes
     from l4cli.fit.shape import shape_of_file
 
     assert llm.path is not None
@@ -62,7 +69,7 @@ def preflight_of(
         shape_of_file(llm.path),
         probe(),
         kv_type=where.kv_type,
-        gpu_layers=where.n_gpu_layers,
+        wishes=wishes(wanted(max_tokens, **hardware)),
         measured=speeds.recall(where),
         effective=speeds.recall_effective_length(where.model, where.kv_type),
     )

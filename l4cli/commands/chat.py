@@ -167,7 +167,7 @@ def chat(
                     "seed": seed,
                 },
                 file=kept,
-                conditions=conditions(llm, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers),
+                conditions=conditions(llm, threads),
                 rounds=rounds,
             )
         for name, text in texts:

@@ -93,7 +93,7 @@ def ctx_test(
     with load_for_command(model, default_ctx=room, parallel=_PARALLEL, **placement) as llm:
         chosen = _within(asked, default, llm)
         plan = Plan(chosen, depth_shares, task_names, samples, seed, max_tokens)
-        loaded = conditions(llm, **placement)
+        loaded = conditions(llm, threads)
         _announce(plan, recall(loaded).prefill_seconds)
         results = Results(chosen, depth_shares, task_names)
         failure: EngineError | None = None

@@ -96,34 +96,30 @@ def run(
         timings=timings,
         look_ahead=LOOK_AHEAD if reading.is_file else 1,
     )
-    placement: dict[str, Any] = {"kv_type": kv_type, "threads": threads, "gpu_layers": gpu_layers}
-    hardware = {
+    hardware: dict[str, Any] = {
         "ctx": ctx,
-        "parallel": parallel,
+        "parallel": 1 if deterministic else parallel,
+        "threads": threads,
+        "gpu_layers": gpu_layers,
         "cpu_moe": cpu_moe,
         "tensor_split": tensor_split,
+        "kv_type": kv_type,
         "force": force,
-        "elastic": True,
-        "deterministic": deterministic,
-        **placement,
     }
     with reading.open(out) as lines:
         rows = reading.rows(lines)
         if dry_run:
-            llm, limits, kv_type = load_vocabulary(
-                model, ctx=ctx, parallel=parallel, kv_type=kv_type
-            )
-            placement["kv_type"] = kv_type
+            llm, limits = load_vocabulary(model, **hardware)
             with llm:
-                dry_run_report(llm, limits, rows, batch, conditions(llm, **placement), json=json)
+                dry_run_report(llm, limits, rows, batch, conditions(llm, threads), json=json)
             return
         with (
-            load_for_command(model, **hardware) as llm,
+            load_for_command(model, elastic=True, deterministic=deterministic, **hardware) as llm,
             open_output(out, llm, batch, reading, resume, retry_errors) as output,
             catch_interrupts(llm.interrupt, is_last=True) as interrupts,
         ):
             session = RunSession(
-                llm, batch, output, interrupts, conditions(llm, **placement), num_verified=verify
+                llm, batch, output, interrupts, conditions(llm, threads), num_verified=verify
             )
             with session.progress(out, reading.count):
                 session.answer(rows)

@@ -27,7 +27,7 @@ from l4cli.errors import EXIT_FAILED, InputError
 from l4cli.fit.memory import ContextSpec, kv_bytes
 from l4cli.llm import LLM
 from l4cli.signals import Interrupts
-from l4cli.speeds import Conditions, RunSpeeds, recall, remember
+from l4cli.speeds import Conditions, OtherWork, RunSpeeds, is_busy, recall, remember
 
 _UPDATE_EVERY = 0.1  # seconds between two renewals of the progress line
 _MOST_LINES = 10  # line numbers to name before it is "and others"
@@ -60,7 +60,7 @@ class RunSession:
 
     def answer(self, rows: Iterable[Row | BadRow]) -> None:
         """Write an output row for every row that has none yet."""
-        self._started = time.perf_counter()
+        self._started, others = time.perf_counter(), OtherWork()
         answered = run_rows(
             self.llm,
             self.output.skip_done(self.ids.watch(rows)),
@@ -76,7 +76,7 @@ class RunSession:
         if speeds := self.stats.meter.speeds(self.stats.num_prefill_tokens):
             n_seq_max = self.llm.engine.backend.n_seq_max
             run = RunSpeeds(n_seq_max, speeds.prefill_tps, speeds.decode_tps)
-            remember(self.conditions, run)
+            remember(self.conditions, run, busy=is_busy(others.load()))
         if not self.interrupts:
             self.output.finish()
 

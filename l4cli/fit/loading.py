@@ -22,17 +22,17 @@ from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Decision, Wanted
 
 def choose(shape: ModelShape, wanted: Wanted, hardware: Hardware) -> Decision:
     """How to load a model of that shape on that machine. Raises ModelLoadError."""
-    wishes = _wishes(wanted)
+    wished = wishes(wanted)
     n_ctx = _context(shape, wanted)
     kv_type = "f16" if wanted.kv_type == "auto" else wanted.kv_type
     spec = ContextSpec(n_ctx, wanted.n_seq_max, kv_type=kv_type, unified=wanted.unified)
     if wanted.kv_type == "auto":
-        spec = replace(spec, kv_type=smallest_kv_type(shape, spec, hardware, wishes))
+        spec = replace(spec, kv_type=smallest_kv_type(shape, spec, hardware, wished))
     if wanted.n_ctx == "auto":
-        spec = replace(spec, n_ctx=_as_much_as_fits(shape, spec, hardware, wishes))
-    fit = place(shape, spec, hardware, wishes)
+        spec = replace(spec, n_ctx=_as_much_as_fits(shape, spec, hardware, wished))
+    fit = place(shape, spec, hardware, wished)
     if fit.verdict == "too large" and not wanted.force:
-        raise ModelLoadError(_refusal(shape, fit, hardware, wishes))
+        raise ModelLoadError(_refusal(shape, fit, hardware, wished))
     return Decision(
         n_ctx=spec.n_ctx,
         kv_type=spec.kv_type,
@@ -76,7 +76,8 @@ def _context(shape: ModelShape, wanted: Wanted) -> int:
     return min(n_ctx, shape.n_ctx_train or n_ctx)
 
 
-def _wishes(wanted: Wanted) -> Wishes:
+def wishes(wanted: Wanted) -> Wishes:
+    """What is asked for of the placement; the rest is left to us."""
     split = wanted.split if wanted.split not in (None, "auto") else None
     leaves_layers = wanted.gpu_layers == "auto"
     if isinstance(wanted.cpu_moe, int):

@@ -98,6 +98,12 @@ class LlamaModel:
         return int(value) if value and value.isdigit() else 0
 
     @property
+    def n_layers(self) -> int:
+        """Blocks of the model, as the file states them; 0 if it does not."""
+        value = self.metadata(f"{self.metadata('general.architecture')}.block_count")
+        return int(value) if value and value.isdigit() else 0
+
+    @property
     def n_params(self) -> int:
         return int(llama_cpp.llama_model_n_params(self.handle))
 
