@@ -60,7 +60,7 @@ def load(
     Raises ModelNotFoundError and ModelLoadError with a line that says what to do, and UsageError
     for a `ctx` beyond what the model was trained for.
     """
-    located = locate(str(model) if model else None, on_convert=on_convert)
+    located = locate(None if model is None else str(model), on_convert=on_convert)
     if deterministic:
         parallel = 1
     if ctx is None:

@@ -62,7 +62,9 @@ def locate(
     what is missing and how to get it.
     """
     registry = registry or load_registry()
-    model = model or registry.default
+    model = registry.default if model is None else model
+    if not model.strip():
+        raise ModelNotFoundError("the name of the model is empty: give one, or a .gguf file")
     if (found := hub_model(model)) is not None:
         return _from_hub(*found)
     path = Path(model).expanduser()
@@ -100,8 +102,13 @@ def _sampling_value(name: str, text: str | None) -> float | None:
 
 
 def hub_model(model: str) -> tuple[str, str | None] | None:
-    """The repository and the quantization, if any, of hf.co/ORG/NAME[:QUANT]; None if it is not."""
+    """The repository and the quantization, if any, of hf.co/ORG/NAME[:QUANT]; None if it is not.
+
+    ModelNotFoundError where it begins so and goes on otherwise.
+    """
     match = _HUB_NAME.fullmatch(model)
+    if match is None and model.startswith(HUB_PREFIX):
+        raise ModelNotFoundError(f"{model} names no repository: it is {HUB_PREFIX}ORG/NAME[:QUANT]")
     return (match["repo"], match["quant"]) if match else None
 
 
@@ -201,6 +208,8 @@ def cached_snapshot(repo: str) -> Path | None:
 
 
 def _from_path(path: Path) -> Located:
+    if path.is_symlink() and not path.exists():
+        raise ModelNotFoundError(f"{path}: is a link to what is not there")
     if not path.exists():
         hint = _near_file(path)
         if is_hub_id(str(path)):

@@ -57,6 +57,7 @@ def test_ctrl_c_shows_what_is_done(tiny_gguf: Path) -> None:
         (["--depth", "1,x"], "--depth: 'x' is no number of tokens"),
         (["--depth", ""], "--depth: '' is no number"),
         (["--batch", "0,1"], "--batch must be at least 1"),
+        (["--batch", "1,-2"], "--batch: '-2' is no number of sequences"),
         (["--batch", "257"], "--batch must be at most 256"),
         (["--depth", "10M"], "the model was trained for"),
         (["--kv-type", "q3"], "no KV type 'q3'"),

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from l4cli.bench.machine import Memory
     from l4cli.bench.measure import Timing
 
-_MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
-
 Model = Annotated[
     str | None,
     typer.Argument(
@@ -89,7 +87,7 @@ def bench(
 
     asked = Asked(
         depths=options.parse_counts(depth, "--depth", least=0),
-        batches=options.parse_counts(batch, "--batch", most=_MOST_SEQUENCES),
+        batches=options.parse_counts(batch, "--batch", of="sequences", most=options.MOST_SEQUENCES),
         ubatches=options.parse_counts(ubatch, "--ubatch"),
         n_prompt=prompt,
         n_gen=gen,

@@ -13,6 +13,7 @@ from l4cli.errors import UsageError
 
 MODEL_PANEL, SAMPLING_PANEL, HARDWARE_PANEL = "Model", "Sampling", "Hardware"
 _ALL_LAYERS = 512  # llama.cpp's own limit
+MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
 _SUFFIX = {"": 1, "k": 1024, "m": 1024**2}
 
 
@@ -25,15 +26,18 @@ def parse_tokens(value: str | int) -> int:
 
 
 def parse_counts(
-    value: str | None, name: str, *, least: int = 1, most: int | None = None
+    value: str | None, name: str, *, of: str = "tokens", least: int = 1, most: int | None = None
 ) -> tuple[int, ...] | None:
     """Numbers of tokens or sequences between commas, each once, in rising order: 0,4k,16k."""
     if value is None:
         return None
-    try:
-        counts = {0 if part.strip() == "0" else parse_tokens(part) for part in value.split(",")}
-    except typer.BadParameter as error:
-        raise UsageError(f"{name}: {error}") from None
+    counts = set()
+    for part in value.split(","):
+        try:
+            counts.add(0 if part.strip() == "0" else parse_tokens(part))
+        except typer.BadParameter:
+            example = "0,4k,16k" if of == "tokens" else "1,4,16"
+            raise UsageError(f"{name}: {part!r} is no number of {of}; try {example}") from None
     if min(counts) < least:
         raise UsageError(f"{name} must be at least {least}")
     if most is not None and max(counts) > most:

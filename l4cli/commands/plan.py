@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Of the types there are, those that people choose between.
 TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K", "IQ2_XXS", "IQ1_S")
 _DEFAULT_CTX = 16384
-_MOST_MEMORY = 1 << 50
+_MOST_MEMORY, _MOST_RATE = 1 << 50, 1e15  # bytes, and bytes a second
 
 
 def plan(
@@ -48,7 +48,14 @@ def plan(
         typer.Option("--kv-type", metavar="TYPE", help="Type of the KV cache: f16, q8_0, q4_0 …"),
     ] = "f16",
     parallel: Annotated[
-        int, typer.Option("--parallel", metavar="N", min=1, help="Sequences at the same time.")
+        int,
+        typer.Option(
+            "--parallel",
+            metavar="N",
+            min=1,
+            max=options.MOST_SEQUENCES,
+            help="Sequences at the same time.",
+        ),
     ] = 1,
     gpu: Annotated[
         list[str] | None,
@@ -102,7 +109,7 @@ def _machine(gpu: list[str] | None, ram: str | None) -> Hardware:
     here = hardware.probe(bandwidth=bandwidth)
     if gpu is None and ram is None:
         return here
-    size, speed = _sized(ram, "--ram") if ram else (None, None)
+    size, speed = (None, None) if ram is None else _sized(ram, "--ram")
     cards = [
         hardware.described_gpu(number, *_sized(text, "--gpu"))
         for number, text in enumerate(gpu or [])
@@ -119,7 +126,9 @@ def _sized(text: str, option: str) -> tuple[int, float | None]:
         rate = float(speed.lower().removesuffix("gb/s")) * 1e9 if speed else None
     except (typer.BadParameter, ValueError):
         raise UsageError(f"{option} {text!r} is no size; try 24G or 24G@936") from None
-    if n_bytes > _MOST_MEMORY or (rate is not None and not 0 < rate < 1e15):
+    if rate is not None and not rate > 0:
+        raise UsageError(f"{option} {text!r} is not above 0 GB/s; try 24G@936")
+    if n_bytes > _MOST_MEMORY or (rate is not None and rate > _MOST_RATE):
         raise UsageError(f"{option} {text!r} is more than any machine has")
     return n_bytes, rate
 

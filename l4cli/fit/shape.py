@@ -157,6 +157,10 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
     n_embd = read.number("embedding_length")
     n_experts_used = read.number("expert_used_count", 0)
     cache = read_cache(metadata, name)
+    embeddings = tensors.get("token_embd.weight")
+    if embeddings is not None and embeddings.shape[0] != n_embd:
+        width = embeddings.shape[0]
+        raise read.error("embedding_length", f"is {n_embd}, but token_embd.weight is {width} wide")
     groups = _Groups(n_layers, name)
     for tensor_name, tensor in tensors.items():
         groups.add(tensor_name, tensor)
@@ -262,7 +266,7 @@ class _Metadata:
             value = int(value)
         if value is None:
             if default is None:
-                raise self._error(key, "is missing")
+                raise self.error(key, "is missing")
             return default
         if _is_array(value) and value and all(type(item) is int for item in value):
             value = max(value)
@@ -278,15 +282,15 @@ class _Metadata:
         if not _is_array(value):
             return (self.number(key),) * count
         if len(value) < count:
-            raise self._error(key, f"has {len(value)} entries for {count} layers")
+            raise self.error(key, f"has {len(value)} entries for {count} layers")
         return tuple(self._checked(key, item, 0, _MAX_NUMBER) for item in value[:count])
 
     def _checked(self, key: str, value: object, least: int, most: int) -> int:
         if type(value) is not int or not least <= value <= most:
-            raise self._error(key, f"is {value!r}, not a number from {least} to {most}")
+            raise self.error(key, f"is {value!r}, not a number from {least} to {most}")
         return value
 
-    def _error(self, key: str, what: str) -> InputError:
+    def error(self, key: str, what: str) -> InputError:
         return InputError(f"{self._name}: {self.architecture}.{key} {what}: the file is damaged")
 
 

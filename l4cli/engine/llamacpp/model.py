@@ -241,20 +241,6 @@ class LlamaModel:
 def _vet(path: Path) -> None:
     """Say plainly what llama.cpp would say at length, or die of."""
     try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except IsADirectoryError:
-        raise ModelLoadError(
-            f"{path} is a directory: give a .gguf file, or make one with `l4 convert {path}`"
-        ) from None
-    except OSError as error:
-        raise ModelLoadError(f"{path}: {error.strerror}") from None
-    if magic != b"GGUF":
-        raise ModelLoadError(
-            f"{path} is not a GGUF file (it begins with {magic!r}): "
-            "`l4 convert` makes one from a Hugging Face checkpoint"
-        )
-    try:
         vet(path)
     except ConvertError as error:
         raise ModelLoadError(str(error)) from None
