@@ -9,11 +9,11 @@ from pathlib import Path
 import llama_cpp
 import pytest
 from checkpoints import PUBLISHED_SHAPES, make_config, write_checkpoint
-from hollow import write_hollow
+from hollow import llama_log, write_hollow
 
 import convert
 from convert.outline import outline
-from l4cli.engine.llamacpp import LlamaModel, library
+from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.devices import cpu_features, devices, expert_patterns, on_cpu
 from l4cli.errors import ContextOverflowError, ModelLoadError, UsageError
 from l4cli.fit.choose import Wishes, largest_context, place, smallest_kv_type
@@ -214,24 +214,14 @@ def test_the_override_list_takes_exactly_the_routed_experts(tmp_path: Path) -> N
 
 def _overridden(path: Path, n_layers: int) -> set[str]:
     """The tensors that llama.cpp reports to have put where it was told to."""
-    library.start()
-    lines: list[str] = []
-
-    @llama_cpp.llama_log_callback
-    def listen(_level: int, text: bytes, _data: ctypes.c_void_p) -> None:
-        lines.append(text.decode())
-
     overrides = on_cpu(expert_patterns(range(n_layers)))
     params = llama_cpp.llama_model_default_params()
     params.no_alloc, params.load_mode = True, 0
     params.tensor_buft_overrides = ctypes.addressof(overrides)
-    llama_cpp.llama_log_set(listen, ctypes.c_void_p(0))
-    try:
+    with llama_log() as lines:
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         assert model
         llama_cpp.llama_model_free(model)
-    finally:
-        llama_cpp.llama_log_set(library._on_log, ctypes.c_void_p(0))
     found = re.findall(r"tensor (\S+) \(.*buffer type overridden to CPU", "".join(lines))
     return set(found)
 
@@ -269,15 +259,3 @@ def test_no_sequence_is_longer_than_the_model_was_trained_for(tmp_path: Path) ->
     ]
     with pytest.raises(UsageError, match="more than 2 sequences of the 512 tokens"):
         load(gguf, ctx=1025, parallel=2)
-
-
-@pytest.mark.skipif(not devices(), reason="takes a graphics card")
-def test_on_a_card_the_routed_experts_lie_in_ram(tiny_gguf: Path) -> None:
-    before = devices()[0].free
-    model = LlamaModel(tiny_gguf, cpu_moe=4)
-    with_experts_in_ram = before - devices()[0].free
-    model.close()
-    model = LlamaModel(tiny_gguf)
-    whole = before - devices()[0].free
-    model.close()
-    assert with_experts_in_ram <= whole
