@@ -186,7 +186,7 @@ def _split(
             with console.status("reading in parts") as update:
                 session.read(asked, lambda done: update(show.parts_read(done)))
         except StoppedEarly:
-            console.note("l4: stopped; the notes so far are kept: the same command goes on there")
+            console.warn("stopped; the notes so far are kept: the same command goes on there")
             return session.exit_code
         return show.answers(session, asked, json)
 

@@ -24,16 +24,14 @@ def read_documents(sources: Sequence[str]) -> tuple[list[Document], int]:
     from l4cli.documents import ingest
 
     errors: list[InputError] = []
-    texts = list(
-        ingest(sources, on_error=errors.append, on_note=lambda text: console.note(f"l4: {text}"))
-    )
+    texts = list(ingest(sources, on_error=errors.append, on_note=console.warn))
     if not texts and errors:
         *before, last = errors
         for error in before:
-            console.note(f"l4: {error}")
+            console.warn(str(error))
         raise last
     for error in errors:
-        console.note(f"l4: {error}; the others are read without it")
+        console.warn(f"{error}; the others are read without it")
     if not texts:
         raise InputError(f"{', '.join(sources)}: no documents")
     return texts, len(errors)
@@ -77,10 +75,10 @@ def preflight_of(
 
 def warn(told: Preflight) -> None:
     if told.verdict == "from disk":
-        console.note("l4: weights are read from disk, for memory is short: this will be slow")
+        console.warn("weights are read from disk, for memory is short: this will be slow")
     if told.exceeds_effective and told.effective:
-        console.note(
-            f"l4: `l4 ctx-test` found this model reliable up to {told.effective.n_tokens:,} "
+        console.warn(
+            f"`l4 ctx-test` found this model reliable up to {told.effective.n_tokens:,} "
             f"tokens; these documents have {told.demand.num_document_tokens:,}"
         )
 
@@ -92,7 +90,5 @@ def read(session: AskSession) -> int:
         reading = session.read(update)
     if reading.exit_code:
         kept = " and is kept" if reading.num_bytes_saved else ""
-        console.note(
-            f"l4: stopped; {reading.num_read_tokens:,} of {total:,} tokens were read{kept}"
-        )
+        console.warn(f"stopped; {reading.num_read_tokens:,} of {total:,} tokens were read{kept}")
     return reading.exit_code

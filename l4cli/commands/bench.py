@@ -141,11 +141,11 @@ def bench(
     else:
         _show(value, found, run.memory)
     if note := busy_note(load, kept=kept):
-        console.note(f"l4: {note}")
+        console.warn(note)
     if failure:
         raise failure
     if interrupts:
-        console.note("l4: stopped; the rest was not measured")
+        console.warn("stopped; the rest was not measured")
         raise typer.Exit(interrupts.exit_code)
 
 

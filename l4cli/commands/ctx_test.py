@@ -119,7 +119,7 @@ def ctx_test(
         raise failure
     if interrupts:
         missing = [length for length in chosen if length not in results.judged]
-        console.note(f"l4: stopped; not tested: {', '.join(map(str, missing))} tokens")
+        console.warn(f"stopped; not tested: {', '.join(map(str, missing))} tokens")
         raise typer.Exit(interrupts.exit_code)
 
 

@@ -31,7 +31,7 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
             model,
             on_progress=on_progress,
             on_convert=note_conversion,
-            on_note=lambda text: console.note(f"l4: {text}"),
+            on_note=console.warn,
             **hardware,
         )
         if interrupts:
@@ -72,7 +72,7 @@ def load_vocabulary(
     if isinstance(ctx, int):
         trained = vocabulary.n_ctx_train
         if line := check_context(located.name, ctx, trained, limits.n_seq_max):
-            console.note(f"l4: {line}")
+            console.warn(line)
     llm = LLM(
         located.name,
         vocabulary,

@@ -124,17 +124,17 @@ class RunSession:
         num_shared, line = self.ids.shared()
         if num_shared:
             rows = "row has" if num_shared == 1 else "rows have"
-            console.note(f"l4: {num_shared} {rows} the id of an earlier one, first in line {line}")
+            console.warn(f"{num_shared} {rows} the id of an earlier one, first in line {line}")
         if self.interrupts:
             hint = f"; go on with: {self._resume_option} -o {out}" if out else ""
-            console.note(f"l4: stopped after {stats.num_rows} rows; the rest was not run{hint}")
+            console.warn(f"stopped after {stats.num_rows} rows; the rest was not run{hint}")
             raise typer.Exit(self.interrupts.exit_code)
         num_failed = self.output.num_failed
         hint = f"; ask them again with: --retry-errors -o {out}" if out else ""
         if stats.num_errors:
-            console.note(f"l4: {stats.num_errors} of {stats.num_rows} rows are errors{hint}")
+            console.warn(f"{stats.num_errors} of {stats.num_rows} rows are errors{hint}")
         if num_failed:
-            console.note(f"l4: {num_failed} of the rows from before are errors{hint}")
+            console.warn(f"{num_failed} of the rows from before are errors{hint}")
         if not self._report_checked() or stats.num_errors or num_failed:
             raise typer.Exit(EXIT_FAILED)
 
@@ -150,8 +150,8 @@ class RunSession:
         for checked in different:
             at = checked.first_difference
             here, there = (repr(text[at : at + 20]) for text in (checked.text, checked.alone))
-            console.note(
-                f"l4: --verify: line {checked.line} differs from character {at} on: "
+            console.warn(
+                f"--verify: line {checked.line} differs from character {at} on: "
                 f"{here} in the run, {there} alone"
             )
         if self.checked:
