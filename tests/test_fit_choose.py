@@ -22,7 +22,7 @@ from l4cli.fit.hardware import GIB, Gpu, Hardware, gpu_bandwidth, probe
 from l4cli.fit.loading import choose
 from l4cli.fit.memory import ContextSpec
 from l4cli.fit.placement import fill
-from l4cli.fit.plan import about, make_row, tokens
+from l4cli.fit.plan import make_row
 from l4cli.fit.shape import ModelShape
 from l4cli.fit.speed import decode_tps
 from l4cli.fit.wanted import Wanted, as_told, check_cards
@@ -179,11 +179,6 @@ def test_speed_follows_the_bytes_a_token_touches() -> None:
     assert tps("Q4_K_M", on_card) > 3 * tps("Q4_K_M", on_cpu_only)
     assert tps("Q8_0", on_cpu_only) == pytest.approx(tps("Q4_K_M", on_cpu_only) * 0.55, rel=0.1)
     assert tps("Q4_K_M", on_cpu_only, depth=1 << 20) < tps("Q4_K_M", on_cpu_only) / 4
-
-
-def test_contexts_as_people_write_them() -> None:
-    assert [tokens(n) for n in (4096, 131_072, 10 << 20, 5000)] == ["4k", "128k", "10M", "5,000"]
-    assert [about(n) for n in (900, 359_800, 6_600_000, 11 << 20)] == ["900", "351k", "6.2M", "11M"]
 
 
 def test_this_machine_is_known() -> None:

@@ -162,18 +162,18 @@ def _within(asked: tuple[int, ...] | None, default: tuple[int, ...], llm: LLM) -
 
 def _announce(plan: Plan, prefill_seconds: Callable[[int], float | None]) -> None:
     """Say beforehand what there is to read, and how long that takes if it is known."""
-    from l4cli.batch.stats import duration
+    from l4cli.amounts import roughly
 
     known = [prefill_seconds(length) for length in plan.lengths]
     seconds = sum(found for found in known if found is not None) * plan.num_samples
-    time = f", about {duration(seconds)} by the speed measured here" if seconds else ""
+    time = f", {roughly(seconds)} by the speed measured here" if seconds else ""
     console.note(f"{plan.num_tokens} tokens to read{time}")
 
 
 def _show(results: Results) -> None:
     """The scores, the heat map of length and depth, and the verdict."""
+    from l4cli.amounts import tokens
     from l4cli.ctxtest import report
-    from l4cli.fit.plan import tokens
 
     tested = sorted(results.judged)
     console.table(report.columns(results), list(report.rows(results)))

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from l4cli import console
+from l4cli.amounts import GIB, gib, gib_figure, rounded_tokens, tokens
 
 if TYPE_CHECKING:
     from l4cli.fit.hardware import Hardware
@@ -43,7 +44,6 @@ def as_json(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> None:
 
 
 def _heading(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> str:
-    from l4cli.fit.plan import gib, tokens
 
     where = "a machine of" if machine.is_described else "this machine:"
     free = "" if machine.is_described else f" ({gib(machine.ram_free)} free)"
@@ -71,8 +71,6 @@ def _how_rates_are_known(rows: Sequence[Row]) -> str:
 
 def _cards(machine: Hardware) -> str:
     """The graphics cards, those alike counted."""
-    from l4cli.fit.plan import gib
-
     cards = Counter((gpu.name.rstrip(" 0123456789"), gpu.total) for gpu in machine.gpus)
     if not machine.is_described:
         cards = Counter((gpu.name, gpu.total) for gpu in machine.gpus)
@@ -84,18 +82,6 @@ def _cards(machine: Hardware) -> str:
 
 
 def _rows(rows: Sequence[Row], machine: Hardware) -> None:
-    from l4cli.fit.hardware import GIB
-    from l4cli.fit.plan import about
-
-    def size(n_bytes: float) -> str:
-        value = n_bytes / GIB
-        digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 1 else 2
-        return f"{value:.{digits}f}"
-
-    def rough(n_bytes: float) -> str:
-        value = n_bytes / GIB
-        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
-
     def cells(row: Row) -> list[str]:
         use = row.fit.use
         on_cards = sum(card.weights for card in use.gpus)
@@ -103,15 +89,15 @@ def _rows(rows: Sequence[Row], machine: Hardware) -> None:
         cards_left = sorted(
             card.usable - held.total for card, held in zip(machine.gpus, use.gpus, strict=False)
         )
-        columns = [row.name, size(row.shape.n_bytes)]
+        columns = [row.name, gib_figure(row.shape.n_bytes)]
         if machine.gpus:
-            columns.append(size(on_cards))
+            columns.append(gib_figure(on_cards))
         columns += [
-            size(use.ram.weights),
-            size(use.kv) if row.shape.knows_cache else "?",
-            size(use.compute) if row.shape.knows_cache else "?",
-            "/".join(rough(each) for each in (*cards_left[:1], left)),
-            about(row.max_ctx) if row.max_ctx is not None else "?",
+            gib_figure(use.ram.weights),
+            gib_figure(use.kv) if row.shape.knows_cache else "?",
+            gib_figure(use.compute) if row.shape.knows_cache else "?",
+            "/".join(_left(each) for each in (*cards_left[:1], left)),
+            rounded_tokens(row.max_ctx) if row.max_ctx is not None else "?",
             "–" if row.fit.verdict == "too large" else _rate(row.rates),
         ]
         return columns
@@ -124,22 +110,27 @@ def _rows(rows: Sequence[Row], machine: Hardware) -> None:
         console.data(f"{row.name:<{width}}  {row.limit}")
 
 
+def _left(n_bytes: float) -> str:
+    """Two of these stand in one column: shorter than elsewhere."""
+    value = n_bytes / GIB
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
+
+
 def _cache_line(shape: ModelShape, spec: ContextSpec) -> str | None:
     """Of a model with layers of two kinds, how the cache is shared out between them."""
-    from l4cli.fit.hardware import GIB
     from l4cli.fit.memory import kv_cache
-    from l4cli.fit.plan import tokens
 
     windows = [window for window in shape.cache.windows if window]
     n_global = len(shape.cache.windows) - len(windows)
     if not windows or not n_global:
         return None
-    everything, windowed = (n_bytes / GIB for n_bytes in kv_cache(shape.cache, spec))
-    if everything + windowed < 0.1:
+    everything, windowed = kv_cache(shape.cache, spec)
+    if everything + windowed < 0.1 * GIB:
         return None
     return (
-        f"\n{everything + windowed:.1f} GiB of KV cache: {everything:.1f} in {n_global} layers "
-        f"that see everything, {windowed:.1f} in {len(windows)} that see {tokens(windows[0])}"
+        f"\n{gib(everything + windowed)} of KV cache: {gib_figure(everything)} in {n_global} "
+        f"layers that see everything, {gib_figure(windowed)} in {len(windows)} that see "
+        f"{tokens(windows[0])}"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from l4cli import console
+from l4cli.amounts import duration
 from l4cli.batch import dry_run
 from l4cli.batch.files import Output, StdoutOutput
 from l4cli.batch.ids import IdRegister
@@ -20,7 +21,7 @@ from l4cli.batch.reading import Reading
 from l4cli.batch.retry import open_journaled
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.runner import BatchOptions, run_rows
-from l4cli.batch.stats import BatchStats, Progress, cost, duration, summary
+from l4cli.batch.stats import BatchStats, Progress, cost, summary
 from l4cli.batch.verify import Checked, Sample
 from l4cli.engine.sizing import SizingLimits, choose_size
 from l4cli.errors import EXIT_FAILED, InputError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from l4cli.amounts import gib, rounded_tokens, tokens
 from l4cli.errors import ModelLoadError
 from l4cli.fit.choose import (
     Fit,
@@ -15,7 +16,6 @@ from l4cli.fit.choose import (
 )
 from l4cli.fit.hardware import Hardware
 from l4cli.fit.memory import ContextSpec
-from l4cli.fit.plan import about, gib, tokens
 from l4cli.fit.shape import ModelShape
 from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Decision, Wanted
 
@@ -131,7 +131,7 @@ def _refusal(shape: ModelShape, fit: Fit, hardware: Hardware, wishes: Wishes) ->
     for verdict in verdicts:
         most = largest_context(shape, fit.spec, hardware, wishes, verdict=verdict)
         if most:
-            ways.append(f"--ctx {about(most)}")
+            ways.append(f"--ctx {rounded_tokens(most)}")
             break
     if hardware.gpus and wishes.gpu_layers is not None:
         ways.append("--gpu-layers auto")

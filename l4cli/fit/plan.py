@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from l4cli.amounts import gib, rounded_tokens, tokens
 from l4cli.fit.choose import ANYTHING, Fit, Shortfall, Verdict, Wishes, largest_context, place
-from l4cli.fit.hardware import GIB, Hardware
+from l4cli.fit.hardware import Hardware
 from l4cli.fit.memory import ContextSpec, memory_use
 from l4cli.fit.rates import Rates, Sample, rates
 from l4cli.fit.shape import ModelShape
@@ -108,28 +109,6 @@ def make_row(
     )
 
 
-def tokens(n: int) -> str:
-    """A context as people write it: 128k, 10M; in full where it is no round number."""
-    if n >= 1 << 20 and n % (1 << 20) == 0:
-        return f"{n >> 20}M"
-    if n >= 1 << 10 and n % (1 << 10) == 0:
-        return f"{n >> 10}k"
-    return f"{n:,}"
-
-
-def about(n: int) -> str:
-    """A context in two or three figures, rounded down: 480k, 6.2M."""
-    if n >= 10 << 20:
-        return f"{n >> 20}M"
-    if n >= 1 << 20:
-        return f"{n * 10 // (1 << 20) / 10:g}M"
-    return f"{n >> 10}k" if n >= 1 << 10 else str(n)
-
-
-def gib(n_bytes: float) -> str:
-    return f"{n_bytes / GIB:.1f} GiB"
-
-
 def _limit(
     shape: ModelShape, fit: Fit, hardware: Hardware, wishes: Wishes, max_ctx: int | None
 ) -> str:
@@ -145,13 +124,13 @@ def _limit(
     beyond = place(shape, replace(fit.spec, n_ctx=wanted), hardware, wishes)
     lacking = beyond.shortfalls or (Shortfall("RAM", beyond.missing),)
     more = " and ".join(f"{gib(each.n_bytes)} more {_kind(each.device)}" for each in lacking)
-    return f"fits; {more} gives {about(wanted)} tokens"
+    return f"fits; {more} gives {rounded_tokens(wanted)} tokens"
 
 
 def _what_lacks(shape: ModelShape, fit: Fit, max_ctx: int | None) -> str:
     lacking = " and ".join(f"{each.device} lacks {gib(each.n_bytes)}" for each in fit.shortfalls)
     if max_ctx:
-        return f"too large: {lacking}; {about(max_ctx)} tokens would fit"
+        return f"too large: {lacking}; {rounded_tokens(max_ctx)} tokens would fit"
     return f"too large: {lacking}"
 
 
