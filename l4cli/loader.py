@@ -145,8 +145,8 @@ def sizing_limits(
     weights: LlamaModel, ctx: int | str, parallel: int | str, kv_type: str
 ) -> SizingLimits:
     """What is given holds; else as much as the model was trained for, in a part of the memory."""
+    from l4cli.fit.cache_shape import read_cache
     from l4cli.fit.memory import most_per_token
-    from l4cli.fit.shape import read_cache
 
     trained = weights.n_ctx_train or DEFAULT_N_CTX
     try:
