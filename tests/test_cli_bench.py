@@ -44,7 +44,7 @@ def test_a_bench_is_told_and_kept(
 def test_ctrl_c_shows_what_is_done(tiny_gguf: Path) -> None:
     command = [sys.executable, "-m", "l4cli", "bench", str(tiny_gguf), "--threads", "1"]
     with Terminal([*command, "--repeat", "1000000", "--depth", "0"]) as terminal:
-        terminal.wait_for(r"prefill at depth 0 · 1 of \d+ · about \d+ s left")
+        terminal.wait_for(r"prefill at depth 0 · 1 of \d+ · about [\d.]+ (s|min|h) left")
         terminal.type(CTRL_C)
         assert terminal.exit_code() == 130
         assert "l4: stopped; the rest was not measured" in terminal.text()

@@ -93,22 +93,8 @@ def ask(
         raise UsageError("--split needs a question to read for: give it with -q")
     texts, num_failed = prepare.read_documents(sources)
     max_tokens = max_tokens or _DEFAULT_MAX_TOKENS
-    sampling = {
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "min_p": min_p,
-        "seed": seed,
-    }
-    hardware: dict[str, Any] = {
-        "threads": threads,
-        "gpu_layers": gpu_layers,
-        "cpu_moe": cpu_moe,
-        "tensor_split": tensor_split,
-        "kv_type": kv_type,
-        "force": force,
-    }
+    sampling = options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed)
+    hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
     system = read_text_option(system)
     if split:
         code = _split(texts, asked, sampling, model, system, quote, json, **hardware)

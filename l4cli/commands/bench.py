@@ -93,18 +93,11 @@ def bench(
         n_gen=gen,
         repeat=repeat,
     )
-    placement: dict[str, Any] = {
-        "kv_type": kv_type,
-        "threads": threads,
-        "gpu_layers": gpu_layers,
-        "cpu_moe": cpu_moe,
-        "tensor_split": tensor_split,
-        "force": force,
-    }
+    hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
     convert_demo(model)  # not part of the time to load
     others = OtherWork()
     started = time.perf_counter()
-    with load_for_command(model, elastic=True, **placement) as llm:
+    with load_for_command(model, elastic=True, **hardware) as llm:
         load_seconds = time.perf_counter() - started
         assert isinstance(llm.vocabulary, LlamaModel)
         settings = conditions(llm, threads)

@@ -140,13 +140,8 @@ def chat(
         load_for_command(
             model,
             ctx=ctx,
-            threads=threads,
-            gpu_layers=gpu_layers,
-            cpu_moe=cpu_moe,
-            tensor_split=tensor_split,
-            kv_type=kv_type,
-            force=force,
             store=kept is not None,
+            **options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force),
         ) as llm,
     ):
         from l4cli.chat.render import view_for_stdout
@@ -158,14 +153,7 @@ def chat(
                 llm,
                 view_for_stdout(markdown=not no_markdown),
                 system=system,
-                sampling={
-                    "max_tokens": max_tokens,
-                    "temperature": temperature,
-                    "top_p": top_p,
-                    "top_k": top_k,
-                    "min_p": min_p,
-                    "seed": seed,
-                },
+                sampling=options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed),
                 file=kept,
                 conditions=conditions(llm, threads),
                 rounds=rounds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -81,16 +81,9 @@ def ctx_test(
     depth_shares, task_names = _depth_shares(depths), _task_names(tasks)
     asked = options.parse_counts(lengths, "--lengths")
     default = options.parse_counts(_LENGTHS, "--lengths") or ()
-    placement: dict[str, Any] = {
-        "kv_type": kv_type,
-        "threads": threads,
-        "gpu_layers": gpu_layers,
-        "cpu_moe": cpu_moe,
-        "tensor_split": tensor_split,
-        "force": force,
-    }
+    hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
     room = max(asked or default) + _PARALLEL * (_BRANCH + (max_tokens or 0))
-    with load_for_command(model, default_ctx=room, parallel=_PARALLEL, **placement) as llm:
+    with load_for_command(model, default_ctx=room, parallel=_PARALLEL, **hardware) as llm:
         chosen = _within(asked, default, llm)
         plan = Plan(chosen, depth_shares, task_names, samples, seed, max_tokens)
         loaded = conditions(llm, threads)

@@ -62,7 +62,10 @@ def add_documents(
     system: options.System = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    force: options.Force = False,
 ) -> None:
     """Read documents now, each by itself, so that questions need not wait.
 
@@ -75,11 +78,7 @@ def add_documents(
 
     texts, num_failed = prepare.read_documents(documents)
     system = read_text_option(system)
-    hardware: dict[str, Any] = {
-        "threads": threads,
-        "gpu_layers": gpu_layers,
-        "kv_type": kv_type,
-    }
+    hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
     with prepare.vocabulary(model, hardware) as vocabulary:
         prompts = [DocumentPrompt(vocabulary.encoder, [text], system=system) for text in texts]
         longest = max(prompts, key=lambda prompt: len(prompt.prefix))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -101,6 +101,44 @@ def _number_or(value: str | int, words: tuple[str, ...], *, least: int) -> int |
         known = " or ".join(words)
         raise typer.BadParameter(f"{value!r} is neither a number from {least} on nor {known}")
     return int(text)
+
+
+def hardware(
+    threads: int | None,
+    gpu_layers: int | str,
+    cpu_moe: int | str | None,
+    tensor_split: Sequence[float] | str | None,
+    kv_type: str,
+    force: bool,
+) -> dict[str, Any]:
+    """The options of the hardware panel as `load` takes them."""
+    return {
+        "threads": threads,
+        "gpu_layers": gpu_layers,
+        "cpu_moe": cpu_moe,
+        "tensor_split": tensor_split,
+        "kv_type": kv_type,
+        "force": force,
+    }
+
+
+def sampling(
+    max_tokens: int | None,
+    temperature: float | None,
+    top_p: float | None,
+    top_k: int | None,
+    min_p: float | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    """The options of the sampling panel as `LLM.params` takes them; None is not given."""
+    return {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "min_p": min_p,
+        "seed": seed,
+    }
 
 
 Model = Annotated[

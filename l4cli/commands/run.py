@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from l4cli.commands import options
 from l4cli.commands import run_options as own
 from l4cli.errors import UsageError
@@ -77,12 +75,7 @@ def run(
     if row_timeout is not None and row_timeout <= 0:
         raise UsageError("--row-timeout must be above 0 seconds")
     sampling = {
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "min_p": min_p,
-        "seed": seed,
+        **options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed),
         "constraint": constraint_of(schema, grammar),
         "ignore_eos": ignore_eos or None,
     }
@@ -96,15 +89,10 @@ def run(
         timings=timings,
         look_ahead=LOOK_AHEAD if reading.is_file else 1,
     )
-    hardware: dict[str, Any] = {
+    hardware = {
+        **options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force),
         "ctx": ctx,
         "parallel": 1 if deterministic else parallel,
-        "threads": threads,
-        "gpu_layers": gpu_layers,
-        "cpu_moe": cpu_moe,
-        "tensor_split": tensor_split,
-        "kv_type": kv_type,
-        "force": force,
     }
     with reading.open(out) as lines:
         rows = reading.rows(lines)
