@@ -57,7 +57,8 @@ class KvTypeRow:
 class Preflight:
     """Before reading: `n_ctx` tokens for `num_branches` questions at once. Bytes, seconds.
 
-    `missing` bytes of `verdict` "too large" are lacking. `seconds` is None where this machine's
+    `missing` bytes of `verdict` "too large" are lacking, `fits_otherwise_placed` says whether it
+    would fit with the weights placed by us. `seconds` is None where this machine's
     rate is not known, `stored_bytes` what the prefix store will keep.
     """
 
@@ -74,6 +75,7 @@ class Preflight:
     seconds: float | None
     stored_bytes: int
     effective: EffectiveLength | None = None
+    fits_otherwise_placed: bool = False
 
     @property
     def fits(self) -> bool:
@@ -107,7 +109,8 @@ class Preflight:
                 "--split reads them in chunks, fewer documents fit at once"
             )
         ways = [f"--kv-type {row.kv_type}" for row in self._smaller() if row.verdict != "too large"]
-        ways = [*ways[:1], "--split, which reads them in chunks"]
+        placing = ["--gpu-layers auto"] if self.fits_otherwise_placed else []
+        ways = [*placing, *ways[:1], "--split, which reads them in chunks"]
         room = self.largest_ctx - demand.branch
         if room > 0:
             ways.append(f"documents of up to {room:,} tokens")
@@ -192,6 +195,7 @@ def preflight(
         seconds=measured.prefill_seconds(demand.num_document_tokens) if measured else None,
         stored_bytes=stored_bytes(shape, demand.num_document_tokens, kv_type),
         effective=effective,
+        fits_otherwise_placed=place(shape, spec, hardware).verdict != "too large",
     )
 
 
