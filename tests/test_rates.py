@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from l4cli.fit.choose import place
@@ -19,6 +17,7 @@ REGISTRY = load_registry()
 SCOUT = described_shape(REGISTRY.models["scout"], "Q4_K_M", REGISTRY)
 SPEC = ContextSpec(16_384)
 LOADED = Conditions("scout", n_threads=8)
+CARD = ["GPU 0"]
 MEASURED = Measured(decode=(DecodeRate(1, 0, 30.0), DecodeRate(1, 16_384, 25.0)))
 
 
@@ -41,25 +40,30 @@ def measured(conditions: Conditions, hardware: Hardware) -> Sample:
 @pytest.mark.parametrize("hardware", [machine(), machine(24), machine(96), machine(8, ram=96)])
 def test_what_was_measured_with_the_same_placement_is_the_rate(hardware: Hardware) -> None:
     placed = place(SCOUT, SPEC, hardware).placement
-    told = LOADED.placed(placed.gpu_layers, placed.cpu_moe, n_layers=48, repack=placed.repack)
+    cards = [gpu.name for gpu in hardware.gpus]
+    told = LOADED.placed(
+        cards, placed.gpu_layers, placed.cpu_moe, n_layers=48, repack=placed.repack
+    )
     rates = row(hardware, [measured(told, hardware)]).rates
     assert (rates.first, rates.full, rates.origin) == (30.0, 25.0, "measured")
 
 
 def test_a_placement_is_the_same_however_it_was_told() -> None:
-    everything = LOADED.placed(-1, 0, n_layers=48)
-    assert everything == LOADED.placed(49, 0, n_layers=48) == LOADED.placed(999, 0, n_layers=48)
-    assert everything != LOADED.placed(48, 0, n_layers=48)
-    assert LOADED.placed(-1, 512, n_layers=48) == LOADED.placed(-1, 48, n_layers=48)
-    assert LOADED.placed(0, 48, n_layers=48) == LOADED  # without a card all is in RAM
+    def placed(*told: int) -> Conditions:
+        return LOADED.placed(CARD, *told, n_layers=48)
+
+    assert placed(-1, 0) == placed(49, 0) == placed(999, 0) != placed(48, 0)
+    assert placed(-1, 512) == placed(-1, 48)
+    assert placed(0, 48) == LOADED.placed((), -1, 48, n_layers=48) == LOADED  # all is in RAM
+    assert LOADED.placed(["another"], -1, 0, n_layers=48) != placed(-1, 0)
 
 
 def test_another_placement_is_set_right_by_the_nearest_that_was_measured() -> None:
     hardware = machine(24)
     fit = place(SCOUT, SPEC, hardware)
     expected = expected_rates(SCOUT, fit, hardware)
-    few = measured(LOADED.placed(-1, fit.placement.cpu_moe + 1, n_layers=48), hardware)
-    none = measured(LOADED.placed(0, 0, n_layers=48), hardware)
+    few = measured(LOADED.placed(CARD, -1, fit.placement.cpu_moe + 1, n_layers=48), hardware)
+    none = measured(LOADED.placed(CARD, 0, 0, n_layers=48), hardware)
     rates = row(hardware, [none, few]).rates
     assert rates.origin == "calibrated"
     assert rates.first == pytest.approx(expected.first * 30.0 / few.expected.first)
@@ -74,8 +78,9 @@ def test_another_placement_is_set_right_by_the_nearest_that_was_measured() -> No
 
 
 def test_what_cannot_be_compared_is_no_sample() -> None:
-    on_card = replace(LOADED, n_gpu_layers=-1)
-    assert sample(SCOUT, SPEC, machine(), on_card, MEASURED) is None  # the card is gone
+    on_card = LOADED.placed(["another"], -1, 0, n_layers=48)
+    for hardware in (machine(), machine(24)):
+        assert sample(SCOUT, SPEC, hardware, on_card, MEASURED) is None  # the card is gone
     assert sample(SCOUT, SPEC, machine(), LOADED, Measured()) is None
     of_many = Measured(runs=(RunSpeeds(16, 500.0, 90.0),))
     assert sample(SCOUT, SPEC, machine(), LOADED, of_many) is None  # together, not each

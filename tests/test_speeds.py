@@ -92,7 +92,7 @@ def test_a_busy_machines_figures_never_stand_in_the_place_of_an_idle_ones() -> N
 
 
 def test_what_was_measured_wherever_the_weights_lay() -> None:
-    on_card = replace(M, n_gpu_layers=-1, n_cpu_moe=20)
+    on_card = M.placed(["a card"], -1, 20, n_layers=48)
     remember(M, DecodeRate(1, 0, 5.0))
     remember(on_card, DecodeRate(1, 0, 15.0), LoadTime(1.0))
     remember(replace(M, kv_type="q8_0"), DecodeRate(1, 0, 6.0))

@@ -116,7 +116,8 @@ def conditions(llm: LLM, threads: int | None) -> Conditions:
     if decision is None or not isinstance(model, LlamaModel):  # it was not loaded from a file
         return loaded
     return replace(loaded, kv_type=decision.kv_type).placed(
-        decision.gpu_layers if devices() else 0,
+        [device.name for device in devices()],
+        decision.gpu_layers,
         decision.cpu_moe,
         n_layers=model.n_layers,
         repack=decision.repack,

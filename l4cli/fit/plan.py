@@ -97,7 +97,11 @@ def make_row(
     placed = fit.placement
     if conditions is not None:
         conditions = conditions.placed(
-            placed.gpu_layers, placed.cpu_moe, n_layers=shape.n_layers, repack=placed.repack
+            [gpu.name for gpu in hardware.gpus],
+            placed.gpu_layers,
+            placed.cpu_moe,
+            n_layers=shape.n_layers,
+            repack=placed.repack,
         )
     return Row(
         name=name,

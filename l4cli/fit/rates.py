@@ -65,7 +65,7 @@ def sample(
     """What was measured under `conditions`; None if not of one sequence, or on cards now gone."""
     is_of_one = measured.decode or any(run.n_seq_max == 1 for run in measured.runs)
     first, full = measured.decode_tps(), measured.decode_tps(depth=spec.n_ctx // spec.n_seq_max)
-    is_gone = conditions.n_gpu_layers and not hardware.gpus
+    is_gone = conditions.cards not in ("", ", ".join(gpu.name for gpu in hardware.gpus))
     if not is_of_one or not first or not full or is_gone:
         return None
     wishes = Wishes(gpu_layers=conditions.n_gpu_layers, cpu_moe=conditions.n_cpu_moe)

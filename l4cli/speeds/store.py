@@ -37,7 +37,8 @@ _KINDS = {
     kind.KIND: kind
     for kind in (RunSpeeds, PrefillRate, DecodeRate, LoadTime, AttentionReach, EffectiveLength)
 }
-_PLACEMENT = ("n_gpu_layers", "n_cpu_moe", "repack")
+# The fields of Conditions that say where weights lie, and what a record that lacks one means.
+_PLACEMENT = {"n_gpu_layers": 0, "n_cpu_moe": 0, "repack": True, "cards": ""}
 _POSITIVE = {"tps", "prefill_tps", "decode_tps", "batch", "n_ubatch", "n_seq_max"}
 
 
@@ -49,14 +50,15 @@ def recall(conditions: Conditions) -> Measured:
 def recall_placements(conditions: Conditions) -> dict[Conditions, Measured]:
     """What was measured wherever the weights lay, all else as in `conditions`; never raises."""
     where = _where(conditions)
-    placement = {name: where.pop(name) for name in _PLACEMENT}
+    for name in _PLACEMENT:
+        where.pop(name, None)
     facts: dict[Conditions, list[Fact]] = {}
     for record in _read():
         fact = _fact(record) if _is_of(record, where) else None
-        placed = {name: record.get(name) for name in _PLACEMENT}
-        is_placed = all(type(placed[name]) is type(placement[name]) for name in _PLACEMENT)
+        placed = {name: record.get(name, default) for name, default in _PLACEMENT.items()}
+        is_placed = all(type(placed[name]) is type(_PLACEMENT[name]) for name in _PLACEMENT)
         if fact and is_placed and not isinstance(fact, EffectiveLength):
-            facts.setdefault(replace(conditions, **placed), []).append(fact)  # type: ignore[arg-type]
+            facts.setdefault(replace(conditions, **placed), []).append(fact)
     return {placed: _measured(found) for placed, found in facts.items()}
 
 
@@ -100,7 +102,10 @@ def remember_effective_length(model: str, kv_type: str, found: EffectiveLength) 
 
 
 def _where(conditions: Conditions) -> dict[str, Any]:
-    return {**asdict(conditions), "machine": _machine(), "version": _version()}
+    where = {**asdict(conditions), "machine": _machine(), "version": _version()}
+    if not conditions.cards:  # as in the records of those who had never heard of cards
+        del where["cards"]
+    return where
 
 
 @functools.cache
