@@ -73,7 +73,7 @@ def _layers(shape: ModelShape, fit: Fit, hardware: Hardware, wanted: Wanted) -> 
 
 def _context(shape: ModelShape, wanted: Wanted) -> int:
     n_ctx = ROOM_FOR_CONTEXT if wanted.n_ctx == "auto" else wanted.n_ctx
-    return min(n_ctx, shape.n_ctx_train or n_ctx)
+    return min(n_ctx, shape.n_ctx_train * wanted.n_seq_max or n_ctx)
 
 
 def wishes(wanted: Wanted) -> Wishes:
