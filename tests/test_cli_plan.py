@@ -15,6 +15,7 @@ from checkpoints import PUBLISHED_SHAPES, make_config
 from conftest import L4
 from hollow import write_hollow
 
+import convert
 from l4cli import app
 from l4cli.engine.llamacpp import num_physical_cores
 from l4cli.identity import fingerprint_of
@@ -126,6 +127,23 @@ def test_rates_are_said_to_be_measured_or_estimated(here: Any, tiny_gguf: Path) 
     assert (row["tokens_per_second"], row["tokens_per_second_are"]) == (123.0, "measured")
     for other in (("--kv-type", "q8_0"), ("--ram", "8G")):
         assert "estimated by memory bandwidth" in here("plan", tiny_gguf, *other)[1]
+
+
+def test_a_checkpoint_is_planned_before_it_is_converted(
+    here: Any, tiny_checkpoint: Path, tiny_gguf: Path
+) -> None:
+    code, out, _ = here("plan", tiny_checkpoint, "--ram", "8G", "--json")
+    rows = {row["name"]: row for row in json.loads(out)["rows"]}
+    assert code == 0
+    assert {"Q8_0", "Q4_K_M", "IQ1_S"} <= rows.keys()
+    converted = convert.plan(tiny_checkpoint, "Q8_0")
+    weights = sum(tensor.n_bytes for tensor in converted.tensors)
+    assert rows["Q8_0"]["weights"] == pytest.approx(weights, rel=0.005)  # RoPE's factors aside
+    (tiny_checkpoint.parent / "broken").mkdir()
+    (tiny_checkpoint.parent / "broken" / "config.json").write_text("{")
+    code, _, err = here("plan", tiny_checkpoint.parent / "broken")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "broken/config.json" in err
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,9 @@ def plan(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL|GGUF]",
-            help="A name from `l4 models`, NAME:QUANT or a GGUF file; all names unless given.",
+            metavar="[MODEL|GGUF|DIR]",
+            help="A name from `l4 models`, NAME:QUANT, a GGUF file, or a checkpoint to convert; "
+            "all names unless given.",
         ),
     ] = None,
     ctx: Annotated[
@@ -76,7 +77,8 @@ def plan(
     """Show what fits where: weights, context, and the speed to expect.
 
     For this machine, or with --gpu and --ram for one you think of buying. The
-    models of `l4 models` need no files; of a GGUF file the header is read.
+    models of `l4 models` need no files; of a GGUF file the header is read,
+    of a checkpoint its config.json.
     """
     from l4cli.fit.memory import ContextSpec
     from l4cli.fit.plan import make_row
@@ -155,7 +157,8 @@ class _Planned:
 
 
 def _planned(model: str | None, wanted: ContextSpec) -> Iterator[_Planned]:
-    """What to plan: every type of a model, one of them, a file, or every model."""
+    """What to plan: every type of a model or checkpoint, one of them, a file, or every model."""
+    from l4cli.fit.described import checkpoint_shape
     from l4cli.fit.shape import shape_of_file
     from l4cli.fit.wanted import check_context
     from l4cli.locate import locate
@@ -173,9 +176,11 @@ def _planned(model: str | None, wanted: ContextSpec) -> Iterator[_Planned]:
     name, _, quant = model.partition(":")
     if name not in registry.models or Path(model).expanduser().is_file():
         located = locate(model, registry=registry)
-        named: list[tuple[str, ModelShape, Path | None]] = [
-            (located.name, shape_of_file(located.path), located.path)
-        ]
+        named: list[tuple[str, ModelShape, Path | None]]
+        if (located.path / "config.json").is_file():
+            named = [(ftype, checkpoint_shape(located.path, ftype), None) for ftype in TYPES]
+        else:
+            named = [(located.name, shape_of_file(located.path), located.path)]
     else:
         of = registry.models[name]
         types = (quant,) if quant else TYPES

@@ -1,7 +1,7 @@
 """What fits where: a model's shape, a machine's memory, and the arithmetic between them.
 
 shape.py       metadata (header.py) and tensor table -> ModelShape; cache_shape.py: its cache;
-               described.py: from models.toml alone
+               described.py: from models.toml or a config.json alone
 memory.py      pure: bytes of weights, KV cache, compute buffers
 hardware.py    what this machine has, or what a described one would have
 placement.py   pure: which weights lie on which device
