@@ -70,8 +70,13 @@ class GGUFFile:
 def read_gguf(path: Path) -> GGUFFile:
     """Read the header of `path`. Raises ConvertError unless every tensor lies within the file."""
     try:
-        if stat.S_ISFIFO(path.stat().st_mode):  # opening one would wait for a writer
+        mode = path.stat().st_mode
+        if stat.S_ISFIFO(mode):  # opening one would wait for a writer
             raise ConvertError(f"{path}: is a pipe; a GGUF is read in no fixed order")
+        if stat.S_ISDIR(mode):
+            raise ConvertError(
+                f"{path}: is a directory; give a .gguf file, or make one with `l4 convert {path}`"
+            )
         with path.open("rb") as file:
             cursor = _Cursor(path, file)
             return _checked(cursor, cursor.header())
@@ -134,9 +139,14 @@ class _Cursor:
         return GGUFFile(fields, tensors, kinds, self._at)
 
     def _check_version(self) -> None:
+        if not self.size:
+            raise ConvertError(f"{self._path}: is empty; fetch it again")
         magic = self._raw(4, "its magic")
         if magic != MAGIC:
-            raise self.error(f"it begins with {magic!r} instead of {MAGIC!r}")
+            raise ConvertError(
+                f"{self._path}: is not a GGUF file (it begins with {magic!r}); "
+                "`l4 convert` makes one from a Hugging Face checkpoint"
+            )
         (version,) = self._take("I", "its version")
         if version in (VERSION << 24, 2 << 24):
             raise ConvertError(

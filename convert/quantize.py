@@ -138,12 +138,6 @@ def _checked(importance: NDArray[np.float32], n_cols: int) -> int:
     return importance.ctypes.data
 
 
-def block_size(type_id: int) -> tuple[int, int]:
-    """Weights and bytes of a block of the type that ggml numbers so."""
-    library = _library()
-    return library.ggml_blck_size(type_id), library.ggml_type_size(type_id)
-
-
 @lru_cache(maxsize=1)
 def _library() -> Any:
     library = ctypes.CDLL(str(_library_path()))
@@ -155,10 +149,6 @@ def _library() -> Any:
     )  # fmt: skip
     library.ggml_validate_row_data.restype = ctypes.c_bool
     library.ggml_validate_row_data.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
-    library.ggml_blck_size.restype = ctypes.c_int64
-    library.ggml_blck_size.argtypes = (ctypes.c_int,)
-    library.ggml_type_size.restype = ctypes.c_size_t
-    library.ggml_type_size.argtypes = (ctypes.c_int,)
     library.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
     library.ggml_quantize_requires_imatrix.argtypes = (ctypes.c_int,)
     return library

@@ -139,10 +139,11 @@ class _Hparams:
         return int(max(values))
 
     def error(self, key: str, why: str) -> ConvertError:
-        value = reprlib.repr(self.value(key))
+        value = self.value(key)
+        what = "is missing" if value is None else f"is {reprlib.repr(value)}, {why}"
         return ConvertError(
-            f"{self.path}: {self.architecture}.{key} is {value}, {why}; the file is damaged, or "
-            "was written by something that llama.cpp does not follow"
+            f"{self.path}: {self.architecture}.{key} {what}; the file is damaged, or was written "
+            "by something that llama.cpp does not follow"
         )
 
 
@@ -153,6 +154,12 @@ def _vet_hparams(path: Path, model: GGUFModel) -> None:
         raise hparams.error("block_count", f"not 1 to {_MAX_LAYERS} layers")
     if hparams.architecture == "llama4" and n_layers < 4 and hparams.value(_WINDOW) != 0:
         raise hparams.error("block_count", "too few for a layer of global attention")
+    width = hparams.count("embedding_length")
+    embeddings = model.tensors.get("token_embd.weight")
+    if embeddings is not None and embeddings.shape[0] != width:
+        raise hparams.error(
+            "embedding_length", f"but token_embd.weight is {embeddings.shape[0]} wide"
+        )
     if hparams.count("nextn_predict_layers") > n_layers:
         raise hparams.error("nextn_predict_layers", f"more than its {n_layers} layers")
     _vet_experts(hparams)

@@ -80,7 +80,7 @@ def main() -> None:
     try:
         console.hold_standard_streams()
     except L4Error as error:
-        console.note(f"l4: {error}")
+        console.warn(str(error))
         sys.exit(error.exit_code)
     if "--version" in sys.argv[1:2]:
         console.data(f"l4 {__version__}")
@@ -103,14 +103,14 @@ def _run(debug: bool) -> int:
         if debug:
             raise
         if str(error):  # `l4` alone has shown its help and has no more to say
-            console.note(f"l4: {_line(error)}")
+            console.warn(_line(error))
         return error.exit_code if isinstance(error, L4Error) else EXIT_USAGE
     except Exception as error:
         if debug:
             raise
         # Not the user's doing, and it must not look like it.
-        console.note(
-            f"l4: this is a bug in l4 ({type(error).__name__}: {error}); "
+        console.warn(
+            f"this is a bug in l4 ({type(error).__name__}: {error}); "
             "run it again with `l4 --debug …` and report what it shows"
         )
         return EXIT_FAILED

@@ -58,6 +58,11 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def warn(text: str) -> None:
+    """A line on stderr about what went otherwise than one would think, with the program's name."""
+    note(f"l4: {text}")
+
+
 def stderr_is_terminal() -> bool:
     """Whether someone is watching stderr, on a terminal that can move its cursor."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

@@ -7,11 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
+from l4cli.engine.llamacpp import (
+    LlamaBackend,
+    LlamaModel,
+    max_useful_sequences,
+    memory_bytes,
+)
 from l4cli.engine.sizing import ContextSize, SizingLimits
 from l4cli.engine.types import Backend
 from l4cli.errors import InputError
-from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Wanted, decide
+from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Wanted, check_context, decide, trained_context
 from l4cli.llm import DEFAULT_N_CTX, LLM, Contexts
 from l4cli.locate import locate
 
@@ -23,7 +28,8 @@ _KV_SHARE = 4  # an automatic context takes at most this part of the machine's m
 def load(
     model: str | Path | None = None,
     *,
-    ctx: int | Literal["auto", "largest"] = DEFAULT_N_CTX,
+    ctx: int | Literal["auto", "largest"] | None = None,
+    default_ctx: int = DEFAULT_N_CTX,
     parallel: int | Literal["auto"] = 1,
     threads: int | None = None,
     gpu_layers: int | Literal["auto"] = -1,
@@ -40,10 +46,10 @@ def load(
 ) -> LLM:
     """Load a model by path, by its name in models.toml, or the default one.
 
-    `ctx` tokens of context are shared by up to `parallel` sequences, and cut to what the model was
-    trained for. With "auto" for one of them, or `elastic`, these are limits: the context is made by
-    `LLM.fit`, and how many sequences run at once is found out while they run. A `ctx` of "largest"
-    is as much as fits beside the weights.
+    `ctx` tokens of context are shared by up to `parallel` sequences; None is `default_ctx`, or what
+    the model was trained for if that is less. With "auto" for one of them, or `elastic`, these are
+    limits: the context is made by `LLM.fit`, and how many sequences run at once is found out while
+    they run. A `ctx` of "largest" is as much as fits beside the weights.
     `gpu_layers` on the graphics cards in shares of `tensor_split`, and of how many layers the
     experts stay in RAM (`cpu_moe`), is chosen where it is "auto", as is a `kv_type` of "auto";
     `on_note` is told the outcome in a line. What cannot fit is refused before it is loaded,
@@ -51,9 +57,18 @@ def load(
     `deterministic` runs one sequence at a time, always in the same pieces: the same request gives
     the same text, whatever came before. With `store`, `recall` and `remember` keep computed
     prefixes on disk; what goes wrong there is said to `on_note`, too.
-    Raises ModelNotFoundError and ModelLoadError with a line that says what to do.
+    Raises ModelNotFoundError and ModelLoadError with a line that says what to do, and UsageError
+    for a `ctx` beyond what the model was trained for.
     """
-    located = locate(str(model) if model else None, on_convert=on_convert)
+    located = locate(None if model is None else str(model), on_convert=on_convert)
+    if deterministic:
+        parallel = 1
+    if ctx is None:
+        ctx = default_ctx
+    elif isinstance(ctx, int):
+        trained = trained_context(located.path)
+        if line := check_context(located.name, ctx, trained, _most_sequences(parallel)):
+            on_note(line)
     decision = decide(
         located.path,
         Wanted(
@@ -84,7 +99,7 @@ def load(
         backend: Backend | Contexts
         remake = None
         if elastic or deterministic or ctx == "auto" or parallel == "auto":
-            limits = sizing_limits(weights, ctx, 1 if deterministic else parallel, kv_type)
+            limits = sizing_limits(weights, ctx, parallel, kv_type)
             n_batch = _PIECE if deterministic else _BATCH_N_BATCH
             backend = Contexts(
                 partial(_make_backend, make, n_batch),
@@ -94,8 +109,6 @@ def load(
             )
         else:
             backend = make(n_ctx=ctx, n_seq_max=parallel)
-            if parallel == 1 and backend.n_ctx < ctx != DEFAULT_N_CTX:
-                on_note(f"context cut to the {weights.n_ctx_train} tokens it was trained for")
             remake = partial(_remake, make, ctx)
         return LLM(
             located.name,
@@ -132,8 +145,8 @@ def sizing_limits(
     weights: LlamaModel, ctx: int | str, parallel: int | str, kv_type: str
 ) -> SizingLimits:
     """What is given holds; else as much as the model was trained for, in a part of the memory."""
+    from l4cli.fit.cache_shape import read_cache
     from l4cli.fit.memory import most_per_token
-    from l4cli.fit.shape import read_cache
 
     trained = weights.n_ctx_train or DEFAULT_N_CTX
     try:
@@ -142,9 +155,13 @@ def sizing_limits(
     except InputError:  # an architecture whose cache is not of keys and values
         cells = DEFAULT_N_CTX
     if isinstance(ctx, int):
-        cells = trained = min(ctx, trained)
+        cells, trained = ctx, min(ctx, trained)
     return SizingLimits(
-        n_seq_max=parallel if isinstance(parallel, int) else weights.max_useful_sequences,
+        n_seq_max=_most_sequences(parallel),
         n_ctx_seq=trained,
         n_cells=max(cells, 256),
     )
+
+
+def _most_sequences(parallel: int | str) -> int:
+    return parallel if isinstance(parallel, int) else max_useful_sequences()

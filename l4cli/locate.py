@@ -62,7 +62,9 @@ def locate(
     what is missing and how to get it.
     """
     registry = registry or load_registry()
-    model = model or registry.default
+    model = registry.default if model is None else model
+    if not model.strip():
+        raise ModelNotFoundError("the name of the model is empty: give one, or a .gguf file")
     if (found := hub_model(model)) is not None:
         return _from_hub(*found)
     path = Path(model).expanduser()
@@ -100,8 +102,13 @@ def _sampling_value(name: str, text: str | None) -> float | None:
 
 
 def hub_model(model: str) -> tuple[str, str | None] | None:
-    """The repository and the quantization, if any, of hf.co/ORG/NAME[:QUANT]; None if it is not."""
+    """The repository and the quantization, if any, of hf.co/ORG/NAME[:QUANT]; None if it is not.
+
+    ModelNotFoundError where it begins so and goes on otherwise.
+    """
     match = _HUB_NAME.fullmatch(model)
+    if match is None and model.startswith(HUB_PREFIX):
+        raise ModelNotFoundError(f"{model} names no repository: it is {HUB_PREFIX}ORG/NAME[:QUANT]")
     return (match["repo"], match["quant"]) if match else None
 
 
@@ -117,6 +124,17 @@ def _from_hub(repo: str, quant: str | None) -> Located:
         )
     quant = pick(quants, quant, name)
     return Located(quants[quant][0], f"{name}:{quant}")
+
+
+def file_here(spec: ModelSpec, quant: str) -> Path | None:
+    """The (first) file of a model's quantization, if it is whole and on this machine."""
+    if spec.checkpoint == "demo":
+        from l4cli.demo import demo_path
+
+        path = demo_path(quant)
+        return path if path.exists() else None
+    here = {name.upper(): files for name, files in cached_quants(spec).items()}
+    return here[quant.upper()][0] if quant.upper() in here else None
 
 
 def cached_quants(spec: ModelSpec) -> dict[str, list[Path]]:
@@ -190,6 +208,8 @@ def cached_snapshot(repo: str) -> Path | None:
 
 
 def _from_path(path: Path) -> Located:
+    if path.is_symlink() and not path.exists():
+        raise ModelNotFoundError(f"{path}: is a link to what is not there")
     if not path.exists():
         hint = _near_file(path)
         if is_hub_id(str(path)):

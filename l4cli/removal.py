@@ -24,8 +24,8 @@ def choose(models: Sequence[CachedModel], name: str) -> CachedModel:
             f"{name}: which of them? There are {', '.join(model.full_name for model in found)}"
         )
     near = difflib.get_close_matches(name, [model.full_name for model in models], n=1)
-    hint = f"did you mean {near[0]}?" if near else "`l4 models` shows what is"
-    raise ModelNotFoundError(f"{name} is in no cache; {hint}")
+    hint = f"did you mean {near[0]}?" if near else "`l4 models` shows what there is"
+    raise ModelNotFoundError(f"{name!r} is in no cache; {hint}")
 
 
 def remove(model: CachedModel) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,23 @@ def gemma3(
     return fields, tensors
 
 
+@contextmanager
+def llama_log() -> Iterator[list[str]]:
+    """Within, all that llama.cpp says of its doings, in pieces."""
+    library.start()
+    lines: list[str] = []
+
+    @llama_cpp.llama_log_callback
+    def listen(_level: int, text: bytes, _data: ctypes.c_void_p) -> None:
+        lines.append(text.decode())
+
+    llama_cpp.llama_log_set(listen, ctypes.c_void_p(0))
+    try:
+        yield lines
+    finally:
+        llama_cpp.llama_log_set(library._on_log, ctypes.c_void_p(0))
+
+
 @dataclass(frozen=True)
 class Told:
     """Bytes that llama.cpp plans for: KV cache, compute buffer, and the rows of logits."""
@@ -122,17 +140,8 @@ class Oracle:
         params.n_batch, params.n_ubatch = max(2048, spec.n_ubatch), spec.n_ubatch
         params.flash_attn_type, params.swa_full, params.kv_unified = -1, False, spec.unified
         params.type_k = params.type_v = getattr(llama_cpp, f"GGML_TYPE_{spec.kv_type.upper()}")
-        lines: list[str] = []
-
-        @llama_cpp.llama_log_callback
-        def listen(_level: int, text: bytes, _data: ctypes.c_void_p) -> None:
-            lines.append(text.decode())
-
-        llama_cpp.llama_log_set(listen, ctypes.c_void_p(0))
-        try:
+        with llama_log() as lines:
             context = llama_cpp.llama_init_from_model(self._model, params)
-        finally:
-            llama_cpp.llama_log_set(library._on_log, ctypes.c_void_p(0))
         log = "".join(lines)
         assert context, log[-2000:]
         llama_cpp.llama_free(context)

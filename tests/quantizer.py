@@ -4,6 +4,7 @@ sums = make_sums(plan)                                  # name -> (in_sum2 [E, n
 write_imatrix(path, sums)                               # the file, GGUF or legacy
 quantize(base, "IQ2_XXS", sums=sums, imatrix=path)      # the bytes of the peer's file
 picked_types(hollow, "IQ2_XXS")                         # name -> qtype, weights or not
+block_size(12)                                          # weights and bytes of a block
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import gguf
 import llama_cpp
 import numpy as np
+from llama_cpp._ggml import libggml
 from numpy.typing import NDArray
 
 import convert
@@ -34,6 +36,13 @@ _LOG_LINE = re.compile(r"\] +(\S+) +- \[.*?type = +(\w+)")
 _RESULT = re.compile(r"-> .*\((\w+)\)")
 
 _silence = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
+
+
+def block_size(type_id: int) -> tuple[int, int]:
+    """Weights and bytes of a block of the type that ggml numbers so."""
+    size, n_bytes = libggml.ggml_blck_size, libggml.ggml_type_size
+    size.restype, n_bytes.restype = ctypes.c_int64, ctypes.c_size_t
+    return size(ctypes.c_int(type_id)), n_bytes(ctypes.c_int(type_id))
 
 
 def quantize(

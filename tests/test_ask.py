@@ -21,12 +21,14 @@ from l4cli.ask.split_session import SplitSession
 from l4cli.documents import Document
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import ContextOverflowError, RequestError
-from l4cli.fit.hardware import GIB, Hardware
+from l4cli.fit.choose import Wishes
+from l4cli.fit.described import described_shape
+from l4cli.fit.hardware import GIB, Gpu, Hardware
 from l4cli.fit.shape import shape_of_file
 from l4cli.llm import LLM
 from l4cli.loader import load
 from l4cli.prompt import PromptEncoder
-from l4cli.registry import state_dir
+from l4cli.registry import load_registry, state_dir
 from l4cli.speeds import Conditions, EffectiveLength, recall
 from l4cli.store import catalogue
 from l4cli.store.directory import store_root
@@ -223,6 +225,18 @@ def test_what_does_not_fit_is_refused_with_what_would(tiny_gguf: Path) -> None:
     between = next(n for n in range(400_000, 5_000_000, 100_000) if not told(tiny_gguf, n).fits)
     with pytest.raises(ContextOverflowError, match="--kv-type q8_0"):
         told(tiny_gguf, between).check()
+
+
+def test_the_weights_are_placed_as_asked_for() -> None:
+    registry = load_registry()
+    scout = described_shape(registry.models["scout"], "Q4_K_M", registry)
+    card = Gpu("GPU 0", 24 * GIB, 24 * GIB, 1e12)
+    hardware = Hardware(64 * GIB, 64 * GIB, 50e9, (card,))
+    demand = Demand(5000, 20, 100, 1)
+    with pytest.raises(ContextOverflowError, match="What works: --gpu-layers auto, or"):
+        preflight(demand, scout, hardware, kv_type="f16").check()
+    for wishes in (Wishes(-1, cpu_moe=48), Wishes()):
+        preflight(demand, scout, hardware, kv_type="f16", wishes=wishes).check()
 
 
 def test_what_the_model_was_not_trained_for_is_refused(tiny_gguf: Path) -> None:

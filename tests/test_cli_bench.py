@@ -30,6 +30,7 @@ def test_a_bench_is_told_and_kept(
     planned = value["memory"][-1]["planned"]
     assert planned["total"] > planned["weights"] > 0.9 * tiny_gguf.stat().st_size
     assert not value["interrupted"]
+    assert value["kept"]
 
     rows = tiny_gguf.parent / "bench-rows.jsonl"
     rows.write_text('{"prompt": "hello", "max_tokens": 8}\n')
@@ -43,7 +44,7 @@ def test_a_bench_is_told_and_kept(
 def test_ctrl_c_shows_what_is_done(tiny_gguf: Path) -> None:
     command = [sys.executable, "-m", "l4cli", "bench", str(tiny_gguf), "--threads", "1"]
     with Terminal([*command, "--repeat", "1000000", "--depth", "0"]) as terminal:
-        terminal.wait_for(r"prefill at depth 0 · 1 of \d+ · about \d+ s left")
+        terminal.wait_for(r"prefill at depth 0 · 1 of \d+ · about [\d.]+ (s|min|h) left")
         terminal.type(CTRL_C)
         assert terminal.exit_code() == 130
         assert "l4: stopped; the rest was not measured" in terminal.text()
@@ -56,6 +57,7 @@ def test_ctrl_c_shows_what_is_done(tiny_gguf: Path) -> None:
         (["--depth", "1,x"], "--depth: 'x' is no number of tokens"),
         (["--depth", ""], "--depth: '' is no number"),
         (["--batch", "0,1"], "--batch must be at least 1"),
+        (["--batch", "1,-2"], "--batch: '-2' is no number of sequences"),
         (["--batch", "257"], "--batch must be at most 256"),
         (["--depth", "10M"], "the model was trained for"),
         (["--kv-type", "q3"], "no KV type 'q3'"),

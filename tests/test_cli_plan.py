@@ -15,7 +15,11 @@ from checkpoints import PUBLISHED_SHAPES, make_config
 from conftest import L4
 from hollow import write_hollow
 
+import convert
 from l4cli import app
+from l4cli.engine.llamacpp import num_physical_cores
+from l4cli.identity import fingerprint_of
+from l4cli.speeds import Conditions, DecodeRate, remember
 
 GIB = 1 << 30
 
@@ -107,6 +111,41 @@ def test_a_file_is_planned_from_its_header(here: Any, tmp_path: Path) -> None:
     assert "--force" in err
 
 
+def test_rates_are_said_to_be_measured_or_estimated(here: Any, tiny_gguf: Path) -> None:
+    code, out, _ = here("plan", tiny_gguf)
+    assert code == 0
+    assert "TOK/S: ~ estimated by memory bandwidth" in out.splitlines()
+    assert re.search(r"^tiny .* ~\d+$", out, re.M)
+    rates = [DecodeRate(1, depth, 123.0) for depth in (0, 16_384)]
+    loaded = Conditions(fingerprint_of(tiny_gguf), n_threads=num_physical_cores())
+    remember(loaded, *rates)
+    _, out, _ = here("plan", tiny_gguf)
+    assert "TOK/S: measured on this machine" in out.splitlines()
+    assert re.search(r"^tiny .* 123$", out, re.M)
+    _, out, _ = here("plan", tiny_gguf, "--json")
+    (row,) = json.loads(out)["rows"]
+    assert (row["tokens_per_second"], row["tokens_per_second_are"]) == (123.0, "measured")
+    for other in (("--kv-type", "q8_0"), ("--ram", "8G")):
+        assert "estimated by memory bandwidth" in here("plan", tiny_gguf, *other)[1]
+
+
+def test_a_checkpoint_is_planned_before_it_is_converted(
+    here: Any, tiny_checkpoint: Path, tiny_gguf: Path
+) -> None:
+    code, out, _ = here("plan", tiny_checkpoint, "--ram", "8G", "--json")
+    rows = {row["name"]: row for row in json.loads(out)["rows"]}
+    assert code == 0
+    assert {"Q8_0", "Q4_K_M", "IQ1_S"} <= rows.keys()
+    converted = convert.plan(tiny_checkpoint, "Q8_0")
+    weights = sum(tensor.n_bytes for tensor in converted.tensors)
+    assert rows["Q8_0"]["weights"] == pytest.approx(weights, rel=0.005)  # RoPE's factors aside
+    (tiny_checkpoint.parent / "broken").mkdir()
+    (tiny_checkpoint.parent / "broken" / "config.json").write_text("{")
+    code, _, err = here("plan", tiny_checkpoint.parent / "broken")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "broken/config.json" in err
+
+
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
@@ -116,11 +155,20 @@ def test_a_file_is_planned_from_its_header(here: Any, tmp_path: Path) -> None:
         (("scout", "--ctx", "-5"), "is no number of tokens"),
         (("scout", "--gpu", "-24G"), "--gpu '-24G' is no size; try 24G or 24G@936"),
         (("scout", "--gpu", "24G@fast"), "--gpu '24G@fast' is no size"),
+        (("scout", "--gpu", "24G@0"), "--gpu '24G@0' is not above 0 GB/s"),
+        (("scout", "--gpu", "0"), "--gpu '0' is no size"),
+        (("scout", "--ram", ""), "--ram '' is no size"),
         (("scout", "--ram", "0"), "--ram '0' is no size"),
         (("scout", "--ram", "9999999T"), "is more than any machine has"),
         (("scout", "--kv-type", "q3_0"), "no KV type 'q3_0'"),
         (("nowhere.gguf",), "nowhere.gguf: no such file"),
         (("scout", "--parallel", "0"), "--parallel"),
+        (("scout", "--parallel", "257"), "less than or equal to 256"),
+        (("",), "the name of the model is empty"),
+        (("hf.co/nobody",), "hf.co/nobody names no repository: it is hf.co/ORG/NAME[:QUANT]"),
+        ((str(Path(__file__).parent),), "is a directory; give a .gguf file"),
+        ((__file__,), "is not a GGUF file"),
+        ((os.devnull,), "is empty"),
     ],
 )
 def test_bad_input_is_one_line(here: Any, args: tuple[str, ...], complaint: str) -> None:
@@ -148,6 +196,27 @@ def test_loading_options_that_make_no_sense(
     code, out, err = here("chat", "-m", tiny_gguf, "-p", "hi", *args)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert complaint in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan",),
+        ("chat", "-p", "hi", "-m"),
+        ("run", os.devnull, "--parallel", "1", "-m"),
+        ("run", os.devnull, "--deterministic", "-m"),
+        ("run", os.devnull, "--dry-run", "--parallel", "1", "-m"),
+    ],
+)
+def test_more_context_than_the_model_has_is_refused_alike(
+    here: Any, tiny_gguf: Path, command: tuple[str, ...]
+) -> None:
+    name = tiny_gguf if command == ("plan",) else "tiny"
+    code, out, err = here(*command, tiny_gguf, "--ctx", "20M")
+    assert (code, out, err) == (
+        2, "",
+        f"l4: --ctx 20971520 is more than the 10485760 tokens that {name} was trained for\n",
+    )  # fmt: skip
 
 
 def test_what_was_chosen_is_one_line_on_stderr(l4: L4, tiny_gguf: Path) -> None:

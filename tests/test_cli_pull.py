@@ -149,8 +149,9 @@ def test_what_cannot_be_pulled_is_one_line(hub: Hub, tmp_path: Path) -> None:
     for args, message in (
         ((f"{NAME}:Q9",), "has no quantization Q9; there are Q4_K_M, Q8_0"),
         (("demo",), "demo comes with l4"),
-        (("behemoth",), "names no GGUF files for behemoth"),
         (("zzz",), "no file and no model named 'zzz'"),
+        (("org/zzz",), "no model named 'org/zzz'; for a repository on the Hub say hf.co/org/zzz"),
+        (("behemoth",), "behemoth was never released"),
     ):
         done = run("pull", *args)
         assert (done.exit_code, done.stdout) == (2, "")

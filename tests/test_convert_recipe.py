@@ -9,7 +9,7 @@ from pathlib import Path
 import gguf
 import pytest
 from checkpoints import RECIPE_MODELS, make_config, write_checkpoint, write_hollow_checkpoint
-from quantizer import picked_types, quantize
+from quantizer import block_size, picked_types, quantize
 
 import convert
 from convert import ConvertError
@@ -17,7 +17,7 @@ from convert.choice import choose_qtypes
 from convert.fields import Field, TensorInfo, encode_header, f32, string, u32
 from convert.ftypes import find_ftype
 from convert.qtypes import QTYPES, find_qtype
-from convert.quantize import block_size, requires_imatrix
+from convert.quantize import requires_imatrix
 from convert.recipe import Model, needs_imatrix
 
 GOLDEN = Path(__file__).parent / "golden" / "recipe.json"

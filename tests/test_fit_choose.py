@@ -9,20 +9,20 @@ from pathlib import Path
 import llama_cpp
 import pytest
 from checkpoints import PUBLISHED_SHAPES, make_config, write_checkpoint
-from hollow import write_hollow
+from hollow import llama_log, write_hollow
 
 import convert
 from convert.outline import outline
-from l4cli.engine.llamacpp import LlamaModel, library
+from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.devices import cpu_features, devices, expert_patterns, on_cpu
-from l4cli.errors import ModelLoadError, UsageError
+from l4cli.errors import ContextOverflowError, ModelLoadError, UsageError
 from l4cli.fit.choose import Wishes, largest_context, place, smallest_kv_type
 from l4cli.fit.described import described_shape
 from l4cli.fit.hardware import GIB, Gpu, Hardware, gpu_bandwidth, probe
 from l4cli.fit.loading import choose
 from l4cli.fit.memory import ContextSpec
 from l4cli.fit.placement import fill
-from l4cli.fit.plan import about, make_row, tokens
+from l4cli.fit.plan import make_row
 from l4cli.fit.shape import ModelShape
 from l4cli.fit.speed import decode_tps
 from l4cli.fit.wanted import Wanted, as_told, check_cards
@@ -181,11 +181,6 @@ def test_speed_follows_the_bytes_a_token_touches() -> None:
     assert tps("Q4_K_M", on_cpu_only, depth=1 << 20) < tps("Q4_K_M", on_cpu_only) / 4
 
 
-def test_contexts_as_people_write_them() -> None:
-    assert [tokens(n) for n in (4096, 131_072, 10 << 20, 5000)] == ["4k", "128k", "10M", "5,000"]
-    assert [about(n) for n in (900, 359_800, 6_600_000, 11 << 20)] == ["900", "351k", "6.2M", "11M"]
-
-
 def test_this_machine_is_known() -> None:
     here = probe()
     assert 0 < here.ram_free <= here.ram_total
@@ -214,24 +209,14 @@ def test_the_override_list_takes_exactly_the_routed_experts(tmp_path: Path) -> N
 
 def _overridden(path: Path, n_layers: int) -> set[str]:
     """The tensors that llama.cpp reports to have put where it was told to."""
-    library.start()
-    lines: list[str] = []
-
-    @llama_cpp.llama_log_callback
-    def listen(_level: int, text: bytes, _data: ctypes.c_void_p) -> None:
-        lines.append(text.decode())
-
     overrides = on_cpu(expert_patterns(range(n_layers)))
     params = llama_cpp.llama_model_default_params()
     params.no_alloc, params.load_mode = True, 0
     params.tensor_buft_overrides = ctypes.addressof(overrides)
-    llama_cpp.llama_log_set(listen, ctypes.c_void_p(0))
-    try:
+    with llama_log() as lines:
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         assert model
         llama_cpp.llama_model_free(model)
-    finally:
-        llama_cpp.llama_log_set(library._on_log, ctypes.c_void_p(0))
     found = re.findall(r"tensor (\S+) \(.*buffer type overridden to CPU", "".join(lines))
     return set(found)
 
@@ -245,26 +230,27 @@ def test_the_answer_is_the_same_wherever_the_weights_lie(tiny_gguf: Path) -> Non
         assert llm.generate("Hello", max_tokens=8, temperature=0.0).text == placed
 
 
-def test_a_context_beyond_what_the_model_has_is_said_to_be_cut(tmp_path: Path) -> None:
+def test_no_sequence_is_longer_than_the_model_was_trained_for(tmp_path: Path) -> None:
     from l4cli import load
 
     write_checkpoint(tmp_path / "short", max_position_embeddings=512, num_local_experts=2)
     gguf = tmp_path / "short.gguf"
     convert.convert(convert.plan(tmp_path / "short", "F32", force=True), gguf)
     notes: list[str] = []
-    for ctx in (512, 4096):
+    for ctx in (512, None):
         with load(gguf, ctx=ctx, threads=1, on_note=notes.append) as llm:
-            assert llm.n_ctx == 512
-    assert notes == ["context cut to the 512 tokens it was trained for"]
-
-
-@pytest.mark.skipif(not devices(), reason="takes a graphics card")
-def test_on_a_card_the_routed_experts_lie_in_ram(tiny_gguf: Path) -> None:
-    before = devices()[0].free
-    model = LlamaModel(tiny_gguf, cpu_moe=4)
-    with_experts_in_ram = before - devices()[0].free
-    model.close()
-    model = LlamaModel(tiny_gguf)
-    whole = before - devices()[0].free
-    model.close()
-    assert with_experts_in_ram <= whole
+            assert (llm.n_ctx, llm.engine.backend.n_ctx) == (512, 512)
+    assert notes == []
+    with pytest.raises(UsageError, match=r"--ctx 513 is more than the 512 tokens that short was"):
+        load(gguf, ctx=513)
+    # Several sequences share more, and each of them has what one can use.
+    with load(gguf, ctx=1024, parallel=2, threads=1, on_note=notes.append) as llm:
+        assert (llm.n_ctx, llm.engine.backend.n_ctx) == (512, 1024)
+        overlong = llm.request([{"role": "user", "content": "x" * 600}], max_tokens=1)
+        with pytest.raises(ContextOverflowError):
+            llm.engine.add_request(overlong)
+    assert notes == [
+        "one sequence holds 512 of the 1024 tokens of context: short was not trained for more"
+    ]
+    with pytest.raises(UsageError, match="more than 2 sequences of the 512 tokens"):
+        load(gguf, ctx=1025, parallel=2)

@@ -18,11 +18,12 @@ from convert.fields import Field, i32, u16
 from convert.gguf_file import GGUFTensor
 from convert.outline import outline
 from l4cli.errors import InputError, UsageError
+from l4cli.fit.cache_shape import read_cache
 from l4cli.fit.described import described_shape
 from l4cli.fit.hardware import Gpu, Hardware
 from l4cli.fit.memory import ContextSpec, compute_buffer, kv_cache, logits, memory_use
 from l4cli.fit.plan import make_row
-from l4cli.fit.shape import ModelShape, read_cache, shape_of, shape_of_file
+from l4cli.fit.shape import ModelShape, shape_of, shape_of_file
 from l4cli.registry import load_registry
 
 GIB = 1 << 30

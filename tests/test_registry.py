@@ -92,6 +92,12 @@ def test_parts_of_split_models_are_checked(hub: Path) -> None:
         locate(str(hub / "Q4_K_M" / "s-00002-of-00002.gguf"))
 
 
+def test_a_link_to_nothing_is_told(tmp_path: Path) -> None:
+    (tmp_path / "loop.gguf").symlink_to("loop.gguf")
+    with pytest.raises(ModelNotFoundError, match="is a link to what is not there"):
+        locate(str(tmp_path / "loop.gguf"))
+
+
 def test_a_mistyped_file_gets_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "scout-Q8_0.gguf").write_bytes(b"GGUF")
     with pytest.raises(ModelNotFoundError, match=r"did you mean .*scout-Q8_0\.gguf"):

@@ -17,11 +17,14 @@ from l4cli.speeds import (
     EffectiveLength,
     LoadTime,
     Measured,
+    OtherWork,
     PrefillRate,
     RunSpeeds,
     Speeds,
+    others,
     recall,
     recall_effective_length,
+    recall_placements,
     remember,
     remember_effective_length,
 )
@@ -70,6 +73,49 @@ def test_a_fact_measured_again_takes_the_place_of_the_old_one() -> None:
     known = recall(M)
     assert {(rate.depth, rate.tps) for rate in known.decode} == {(0, 20.0), (4096, 8.0)}
     assert {(rate.n_ubatch, rate.tps) for rate in known.prefill} == {(512, 100.0), (128, 80.0)}
+
+
+def test_a_busy_machines_figures_never_stand_in_the_place_of_an_idle_ones() -> None:
+    assert remember(M, DecodeRate(1, 0, 5.0), PrefillRate(0, 512, 512, 50.0), busy=True)
+    assert recall(M).decode_tps() == 5.0  # better than nothing
+    assert remember(M, DecodeRate(1, 0, 6.0), busy=True)
+    assert recall(M).decode_tps() == 6.0
+    # One of an idle machine ends all of its kind, and is safe from them.
+    assert remember(M, DecodeRate(1, 4096, 20.0))
+    assert recall(M).decode == (DecodeRate(1, 4096, 20.0),)
+    assert recall(M).prefill == (PrefillRate(0, 512, 512, 50.0),)
+    assert not remember(M, DecodeRate(1, 0, 7.0), DecodeRate(1, 4096, 7.0), busy=True)
+    assert recall(M).decode == (DecodeRate(1, 4096, 20.0),)
+    assert remember(replace(M, n_threads=2), DecodeRate(1, 0, 7.0), busy=True)
+    assert remember(M, DecodeRate(1, 4096, 19.0))
+    assert recall(M).decode == (DecodeRate(1, 4096, 19.0),)
+
+
+def test_what_was_measured_wherever_the_weights_lay() -> None:
+    on_card = M.placed(["a card"], -1, 20, n_layers=48)
+    remember(M, DecodeRate(1, 0, 5.0))
+    remember(on_card, DecodeRate(1, 0, 15.0), LoadTime(1.0))
+    remember(replace(M, kv_type="q8_0"), DecodeRate(1, 0, 6.0))
+    known = recall_placements(replace(M, repack=False))
+    assert {placed: found.decode_tps() for placed, found in known.items()} == {
+        M: 5.0,
+        on_card: 15.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("now", "load"), [((12.0, 54.0, 3.0), 1.5), ((12.0, 51.0, 3.5), 0.0), ((10.1, 54.0, 3.0), None)]
+)
+def test_the_work_of_others_is_all_work_but_ours(
+    monkeypatch: pytest.MonkeyPatch, now: tuple[float, ...], load: float | None
+) -> None:
+    readings = iter([(10.0, 50.0, 2.0), now])
+    monkeypatch.setattr(others, "_computed", lambda: next(readings))
+    assert OtherWork().load() == load
+
+
+def test_the_work_of_others_is_known_here() -> None:
+    assert others._computed() is not None or others._load_average() is not None
 
 
 def test_processes_that_write_at_the_same_time_lose_nothing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from l4cli.amounts import gib, roughly
 from l4cli.engine.kv import padded
 from l4cli.engine.pieces import BLOCK
 from l4cli.errors import ContextOverflowError
@@ -18,6 +19,7 @@ from l4cli.fit.memory import ContextSpec, MemoryUse, memory_use, most_per_token
 from l4cli.fit.shape import ModelShape
 from l4cli.speeds import EffectiveLength, Measured
 
+AS_DEFAULT = Wishes(gpu_layers=-1, cpu_moe=0)  # how models are loaded without a word about it
 MAX_BRANCHES = 8  # questions decoded at once; more gain little, and each has chunked cells
 
 
@@ -55,7 +57,8 @@ class KvTypeRow:
 class Preflight:
     """Before reading: `n_ctx` tokens for `num_branches` questions at once. Bytes, seconds.
 
-    `missing` bytes of `verdict` "too large" are lacking. `seconds` is None where this machine's
+    `missing` bytes of `verdict` "too large" are lacking, `fits_otherwise_placed` says whether it
+    would fit with the weights placed by us. `seconds` is None where this machine's
     rate is not known, `stored_bytes` what the prefix store will keep.
     """
 
@@ -72,6 +75,7 @@ class Preflight:
     seconds: float | None
     stored_bytes: int
     effective: EffectiveLength | None = None
+    fits_otherwise_placed: bool = False
 
     @property
     def fits(self) -> bool:
@@ -105,14 +109,15 @@ class Preflight:
                 "--split reads them in chunks, fewer documents fit at once"
             )
         ways = [f"--kv-type {row.kv_type}" for row in self._smaller() if row.verdict != "too large"]
-        ways = [*ways[:1], "--split, which reads them in chunks"]
+        placing = ["--gpu-layers auto"] if self.fits_otherwise_placed else []
+        ways = [*placing, *ways[:1], "--split, which reads them in chunks"]
         room = self.largest_ctx - demand.branch
         if room > 0:
             ways.append(f"documents of up to {room:,} tokens")
-        ways.append(f"a machine with {_gib(self.missing)} more memory")
+        ways.append(f"a machine with {gib(self.missing)} more memory")
         raise ContextOverflowError(
-            f"{needed}, and take {_gib(self.use.kv)} of KV cache beside {_gib(self.use.weights)} "
-            f"of weights: {_gib(self.missing)} more than is free here. "
+            f"{needed}, and take {gib(self.use.kv)} of KV cache beside {gib(self.use.weights)} "
+            f"of weights: {gib(self.missing)} more than is free here. "
             f"What works: {', or '.join(ways)}"
         )
 
@@ -155,7 +160,7 @@ def preflight(
     hardware: Hardware,
     *,
     kv_type: str,
-    gpu_layers: int = -1,
+    wishes: Wishes = AS_DEFAULT,
     measured: Measured | None = None,
     effective: EffectiveLength | None = None,
 ) -> Preflight:
@@ -163,7 +168,6 @@ def preflight(
 
     UsageError for a KV type there is not.
     """
-    wishes = Wishes(gpu_layers=gpu_layers if hardware.gpus else None, cpu_moe=0)
     wanted = max(1, min(demand.num_questions, MAX_BRANCHES))
     for branches in range(wanted, 0, -1):
         spec = _spec(demand, branches, kv_type, shape.n_ctx_train)
@@ -191,6 +195,7 @@ def preflight(
         seconds=measured.prefill_seconds(demand.num_document_tokens) if measured else None,
         stored_bytes=stored_bytes(shape, demand.num_document_tokens, kv_type),
         effective=effective,
+        fits_otherwise_placed=place(shape, spec, hardware).verdict != "too large",
     )
 
 
@@ -241,30 +246,20 @@ def lines(preflight: Preflight, names: Sequence[str]) -> list[tuple[str, str]]:
         *(
             (
                 f"KV cache {row.kv_type}",
-                f"{_gib(row.kv)}, {_gib(row.total)} in all"
+                f"{gib(row.kv)}, {gib(row.total)} in all"
                 + {"too large": ": too large", "from disk": ": weights read from disk: slow"}.get(
                     row.verdict, ""
                 ),
             )
             for row in preflight.kv_types
         ),
-        ("scratch", _gib(use.context - use.kv)),
-        ("free memory", _gib(preflight.usable)),
-        ("in the prefix store", _gib(preflight.stored_bytes)),
+        ("scratch", gib(use.context - use.kv)),
+        ("free memory", gib(preflight.usable)),
+        ("in the prefix store", gib(preflight.stored_bytes)),
         (
             "time to read",
             "not known: no rate was measured yet"
             if preflight.seconds is None
-            else _duration(preflight.seconds),
+            else roughly(preflight.seconds),
         ),
     ]
-
-
-def _gib(n_bytes: float) -> str:
-    return f"{n_bytes / 2**30:.2f} GiB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

@@ -13,7 +13,7 @@ from l4cli.ask.quoting import Quoter, asking
 from l4cli.ask.reading import Reading, read
 from l4cli.llm import LLM
 from l4cli.signals import catch_interrupts
-from l4cli.speeds import Conditions, remember
+from l4cli.speeds import Conditions, OtherWork, is_busy, remember
 from l4cli.store.catalogue import StoredDocument, note_document
 
 
@@ -36,11 +36,12 @@ class AskSession:
 
     def read(self, on_progress: Callable[[int], None] = lambda done: None) -> Reading:
         """Have the documents in the context; see `reading.read`."""
+        others = OtherWork()
         reading = read(
             self.llm, self.prompt.prefix, use_store=self.use_store, on_progress=on_progress
         )
         self.reading = reading
-        remember(self.conditions, *reading.rates)
+        remember(self.conditions, *reading.rates, busy=is_busy(others.load()))
         if self.use_store and self.llm.states and not reading.exit_code:
             note_document(
                 self.llm.states,

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from l4cli.amounts import duration
 from l4cli.batch.meter import SpeedMeter
 from l4cli.engine.types import StepOutput
 
@@ -108,15 +109,6 @@ def cost(stats: BatchStats, seconds: float, price_per_hour: float) -> str:
         f"cost {spent:.4g}: {spent / generated * 1e6:.4g} per million generated tokens, "
         f"{spent / every * 1e6:.4g} per million prompt and generated tokens"
     )
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 4.2 s, 3:07 min or 1:02:33."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"
 
 
 def _plural(count: int, noun: str) -> str:

@@ -1,14 +1,12 @@
-"""What the machine is doing besides, and what of its memory this process has."""
+"""What of the machine's memory this process has, and what to say of others' work on it."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from l4cli.fit.memory import MemoryUse
-
-_BUSY = 0.5, 0.1  # processors' worth of other work, and as a share, that figures suffer from
+from l4cli.speeds.others import is_busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +28,19 @@ class Memory:
         return None if use is None else use.total - (use.weights - use.repacked)
 
 
-def load_average() -> float | None:
-    """Processes that wanted to compute, over the last minute; None where nobody counts them."""
-    try:
-        return os.getloadavg()[0]
-    except (AttributeError, OSError):
-        return None
+def busy_note(load: float | None, *, kept: bool = True) -> str | None:
+    """What to say of others' work (`OtherWork.load`) beside a bench; None where there is nothing.
 
-
-def busy_note(load: float | None) -> str | None:
-    """What to say of a load average from before the bench; None where there is nothing to say."""
-    least, share = _BUSY
-    if load is None or load < max(least, share * (os.cpu_count() or 1)):
+    `kept` tells whether its figures are what estimates now rest on.
+    """
+    if not is_busy(load):
         return None
-    return f"the machine was busy (load {load:.1f}): it can do better than these figures"
+    rest = (
+        "estimates rest on these figures until it is measured idle"
+        if kept
+        else "estimates rest on what was measured before"
+    )
+    return f"the machine was busy (load {load:.1f}) and can do better: {rest}"
 
 
 def taken_bytes() -> int | None:

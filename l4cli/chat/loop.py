@@ -219,7 +219,7 @@ def _history() -> History:
     try:
         return editing.open_history(path)
     except OSError as error:
-        console.note(f"l4: {path}: {error.strerror}; what you type will not be remembered")
+        console.warn(f"{path}: {error.strerror}; what you type will not be remembered")
         return editing.no_history()
 
 

@@ -11,5 +11,5 @@ def one_shot(session: ChatSession, question: str) -> int:
     """Answer on stdout; the exit code, which is that of the signal if one ended the answer."""
     answer = session.ask(question)
     if answer.finish_reason == "length":
-        console.note(f"l4: the answer was cut off after {len(answer.token_ids):,} tokens")
+        console.warn(f"the answer was cut off after {len(answer.token_ids):,} tokens")
     return answer.exit_code or EXIT_OK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from l4cli.chat.totals import Totals
-from l4cli.speeds import Conditions, RunSpeeds, recall, remember
+from l4cli.speeds import Conditions, OtherWork, RunSpeeds, is_busy, recall, remember
 
 _MIN_PREFILL, _MIN_DECODE = 256, 64  # tokens; rates of fewer are not kept for later chats
 
@@ -14,6 +14,7 @@ class Pace:
     def __init__(self, conditions: Conditions | None = None) -> None:
         self._conditions = conditions
         self._measured = recall(conditions) if conditions else None
+        self._others = OtherWork()
 
     def reading_seconds(self, num_tokens: int, depth: int, totals: Totals) -> float | None:
         """Seconds to compute `num_tokens` behind `depth` others; None if nothing tells."""
@@ -31,4 +32,5 @@ class Pace:
             and totals.num_generated_tokens >= _MIN_DECODE
         )
         if self._conditions and prefill and decode and is_enough:
-            remember(self._conditions, RunSpeeds(1, prefill, decode))
+            rates = RunSpeeds(1, prefill, decode)
+            remember(self._conditions, rates, busy=is_busy(self._others.load()))

@@ -6,6 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
+from l4cli.amounts import roughly
 from l4cli.chat import files
 from l4cli.chat.report_commands import settings
 from l4cli.chat.session import Attachment, ChatSession
@@ -132,7 +133,7 @@ def sessions(session: ChatSession, _argument: str, ui: Ui) -> None:
 def _cost(session: ChatSession, num_tokens: int) -> str:
     """Tokens, and the time they take to read where that is known."""
     seconds = session.reading_seconds(num_tokens)
-    time = f", about {seconds:,.0f} s to read" if seconds is not None else ""
+    time = f", {roughly(seconds)} to read" if seconds is not None else ""
     return f"{num_tokens:,} tokens{time}"
 
 

@@ -93,44 +93,29 @@ def ask(
         raise UsageError("--split needs a question to read for: give it with -q")
     texts, num_failed = prepare.read_documents(sources)
     max_tokens = max_tokens or _DEFAULT_MAX_TOKENS
-    sampling = {
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "min_p": min_p,
-        "seed": seed,
-    }
-    hardware: dict[str, Any] = {
-        "threads": threads,
-        "gpu_layers": gpu_layers,
-        "cpu_moe": cpu_moe,
-        "tensor_split": tensor_split,
-        "force": force,
-    }
+    sampling = options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed)
+    hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
     system = read_text_option(system)
     if split:
-        hardware["kv_type"] = kv_type
         code = _split(texts, asked, sampling, model, system, quote, json, **hardware)
         raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
-    vocabulary, kv_type = prepare.vocabulary(model, kv_type)
-    with vocabulary:
+    with prepare.vocabulary(model, hardware) as vocabulary:
         prompt = DocumentPrompt(vocabulary.encoder, texts, system=system)
-        where = conditions(vocabulary, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers)
+        where = conditions(vocabulary, threads)
         phrased = [asking(text) if quote else text for text in asked]
         room = max_tokens + (MAX_QUOTE_TOKENS if quote else 0)
-        told = prepare.preflight_of(vocabulary, prompt, phrased, room, where)
+        told = prepare.preflight_of(vocabulary, prompt, phrased, room, where, hardware)
         if dry_run:
             show.report(told, texts, json)
             raise typer.Exit(EXIT_OK if told.fits and not num_failed else EXIT_FAILED)
         told.check()
         prepare.warn(told)
+        hardware["kv_type"] = where.kv_type
     with load_for_command(
         model,
         ctx=told.spec.n_ctx,
         parallel=told.num_branches + 1,
         store=True,
-        kv_type=kv_type,
         **hardware,
     ) as llm:
         prompt.encoder = llm.encoder
@@ -187,7 +172,7 @@ def _split(
             with console.status("reading in parts") as update:
                 session.read(asked, lambda done: update(show.parts_read(done)))
         except StoppedEarly:
-            console.note("l4: stopped; the notes so far are kept: the same command goes on there")
+            console.warn("stopped; the notes so far are kept: the same command goes on there")
             return session.exit_code
         return show.answers(session, asked, json)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from l4cli import console
 from l4cli.errors import InputError
@@ -24,35 +24,40 @@ def read_documents(sources: Sequence[str]) -> tuple[list[Document], int]:
     from l4cli.documents import ingest
 
     errors: list[InputError] = []
-    texts = list(
-        ingest(sources, on_error=errors.append, on_note=lambda text: console.note(f"l4: {text}"))
-    )
+    texts = list(ingest(sources, on_error=errors.append, on_note=console.warn))
     if not texts and errors:
         *before, last = errors
         for error in before:
-            console.note(f"l4: {error}")
+            console.warn(str(error))
         raise last
     for error in errors:
-        console.note(f"l4: {error}; the others are read without it")
+        console.warn(f"{error}; the others are read without it")
     if not texts:
         raise InputError(f"{', '.join(sources)}: no documents")
     return texts, len(errors)
 
 
-def vocabulary(model: str | None, kv_type: str) -> tuple[LLM, str]:
-    """The model without its weights, and the type its cache will have."""
+def vocabulary(model: str | None, hardware: Mapping[str, Any]) -> LLM:
+    """The model without its weights, and how it would be loaded."""
     from l4cli.commands.loading import load_vocabulary
 
-    llm, _, kv_type = load_vocabulary(model, ctx="auto", parallel=1, kv_type=kv_type)
-    return llm, kv_type
+    llm, _ = load_vocabulary(model, ctx="auto", parallel=1, **hardware)
+    return llm
 
 
 def preflight_of(
-    llm: LLM, prompt: DocumentPrompt, asked: Sequence[str], max_tokens: int, where: Conditions
+    llm: LLM,
+    prompt: DocumentPrompt,
+    asked: Sequence[str],
+    max_tokens: int,
+    where: Conditions,
+    hardware: Mapping[str, Any],
 ) -> Preflight:
     from l4cli import speeds
     from l4cli.ask.preflight import Demand, preflight
+    from l4cli.commands.loading import wanted
     from l4cli.fit.hardware import probe
+    from l4cli.fit.loading import wishes
     from l4cli.fit.shape import shape_of_file
 
     assert llm.path is not None
@@ -62,7 +67,7 @@ def preflight_of(
         shape_of_file(llm.path),
         probe(),
         kv_type=where.kv_type,
-        gpu_layers=where.n_gpu_layers,
+        wishes=wishes(wanted(max_tokens, **hardware)),
         measured=speeds.recall(where),
         effective=speeds.recall_effective_length(where.model, where.kv_type),
     )
@@ -70,10 +75,10 @@ def preflight_of(
 
 def warn(told: Preflight) -> None:
     if told.verdict == "from disk":
-        console.note("l4: weights are read from disk, for memory is short: this will be slow")
+        console.warn("weights are read from disk, for memory is short: this will be slow")
     if told.exceeds_effective and told.effective:
-        console.note(
-            f"l4: `l4 ctx-test` found this model reliable up to {told.effective.n_tokens:,} "
+        console.warn(
+            f"`l4 ctx-test` found this model reliable up to {told.effective.n_tokens:,} "
             f"tokens; these documents have {told.demand.num_document_tokens:,}"
         )
 
@@ -85,7 +90,5 @@ def read(session: AskSession) -> int:
         reading = session.read(update)
     if reading.exit_code:
         kept = " and is kept" if reading.num_bytes_saved else ""
-        console.note(
-            f"l4: stopped; {reading.num_read_tokens:,} of {total:,} tokens were read{kept}"
-        )
+        console.warn(f"stopped; {reading.num_read_tokens:,} of {total:,} tokens were read{kept}")
     return reading.exit_code

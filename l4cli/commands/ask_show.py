@@ -30,7 +30,7 @@ def report(told: Preflight, documents: Sequence[Document], json: bool) -> None:
     try:
         told.check()
     except ContextOverflowError as error:
-        console.note(f"l4: {error}")
+        console.warn(str(error))
 
 
 def answers(
@@ -97,13 +97,13 @@ def _explain(answer: Answer) -> int:
     if answer.exit_code:
         return answer.exit_code
     if answer.error:
-        console.note(f"l4: {answer.question}: {answer.error}")
+        console.warn(f"{answer.question}: {answer.error}")
         return EXIT_FAILED
     if answer.finish_reason == "length":
-        console.note(f"l4: the answer was cut off after {len(answer.token_ids):,} tokens (-n)")
+        console.warn(f"the answer was cut off after {len(answer.token_ids):,} tokens (-n)")
     if answer.coverage:
         for line in answer.coverage.lines():
-            console.note(f"l4: {line}")
+            console.warn(line)
         if not answer.coverage.is_whole:
             return EXIT_FAILED
     return EXIT_OK if all(one.is_proved for one in answer.quotations) else EXIT_FAILED

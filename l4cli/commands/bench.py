@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from l4cli.bench.machine import Memory
     from l4cli.bench.measure import Timing
 
-_MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
-
 Model = Annotated[
     str | None,
     typer.Argument(
@@ -75,40 +73,34 @@ def bench(
     What is not given is chosen so that it takes about a minute. Tokens per
     second are those of the median repeat; ± is half of what the fastest and
     the slowest differ by. Memory is what comes beside the model's file.
-    Estimates of time elsewhere in l4 rest on what was measured last. Ctrl-C
-    shows what is done.
+    Estimates of time elsewhere in l4 rest on what was measured last while
+    nothing else was computing here. Ctrl-C shows what is done.
     """
-    from l4cli.bench import machine, report
+    from l4cli.bench import report
     from l4cli.bench.grid import Asked
+    from l4cli.bench.machine import busy_note
     from l4cli.bench.session import bench_of, facts, reach_of
     from l4cli.commands.loading import conditions, convert_demo, load_for_command
     from l4cli.engine.llamacpp import LlamaModel
     from l4cli.signals import catch_interrupts
-    from l4cli.speeds import LoadTime, remember
+    from l4cli.speeds import LoadTime, OtherWork, is_busy, remember
 
     asked = Asked(
         depths=options.parse_counts(depth, "--depth", least=0),
-        batches=options.parse_counts(batch, "--batch", most=_MOST_SEQUENCES),
+        batches=options.parse_counts(batch, "--batch", of="sequences", most=options.MOST_SEQUENCES),
         ubatches=options.parse_counts(ubatch, "--ubatch"),
         n_prompt=prompt,
         n_gen=gen,
         repeat=repeat,
     )
-    placement: dict[str, Any] = {
-        "kv_type": kv_type,
-        "threads": threads,
-        "gpu_layers": gpu_layers,
-        "cpu_moe": cpu_moe,
-        "tensor_split": tensor_split,
-        "force": force,
-    }
-    load_average = machine.load_average()
+    hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
     convert_demo(model)  # not part of the time to load
+    others = OtherWork()
     started = time.perf_counter()
-    with load_for_command(model, elastic=True, **placement) as llm:
+    with load_for_command(model, elastic=True, **hardware) as llm:
         load_seconds = time.perf_counter() - started
         assert isinstance(llm.vocabulary, LlamaModel)
-        settings = conditions(llm, **placement)
+        settings = conditions(llm, threads)
         run = bench_of(llm.vocabulary, settings)
         found: list[Timing] = []
         failure: L4Error | None = None
@@ -121,15 +113,17 @@ def bench(
                 found += run.run(asked, seconds=seconds)
             except (EngineError, ModelLoadError) as error:
                 failure = error  # what was measured before is true all the same
-        reach = reach_of(llm.vocabulary)
-        remember(settings, LoadTime(load_seconds), reach, *facts(found))
+        load = others.load()
+        learnt = (LoadTime(load_seconds), reach_of(llm.vocabulary), *facts(found))
+        kept = remember(settings, *learnt, busy=is_busy(load))
     value = {
         "model": llm.name,
         "n_threads": settings.n_threads,
         "n_gpu_layers": settings.n_gpu_layers,
         "n_cpu_moe": settings.n_cpu_moe,
         "kv_type": settings.kv_type,
-        "load_average": load_average,
+        "other_load": None if load is None else round(load, 2),
+        "kept": kept,
         "load_seconds": round(load_seconds, 3),
         "memory": report.memory_json(run.memory),
         **report.as_json(found),
@@ -139,12 +133,12 @@ def bench(
         console.data_json(value)
     else:
         _show(value, found, run.memory)
-    if note := machine.busy_note(load_average):
-        console.note(f"l4: {note}")
+    if note := busy_note(load, kept=kept):
+        console.warn(note)
     if failure:
         raise failure
     if interrupts:
-        console.note("l4: stopped; the rest was not measured")
+        console.warn("stopped; the rest was not measured")
         raise typer.Exit(interrupts.exit_code)
 
 

@@ -97,7 +97,7 @@ def chat(
     top_k: options.TopK = None,
     min_p: options.MinP = None,
     seed: options.Seed = None,
-    ctx: options.Ctx = "16384",
+    ctx: options.Ctx = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
     cpu_moe: options.CpuMoe = None,
@@ -140,13 +140,8 @@ def chat(
         load_for_command(
             model,
             ctx=ctx,
-            threads=threads,
-            gpu_layers=gpu_layers,
-            cpu_moe=cpu_moe,
-            tensor_split=tensor_split,
-            kv_type=kv_type,
-            force=force,
             store=kept is not None,
+            **options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force),
         ) as llm,
     ):
         from l4cli.chat.render import view_for_stdout
@@ -158,16 +153,9 @@ def chat(
                 llm,
                 view_for_stdout(markdown=not no_markdown),
                 system=system,
-                sampling={
-                    "max_tokens": max_tokens,
-                    "temperature": temperature,
-                    "top_p": top_p,
-                    "top_k": top_k,
-                    "min_p": min_p,
-                    "seed": seed,
-                },
+                sampling=options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed),
                 file=kept,
-                conditions=conditions(llm, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers),
+                conditions=conditions(llm, threads),
                 rounds=rounds,
             )
         for name, text in texts:

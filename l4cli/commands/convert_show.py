@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l4cli import console
+from l4cli.amounts import roughly
 
 if TYPE_CHECKING:
     from convert import Estimate, Plan, Report, TensorCheck, TypeSize, Verification
@@ -43,7 +44,7 @@ def plans(planned: Sequence[tuple[Plan, Path]], estimate: Estimate, *, json: boo
         _types_table(plan)
         console.note(f"would write {_summary(plan, out, n_bytes)}")
     console.note(
-        f"would take about {_duration(estimate.seconds)} by the rates of another machine, "
+        f"would take {roughly(estimate.seconds)} by the rates of another machine, "
         f"{console.human_size(estimate.ram)} of memory, {console.human_size(estimate.disk)} of "
         f"disk ({console.human_size(estimate.disk_free)} free)"
     )
@@ -205,11 +206,3 @@ def _count(n: int) -> str:
         if n >= scale:
             return f"{n / scale:.1f}{unit}"
     return str(n)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(max(1, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

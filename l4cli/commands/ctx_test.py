@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -81,19 +81,12 @@ def ctx_test(
     depth_shares, task_names = _depth_shares(depths), _task_names(tasks)
     asked = options.parse_counts(lengths, "--lengths")
     default = options.parse_counts(_LENGTHS, "--lengths") or ()
-    placement: dict[str, Any] = {
-        "kv_type": kv_type,
-        "threads": threads,
-        "gpu_layers": gpu_layers,
-        "cpu_moe": cpu_moe,
-        "tensor_split": tensor_split,
-        "force": force,
-    }
-    ctx = max(asked or default) + _PARALLEL * (_BRANCH + (max_tokens or 0))
-    with load_for_command(model, ctx=ctx, parallel=_PARALLEL, **placement) as llm:
+    hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
+    room = max(asked or default) + _PARALLEL * (_BRANCH + (max_tokens or 0))
+    with load_for_command(model, default_ctx=room, parallel=_PARALLEL, **hardware) as llm:
         chosen = _within(asked, default, llm)
         plan = Plan(chosen, depth_shares, task_names, samples, seed, max_tokens)
-        loaded = conditions(llm, **placement)
+        loaded = conditions(llm, threads)
         _announce(plan, recall(loaded).prefill_seconds)
         results = Results(chosen, depth_shares, task_names)
         failure: EngineError | None = None
@@ -119,7 +112,7 @@ def ctx_test(
         raise failure
     if interrupts:
         missing = [length for length in chosen if length not in results.judged]
-        console.note(f"l4: stopped; not tested: {', '.join(map(str, missing))} tokens")
+        console.warn(f"stopped; not tested: {', '.join(map(str, missing))} tokens")
         raise typer.Exit(interrupts.exit_code)
 
 
@@ -162,18 +155,18 @@ def _within(asked: tuple[int, ...] | None, default: tuple[int, ...], llm: LLM) -
 
 def _announce(plan: Plan, prefill_seconds: Callable[[int], float | None]) -> None:
     """Say beforehand what there is to read, and how long that takes if it is known."""
-    from l4cli.batch.stats import duration
+    from l4cli.amounts import roughly
 
     known = [prefill_seconds(length) for length in plan.lengths]
     seconds = sum(found for found in known if found is not None) * plan.num_samples
-    time = f", about {duration(seconds)} by the speed measured here" if seconds else ""
+    time = f", {roughly(seconds)} by the speed measured here" if seconds else ""
     console.note(f"{plan.num_tokens} tokens to read{time}")
 
 
 def _show(results: Results) -> None:
     """The scores, the heat map of length and depth, and the verdict."""
+    from l4cli.amounts import tokens
     from l4cli.ctxtest import report
-    from l4cli.fit.plan import tokens
 
     tested = sorted(results.judged)
     console.table(report.columns(results), list(report.rows(results)))

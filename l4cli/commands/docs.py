@@ -62,7 +62,10 @@ def add_documents(
     system: options.System = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
+    cpu_moe: options.CpuMoe = None,
+    tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    force: options.Force = False,
 ) -> None:
     """Read documents now, each by itself, so that questions need not wait.
 
@@ -75,21 +78,20 @@ def add_documents(
 
     texts, num_failed = prepare.read_documents(documents)
     system = read_text_option(system)
-    vocabulary, kv_type = prepare.vocabulary(model, kv_type)
-    with vocabulary:
+    hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
+    with prepare.vocabulary(model, hardware) as vocabulary:
         prompts = [DocumentPrompt(vocabulary.encoder, [text], system=system) for text in texts]
         longest = max(prompts, key=lambda prompt: len(prompt.prefix))
-        where = conditions(vocabulary, kv_type=kv_type, threads=threads, gpu_layers=gpu_layers)
-        told = prepare.preflight_of(vocabulary, longest, [], 1, where)
+        where = conditions(vocabulary, threads)
+        told = prepare.preflight_of(vocabulary, longest, [], 1, where, hardware)
         told.check()
+        hardware["kv_type"] = where.kv_type
     with load_for_command(
         model,
         ctx=told.spec.n_ctx,
         parallel=2,
         store=True,
-        threads=threads,
-        gpu_layers=gpu_layers,
-        kv_type=kv_type,
+        **hardware,
     ) as llm:
         for prompt in prompts:
             session = AskSession(llm, prompt, {}, where)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from l4cli import console
 from l4cli.documents.text import read_text
 from l4cli.engine.sizing import SizingLimits
+from l4cli.fit.wanted import Wanted
 from l4cli.llm import LLM
 from l4cli.loader import load, sizing_limits
 from l4cli.signals import catch_interrupts
@@ -28,7 +31,7 @@ def load_for_command(model: str | None, **hardware: Any) -> LLM:
             model,
             on_progress=on_progress,
             on_convert=note_conversion,
-            on_note=lambda text: console.note(f"l4: {text}"),
+            on_note=console.warn,
             **hardware,
         )
         if interrupts:
@@ -45,23 +48,31 @@ def convert_demo(model: str | None) -> None:
 
 
 def load_vocabulary(
-    model: str | None, *, ctx: int | str, parallel: int | str, kv_type: str
-) -> tuple[LLM, SizingLimits, str]:
-    """A model without its weights, what contexts it could have, and the type of their cache.
+    model: str | None,
+    *,
+    ctx: int | Literal["auto"],
+    parallel: int | Literal["auto"],
+    **hardware: Any,
+) -> tuple[LLM, SizingLimits]:
+    """A model without its weights, and what contexts it could have.
 
-    It encodes prompts and knows what would fit, no more.
+    It encodes prompts and knows what would fit, no more; `decision` is how `hardware`, the options
+    of that panel, would have it loaded.
     """
     from l4cli.batch.dry_run import VocabularyBackend
     from l4cli.engine.llamacpp import LlamaModel
-    from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Wanted, decide
+    from l4cli.fit.wanted import ROOM_FOR_CONTEXT, check_context, decide
     from l4cli.locate import locate
 
     located = locate(model, on_convert=note_conversion)
     vocabulary = LlamaModel(located.path, vocab_only=True)
-    if kv_type == "auto":
-        room = ctx if isinstance(ctx, int) else ROOM_FOR_CONTEXT
-        kv_type = decide(located.path, Wanted(room, kv_type=kv_type, force=True)).kv_type
-    limits = sizing_limits(vocabulary, ctx, parallel, kv_type)
+    room = ctx if isinstance(ctx, int) else ROOM_FOR_CONTEXT
+    decision = decide(located.path, wanted(room, **{**hardware, "force": True}))
+    limits = sizing_limits(vocabulary, ctx, parallel, decision.kv_type)
+    if isinstance(ctx, int):
+        trained = vocabulary.n_ctx_train
+        if line := check_context(located.name, ctx, trained, limits.n_seq_max):
+            console.warn(line)
     llm = LLM(
         located.name,
         vocabulary,
@@ -69,29 +80,47 @@ def load_vocabulary(
         sampling=located.sampling(vocabulary.metadata),
         path=located.path,
         on_close=vocabulary.close,
+        decision=decision,
     )
-    return llm, limits, kv_type
+    return llm, limits
 
 
-def conditions(
-    llm: LLM, *, kv_type: str, threads: int | None, gpu_layers: int | str, **_others: object
-) -> Conditions:
-    """What the speeds of a model hold for, loaded with these options or as was decided for them."""
-    from l4cli.engine.llamacpp import has_gpu_support, num_physical_cores
-
-    decision = llm.decision
-    if decision is not None:
-        kv_type, gpu_layers = decision.kv_type, decision.gpu_layers
-    if gpu_layers == "auto":  # not decided yet: all there is room for
-        gpu_layers = -1
-    has_gpu = has_gpu_support()
-    return Conditions(
-        model=llm.fingerprint,
+def wanted(
+    n_ctx: int,
+    *,
+    kv_type: str,
+    gpu_layers: int | Literal["auto"] = -1,
+    cpu_moe: int | Literal["auto"] | None = None,
+    tensor_split: Sequence[float] | Literal["auto"] | None = None,
+    force: bool = False,
+    **_others: object,
+) -> Wanted:
+    """How options would have a model loaded, for one sequence of `n_ctx` tokens."""
+    return Wanted(
+        n_ctx,
         kv_type=kv_type,
-        n_threads=threads or num_physical_cores(),
-        n_gpu_layers=int(gpu_layers) if has_gpu else 0,
-        n_cpu_moe=decision.cpu_moe if decision and has_gpu else 0,
-        repack=decision.repack if decision else True,
+        gpu_layers=gpu_layers,
+        cpu_moe=cpu_moe,
+        split=tensor_split,
+        force=force,
+    )
+
+
+def conditions(llm: LLM, threads: int | None) -> Conditions:
+    """What the speeds of a model hold for, loaded or to be loaded as was decided."""
+    from l4cli.engine.llamacpp import LlamaModel, num_physical_cores
+    from l4cli.engine.llamacpp.devices import devices
+
+    decision, model = llm.decision, llm.vocabulary
+    loaded = Conditions(llm.fingerprint, n_threads=threads or num_physical_cores())
+    if decision is None or not isinstance(model, LlamaModel):  # it was not loaded from a file
+        return loaded
+    return replace(loaded, kv_type=decision.kv_type).placed(
+        [device.name for device in devices()],
+        decision.gpu_layers,
+        decision.cpu_moe,
+        n_layers=model.n_layers,
+        repack=decision.repack,
     )
 
 

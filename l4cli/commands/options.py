@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from l4cli.errors import UsageError
 
 MODEL_PANEL, SAMPLING_PANEL, HARDWARE_PANEL = "Model", "Sampling", "Hardware"
 _ALL_LAYERS = 512  # llama.cpp's own limit
+MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
 _SUFFIX = {"": 1, "k": 1024, "m": 1024**2}
 
 
@@ -25,15 +26,18 @@ def parse_tokens(value: str | int) -> int:
 
 
 def parse_counts(
-    value: str | None, name: str, *, least: int = 1, most: int | None = None
+    value: str | None, name: str, *, of: str = "tokens", least: int = 1, most: int | None = None
 ) -> tuple[int, ...] | None:
     """Numbers of tokens or sequences between commas, each once, in rising order: 0,4k,16k."""
     if value is None:
         return None
-    try:
-        counts = {0 if part.strip() == "0" else parse_tokens(part) for part in value.split(",")}
-    except typer.BadParameter as error:
-        raise UsageError(f"{name}: {error}") from None
+    counts = set()
+    for part in value.split(","):
+        try:
+            counts.add(0 if part.strip() == "0" else parse_tokens(part))
+        except typer.BadParameter:
+            example = "0,4k,16k" if of == "tokens" else "1,4,16"
+            raise UsageError(f"{name}: {part!r} is no number of {of}; try {example}") from None
     if min(counts) < least:
         raise UsageError(f"{name} must be at least {least}")
     if most is not None and max(counts) > most:
@@ -99,6 +103,44 @@ def _number_or(value: str | int, words: tuple[str, ...], *, least: int) -> int |
     return int(text)
 
 
+def hardware(
+    threads: int | None,
+    gpu_layers: int | str,
+    cpu_moe: int | str | None,
+    tensor_split: Sequence[float] | str | None,
+    kv_type: str,
+    force: bool,
+) -> dict[str, Any]:
+    """The options of the hardware panel as `load` takes them."""
+    return {
+        "threads": threads,
+        "gpu_layers": gpu_layers,
+        "cpu_moe": cpu_moe,
+        "tensor_split": tensor_split,
+        "kv_type": kv_type,
+        "force": force,
+    }
+
+
+def sampling(
+    max_tokens: int | None,
+    temperature: float | None,
+    top_p: float | None,
+    top_k: int | None,
+    min_p: float | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    """The options of the sampling panel as `LLM.params` takes them; None is not given."""
+    return {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "min_p": min_p,
+        "seed": seed,
+    }
+
+
 Model = Annotated[
     str | None,
     typer.Option(
@@ -111,13 +153,13 @@ Model = Annotated[
     ),
 ]
 Ctx = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--ctx",
         envvar="L4_CTX",
         metavar="N|auto",
         parser=parse_chat_ctx,
-        help="Context in tokens; 128k and 1M are understood, auto takes what fits.",
+        help="Context in tokens, 16384 unless given; auto takes as much as fits.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]

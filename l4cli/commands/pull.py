@@ -63,9 +63,9 @@ def pull(
 
 
 def _plan(model: str, revision: str | None) -> Pull:
-    from l4cli.cache import repo_dir
+    from l4cli.cache import HUB_PREFIX, repo_dir
     from l4cli.hub.pull import plan_pull
-    from l4cli.locate import hub_model
+    from l4cli.locate import hub_model, is_hub_id
     from l4cli.registry import load_registry
 
     found, pattern = hub_model(model), None
@@ -73,9 +73,15 @@ def _plan(model: str, revision: str | None) -> Pull:
         repo, quant = found
     else:
         name, _, quant = model.partition(":")
+        if is_hub_id(name):
+            raise ModelNotFoundError(
+                f"no model named {name!r}; for a repository on the Hub say {HUB_PREFIX}{model}"
+            )
         spec = load_registry().find(name)
         if spec.checkpoint == "demo":
             raise ModelNotFoundError(f"{name} comes with l4; there is nothing to fetch")
+        if not spec.released:
+            raise ModelNotFoundError(f"{name} was never released: it is known for planning only")
         if spec.gguf is None:
             raise ModelNotFoundError(f"models.toml names no GGUF files for {name}")
         repo, pattern, quant = spec.gguf.repo, spec.gguf.files, quant or spec.quant

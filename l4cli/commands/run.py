@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from l4cli.commands import options
 from l4cli.commands import run_options as own
 from l4cli.errors import UsageError
@@ -77,12 +75,7 @@ def run(
     if row_timeout is not None and row_timeout <= 0:
         raise UsageError("--row-timeout must be above 0 seconds")
     sampling = {
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "min_p": min_p,
-        "seed": seed,
+        **options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed),
         "constraint": constraint_of(schema, grammar),
         "ignore_eos": ignore_eos or None,
     }
@@ -96,34 +89,25 @@ def run(
         timings=timings,
         look_ahead=LOOK_AHEAD if reading.is_file else 1,
     )
-    placement: dict[str, Any] = {"kv_type": kv_type, "threads": threads, "gpu_layers": gpu_layers}
     hardware = {
+        **options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force),
         "ctx": ctx,
-        "parallel": parallel,
-        "cpu_moe": cpu_moe,
-        "tensor_split": tensor_split,
-        "force": force,
-        "elastic": True,
-        "deterministic": deterministic,
-        **placement,
+        "parallel": 1 if deterministic else parallel,
     }
     with reading.open(out) as lines:
         rows = reading.rows(lines)
         if dry_run:
-            llm, limits, kv_type = load_vocabulary(
-                model, ctx=ctx, parallel=parallel, kv_type=kv_type
-            )
-            placement["kv_type"] = kv_type
+            llm, limits = load_vocabulary(model, **hardware)
             with llm:
-                dry_run_report(llm, limits, rows, batch, conditions(llm, **placement), json=json)
+                dry_run_report(llm, limits, rows, batch, conditions(llm, threads), json=json)
             return
         with (
-            load_for_command(model, **hardware) as llm,
+            load_for_command(model, elastic=True, deterministic=deterministic, **hardware) as llm,
             open_output(out, llm, batch, reading, resume, retry_errors) as output,
             catch_interrupts(llm.interrupt, is_last=True) as interrupts,
         ):
             session = RunSession(
-                llm, batch, output, interrupts, conditions(llm, **placement), num_verified=verify
+                llm, batch, output, interrupts, conditions(llm, threads), num_verified=verify
             )
             with session.progress(out, reading.count):
                 session.answer(rows)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from l4cli.commands.options import HARDWARE_PANEL, SAMPLING_PANEL, parse_tokens
+from l4cli.commands.options import HARDWARE_PANEL, MOST_SEQUENCES, SAMPLING_PANEL, parse_tokens
 
 INPUT_PANEL, OUTPUT_PANEL, CHECK_PANEL = "Rows in", "Answers out", "Before and after"
 
@@ -18,6 +18,8 @@ def parse_parallel(value: str) -> int | str:
         return value
     if not value.isdigit() or int(value) < 1:
         raise typer.BadParameter(f"{value!r} is neither a number from 1 on nor auto")
+    if int(value) > MOST_SEQUENCES:
+        raise typer.BadParameter(f"llama.cpp runs {MOST_SEQUENCES} sequences at once at most")
     return int(value)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from l4cli import console
+from l4cli.amounts import duration
 from l4cli.batch import dry_run
 from l4cli.batch.files import Output, StdoutOutput
 from l4cli.batch.ids import IdRegister
@@ -20,14 +21,14 @@ from l4cli.batch.reading import Reading
 from l4cli.batch.retry import open_journaled
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.runner import BatchOptions, run_rows
-from l4cli.batch.stats import BatchStats, Progress, cost, duration, summary
+from l4cli.batch.stats import BatchStats, Progress, cost, summary
 from l4cli.batch.verify import Checked, Sample
 from l4cli.engine.sizing import SizingLimits, choose_size
 from l4cli.errors import EXIT_FAILED, InputError
 from l4cli.fit.memory import ContextSpec, kv_bytes
 from l4cli.llm import LLM
 from l4cli.signals import Interrupts
-from l4cli.speeds import Conditions, RunSpeeds, recall, remember
+from l4cli.speeds import Conditions, OtherWork, RunSpeeds, is_busy, recall, remember
 
 _UPDATE_EVERY = 0.1  # seconds between two renewals of the progress line
 _MOST_LINES = 10  # line numbers to name before it is "and others"
@@ -60,7 +61,7 @@ class RunSession:
 
     def answer(self, rows: Iterable[Row | BadRow]) -> None:
         """Write an output row for every row that has none yet."""
-        self._started = time.perf_counter()
+        self._started, others = time.perf_counter(), OtherWork()
         answered = run_rows(
             self.llm,
             self.output.skip_done(self.ids.watch(rows)),
@@ -76,7 +77,7 @@ class RunSession:
         if speeds := self.stats.meter.speeds(self.stats.num_prefill_tokens):
             n_seq_max = self.llm.engine.backend.n_seq_max
             run = RunSpeeds(n_seq_max, speeds.prefill_tps, speeds.decode_tps)
-            remember(self.conditions, run)
+            remember(self.conditions, run, busy=is_busy(others.load()))
         if not self.interrupts:
             self.output.finish()
 
@@ -124,17 +125,17 @@ class RunSession:
         num_shared, line = self.ids.shared()
         if num_shared:
             rows = "row has" if num_shared == 1 else "rows have"
-            console.note(f"l4: {num_shared} {rows} the id of an earlier one, first in line {line}")
+            console.warn(f"{num_shared} {rows} the id of an earlier one, first in line {line}")
         if self.interrupts:
             hint = f"; go on with: {self._resume_option} -o {out}" if out else ""
-            console.note(f"l4: stopped after {stats.num_rows} rows; the rest was not run{hint}")
+            console.warn(f"stopped after {stats.num_rows} rows; the rest was not run{hint}")
             raise typer.Exit(self.interrupts.exit_code)
         num_failed = self.output.num_failed
         hint = f"; ask them again with: --retry-errors -o {out}" if out else ""
         if stats.num_errors:
-            console.note(f"l4: {stats.num_errors} of {stats.num_rows} rows are errors{hint}")
+            console.warn(f"{stats.num_errors} of {stats.num_rows} rows are errors{hint}")
         if num_failed:
-            console.note(f"l4: {num_failed} of the rows from before are errors{hint}")
+            console.warn(f"{num_failed} of the rows from before are errors{hint}")
         if not self._report_checked() or stats.num_errors or num_failed:
             raise typer.Exit(EXIT_FAILED)
 
@@ -150,8 +151,8 @@ class RunSession:
         for checked in different:
             at = checked.first_difference
             here, there = (repr(text[at : at + 20]) for text in (checked.text, checked.alone))
-            console.note(
-                f"l4: --verify: line {checked.line} differs from character {at} on: "
+            console.warn(
+                f"--verify: line {checked.line} differs from character {at} on: "
                 f"{here} in the run, {there} alone"
             )
         if self.checked:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from l4cli.amounts import tokens
 from l4cli.ctxtest.results import ABLE, THRESHOLD, Results
-from l4cli.fit.plan import tokens
 
 
 def columns(results: Results) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from importlib import resources
@@ -16,16 +17,24 @@ def checkpoint_dir() -> Path:
     return Path(str(resources.files(__package__).joinpath("checkpoint")))
 
 
+def demo_path(ftype: str) -> Path:
+    """Where the demo model of type `ftype` is, once it is converted.
+
+    The name carries a digest of the checkpoint, so a newer l4 converts its own again.
+    """
+    return cache_dir() / "demo" / f"demo-{_digest(checkpoint_dir())}-{ftype.upper()}.gguf"
+
+
 def demo_gguf(ftype: str, on_convert: Callable[[Path], None] | None = None) -> Path:
     """The demo model as GGUF of type `ftype`, converted into the cache where it is not yet.
 
-    Its name carries a digest of the checkpoint, so a newer l4 converts its own again.
+    InputError for a type there is not.
     """
     import convert
 
     if ftype.upper() not in convert.FTYPES:
         raise InputError(f"no type {ftype!r}: choose one of {', '.join(convert.FTYPES)}")
-    path = cache_dir() / "demo" / f"demo-{_digest(checkpoint_dir())}-{ftype.upper()}.gguf"
+    path = demo_path(ftype)
     if not path.exists():
         if on_convert:
             on_convert(path)
@@ -34,6 +43,7 @@ def demo_gguf(ftype: str, on_convert: Callable[[Path], None] | None = None) -> P
     return path
 
 
+@functools.cache
 def _digest(directory: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(directory.iterdir()):

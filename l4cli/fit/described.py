@@ -1,14 +1,16 @@
-"""The shape of a model from its entry in models.toml, with no file present."""
+"""The shape of a model that is no GGUF yet: from its entry in models.toml, or its config.json."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l4cli.errors import InputError, UsageError
-from l4cli.fit.shape import Block, CacheShape, ModelShape, TypeBytes, shape_of
+from l4cli.fit.cache_shape import CacheShape
+from l4cli.fit.shape import Block, ModelShape, TypeBytes, shape_of
 from l4cli.registry import ModelSpec, Registry
 
 if TYPE_CHECKING:
@@ -23,10 +25,18 @@ def described_shape(spec: ModelSpec, ftype: str, registry: Registry) -> ModelSha
     name = f"{spec.name}:{ftype}"
     if spec.like is not None:
         return _scaled(spec, described_shape(registry.find(spec.like), ftype, registry), name)
-    model = _outline(_config(spec), spec.name)
-    fields = {key: field.value for key, field in model.fields.items()}
-    fields["general.architecture"] = model.architecture
-    return shape_of(fields.get, model.types(ftype), name=name)
+    return _shape(_config(spec), f"models.toml: models.{spec.name}.config", ftype, name)
+
+
+def checkpoint_shape(directory: Path, ftype: str) -> ModelShape:
+    """What a checkpoint's GGUF would hold, quantized to `ftype`, by its config.json alone.
+
+    Raises ConvertError for a type there is not, or where that file does not tell.
+    """
+    from convert.hparams import Config
+
+    config = Config.load(directory)
+    return _shape(config.values, str(config.path), ftype, str(directory))
 
 
 def _config(spec: ModelSpec) -> Mapping[str, Any]:
@@ -43,15 +53,19 @@ def _config(spec: ModelSpec) -> Mapping[str, Any]:
     return spec.config
 
 
-def _outline(config: Mapping[str, Any], name: str) -> Outline:
-    return _outline_of(json.dumps(config), name)
+def _shape(config: Mapping[str, Any], where: str, ftype: str, name: str) -> ModelShape:
+    """Of the values of a config.json, which are from `where`."""
+    model = _outline(json.dumps(config), where)
+    fields = {key: field.value for key, field in model.fields.items()}
+    fields["general.architecture"] = model.architecture
+    return shape_of(fields.get, model.types(ftype), name=name)
 
 
 @cache
-def _outline_of(config: str, name: str) -> Outline:
+def _outline(config: str, where: str) -> Outline:
     from convert.outline import outline
 
-    return outline(json.loads(config), f"models.toml: models.{name}.config")
+    return outline(json.loads(config), where)
 
 
 def _scaled(spec: ModelSpec, like: ModelShape, name: str) -> ModelShape:

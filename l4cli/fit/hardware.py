@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-GIB = 1 << 30
+from l4cli.amounts import GIB
 
 # Read rates of memory in bytes a second. Source: the vendors' data sheets.
 _GPU_BANDWIDTH = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from l4cli.amounts import gib, rounded_tokens, tokens
 from l4cli.errors import ModelLoadError
 from l4cli.fit.choose import (
     Fit,
@@ -15,24 +16,23 @@ from l4cli.fit.choose import (
 )
 from l4cli.fit.hardware import Hardware
 from l4cli.fit.memory import ContextSpec
-from l4cli.fit.plan import about, gib, tokens
 from l4cli.fit.shape import ModelShape
 from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Decision, Wanted
 
 
 def choose(shape: ModelShape, wanted: Wanted, hardware: Hardware) -> Decision:
     """How to load a model of that shape on that machine. Raises ModelLoadError."""
-    wishes = _wishes(wanted)
+    wished = wishes(wanted)
     n_ctx = _context(shape, wanted)
     kv_type = "f16" if wanted.kv_type == "auto" else wanted.kv_type
     spec = ContextSpec(n_ctx, wanted.n_seq_max, kv_type=kv_type, unified=wanted.unified)
     if wanted.kv_type == "auto":
-        spec = replace(spec, kv_type=smallest_kv_type(shape, spec, hardware, wishes))
+        spec = replace(spec, kv_type=smallest_kv_type(shape, spec, hardware, wished))
     if wanted.n_ctx == "auto":
-        spec = replace(spec, n_ctx=_as_much_as_fits(shape, spec, hardware, wishes))
-    fit = place(shape, spec, hardware, wishes)
+        spec = replace(spec, n_ctx=_as_much_as_fits(shape, spec, hardware, wished))
+    fit = place(shape, spec, hardware, wished)
     if fit.verdict == "too large" and not wanted.force:
-        raise ModelLoadError(_refusal(shape, fit, hardware, wishes))
+        raise ModelLoadError(_refusal(shape, fit, hardware, wished))
     return Decision(
         n_ctx=spec.n_ctx,
         kv_type=spec.kv_type,
@@ -73,10 +73,11 @@ def _layers(shape: ModelShape, fit: Fit, hardware: Hardware, wanted: Wanted) -> 
 
 def _context(shape: ModelShape, wanted: Wanted) -> int:
     n_ctx = ROOM_FOR_CONTEXT if wanted.n_ctx == "auto" else wanted.n_ctx
-    return min(n_ctx, shape.n_ctx_train or n_ctx)
+    return min(n_ctx, shape.n_ctx_train * wanted.n_seq_max or n_ctx)
 
 
-def _wishes(wanted: Wanted) -> Wishes:
+def wishes(wanted: Wanted) -> Wishes:
+    """What is asked for of the placement; the rest is left to us."""
     split = wanted.split if wanted.split not in (None, "auto") else None
     leaves_layers = wanted.gpu_layers == "auto"
     if isinstance(wanted.cpu_moe, int):
@@ -130,7 +131,7 @@ def _refusal(shape: ModelShape, fit: Fit, hardware: Hardware, wishes: Wishes) ->
     for verdict in verdicts:
         most = largest_context(shape, fit.spec, hardware, wishes, verdict=verdict)
         if most:
-            ways.append(f"--ctx {about(most)}")
+            ways.append(f"--ctx {rounded_tokens(most)}")
             break
     if hardware.gpus and wishes.gpu_layers is not None:
         ways.append("--gpu-layers auto")

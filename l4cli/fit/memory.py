@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from l4cli.engine.kv import element_bytes, padded
 from l4cli.errors import InputError, UsageError
-from l4cli.fit.shape import CacheShape, Metadata, ModelShape, read_cache
+from l4cli.fit.cache_shape import CacheShape, read_cache
+from l4cli.fit.header import Metadata
+from l4cli.fit.shape import ModelShape
 
 N_UBATCH = 512
 

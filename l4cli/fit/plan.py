@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from l4cli.amounts import gib, rounded_tokens, tokens
 from l4cli.fit.choose import ANYTHING, Fit, Shortfall, Verdict, Wishes, largest_context, place
-from l4cli.fit.hardware import GIB, Hardware
+from l4cli.fit.hardware import Hardware
 from l4cli.fit.memory import ContextSpec, memory_use
+from l4cli.fit.rates import Rates, Sample, rates
 from l4cli.fit.shape import ModelShape
-from l4cli.fit.speed import decode_tps
+from l4cli.speeds.facts import Conditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,18 +20,14 @@ class Row:
     """What `l4 plan` says of one type. `limit` is what binds, and what would lift it.
 
     `max_ctx` is the largest context that fits, 0 for none, None where nobody knows what it takes.
-    `tps` is expected of one sequence at an empty context, `tps_deep` at a full one; `is_measured`
-    says that they come from a run on this machine.
     """
 
     name: str
     shape: ModelShape
     fit: Fit
     max_ctx: int | None
-    tps: float
-    tps_deep: float
+    rates: Rates
     limit: str
-    is_measured: bool = False
 
     def as_json(self, hardware: Hardware) -> dict[str, Any]:
         """Bytes, tokens, tokens a second."""
@@ -65,9 +64,10 @@ class Row:
             "cpu_moe": fit.placement.cpu_moe,
             "tensor_split": list(fit.placement.split),
             "max_ctx": self.max_ctx,
-            "tokens_per_second": round(self.tps, 2),
-            "tokens_per_second_at_full_context": round(self.tps_deep, 2),
-            "measured": self.is_measured,
+            "tokens_per_second": round(self.rates.first, 2),
+            "tokens_per_second_at_full_context": round(self.rates.full, 2),
+            "tokens_per_second_are": self.rates.origin,
+            "measured": self.rates.origin == "measured",
             "limit": self.limit,
         }
 
@@ -79,11 +79,13 @@ def make_row(
     hardware: Hardware,
     wishes: Wishes = ANYTHING,
     *,
-    measured: tuple[float, float] | None = None,
+    conditions: Conditions | None = None,
+    samples: Sequence[Sample] = (),
 ) -> Row:
     """Place the model and say how it does.
 
-    `measured` tokens a second, at an empty and at a full context, stand for what is expected.
+    `samples` are what was measured on that machine, of this model (`conditions`, however its
+    weights are placed) and of others that are like it.
     """
     fit = place(shape, spec, hardware, wishes)
     max_ctx = None
@@ -92,47 +94,23 @@ def make_row(
         max_ctx = largest_context(shape, spec, hardware, wishes, verdict=verdict)
         if not max_ctx:
             max_ctx = largest_context(shape, spec, hardware, wishes, verdict="from disk")
-    expected = decode_tps(shape, spec, fit.placement, hardware, missing=fit.missing)
-    deep = decode_tps(
-        shape,
-        spec,
-        fit.placement,
-        hardware,
-        depth=spec.n_ctx // spec.n_seq_max,
-        missing=fit.missing,
-    )
+    placed = fit.placement
+    if conditions is not None:
+        conditions = conditions.placed(
+            [gpu.name for gpu in hardware.gpus],
+            placed.gpu_layers,
+            placed.cpu_moe,
+            n_layers=shape.n_layers,
+            repack=placed.repack,
+        )
     return Row(
         name=name,
         shape=shape,
         fit=fit,
         max_ctx=max_ctx,
-        tps=measured[0] if measured else expected,
-        tps_deep=measured[1] if measured else deep,
+        rates=rates(shape, fit, hardware, conditions, samples),
         limit=_limit(shape, fit, hardware, wishes, max_ctx),
-        is_measured=measured is not None,
     )
-
-
-def tokens(n: int) -> str:
-    """A context as people write it: 128k, 10M; in full where it is no round number."""
-    if n >= 1 << 20 and n % (1 << 20) == 0:
-        return f"{n >> 20}M"
-    if n >= 1 << 10 and n % (1 << 10) == 0:
-        return f"{n >> 10}k"
-    return f"{n:,}"
-
-
-def about(n: int) -> str:
-    """A context in two or three figures, rounded down: 480k, 6.2M."""
-    if n >= 10 << 20:
-        return f"{n >> 20}M"
-    if n >= 1 << 20:
-        return f"{n * 10 // (1 << 20) / 10:g}M"
-    return f"{n >> 10}k" if n >= 1 << 10 else str(n)
-
-
-def gib(n_bytes: float) -> str:
-    return f"{n_bytes / GIB:.1f} GiB"
 
 
 def _limit(
@@ -150,13 +128,13 @@ def _limit(
     beyond = place(shape, replace(fit.spec, n_ctx=wanted), hardware, wishes)
     lacking = beyond.shortfalls or (Shortfall("RAM", beyond.missing),)
     more = " and ".join(f"{gib(each.n_bytes)} more {_kind(each.device)}" for each in lacking)
-    return f"fits; {more} gives {about(wanted)} tokens"
+    return f"fits; {more} gives {rounded_tokens(wanted)} tokens"
 
 
 def _what_lacks(shape: ModelShape, fit: Fit, max_ctx: int | None) -> str:
     lacking = " and ".join(f"{each.device} lacks {gib(each.n_bytes)}" for each in fit.shortfalls)
     if max_ctx:
-        return f"too large: {lacking}; {about(max_ctx)} tokens would fit"
+        return f"too large: {lacking}; {rounded_tokens(max_ctx)} tokens would fit"
     return f"too large: {lacking}"
 
 

@@ -1,4 +1,4 @@
-"""A model's shape: its layers, what of the weights belongs to each, and how wide its cache is.
+"""A model's shape: its layers, what of the weights belongs to each, and its cache.
 
 It is read from metadata and a table of tensors, which a GGUF has in its header and which follow
 from config.json's values alone (`convert.outline`), so no file has to be there.
@@ -7,46 +7,21 @@ from config.json's values alone (`convert.outline`), so no file has to be there.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING
 
 from l4cli.errors import InputError
+from l4cli.fit.cache_shape import MAX_LAYERS, CacheShape, read_cache
+from l4cli.fit.header import Header, Metadata, is_array
 
 if TYPE_CHECKING:
     from convert.gguf_file import GGUFTensor
 
-Metadata = Callable[[str], Any]  # a key's value; None where there is none
-
 _MERGES_PER_TOKEN = 2.18
-MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
-_MAX_NUMBER = 1 << 31
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
 _ROUTED = re.compile(r"ffn_(?:up|down|gate|gate_up)_(?:ch)?exps")
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """Which layers see only the last `size` tokens: all but one of every `period`."""
-
-    size: int | None  # None: the file says
-    period: int
-    is_first_global: bool = False
-
-
-# llama.cpp's own patterns, where the file has none (`load_swa_pattern` in src/models/*.cpp).
-# Llama 4's chunk is fixed whatever the file says, unless that is 0.
-_WINDOWS = {
-    "llama4": Windows(8192, 4),
-    "gemma2": Windows(4096, 2),
-    "gemma3": Windows(None, 6),
-    "gpt-oss": Windows(None, 2),
-    "cohere2": Windows(None, 4),
-    "exaone4": Windows(4096, 4),
-    "olmo2": Windows(None, 4),
-    "smallthinker": Windows(4096, 4, is_first_global=True),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +46,6 @@ class Block:
 
     dense: TypeBytes
     routed: TypeBytes
-
-
-@dataclass(frozen=True, slots=True)
-class CacheShape:
-    """Of each layer: numbers in a cell of K and V together, and the tokens it sees back (0: all).
-
-    `is_upper_bound`: some layers may see less than is known here.
-    """
-
-    key_length: int  # of one head
-    widths: tuple[int, ...]
-    windows: tuple[int, ...]
-    is_upper_bound: bool = False
-
-    @property
-    def layers(self) -> Iterator[tuple[int, int]]:
-        """Width and window of each."""
-        return zip(self.widths, self.windows, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +109,15 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
 
     Raises InputError where the metadata is missing or makes no sense.
     """
-    read = _Metadata(metadata, name)
+    read = Header(metadata, name)
     n_layers = read.number("block_count", least=1, most=MAX_LAYERS)
     n_embd = read.number("embedding_length")
     n_experts_used = read.number("expert_used_count", 0)
     cache = read_cache(metadata, name)
+    embeddings = tensors.get("token_embd.weight")
+    if embeddings is not None and embeddings.shape[0] != n_embd:
+        width = embeddings.shape[0]
+        raise read.error("embedding_length", f"is {n_embd}, but token_embd.weight is {width} wide")
     groups = _Groups(n_layers, name)
     for tensor_name, tensor in tensors.items():
         groups.add(tensor_name, tensor)
@@ -200,94 +161,7 @@ def _count_merges(metadata: Metadata, n_vocab: int) -> int:
     if metadata("tokenizer.ggml.model") is None:
         return round(n_vocab * _MERGES_PER_TOKEN)
     merges = metadata("tokenizer.ggml.merges")
-    return len(merges) if _is_array(merges) else 0
-
-
-def read_cache(metadata: Metadata, name: str) -> CacheShape:
-    """What a context costs, from metadata alone. Raises InputError where that does not tell."""
-    read = _Metadata(metadata, name)
-    n_layers = read.number("block_count", least=1, most=MAX_LAYERS)
-    n_heads = read.numbers("attention.head_count", n_layers)
-    n_heads_kv = read.numbers("attention.head_count_kv", n_layers, n_heads)
-    default = read.number("embedding_length") // max(1, max(n_heads))
-    key = read.number("attention.key_length", default)
-    value = read.number("attention.value_length", default)
-    if read.number("attention.kv_lora_rank", 0) and read.number("attention.key_length_mla", 0):
-        value = 0  # with latent attention, V is part of K
-    windows, is_upper_bound = _windows(read, n_layers)
-    widths = tuple(n * (key + value) for n in n_heads_kv)
-    return CacheShape(key, widths, windows, is_upper_bound)
-
-
-def _windows(read: _Metadata, n_layers: int) -> tuple[tuple[int, ...], bool]:
-    known = _WINDOWS.get(read.architecture)
-    stated = read.number("attention.sliding_window", -1)
-    size = known.size if known and (read.architecture == "llama4" or stated < 0) else stated
-    if stated == 0 or not size or size < 0:
-        return (0,) * n_layers, False
-    pattern = read.raw("attention.sliding_window_pattern")
-    if _is_array(pattern) and len(pattern) >= n_layers:
-        return tuple(size if pattern[i] else 0 for i in range(n_layers)), False
-    if known is None:
-        return (0,) * n_layers, True
-    period = pattern if type(pattern) is int else known.period
-    at = 0 if known.is_first_global else period - 1
-    return tuple(0 if period and i % period == at else size for i in range(n_layers)), False
-
-
-def _is_array(value: object) -> TypeGuard[Sequence[Any]]:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-class _Metadata:
-    """Typed access to the keys of one architecture; every complaint names the model and the key."""
-
-    def __init__(self, values: Metadata, name: str) -> None:
-        self._values, self._name = values, name
-        architecture = values("general.architecture")
-        if not isinstance(architecture, str) or not architecture:
-            raise InputError(f"{name}: does not say its architecture (general.architecture)")
-        self.architecture = architecture
-
-    def raw(self, key: str) -> Any:
-        value = self._values(f"{self.architecture}.{key}")
-        is_array = isinstance(value, Sequence) and not isinstance(value, str)
-        return list(value) if is_array else value
-
-    def number(
-        self, key: str, default: int | None = None, *, least: int = 0, most: int = _MAX_NUMBER
-    ) -> int:
-        value = self.raw(key)
-        if isinstance(value, str) and value.isascii() and value.isdigit():  # as llama.cpp tells it
-            value = int(value)
-        if value is None:
-            if default is None:
-                raise self._error(key, "is missing")
-            return default
-        if _is_array(value) and value and all(type(item) is int for item in value):
-            value = max(value)
-        return self._checked(key, value, least, most)
-
-    def numbers(
-        self, key: str, count: int, default: tuple[int, ...] | None = None
-    ) -> tuple[int, ...]:
-        """One number a layer, written as a list or, where they are all alike, once."""
-        value = self.raw(key)
-        if value is None and default is not None:
-            return default
-        if not _is_array(value):
-            return (self.number(key),) * count
-        if len(value) < count:
-            raise self._error(key, f"has {len(value)} entries for {count} layers")
-        return tuple(self._checked(key, item, 0, _MAX_NUMBER) for item in value[:count])
-
-    def _checked(self, key: str, value: object, least: int, most: int) -> int:
-        if type(value) is not int or not least <= value <= most:
-            raise self._error(key, f"is {value!r}, not a number from {least} to {most}")
-        return value
-
-    def _error(self, key: str, what: str) -> InputError:
-        return InputError(f"{self._name}: {self.architecture}.{key} {what}: the file is damaged")
+    return len(merges) if is_array(merges) else 0
 
 
 class _Bytes:

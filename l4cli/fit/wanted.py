@@ -79,6 +79,38 @@ def decide(path: Path, wanted: Wanted) -> Decision:
     return choose(shape, wanted, probe())
 
 
+def check_context(name: str, n_ctx: int, n_ctx_train: int, n_seq_max: int = 1) -> str | None:
+    """The one rule for a context asked for: no sequence holds more than it was trained for.
+
+    `n_ctx` tokens are for `n_seq_max` sequences together; `n_ctx_train` 0 is not known. UsageError
+    where they could not hold so many. A line where one of them alone cannot, None if it can.
+    """
+    if not n_ctx_train or n_ctx <= n_ctx_train:
+        return None
+    if n_ctx <= n_ctx_train * n_seq_max:
+        return (
+            f"one sequence holds {n_ctx_train} of the {n_ctx} tokens of context: {name} was not "
+            "trained for more"
+        )
+    whole = f"the {n_ctx_train} tokens that {name} was trained for"
+    if n_seq_max > 1:
+        whole = f"{n_seq_max} sequences of {whole}"
+    raise UsageError(f"--ctx {n_ctx} is more than {whole}")
+
+
+def trained_context(path: Path) -> int:
+    """Tokens that a GGUF was trained for, by its header; 0 where it does not say."""
+    from convert.errors import ConvertError
+    from convert.gguf_file import read_gguf
+
+    try:
+        fields = read_gguf(path).fields
+    except ConvertError:  # said better where it is loaded
+        return 0
+    value = fields.get(f"{fields.get('general.architecture')}.context_length")
+    return value if type(value) is int else 0
+
+
 def as_told(wanted: Wanted) -> Decision:
     """Nothing to choose: everything as it was said."""
     split = () if wanted.split in (None, "auto") else tuple(map(float, wanted.split or ()))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from convert.checkpoint import INDEX_NAME, SINGLE_NAME, header_length, read_index
 from l4cli.errors import HubError
-from l4cli.hub.errors import told
+from l4cli.hub.errors import RESUME, told
 from l4cli.hub.repository import OnBytes, look_up
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def open_checkpoint(repo: str, revision: str | None = None) -> HubCheckpoint:
     Raises HubError, and ConvertError if it is no checkpoint.
     """
     where = f"{repo} at {revision}" if revision else repo
-    info = look_up(repo, revision)
+    info = look_up(repo, revision, RESUME)
     commit = str(info.sha)
     files = {file.rfilename: file for file in info.siblings or ()}
     names = [name for name in files if name.endswith(_BESIDE_WEIGHTS) and "/" not in name]

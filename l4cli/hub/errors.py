@@ -10,11 +10,11 @@ from typing import Any
 
 from l4cli.errors import HubError
 
-_AGAIN = "try again (with --resume, if something is done)"
+RESUME = "try again (with --resume, if something is done)"
 
 
 @contextmanager
-def told(where: str, again: str = _AGAIN) -> Iterator[None]:
+def told(where: str, again: str = RESUME) -> Iterator[None]:
     """Whatever huggingface_hub and the network raise, as a HubError with the way out.
 
     `again` says how to go on when the disk or the connection is mended.

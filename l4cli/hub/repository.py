@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 OnBytes = Callable[[str, int], None]  # a file's name, and how many more bytes of it are here
 
 
-def look_up(repo: str, revision: str | None) -> ModelInfo:
-    """What the Hub says of a commit, tag or branch; the files with sizes. Raises HubError."""
+def look_up(repo: str, revision: str | None, again: str = "try again") -> ModelInfo:
+    """What the Hub says of a commit, tag or branch; the files with sizes.
+
+    Raises HubError, which tells how to go on when the connection is mended: `again`.
+    """
     from huggingface_hub import HfApi
 
     be_quiet()
-    with told(f"{repo} at {revision}" if revision else repo):
+    with told(f"{repo} at {revision}" if revision else repo, again):
         return HfApi().model_info(repo, revision=revision, files_metadata=True)

@@ -10,6 +10,7 @@ written is forgotten, and nothing else is the worse for it.
 
     facts.py   the facts and what is told from them, by curve.py: pure
     store.py   the file they are kept in
+    others.py  whether other processes spoil what is being measured
 """
 
 from l4cli.speeds.facts import (
@@ -25,9 +26,11 @@ from l4cli.speeds.facts import (
     RunSpeeds,
     Speeds,
 )
+from l4cli.speeds.others import OtherWork, is_busy
 from l4cli.speeds.store import (
     recall,
     recall_effective_length,
+    recall_placements,
     remember,
     remember_effective_length,
 )
@@ -41,11 +44,14 @@ __all__ = [
     "Fact",
     "LoadTime",
     "Measured",
+    "OtherWork",
     "PrefillRate",
     "RunSpeeds",
     "Speeds",
+    "is_busy",
     "recall",
     "recall_effective_length",
+    "recall_placements",
     "remember",
     "remember_effective_length",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from l4cli.speeds.curve import at
@@ -24,6 +25,31 @@ class Conditions:
     n_gpu_layers: int = 0  # -1 is all; 0 in a build without a GPU
     n_cpu_moe: int = 0  # layers of these whose experts stay in RAM
     repack: bool = True  # whether weights may be copied into the CPU kernels' own order
+    cards: str = ""  # names of the graphics cards, where any layer lies on them
+
+    def placed(
+        self,
+        cards: Sequence[str],
+        gpu_layers: int,
+        cpu_moe: int,
+        *,
+        n_layers: int,
+        repack: bool = True,
+    ) -> Conditions:
+        """The same but for where the weights lie; one placement is one, however it was told.
+
+        `gpu_layers` -1, or more than the `n_layers` there are, is all; without `cards` it is none.
+        """
+        if not cards or not gpu_layers:
+            return replace(self, n_gpu_layers=0, n_cpu_moe=0, repack=repack, cards="")
+        everything = gpu_layers < 0 or gpu_layers > n_layers
+        return replace(
+            self,
+            n_gpu_layers=-1 if everything else gpu_layers,
+            n_cpu_moe=min(cpu_moe, n_layers),
+            repack=repack,
+            cards=", ".join(cards),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,32 @@ _KINDS = {
     kind.KIND: kind
     for kind in (RunSpeeds, PrefillRate, DecodeRate, LoadTime, AttentionReach, EffectiveLength)
 }
+# The fields of Conditions that say where weights lie, and what a record that lacks one means.
+_PLACEMENT = {"n_gpu_layers": 0, "n_cpu_moe": 0, "repack": True, "cards": ""}
 _POSITIVE = {"tps", "prefill_tps", "decode_tps", "batch", "n_ubatch", "n_seq_max"}
 
 
 def recall(conditions: Conditions) -> Measured:
     """What was measured under these conditions; never raises."""
+    return recall_placements(conditions).get(conditions, Measured())
+
+
+def recall_placements(conditions: Conditions) -> dict[Conditions, Measured]:
+    """What was measured wherever the weights lay, all else as in `conditions`; never raises."""
     where = _where(conditions)
-    facts = [fact for record in _read() if _is_of(record, where) and (fact := _fact(record))]
+    for name in _PLACEMENT:
+        where.pop(name, None)
+    facts: dict[Conditions, list[Fact]] = {}
+    for record in _read():
+        fact = _fact(record) if _is_of(record, where) else None
+        placed = {name: record.get(name, default) for name, default in _PLACEMENT.items()}
+        is_placed = all(type(placed[name]) is type(_PLACEMENT[name]) for name in _PLACEMENT)
+        if fact and is_placed and not isinstance(fact, EffectiveLength):
+            facts.setdefault(replace(conditions, **placed), []).append(fact)
+    return {placed: _measured(found) for placed, found in facts.items()}
+
+
+def _measured(facts: Sequence[Fact]) -> Measured:
     return Measured(
         runs=tuple(fact for fact in facts if isinstance(fact, RunSpeeds)),
         prefill=tuple(fact for fact in facts if isinstance(fact, PrefillRate)),
@@ -53,9 +72,14 @@ def recall(conditions: Conditions) -> Measured:
     )
 
 
-def remember(conditions: Conditions, *facts: Fact) -> None:
-    """Keep facts, each in the place of an earlier one of its kind and key; never raises."""
-    _write([_record(_where(conditions), fact) for fact in facts])
+def remember(conditions: Conditions, *facts: Fact, busy: bool = False) -> bool:
+    """Keep facts, each in the place of an earlier one of its kind and key; never raises.
+
+    What was measured on a `busy` machine never takes the place of what was measured on an idle
+    one, and is dropped as soon as anything of its kind is. Whether all were kept.
+    """
+    where = _where(conditions) | ({"busy": True} if busy else {})
+    return _write([_record(where, fact) for fact in facts])
 
 
 def recall_effective_length(model: str, kv_type: str) -> EffectiveLength | None:
@@ -78,7 +102,10 @@ def remember_effective_length(model: str, kv_type: str, found: EffectiveLength) 
 
 
 def _where(conditions: Conditions) -> dict[str, Any]:
-    return {**asdict(conditions), "machine": _machine(), "version": _version()}
+    where = {**asdict(conditions), "machine": _machine(), "version": _version()}
+    if not conditions.cards:  # as in the records of those who had never heard of cards
+        del where["cards"]
+    return where
 
 
 @functools.cache
@@ -124,21 +151,49 @@ def _fact(record: Mapping[str, Any]) -> Fact | EffectiveLength | None:
     return kind(**values)  # type: ignore[arg-type]
 
 
-def _write(records: Sequence[dict[str, Any]]) -> None:
+def _write(records: Sequence[dict[str, Any]]) -> bool:
+    """Add records to the file; whether all of them are in it."""
     with contextlib.suppress(OSError), _locked() as path:
-        replaced = {_key(record) for record in records}
-        kept = [record for record in _read() if _key(record) not in replaced]
-        lines = [json.dumps(record) for record in [*kept, *records][-_MOST_FACTS:]]
+        known = list(_read())
+        added = _better(records, than=known)
+        replaced = {_key(record) for record in added}
+        kept = [record for record in _better(known, than=added) if _key(record) not in replaced]
+        lines = [json.dumps(record) for record in [*kept, *added][-_MOST_FACTS:]]
         part = path.with_name(f"{path.name}.{os.getpid()}")
         part.write_text("".join(f"{line}\n" for line in lines), "utf-8")
         part.replace(path)
+        return len(added) == len(records)
+    return False
+
+
+def _better(
+    records: Sequence[dict[str, Any]], *, than: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Without those of a busy machine where there are others of their kind from an idle one.
+
+    A curve through points of both would tell of neither.
+    """
+    idle = {_kind(record) for record in than if not record.get("busy")}
+    return [record for record in records if not record.get("busy") or _kind(record) not in idle]
 
 
 def _key(record: Mapping[str, Any]) -> str:
     """What makes two records the same fact, measured twice."""
     kind = _KINDS.get(str(record.get("kind")))
     values = set(kind.__slots__) - set(kind.KEY) if kind else set()
-    return json.dumps({name: value for name, value in record.items() if name not in values})
+    return _without(record, values)
+
+
+def _kind(record: Mapping[str, Any]) -> str:
+    """What makes two records facts of one kind, under the same conditions."""
+    kind = _KINDS.get(str(record.get("kind")))
+    return _without(record, set(kind.__slots__) if kind else set())
+
+
+def _without(record: Mapping[str, Any], names: Set[str]) -> str:
+    return json.dumps(
+        {name: value for name, value in record.items() if name not in names and name != "busy"}
+    )
 
 
 @contextlib.contextmanager

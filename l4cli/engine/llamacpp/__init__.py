@@ -23,13 +23,19 @@ except Exception as error:  # a missing package, or a shared library that does n
     ) from error
 
 from l4cli.engine.llamacpp.context import LlamaBackend
-from l4cli.engine.llamacpp.library import has_gpu_support, memory_bytes, num_physical_cores
+from l4cli.engine.llamacpp.library import (
+    has_gpu_support,
+    max_useful_sequences,
+    memory_bytes,
+    num_physical_cores,
+)
 from l4cli.engine.llamacpp.model import LlamaModel
 
 __all__ = [
     "LlamaBackend",
     "LlamaModel",
     "has_gpu_support",
+    "max_useful_sequences",
     "memory_bytes",
     "num_physical_cores",
 ]

@@ -36,7 +36,7 @@ class LlamaBackend:
     `n_ctx` cells are for up to `n_seq_max` sequences. `unified`, they share them all: a fork is
     free, but each sequence's attention has to step over the cells of the others. Otherwise each
     has an equal part of its own: a fork copies that part, and attention looks at nothing else.
-    What one sequence can hold is cut to what the model was trained for. `n_batch` tokens go into
+    What one sequence can hold is what the model was trained for at most. `n_batch` tokens go into
     one decode, `n_ubatch` of them at a time. Raises ModelLoadError when it does not fit in memory.
 
     `with_states`, parts of sequences can be saved and loaded (`states`). That takes one sequence
@@ -61,6 +61,8 @@ class LlamaBackend:
         self._interrupt = ctypes.create_string_buffer(2)
         # Of models that remember only a window, llama.cpp's states are not yet cut into parts.
         with_states = with_states and unified and model.attention[0] in ("full", "chunked")
+        trained = model.n_ctx_train or n_ctx
+        n_ctx = min(n_ctx, n_seq_max * trained)
         params = self._params(n_ctx, n_seq_max + with_states, kv_type)
         params.n_batch = max(n_batch, n_seq_max)
         params.n_ubatch = min(params.n_batch, max(n_ubatch, n_seq_max))
@@ -75,7 +77,7 @@ class LlamaBackend:
             )
         self._memory = llama_cpp.llama_get_memory(self._handle)
         self.n_ctx = int(llama_cpp.llama_n_ctx(self._handle))
-        self.n_ctx_seq = int(llama_cpp.llama_n_ctx_seq(self._handle))
+        self.n_ctx_seq = min(int(llama_cpp.llama_n_ctx_seq(self._handle)), trained)
         self.n_batch = int(llama_cpp.llama_n_batch(self._handle))
         self.n_seq_max = n_seq_max
         self._rule = RollbackRule(*model.attention)
@@ -105,7 +107,7 @@ class LlamaBackend:
             raise UsageError(f"a context needs at least 1 token, not {n_ctx}")
         params = llama_cpp.llama_context_default_params()
         parts = 1 if self.unified else n_seq_max
-        params.n_ctx = parts * min(n_ctx // parts, self.model.n_ctx_train or n_ctx)
+        params.n_ctx = parts * max(1, n_ctx // parts)
         params.n_seq_max = n_seq_max
         params.n_outputs_max = n_seq_max  # one row of logits a sequence, not one a token
         params.flash_attn_type = _FLASH_ATTN_AUTO

@@ -61,6 +61,12 @@ def has_gpu_support() -> bool:
     return bool(llama_cpp.llama_supports_gpu_offload())
 
 
+def max_useful_sequences() -> int:
+    """More at once than this gain nothing: fewer on a CPU, which arithmetic limits sooner."""
+    limit = int(llama_cpp.llama_max_parallel_sequences())
+    return min(limit, 256 if has_gpu_support() else 64)
+
+
 def num_physical_cores() -> int:
     """Cores this process may use, hyper-threads counted once: what llama.cpp runs best on."""
     try:

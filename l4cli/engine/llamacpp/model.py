@@ -98,10 +98,10 @@ class LlamaModel:
         return int(value) if value and value.isdigit() else 0
 
     @property
-    def max_useful_sequences(self) -> int:
-        """More at once than this gain nothing: fewer on a CPU, which arithmetic limits sooner."""
-        limit = int(llama_cpp.llama_max_parallel_sequences())
-        return min(limit, 256 if library.has_gpu_support() else 64)
+    def n_layers(self) -> int:
+        """Blocks of the model, as the file states them; 0 if it does not."""
+        value = self.metadata(f"{self.metadata('general.architecture')}.block_count")
+        return int(value) if value and value.isdigit() else 0
 
     @property
     def n_params(self) -> int:
@@ -240,20 +240,6 @@ class LlamaModel:
 
 def _vet(path: Path) -> None:
     """Say plainly what llama.cpp would say at length, or die of."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except IsADirectoryError:
-        raise ModelLoadError(
-            f"{path} is a directory: give a .gguf file, or make one with `l4 convert {path}`"
-        ) from None
-    except OSError as error:
-        raise ModelLoadError(f"{path}: {error.strerror}") from None
-    if magic != b"GGUF":
-        raise ModelLoadError(
-            f"{path} is not a GGUF file (it begins with {magic!r}): "
-            "`l4 convert` makes one from a Hugging Face checkpoint"
-        )
     try:
         vet(path)
     except ConvertError as error:

@@ -1,0 +1,52 @@
+"""Amounts as people read them: memory, time, contexts. Pure; one rule of digits for each."""
+
+from __future__ import annotations
+
+GIB = 1 << 30
+_K, _M = 1 << 10, 1 << 20
+
+
+def gib(n_bytes: float) -> str:
+    """Memory, in units of 1024: 60.9 GiB."""
+    return f"{gib_figure(n_bytes)} GiB"
+
+
+def gib_figure(n_bytes: float) -> str:
+    """The same without its unit, for columns: 1129, 60.9, 0.26."""
+    value = n_bytes / GIB
+    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 1 else 2
+    return f"{value:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """A time that was measured, or is counted down: 4.2 s, 3:07 min or 1:02:33."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"
+
+
+def roughly(seconds: float) -> str:
+    """A time that is estimated: about 12 s, about 25 min, about 1.5 h."""
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def tokens(n: int) -> str:
+    """A context as people write it: 128k, 10M; in full where it is no round number."""
+    if n >= _M and n % _M == 0:
+        return f"{n // _M}M"
+    if n >= _K and n % _K == 0:
+        return f"{n // _K}k"
+    return f"{n:,}"
+
+
+def rounded_tokens(n: int) -> str:
+    """A context in two or three figures, rounded down: 480k, 6.2M."""
+    if n >= 10 * _M:
+        return f"{n // _M}M"
+    if n >= _M:
+        return f"{n * 10 // _M / 10:g}M"
+    return f"{n // _K}k" if n >= _K else str(n)

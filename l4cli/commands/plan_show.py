@@ -1,0 +1,141 @@
+"""What `l4 plan` shows: a table of 80 columns with a line a model, or JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from l4cli import console
+from l4cli.amounts import GIB, gib, gib_figure, rounded_tokens, tokens
+
+if TYPE_CHECKING:
+    from l4cli.fit.hardware import Hardware
+    from l4cli.fit.memory import ContextSpec
+    from l4cli.fit.plan import Row
+    from l4cli.fit.rates import Rates
+    from l4cli.fit.shape import ModelShape
+
+
+def table(machine: Hardware, spec: ContextSpec, rows: Sequence[Row], *, is_one_model: bool) -> None:
+    """The machine, a row a type, what binds each, and of one model how its cache is shared out."""
+    console.data(_heading(machine, spec, rows))
+    _rows(rows, machine)
+    if is_one_model and (line := _cache_line(rows[0].shape, spec)):
+        console.data(line)
+
+
+def as_json(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> None:
+    """Bytes, tokens, tokens a second."""
+    console.data_json(
+        {
+            "machine": {
+                "described": machine.is_described,
+                "ram_total": machine.ram_total,
+                "ram_free": machine.ram_free,
+                "ram_bandwidth": round(machine.ram_bandwidth),
+                "gpus": [asdict(gpu) for gpu in machine.gpus],
+            },
+            "context": asdict(spec),
+            "rows": [row.as_json(machine) for row in rows],
+        }
+    )
+
+
+def _heading(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> str:
+
+    where = "a machine of" if machine.is_described else "this machine:"
+    free = "" if machine.is_described else f" ({gib(machine.ram_free)} free)"
+    many = f", {spec.n_seq_max} sequences" if spec.n_seq_max > 1 else ""
+    lines = [
+        f"{where} {gib(machine.ram_total)} RAM{free} at {machine.ram_bandwidth / 1e9:.0f} GB/s, "
+        f"{_cards(machine)}",
+        f"context {tokens(spec.n_ctx)} tokens{many}, KV cache {spec.kv_type}; sizes in GiB",
+    ]
+    if machine.gpus:
+        lines.append("LEFT: on the fullest card / in RAM")
+    lines.append(_how_rates_are_known(rows))
+    return "\n".join([*lines, ""])
+
+
+def _how_rates_are_known(rows: Sequence[Row]) -> str:
+    origins = {row.rates.origin for row in rows}
+    if origins == {"measured"}:
+        return "TOK/S: measured on this machine"
+    by = "what was measured here" if "calibrated" in origins else "memory bandwidth"
+    if "measured" in origins:
+        return f"TOK/S: measured on this machine, or ~ estimated by {by}"
+    return f"TOK/S: ~ estimated by {by}"
+
+
+def _cards(machine: Hardware) -> str:
+    """The graphics cards, those alike counted."""
+    cards = Counter((gpu.name.rstrip(" 0123456789"), gpu.total) for gpu in machine.gpus)
+    if not machine.is_described:
+        cards = Counter((gpu.name, gpu.total) for gpu in machine.gpus)
+    told = [
+        f"{count} x {name} {gib(total)}" if count > 1 else f"{name} {gib(total)}"
+        for (name, total), count in cards.items()
+    ]
+    return ", ".join(told) or "no GPU"
+
+
+def _rows(rows: Sequence[Row], machine: Hardware) -> None:
+    def cells(row: Row) -> list[str]:
+        use = row.fit.use
+        on_cards = sum(card.weights for card in use.gpus)
+        left = machine.ram_usable - use.ram.total
+        cards_left = sorted(
+            card.usable - held.total for card, held in zip(machine.gpus, use.gpus, strict=False)
+        )
+        columns = [row.name, gib_figure(row.shape.n_bytes)]
+        if machine.gpus:
+            columns.append(gib_figure(on_cards))
+        columns += [
+            gib_figure(use.ram.weights),
+            gib_figure(use.kv) if row.shape.knows_cache else "?",
+            gib_figure(use.compute) if row.shape.knows_cache else "?",
+            "/".join(_left(each) for each in (*cards_left[:1], left)),
+            rounded_tokens(row.max_ctx) if row.max_ctx is not None else "?",
+            "–" if row.fit.verdict == "too large" else _rate(row.rates),
+        ]
+        return columns
+
+    heads = ["MODEL", "WEIGHTS", *(["GPU"] if machine.gpus else []), "RAM", "KV", "COMPUTE"]
+    console.table([*heads, "LEFT", "CONTEXT", "TOK/S"], [cells(row) for row in rows])
+    console.data("")
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        console.data(f"{row.name:<{width}}  {row.limit}")
+
+
+def _left(n_bytes: float) -> str:
+    """Two of these stand in one column: shorter than elsewhere."""
+    value = n_bytes / GIB
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
+
+
+def _cache_line(shape: ModelShape, spec: ContextSpec) -> str | None:
+    """Of a model with layers of two kinds, how the cache is shared out between them."""
+    from l4cli.fit.memory import kv_cache
+
+    windows = [window for window in shape.cache.windows if window]
+    n_global = len(shape.cache.windows) - len(windows)
+    if not windows or not n_global:
+        return None
+    everything, windowed = kv_cache(shape.cache, spec)
+    if everything + windowed < 0.1 * GIB:
+        return None
+    return (
+        f"\n{gib(everything + windowed)} of KV cache: {gib_figure(everything)} in {n_global} "
+        f"layers that see everything, {gib_figure(windowed)} in {len(windows)} that see "
+        f"{tokens(windows[0])}"
+    )
+
+
+def _rate(rates: Rates) -> str:
+    if rates.first < 0.05:
+        return "<0.1"
+    about = "" if rates.origin == "measured" else "~"
+    return f"{about}{rates.first:.0f}" if rates.first >= 9.5 else f"{about}{rates.first:.1f}"
