@@ -34,6 +34,7 @@ def load(
     elastic: bool = False,
     deterministic: bool = False,
     store: bool = False,
+    store_limit: int | None = None,
     on_progress: Callable[[float], None] | None = None,
     on_convert: Callable[[Path], None] | None = None,
     on_note: Callable[[str], None] = lambda text: None,
@@ -50,7 +51,8 @@ def load(
     unless with `force`.
     `deterministic` runs one sequence at a time, always in the same pieces: the same request gives
     the same text, whatever came before. With `store`, `recall` and `remember` keep computed
-    prefixes on disk; what goes wrong there is said to `on_note`, too.
+    prefixes on disk, where those of all models take at most `store_limit` bytes (a fifth of the
+    disk unless given); what goes wrong there is said to `on_note`, too.
     Raises ModelNotFoundError and ModelLoadError with a line that says what to do.
     """
     located = locate(str(model) if model else None, on_convert=on_convert)
@@ -107,6 +109,7 @@ def load(
             on_note=on_note,
             remake=remake,
             decision=decision,
+            store_limit=store_limit,
         )
     except BaseException:
         weights.close()

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from l4cli.batch.requests import BatchOptions, RowRequests
 from l4cli.batch.rows import BadRow, Row
-from l4cli.batch.runner import BatchOptions, request_for
 from l4cli.engine.sequence import common_prefix
 from l4cli.engine.sizing import Demand
 from l4cli.engine.types import BatchItem, SamplingParams
@@ -74,9 +74,10 @@ def measure(llm: LLM, rows: Iterable[Row | BadRow], options: BatchOptions) -> Re
         if isinstance(row, BadRow):
             report.bad_lines.append(row.line)
             continue
+        requests = RowRequests(llm, row, options)
         for index in range(row.num_answers):
             try:
-                request = request_for(llm, row, index, options)
+                request = requests.request(index)
                 llm.engine.add_request(request)
                 llm.engine.abort(request.id)
             except ContextOverflowError:

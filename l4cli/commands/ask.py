@@ -81,10 +81,10 @@ def ask(
     Exit code: 0 all was answered, 1 a document could not be read or an answer
     failed, 2 nothing could be asked.
     """
-    from l4cli.ask.prompt import DocumentPrompt
     from l4cli.ask.quoting import MAX_QUOTE_TOKENS, asking
     from l4cli.ask.session import AskSession
     from l4cli.commands.loading import conditions, load_for_command, read_text_option
+    from l4cli.documents.prompt import DocumentPrompt
 
     sources, asked = _arguments(documents, question or [], questions)
     if not asked and not dry_run and not (sys.stdin.isatty() and sys.stdout.isatty()):

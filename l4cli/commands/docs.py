@@ -68,10 +68,10 @@ def add_documents(
 
     Model, system message and KV type must be those that the questions will have.
     """
-    from l4cli.ask.prompt import DocumentPrompt
     from l4cli.ask.session import AskSession
     from l4cli.commands import ask_prepare as prepare
     from l4cli.commands.loading import conditions, load_for_command, read_text_option
+    from l4cli.documents.prompt import DocumentPrompt
 
     texts, num_failed = prepare.read_documents(documents)
     system = read_text_option(system)

@@ -184,6 +184,17 @@ KvType = Annotated[
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
+StoreLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--store-limit",
+        envvar="L4_STORE_LIMIT",
+        parser=parse_size,
+        metavar="SIZE",
+        help="What all that was read may take on disk, as 20G; else a fifth of the disk.",
+        rich_help_panel=HARDWARE_PANEL,
+    ),
+]
 Temperature = Annotated[
     float | None,
     typer.Option(

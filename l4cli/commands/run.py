@@ -16,6 +16,7 @@ def run(
     template_row: own.TemplateRow = None,
     raw: own.Raw = False,
     lenient: own.Lenient = False,
+    no_cache: own.NoCache = False,
     out: own.Out = None,
     resume: own.Resume = False,
     retry_errors: own.RetryErrors = False,
@@ -45,6 +46,7 @@ def run(
     cpu_moe: options.CpuMoe = None,
     tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    store_limit: options.StoreLimit = None,
     force: options.Force = False,
 ) -> None:
     """Answer a file of prompts, one JSON line each.
@@ -55,11 +57,14 @@ def run(
     or to --out, in the same order, errors as rows among them. With --out a
     run that was killed goes on where it was: --resume.
 
+    Documents that `l4 ask` or an earlier run has read are not computed again;
+    those that are long, or have several questions, are kept for later.
+
     Exit code: 0 every row was answered, 1 some rows are errors, 2 nothing
     could be run.
     """
     from l4cli.batch.reading import Reading, constraint_of, source_of
-    from l4cli.batch.runner import LOOK_AHEAD, BatchOptions
+    from l4cli.batch.requests import LOOK_AHEAD, BatchOptions
     from l4cli.commands.loading import (
         conditions,
         load_for_command,
@@ -95,6 +100,7 @@ def run(
         row_timeout=row_timeout,
         timings=timings,
         look_ahead=LOOK_AHEAD if reading.is_file else 1,
+        use_store=not (no_cache or deterministic),
     )
     placement: dict[str, Any] = {"kv_type": kv_type, "threads": threads, "gpu_layers": gpu_layers}
     hardware = {
@@ -105,6 +111,8 @@ def run(
         "force": force,
         "elastic": True,
         "deterministic": deterministic,
+        "store": batch.use_store,
+        "store_limit": store_limit,
         **placement,
     }
     with reading.open(out) as lines:

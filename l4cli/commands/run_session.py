@@ -17,9 +17,10 @@ from l4cli.batch.files import Output, StdoutOutput
 from l4cli.batch.ids import IdRegister
 from l4cli.batch.outputs import has_failed, to_line
 from l4cli.batch.reading import Reading
+from l4cli.batch.requests import BatchOptions
 from l4cli.batch.retry import open_journaled
 from l4cli.batch.rows import BadRow, Row
-from l4cli.batch.runner import BatchOptions, run_rows
+from l4cli.batch.runner import run_rows
 from l4cli.batch.stats import BatchStats, Progress, cost, duration, summary
 from l4cli.batch.verify import Checked, Sample
 from l4cli.engine.sizing import SizingLimits, choose_size
@@ -69,6 +70,7 @@ class RunSession:
             stopping=lambda: self.interrupts.count,
             on_step=self._show,
             on_answer=self.sample.offer,
+            on_reading=lambda reading: remember(self.conditions, *reading.rates),
         )
         for row, output in answered:
             self.output.write(to_line(output), row.digest, failed=has_failed(output))
@@ -117,6 +119,8 @@ class RunSession:
             raise InputError(f"{label} has no rows: nothing to do")
         if out or console.stderr_is_terminal():
             console.note(summary(stats, self._seconds))
+            if stats.num_restored_tokens or stats.num_bytes_kept:
+                console.note(_prefix_store(stats))
         if price_per_hour is not None:
             console.note(cost(stats, self._seconds, price_per_hour))
         if num_done:
@@ -158,6 +162,15 @@ class RunSession:
             num_same = len(self.checked) - len(different)
             console.note(f"verified: {num_same} of {len(self.checked)} answers are the same alone")
         return not different
+
+
+def _prefix_store(stats: BatchStats) -> str:
+    """What of the rows' documents was in the prefix store, and what is now."""
+    kept = console.human_size(stats.num_bytes_kept)
+    return (
+        f"documents: {stats.num_restored_tokens:,} tokens restored, {kept} kept "
+        "(`l4 docs list`; --no-cache does neither)"
+    )
 
 
 @contextmanager

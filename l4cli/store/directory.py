@@ -153,6 +153,15 @@ def store_root() -> Path:
     return cache_dir() / "prefixes"
 
 
+def is_known(root: Path, tokens: Sequence[int]) -> bool:
+    """Whether the first part of a prefix is stored for any model and kind of context: a hint.
+
+    Told from names alone, before there is a context to tell what its states depend on.
+    """
+    first, *_ = chain.parts(tokens, exact=True)
+    return any(True for _ in root.glob(f"*/{first.name}"))
+
+
 def prune(root: Path, limit: int) -> int:
     """Remove the least recently used parts until all take at most `limit` bytes; bytes freed.
 
