@@ -20,26 +20,58 @@ def manual(tmp_path: Path) -> Path:
     return path
 
 
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: object):
+    """The command in this process, for what ends before a model is computed with."""
+    monkeypatch.setattr(sys, "argv", ["l4", *map(str, args)])
+    code = _run(debug=False)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
 def test_what_was_read_is_there_for_the_next_question(
-    l4: L4, tiny_gguf: Path, manual: Path, tmp_path: Path
+    l4: L4,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+    tmp_path: Path,
 ) -> None:
-    model = ["-m", tiny_gguf, "-t", "1"]
-    asked = ["-q", "hello?", "-q", "the world?", "-n", "6", "--temperature", "0"]
+    """In another process, and whether it is asked for by `l4 ask` or by a row of `l4 run`."""
+    model = ["-m", tiny_gguf, "-t", "1", "-n", "6", "--temperature", "0"]
+    asked = ["-q", "hello?", "-q", "the world?"]
     first = l4("ask", manual, *asked, *model)
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("## hello?\n\n")
     assert "\n\n## the world?\n\n" in first.stdout
     assert "\x1b" not in first.stdout + first.stderr
 
-    second = json.loads(l4("ask", manual, *asked, *model, "--json").stdout)
+    second = json.loads(run(capsys, monkeypatch, "ask", manual, *asked, *model, "--json")[1])
     assert second["reading"]["restored"] == second["reading"]["tokens"] > 300
     assert [len(one["answer"]) > 0 for one in second["answers"]] == [True, True]
     for one in second["answers"]:
         assert f"## {one['question']}\n\n{one['answer']}\n" in first.stdout
 
-    (kept,) = json.loads(l4("docs", "list", "--json").stdout)
+    (kept,) = json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1])
     assert kept["documents"] == [str(manual)]
     assert kept["tokens"] == kept["tokens_stored"] == second["reading"]["tokens"]
+
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    other = tmp_path / "other.txt"
+    other.write_text("the llama and hello the world\n" * 80)
+    rows.write_text(
+        '{"prompt": "hello"}\n'
+        '{"document": "manual.txt", "questions": ["hello?"]}\n'
+        '{"document": "other.txt", "questions": ["hello?", "the world?"]}\n'
+    )
+    code, _, err = run(capsys, monkeypatch, "run", rows, "-o", out, *model)
+    assert code == 0, err
+    _, known, new = [json.loads(line) for line in out.read_text().splitlines()]
+    assert known["usage"]["cached_tokens"] == second["reading"]["tokens"]
+    assert known["answers"][0]["text"] == second["answers"][0]["answer"]
+    assert new["answers"][0]["usage"]["cached_tokens"] == 0
+    assert f"documents: {second['reading']['tokens']:,} tokens restored, " in err
+    third = json.loads(run(capsys, monkeypatch, "ask", other, *asked, *model, "--json")[1])
+    assert third["reading"]["restored"] == third["reading"]["tokens"] > 600
 
 
 def test_a_conversation_with_documents(tiny_gguf: Path, manual: Path) -> None:
@@ -55,14 +87,6 @@ def test_a_conversation_with_documents(tiny_gguf: Path, manual: Path) -> None:
         terminal.wait_for(r"\(-n\)\n\? *$")
         terminal.type(CTRL_D)
         assert terminal.exit_code() == 0
-
-
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: object):
-    """The command in this process, for what ends before a model is computed with."""
-    monkeypatch.setattr(sys, "argv", ["l4", *map(str, args)])
-    code = _run(debug=False)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_bad_input_is_one_line_each(
@@ -154,3 +178,32 @@ def test_quotations_are_the_documents_words(
         assert answer["quotations"][0]["document"] == str(manual)
     else:
         assert "cut off" in err
+
+
+def test_the_store_keeps_within_its_limit(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+    tmp_path: Path,
+) -> None:
+    """As an option, a variable, or a key of config.toml, of a command within another, too."""
+    add = ["docs", "add", manual, "-m", tiny_gguf, "-t", "1"]
+    config = tmp_path / "xdg-config" / "l4" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[docs.add]\nstore-limit = "10k"\n')
+    assert "the store may hold 0.0 MB" in run(capsys, monkeypatch, *add)[2]
+    assert json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1]) == []
+    monkeypatch.setenv("L4_STORE_LIMIT", "20M")
+    assert " tokens, kept" in run(capsys, monkeypatch, *add)[2]
+    for content, message in (
+        ("[docs.rm]\nlimit = 1", "[docs.rm] has no option 'limit'"),
+        ("[docs]\nstore-limit = 1", "'docs.store-limit' is no command; sections: list, add"),
+    ):
+        config.write_text(content)
+        code, _, err = run(capsys, monkeypatch, "docs", "list")
+        assert code == 2
+        assert message in err
+    config.unlink()
+    code, _, err = run(capsys, monkeypatch, *add, "--store-limit", "much")
+    assert (code, "no size" in err) == (2, True)

@@ -23,8 +23,8 @@ from l4cli.documents.reading import Reading, enter, read
 from l4cli.engine.pieces import BLOCK, PIECE
 from l4cli.engine.types import Completion, StepOutput
 from l4cli.llm import LLM
+from l4cli.store.chain import MIN_TAIL
 from l4cli.store.directory import is_known, store_root
-from l4cli.store.reuse import MIN_TAIL
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -67,6 +67,7 @@ def ask(
     cpu_moe: options.CpuMoe = None,
     tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    store_limit: options.StoreLimit = None,
     force: options.Force = False,
 ) -> None:
     """Ask about whole documents.
@@ -130,6 +131,7 @@ def ask(
         ctx=told.spec.n_ctx,
         parallel=told.num_branches + 1,
         store=True,
+        store_limit=store_limit,
         kv_type=kv_type,
         **hardware,
     ) as llm:

@@ -103,6 +103,7 @@ def chat(
     cpu_moe: options.CpuMoe = None,
     tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    store_limit: options.StoreLimit = None,
     force: options.Force = False,
 ) -> None:
     """Chat with a model.
@@ -147,6 +148,7 @@ def chat(
             kv_type=kv_type,
             force=force,
             store=kept is not None,
+            store_limit=store_limit,
         ) as llm,
     ):
         from l4cli.chat.render import view_for_stdout

@@ -63,6 +63,7 @@ def add_documents(
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
     kv_type: options.KvType = "f16",
+    store_limit: options.StoreLimit = None,
 ) -> None:
     """Read documents now, each by itself, so that questions need not wait.
 
@@ -87,6 +88,7 @@ def add_documents(
         ctx=told.spec.n_ctx,
         parallel=2,
         store=True,
+        store_limit=store_limit,
         threads=threads,
         gpu_layers=gpu_layers,
         kv_type=kv_type,
@@ -136,7 +138,13 @@ def prune_store(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
 ) -> None:
-    """Make room: remove what was used longest ago, conversations' states included."""
+    """Make room: remove what was used longest ago, conversations' states included.
+
+    The store keeps itself within a fifth of the disk, or what --store-limit of
+    `l4 ask`, `run`, `chat` and `docs add` says, such as 20G. L4_STORE_LIMIT in the
+    environment holds for all of them; in config.toml it is store-limit under
+    [ask], [run], [chat] and [docs.add].
+    """
     from l4cli.store import catalogue
     from l4cli.store.directory import store_root
 

@@ -191,7 +191,7 @@ StoreLimit = Annotated[
         envvar="L4_STORE_LIMIT",
         parser=parse_size,
         metavar="SIZE",
-        help="What all that was read may take on disk, as 20G; else a fifth of the disk.",
+        help="What all kept prefixes may take on disk, as 20G; else a fifth of it.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]

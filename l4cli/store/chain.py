@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from l4cli.engine.pieces import BLOCK
 
+MIN_TAIL = 64  # tokens; fewer are computed as fast as they are loaded
 SUFFIX = ".state"
 _KINDS = {(True, True): "block", (True, False): "block~", (False, True): "tail"}
 _KINDS |= {(False, False): "tail~"}  # by is_block, exact

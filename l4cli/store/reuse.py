@@ -13,11 +13,10 @@ from l4cli.engine.engine import Engine
 from l4cli.engine.types import States
 from l4cli.errors import EngineError
 from l4cli.store import chain, state_file
-from l4cli.store.chain import Part
+from l4cli.store.chain import MIN_TAIL, Part
 from l4cli.store.directory import NoRoomError, StateDirectory
 from l4cli.store.state_file import BadStateError
 
-MIN_TAIL = 64  # tokens; fewer are computed as fast as they are loaded
 Note = Callable[[str], None]
 
 
@@ -40,8 +39,8 @@ def recall(
     _, held = engine.prefixes.holder(tokens, exact=exact)
     piece = engine.prefixes.piece if exact else None
     found = directory.find(tokens, piece=piece, room=engine.backend.n_ctx_seq)
-    if not found or found[-1][0].stop <= held:
-        return 0
+    if not found or found[-1][0].stop <= max(held, MIN_TAIL - 1):
+        return 0  # the few that all texts of a template have in common are not worth a file
     with engine.prefixes.restoring(tokens[: found[-1][0].stop]) as sequence:
         if sequence is None:
             return 0
