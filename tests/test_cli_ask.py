@@ -207,3 +207,26 @@ def test_the_store_keeps_within_its_limit(
     config.unlink()
     code, _, err = run(capsys, monkeypatch, *add, "--store-limit", "much")
     assert (code, "no size" in err) == (2, True)
+
+
+def test_what_was_read_starts_at_once_in_a_chat(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+) -> None:
+    model = ["-m", str(tiny_gguf), "-t", "1"]
+    assert run(capsys, monkeypatch, "docs", "add", manual, *model)[0] == 0
+    command = [sys.executable, "-m", "l4cli", "chat", *model, "--ctx", "1024", "-n", "4"]
+    with Terminal(command) as terminal:
+        terminal.wait_for(r"^> *$")
+        terminal.type(f"/doc {manual}{ENTER}")
+        said = terminal.wait_for(r"before your next message: \d+ tokens, all read before")
+        terminal.wait_for(r"^> *$")
+        terminal.type("hello?" + ENTER)
+        terminal.wait_for(r"/continue goes on")
+        terminal.wait_for(r"^> *$")
+        terminal.type("/stats" + ENTER)
+        terminal.wait_for(rf"^reused +{said.split()[4]} tokens")
+        terminal.type(CTRL_D)
+        assert terminal.exit_code() == 0
