@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -138,6 +139,28 @@ def test_a_document_that_cannot_be_read_leaves_the_others(
     code, out, _ = run(capsys, monkeypatch, "ask", manual, "--dry-run", "--json", "-m", tiny_gguf)
     told = json.loads(out)
     assert (code, told["documents"], told["verdict"]) == (0, [str(manual)], "fits")
+
+
+def test_what_reading_in_parts_takes_is_told_before(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+) -> None:
+    manual.write_text(manual.read_text() * 60)
+    args = ["ask", manual, "--split", "-q", "a?", "-q", "b?", "--dry-run", "-m", tiny_gguf]
+    code, out, err = run(capsys, monkeypatch, *args)
+    assert (code, err) == (0, "")
+    assert re.search(r"^parts +2$", out, re.MULTILINE)
+    assert re.search(r"^calls +4 for notes, 2 for the answers$", out, re.MULTILINE)
+    assert "not known: no rate was measured yet" in out
+    assert max(map(len, out.splitlines())) < 80
+    code, out, _ = run(capsys, monkeypatch, *args, "--json")
+    told = json.loads(out)
+    assert (code, told["parts"], told["calls"]) == (0, 2, {"notes": 4, "answers": 2})
+    assert told["prompt_tokens"] > 2 * told["document_tokens"] > 0
+    assert 0.9 < told["prompt_tokens_shared"] / told["document_tokens"] < 1.1
+    assert told["bytes"]["total"] > told["bytes"]["kv"] > 0
 
 
 def test_the_store_is_kept_with_docs(

@@ -109,10 +109,10 @@ class Preflight:
         room = self.largest_ctx - demand.branch
         if room > 0:
             ways.append(f"documents of up to {room:,} tokens")
-        ways.append(f"a machine with {_gib(self.missing)} more memory")
+        ways.append(f"a machine with {gib(self.missing)} more memory")
         raise ContextOverflowError(
-            f"{needed}, and take {_gib(self.use.kv)} of KV cache beside {_gib(self.use.weights)} "
-            f"of weights: {_gib(self.missing)} more than is free here. "
+            f"{needed}, and take {gib(self.use.kv)} of KV cache beside {gib(self.use.weights)} "
+            f"of weights: {gib(self.missing)} more than is free here. "
             f"What works: {', or '.join(ways)}"
         )
 
@@ -241,30 +241,32 @@ def lines(preflight: Preflight, names: Sequence[str]) -> list[tuple[str, str]]:
         *(
             (
                 f"KV cache {row.kv_type}",
-                f"{_gib(row.kv)}, {_gib(row.total)} in all"
+                f"{gib(row.kv)}, {gib(row.total)} in all"
                 + {"too large": ": too large", "from disk": ": weights read from disk: slow"}.get(
                     row.verdict, ""
                 ),
             )
             for row in preflight.kv_types
         ),
-        ("scratch", _gib(use.context - use.kv)),
-        ("free memory", _gib(preflight.usable)),
-        ("in the prefix store", _gib(preflight.stored_bytes)),
+        ("scratch", gib(use.context - use.kv)),
+        ("free memory", gib(preflight.usable)),
+        ("in the prefix store", gib(preflight.stored_bytes)),
         (
             "time to read",
             "not known: no rate was measured yet"
             if preflight.seconds is None
-            else _duration(preflight.seconds),
+            else duration(preflight.seconds),
         ),
     ]
 
 
-def _gib(n_bytes: float) -> str:
+def gib(n_bytes: float) -> str:
+    """A size for people."""
     return f"{n_bytes / 2**30:.2f} GiB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time for people, as exact as an estimate is."""
     if seconds < 90:
         return f"about {seconds:.0f} s"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
