@@ -11,7 +11,9 @@ import pytest
 from conftest import L4
 from terminal import CTRL_C, CTRL_D, ENTER, Terminal
 
+from convert.vetting import vet
 from l4cli.app import _run
+from l4cli.engine.llamacpp import model as llamacpp_model
 
 
 @pytest.fixture
@@ -46,7 +48,10 @@ def test_what_was_read_is_there_for_the_next_question(
     assert "\n\n## the world?\n\n" in first.stdout
     assert "\x1b" not in first.stdout + first.stderr
 
+    vetted: list[Path] = []
+    monkeypatch.setattr(llamacpp_model, "vet", lambda path: vetted.append(path) or vet(path))
     second = json.loads(run(capsys, monkeypatch, "ask", manual, *asked, *model, "--json")[1])
+    assert vetted == [tiny_gguf]  # once, though the vocabulary is loaded before the weights
     assert second["reading"]["restored"] == second["reading"]["tokens"] > 300
     assert [len(one["answer"]) > 0 for one in second["answers"]] == [True, True]
     for one in second["answers"]:

@@ -134,6 +134,7 @@ def ask(
         parallel=told.num_branches + 1,
         store=True,
         store_limit=store_limit,
+        known=vocabulary,
         kv_type=kv_type,
         **hardware,
     ) as llm:

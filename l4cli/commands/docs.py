@@ -89,6 +89,7 @@ def add_documents(
         parallel=2,
         store=True,
         store_limit=store_limit,
+        known=vocabulary,
         threads=threads,
         gpu_layers=gpu_layers,
         kv_type=kv_type,
