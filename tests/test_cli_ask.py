@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,36 @@ def test_bad_input_is_one_line_each(
         assert (code, out) == (2, ""), args
         assert message in err, err
         assert err.count("\n") == 1, err
+
+
+def test_a_document_that_changes_while_it_is_read_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+) -> None:
+    """Its beginning may not go with its end any more; the others are read all the same."""
+    log = manual.with_name("log.txt")
+    log.write_text("hello\n")
+    opened = Path.open
+
+    class Growing(BufferedReader):
+        def read(self, *args: int) -> bytes:
+            with opened(log, "ab") as other:
+                other.write(b"the world\n")
+            return super().read(*args)
+
+    def open_growing(path: Path, *args: str, **options: str) -> object:
+        file = opened(path, *args, **options)
+        return Growing(file.detach()) if path == log else file
+
+    monkeypatch.setattr(Path, "open", open_growing)
+    changed = f"l4: {log}: it changed while it was read; try again when it is finished"
+    model = ["--dry-run", "-m", tiny_gguf]
+    assert run(capsys, monkeypatch, "ask", log, *model) == (2, "", f"{changed}\n")
+    code, out, err = run(capsys, monkeypatch, "ask", log, manual, *model)
+    assert (code, err) == (1, f"{changed}; the others are read without it\n")
+    assert "1, " in out
 
 
 def test_a_document_that_cannot_be_read_leaves_the_others(

@@ -11,6 +11,7 @@ import pytest
 from fakes import FakeBackend, FakeVocabulary
 
 from l4cli.ask.session import AskSession
+from l4cli.batch.dry_run import VocabularyBackend, measure
 from l4cli.batch.requests import BatchOptions
 from l4cli.batch.rows import read_rows
 from l4cli.batch.runner import run_rows
@@ -268,3 +269,34 @@ def test_a_model_whose_states_cannot_be_stored_reads_all_the_same(tmp_path: Path
     assert [texts(row) for row in rows[::2]] == [["HOW?", "WHY?"]] * 2
     assert len(made) == 1
     assert not list(store_root().glob("*/*.state"))
+
+
+def test_a_dry_run_knows_that_it_takes_a_pool(tmp_path: Path) -> None:
+    llm = LLM("fake", FakeVocabulary(), VocabularyBackend(16_384))
+    Run(tmp_path)
+    rows = [{"document": "manual.txt", "questions": ["how?", "why?"]}, {"prompt": "a"}]
+    for asked, use_store, pool in (
+        (rows, True, True),
+        (rows, False, False),
+        (rows[1:], True, False),
+    ):
+        read = read_rows([json.dumps(row).encode() for row in asked], folder=tmp_path)
+        assert measure(llm, read, BatchOptions(use_store=use_store)).demand.pool == pool
+
+
+def test_a_waiting_document_is_looked_up_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at every step of those that it waits for: that would cost more than it saves."""
+    run = Run(tmp_path)
+    looked_up: list[int] = []
+    num_stored = LLM.num_stored
+
+    def counting(llm: LLM, tokens: tuple[int, ...]) -> int:
+        looked_up.append(len(tokens))
+        return num_stored(llm, tokens)
+
+    monkeypatch.setattr(LLM, "num_stored", counting)
+    rows = run({"prompt": "a" * 40}, {"document": "manual.txt", "questions": ["1", "2"]})
+    assert texts(rows[1]) == ["1", "2"]
+    assert len(looked_up) <= 3

@@ -68,6 +68,7 @@ class ReadAhead:
         self._on_step, self._on_reading = on_step, on_reading
         self._pinned: dict[Asked, Callable[[], None]] = {}
         self._readings: dict[str, Reading] = {}  # by the request that came first behind them
+        self._waiting: Asked | None = None  # until nothing is in flight
         self.is_off = False
 
     def serves(self, asked: Asked | None) -> bool:
@@ -83,6 +84,8 @@ class ReadAhead:
         only be read when they have ended; or `stopping` has become true. What was read is kept
         then. Errors as of `Prefixes.prefill`.
         """
+        if is_busy and asked is self._waiting:
+            return False
         enough = len(asked.prefix) - MIN_TAIL
         if self._llm.engine.prefixes.holder(asked.prefix, exact=True)[1] <= enough:
             is_stored = self._llm.num_stored(asked.prefix) > enough
@@ -90,6 +93,7 @@ class ReadAhead:
                 return True
             if not (is_stored and self._restored(asked)):
                 if is_busy:
+                    self._waiting = None if is_stored else asked
                     return False
                 reading = self._read(asked.document, stopping)
                 if not reading.is_whole:

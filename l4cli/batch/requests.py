@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from l4cli.batch.ahead import Asked
 from l4cli.batch.rows import Row
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.engine.types import Request
@@ -56,6 +57,13 @@ class RowRequests:
             system=self._options.system,
             tools=row.tools,
         )
+
+    @property
+    def asked(self) -> Asked | None:
+        """The document as the prefix store is asked for it; None without, or without the store."""
+        if not self._options.use_store or self.document is None:
+            return None
+        return Asked(self.document, self._row.num_answers)
 
     def request(self, index: int) -> Request:
         """The request for the `index`-th answer; its id is the caller's to set.

@@ -239,9 +239,8 @@ class _Batch:
             self._open = None
         try:
             request = replace(job.requests.request(index), id=f"{job.position}/{index}")
-            if index == 0 and self.options.use_store and (document := job.requests.document):
-                asked = Asked(document, job.row.num_answers)
-                job.asked = asked if asked.is_worth else None
+            if index == 0 and (asked := job.requests.asked) and asked.is_worth:
+                job.asked = asked
         except L4Error as error:
             self._settle(job, index, refused(error))
             return

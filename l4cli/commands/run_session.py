@@ -209,7 +209,8 @@ def dry_run_report(
     report = dry_run.measure(llm, rows, options)
     size = choose_size(report.demand, limits)
     n_ubatch = llm.engine.backend.n_batch
-    spec = ContextSpec(size.n_ctx, size.n_seq_max, n_ubatch, conditions.kv_type, size.unified)
+    n_seq_max = size.n_seq_max + (size.unified and options.use_store)  # states take one more
+    spec = ContextSpec(size.n_ctx, n_seq_max, n_ubatch, conditions.kv_type, size.unified)
     n_bytes = kv_bytes(getattr(llm.vocabulary, "metadata", lambda _key: None), spec)
     speeds = recall(conditions).speeds(size.n_seq_max)
     value = {
