@@ -250,11 +250,13 @@ def test_the_store_keeps_within_its_limit(
     add = ["docs", "add", manual, "-m", tiny_gguf, "-t", "1"]
     config = tmp_path / "xdg-config" / "l4" / "config.toml"
     config.parent.mkdir(parents=True)
-    config.write_text('[docs.add]\nstore-limit = "10k"\n')
-    assert "the store may hold 0.0 MB" in run(capsys, monkeypatch, *add)[2]
+    config.write_text('[docs.add]\nstore-limit = "10k"\n[ask]\nstore-limit = "5G"\n')
+    code, _, err = run(capsys, monkeypatch, *add)
+    assert (code, "the store may hold 0.0 MB" in err) == (0, True)
     assert json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1]) == []
-    monkeypatch.setenv("L4_STORE_LIMIT", "20M")
-    assert " tokens, kept" in run(capsys, monkeypatch, *add)[2]
+    monkeypatch.setenv("L4_STORE_LIMIT", "much")
+    assert "'much' is no size" in run(capsys, monkeypatch, *add)[2]
+    monkeypatch.delenv("L4_STORE_LIMIT")
     for content, message in (
         ("[docs.rm]\nlimit = 1", "[docs.rm] has no option 'limit'"),
         ("[docs]\nstore-limit = 1", "'docs.store-limit' is no command; sections: list, add"),
@@ -264,8 +266,7 @@ def test_the_store_keeps_within_its_limit(
         assert code == 2
         assert message in err
     config.unlink()
-    code, _, err = run(capsys, monkeypatch, *add, "--store-limit", "much")
-    assert (code, "no size" in err) == (2, True)
+    assert "'-1' is no size" in run(capsys, monkeypatch, *add, "--store-limit", "-1")[2]
 
 
 def test_what_was_read_starts_at_once_in_a_chat(

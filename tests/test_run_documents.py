@@ -300,3 +300,20 @@ def test_a_waiting_document_is_looked_up_once(
     rows = run({"prompt": "a" * 40}, {"document": "manual.txt", "questions": ["1", "2"]})
     assert texts(rows[1]) == ["1", "2"]
     assert len(looked_up) <= 3
+
+
+def test_the_first_ctrl_c_lets_a_document_be_read_to_its_end(tmp_path: Path) -> None:
+    """It breaks off the decode that is under way, and what has begun is finished all the same."""
+    run = Run(tmp_path)
+    pressed = 0
+
+    def press() -> None:
+        nonlocal pressed
+        if 1000 < run.num_computed and not pressed:
+            pressed = 1
+            run.llm.interrupt()
+
+    rows = [{"document": "manual.txt", "questions": ["how?", "why?"]}, {"prompt": "a"}]
+    (row,) = run(*rows, stopping=lambda: pressed, on_step=press)
+    assert texts(row) == ["HOW?", "WHY?"]
+    assert cached(row) == [0, len(prefix_of(MANUAL))]
