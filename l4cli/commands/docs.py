@@ -141,10 +141,10 @@ def prune_store(
 ) -> None:
     """Make room: remove what was used longest ago, conversations' states included.
 
-    The store keeps itself within a fifth of the disk, or what --store-limit of
-    `l4 ask`, `run`, `chat` and `docs add` says, such as 20G. L4_STORE_LIMIT in the
-    environment holds for all of them; in config.toml it is store-limit under
-    [ask], [run], [chat] and [docs.add].
+    The store keeps itself within a fifth of the disk, or within what the
+    option --store-limit of `l4 ask`, `run`, `chat` and `docs add` says, as 20G.
+    L4_STORE_LIMIT in the environment holds for all of them; in config.toml it
+    is store-limit, in the tables ask, run, chat and docs.add.
     """
     from l4cli.store import catalogue
     from l4cli.store.directory import store_root
