@@ -309,7 +309,7 @@ def test_the_first_ctrl_c_lets_a_document_be_read_to_its_end(tmp_path: Path) -> 
 
     def press() -> None:
         nonlocal pressed
-        if 1000 < run.num_computed and not pressed:
+        if run.num_computed > 1000 and not pressed:
             pressed = 1
             run.llm.interrupt()
 

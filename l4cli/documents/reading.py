@@ -70,11 +70,13 @@ def read(
     if use_store:
         reading.num_restored_tokens = llm.recall(tokens, exact=True)
     reading.restore_seconds = clock() - started
-    _, reading.num_held_tokens = llm.engine.prefixes.holder(tokens, exact=True)
+    is_begun = False
     while not reading.is_whole and not stopping():
         begun, depth = clock(), -1
         for done in llm.engine.prefixes.prefill(tokens, pin=True):
             reading.num_read_tokens = done
+            if not is_begun:
+                reading.num_held_tokens, is_begun = done, True
             on_progress(done)
             if stopping():
                 break

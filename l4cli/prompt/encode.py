@@ -112,9 +112,10 @@ class PromptEncoder:
             raise RequestError(
                 "this model has no chat template: give a plain prompt to continue instead"
             )
-        cut = _unused_guard([messages, tools])
+        cut = guard = _unused_guard([messages, tools])
         whole = [_joined(message, cut) for message in messages]
-        guard = _unused_guard([whole, tools])  # another one, if there is a cut
+        if any(isinstance(message.get("content"), tuple) for message in messages):
+            guard = _unused_guard([whole, tools])  # another one, where there is a cut
         rendered = self.template.render(
             self._guarded(whole, guard),
             tools=self._guarded(tools, guard),
