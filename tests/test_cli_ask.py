@@ -64,7 +64,7 @@ def test_what_was_read_is_there_for_the_next_question(
 
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     other = tmp_path / "other.txt"
-    other.write_text("the llama and hello the world\n" * 80)
+    other.write_text("the llama and hello the world\n" * 150)
     rows.write_text(
         '{"prompt": "hello"}\n'
         '{"document": "manual.txt", "questions": ["hello?"]}\n'
@@ -78,7 +78,7 @@ def test_what_was_read_is_there_for_the_next_question(
     assert new["answers"][0]["usage"]["cached_tokens"] == 0
     assert f"documents: {second['reading']['tokens']:,} tokens restored, " in err
     third = json.loads(run(capsys, monkeypatch, "ask", other, *asked, *model, "--json")[1])
-    assert third["reading"]["restored"] == third["reading"]["tokens"] > 600
+    assert third["reading"]["restored"] == third["reading"]["tokens"] > 1024
 
 
 def test_a_conversation_with_documents(tiny_gguf: Path, manual: Path) -> None:

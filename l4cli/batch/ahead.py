@@ -20,11 +20,13 @@ from dataclasses import dataclass, replace
 from l4cli.batch.stats import BatchStats
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.documents.reading import Reading, enter, read
-from l4cli.engine.pieces import BLOCK, PIECE
+from l4cli.engine.pieces import BLOCK
 from l4cli.engine.types import Completion, StepOutput
 from l4cli.llm import LLM
 from l4cli.store.chain import MIN_TAIL
 from l4cli.store.directory import is_known, store_root
+
+_LONG_FOR_SEVERAL = 1024  # tokens: their answers are a batch by themselves, shorter ones are not
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +43,7 @@ class Asked:
     @property
     def is_long(self) -> bool:
         """Whether to read it is more than what the others wait for it."""
-        num_tokens = len(self.prefix)
-        return num_tokens >= BLOCK or (num_tokens >= PIECE and self.num_questions > 1)
+        return len(self.prefix) >= (BLOCK if self.num_questions == 1 else _LONG_FOR_SEVERAL)
 
     @property
     def is_worth(self) -> bool:
