@@ -123,7 +123,7 @@ def test_what_reading_takes_is_told_before_and_is_what_it_takes() -> None:
     seconds = demand.most_prefill_tokens / 100 + demand.most_decode_tokens / 10
     assert demand.seconds(measured, 8) == pytest.approx(seconds)
     assert summary(demand, 3600).endswith(
-        "tokens in 6 parts: 12 for notes, 2 for the answers; about 60 min at most"
+        "tokens in 6 parts; calls: 12 for notes, 2 for the answers; about 60 min at most"
     )
     assert SplitRun(recorder.llm, [book(12)], max_answer=400).demand(questions).may_merge
 

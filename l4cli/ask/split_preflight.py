@@ -170,10 +170,8 @@ def lines(told: SplitPreflight, names: Sequence[str]) -> list[tuple[str, str]]:
 def summary(demand: SplitDemand, seconds: float | None) -> str:
     """The same in a line, for who did not ask."""
     time = f"; {_time(seconds)}" if seconds is not None else ""
-    return (
-        f"{demand.num_document_tokens:,} tokens in {demand.num_parts:,} parts: "
-        f"{_calls(demand)}{time}"
-    )
+    parts = f"{demand.num_parts:,} part{'s' * (demand.num_parts > 1)}"
+    return f"{demand.num_document_tokens:,} tokens in {parts}; calls: {_calls(demand)}{time}"
 
 
 def _calls(demand: SplitDemand) -> str:
