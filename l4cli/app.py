@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -132,7 +134,8 @@ def _on_terminate(_number: int, _frame: object) -> None:
 def _config_file() -> dict[str, object]:
     """Defaults per command from config.toml, under flags and L4_* variables.
 
-    A table for each command, its keys the long options: [run] with max-tokens = 512.
+    A table for each command, its keys the long options: [run] with max-tokens = 512, [docs.add]
+    with store-limit = "20G".
     """
     from l4cli.registry import config_dir, read_toml
 
@@ -140,23 +143,39 @@ def _config_file() -> dict[str, object]:
     if not path.exists():
         return {}
     content = read_toml(path)
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    defaults: dict[str, object] = {}
+    return _defaults(typer.main.get_command(app), content, path)
+
+
+def _defaults(group: Any, content: Mapping[str, Any], path: Path, name: str = "") -> dict[str, Any]:
+    """What a table says of the commands of a group; a group in it has tables of its own."""
+    commands = group.commands
+    defaults: dict[str, Any] = {}
     for section, values in content.items():
         if section not in commands or not isinstance(values, dict):
-            raise InputError(f"{path}: {section!r} is no command; sections: {', '.join(commands)}")
-        known = {
-            option.lstrip("-").replace("-", "_"): parameter
-            for parameter in commands[section].params
-            for option in (parameter.name, *parameter.opts)
-        }
-        given = {}
-        for key, value in values.items():
-            parameter = known.get(key.replace("-", "_"))
-            if parameter is None:
-                raise InputError(f"{path}: [{section}] has no option {key.replace('-', '_')!r}")
-            # An option that may be given several times is a list; one of it need not be.
-            is_single = getattr(parameter, "multiple", False) and not isinstance(value, list)
-            given[parameter.name] = [value] if is_single else value
-        defaults[section] = given
+            raise InputError(
+                f"{path}: {name + section!r} is no command; sections: {', '.join(commands)}"
+            )
+        command = commands[section]
+        if hasattr(command, "commands"):
+            defaults[section] = _defaults(command, values, path, f"{name}{section}.")
+        else:
+            defaults[section] = _options(command, values, path, name + section)
     return defaults
+
+
+def _options(command: Any, values: Mapping[str, Any], path: Path, name: str) -> dict[str, Any]:
+    """What a table says of one command's options."""
+    known = {
+        option.lstrip("-").replace("-", "_"): parameter
+        for parameter in command.params
+        for option in (parameter.name, *parameter.opts)
+    }
+    given = {}
+    for key, value in values.items():
+        parameter = known.get(key.replace("-", "_"))
+        if parameter is None:
+            raise InputError(f"{path}: [{name}] has no option {key.replace('-', '_')!r}")
+        # An option that may be given several times is a list; one of it need not be.
+        is_single = getattr(parameter, "multiple", False) and not isinstance(value, list)
+        given[parameter.name] = [value] if is_single else value
+    return given

@@ -17,9 +17,10 @@ import itertools
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from typing_extensions import TypeIs
 
 from l4cli.engine.completion import Collector
 from l4cli.engine.engine import Engine
@@ -33,11 +34,11 @@ from l4cli.prompt import PromptEncoder
 from l4cli.prompt.encode import Vocabulary
 from l4cli.prompt.template import Message
 from l4cli.store.directory import StateDirectory
-from l4cli.store.reuse import recall, remember
+from l4cli.store.reuse import num_stored, recall, remember
 
 DEFAULT_N_CTX = 16384
 
-Prompt = str | Sequence[Message]
+Prompt = str | Sequence[Message] | Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class Contexts:
 class LLM:
     """An engine with its model. Close it, or use it as a context manager.
 
-    A prompt is a text, taken as one user message, or a list of messages with `role` and `content`.
+    A prompt is a text, taken as one user message, a list of messages with `role` and `content`, or
+    a list of token ids, taken as they are.
     Sampling arguments are the fields of SamplingParams; what is not given comes from models.toml,
     and what is not there from the GGUF's own metadata.
     """
@@ -70,6 +72,7 @@ class LLM:
         on_note: Callable[[str], None] = lambda text: None,
         remake: Callable[[int], Backend] | None = None,
         decision: Decision | None = None,
+        store_limit: int | None = None,
     ) -> None:
         self.name = name
         self.path = path
@@ -83,6 +86,8 @@ class LLM:
         self._on_close = on_close
         self._on_note = on_note
         self._remake = remake
+        self._store_limit = store_limit  # bytes; None: the store's own
+        self._directories: dict[str, StateDirectory] = {}  # by what states are good for
         self._ids = itertools.count(1)
 
     def __enter__(self) -> LLM:
@@ -113,15 +118,17 @@ class LLM:
         """Tokens that one sequence can hold, its prompt and its answer together."""
         return self._contexts.limits.longest if self._contexts else self.engine.backend.n_ctx_seq
 
-    def fit(self, requests: Sequence[Request], *, more: bool = False) -> None:
+    def fit(self, requests: Sequence[Request], *, more: bool = False, pool: bool = False) -> None:
         """Make a context for these requests, if its size is automatic.
 
-        With `more` they are only the first of many. None may be in flight. A context grows at
+        With `more` they are only the first of many; with `pool` all sequences share the cells, as
+        `recall` and `remember` need it. None may be in flight. A context that grows does so at
         least twofold, so that rows ever longer do not make it anew each time.
         """
-        demand = demand_of(requests, more=more)
+        demand = demand_of(requests, more=more, pool=pool)
         if self._engine:
-            longest = max(demand.longest, 2 * self._engine.backend.n_ctx_seq)
+            held = self._engine.backend.n_ctx_seq
+            longest = max(demand.longest, 2 * held) if demand.longest > held else held
             demand = replace(demand, longest=longest)
         self._make(demand)
 
@@ -195,15 +202,21 @@ class LLM:
         template = self.encoder.template
         return hashlib.sha256(template.source.encode()).hexdigest()[:16] if template else ""
 
-    @cached_property
+    @property
     def states(self) -> StateDirectory | None:
-        """The prefixes of this model on disk; None where it was not loaded with `store`."""
+        """The prefixes of this model on disk, as the present context can load them.
+
+        None where the model was not loaded with `store`, or each sequence has a part of the cache.
+        """
         states = self.engine.backend.states
         if states is None:
             return None
-        weights = weights_identity(self.path) if self.path else ""
-        about = {"weights": weights, "template": self.template_digest, "state": states.key}
-        return StateDirectory({"model": self.name, **about})
+        if states.key not in self._directories:
+            weights = weights_identity(self.path) if self.path else ""
+            about = {"weights": weights, "template": self.template_digest, "state": states.key}
+            directory = StateDirectory({"model": self.name, **about}, limit=self._store_limit)
+            self._directories[states.key] = directory
+        return self._directories[states.key]
 
     def recall(self, tokens: Sequence[int], *, exact: bool = False) -> int:
         """Restore the longest stored prefix of `tokens` for the next request; how many tokens.
@@ -215,6 +228,10 @@ class LLM:
         if self.states is None:
             return 0
         return recall(self.engine, self.states, tokens, exact=exact, note=self._on_note)
+
+    def num_stored(self, tokens: Sequence[int]) -> int:
+        """How many of `tokens` an exact `recall` would find, whatever the engine holds."""
+        return num_stored(self.engine, self.states, tokens) if self.states else 0
 
     def remember(self, tokens: Sequence[int]) -> int:
         """Save what the engine holds of `tokens`; bytes written, 0 if nothing is new.
@@ -284,8 +301,14 @@ class LLM:
     def _encode(
         self, prompt: Prompt, tools: Sequence[Mapping[str, Any]] | None, raw: bool
     ) -> list[int]:
-        if not isinstance(prompt, str):
-            return self.encoder.chat(prompt, tools=tools)
-        if raw:
-            return self.encoder.text(prompt)
-        return self.encoder.chat([{"role": "user", "content": prompt}], tools=tools)
+        if isinstance(prompt, str):
+            if raw:
+                return self.encoder.text(prompt)
+            prompt = [{"role": "user", "content": prompt}]
+        if _is_token_ids(prompt):
+            return list(prompt)
+        return self.encoder.chat(prompt, tools=tools)
+
+
+def _is_token_ids(prompt: Sequence[Message] | Sequence[int]) -> TypeIs[Sequence[int]]:
+    return bool(prompt) and isinstance(prompt[0], int)

@@ -40,6 +40,8 @@ def load(
     elastic: bool = False,
     deterministic: bool = False,
     store: bool = False,
+    store_limit: int | None = None,
+    known: LLM | None = None,
     on_progress: Callable[[float], None] | None = None,
     on_convert: Callable[[Path], None] | None = None,
     on_note: Callable[[str], None] = lambda text: None,
@@ -56,7 +58,9 @@ def load(
     unless with `force`.
     `deterministic` runs one sequence at a time, always in the same pieces: the same request gives
     the same text, whatever came before. With `store`, `recall` and `remember` keep computed
-    prefixes on disk; what goes wrong there is said to `on_note`, too.
+    prefixes on disk, where those of all models take at most `store_limit` bytes (a fifth of the
+    disk unless given); what goes wrong there is said to `on_note`, too. What `known`, the same
+    model without its weights, has found out of the file is not looked up again.
     Raises ModelNotFoundError and ModelLoadError with a line that says what to do, and UsageError
     for a `ctx` beyond what the model was trained for.
     """
@@ -93,6 +97,7 @@ def load(
         tensor_split=decision.split,
         repack=decision.repack,
         on_progress=on_progress,
+        known=known.vocabulary if known and isinstance(known.vocabulary, LlamaModel) else None,
     )
     try:
         make = partial(LlamaBackend, weights, n_threads=threads, kv_type=kv_type, with_states=store)
@@ -120,6 +125,7 @@ def load(
             on_note=on_note,
             remake=remake,
             decision=decision,
+            store_limit=store_limit,
         )
     except BaseException:
         weights.close()

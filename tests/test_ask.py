@@ -14,11 +14,11 @@ from test_split_run import QUESTION, Recorder, book
 
 from l4cli.ask.answering import Answer
 from l4cli.ask.preflight import Demand, lines, preflight, stored_bytes
-from l4cli.ask.prompt import DocumentPrompt
 from l4cli.ask.quoting import Quoter, asking
 from l4cli.ask.session import AskSession
 from l4cli.ask.split_session import SplitSession
 from l4cli.documents import Document
+from l4cli.documents.prompt import DocumentPrompt
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import ContextOverflowError, RequestError
 from l4cli.fit.choose import Wishes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,14 @@ import papers
 import pytest
 from test_chat_support import FakeChatBackend, FakeUi, FakeVocabulary, RecordingView, fake_llm
 
+from l4cli.ask.session import AskSession
+from l4cli.chat import records
 from l4cli.chat.commands import COMMANDS, LeaveChat, find, is_command, run_command
 from l4cli.chat.session import ChatSession
+from l4cli.chat.sessions import SessionFile
+from l4cli.chat.tree import Tree
+from l4cli.documents import Document
+from l4cli.documents.prompt import DocumentPrompt
 from l4cli.errors import (
     ContextOverflowError,
     EngineError,
@@ -20,6 +28,7 @@ from l4cli.errors import (
     UsageError,
 )
 from l4cli.llm import LLM
+from l4cli.speeds import Conditions
 
 
 class Chat:
@@ -207,7 +216,7 @@ def test_documents_go_before_it_under_their_names(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="quotation mark is not closed"):
         chat.run('/doc "a')
     chat.session.ask("what?")
-    first = f'<document name="{tmp_path}/a.pdf">\none\n\ntwo\n</document>\n\n'
+    first = '<document name="a.pdf">\none\n\ntwo\n</document>\n\n'
     assert chat.contents[0].startswith(first)
     assert chat.contents[0].endswith('b c.txt">\nplain\n</document>\n\nwhat?')
 
@@ -327,3 +336,111 @@ def test_a_long_prompt_reports_progress() -> None:
     chat = Chat(fake_llm(n_batch=32))
     chat.session.ask("x" * 100)
     assert chat.views[-1].progressed == [(0, 0), (32, 104), (64, 104), (96, 104)]
+
+
+# Documents in front, and the prefix store.
+
+MANUAL = "Turn the red valve first.\n" * 80
+
+
+class Cells(FakeChatBackend):
+    def num_used_cells(self) -> int:
+        return 0
+
+
+def stored_llm() -> LLM:
+    """Of one process: what it stores is there for the next."""
+    return LLM("fake", FakeVocabulary(), Cells(8192, n_seq_max=1, with_states=True))
+
+
+def ask_manual(path: Path) -> AskSession:
+    """`l4 ask` in a process of its own."""
+    llm = LLM("fake", FakeVocabulary(), Cells(8192, n_seq_max=2, with_states=True))
+    prompt = DocumentPrompt(llm.encoder, [Document(str(path), MANUAL)], system="be brief")
+    session = AskSession(llm, prompt, {"max_tokens": 40}, Conditions("fake"))
+    session.read()
+    return session
+
+
+@pytest.fixture
+def manual(tmp_path: Path) -> Path:
+    path = tmp_path / "manual.txt"
+    path.write_text(MANUAL)
+    return path
+
+
+def test_a_document_that_ask_has_read_is_not_computed_in_a_chat(manual: Path) -> None:
+    prefix = ask_manual(manual).prompt.prefix
+    chat = Chat(stored_llm(), system="be brief")
+    assert f"message: {len(prefix):,} tokens, all read before" in chat.run(f"/doc {manual}")
+    answer = chat.session.ask("what?")
+    assert chat.contents[1].endswith("WHAT?")
+    assert answer.num_cached_tokens == len(prefix)
+    assert chat.llm.engine.backend.num_decoded_tokens < 40
+    assert chat.session.totals.num_computed_tokens == answer.num_prompt_tokens - len(prefix)
+
+
+def test_a_document_read_in_a_chat_is_there_for_ask(manual: Path) -> None:
+    chat = Chat(stored_llm(), system="be brief")
+    chat.run(f"/doc {manual}")
+    answer = chat.session.ask("what?")
+    assert chat.session.totals.num_computed_tokens >= answer.num_prompt_tokens - 1
+    assert len([v for v in chat.views if v.progressed and v.progressed[-1][0] > 2000]) == 1
+    session = ask_manual(manual)
+    assert session.reading is not None
+    assert session.reading.num_restored_tokens == len(session.prompt.prefix)
+    # Beside other text, in other words, and resumed, its tokens stay what they are.
+    prefix = list(session.prompt.prefix)
+    chat.run("/undo")
+    chat.run(f"/doc {manual}")
+    chat.session.attach("notes", "a note")
+    chat.session.ask("and?")
+    chat.session.edit(chat.session.tree.head - 1, chat.contents[0] + " or?")
+    conversation = chat.session.conversation
+    assert chat.contents[0] == MANUAL.strip() + "\n\na note\n\nand? or?"
+    assert chat.session.tokens.prompt(conversation)[: len(prefix)] == prefix
+    lines = b"".join(map(records.line, records.changes(Tree(), chat.session.tree)))
+    assert records.replay(lines, "", chat.session.tokens.is_text).tree == chat.session.tree
+
+
+def test_a_document_behind_a_conversation_says_what_would_spare_the_time(manual: Path) -> None:
+    ask_manual(manual)
+    chat = Chat(stored_llm(), system="be brief")
+    chat.session.ask("hello")
+    assert "/clear first spares the time" in chat.run(f"/doc {manual}")
+    chat.session.ask("what?")
+    assert chat.contents[2].startswith(f'<document name="{manual}">')
+
+
+def test_a_reading_that_is_stopped_adds_nothing_and_is_gone_on_with(
+    manual: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = Chat(stored_llm(), system="be brief")
+    chat.run(f"/doc {manual}")
+    progress = RecordingView.progress
+
+    def interrupt(view: RecordingView, done: int, total: int) -> None:
+        progress(view, done, total)
+        if done > 1000:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RecordingView, "progress", interrupt)
+        answer = chat.session.ask("what?")
+    assert (answer.exit_code, answer.has_begun, chat.contents) == (130, False, [])
+    assert [one.name for one in chat.session.attachments] == [str(manual)]
+    again = Chat(stored_llm(), system="be brief")
+    again.run(f"/doc {manual}")
+    again.session.ask("what?")
+    assert again.session.totals.num_cached_tokens > 1000
+
+
+def test_a_file_of_another_chat_is_taken_from_the_store(manual: Path, tmp_path: Path) -> None:
+    first = Chat(stored_llm(), file=SessionFile(tmp_path / "one.jsonl"))
+    first.run(f"/file {manual}")
+    first.session.ask("what?")
+    first.session.close()
+    second = Chat(stored_llm())
+    second.run(f"/file {manual}")
+    assert second.session.ask("and?").num_cached_tokens >= len(MANUAL)
+    assert second.llm.engine.backend.num_decoded_tokens < 40

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
 from conftest import L4
 from terminal import CTRL_C, CTRL_D, ENTER, Terminal
 
+from convert.vetting import vet
 from l4cli.app import _run
+from l4cli.engine.llamacpp import model as llamacpp_model
 
 
 @pytest.fixture
@@ -20,26 +24,61 @@ def manual(tmp_path: Path) -> Path:
     return path
 
 
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: object):
+    """The command in this process, for what ends before a model is computed with."""
+    monkeypatch.setattr(sys, "argv", ["l4", *map(str, args)])
+    code = _run(debug=False)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
 def test_what_was_read_is_there_for_the_next_question(
-    l4: L4, tiny_gguf: Path, manual: Path, tmp_path: Path
+    l4: L4,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+    tmp_path: Path,
 ) -> None:
-    model = ["-m", tiny_gguf, "-t", "1"]
-    asked = ["-q", "hello?", "-q", "the world?", "-n", "6", "--temperature", "0"]
+    """In another process, and whether it is asked for by `l4 ask` or by a row of `l4 run`."""
+    model = ["-m", tiny_gguf, "-t", "1", "-n", "6", "--temperature", "0"]
+    asked = ["-q", "hello?", "-q", "the world?"]
     first = l4("ask", manual, *asked, *model)
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("## hello?\n\n")
     assert "\n\n## the world?\n\n" in first.stdout
     assert "\x1b" not in first.stdout + first.stderr
 
-    second = json.loads(l4("ask", manual, *asked, *model, "--json").stdout)
+    vetted: list[Path] = []
+    monkeypatch.setattr(llamacpp_model, "vet", lambda path: vetted.append(path) or vet(path))
+    second = json.loads(run(capsys, monkeypatch, "ask", manual, *asked, *model, "--json")[1])
+    assert vetted == [tiny_gguf]  # once, though the vocabulary is loaded before the weights
     assert second["reading"]["restored"] == second["reading"]["tokens"] > 300
     assert [len(one["answer"]) > 0 for one in second["answers"]] == [True, True]
     for one in second["answers"]:
         assert f"## {one['question']}\n\n{one['answer']}\n" in first.stdout
 
-    (kept,) = json.loads(l4("docs", "list", "--json").stdout)
+    (kept,) = json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1])
     assert kept["documents"] == [str(manual)]
     assert kept["tokens"] == kept["tokens_stored"] == second["reading"]["tokens"]
+
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    other = tmp_path / "other.txt"
+    other.write_text("the llama and hello the world\n" * 150)
+    rows.write_text(
+        '{"prompt": "hello"}\n'
+        '{"document": "manual.txt", "questions": ["hello?"]}\n'
+        '{"document": "other.txt", "questions": ["hello?", "the world?"]}\n'
+    )
+    code, _, err = run(capsys, monkeypatch, "run", rows, "-o", out, *model)
+    assert code == 0, err
+    _, known, new = [json.loads(line) for line in out.read_text().splitlines()]
+    assert known["usage"]["cached_tokens"] == second["reading"]["tokens"]
+    assert known["answers"][0]["text"] == second["answers"][0]["answer"]
+    assert new["answers"][0]["usage"]["cached_tokens"] == 0
+    assert f"documents: {second['reading']['tokens']:,} tokens restored, " in err
+    third = json.loads(run(capsys, monkeypatch, "ask", other, *asked, *model, "--json")[1])
+    assert third["reading"]["restored"] == third["reading"]["tokens"] > 1024
 
 
 def test_a_conversation_with_documents(tiny_gguf: Path, manual: Path) -> None:
@@ -55,14 +94,6 @@ def test_a_conversation_with_documents(tiny_gguf: Path, manual: Path) -> None:
         terminal.wait_for(r"\(-n\)\n\? *$")
         terminal.type(CTRL_D)
         assert terminal.exit_code() == 0
-
-
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: object):
-    """The command in this process, for what ends before a model is computed with."""
-    monkeypatch.setattr(sys, "argv", ["l4", *map(str, args)])
-    code = _run(debug=False)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_bad_input_is_one_line_each(
@@ -98,6 +129,36 @@ def test_bad_input_is_one_line_each(
         assert err.count("\n") == 1, err
 
 
+def test_a_document_that_changes_while_it_is_read_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+) -> None:
+    """Its beginning may not go with its end any more; the others are read all the same."""
+    log = manual.with_name("log.txt")
+    log.write_text("hello\n")
+    opened = Path.open
+
+    class Growing(BufferedReader):
+        def read(self, *args: int) -> bytes:
+            with opened(log, "ab") as other:
+                other.write(b"the world\n")
+            return super().read(*args)
+
+    def open_growing(path: Path, *args: str, **options: str) -> object:
+        file = opened(path, *args, **options)
+        return Growing(file.detach()) if path == log else file
+
+    monkeypatch.setattr(Path, "open", open_growing)
+    changed = f"l4: {log}: it changed while it was read; try again when it is finished"
+    model = ["--dry-run", "-m", tiny_gguf]
+    assert run(capsys, monkeypatch, "ask", log, *model) == (2, "", f"{changed}\n")
+    code, out, err = run(capsys, monkeypatch, "ask", log, manual, *model)
+    assert (code, err) == (1, f"{changed}; the others are read without it\n")
+    assert "1, " in out
+
+
 def test_a_document_that_cannot_be_read_leaves_the_others(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -114,6 +175,28 @@ def test_a_document_that_cannot_be_read_leaves_the_others(
     code, out, _ = run(capsys, monkeypatch, "ask", manual, "--dry-run", "--json", "-m", tiny_gguf)
     told = json.loads(out)
     assert (code, told["documents"], told["verdict"]) == (0, [str(manual)], "fits")
+
+
+def test_what_reading_in_parts_takes_is_told_before(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+) -> None:
+    manual.write_text(manual.read_text() * 60)
+    args = ["ask", manual, "--split", "-q", "a?", "-q", "b?", "--dry-run", "-m", tiny_gguf]
+    code, out, err = run(capsys, monkeypatch, *args)
+    assert (code, err) == (0, "")
+    assert re.search(r"^parts +2$", out, re.MULTILINE)
+    assert re.search(r"^calls +4 for notes, 2 for the answers$", out, re.MULTILINE)
+    assert "not known: no rate was measured yet" in out
+    assert max(map(len, out.splitlines())) < 80
+    code, out, _ = run(capsys, monkeypatch, *args, "--json")
+    told = json.loads(out)
+    assert (code, told["parts"], told["calls"]) == (0, 2, {"notes": 4, "answers": 2})
+    assert told["prompt_tokens"] > 2 * told["document_tokens"] > 0
+    assert 0.9 < told["prompt_tokens_shared"] / told["document_tokens"] < 1.1
+    assert told["bytes"]["total"] > told["bytes"]["kv"] > 0
 
 
 def test_the_store_is_kept_with_docs(
@@ -154,3 +237,56 @@ def test_quotations_are_the_documents_words(
         assert answer["quotations"][0]["document"] == str(manual)
     else:
         assert "cut off" in err
+
+
+def test_the_store_keeps_within_its_limit(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+    tmp_path: Path,
+) -> None:
+    """As an option, a variable, or a key of config.toml, of a command within another, too."""
+    add = ["docs", "add", manual, "-m", tiny_gguf, "-t", "1"]
+    config = tmp_path / "xdg-config" / "l4" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[docs.add]\nstore-limit = "10k"\n[ask]\nstore-limit = "5G"\n')
+    code, _, err = run(capsys, monkeypatch, *add)
+    assert (code, "the store may hold 0.0 MB" in err) == (0, True)
+    assert json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1]) == []
+    monkeypatch.setenv("L4_STORE_LIMIT", "much")
+    assert "'much' is no size" in run(capsys, monkeypatch, *add)[2]
+    monkeypatch.delenv("L4_STORE_LIMIT")
+    for content, message in (
+        ("[docs.rm]\nlimit = 1", "[docs.rm] has no option 'limit'"),
+        ("[docs]\nstore-limit = 1", "'docs.store-limit' is no command; sections: list, add"),
+    ):
+        config.write_text(content)
+        code, _, err = run(capsys, monkeypatch, "docs", "list")
+        assert code == 2
+        assert message in err
+    config.unlink()
+    assert "'-1' is no size" in run(capsys, monkeypatch, *add, "--store-limit", "-1")[2]
+
+
+def test_what_was_read_starts_at_once_in_a_chat(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+) -> None:
+    model = ["-m", str(tiny_gguf), "-t", "1"]
+    assert run(capsys, monkeypatch, "docs", "add", manual, *model)[0] == 0
+    command = [sys.executable, "-m", "l4cli", "chat", *model, "--ctx", "1024", "-n", "4"]
+    with Terminal(command) as terminal:
+        terminal.wait_for(r"^> *$")
+        terminal.type(f"/doc {manual}{ENTER}")
+        said = terminal.wait_for(r"before your next message: \d+ tokens, all read before")
+        terminal.wait_for(r"^> *$")
+        terminal.type("hello?" + ENTER)
+        terminal.wait_for(r"/continue goes on")
+        terminal.wait_for(r"^> *$")
+        terminal.type("/stats" + ENTER)
+        terminal.wait_for(rf"^reused +{said.split()[4]} tokens")
+        terminal.type(CTRL_D)
+        assert terminal.exit_code() == 0

@@ -116,3 +116,24 @@ def test_whatever_a_template_raises_is_its_own() -> None:
 def test_a_broken_template_is_the_models_fault() -> None:
     with pytest.raises(ModelError, match="does not compile"):
         ChatTemplate("{% for %}")
+
+
+@given(st.lists(st.text(max_size=12), min_size=2, max_size=4), st.text(max_size=8))
+def test_a_content_in_parts_is_tokenized_in_parts(parts: list[str], system: str) -> None:
+    """As one text for the template; what stands before a cut is the same whatever follows."""
+    encoder = PromptEncoder(FakeVocabulary())
+    messages = [{"role": "system", "content": system}] if system else []
+    try:
+        whole = encoder.chat([*messages, {"role": "user", "content": "".join(parts)}])
+        cut = encoder.chat([*messages, {"role": "user", "content": tuple(parts)}])
+        apart = encoder.chat_in_parts(parts, system=system or None)
+    except UnicodeEncodeError:
+        return  # a lone surrogate
+    assert cut == whole == [token for part in apart for token in part]  # bytes are tokens here
+    assert encoder.chat_in_parts([*parts[:-1], "other"], system=system or None)[:-1] == apart[:-1]
+
+
+def test_a_cut_makes_no_control_token() -> None:
+    encoder = PromptEncoder(FakeVocabulary())
+    for content in ("<|eot|>", ("<|eo", "t|>"), ("<|eot|>", ""), ("\ue000<|e", "ot|>\ue001")):
+        assert encoder.chat([{"role": "user", "content": content}]).count(EOG) == 0

@@ -234,7 +234,8 @@ def test_a_document_row_holds_the_file_beside_the_input(tmp_path: Path) -> None:
     assert isinstance(row, Row)
     assert row.document is not None
     assert row.num_answers == 2
-    assert row.document.prompt(1) == "# Title\n\n\ntwo"
+    assert (row.document.path, row.document.source.text) == ("a.md", "# Title\n")
+    assert row.document.questions == ("one", "two")
 
 
 def test_a_document_may_be_of_any_format(tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_a_document_may_be_of_any_format(tmp_path: Path) -> None:
     (row,) = read_rows([line], folder=tmp_path)
     assert isinstance(row, Row)
     assert row.document is not None
-    assert row.document.prompt(0) == "page one\n\npage two\n\nwhy?"
+    assert row.document.source.text == "page one\n\npage two"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from fakes import FakeBackend, FakeVocabulary
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.parts import parts_of
 from l4cli.ask.split_journal import Noted, SplitJournal
+from l4cli.ask.split_preflight import summary
 from l4cli.ask.split_prompts import says_nothing
 from l4cli.ask.split_run import Findings, Progress, SplitRun
 from l4cli.documents import Document
@@ -25,6 +26,7 @@ from l4cli.documents.markdown import headings_of
 from l4cli.errors import ContextOverflowError, OutputError, UsageError
 from l4cli.llm import LLM
 from l4cli.loader import load
+from l4cli.speeds import Measured, RunSpeeds
 
 QUESTION = "Which facts are there?"
 
@@ -98,6 +100,32 @@ def test_every_part_is_read_and_the_answer_rests_on_all_notes() -> None:
     assert steps[-1].num_tokens == coverage.num_tokens
     (answer,) = recorder.llm.engine.generate([run.answer_request(findings)])
     assert answer.text == "These: F0 F2 F4"
+
+
+def test_what_reading_takes_is_told_before_and_is_what_it_takes() -> None:
+    recorder = Recorder()
+    questions = (QUESTION, "And which fillers?")
+    run = SplitRun(recorder.llm, [book(6)], max_answer=400)
+    demand = run.demand(questions)
+    assert (demand.num_parts, demand.num_note_calls, demand.num_answer_calls) == (6, 12, 2)
+    assert demand.num_document_tokens == sum(part.num_tokens for part in run.parts(questions))
+    assert not demand.may_merge
+    with SplitJournal(run.journal_path(questions)) as journal:
+        run.read(questions, journal)
+    num_said = sum(len(reader(prompt)) for prompt in set(recorder.prompts))
+    computed = recorder.backend.num_decoded_tokens - num_said
+    expected = demand.num_prompt_tokens - demand.num_shared_tokens
+    assert 0.97 * expected < computed < 1.03 * expected
+    assert demand.most_prefill_tokens > expected
+    assert demand.most_decode_tokens == 12 * 250 + 2 * 400
+    assert demand.seconds(None, 8) is None
+    measured = Measured(runs=(RunSpeeds(8, prefill_tps=100.0, decode_tps=10.0),))
+    seconds = demand.most_prefill_tokens / 100 + demand.most_decode_tokens / 10
+    assert demand.seconds(measured, 8) == pytest.approx(seconds)
+    assert summary(demand, 3600).endswith(
+        "tokens in 6 parts; calls: 12 for notes, 2 for the answers; about 60 min at most"
+    )
+    assert SplitRun(recorder.llm, [book(12)], max_answer=400).demand(questions).may_merge
 
 
 def test_many_questions_read_a_part_once() -> None:

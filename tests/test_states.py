@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -97,6 +97,73 @@ def test_a_restored_prefix_is_the_computed_one(model: LlamaModel, tmp_path: Path
         engine.scheduler.forget()
         assert read(engine, EDITED) == len(EDITED)
         assert np.array_equal(logits_after(engine, EDITED), edited)
+
+
+class Late(LlamaBackend):
+    """Takes what lies before `BEGIN` for computed, without having it.
+
+    So the end of the second chunk is reached at once: what is stored, loaded and rounded there
+    is llama.cpp's own, only that attention sees no further back.
+    """
+
+    BEGIN = 15_873  # where a piece begins
+
+    def decode(self, items: Sequence[BatchItem]) -> None:
+        (item,) = items
+        stop = item.pos + len(item.tokens)
+        begin = min(stop, max(item.pos, self.BEGIN))
+        if begin < stop:
+            tokens = item.tokens[begin - item.pos :]
+            super().decode([BatchItem(item.seq_id, begin, tokens, item.wants_logits)])
+        self._advanced(item.seq_id, stop)
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+def test_it_is_where_the_second_chunk_ends(model: LlamaModel, tmp_path: Path, kv_type: str) -> None:
+    text = [*TEXT, *reversed(TEXT)]
+    edited = [*text[:16_390], 7, *text[16_391:16_400]]
+    directory = StateDirectory({}, root=tmp_path)
+
+    def engine() -> Engine:
+        options = {"n_ctx": 16_640, "n_seq_max": 2, "n_threads": 1, "with_states": True}
+        return Engine(Late(model, kv_type=kv_type, **options))
+
+    prompts = {length: text[:length] for length in (16_383, 16_384, 16_385, 16_500)}
+    fresh = {}
+    with engine() as first:
+        for length, tokens in prompts.items():
+            first.scheduler.forget()
+            read(first, tokens)
+            fresh[length] = logits_after(first, tokens)
+            assert reuse.remember(first, directory, tokens, note=pytest.fail)
+        assert read(first, edited) == len(edited) - 16_385
+        by_edit = logits_after(first, edited)
+        first.scheduler.forget()
+        read(first, edited)
+        assert np.array_equal(logits_after(first, edited), by_edit)
+    assert len({rows.tobytes() for rows in fresh.values()}) == len(fresh)
+    for length, tokens in prompts.items():
+        with engine() as later:
+            assert reuse.recall(later, directory, tokens, note=pytest.fail, exact=True)
+            assert read(later, tokens) <= 64
+            assert np.array_equal(logits_after(later, tokens), fresh[length])
+
+
+def test_contexts_of_another_size_read_the_same(model: LlamaModel, tmp_path: Path) -> None:
+    """`l4 run` has larger batches and more sequences than `l4 ask`, and its states serve both."""
+    directory, tokens = StateDirectory({}, root=tmp_path), TEXT[:1500]
+    options = {"n_threads": 1, "with_states": True}
+    with Engine(LlamaBackend(model, n_ctx=8192, n_seq_max=12, n_batch=2048, **options)) as run:
+        read(run, tokens)
+        key = run.backend.states.key
+        assert reuse.remember(run, directory, tokens, note=pytest.fail)
+    with Engine(LlamaBackend(model, n_ctx=2048, n_seq_max=2, **options)) as ask:
+        assert ask.backend.states.key == key
+        read(ask, tokens)
+        fresh = logits_after(ask, tokens)
+        ask.scheduler.forget()
+        assert reuse.recall(ask, directory, tokens, note=pytest.fail, exact=True) == len(tokens)
+        assert np.array_equal(logits_after(ask, tokens), fresh)
 
 
 def test_a_state_of_another_kind_of_cache_is_not_loaded(model: LlamaModel, tmp_path: Path) -> None:

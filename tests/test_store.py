@@ -101,6 +101,26 @@ def test_texts_with_the_same_beginning_share_its_blocks(tmp_path: Path) -> None:
     assert len(other.files()) == 4  # two blocks, and a tail of each
 
 
+def test_of_many_texts_only_those_that_begin_alike_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for start in range(0, 4000, 500):
+        stored(tmp_path, [7, *TEXT[start : start + 300]])
+    read: list[int] = []
+    tokens_of = state_file.tokens_of
+
+    def counting(path: Path, *most: int) -> tuple[list[int], int]:
+        found = tokens_of(path, *most)
+        read.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(state_file, "tokens_of", counting)
+    assert Session(tmp_path).recall([7, *TEXT[1000:1300]]) == 301
+    assert read == []  # its own name says that it is there
+    assert Session(tmp_path).recall([7, *TEXT[1000:1250], 9]) == 251
+    assert sorted(read) == [64] * 8 + [301]
+
+
 def test_a_file_larger_than_the_context_is_left_where_it_is(tmp_path: Path) -> None:
     stored(tmp_path, TEXT[:5000])
     small = Session(tmp_path)

@@ -8,13 +8,12 @@ from typing import Any
 
 from l4cli.ask.answering import Answer, answer
 from l4cli.ask.completions import StoppedEarly
-from l4cli.ask.prompt import DocumentPrompt
 from l4cli.ask.quoting import Quoter, asking
-from l4cli.ask.reading import Reading, read
+from l4cli.documents.prompt import DocumentPrompt
+from l4cli.documents.reading import Reading, read
 from l4cli.llm import LLM
 from l4cli.signals import catch_interrupts
 from l4cli.speeds import Conditions, OtherWork, is_busy, remember
-from l4cli.store.catalogue import StoredDocument, note_document
 
 
 @dataclass(slots=True)
@@ -37,21 +36,17 @@ class AskSession:
     def read(self, on_progress: Callable[[int], None] = lambda done: None) -> Reading:
         """Have the documents in the context; see `reading.read`."""
         others = OtherWork()
-        reading = read(
-            self.llm, self.prompt.prefix, use_store=self.use_store, on_progress=on_progress
-        )
+        with catch_interrupts(self.llm.interrupt) as interrupts:
+            reading = read(
+                self.llm,
+                self.prompt,
+                use_store=self.use_store,
+                on_progress=on_progress,
+                stopping=lambda: interrupts,
+            )
+        reading.exit_code = 0 if reading.is_whole else interrupts.exit_code
         self.reading = reading
         remember(self.conditions, *reading.rates, busy=is_busy(others.load()))
-        if self.use_store and self.llm.states and not reading.exit_code:
-            note_document(
-                self.llm.states,
-                StoredDocument(
-                    names=tuple(document.name for document in self.prompt.documents),
-                    model=self.llm.name,
-                    num_tokens=len(self.prompt.prefix),
-                ),
-                self.prompt.prefix,
-            )
         return reading
 
     def ask(

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import Any, TypeVar
 
 from l4cli.ask.completions import complete
 from l4cli.ask.parts import Coverage, Part, PartFailure, parts_of
 from l4cli.ask.split_journal import Noted, SplitJournal, journal_path, key_of
+from l4cli.ask.split_preflight import SplitDemand
 from l4cli.ask.split_prompts import Note, answer_prompt, merge_prompt, note_prompt, says_nothing
 from l4cli.documents.document import Document
+from l4cli.engine.sequence import common_prefix
+from l4cli.engine.sizing import demand_of
 from l4cli.engine.types import Request
 from l4cli.errors import ContextOverflowError
 from l4cli.llm import LLM
@@ -31,6 +35,7 @@ _SLACK = 16  # tokens of a whole prompt beyond those of its parts
 _NOTE_SHARE = 8  # notes on one part may take up to this part of the context: an eighth
 
 _Key = TypeVar("_Key")
+_NoteRequests = dict[tuple[int, int], Request]  # by the numbers of a question and a part
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ class SplitRun:
         self._max_note = min(MAX_NOTE_TOKENS, llm.n_ctx // _NOTE_SHARE)
         self._max_answer = min(max_answer, llm.n_ctx // 2)
         self._max_part = max_part
+        self._made: dict[tuple[str, ...], tuple[tuple[Part, ...], _NoteRequests]] = {}
 
     def parts(self, questions: Sequence[str]) -> tuple[Part, ...]:
         """What is read one after the other, with room for the longest of the questions."""
@@ -105,6 +111,23 @@ class SplitRun:
                 f"parts: the question and its notes take {overhead + self._max_note:,} of them; "
                 "a larger --ctx gives more"
             ) from None
+
+    def demand(self, questions: Sequence[str]) -> SplitDemand:
+        """What `read` for these questions will take. ContextOverflowError as for `parts`."""
+        parts, by_number = self._parts_and_requests(questions)
+        requests = list(by_number.values())
+        prompts = [list(request.prompt) for request in requests]
+        return SplitDemand(
+            num_parts=len(parts),
+            num_questions=len(questions),
+            num_document_tokens=sum(part.num_tokens for part in parts),
+            num_prompt_tokens=sum(map(len, prompts)),
+            num_shared_tokens=sum(starmap(common_prefix, pairwise(prompts))),
+            max_note=self._max_note,
+            max_answer=self._max_answer,
+            room_for_notes=self.llm.n_ctx - self._max_answer,
+            context=demand_of(requests, more=False),
+        )
 
     def journal_path(self, questions: Sequence[str]) -> Path:
         """Where the notes on these questions are kept."""
@@ -124,20 +147,15 @@ class SplitRun:
         A part that fails is named in the coverage, and the others are read. StoppedEarly soon after
         `stopping` has become true. ContextOverflowError as for `parts`.
         """
-        parts = self.parts(questions)
-        prompts = {
-            (at, number): note_prompt(part.text, question)
-            for number, part in enumerate(parts)
-            for at, question in enumerate(questions)
-        }
+        parts, requests = self._parts_and_requests(questions)
         num_tokens = 0
 
         def on_note(key: tuple[int, int], is_new: bool, num_done: int) -> None:
             nonlocal num_tokens
             num_tokens += parts[key[1]].num_tokens if is_new else 0
-            on_progress(Progress(num_done, len(prompts), num_tokens))
+            on_progress(Progress(num_done, len(requests), num_tokens))
 
-        noted = self._ask(prompts, journal, stopping, on_note)
+        noted = self._ask(requests, journal, stopping, on_note)
         all_findings = []
         for at, question in enumerate(questions):
             tally = _Tally([])
@@ -184,12 +202,12 @@ class SplitRun:
                 break
             tally.num_rounds += 1
             groups = self._groups(found, question)
-            prompts = {
-                number: merge_prompt([one.note for one in group], question)
+            requests = {
+                number: self._note_request(merge_prompt([one.note for one in group], question))
                 for number, group in enumerate(groups)
                 if len(group) > 1
             }
-            noted = self._ask(prompts, journal, stopping)
+            noted = self._ask(requests, journal, stopping)
             found = []
             for number, group in enumerate(groups):
                 found += _merge(group, noted[number], tally) if number in noted else group
@@ -225,25 +243,23 @@ class SplitRun:
 
     def _ask(
         self,
-        prompts: Mapping[_Key, str],
+        requests: Mapping[_Key, Request],
         journal: SplitJournal,
         stopping: Callable[[], object],
         on_note: Callable[[_Key, bool, int], None] = lambda _key, _is_new, _num_done: None,
     ) -> dict[_Key, Noted | str]:
-        """What the model notes on each prompt, from the journal where it has it; or what failed."""
+        """What the model notes for each, from the journal where it has it; or what failed."""
         noted: dict[_Key, Noted | str] = {}
         asked: dict[str, tuple[_Key, str]] = {}
-        requests = []
-        for key, prompt in prompts.items():
-            request = self._request(prompt, max_tokens=self._max_note, temperature=0.0)
+        for key, request in requests.items():
             digest = key_of(request)
             if known := journal.noted.get(digest):
                 noted[key] = known
                 on_note(key, False, len(noted))
             else:
                 asked[request.id] = key, digest
-                requests.append(request)
-        for completion in complete(self.llm, requests, stopping):
+        left = [request for request in requests.values() if request.id in asked]
+        for completion in complete(self.llm, left, stopping):
             key, digest = asked[completion.request_id]
             if completion.finish_reason == "error":
                 noted[key] = completion.error or "unknown error"
@@ -252,6 +268,26 @@ class SplitRun:
                 journal.add(digest, Noted(completion.text, completion.finish_reason))
             on_note(key, True, len(noted))
         return noted
+
+    def _parts_and_requests(
+        self, questions: Sequence[str]
+    ) -> tuple[tuple[Part, ...], _NoteRequests]:
+        """The parts, and what notes on them are asked for with. Made once: that takes a while."""
+        key = tuple(questions)
+        if key not in self._made:
+            parts = self.parts(questions)
+            self._made[key] = (
+                parts,
+                {
+                    (at, number): self._note_request(note_prompt(part.text, question))
+                    for number, part in enumerate(parts)
+                    for at, question in enumerate(questions)
+                },
+            )
+        return self._made[key]
+
+    def _note_request(self, prompt: str) -> Request:
+        return self._request(prompt, max_tokens=self._max_note, temperature=0.0)
 
     def _request(self, prompt: str, **sampling: Any) -> Request:
         messages = [{"role": "system", "content": self._system}] if self._system else []

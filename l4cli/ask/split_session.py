@@ -10,6 +10,7 @@ from l4cli.ask.answering import Answer, answer
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.quoting import MAX_QUOTE_TOKENS, Quoter
 from l4cli.ask.split_journal import SplitJournal
+from l4cli.ask.split_preflight import SplitDemand
 from l4cli.ask.split_run import Findings, Progress, SplitRun
 from l4cli.documents.document import Document
 from l4cli.llm import LLM
@@ -41,6 +42,10 @@ class SplitSession:
         room = self._max_tokens + (MAX_QUOTE_TOKENS if quotes else 0)
         self._run = SplitRun(llm, documents, max_answer=room, system=system)
         self._findings: list[Findings] = []
+
+    def demand(self, questions: Sequence[str]) -> SplitDemand:
+        """What that will take, the quotations not counted."""
+        return self._run.demand(questions)
 
     def read(
         self, questions: Sequence[str], on_progress: Callable[[Progress], None] = lambda done: None

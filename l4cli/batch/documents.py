@@ -11,23 +11,19 @@ from l4cli.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text and what is asked about it. `path` is as the row has it."""
+    """A text and what is asked about it. `path` is as the row has it, `source` what it names."""
 
     path: str
-    text: str
+    source: documents.Document
     questions: tuple[str, ...]
 
-    def prompt(self, index: int) -> str:
-        """The document, then the question: all before the question is computed once."""
-        return f"{self.text}\n\n{self.questions[index]}"
 
-
-def read_document(path: Path) -> str:
-    """The text of a file of any format l4 reads; InputError names the file and what is wrong.
+def read_document(path: Path) -> documents.Document:
+    """A file of any format l4 reads; InputError names it and what is wrong.
 
     Pages without text are a line on stderr.
     """
     try:
-        return documents.read_document(path, console.note).text
+        return documents.read_document(path, console.note)
     except InputError as error:
         raise InputError(f"document {error}") from None

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from l4cli.batch.requests import BatchOptions, RowRequests
 from l4cli.batch.rows import BadRow, Row
-from l4cli.batch.runner import BatchOptions, request_for
 from l4cli.engine.sequence import common_prefix
 from l4cli.engine.sizing import Demand
 from l4cli.engine.types import BatchItem, SamplingParams
@@ -30,6 +30,7 @@ class Report:
     num_shared_tokens: int = 0  # of prompts, with the prompt before
     num_answer_tokens: int = 0  # at most
     longest: int = 0  # prompt and answer together
+    reads_ahead: bool = False  # a document at least
     num_cells: int = 0  # of all prompts and answers, what a prompt shares with the one before once
     lengths: array[int] = field(default_factory=lambda: array("Q"))
 
@@ -37,7 +38,7 @@ class Report:
     def demand(self) -> Demand:
         """What the rows ask of a context."""
         own = -(-self.num_cells // max(1, self.num_prompts))
-        return Demand(self.longest, own, self.num_prompts)
+        return Demand(self.longest, own, self.num_prompts, pool=self.reads_ahead)
 
     def seconds(self, speeds: Speeds) -> float:
         """How long it takes at those rates if every answer is as long as it may be."""
@@ -74,9 +75,10 @@ def measure(llm: LLM, rows: Iterable[Row | BadRow], options: BatchOptions) -> Re
         if isinstance(row, BadRow):
             report.bad_lines.append(row.line)
             continue
+        requests = RowRequests(llm, row, options)
         for index in range(row.num_answers):
             try:
-                request = request_for(llm, row, index, options)
+                request = requests.request(index)
                 llm.engine.add_request(request)
                 llm.engine.abort(request.id)
             except ContextOverflowError:
@@ -85,6 +87,8 @@ def measure(llm: LLM, rows: Iterable[Row | BadRow], options: BatchOptions) -> Re
             except L4Error:
                 report.bad_lines.append(row.line)
                 break
+            if index == 0 and requests.asked:
+                report.reads_ahead |= requests.asked.is_worth
             prompt = list(request.prompt)
             max_tokens = request.params.max_tokens or llm.n_ctx - len(prompt)
             report.num_prompts += 1

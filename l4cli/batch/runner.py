@@ -10,43 +10,24 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from l4cli.batch.ahead import Asked, ReadAhead
 from l4cli.batch.outcomes import Outcome, judged, refused, timed_out
 from l4cli.batch.outputs import failure, has_failed, output
+from l4cli.batch.requests import BatchOptions, RowRequests
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.stats import BatchStats, is_first
+from l4cli.documents.reading import Reading
 from l4cli.engine.completion import Collector
 from l4cli.engine.types import Completion, Request, StepOutput
 from l4cli.errors import L4Error
 from l4cli.llm import LLM
-from l4cli.prompt.template import Message
 
-DEFAULT_MAX_TOKENS = 1024
-LOOK_AHEAD = 256
-_NUM_SEEDS = 2**32 - 1
 _OnAnswer = Callable[[Row, Request, Completion], None]
-
-
-@dataclass(frozen=True, slots=True)
-class BatchOptions:
-    """What applies to every row that does not say otherwise.
-
-    `unordered` gives rows out as they finish; `row_timeout` is in seconds from when the first of
-    a row's requests begins to run. A context that fits the rows is made for the `look_ahead`
-    requests that come next: 1 where rows may be long in coming.
-    """
-
-    system: str | None = None
-    raw: bool = False
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    window: int = 1024
-    unordered: bool = False
-    row_timeout: float | None = None
-    timings: bool = True
-    look_ahead: int = LOOK_AHEAD
+_OnReading = Callable[[Reading], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -55,9 +36,10 @@ class _Job:
 
     position: int
     row: Row
+    requests: RowRequests
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     num_asked: int = 0
-    request: Request | None = None  # the first one: the others differ by their seeds
+    asked: Asked | None = None  # the document, if it is to be in the cache before its questions
     began: float | None = None
 
     @property
@@ -73,17 +55,18 @@ def run_rows(
     stopping: Callable[[], int] = lambda: 0,
     on_step: Callable[[], None] = lambda: None,
     on_answer: _OnAnswer = lambda _row, _request, _completion: None,
+    on_reading: _OnReading = lambda _reading: None,
 ) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
     """Rows with their output, in input order unless `unordered`; a bad row has an error row.
 
     Once `stopping` gives 1 no further row is read and those in flight are finished; from 2 on they
     are given up too. `on_step` is called after each step of the engine, `on_answer` with each
-    request that went well, as it finishes.
+    request that went well, as it finishes, `on_reading` with what reading a document took.
     """
-    batch = _Batch(llm, options, stats, on_answer)
+    batch = _Batch(llm, options, stats, stopping, on_step, on_answer, on_reading)
     source = iter(rows)
     while stopping() < 2:
-        batch.fill(source, stopping)
+        batch.fill(source)
         yield from batch.ready()
         if batch.is_idle:
             return
@@ -92,30 +75,22 @@ def run_rows(
     yield from batch.ready()
 
 
-def request_for(llm: LLM, row: Row, index: int, options: BatchOptions) -> Request:
-    """The request for the `index`-th answer of a row; its id is the caller's to set.
-
-    Several answers to one prompt have the row's seed, its successor, and so on. Raises L4Error
-    where it cannot be served.
-    """
-    prompt, raw = _prompt(row, index, options)
-    request = llm.request(
-        prompt,
-        tools=row.tools,
-        raw=raw,
-        default_max_tokens=DEFAULT_MAX_TOKENS,
-        **{**options.sampling, **row.sampling},
-    )
-    return request if row.document else _with_seed(request, index)
-
-
 class _Batch:
     """Rows in flight, and the reorder window: answers wait until all before them are out."""
 
     def __init__(
-        self, llm: LLM, options: BatchOptions, stats: BatchStats, on_answer: _OnAnswer
+        self,
+        llm: LLM,
+        options: BatchOptions,
+        stats: BatchStats,
+        stopping: Callable[[], int],
+        on_step: Callable[[], None],
+        on_answer: _OnAnswer,
+        on_reading: _OnReading,
     ) -> None:
-        self.llm, self.options, self.stats, self.on_answer = llm, options, stats, on_answer
+        self.llm, self.options, self.stats, self.stopping = llm, options, stats, stopping
+        self.on_answer = on_answer
+        self._ahead = ReadAhead(llm, stats, on_step, on_reading)
         self._collector = Collector()
         self._in_flight: dict[str, tuple[_Job, int, Request]] = {}
         self._prefilling: set[str] = set()  # requests without a token yet, waiting ones included
@@ -136,19 +111,22 @@ class _Batch:
     def has_room(self) -> bool:
         return self.llm.engine.has_room and len(self._done) < self.options.window
 
-    def fill(self, source: Iterator[Row | BadRow], stopping: Callable[[], int]) -> None:
+    def fill(self, source: Iterator[Row | BadRow]) -> None:
         """Give the engine requests, of the row at hand and then of the next, while it has room."""
-        if stopping():
+        if self.stopping():
             self._drop_unbegun()
         if not self.llm.is_sized:
-            self._resize(source, stopping)
-        while self.has_room and self._make_pending(1, source, stopping):
-            if self.llm.has_space_for(self._pending[0][2]):
+            self._resize(source)
+        while self.has_room and self._make_pending(1, source):
+            job, _, request = self._pending[0]
+            if self.llm.has_space_for(request) and self._ahead.serves(job.asked):
+                if not self._is_brought(job, request):
+                    return
                 self._submit(*self._pending.popleft())
             elif self._in_flight:
-                return  # a longer context can be made when these have ended
+                return  # another context can be made when these have ended
             else:
-                self._resize(source, stopping)
+                self._resize(source)
 
     def _drop_unbegun(self) -> None:
         """Forget the rows that were only read ahead, and what was to come out behind them."""
@@ -164,19 +142,46 @@ class _Batch:
             for position in [done for done in self._done if done > min(dropped)]:
                 del self._done[position]
 
-    def _resize(self, source: Iterator[Row | BadRow], stopping: Callable[[], int]) -> None:
+    def _resize(self, source: Iterator[Row | BadRow]) -> None:
         """Make a context that fits the requests that come next."""
-        self._make_pending(self.options.look_ahead, source, stopping)
-        self.llm.fit([request for _, _, request in self._pending], more=not self._exhausted)
+        self._make_pending(self.options.look_ahead, source)
+        asked = [job.asked for job, _, _ in self._pending if job.asked and not self._ahead.is_off]
+        requests = [request for _, _, request in self._pending]
+        self.llm.fit(requests, more=not self._exhausted, pool=bool(asked))
+        if not all(map(self._ahead.serves, asked)):
+            self._ahead.is_off = True  # nothing of this model can be stored
 
-    def _make_pending(
-        self, count: int, source: Iterator[Row | BadRow], stopping: Callable[[], int]
-    ) -> bool:
+    def _is_brought(self, job: _Job, request: Request) -> bool:
+        """Whether a request can go: its document is there, or need not be."""
+        if job.asked is None or self._ahead.is_off:
+            return True
+        if not self._in_flight and job.began is None:
+            job.began = time.monotonic()
+        limit = self.options.row_timeout
+
+        def is_late() -> bool:
+            return limit is not None and _is_late(job, limit, time.monotonic())
+
+        try:
+            is_there = self._ahead.bring(
+                job.asked,
+                request.id,
+                is_busy=bool(self._in_flight),
+                stopping=lambda: self.stopping() > 1 or is_late(),
+            )
+        except L4Error:
+            job.asked = None  # its requests fail for themselves, if they must
+            return True
+        if not (is_there or self._in_flight) and limit is not None and is_late():
+            self._give_up(job, limit)
+        return is_there
+
+    def _make_pending(self, count: int, source: Iterator[Row | BadRow]) -> bool:
         """Have `count` requests ready, as far as there are any; whether there is one."""
         while len(self._pending) < count and len(self._done) < self.options.window:
             if self._open:
                 self._ask(self._open)
-            elif stopping() or (row := next(source, None)) is None:
+            elif self.stopping() or (row := next(source, None)) is None:
                 self._exhausted = True
                 break
             else:
@@ -186,9 +191,9 @@ class _Batch:
     def step(self) -> None:
         """One step of the engine, and what it brought to an end."""
         started = time.perf_counter()
-        outputs = self.llm.engine.step()
+        outputs = self._ahead.counted(self.llm.engine.step())
         self._count(outputs, time.perf_counter() - started)
-        for completion in self._collector.feed(outputs):
+        for completion in map(self._ahead.timed, self._collector.feed(outputs)):
             job, index, request = self._in_flight.pop(completion.request_id)
             outcome = judged(completion, request.params)
             if isinstance(outcome, Completion):
@@ -224,7 +229,7 @@ class _Batch:
         if isinstance(row, BadRow):
             self._done[position] = row, failure(row, refused(row.error))
         else:
-            self._open = _Job(position, row)
+            self._open = _Job(position, row, RowRequests(self.llm, row, self.options))
 
     def _ask(self, job: _Job) -> None:
         """Make the next request of a row."""
@@ -233,7 +238,9 @@ class _Batch:
         if job.num_asked == job.row.num_answers:
             self._open = None
         try:
-            request = replace(self._request(job, index), id=f"{job.position}/{index}")
+            request = replace(job.requests.request(index), id=f"{job.position}/{index}")
+            if index == 0 and (asked := job.requests.asked) and asked.is_worth:
+                job.asked = asked
         except L4Error as error:
             self._settle(job, index, refused(error))
             return
@@ -249,19 +256,14 @@ class _Batch:
         self._prefilling.add(request.id)
         self._in_flight[request.id] = job, index, request
 
-    def _request(self, job: _Job, index: int) -> Request:
-        if job.row.document:
-            return request_for(self.llm, job.row, index, self.options)
-        if job.request is None:
-            job.request = request_for(self.llm, job.row, 0, self.options)
-        return _with_seed(job.request, index)
-
     def _settle(self, job: _Job, index: int, outcome: Outcome) -> None:
         job.outcomes[index] = outcome
         if job.is_done:
             outcomes = [job.outcomes[n] for n in range(job.row.num_answers)]
             written = output(job.row, outcomes, self.llm.name, timings=self.options.timings)
             self._done[job.position] = job.row, written
+            if job.asked:
+                self._ahead.let_go(job.asked)
 
     def _time_out(self, limit: float, now: float) -> None:
         """Abort the rows that began more than `limit` seconds ago."""
@@ -292,25 +294,3 @@ class _Batch:
 
 def _is_late(job: _Job, limit: float, now: float) -> bool:
     return job.began is not None and now - job.began > limit
-
-
-def _with_seed(request: Request, index: int) -> Request:
-    """The request for another answer to the same prompt."""
-    if not index or request.params.seed is None:
-        return request
-    seed = (request.params.seed + index) % _NUM_SEEDS
-    return replace(request, params=replace(request.params, seed=seed))
-
-
-def _prompt(row: Row, index: int, options: BatchOptions) -> tuple[Any, bool]:
-    """What a row's request shows the model, and whether it is a text to be continued."""
-    if row.prompt is not None and (options.raw or row.dialect == "completions"):
-        return row.prompt, True
-    if row.messages is not None:
-        messages: list[Message] = list(row.messages)
-    else:
-        content = row.document.prompt(index) if row.document else row.prompt
-        messages = [{"role": "user", "content": content}]
-    if options.system and messages[0]["role"] != "system":
-        messages = [{"role": "system", "content": options.system}, *messages]
-    return messages, False

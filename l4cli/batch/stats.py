@@ -15,13 +15,20 @@ _SPAN = 10.0  # seconds that the rates of a running batch look back
 
 @dataclass(slots=True)
 class BatchStats:
-    """Counts so far, of rows written and of tokens that went through the engine."""
+    """Counts so far, of rows written and of tokens that went through the engine.
+
+    `reading` says which document is being read ahead of its questions; so many tokens of such
+    documents were restored from the prefix store, and so many bytes kept in it.
+    """
 
     num_rows: int = 0
     num_errors: int = 0
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     num_completion_tokens: int = 0
+    num_restored_tokens: int = 0
+    num_bytes_kept: int = 0
+    reading: str = ""
     meter: SpeedMeter = field(default_factory=SpeedMeter)
 
     @property
@@ -75,6 +82,8 @@ class Progress:
         parts = [f"{done}/{self.total} rows" if self.total is not None else f"{done} rows"]
         if stats.num_errors:
             parts.append(_plural(stats.num_errors, "error"))
+        if stats.reading:
+            parts.append(stats.reading)
         parts.append(f"prefill {(now[1] - before[1]) / span:.0f} tok/s")
         parts.append(f"decode {(now[2] - before[2]) / span:.0f} tok/s")
         if self.total is not None and stats.num_rows:

@@ -5,7 +5,7 @@ What stays becomes a branch of its own, so nothing is lost: the old branch is wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from l4cli.chat.conversation import Conversation, Message, joined
 from l4cli.chat.session import ChatSession
@@ -82,7 +82,7 @@ def sum_up(session: ChatSession, cut: Cut) -> Answer:
     summary = f"Summary of what was said before:\n{answer.text.strip()}"
     first, *rest = _messages(cut.kept) or (None,)
     if first:
-        question = replace(first, content=joined([summary, first.content]))
+        question = first.saying(joined([summary, first.content]))
         session.become(session.tree.at(ROOT).said(question, *rest))
     else:
         session.become(session.tree.at(ROOT))

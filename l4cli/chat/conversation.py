@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from l4cli.engine.types import FinishReason
@@ -22,7 +23,9 @@ class Message:
 
     An answer keeps the `token_ids` it was generated as, if this model generated it, and why it
     ended; anything but "stop" means that it is only a part. One that calls tools has `tool_calls`
-    in the place of their text. `is_edited` says that the user changed it.
+    in the place of their text. `is_edited` says that the user changed it. At `cuts`, offsets of
+    characters, the content is tokenized apart, so that what stands before gives the same tokens
+    whatever follows.
     """
 
     role: Role
@@ -31,6 +34,17 @@ class Message:
     finish_reason: FinishReason = "stop"
     tool_calls: tuple[ToolCall, ...] = ()
     is_edited: bool = False
+    cuts: tuple[int, ...] = ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The content, in as many parts as it is tokenized in."""
+        return tuple(self.content[a:b] for a, b in pairwise((0, *self.cuts, len(self.content))))
+
+    def saying(self, content: str) -> Message:
+        """The message with another content; cut as before, as far as both begin alike."""
+        cuts = tuple(cut for cut in self.cuts if content[:cut] == self.content[:cut])
+        return replace(self, content=content, cuts=cuts)
 
     @property
     def is_partial(self) -> bool:
@@ -41,10 +55,11 @@ class Message:
         """Whether the model can go on with it: it broke off, or the user had a hand in it."""
         return self.role == "assistant" and (self.is_partial or self.is_edited)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The message as chat templates want it."""
+    def as_dict(self, *, in_parts: bool = False) -> dict[str, Any]:
+        """The message as chat templates want it; `in_parts` as `PromptEncoder.chat` does."""
         role = "tool" if self.role == "ipython" else self.role  # as all families' templates say
-        message: dict[str, Any] = {"role": role, "content": self.content}
+        content = self.parts if in_parts and self.cuts else self.content
+        message: dict[str, Any] = {"role": role, "content": content}
         if self.tool_calls:
             message["tool_calls"] = [
                 {"type": "function", "function": {"name": c.name, "arguments": c.arguments}}
@@ -87,10 +102,10 @@ class Conversation:
             return self
         return replace(self, messages=self.messages[:-1])
 
-    def as_dicts(self) -> list[dict[str, Any]]:
-        """The messages as chat templates want them."""
+    def as_dicts(self, *, in_parts: bool = False) -> list[dict[str, Any]]:
+        """The messages as chat templates want them; `in_parts` as `PromptEncoder.chat` does."""
         head = [{"role": "system", "content": self.system}] if self.system else []
-        return [*head, *(message.as_dict() for message in self.messages)]
+        return [*head, *(message.as_dict(in_parts=in_parts) for message in self.messages)]
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -194,6 +194,8 @@ def _message_record(node: Node) -> Record:
         record["tool_calls"] = [
             {"name": call.name, "arguments": call.arguments} for call in message.tool_calls
         ]
+    if message.cuts:
+        record["cuts"] = message.cuts
     if message.token_ids:
         record["token_ids"] = message.token_ids
     return record
@@ -214,11 +216,19 @@ def _node(record: Record, token_ids: tuple[int, ...]) -> Node:
         reason,
         tuple(_call(call) for call in record.get("tool_calls", ())),
         record.get("is_edited", False) is True,
+        _cuts(record, len(content)),
     )
     id = _id(record["id"])
     if id == ROOT:
         raise ValueError("an id that is no message's")
     return Node(id, _id(record["parent"]), message)
+
+
+def _cuts(record: Record, length: int) -> tuple[int, ...]:
+    cuts = tuple(_id(cut) for cut in record.get("cuts", ()))
+    if list(cuts) != sorted(set(cuts)) or not all(0 < cut <= length for cut in cuts):
+        raise ValueError("cuts outside the text, or out of order")
+    return cuts
 
 
 def _call(value: Any) -> ToolCall:

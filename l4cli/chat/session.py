@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from l4cli.chat import storage
+from l4cli.chat.attachments import Attachment, documents_of, question
 from l4cli.chat.calls import calls_of
-from l4cli.chat.conversation import Conversation, Message, joined
+from l4cli.chat.conversation import Conversation, Message
 from l4cli.chat.log import SessionLog
 from l4cli.chat.pace import Pace
 from l4cli.chat.requests import requests_of
 from l4cli.chat.rounds import ToolRounds
 from l4cli.chat.sessions import SessionFile
 from l4cli.chat.settings import SETTINGS, changed
+from l4cli.chat.stored import read_documents, recall_prompt
 from l4cli.chat.tokens import ConversationTokens
 from l4cli.chat.totals import Totals
 from l4cli.chat.tree import ROOT, Tree
 from l4cli.chat.turn import Answer, AnswerView, generate
+from l4cli.documents import Document
+from l4cli.documents.prompt import DocumentPrompt
 from l4cli.engine.types import SamplingParams
-from l4cli.errors import ContextOverflowError, InputError, L4Error, ModelError, UsageError
+from l4cli.errors import (
+    ContextOverflowError,
+    InputError,
+    L4Error,
+    ModelError,
+    RequestError,
+    UsageError,
+)
 from l4cli.llm import LLM
 from l4cli.prompt.tool_calls import ToolCall
 from l4cli.speeds import Conditions
 
 NEARLY_FULL = 0.85
 _STORED_EVERY = 30.0  # seconds of computing: so much may have to be done again after a kill
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A file that goes before the next question."""
-
-    name: str
-    text: str
-    num_tokens: int
 
 
 class ChatSession:
@@ -93,13 +95,19 @@ class ChatSession:
     # Questions and answers.
 
     def ask(self, text: str) -> Answer:
-        """Answer a question, with the attached files before it.
+        """Answer a question, with what is attached before it.
 
         ContextOverflowError, with the numbers and the ways out, if it does not fit.
         """
-        message = Message("user", joined([*(a.text for a in self.attachments), text]))
-        before = self.tree
+        before, is_first = self.tree, not self.conversation.messages
+        message = question(text, self.attachments, is_first=is_first)
+        documents = self.documents() if is_first else None
         try:
+            if documents and (
+                stopped := read_documents(self.llm, documents, self._view, self.totals)
+            ):
+                self.last = stopped
+                return stopped
             return self._turn(before.said(message))
         finally:
             if self.tree is not before:
@@ -120,7 +128,7 @@ class ChatSession:
         if node.message.role == "assistant":
             self.become(tree.said(self.tokens.edited(node.message, text)))
             return None
-        return self._turn(tree.said(replace(node.message, content=text)))
+        return self._turn(tree.said(node.message.saying(text)))
 
     def go_on(self) -> Answer:
         """Go on with an answer that was stopped, cut off or edited."""
@@ -215,6 +223,7 @@ class ChatSession:
         """
         params = self.params()
         params = replace(params, max_tokens=max_tokens or params.max_tokens)
+        recall_prompt(self.llm, prompt)
         ids = [f"chat-{next(self._ids)}" for _ in range(count)]
         requests = requests_of(ids, prompt, params, n_ctx=self.n_ctx, at_once=at_once)
         self.llm.engine.scheduler.max_retained = at_once  # any of them may be gone on with
@@ -267,9 +276,12 @@ class ChatSession:
 
     # Files and settings.
 
-    def attach(self, name: str, text: str) -> Attachment:
-        """Put a text before the next question; ContextOverflowError if it could never be sent."""
-        attachment = Attachment(name, text, self.tokens.count_text(text))
+    def attach(self, name: str, text: str, document: Document | None = None) -> Attachment:
+        """Put a text before the next question; ContextOverflowError if it could never be sent.
+
+        A document goes in front of the conversation, if nothing was said in it yet.
+        """
+        attachment = Attachment(name, text, self.tokens.count_text(text), document)
         left = self.n_ctx - self.num_tokens - sum(a.num_tokens for a in self.attachments)
         if attachment.num_tokens >= left:
             raise ContextOverflowError(
@@ -278,6 +290,17 @@ class ChatSession:
             )
         self.attachments.append(attachment)
         return attachment
+
+    def documents(self) -> DocumentPrompt | None:
+        """The attached documents as `l4 ask` begins with them; None if there are none."""
+        attached = documents_of(self.attachments)
+        if not attached:
+            return None
+        around: dict[str, Any] = {"system": self.tree.system, "tools": self.tokens.tools}
+        try:
+            return DocumentPrompt(self.llm.encoder, attached, **around)
+        except RequestError:  # a template that changes messages
+            return None
 
     def reading_seconds(self, num_tokens: int) -> float | None:
         """How long so many more tokens take to be read; None if nothing tells."""

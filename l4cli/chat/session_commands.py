@@ -8,8 +8,9 @@ from pathlib import Path
 
 from l4cli.amounts import roughly
 from l4cli.chat import files
+from l4cli.chat.attachments import Attachment
 from l4cli.chat.report_commands import settings
-from l4cli.chat.session import Attachment, ChatSession
+from l4cli.chat.session import ChatSession
 from l4cli.chat.sessions import SessionFile, require_session, sessions_dir, summaries
 from l4cli.chat.text import clipped, shortened
 from l4cli.chat.ui import Ui
@@ -32,7 +33,10 @@ def announced(session: ChatSession, attachment: Attachment) -> str:
 
 
 def attach_documents(session: ChatSession, argument: str, ui: Ui) -> None:
-    """Attach all that can be read and fits; what cannot is a line, and the others are attached."""
+    """Attach all that can be read and fits; what cannot is a line, and the others are attached.
+
+    What of it was read before is told: in front of a conversation it need not be read again.
+    """
     attached = 0
     for document in ingest(
         _sources(argument),
@@ -40,7 +44,7 @@ def attach_documents(session: ChatSession, argument: str, ui: Ui) -> None:
         on_note=lambda note: ui.say(f"({note})"),
     ):
         try:
-            attachment = session.attach(document.name, document.tagged)
+            attachment = session.attach(document.name, document.tagged, document)
         except ContextOverflowError as error:
             ui.say(f"({error})")
             continue
@@ -49,8 +53,19 @@ def attach_documents(session: ChatSession, argument: str, ui: Ui) -> None:
         attached += 1
     if not attached:
         raise InputError("nothing was attached")
-    total = sum(attachment.num_tokens for attachment in session.attachments)
-    ui.say(f"before your next message: {_cost(session, total)}")
+    ui.say(f"before your next message: {_cost_of_all(session, ui)}")
+
+
+def _cost_of_all(session: ChatSession, ui: Ui) -> str:
+    """What everything attached will cost, less what of its documents was read before."""
+    documents = session.documents()
+    num_known = session.llm.num_stored(documents.prefix) if documents else 0
+    if documents and not session.conversation.messages:
+        others = sum(one.num_tokens for one in session.attachments if not one.document)
+        return _cost(session, len(documents.prefix) + others, num_known)
+    if num_known:
+        ui.say("(it was read before, but not behind a conversation; /clear first spares the time)")
+    return _cost(session, sum(attachment.num_tokens for attachment in session.attachments))
 
 
 def clear(session: ChatSession, _argument: str, ui: Ui) -> None:
@@ -130,11 +145,13 @@ def sessions(session: ChatSession, _argument: str, ui: Ui) -> None:
     ui.say("\n".join([*lines, "/load NAME goes on with one"]))
 
 
-def _cost(session: ChatSession, num_tokens: int) -> str:
+def _cost(session: ChatSession, num_tokens: int, num_known: int = 0) -> str:
     """Tokens, and the time they take to read where that is known."""
-    seconds = session.reading_seconds(num_tokens)
+    whole = "all" if num_known == num_tokens else f"{num_known:,} of them"
+    known = f", {whole} read before" if num_known else ""
+    seconds = session.reading_seconds(num_tokens - num_known) if num_tokens > num_known else None
     time = f", {roughly(seconds)} to read" if seconds is not None else ""
-    return f"{num_tokens:,} tokens{time}"
+    return f"{num_tokens:,} tokens{known}{time}"
 
 
 def _sources(argument: str) -> list[str]:

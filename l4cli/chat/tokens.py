@@ -23,7 +23,7 @@ class ConversationTokens:
 
     def __init__(self, llm: LLM, tools: Sequence[Mapping[str, Any]] | None = None) -> None:
         self._chat = functools.partial(llm.encoder.chat, tools=tools)
-        self._has_tools = bool(tools)
+        self.tools = tools
         self._special_tokens = llm.vocabulary.special_tokens
         self._tokenize: Callable[[str], list[int]] = llm.vocabulary.tokenize
         self._piece = llm.engine.backend.piece
@@ -46,7 +46,7 @@ class ConversationTokens:
 
     def count(self, conversation: Conversation) -> int:
         """How many tokens of the context it takes up; 0 for an empty one."""
-        if not conversation.messages and not conversation.system and not self._has_tools:
+        if not conversation.messages and not conversation.system and not self.tools:
             return 0
         try:
             return len(self.of(conversation))
@@ -103,7 +103,8 @@ class ConversationTokens:
         return b"".join(map(self._piece, ids)).decode("utf-8", errors="replace")
 
     def _encode(self, conversation: Conversation, *, add_generation_prompt: bool) -> list[int]:
-        ids = self._chat(conversation.as_dicts(), add_generation_prompt=add_generation_prompt)
+        messages = conversation.as_dicts(in_parts=True)
+        ids = self._chat(messages, add_generation_prompt=add_generation_prompt)
         answers = [m for m in conversation.messages if m.role == "assistant"]
         if not any(answer.token_ids for answer in answers):
             return ids

@@ -33,6 +33,11 @@ class Totals:
         self.prefill_seconds += first
         self.decode_seconds += max(answer.seconds for answer in begun) - first
 
+    def add_reading(self, num_tokens: int, seconds: float) -> None:
+        """Count tokens of the next prompt that were computed before it."""
+        self.num_cached_tokens -= num_tokens  # among which the prompt itself counts them
+        self.prefill_seconds += seconds
+
     @property
     def seconds(self) -> float:
         return self.prefill_seconds + self.decode_seconds

@@ -67,6 +67,7 @@ def ask(
     cpu_moe: options.CpuMoe = None,
     tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    store_limit: options.StoreLimit = None,
     force: options.Force = False,
 ) -> None:
     """Ask about whole documents.
@@ -81,15 +82,15 @@ def ask(
     Exit code: 0 all was answered, 1 a document could not be read or an answer
     failed, 2 nothing could be asked.
     """
-    from l4cli.ask.prompt import DocumentPrompt
     from l4cli.ask.quoting import MAX_QUOTE_TOKENS, asking
     from l4cli.ask.session import AskSession
     from l4cli.commands.loading import conditions, load_for_command, read_text_option
+    from l4cli.documents.prompt import DocumentPrompt
 
     sources, asked = _arguments(documents, question or [], questions)
     if not asked and not dry_run and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("no question: give one with -q, or a file of them with --questions")
-    if split and (not asked or dry_run):
+    if split and not asked:
         raise UsageError("--split needs a question to read for: give it with -q")
     texts, num_failed = prepare.read_documents(sources)
     max_tokens = max_tokens or _DEFAULT_MAX_TOKENS
@@ -97,7 +98,9 @@ def ask(
     hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
     system = read_text_option(system)
     if split:
-        code = _split(texts, asked, sampling, model, system, quote, json, **hardware)
+        answering = {"sampling": sampling, "system": system, "quotes": quote}
+        handle = _split_dry_run if dry_run else _split
+        code = handle(texts, asked, model, answering, json, **hardware)
         raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
     with prepare.vocabulary(model, hardware) as vocabulary:
         prompt = DocumentPrompt(vocabulary.encoder, texts, system=system)
@@ -116,6 +119,8 @@ def ask(
         ctx=told.spec.n_ctx,
         parallel=told.num_branches + 1,
         store=True,
+        store_limit=store_limit,
+        known=vocabulary,
         **hardware,
     ) as llm:
         prompt.encoder = llm.encoder
@@ -154,20 +159,26 @@ def _is_question(text: str) -> bool:
 def _split(
     texts: Sequence[Document],
     asked: Sequence[str],
-    sampling: Mapping[str, Any],
     model: str | None,
-    system: str | None,
-    quote: bool,
+    answering: Mapping[str, Any],
     json: bool,
     **hardware: Any,
 ) -> int:
-    """Answer from notes on parts; the exit code."""
+    """Answer from notes on parts; the exit code. `answering` as of SplitSession."""
+    from l4cli import speeds
     from l4cli.ask.completions import StoppedEarly
+    from l4cli.ask.split_preflight import summary
     from l4cli.ask.split_session import SplitSession
-    from l4cli.commands.loading import load_for_command
+    from l4cli.commands.loading import conditions, load_for_command
 
     with load_for_command(model, ctx="auto", parallel="auto", **hardware) as llm:
-        session = SplitSession(llm, texts, sampling, system=system, quotes=quote)
+        session = SplitSession(llm, texts, **answering)
+        demand, measured = (
+            session.demand(asked),
+            speeds.recall(conditions(llm, hardware["threads"])),
+        )
+        at_once = demand.num_note_calls
+        console.warn(summary(demand, demand.seconds(measured, at_once)))
         try:
             with console.status("reading in parts") as update:
                 session.read(asked, lambda done: update(show.parts_read(done)))
@@ -175,6 +186,41 @@ def _split(
             console.warn("stopped; the notes so far are kept: the same command goes on there")
             return session.exit_code
         return show.answers(session, asked, json)
+
+
+def _split_dry_run(
+    texts: Sequence[Document],
+    asked: Sequence[str],
+    model: str | None,
+    answering: Mapping[str, Any],
+    json: bool,
+    **hardware: Any,
+) -> int:
+    """Say what that takes, with the vocabulary alone; the exit code."""
+    from l4cli import speeds
+    from l4cli.ask.split_preflight import split_preflight
+    from l4cli.ask.split_session import SplitSession
+    from l4cli.commands.loading import conditions, load_vocabulary
+    from l4cli.engine.sizing import choose_size
+    from l4cli.fit.hardware import probe
+    from l4cli.fit.shape import shape_of_file
+
+    llm, limits = load_vocabulary(model, ctx="auto", parallel="auto", **hardware)
+    with llm:
+        assert llm.path is not None
+        demand = SplitSession(llm, texts, **answering).demand(asked)
+        where = conditions(llm, hardware["threads"])
+        told = split_preflight(
+            demand,
+            choose_size(demand.context, limits),
+            shape_of_file(llm.path),
+            probe(),
+            kv_type=where.kv_type,
+            gpu_layers=where.n_gpu_layers,
+            measured=speeds.recall(where),
+        )
+    show.split_report(told, texts, json)
+    return EXIT_OK if told.fits else EXIT_FAILED
 
 
 def _loop(session: AskSession) -> int:

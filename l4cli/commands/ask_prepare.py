@@ -10,9 +10,9 @@ from l4cli.errors import InputError
 
 if TYPE_CHECKING:
     from l4cli.ask.preflight import Preflight
-    from l4cli.ask.prompt import DocumentPrompt
     from l4cli.ask.session import AskSession
     from l4cli.documents import Document
+    from l4cli.documents.prompt import DocumentPrompt
     from l4cli.llm import LLM
     from l4cli.speeds import Conditions
 

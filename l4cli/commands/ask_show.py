@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from l4cli.ask.answering import Answer
     from l4cli.ask.preflight import Preflight
     from l4cli.ask.session import AskSession
+    from l4cli.ask.split_preflight import SplitPreflight
     from l4cli.ask.split_run import Progress
     from l4cli.ask.split_session import SplitSession
     from l4cli.documents import Document
@@ -31,6 +32,17 @@ def report(told: Preflight, documents: Sequence[Document], json: bool) -> None:
         told.check()
     except ContextOverflowError as error:
         console.warn(str(error))
+
+
+def split_report(told: SplitPreflight, documents: Sequence[Document], json: bool) -> None:
+    """The numbers of reading in parts, on stdout."""
+    from l4cli.ask.split_preflight import lines
+
+    names = [document.name for document in documents]
+    if json:
+        console.data_json({"documents": names, **told.as_json()})
+    else:
+        console.table(["READING IN PARTS", "TAKES"], lines(told, names))
 
 
 def answers(

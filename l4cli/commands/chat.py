@@ -103,6 +103,7 @@ def chat(
     cpu_moe: options.CpuMoe = None,
     tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    store_limit: options.StoreLimit = None,
     force: options.Force = False,
 ) -> None:
     """Chat with a model.
@@ -141,6 +142,7 @@ def chat(
             model,
             ctx=ctx,
             store=kept is not None,
+            store_limit=store_limit,
             **options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force),
         ) as llm,
     ):

@@ -66,15 +66,16 @@ def add_documents(
     tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
     force: options.Force = False,
+    store_limit: options.StoreLimit = None,
 ) -> None:
     """Read documents now, each by itself, so that questions need not wait.
 
     Model, system message and KV type must be those that the questions will have.
     """
-    from l4cli.ask.prompt import DocumentPrompt
     from l4cli.ask.session import AskSession
     from l4cli.commands import ask_prepare as prepare
     from l4cli.commands.loading import conditions, load_for_command, read_text_option
+    from l4cli.documents.prompt import DocumentPrompt
 
     texts, num_failed = prepare.read_documents(documents)
     system = read_text_option(system)
@@ -91,6 +92,8 @@ def add_documents(
         ctx=told.spec.n_ctx,
         parallel=2,
         store=True,
+        store_limit=store_limit,
+        known=vocabulary,
         **hardware,
     ) as llm:
         for prompt in prompts:
@@ -138,7 +141,13 @@ def prune_store(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
 ) -> None:
-    """Make room: remove what was used longest ago, conversations' states included."""
+    """Make room: remove what was used longest ago, conversations' states included.
+
+    The store keeps itself within a fifth of the disk, or within what the
+    option --store-limit of `l4 ask`, `run`, `chat` and `docs add` says, as 20G.
+    L4_STORE_LIMIT in the environment holds for all of them; in config.toml it
+    is store-limit, in the tables ask, run, chat and docs.add.
+    """
     from l4cli.store import catalogue
     from l4cli.store.directory import store_root
 

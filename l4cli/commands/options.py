@@ -226,6 +226,17 @@ KvType = Annotated[
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
+StoreLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--store-limit",
+        envvar="L4_STORE_LIMIT",
+        parser=parse_size,
+        metavar="SIZE",
+        help="What all kept prefixes may take on disk, as 20G; else a fifth of it.",
+        rich_help_panel=HARDWARE_PANEL,
+    ),
+]
 Temperature = Annotated[
     float | None,
     typer.Option(

@@ -14,6 +14,7 @@ def run(
     template_row: own.TemplateRow = None,
     raw: own.Raw = False,
     lenient: own.Lenient = False,
+    no_cache: own.NoCache = False,
     out: own.Out = None,
     resume: own.Resume = False,
     retry_errors: own.RetryErrors = False,
@@ -43,6 +44,7 @@ def run(
     cpu_moe: options.CpuMoe = None,
     tensor_split: options.TensorSplit = None,
     kv_type: options.KvType = "f16",
+    store_limit: options.StoreLimit = None,
     force: options.Force = False,
 ) -> None:
     """Answer a file of prompts, one JSON line each.
@@ -53,11 +55,14 @@ def run(
     or to --out, in the same order, errors as rows among them. With --out a
     run that was killed goes on where it was: --resume.
 
+    Documents that `l4 ask` or an earlier run has read are not computed again;
+    those that are long, or have several questions, are kept for later.
+
     Exit code: 0 every row was answered, 1 some rows are errors, 2 nothing
     could be run.
     """
     from l4cli.batch.reading import Reading, constraint_of, source_of
-    from l4cli.batch.runner import LOOK_AHEAD, BatchOptions
+    from l4cli.batch.requests import LOOK_AHEAD, BatchOptions
     from l4cli.commands.loading import (
         conditions,
         load_for_command,
@@ -88,11 +93,16 @@ def run(
         row_timeout=row_timeout,
         timings=timings,
         look_ahead=LOOK_AHEAD if reading.is_file else 1,
+        use_store=not (no_cache or deterministic),
     )
     hardware = {
         **options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force),
         "ctx": ctx,
         "parallel": 1 if deterministic else parallel,
+        "elastic": True,
+        "deterministic": deterministic,
+        "store": batch.use_store,
+        "store_limit": store_limit,
     }
     with reading.open(out) as lines:
         rows = reading.rows(lines)
@@ -102,7 +112,7 @@ def run(
                 dry_run_report(llm, limits, rows, batch, conditions(llm, threads), json=json)
             return
         with (
-            load_for_command(model, elastic=True, deterministic=deterministic, **hardware) as llm,
+            load_for_command(model, **hardware) as llm,
             open_output(out, llm, batch, reading, resume, retry_errors) as output,
             catch_interrupts(llm.interrupt, is_last=True) as interrupts,
         ):

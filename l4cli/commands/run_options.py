@@ -68,6 +68,14 @@ Lenient = Annotated[
         rich_help_panel=INPUT_PANEL,
     ),
 ]
+NoCache = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache",
+        help="Neither use nor keep what was read of documents (nor does --deterministic).",
+        rich_help_panel=INPUT_PANEL,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(

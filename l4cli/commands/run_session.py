@@ -18,9 +18,10 @@ from l4cli.batch.files import Output, StdoutOutput
 from l4cli.batch.ids import IdRegister
 from l4cli.batch.outputs import has_failed, to_line
 from l4cli.batch.reading import Reading
+from l4cli.batch.requests import BatchOptions
 from l4cli.batch.retry import open_journaled
 from l4cli.batch.rows import BadRow, Row
-from l4cli.batch.runner import BatchOptions, run_rows
+from l4cli.batch.runner import run_rows
 from l4cli.batch.stats import BatchStats, Progress, cost, summary
 from l4cli.batch.verify import Checked, Sample
 from l4cli.engine.sizing import SizingLimits, choose_size
@@ -28,7 +29,7 @@ from l4cli.errors import EXIT_FAILED, InputError
 from l4cli.fit.memory import ContextSpec, kv_bytes
 from l4cli.llm import LLM
 from l4cli.signals import Interrupts
-from l4cli.speeds import Conditions, OtherWork, RunSpeeds, is_busy, recall, remember
+from l4cli.speeds import Conditions, Fact, OtherWork, RunSpeeds, is_busy, recall, remember
 
 _UPDATE_EVERY = 0.1  # seconds between two renewals of the progress line
 _MOST_LINES = 10  # line numbers to name before it is "and others"
@@ -70,6 +71,7 @@ class RunSession:
             stopping=lambda: self.interrupts.count,
             on_step=self._show,
             on_answer=self.sample.offer,
+            on_reading=lambda reading: self._note_rates(reading.rates, others),
         )
         for row, output in answered:
             self.output.write(to_line(output), row.digest, failed=has_failed(output))
@@ -77,9 +79,12 @@ class RunSession:
         if speeds := self.stats.meter.speeds(self.stats.num_prefill_tokens):
             n_seq_max = self.llm.engine.backend.n_seq_max
             run = RunSpeeds(n_seq_max, speeds.prefill_tps, speeds.decode_tps)
-            remember(self.conditions, run, busy=is_busy(others.load()))
+            self._note_rates([run], others)
         if not self.interrupts:
             self.output.finish()
+
+    def _note_rates(self, rates: Iterable[Fact], others: OtherWork) -> None:
+        remember(self.conditions, *rates, busy=is_busy(others.load()))
 
     def verify(self) -> None:
         """Ask the sample again, alone."""
@@ -118,6 +123,8 @@ class RunSession:
             raise InputError(f"{label} has no rows: nothing to do")
         if out or console.stderr_is_terminal():
             console.note(summary(stats, self._seconds))
+            if stats.num_restored_tokens or stats.num_bytes_kept:
+                console.note(_prefix_store(stats))
         if price_per_hour is not None:
             console.note(cost(stats, self._seconds, price_per_hour))
         if num_done:
@@ -161,6 +168,15 @@ class RunSession:
         return not different
 
 
+def _prefix_store(stats: BatchStats) -> str:
+    """What of the rows' documents was in the prefix store, and what is now."""
+    kept = console.human_size(stats.num_bytes_kept)
+    return (
+        f"documents: {stats.num_restored_tokens:,} tokens restored, {kept} kept "
+        "(`l4 docs list`; --no-cache does neither)"
+    )
+
+
 @contextmanager
 def open_output(
     out: Path | None,
@@ -197,7 +213,8 @@ def dry_run_report(
     report = dry_run.measure(llm, rows, options)
     size = choose_size(report.demand, limits)
     n_ubatch = llm.engine.backend.n_batch
-    spec = ContextSpec(size.n_ctx, size.n_seq_max, n_ubatch, conditions.kv_type, size.unified)
+    n_seq_max = size.n_seq_max + (size.unified and options.use_store)  # states take one more
+    spec = ContextSpec(size.n_ctx, n_seq_max, n_ubatch, conditions.kv_type, size.unified)
     n_bytes = kv_bytes(getattr(llm.vocabulary, "metadata", lambda _key: None), spec)
     speeds = recall(conditions).speeds(size.n_seq_max)
     value = {

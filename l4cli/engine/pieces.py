@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 BLOCK = 8192  # tokens: Llama 4's attention chunk
+PIECE = 512  # tokens at most; llama.cpp computes larger batches in pieces of as many
 
 
 def pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:

@@ -5,11 +5,11 @@ A prefix becomes a retained sequence, from which requests that begin with it are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 
-from l4cli.engine.pieces import BLOCK, last_cut, pieces
+from l4cli.engine.pieces import BLOCK, PIECE, last_cut, pieces
 from l4cli.engine.scheduler import Scheduler
 from l4cli.engine.sequence import Sequence, common_prefix
 from l4cli.engine.types import Backend, BatchItem, DecodeAbortedError
@@ -22,6 +22,7 @@ class Prefixes:
     def __init__(self, backend: Backend, scheduler: Scheduler) -> None:
         self._backend = backend
         self._scheduler = scheduler
+        self.piece = min(PIECE, backend.n_batch)  # tokens, the same in contexts of any n_batch
         self._reading: list[Sequence] = []  # by `prefill`, one at most
 
     def holder(self, tokens: Seq[int], *, exact: bool = False) -> tuple[Sequence | None, int]:
@@ -55,13 +56,28 @@ class Prefixes:
         self._reading = [sequence]
         try:
             yield start
-            for piece in pieces(start, len(wanted), self._backend.n_batch):
+            for piece in pieces(start, len(wanted), self.piece):
                 if not self._compute(sequence, *piece):
                     return
                 yield sequence.num_computed_tokens
         finally:
             self._reading = []
             self._scheduler.keep_prefix(sequence)
+
+    def pin(self, tokens: Seq[int]) -> Callable[[], None]:
+        """Let what holds most of `tokens` stay until nothing else could run otherwise.
+
+        What comes back undoes it.
+        """
+        holder, _ = self.holder(tokens)
+        if holder:
+            holder.pinned = True
+
+        def unpin() -> None:
+            if holder:
+                holder.pinned = False
+
+        return unpin
 
     @contextmanager
     def restoring(self, tokens: Seq[int]) -> Iterator[Sequence | None]:
@@ -94,9 +110,9 @@ class Prefixes:
     def _cut(self, donor: Sequence, shared: int, length: int) -> int:
         """From where pieces go on: all of it, or the last cut that the cache can go back to."""
         if not shared == length == donor.num_prefilled_tokens:
-            shared = last_cut(shared, self._backend.n_batch)
+            shared = last_cut(shared, self.piece)
         exact = self._backend.exact_prefix(donor.seq_id, shared)
-        return exact if exact == shared else last_cut(exact, self._backend.n_batch)
+        return exact if exact == shared else last_cut(exact, self.piece)
 
     def _compute(self, sequence: Sequence, start: int, stop: int) -> bool:
         """One piece; False if it was interrupted, and is then undone."""

@@ -16,18 +16,21 @@ from l4cli.engine.sequence import common_prefix
 from l4cli.engine.types import Request
 
 _ENOUGH = 16  # sequences; beyond, attention over a shared pool costs more than they bring
+_MOST_IN_POOL = 255  # sequences: llama.cpp's limit, less the one that states go through
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
     """Tokens of the longest request, and what a request adds on average to the one before it.
 
-    Answers are included. `num_requests` None says that more will come.
+    Answers are included. `num_requests` None says that more will come. With `pool` prefixes are to
+    be restored or kept, which takes a pool.
     """
 
     longest: int
     own: int
     num_requests: int | None
+    pool: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,11 @@ class SizingLimits:
         return min(self.n_ctx_seq, self.n_cells)
 
 
-def demand_of(requests: Sequence[Request], *, more: bool) -> Demand:
-    """What these requests demand; with `more` they are only the first."""
+def demand_of(requests: Sequence[Request], *, more: bool, pool: bool = False) -> Demand:
+    """What these requests demand; with `more` they are only the first.
+
+    In a pool that is asked for one sequence more is for the prefix that they share.
+    """
     lengths = [len(request.prompt) + (request.params.max_tokens or 0) for request in requests]
     prompts = [list(request.prompt) for request in requests]
     shared = [0, *(common_prefix(a, b) for a, b in pairwise(prompts))][: len(prompts)]
@@ -63,7 +69,8 @@ def demand_of(requests: Sequence[Request], *, more: bool) -> Demand:
     return Demand(
         longest=max(lengths, default=CELL_PADDING),
         own=-(-sum(own) // count),
-        num_requests=None if more else len(requests),
+        num_requests=None if more else len(requests) + pool,
+        pool=pool,
     )
 
 
@@ -74,8 +81,9 @@ def choose_size(demand: Demand, limits: SizingLimits) -> ContextSize:
     if demand.num_requests is not None:
         wanted = max(1, min(wanted, demand.num_requests))
     in_parts = max(1, min(wanted, limits.n_cells // longest))
-    in_pool = max(1, min(wanted, 1 + (limits.n_cells - longest) // max(1, demand.own)))
-    if in_parts < min(_ENOUGH, wanted) and in_pool >= 2 * in_parts:
+    room = 1 + (limits.n_cells - longest) // max(1, demand.own)
+    in_pool = max(1, min(wanted, room, _MOST_IN_POOL))
+    if demand.pool or (in_parts < min(_ENOUGH, wanted) and in_pool >= 2 * in_parts):
         n_ctx = min(limits.n_cells, padded(longest + (in_pool - 1) * demand.own))
         return ContextSize(n_ctx, in_pool, unified=True)
     return ContextSize(in_parts * longest, in_parts)

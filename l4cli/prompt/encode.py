@@ -73,37 +73,55 @@ class PromptEncoder:
     ) -> list[int]:
         """Ids of a conversation, up to where the assistant's answer begins.
 
-        Raises RequestError if the model has no chat template or it refuses the messages.
+        A content that is a tuple of texts is shown as one, and they are tokenized apart: each gives
+        the same ids whatever follows it. Raises RequestError if the model has no chat template or
+        it refuses the messages.
         """
+        parts = self._in_parts(messages, tools, add_generation_prompt)
+        return [token for part in parts for token in part]
+
+    def chat_in_parts(
+        self,
+        parts: Sequence[str],
+        *,
+        system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[list[int]]:
+        """Ids of a conversation of one user message that is made of `parts`, for each of them.
+
+        What the template writes around the message belongs to the first and the last. RequestError
+        as for `chat`, or if the template does not show a message once and whole.
+        """
+        messages: list[Message] = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": tuple(parts)})
+        if self.template is None:
+            raise RequestError("this model has no chat template: documents need one to be asked of")
+        found = self._in_parts(messages, tools, True)
+        if len(found) != len(parts):
+            raise RequestError("the model's chat template changes messages: it cannot be asked")
+        return found
+
+    def _in_parts(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None,
+        add_generation_prompt: bool,
+    ) -> list[list[int]]:
+        """Ids of a conversation, cut where contents are."""
         if self.template is None:
             raise RequestError(
                 "this model has no chat template: give a plain prompt to continue instead"
             )
-        guard = _unused_guard([messages, tools])
+        cut = guard = _unused_guard([messages, tools])
+        whole = [_joined(message, cut) for message in messages]
+        if any(isinstance(message.get("content"), tuple) for message in messages):
+            guard = _unused_guard([whole, tools])  # another one, where there is a cut
         rendered = self.template.render(
-            self._guarded(messages, guard),
+            self._guarded(whole, guard),
             tools=self._guarded(tools, guard),
             add_generation_prompt=add_generation_prompt,
         )
-        return self._with_bos(self._encode(rendered, guard))
-
-    def chat_in_parts(self, parts: Sequence[str], *, system: str | None = None) -> list[list[int]]:
-        """Ids of a conversation of one user message that is made of `parts`, for each of them.
-
-        They are tokenized apart, so that each gives the same ids whatever follows it. What the
-        template writes around the message belongs to the first and the last. RequestError as for
-        `chat`, or if the template does not show a message once and whole.
-        """
-        cut = _unused_guard([*parts, system])
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": cut.join(parts)})
-        if self.template is None:
-            raise RequestError("this model has no chat template: documents need one to be asked of")
-        guard = _unused_guard([messages])
-        rendered = self.template.render(self._guarded(messages, guard))
-        texts = rendered.split(cut)
-        if len(texts) != len(parts):
-            raise RequestError("the model's chat template changes messages: it cannot be asked")
+        texts = [rendered] if guard == cut else rendered.split(cut)
         first, *rest = (self._encode(text, guard) for text in texts)
         return [self._with_bos(first), *rest]
 
@@ -148,6 +166,12 @@ class PromptEncoder:
         if bos is None or not self._vocabulary.adds_bos or tokens[:1] == [bos]:
             return tokens
         return [bos, *tokens]
+
+
+def _joined(message: Message, cut: str) -> Message:
+    """The message with a content in one piece."""
+    content = message.get("content")
+    return {**message, "content": cut.join(content)} if isinstance(content, tuple) else message
 
 
 def _unused_guard(value: Any) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from l4cli.engine.pieces import BLOCK
 
+MIN_TAIL = 64  # tokens; fewer are computed as fast as they are loaded
 SUFFIX = ".state"
 _KINDS = {(True, True): "block", (True, False): "block~", (False, True): "tail"}
 _KINDS |= {(False, False): "tail~"}  # by is_block, exact
@@ -57,8 +58,13 @@ def parts(tokens: Sequence[int], *, exact: bool) -> list[Part]:
     """What a prefix is stored in: blocks that are followed by something, and a tail of the rest."""
     whole = list(blocks(tokens[:-1], exact=exact))
     before, start = (whole[-1].digest, whole[-1].stop) if whole else (FIRST, 0)
-    digest = _digest(before, tokens[start:])
-    return [*whole, Part(before, digest, start, len(tokens), False, exact)]
+    return [*whole, tail(before, start, tokens[start:], exact=exact)]
+
+
+def tail(before: str, start: int, tokens: Sequence[int], *, exact: bool) -> Part:
+    """The part that holds `tokens` behind `start` others."""
+    digest = _digest(before, tokens)
+    return Part(before, digest, start, start + len(tokens), False, exact)
 
 
 def tails(names: Iterable[str], before: str) -> Iterator[tuple[str, bool]]:

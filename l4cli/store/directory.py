@@ -30,6 +30,7 @@ _SHARE = 5  # by default the store takes at most this part of the disk: a fifth
 _SPARE = 1 << 30  # bytes that stay free on the disk
 _STALE = 3600.0  # seconds after which a .part has lost its writer
 _LABEL = "key.json"
+_GLANCE = 64  # tokens
 
 
 class NoRoomError(Exception):
@@ -85,15 +86,22 @@ class StateDirectory:
         self, before: str, start: int, wanted: list[int], piece: int | None, room: int | None
     ) -> tuple[Part, Path] | None:
         """Of the files that follow `before`, the one that serves most of what is wanted."""
+        for exact in (True,) if piece else (True, False):
+            whole = chain.tail(before, start, wanted, exact=exact)
+            if wanted and self.has(whole) and not (room and whole.stop > room):
+                return whole, self.file(whole)
         best: tuple[Part, Path] | None = None
         most = 0
         for path, exact in self._tails(before):
             with contextlib.suppress(OSError, BadStateError):
-                stored = state_file.tokens_of(path)
+                stored, count = state_file.tokens_of(path, _GLANCE)
                 shared = common_prefix(stored, wanted)
-                if (piece and not exact) or (room and start + len(stored) > room):
+                if shared == _GLANCE:  # of thousands of files few begin so
+                    stored, count = state_file.tokens_of(path)
+                    shared = common_prefix(stored, wanted)
+                if (piece and not exact) or (room and start + count > room):
                     continue
-                if piece and not shared == len(stored) == len(wanted):
+                if piece and not shared == count == len(wanted):
                     shared = last_cut(start + shared, piece) - start
                 if shared > most:
                     most = shared
@@ -123,7 +131,7 @@ class StateDirectory:
             if exact or path == self.file(part):
                 continue
             with contextlib.suppress(OSError, BadStateError):
-                stored = state_file.tokens_of(path)
+                stored, _ = state_file.tokens_of(path)
                 if len(stored) < len(own) and own[: len(stored)] == stored:
                     path.unlink()
 
@@ -151,6 +159,15 @@ class StateDirectory:
 def store_root() -> Path:
     """Where all models' states lie."""
     return cache_dir() / "prefixes"
+
+
+def is_known(root: Path, tokens: Sequence[int]) -> bool:
+    """Whether the first part of a prefix is stored for any model and kind of context: a hint.
+
+    Told from names alone, before there is a context to tell what its states depend on.
+    """
+    first, *_ = chain.parts(tokens, exact=True)
+    return any(True for _ in root.glob(f"*/{first.name}"))
 
 
 def prune(root: Path, limit: int) -> int:

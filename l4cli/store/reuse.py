@@ -13,11 +13,10 @@ from l4cli.engine.engine import Engine
 from l4cli.engine.types import States
 from l4cli.errors import EngineError
 from l4cli.store import chain, state_file
-from l4cli.store.chain import Part
+from l4cli.store.chain import MIN_TAIL, Part
 from l4cli.store.directory import NoRoomError, StateDirectory
 from l4cli.store.state_file import BadStateError
 
-_MIN_TAIL = 64  # tokens; fewer are computed as fast as they are loaded
 Note = Callable[[str], None]
 
 
@@ -38,10 +37,10 @@ def recall(
     if states is None:
         return 0
     _, held = engine.prefixes.holder(tokens, exact=exact)
-    piece = engine.backend.n_batch if exact else None
+    piece = engine.prefixes.piece if exact else None
     found = directory.find(tokens, piece=piece, room=engine.backend.n_ctx_seq)
-    if not found or found[-1][0].stop <= held:
-        return 0
+    if not found or found[-1][0].stop <= max(held, MIN_TAIL - 1):
+        return 0  # the few that all texts of a template have in common are not worth a file
     with engine.prefixes.restoring(tokens[: found[-1][0].stop]) as sequence:
         if sequence is None:
             return 0
@@ -60,6 +59,12 @@ def recall(
     for _, path in reversed(found):
         state_file.touch(path)
     return sequence.num_computed_tokens
+
+
+def num_stored(engine: Engine, directory: StateDirectory, tokens: Sequence[int]) -> int:
+    """How many of `tokens` an exact `recall` would find on disk, be the files good or not."""
+    found = directory.find(tokens, piece=engine.prefixes.piece, room=engine.backend.n_ctx_seq)
+    return found[-1][0].stop if found else 0
 
 
 def remember(
@@ -95,7 +100,7 @@ def _is_worth_saving(engine: Engine, directory: StateDirectory, seq_id: int, par
         return False
     if part.is_block:
         return True
-    is_long = part.stop - part.start >= _MIN_TAIL
+    is_long = part.stop - part.start >= MIN_TAIL
     return is_long and engine.backend.exact_prefix(seq_id, part.stop) == part.stop
 
 

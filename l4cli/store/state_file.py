@@ -80,17 +80,20 @@ def check(path: Path, key: str, start: int) -> None:
             raise BadStateError("of another model or place")
 
 
-def tokens_of(path: Path) -> list[int]:
-    """The token ids a file begins with, unchecked; OSError or BadStateError if there are none."""
+def tokens_of(path: Path, most: int = _MOST_TOKENS) -> tuple[list[int], int]:
+    """The token ids a file begins with, `most` of them, and how many it says it has; unchecked.
+
+    OSError or BadStateError if there are none.
+    """
     ids = array("i")
     with path.open("rb") as file:
         header = file.read(_HEADER.size)
         if len(header) < _HEADER.size:
             raise BadStateError("cut short")
         _, _, count = _HEADER.unpack(header)
-        data = file.read(ids.itemsize * min(count, _MOST_TOKENS))
+        data = file.read(ids.itemsize * min(count, most))
     ids.frombytes(data[: len(data) // ids.itemsize * ids.itemsize])
-    return ids.tolist()
+    return ids.tolist(), count
 
 
 def _digest(file: BinaryIO, length: int) -> xxhash.xxh3_128:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from l4cli.engine.llamacpp.constraint import Compiler, Matcher
 
 _CONTROL = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL of llama.h
+_FOUND_OUT = {"special_tokens", "eog_tokens"}  # cached properties of the vocabulary
 
 
 class LlamaModel:
@@ -30,7 +31,8 @@ class LlamaModel:
     `n_gpu_layers` -1 offloads all that the build can, in shares of `tensor_split` where there are
     several cards; the routed experts of the first `cpu_moe` layers stay in RAM. Without `repack`
     weights in RAM stay in the mapped file, in the order they have there. `on_progress` gets 0..1
-    while loading, and ends it by raising.
+    while loading, and ends it by raising. What `known`, which may be closed, has found out of the
+    same file is taken over: a large vocabulary takes its time.
     Raises ModelLoadError with llama.cpp's own reason. Close it after every context made from it.
     """
 
@@ -44,9 +46,14 @@ class LlamaModel:
         repack: bool = True,
         vocab_only: bool = False,
         on_progress: Callable[[float], None] | None = None,
+        known: LlamaModel | None = None,
     ) -> None:
         self.path = path
-        _vet(path)
+        self._version = _version(path)
+        if known and (known.path, known._version) == (path, self._version):
+            vars(self).update((name, vars(known)[name]) for name in _FOUND_OUT & vars(known).keys())
+        else:
+            _vet(path)
         library.start()
         library.forget_log()
         params = llama_cpp.llama_model_default_params()
@@ -236,6 +243,15 @@ class LlamaModel:
             return ""
         text: bytes = llama_cpp.llama_vocab_get_text(self.vocab, token)
         return text.decode("utf-8", errors="replace")
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Tells what is at a path from what was there before; None if nothing can be told."""
+    try:
+        stat = path.stat()
+    except OSError:  # said better where it is opened
+        return None
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _vet(path: Path) -> None:

@@ -6,10 +6,11 @@ tokens whatever is asked, and what comes first is shared with other lists that b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from typing import Any
 
-from l4cli.documents import Document
+from l4cli.documents.document import Document
 from l4cli.prompt import PromptEncoder
 
 _GAP = "\n\n"
@@ -22,12 +23,17 @@ class DocumentPrompt:
     """
 
     def __init__(
-        self, encoder: PromptEncoder, documents: Sequence[Document], *, system: str | None = None
+        self,
+        encoder: PromptEncoder,
+        documents: Sequence[Document],
+        *,
+        system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self.encoder = encoder
-        self._system = system
+        self._around: dict[str, Any] = {"system": system, "tools": tools}
         self.documents = list(documents)
-        parts = encoder.chat_in_parts([*shown(self.documents), ""], system=system)
+        parts = encoder.chat_in_parts([*shown(self.documents), ""], **self._around)
         self.part_lengths = [len(part) for part in parts[:-1]]
         self.prefix = tuple(token for part in parts[:-1] for token in part)
 
@@ -37,7 +43,7 @@ class DocumentPrompt:
 
     def question(self, question: str) -> tuple[int, ...]:
         """What a question adds to the documents."""
-        _, end = self.encoder.chat_in_parts(["-", question.strip()], system=self._system)
+        _, end = self.encoder.chat_in_parts(["-", question.strip()], **self._around)
         return tuple(end)
 
 

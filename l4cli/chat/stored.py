@@ -1,0 +1,41 @@
+"""What a chat takes out of the prefix store before it computes, and what it puts there at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+from l4cli.chat.totals import Totals
+from l4cli.chat.turn import Answer, AnswerView
+from l4cli.documents.prompt import DocumentPrompt
+from l4cli.documents.reading import read
+from l4cli.engine.pieces import PIECE
+from l4cli.llm import LLM
+from l4cli.signals import catch_interrupts
+
+
+def read_documents(
+    llm: LLM, documents: DocumentPrompt, view: Callable[[str], AnswerView], totals: Totals
+) -> Answer | None:
+    """Restore the documents that a conversation begins with, or compute them as `l4 ask` does.
+
+    None; or if that was stopped, an answer that has not begun. What was read is kept then, too.
+    """
+    num_tokens = len(documents.prefix)
+    with closing(view("")) as screen, catch_interrupts(llm.interrupt) as interrupts:
+        reading = read(
+            llm,
+            documents,
+            use_store=llm.states is not None,
+            on_progress=lambda done: screen.progress(done, num_tokens),
+            stopping=lambda: interrupts,
+        )
+    totals.add_reading(reading.num_computed_tokens, reading.prefill_seconds)
+    return None if reading.is_whole else Answer(exit_code=interrupts.exit_code)
+
+
+def recall_prompt(llm: LLM, prompt: Sequence[int]) -> None:
+    """Load what the store has of a prompt, if the KV cache lacks much of it: a file read before."""
+    _, held = llm.engine.prefixes.holder(prompt)
+    if len(prompt) - held >= PIECE:
+        llm.recall(prompt)
