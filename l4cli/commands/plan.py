@@ -197,7 +197,9 @@ def _of_type(spec: ModelSpec, ftype: str, registry: Registry) -> tuple[ModelShap
     from l4cli.locate import file_here
 
     path = file_here(spec, ftype)
-    return (shape_of_file(path) if path else described_shape(spec, ftype, registry)), path
+    if path is None:
+        return described_shape(spec, ftype, registry), None
+    return replace(shape_of_file(path), name=f"{spec.name}:{ftype}"), path
 
 
 def _samples(planned: Sequence[_Planned], machine: Hardware) -> list[Sample]:

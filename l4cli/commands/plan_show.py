@@ -127,10 +127,10 @@ def _cache_line(shape: ModelShape, spec: ContextSpec) -> str | None:
     everything, windowed = kv_cache(shape.cache, spec)
     if everything + windowed < 0.1 * GIB:
         return None
+    these = "1 layer that sees" if n_global == 1 else f"{n_global} layers that see"
     return (
-        f"\n{gib(everything + windowed)} of KV cache: {gib_figure(everything)} in {n_global} "
-        f"layers that see everything, {gib_figure(windowed)} in {len(windows)} that see "
-        f"{tokens(windows[0])}"
+        f"\n{gib(everything + windowed)} of KV cache: {gib_figure(everything)} in {these} "
+        f"everything, {gib_figure(windowed)} in {len(windows)} that see {tokens(windows[0])}"
     )
 
 
