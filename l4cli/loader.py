@@ -78,6 +78,7 @@ def load(
         Wanted(
             n_ctx="auto" if ctx == "largest" else ROOM_FOR_CONTEXT if ctx == "auto" else ctx,
             n_seq_max=parallel if isinstance(parallel, int) and not elastic else 1,
+            with_states=store,
             kv_type=kv_type,
             gpu_layers=gpu_layers,
             cpu_moe=cpu_moe,

@@ -125,6 +125,14 @@ def test_what_was_left_open_is_chosen_and_told_in_a_line() -> None:
     assert use.total - use.weights == pytest.approx((79 * GIB - use.weights) / 2, rel=0.01)
 
 
+def test_saving_sequences_takes_the_chunked_layers_of_one_more() -> None:
+    # 36 chunked layers of 8192 cells, 4 KiB each: what a kept chat holds besides.
+    maverick, hardware = shape("maverick"), machine(ram=512)
+    plain = choose(maverick, Wanted("auto"), hardware)
+    kept = choose(maverick, Wanted("auto", with_states=True), hardware)
+    assert plain.line and kept.line and plain.line != kept.line
+
+
 def test_what_cannot_fit_is_refused_with_numbers_and_the_way_out() -> None:
     scout, hardware = shape("scout"), machine(ram=80)
     with pytest.raises(ModelLoadError) as caught:

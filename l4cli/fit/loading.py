@@ -25,7 +25,8 @@ def choose(shape: ModelShape, wanted: Wanted, hardware: Hardware) -> Decision:
     wished = wishes(wanted)
     n_ctx = _context(shape, wanted)
     kv_type = "f16" if wanted.kv_type == "auto" else wanted.kv_type
-    spec = ContextSpec(n_ctx, wanted.n_seq_max, kv_type=kv_type, unified=wanted.unified)
+    n_seq_max = wanted.n_seq_max + (wanted.with_states and wanted.unified)
+    spec = ContextSpec(n_ctx, n_seq_max, kv_type=kv_type, unified=wanted.unified)
     if wanted.kv_type == "auto":
         spec = replace(spec, kv_type=smallest_kv_type(shape, spec, hardware, wished))
     if wanted.n_ctx == "auto":

@@ -20,12 +20,14 @@ _LARGEST_SHARE = 2  # files of less than half the free memory are loaded without
 class Wanted:
     """How a model is to be loaded; "auto" leaves it to us. `n_ctx` tokens, `split` shares.
 
-    `cpu_moe` None is 0 layers. With `force`, what does not fit is tried all the same.
+    `cpu_moe` None is 0 layers. With `force`, what does not fit is tried all the same. Saving and
+    loading sequences, `with_states`, takes one more of them.
     """
 
     n_ctx: int | Auto
     n_seq_max: int = 1
     unified: bool = True
+    with_states: bool = False
     kv_type: str = "f16"
     gpu_layers: int | Auto = -1
     cpu_moe: int | Auto | None = None
