@@ -130,7 +130,9 @@ def test_saving_sequences_takes_the_chunked_layers_of_one_more() -> None:
     maverick, hardware = shape("maverick"), machine(ram=512)
     plain = choose(maverick, Wanted("auto"), hardware)
     kept = choose(maverick, Wanted("auto", with_states=True), hardware)
-    assert plain.line and kept.line and plain.line != kept.line
+    assert plain.line
+    assert kept.line
+    assert plain.line != kept.line
 
 
 def test_what_cannot_fit_is_refused_with_numbers_and_the_way_out() -> None:
