@@ -63,7 +63,7 @@ class ReadAhead:
         llm: LLM,
         stats: BatchStats,
         on_step: Callable[[], None],
-        on_reading: Callable[[Reading], None],
+        on_reading: Callable[[Reading], object],
     ) -> None:
         self._llm, self._stats = llm, stats
         self._on_step, self._on_reading = on_step, on_reading

@@ -27,7 +27,7 @@ from l4cli.errors import L4Error
 from l4cli.llm import LLM
 
 _OnAnswer = Callable[[Row, Request, Completion], None]
-_OnReading = Callable[[Reading], None]
+_OnReading = Callable[[Reading], object]
 
 
 @dataclass(slots=True, eq=False)
