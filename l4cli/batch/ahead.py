@@ -70,7 +70,7 @@ class ReadAhead:
         self._pinned: dict[Asked, Callable[[], None]] = {}
         self._readings: dict[str, Reading] = {}  # by the request that came first behind them
         self._waiting: Asked | None = None  # until nothing is in flight
-        self.is_off = False
+        self.is_off = not llm.has_states
 
     def serves(self, asked: Asked | None) -> bool:
         """Whether nothing is to be brought, or the present context can take it."""
