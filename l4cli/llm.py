@@ -218,6 +218,11 @@ class LLM:
             self._directories[states.key] = directory
         return self._directories[states.key]
 
+    @property
+    def has_states(self) -> bool:
+        """Whether what is computed with this model can be stored at all, in a suitable context."""
+        return not isinstance(self.vocabulary, LlamaModel) or self.vocabulary.has_states
+
     def recall(self, tokens: Sequence[int], *, exact: bool = False) -> int:
         """Restore the longest stored prefix of `tokens` for the next request; how many tokens.
 

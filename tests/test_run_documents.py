@@ -267,7 +267,7 @@ def test_a_model_whose_states_cannot_be_stored_reads_all_the_same(tmp_path: Path
     run = Run(tmp_path, elastic_llm(made, has_states=False))
     rows = run(*[{"document": "manual.txt", "questions": ["how?", "why?"]}, {"prompt": "a"}] * 2)
     assert [texts(row) for row in rows[::2]] == [["HOW?", "WHY?"]] * 2
-    assert len(made) == 1
+    assert [size.unified for size in made] == [True, False]  # a part for each serves it best
     assert not list(store_root().glob("*/*.state"))
 
 

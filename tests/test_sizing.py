@@ -44,6 +44,18 @@ def test_demand_counts_what_a_request_adds_to_the_one_before() -> None:
     assert demand_of([], more=True).num_requests is None
 
 
+def test_a_pool_for_documents_is_no_larger_than_they_and_their_questions() -> None:
+    document = list(range(30_000))
+    rows = [request([*document, n, n]) for n in range(3)]
+    demand = demand_of(rows, more=False, pool=True)
+    assert (demand.longest, demand.own, demand.num_requests) == (30_102, 102, 4)
+    size = choose_size(demand, LIMITS)
+    assert (size.unified, size.n_seq_max) == (True, 4)
+    assert 30_102 + 3 * 102 <= size.n_ctx < 31_000
+    many = choose_size(Demand(300, 300, None, pool=True), SizingLimits(256, 131_072, 1_000_000))
+    assert many.n_seq_max == 255  # and one through which states are saved
+
+
 def run(tuner: ConcurrencyTuner, rate: dict[int, float], running: int) -> list[int]:
     """The limits a tuner goes through where `n` sequences decode `rate[n]` tokens a second."""
     limits = [tuner.limit]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from checkpoints import VOCAB_SIZE, write_checkpoint
 import convert
 from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
+from l4cli.engine.pieces import PIECE
 from l4cli.engine.types import BatchItem
 from l4cli.errors import EngineError
 from l4cli.loader import load
@@ -67,31 +69,28 @@ def logits_after(engine: Engine, tokens: list[int]) -> np.ndarray:
     return np.array(rows)
 
 
-LENGTHS = {"f16": [8191, 8192, 8193, 8300], "q8_0": [8193]}
+LENGTHS = [8191, 8192, 8193, 8300]
 EDITED = [*TEXT[:8250], 7, *TEXT[8251:8260]]
 
 
 def test_a_restored_prefix_is_the_computed_one(model: LlamaModel, tmp_path: Path) -> None:
     """To the last bit, on both sides of where Llama 4's chunks end, and after an edit behind it."""
     fresh = {}
-    directories = {kv_type: StateDirectory({"kv": kv_type}, root=tmp_path) for kv_type in LENGTHS}
-    for kv_type, directory in directories.items():
-        with make_engine(model, kv_type) as engine:
-            for length in LENGTHS[kv_type]:
-                read(engine, TEXT[:length])
-                fresh[kv_type, length] = logits_after(engine, TEXT[:length])
-                assert reuse.remember(engine, directory, TEXT[:length], note=pytest.fail)
-            if kv_type == "f16":
-                assert read(engine, EDITED) == len(EDITED) - 8193
-                edited = logits_after(engine, EDITED)
-    for kv_type, length in fresh:
-        with make_engine(model, kv_type) as engine:
-            directory = directories[kv_type]
+    directory = StateDirectory({}, root=tmp_path)
+    with make_engine(model) as engine:
+        for length in LENGTHS:
+            read(engine, TEXT[:length])
+            fresh[length] = logits_after(engine, TEXT[:length])
+            assert reuse.remember(engine, directory, TEXT[:length], note=pytest.fail)
+        assert read(engine, EDITED) == len(EDITED) - 8193
+        edited = logits_after(engine, EDITED)
+    for length in fresh:
+        with make_engine(model) as engine:
             assert reuse.recall(engine, directory, TEXT[:length], note=pytest.fail, exact=True)
             assert read(engine, TEXT[:length]) <= 64
-            assert np.array_equal(logits_after(engine, TEXT[:length]), fresh[kv_type, length])
+            assert np.array_equal(logits_after(engine, TEXT[:length]), fresh[length])
     with make_engine(model) as engine:
-        assert reuse.recall(engine, directories["f16"], EDITED, exact=True) == 8193
+        assert reuse.recall(engine, directory, EDITED, exact=True) == 8193
         read(engine, EDITED)
         assert np.array_equal(logits_after(engine, EDITED), edited)
         engine.scheduler.forget()
@@ -100,18 +99,21 @@ def test_a_restored_prefix_is_the_computed_one(model: LlamaModel, tmp_path: Path
 
 
 class Late(LlamaBackend):
-    """Takes what lies before `BEGIN` for computed, without having it.
+    """Takes what lies before `begin` for computed, without having it.
 
-    So the end of the second chunk is reached at once: what is stored, loaded and rounded there
-    is llama.cpp's own, only that attention sees no further back.
+    So the end of a chunk is soon reached, whatever a token costs: how states are cut, stored,
+    loaded and gone on from there is llama.cpp's own, only that attention sees no further back.
+    `bench/states.py` does the same with all there is.
     """
 
-    BEGIN = 15_873  # where a piece begins
+    def __init__(self, model: LlamaModel, begin: int, **options: Any) -> None:
+        super().__init__(model, **options)
+        self._begin = begin
 
     def decode(self, items: Sequence[BatchItem]) -> None:
         (item,) = items
         stop = item.pos + len(item.tokens)
-        begin = min(stop, max(item.pos, self.BEGIN))
+        begin = min(stop, max(item.pos, self._begin))
         if begin < stop:
             tokens = item.tokens[begin - item.pos :]
             super().decode([BatchItem(item.seq_id, begin, tokens, item.wants_logits)])
@@ -119,16 +121,20 @@ class Late(LlamaBackend):
 
 
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
-def test_it_is_where_the_second_chunk_ends(model: LlamaModel, tmp_path: Path, kv_type: str) -> None:
-    text = [*TEXT, *reversed(TEXT)]
-    edited = [*text[:16_390], 7, *text[16_391:16_400]]
+@pytest.mark.parametrize("end", [8192, 16_384])
+def test_it_is_at_every_chunk_s_end(
+    model: LlamaModel, tmp_path: Path, kv_type: str, end: int
+) -> None:
+    text = [*TEXT, *reversed(TEXT)][: end + 120]
+    edited = [*text[: end + 10], 7, *text[end + 11 :]]
     directory = StateDirectory({}, root=tmp_path)
+    begin = end - 8191 + 14 * PIECE  # where a piece begins
 
     def engine() -> Engine:
-        options = {"n_ctx": 16_640, "n_seq_max": 2, "n_threads": 1, "with_states": True}
-        return Engine(Late(model, kv_type=kv_type, **options))
+        options = {"n_ctx": end + 256, "n_seq_max": 2, "n_threads": 1, "with_states": True}
+        return Engine(Late(model, begin, kv_type=kv_type, **options))
 
-    prompts = {length: text[:length] for length in (16_383, 16_384, 16_385, 16_500)}
+    prompts = {length: text[:length] for length in (end - 1, end, end + 1, end + 120)}
     fresh = {}
     with engine() as first:
         for length, tokens in prompts.items():
@@ -136,7 +142,7 @@ def test_it_is_where_the_second_chunk_ends(model: LlamaModel, tmp_path: Path, kv
             read(first, tokens)
             fresh[length] = logits_after(first, tokens)
             assert reuse.remember(first, directory, tokens, note=pytest.fail)
-        assert read(first, edited) == len(edited) - 16_385
+        assert read(first, edited) == len(edited) - end - 1
         by_edit = logits_after(first, edited)
         first.scheduler.forget()
         read(first, edited)

@@ -63,14 +63,14 @@ class ReadAhead:
         llm: LLM,
         stats: BatchStats,
         on_step: Callable[[], None],
-        on_reading: Callable[[Reading], None],
+        on_reading: Callable[[Reading], object],
     ) -> None:
         self._llm, self._stats = llm, stats
         self._on_step, self._on_reading = on_step, on_reading
         self._pinned: dict[Asked, Callable[[], None]] = {}
         self._readings: dict[str, Reading] = {}  # by the request that came first behind them
         self._waiting: Asked | None = None  # until nothing is in flight
-        self.is_off = False
+        self.is_off = not llm.has_states
 
     def serves(self, asked: Asked | None) -> bool:
         """Whether nothing is to be brought, or the present context can take it."""

@@ -32,12 +32,15 @@ class Report:
     longest: int = 0  # prompt and answer together
     reads_ahead: bool = False  # a document at least
     num_cells: int = 0  # of all prompts and answers, what a prompt shares with the one before once
+    most_cells: int = 0  # of one of them
     lengths: array[int] = field(default_factory=lambda: array("Q"))
 
     @property
     def demand(self) -> Demand:
         """What the rows ask of a context."""
-        own = -(-self.num_cells // max(1, self.num_prompts))
+        is_more = self.reads_ahead and self.num_prompts > 1
+        num_cells = self.num_cells - self.most_cells if is_more else self.num_cells
+        own = -(-num_cells // max(1, self.num_prompts - is_more))
         return Demand(self.longest, own, self.num_prompts, pool=self.reads_ahead)
 
     def seconds(self, speeds: Speeds) -> float:
@@ -95,7 +98,9 @@ def measure(llm: LLM, rows: Iterable[Row | BadRow], options: BatchOptions) -> Re
             report.lengths.append(len(prompt))
             shared = common_prefix(before, prompt)
             report.num_shared_tokens += shared
-            report.num_cells += len(prompt) + max_tokens - shared
+            num_cells = len(prompt) + max_tokens - shared
+            report.num_cells += num_cells
+            report.most_cells = max(report.most_cells, num_cells)
             report.num_answer_tokens += max_tokens
             report.longest = max(report.longest, len(prompt) + max_tokens)
             before = prompt

@@ -27,7 +27,7 @@ from l4cli.errors import L4Error
 from l4cli.llm import LLM
 
 _OnAnswer = Callable[[Row, Request, Completion], None]
-_OnReading = Callable[[Reading], None]
+_OnReading = Callable[[Reading], object]
 
 
 @dataclass(slots=True, eq=False)
@@ -149,7 +149,8 @@ class _Batch:
         requests = [request for _, _, request in self._pending]
         self.llm.fit(requests, more=not self._exhausted, pool=bool(asked))
         if not all(map(self._ahead.serves, asked)):
-            self._ahead.is_off = True  # nothing of this model can be stored
+            self._ahead.is_off = True  # nothing can be stored here after all
+            self.llm.fit(requests, more=not self._exhausted)
 
     def _is_brought(self, job: _Job, request: Request) -> bool:
         """Whether a request can go: its document is there, or need not be."""

@@ -59,16 +59,18 @@ class SizingLimits:
 def demand_of(requests: Sequence[Request], *, more: bool, pool: bool = False) -> Demand:
     """What these requests demand; with `more` they are only the first.
 
-    In a pool that is asked for one sequence more is for the prefix that they share.
+    In a pool that is asked for one sequence more is for the prefix that they share, and what the
+    request with that prefix adds is there once, with the longest.
     """
     lengths = [len(request.prompt) + (request.params.max_tokens or 0) for request in requests]
     prompts = [list(request.prompt) for request in requests]
     shared = [0, *(common_prefix(a, b) for a, b in pairwise(prompts))][: len(prompts)]
     own = [length - prefix for length, prefix in zip(lengths, shared, strict=True)]
-    count = max(1, len(requests))
+    if pool and len(own) > 1:
+        own.remove(max(own))
     return Demand(
         longest=max(lengths, default=CELL_PADDING),
-        own=-(-sum(own) // count),
+        own=-(-sum(own) // max(1, len(own))),
         num_requests=None if more else len(requests) + pool,
         pool=pool,
     )

@@ -59,8 +59,7 @@ class LlamaBackend:
         self.model = model
         self.unified = unified
         self._interrupt = ctypes.create_string_buffer(2)
-        # Of models that remember only a window, llama.cpp's states are not yet cut into parts.
-        with_states = with_states and unified and model.attention[0] in ("full", "chunked")
+        with_states = with_states and unified and model.has_states
         trained = model.n_ctx_train or n_ctx
         n_ctx = min(n_ctx, n_seq_max * trained)
         params = self._params(n_ctx, n_seq_max + with_states, kv_type)

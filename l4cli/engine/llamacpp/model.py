@@ -149,6 +149,11 @@ class LlamaModel:
         is_chunked = self.metadata("general.architecture") == "llama4"
         return ("chunked" if is_chunked else "sliding"), window
 
+    @property
+    def has_states(self) -> bool:
+        """Whether parts of its sequences can be saved: not where it remembers only a window."""
+        return self.attention[0] in ("full", "chunked")
+
     # Text to token ids and back.
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
