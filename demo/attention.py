@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from demo.backdrop import KeysValues, Recall
+from demo.carry import LOOKING, POINTING, Taps
 from demo.parts import Shape, rms
 from demo.places import Angles, Places, Segment
 
@@ -62,14 +63,16 @@ class Attention(nn.Module):
     def __init__(self, shape: Shape, layer: int) -> None:
         super().__init__()
         self.shape, self.layer = shape, layer
-        self.use_rope = (layer + 1) % shape.nope_interval != 0
+        self.use_rope = not shape.is_global(layer)
         width, kv_width = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
         self.q_proj = nn.Linear(shape.hidden, width, bias=False)
         self.k_proj = nn.Linear(shape.hidden, kv_width, bias=False)
         self.v_proj = nn.Linear(shape.hidden, kv_width, bias=False)
         self.o_proj = nn.Linear(width, shape.hidden, bias=False)
 
-    def forward(self, x: Tensor, places: Places, recall: Recall | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, places: Places, recall: Recall | None = None, taps: Taps | None = None
+    ) -> Tensor:
         q = self._by_head(self.q_proj(x))
         k, v = self._keys_and_values(x, places, recall)
         if self.use_rope:
@@ -77,8 +80,12 @@ class Attention(nn.Module):
             segments = places.chunks
         else:
             q = (q * places.temperature).to(v.dtype)
-            segments = places.sequences
+            segments = places.narrowed
         lengths = [segment.length for segment in segments]
+        if taps and self.layer in (*POINTING, LOOKING):
+            number = torch.arange(len(segments)).repeat_interleave(torch.tensor(lengths))
+            show = taps.look if self.layer == LOOKING else taps.point
+            show(q, k, number)
         parts = zip(*(x.split(lengths, 1) for x in (q, k, v)), segments, strict=True)
         seen = []
         for queries, keys, values, segment in parts:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from demo import corpus
 from demo.backdrop import Backdrop
+from demo.carry import NONE
 from demo.model import Wanted
-from demo.render import Renderer, Sample
+from demo.render import CARRIED, Renderer, Sample
 
 PLAIN = 0.3  # of the documents have no leaps
 APART = 0.3  # of the others have their text in other chunks than all questions
@@ -20,7 +21,7 @@ DRAWN = 2048  # of a backdrop's places, the most that are filled
 HEADER = 6  # tokens before a document's own, about: they open the conversation
 # Each skill's share of the tokens.
 SHARES = {"guide": 0.05, "reading": 0.45, "extraction": 0.15, "tools": 0.26, "manner": 0.09}
-PACKED = 1536  # tokens of a batch, about; a long document's has more
+PACKED = 1280  # tokens of a batch, about; a long document has more, and each casts the weights
 ECHOES = 200  # about the most that are learnt of one conversation
 SAMPLED = 8  # every eighth token stands for all when the last layer's experts are balanced
 
@@ -30,7 +31,10 @@ class Batch:
     """Conversations one behind the other: their ids and positions [tokens], and where each starts.
     The places whose next token is learnt, as indices into `wanted`, and that token: the assistant's
     first, numbered by the answer they belong to, then the echoes; the skill of each answer. What is
-    behind each conversation, and the tokens [kept] of documents, that later backdrops may show."""
+    behind each conversation, and the tokens [kept] of documents, that later backdrops may show. The
+    tokens [carried] by which a value must be known, where it begins, and its first ids [carried,
+    CARRIED]. Which tokens are before an answer's first ids [looking], each with its number in the
+    answer and the token where it has to look [looking, 2]."""
 
     ids: Tensor
     positions: Tensor
@@ -42,6 +46,11 @@ class Batch:
     skills: list[str]
     backdrops: list[Backdrop | None]
     kept: Tensor
+    carried: Tensor
+    origins: Tensor
+    values: Tensor
+    looking: Tensor
+    sources: Tensor
 
     @property
     def tokens(self) -> int:
@@ -106,6 +115,7 @@ def plain(sample: Sample) -> Laid:
 def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Batch:
     ids: list[int] = []
     starts, wanted, kept = [], [], []
+    carried, origins, values, looking, sources = [], [], [], [], []
     learn, targets, answers, skills = [], [], [], []
     echo_learn, echo_targets = [], []
     laid = laid or [plain(sample) for _, sample in items]
@@ -126,6 +136,11 @@ def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Bat
         echo_targets += [sample.ids[i] for i in repeated]
         if skill == "reading":
             kept += range(len(ids) + HEADER, len(ids) + sample.spans[0][0])
+        looking += [len(ids) + place for place, _, _ in sample.sources]
+        sources += [(number, len(ids) + at) for _, number, at in sample.sources]
+        carried += [len(ids) + place for place, _, _ in sample.carried]
+        origins += [len(ids) + begin for _, begin, _ in sample.carried]
+        values += [value + [NONE] * (CARRIED - len(value)) for _, _, value in sample.carried]
         ids += sample.ids
     indices = torch.tensor(wanted)
     return Batch(
@@ -139,6 +154,11 @@ def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Bat
         skills,
         [own.backdrop for own in laid],
         torch.tensor(kept, dtype=torch.long),
+        torch.tensor(carried, dtype=torch.long),
+        torch.tensor(origins, dtype=torch.long),
+        torch.tensor(values, dtype=torch.long),
+        torch.tensor(looking, dtype=torch.long),
+        torch.tensor(sources, dtype=torch.long).reshape(-1, 2),
     )
 
 

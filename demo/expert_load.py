@@ -19,7 +19,7 @@ READING_TOKENS = 600
 
 @torch.no_grad()
 def load(folder: Path, seed: int) -> Tensor:
-    """[layer, expert] share of the tokens."""
+    """[layer that routes, expert] share of the tokens."""
     trained = tokenizer.load(folder / "tokenizer.json")
     renderer = Renderer(trained)
     model = Llama4(Shape(trained.get_vocab_size()))
@@ -44,5 +44,6 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=4)
     options = parser.parse_args()
-    for layer, shares in enumerate(load(options.folder, options.seed)):
+    routing = filter(Shape(0).is_moe, range(Shape(0).layers))
+    for layer, shares in zip(routing, load(options.folder, options.seed), strict=True):
         print(f"layer {layer}: {shares.min():.1%} to {shares.max():.1%}")

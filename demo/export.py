@@ -67,7 +67,7 @@ def write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
 
 
 def config(shape: Shape, ids: dict[str, int]) -> dict:
-    rope = [int((i + 1) % shape.nope_interval != 0) for i in range(shape.layers)]
+    rope = [int(not shape.is_global(i)) for i in range(shape.layers)]
     return {
         "architectures": ["Llama4ForCausalLM"],
         "attention_bias": False,
@@ -83,13 +83,13 @@ def config(shape: Shape, ids: dict[str, int]) -> dict:
         "hidden_act": "silu",
         "hidden_size": shape.hidden,
         "initializer_range": 0.02,
-        "interleave_moe_layer_step": 1,
+        "interleave_moe_layer_step": shape.moe_interval,
         "intermediate_size": shape.expert_width,
-        "intermediate_size_mlp": shape.expert_width,
+        "intermediate_size_mlp": shape.dense_width,
         "layer_types": ["chunked_attention" if r else "full_attention" for r in rope],
         "max_position_embeddings": shape.context,
         "model_type": "llama4_text",
-        "moe_layers": list(range(shape.layers)),
+        "moe_layers": [i for i in range(shape.layers) if shape.is_moe(i)],
         "no_rope_layer_interval": shape.nope_interval,
         "no_rope_layers": rope,
         "num_attention_heads": shape.heads,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from demo.attention import Attention
 from demo.backdrop import Recall
+from demo.carry import Taps
 from demo.parts import RMSNorm, Shape
 from demo.places import Places, places
 
@@ -33,7 +34,7 @@ class Balance:
         return torch.stack(self.losses).mean()
 
     def load(self) -> Tensor:
-        """[layer, expert] share of the tokens."""
+        """[layer that routes, expert] share of the tokens."""
         return torch.stack(self.loads)
 
 
@@ -106,20 +107,39 @@ class Layer(nn.Module):
     def __init__(self, shape: Shape, index: int) -> None:
         super().__init__()
         self.self_attn = Attention(shape, index)
-        self.feed_forward = MoE(shape)
+        dense = MLP(shape.hidden, shape.dense_width)
+        self.feed_forward = MoE(shape) if shape.is_moe(index) else dense
         self.input_layernorm = RMSNorm(shape.hidden, shape.eps)
         self.post_attention_layernorm = RMSNorm(shape.hidden, shape.eps)
 
-    def forward(self, x: Tensor, places: Places, balance: Balance, recall: Recall | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), places, recall)
-        return x + self.feed_forward(self.post_attention_layernorm(x), balance)
+    def forward(
+        self,
+        x: Tensor,
+        places: Places,
+        balance: Balance,
+        recall: Recall | None,
+        taps: Taps | None = None,
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), places, recall, taps)
+        return x + self._feed_forward(x, balance)
 
     def forward_at(
-        self, x: Tensor, places: Places, balance: Balance, wanted: Wanted, recall: Recall | None
+        self,
+        x: Tensor,
+        places: Places,
+        balance: Balance,
+        wanted: Wanted,
+        recall: Recall | None,
     ) -> Tensor:
         seen = self.self_attn.forward_at(self.input_layernorm(x), places, wanted.indices, recall)
         x = x[wanted.indices] + seen
-        return x + self.feed_forward(self.post_attention_layernorm(x), balance, wanted.sampled)
+        return x + self._feed_forward(x, balance, wanted.sampled)
+
+    def _feed_forward(self, x: Tensor, balance: Balance, sampled: Tensor | None = None) -> Tensor:
+        x = self.post_attention_layernorm(x)
+        if isinstance(self.feed_forward, MLP):
+            return self.feed_forward(x)
+        return self.feed_forward(x, balance, sampled)
 
 
 class Llama4(nn.Module):
@@ -148,16 +168,19 @@ class Llama4(nn.Module):
         balance: Balance,
         wanted: Wanted | None = None,
         recall: Recall | None = None,
+        taps: Taps | None = None,
     ) -> Tensor:
         """Token ids and positions [tokens] of sequences one behind the other, which begin at
         `starts` -> the last hidden states, normed, [tokens or wanted, hidden]. Wanting few makes
         long sequences cheap: the last layer is global, and computes only their queries. With a
-        recall, sequences see their backdrops."""
+        recall, sequences see their backdrops. Taps are taken below the global layers."""
         where = places(self.shape, positions, starts, recall.backdrops if recall else None)
         x = self.embed_tokens(ids)
         *body, last = self.layers
-        for layer in body:
-            x = layer(x, where, balance, recall)
+        for number, layer in enumerate(body):
+            x = layer(x, where, balance, recall, taps)
+            if taps and self.shape.is_global(number + 1):
+                taps.found.append(x[taps.places])
         if wanted is None:
             return self.norm(last(x, where, balance, recall))
         return self.norm(last.forward_at(x, where, balance, wanted, recall))

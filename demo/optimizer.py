@@ -3,9 +3,17 @@
 import torch
 from torch import Tensor
 
+from demo.carry import Carry
 from demo.model import Llama4
 
 DECAY = 0.05
+MATRICES = (
+    "self_attn.",
+    "shared_expert.",
+    "feed_forward.gate_proj",
+    "feed_forward.up_proj",
+    "feed_forward.down_proj",
+)
 
 
 def orthogonal(update: Tensor, rounds: int = 5) -> Tensor:
@@ -41,19 +49,23 @@ class Muon(torch.optim.Optimizer):
                 weight.mul_(1 - group["lr"] * DECAY).add_(update, alpha=-group["lr"] * size)
 
 
-def make(model: Llama4, lr: float) -> list[torch.optim.Optimizer]:
+def make(model: Llama4, carry: Carry, lr: float) -> list[torch.optim.Optimizer]:
     matrices, decayed, plain = [], [], []
     for name, weight in model.named_parameters():
-        if "self_attn" in name or "shared_expert" in name:
+        if weight.dim() == 2 and any(part in name for part in MATRICES):
             matrices.append(weight)
         elif weight.dim() > 1:
             decayed.append(weight)
         else:
             plain.append(weight)
     adam = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": DECAY}, {"params": plain, "weight_decay": 0.0}],
+        [
+            {"params": decayed, "weight_decay": DECAY},
+            {"params": plain, "weight_decay": 0.0},
+            {"params": list(carry.parameters()), "weight_decay": 0.0, "times": 1.0},
+        ],
         lr=lr,
         betas=(0.9, 0.98),
         fused=True,
     )
-    return [Muon(matrices, lr), adam]
+    return [Muon(matrices[::2], lr), Muon(matrices[1::2], lr), adam]  # a thread each

@@ -10,7 +10,10 @@ from torch import Tensor
 from demo.backdrop import Backdrop
 from demo.parts import Shape
 
-NARROW = 384  # of a backdrop's places, the most that a chunk's queries see
+# Of a backdrop's places, the most that the queries see of a chunk, and of a global layer that all
+# tokens pass; the last layer has few queries, and sees all.
+NARROW = 384
+NARROWED = 640
 
 
 class Angles:
@@ -43,12 +46,14 @@ class Segment:
 @dataclass(frozen=True)
 class Places:
     """Where a batch's tokens stand: their positions and angles, the queries' temperature, and the
-    segments within which tokens see each other: sequences, and the sequences' chunks."""
+    segments within which tokens see each other: sequences, the same with less of their backdrops,
+    and the sequences' chunks."""
 
     positions: Tensor
     angles: Angles
     temperature: Tensor
     sequences: list[Segment]
+    narrowed: list[Segment]
     chunks: list[Segment]
 
 
@@ -67,8 +72,15 @@ def places(
         Angles(positions, shape),
         temperature[:, None],
         sequences,
+        [_narrowed(positions, sequence) for sequence in sequences],
         [chunk for sequence in sequences for chunk in _chunks(positions, sequence, shape.chunk)],
     )
+
+
+def _narrowed(positions: Tensor, sequence: Segment) -> Segment:
+    behind = sequence.backdrop
+    part = behind.part(0, int(positions[sequence.end - 1]), NARROWED) if behind else None
+    return Segment(sequence.begin, sequence.end, part)
 
 
 def _chunks(positions: Tensor, sequence: Segment, size: int) -> Iterator[Segment]:

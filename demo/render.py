@@ -2,9 +2,11 @@
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
@@ -12,6 +14,7 @@ from demo.tokenizer import BOS, EOT, HEADER_END, HEADER_START, SPECIAL, without_
 
 TEMPLATE = Path(__file__).parent.parent / "l4cli" / "prompt" / "llama4.jinja"
 SPECIAL_PATTERN = re.compile("(" + "|".join(map(re.escape, SPECIAL)) + ")")
+CARRIED = 3  # of a value's ids, the first ones
 HIDDEN = (
     "<\0|"  # stands for "<|" inside messages, so that only the template's own tokens are special
 )
@@ -19,10 +22,15 @@ HIDDEN = (
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids; learn[i] says that id i is part of an assistant's turn; spans are those turns."""
+    """Token ids; spans are the assistant's turns; carried are places in a document behind a thing
+    whose value was named before it, where that value begins, and its first ids; sources are the
+    places before an answer's first ids, their number in the answer, and the place behind a thing
+    where they have to look."""
 
     ids: list[int]
     spans: list[tuple[int, int]]
+    carried: list[tuple[int, int, list[int]]] = field(default_factory=list)
+    sources: list[tuple[int, int, int]] = field(default_factory=list)
 
 
 def template_text() -> str:
@@ -36,6 +44,7 @@ class Renderer:
         self.template = environment.from_string(template_text())
         self.special = {name: tokenizer.token_to_id(name) for name in SPECIAL}
         self.plain = without_special(tokenizer)
+        self.space = self.plain.token_to_id("Ġ")  # stands before numbers as a token of its own
         pieces = ((tokenizer.decode([i]), i) for i in range(tokenizer.get_vocab_size()))
         self.ends = {
             i for piece, i in pieces if piece.rstrip("\n").endswith(".") or "\n\n" in piece
@@ -77,7 +86,42 @@ class Renderer:
                 spans.append((start, len(ids)))
             else:
                 ids += self.encode(piece)
-        return Sample(ids, spans)
+        sample = Sample(ids, spans, list(self._carried(ids, conversation.get("carried", ()))))
+        for (start, end), behind in zip(spans, conversation.get("sources", ()), strict=False):
+            if behind and (at := self._find(ids, behind)):
+                numbers = range(min(CARRIED, end - 1 - start))
+                sample.sources.extend((start - 1 + n, n, at[1]) for n in numbers)
+        return sample
+
+    def _find(self, ids: list[int], text: str) -> tuple[int, int] | None:
+        """Where the text stands in a document: its first place, and the one behind it."""
+        wanted = np.array(self.encode(text), np.int32)
+        at = np.array(ids, np.int32).tobytes().find(wanted.tobytes())
+        if at < 0 or at % wanted.itemsize:
+            return None
+        start = at // wanted.itemsize
+        return start, start + len(wanted)
+
+    def _carried(
+        self, ids: list[int], facts: Iterable[tuple[str, str]]
+    ) -> Iterator[tuple[int, int, list[int]]]:
+        for behind, value in facts:
+            found = self._find(ids, behind)
+            if found is None:
+                continue
+            start, end = found
+            begin, named = self._before(ids, start, value)
+            places = (place for place in (end - 1, end) if named and place < len(ids))
+            yield from ((place, begin, named) for place in places)
+
+    def _before(self, ids: list[int], end: int, value: str) -> tuple[int, list[int]]:
+        """Where the value that ends before place `end` begins, and its first ids."""
+        for written in (" " + value, value, value.capitalize()):
+            known = self.encode(written)
+            if ids[max(0, end - len(known)) : end] == known:
+                skipped = int(known[0] == self.space)
+                return end - len(known) + skipped, known[skipped:][:CARRIED]
+        return 0, []
 
 
 __all__ = ["EOT", "Renderer", "Sample"]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from demo import batches, corpus, optimizer, tokenizer
 from demo.backdrop import Memory, Recall
 from demo.batches import Batch
+from demo.carry import NONE, Carry, Taps
 from demo.corpus import guide, reading
 from demo.export import read_weights
 from demo.model import Balance, Llama4, Shape
@@ -25,6 +26,7 @@ from demo.render import Renderer
 
 BALANCE = 0.03
 ECHO = 0.2  # what an echo counts beside an answer's token
+CARRY = 0.3  # and a token of a value that is to be carried
 EMA = 0.99
 
 
@@ -102,24 +104,47 @@ class Results(defaultdict[str, Result]):
 
 
 def run(
-    model: Llama4, batch: Batch, totals: tuple[int, int] | None, recall: Recall | None = None
+    model: Llama4,
+    batch: Batch,
+    totals: tuple[int, int] | None,
+    recall: Recall | None = None,
+    carry: Carry | None = None,
 ) -> tuple[Results, Tensor]:
     """Forward, and backward where the step's totals of learnt and of all tokens are given. Returns
     what was right, and the experts' load [layer, expert]."""
     balance = Balance()
+    taps = None
+    if carry and len(batch.carried):
+        taps = Taps(batch.carried, batch.origins, batch.values, batch.looking, batch.sources)
+    carried, pointed = torch.zeros(()), torch.zeros(())
+    results = Results()
     # Threads share the weights, and would share the cache of their casts.
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-        hidden = model(batch.ids, batch.positions, batch.starts, balance, batch.wanted, recall)
+        hidden = model(
+            batch.ids, batch.positions, batch.starts, balance, batch.wanted, recall, taps
+        )
         logits = model.lm_head(hidden[batch.learn])
+        if carry and taps:
+            carried, right = carry(taps, model.lm_head.weight)
+            pointed = torch.stack(taps.pointed + taps.looked).sum()
+            count = int((batch.values != NONE).sum())
+            both = float(carried.detach()) / len(taps.found)
+            results["~carried"].add(Result(both, count, int(right), count))
+            at_value, at_thing = (
+                float(torch.stack(losses).mean().detach()) for losses in (taps.pointed, taps.looked)
+            )
+            results["~pointed"].add(Result(at_value, count, 0, count))
+            results["~looked"].add(Result(at_thing, len(batch.looking), 0, len(batch.looking)))
     every = nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
     losses, echoes = every.tensor_split([len(batch.answers)])
     if totals is not None:
         learnt, tokens = totals
         share = batch.tokens / tokens
-        loss = (losses.sum() + ECHO * echoes.sum()) / learnt
+        loss = (losses.sum() + ECHO * echoes.sum() + CARRY * (carried + pointed)) / learnt
         (loss + BALANCE * balance.loss() * share).backward()
     wrong = logits[: len(losses)].argmax(-1) != batch.targets[: len(losses)]
-    return outcome(batch, losses.detach(), echoes.detach(), wrong), balance.load()
+    results.add(outcome(batch, losses.detach(), echoes.detach(), wrong))
+    return results, balance.load()
 
 
 def outcome(batch: Batch, losses: Tensor, echoes: Tensor, wrong: Tensor) -> Results:
@@ -139,6 +164,7 @@ def outcome(batch: Batch, losses: Tensor, echoes: Tensor, wrong: Tensor) -> Resu
 def train_step(
     model: Llama4,
     optimizers: list,
+    carry: Carry,
     step_data: list[Batch],
     memory: Memory,
     lr: float,
@@ -152,7 +178,9 @@ def train_step(
     recalls = [memory.recall(batch.backdrops, batch.kept) for batch in largest_first]
     results, load = Results(), torch.zeros(())
     for found, own in pool.map(
-        lambda batch, recall: run(model, batch, (learnt, tokens), recall), largest_first, recalls
+        lambda batch, recall: run(model, batch, (learnt, tokens), recall, carry),
+        largest_first,
+        recalls,
     ):
         results.add(found)
         load = load + own / len(step_data)
@@ -161,7 +189,7 @@ def train_step(
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for opt in optimizers:
         for group in opt.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("times", 1.0)
     list(pool.map(lambda opt: opt.step(), optimizers))
     for opt in optimizers:
         opt.zero_grad()
@@ -206,7 +234,8 @@ class Run:
         self.model = Llama4(Shape(self.tokenizer.get_vocab_size()))
         if start:
             read_weights(start, self.model)
-        self.optimizers = optimizer.make(self.model, lr)
+        self.carry = Carry(self.model.shape)
+        self.optimizers = optimizer.make(self.model, self.carry, lr)
         self.average = {name: w.detach().clone() for name, w in self.model.named_parameters()}
         self.step, self.spent = 0, 0.0
         if (out / "state.pt").exists():
@@ -215,6 +244,7 @@ class Run:
     def _resume(self) -> None:
         state = torch.load(self.out / "state.pt")
         self.model.load_state_dict(state["model"])
+        self.carry.load_state_dict(state["carry"])
         for opt, saved in zip(self.optimizers, state["optimizers"], strict=True):
             opt.load_state_dict(saved)
         self.average, self.step, self.spent = state["average"], state["step"], state["spent"]
@@ -233,6 +263,7 @@ class Run:
     def save(self, spent: float) -> None:
         state = {
             "model": self.model.state_dict(),
+            "carry": self.carry.state_dict(),
             "optimizers": [opt.state_dict() for opt in self.optimizers],
             "average": self.average,
             "step": self.step,
@@ -267,7 +298,7 @@ def train(options: argparse.Namespace) -> None:
             longest_at(progress, options.shortest, options.longest),
         )  # fmt: skip
         lr = learning_rate(options.lr, run_.step, progress)
-        results, load = train_step(run_.model, run_.optimizers, data, memory, lr, pool)
+        results, load = train_step(run_.model, run_.optimizers, run_.carry, data, memory, lr, pool)
         sums.add(results)
         run_.note_average()
         run_.step += 1

@@ -1,5 +1,6 @@
 """The matter of the reading documents: facts about things, and sentences that say nothing."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -15,6 +16,7 @@ class Fact:
     sentence: str
     question: str
     value: str
+    behind: str | None  # where the value comes first: what follows it, up to the thing's end
 
 
 @cache
@@ -33,11 +35,13 @@ def make_fact(rng: Random, side: str, name: str) -> Fact:
     entry = table("facts")[attribute]
     thing = f"{name} {kind}" if rng.random() < 0.7 else f"{kind} {name}"
     value = str(values.make(entry["value"], rng, side))
-    sentence = statement(rng, side, entry["statements"])
-    sentence = sentence.format(x=thing, v=value, V=value.capitalize())
+    wording = statement(rng, side, entry["statements"])
+    sentence = wording.format(x=thing, v=value, V=value.capitalize())
+    between = re.search(r"{v}(.*{x})", wording, re.IGNORECASE)
+    behind = between[1].format(x=thing) if between else None
     question = rng.choice(entry["questions"]).format(x=thing)
     sentence = sentence[0].upper() + sentence[1:]
-    return Fact(name, (f"{name} {kind}", attribute), sentence, question, value)
+    return Fact(name, (f"{name} {kind}", attribute), sentence, question, value, behind)
 
 
 def statement(rng: Random, side: str, wordings: list[str]) -> str:

@@ -66,19 +66,22 @@ def text_with_facts(rng: Random, side: str, tokens: int) -> tuple[str, list[Fact
     return text, facts
 
 
-def asked(rng: Random, side: str, facts: list[Fact], count: int) -> list[tuple[str, str]]:
-    """Questions and their answers; what is not said is trained on more often."""
+def asked(
+    rng: Random, side: str, facts: list[Fact], count: int
+) -> list[tuple[str, str, Fact | None]]:
+    """Questions, their answers and the facts; what is not said is trained on more often."""
     pairs = []
     for fact in rng.sample(facts, min(count, len(facts))):
         if rng.random() < (0.05 if side == HELD_OUT else 0.06):
-            pairs.append((missing_question(rng, side, facts), NOT_SAID))
+            pairs.append((missing_question(rng, side, facts), NOT_SAID, None))
         else:
-            pairs.append((fact.question, fact.value))
+            pairs.append((fact.question, fact.value, fact))
     return pairs
 
 
 def conversation(rng: Random, side: str, tokens: int = 300, questions: int | None = None) -> dict:
-    """A document and questions on it, one after the other."""
+    """A document and questions on it, one after the other; of the document's statements that name
+    the value first, what stands behind it, and the value; and the same of each answer, or None."""
     text, facts = text_with_facts(rng, side, tokens)
     if questions is None:
         questions = 1 if side == HELD_OUT else min(rng.randint(6, 10 + tokens // 25), 64)
@@ -86,9 +89,13 @@ def conversation(rng: Random, side: str, tokens: int = 300, questions: int | Non
     wrapper = rng.choice(WRAPPERS)
     opening = wrapper.format(document=text, question=pairs[0][0])
     messages = turn(opening, pairs[0][1])
-    for question, answer in pairs[1:]:
+    for question, answer, _ in pairs[1:]:
         messages += turn(question, answer)
-    return {"messages": messages}
+    return {
+        "messages": messages,
+        "carried": [(fact.behind, fact.value) for fact in facts if fact.behind],
+        "sources": [fact.behind if fact else None for _, _, fact in pairs],
+    }
 
 
 def conversations(rng: Random, side: str, tokens: int, questions: int) -> Iterator[dict]:
@@ -96,5 +103,5 @@ def conversations(rng: Random, side: str, tokens: int, questions: int) -> Iterat
     text, facts = text_with_facts(rng, side, tokens)
     pairs = asked(rng, side, facts, questions)
     wrapper = rng.choice(WRAPPERS)
-    for question, answer in pairs:
+    for question, answer, _ in pairs:
         yield {"messages": turn(wrapper.format(document=text, question=question), answer)}

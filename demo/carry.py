@@ -1,0 +1,92 @@
+"""An auxiliary loss of training: behind a thing, it must be known what was said of it before.
+
+Where a statement names the value first ("Mona Groth owns the Saium cabin."), what stands at the
+value cannot know yet whose it is, and past a chunk only a global layer looks back: the value has to
+be carried on to the thing, for a question finds that. Answers alone teach it slowly, so the value's
+first tokens are asked for there, of what the layer below each global one gives it.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from demo.parts import Shape, rms
+from demo.render import CARRIED
+
+NONE = -100  # a target that is not there
+# The layers whose heads are shown the value from behind the thing, each some way below a global
+# one; and that whose heads are shown the thing from the answer: global, with layers behind it.
+POINTING = 1, 6
+LOOKING = 3
+
+
+@dataclass(frozen=True)
+class Taps:
+    """The places [places] to look at, where the value begins that must be known there, and its
+    first ids [places, CARRIED]; the tokens [looking] before an answer's first ids, each with its
+    number and the place to look at [looking, 2]; what was found, a tensor a layer below a global
+    one; and how far heads were from looking where they are to, a loss a layer."""
+
+    places: Tensor
+    origins: Tensor
+    values: Tensor
+    looking: Tensor
+    sources: Tensor
+    found: list[Tensor] = field(default_factory=list)
+    pointed: list[Tensor] = field(default_factory=list)
+    looked: list[Tensor] = field(default_factory=list)
+
+    def point(self, q: Tensor, k: Tensor, segment_of: Tensor) -> None:
+        """Of queries and keys [heads, tokens, head_dim], that the first heads look at the value's
+        first tokens, one each, from the places that must know them; `segment_of` [tokens] tells
+        which tokens see each other."""
+        tokens = torch.arange(k.shape[1])
+        seen = (segment_of == segment_of[self.places][:, None]) & (tokens <= self.places[:, None])
+        loss = torch.zeros(())
+        for head in range(CARRIED):
+            target = self.origins + head
+            wanted = (self.values[:, head] != NONE) & seen.gather(1, target[:, None])[:, 0]
+            scores = (q[head, self.places[wanted]] @ k[head].mT).float() * q.shape[-1] ** -0.5
+            scores = scores.masked_fill(~seen[wanted], float("-inf"))
+            loss = loss + nn.functional.cross_entropy(scores, target[wanted], reduction="sum")
+        self.pointed.append(loss)
+
+    def look(self, q: Tensor, k: Tensor, segment_of: Tensor) -> None:
+        """That one head each, the first but one on, looks from before an answer's first tokens at
+        the place behind the thing, or the one before it."""
+        tokens, loss = torch.arange(k.shape[1]), torch.zeros(())
+        for number in range(CARRIED):
+            chosen = self.sources[:, 0] == number
+            at, places = self.looking[chosen], self.sources[chosen, 1]
+            seen = (segment_of == segment_of[at][:, None]) & (tokens <= at[:, None])
+            scores = (q[number + 1, at] @ k[number + 1].mT).float() * q.shape[-1] ** -0.5
+            share = scores.masked_fill(~seen, float("-inf")).log_softmax(-1)
+            both = torch.stack([places - 1, places], 1)
+            loss = loss - share.gather(1, both).logsumexp(-1).sum()
+        self.looked.append(loss)
+
+
+class Carry(nn.Module):
+    """Reads a value's first tokens from hidden states; not part of the checkpoint."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.eps = shape.eps
+        below = sum(shape.is_global(layer) for layer in range(shape.layers))
+        wide = CARRIED * shape.hidden
+        self.reads = nn.ModuleList(nn.Linear(shape.hidden, wide, bias=False) for _ in range(below))
+
+    def forward(self, taps: Taps, vocabulary: Tensor) -> tuple[Tensor, Tensor]:
+        """With the output matrix [vocab, hidden], the summed losses, and how many of the values'
+        ids were read right, of the last layer looked at."""
+        loss, right = torch.zeros(()), torch.zeros(())
+        for read, hidden in zip(self.reads, taps.found, strict=True):
+            wide = read(rms(hidden, self.eps)).unflatten(-1, (CARRIED, -1))
+            logits = (wide @ vocabulary.detach().mT).float().flatten(0, 1)
+            wanted = taps.values.flatten()
+            loss = loss + nn.functional.cross_entropy(
+                logits, wanted, ignore_index=NONE, reduction="sum"
+            )
+            right = (logits.argmax(-1) == wanted).sum()
+        return loss, right
