@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from convert.journal import stored_tensors
 from convert.layout import Layout
+from convert.quantize import has_lanes, is_much
 from convert.resources import buffers, held, n_cpus
 from convert.shards import in_flight_bytes
-from convert.types import Estimate, Plan
+from convert.types import Estimate, Plan, PlannedTensor
 
 # Millions of weights that ggml's kernels quantize in a second, on one thread of an EPYC of 2024 and
 # with no importance matrix where none is needed.
@@ -21,6 +22,7 @@ _RATES = {
     "IQ1_M": 6.8, "IQ1_S": 5.9, "TQ1_0": 330, "TQ2_0": 320, "MXFP4": 210,
 }  # fmt: skip
 _SLOWEST = 1.0
+_RATES_IN_LANES = {"Q4_K": 51, "Q5_K": 53, "Q6_K": 83}  # as they come to in a whole conversion
 # Reading, float32 and writing, per thread.
 _RATE_BESIDE = 300
 
@@ -31,8 +33,9 @@ def make_estimate(
     """See `convert.estimate`."""
     threads = threads or n_cpus()
     plans = [plan for plan, _ in planned]
+    in_lanes = _RATES_IN_LANES if is_much(plans) and has_lanes() else {}
     seconds = sum(
-        tensor.output.n_params / 1e6 / _RATES.get(tensor.qtype, _SLOWEST)
+        tensor.output.n_params / 1e6 / _rate(tensor, in_lanes)
         for plan in plans
         for tensor in plan.tensors
     )
@@ -44,6 +47,11 @@ def make_estimate(
         disk=sum(layout.n_bytes for _, layout in planned) + _shards_here(plans[0]),
         disk_free=_free(planned[0][1].path),
     )
+
+
+def _rate(tensor: PlannedTensor, in_lanes: Mapping[str, float]) -> float:
+    ggmls = _RATES.get(tensor.qtype, _SLOWEST)
+    return in_lanes.get(tensor.qtype, ggmls) if tensor.importance is None else ggmls
 
 
 def _shards_here(plan: Plan) -> int:

@@ -13,7 +13,7 @@ from checkpoints import write_checkpoint, write_hollow_checkpoint
 from quantizer import make_sums, write_imatrix
 
 import convert
-from convert import ConvertError, Split, TypeOptions, pipeline
+from convert import ConvertError, Split, TypeOptions, estimation, pipeline
 from convert.checkpoint import Reader
 
 SMALL = {"num_local_experts": 4, "num_hidden_layers": 2}
@@ -199,4 +199,6 @@ def test_an_estimate_reads_no_weights(tmp_path: Path, monkeypatch: pytest.Monkey
     estimate = convert.estimate(planned, threads=2)
     assert 60e9 < estimate.disk < 70e9
     assert estimate.ram < 1e9
-    assert 1800 < estimate.seconds < 7200
+    assert 900 < estimate.seconds < 1800  # by the kernels that take hundreds of blocks at a time
+    monkeypatch.setattr(estimation, "has_lanes", lambda: False)
+    assert 1800 < convert.estimate(planned, threads=2).seconds < 7200

@@ -12,7 +12,7 @@ from l4cli.batch.stats import BatchStats
 from l4cli.llm import LLM
 from l4cli.loader import load
 
-OPTIONS = BatchOptions(sampling={"temperature": 0.0, "max_tokens": 8, "ignore_eos": True})
+OPTIONS = BatchOptions(sampling={"temperature": 0.0, "max_tokens": 6, "ignore_eos": True})
 
 
 def two_hundred_rows() -> list[bytes]:
