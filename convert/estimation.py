@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from convert.journal import stored_tensors
 from convert.layout import Layout
-from convert.quantize import has_lanes, is_much
+from convert.quantize import fits_lanes, has_lanes, is_much
 from convert.resources import buffers, held, n_cpus
 from convert.shards import in_flight_bytes
 from convert.types import Estimate, Plan, PlannedTensor
@@ -33,7 +33,7 @@ def make_estimate(
     """See `convert.estimate`."""
     threads = threads or n_cpus()
     plans = [plan for plan, _ in planned]
-    in_lanes = _RATES_IN_LANES if is_much(plans) and has_lanes() else {}
+    in_lanes = is_much(plans) and has_lanes()
     seconds = sum(
         tensor.output.n_params / 1e6 / _rate(tensor, in_lanes)
         for plan in plans
@@ -49,9 +49,9 @@ def make_estimate(
     )
 
 
-def _rate(tensor: PlannedTensor, in_lanes: Mapping[str, float]) -> float:
-    ggmls = _RATES.get(tensor.qtype, _SLOWEST)
-    return in_lanes.get(tensor.qtype, ggmls) if tensor.importance is None else ggmls
+def _rate(tensor: PlannedTensor, in_lanes: bool) -> float:
+    rates = _RATES_IN_LANES if in_lanes and fits_lanes(tensor) else _RATES
+    return rates.get(tensor.qtype, _SLOWEST)
 
 
 def _shards_here(plan: Plan) -> int:

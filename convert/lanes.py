@@ -32,6 +32,13 @@ def _block(width):
     return np.empty((width, LANES), np.float32)
 
 
+@njit
+def _turn(blocks, xs):
+    for k in range(blocks.shape[0]):
+        for i in range(blocks.shape[1]):
+            xs[i, k] = blocks[k, i]
+
+
 @njit(boolean(_rows, float32, _row, _row, _row, _row, _row), **_compiled)
 def search_offset(x, top, trials, scales, minima, steps, lows):
     """For blocks x [n, 32]: the scale and minimum by which levels 0 to `top` fit them best.
@@ -51,9 +58,7 @@ def search_offset(x, top, trials, scales, minima, steps, lows):
     best_scale, best_minimum, best_error, best_step = _line(), _line(), _line(), _line()
     for start in range(0, n, LANES):
         m = min(LANES, n - start)
-        for k in range(m):
-            for i in range(width):
-                xs[i, k] = x[start + k, i]
+        _turn(x[start : start + m], xs)
         found[:m] = _ZERO
         for i in range(width):
             for k in range(m):
@@ -141,9 +146,7 @@ def search_symmetric(x, half, trials, least, scales, steps):
     highest = half - _ONE
     for start in range(0, n, LANES):
         m = min(LANES, n - start)
-        for k in range(m):
-            for i in range(width):
-                xs[i, k] = x[start + k, i]
+        _turn(x[start : start + m], xs)
         largest[:m] = _ZERO
         for i in range(width):
             for k in range(m):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from convert.types import Plan
+    from convert.types import Plan, PlannedTensor
 
     Quantize = Callable[
         [str, NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32] | None], None
@@ -72,8 +72,12 @@ def quantizer(plans: Sequence[Plan]) -> Quantize:
 def is_much(plans: Sequence[Plan]) -> bool:
     """Whether what `kquants` can do of it takes ggml more than a few seconds."""
     tensors = (tensor for plan in plans for tensor in plan.tensors)
-    fit = (t for t in tensors if t.qtype in IN_LANES and t.importance is None)
-    return sum(tensor.output.n_params for tensor in fit) >= _MUCH
+    return sum(tensor.output.n_params for tensor in tensors if fits_lanes(tensor)) >= _MUCH
+
+
+def fits_lanes(tensor: PlannedTensor) -> bool:
+    """Whether `kquants` can make it."""
+    return tensor.qtype in IN_LANES and tensor.importance is None
 
 
 def has_lanes() -> bool:

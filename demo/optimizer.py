@@ -62,7 +62,7 @@ def make(model: Llama4, carry: Carry, lr: float) -> list[torch.optim.Optimizer]:
         [
             {"params": decayed, "weight_decay": DECAY},
             {"params": plain, "weight_decay": 0.0},
-            {"params": list(carry.parameters()), "weight_decay": 0.0, "times": 1.0},
+            {"params": list(carry.parameters()), "weight_decay": 0.0},
         ],
         lr=lr,
         betas=(0.9, 0.98),

@@ -86,27 +86,28 @@ class Renderer:
                 spans.append((start, len(ids)))
             else:
                 ids += self.encode(piece)
-        sample = Sample(ids, spans, list(self._carried(ids, conversation.get("carried", ()))))
+        text = np.array(ids, np.int32).tobytes()
+        sample = Sample(ids, spans, list(self._carried(ids, text, conversation.get("carried", ()))))
         for (start, end), behind in zip(spans, conversation.get("sources", ()), strict=False):
-            if behind and (at := self._find(ids, behind)):
+            if behind and (at := self._find(text, behind)):
                 numbers = range(min(CARRIED, end - 1 - start))
                 sample.sources.extend((start - 1 + n, n, at[1]) for n in numbers)
         return sample
 
-    def _find(self, ids: list[int], text: str) -> tuple[int, int] | None:
-        """Where the text stands in a document: its first place, and the one behind it."""
-        wanted = np.array(self.encode(text), np.int32)
-        at = np.array(ids, np.int32).tobytes().find(wanted.tobytes())
+    def _find(self, text: bytes, words: str) -> tuple[int, int] | None:
+        """Where words stand in a text of int32 ids: their first place, and the one behind them."""
+        wanted = np.array(self.encode(words), np.int32)
+        at = text.find(wanted.tobytes())
         if at < 0 or at % wanted.itemsize:
             return None
         start = at // wanted.itemsize
         return start, start + len(wanted)
 
     def _carried(
-        self, ids: list[int], facts: Iterable[tuple[str, str]]
+        self, ids: list[int], text: bytes, facts: Iterable[tuple[str, str]]
     ) -> Iterator[tuple[int, int, list[int]]]:
         for behind, value in facts:
-            found = self._find(ids, behind)
+            found = self._find(text, behind)
             if found is None:
                 continue
             start, end = found

@@ -189,7 +189,7 @@ def train_step(
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for opt in optimizers:
         for group in opt.param_groups:
-            group["lr"] = lr * group.get("times", 1.0)
+            group["lr"] = lr
     list(pool.map(lambda opt: opt.step(), optimizers))
     for opt in optimizers:
         opt.zero_grad()

@@ -173,10 +173,8 @@ def _split(
 
     with load_for_command(model, ctx="auto", parallel="auto", **hardware) as llm:
         session = SplitSession(llm, texts, **answering)
-        demand, measured = (
-            session.demand(asked),
-            speeds.recall(conditions(llm, hardware["threads"])),
-        )
+        demand = session.demand(asked)
+        measured = speeds.recall(conditions(llm, hardware["threads"]))
         at_once = demand.num_note_calls
         console.warn(summary(demand, demand.seconds(measured, at_once)))
         try:
