@@ -1,9 +1,11 @@
-"""An auxiliary loss of training: behind a thing, it must be known what was said of it before.
+"""Auxiliary losses of training: behind a thing, it must be known what was said of it before, and
+an answer must find it there.
 
 Where a statement names the value first ("Mona Groth owns the Saium cabin."), what stands at the
 value cannot know yet whose it is, and past a chunk only a global layer looks back: the value has to
 be carried on to the thing, for a question finds that. Answers alone teach it slowly, so the value's
-first tokens are asked for there, of what the layer below each global one gives it.
+first tokens are asked for there, of what the layer below each global one gives it. The answer's
+first tokens are asked for a second time, of what the first global layer makes of what it found.
 """
 
 from dataclasses import dataclass, field
@@ -25,15 +27,18 @@ LOOKING = 3
 class Taps:
     """The places [places] to look at, where the value begins that must be known there, and its
     first ids [places, CARRIED]; the tokens [looking] before an answer's first ids, each with its
-    number and the place to look at [looking, 2]; what was found, a tensor a layer below a global
-    one; and how far heads were from looking where they are to, a loss a layer."""
+    number and the place to look at [looking, 2], and those ids [looking]; what was found, a tensor
+    a layer below a global one, and what the looking layer made of it; and how far heads were from
+    looking where they are to, a loss a layer."""
 
     places: Tensor
     origins: Tensor
     values: Tensor
     looking: Tensor
     sources: Tensor
+    following: Tensor
     found: list[Tensor] = field(default_factory=list)
+    made: list[Tensor] = field(default_factory=list)
     pointed: list[Tensor] = field(default_factory=list)
     looked: list[Tensor] = field(default_factory=list)
 
@@ -65,6 +70,13 @@ class Taps:
             both = torch.stack([places - 1, places], 1)
             loss = loss - share.gather(1, both).logsumexp(-1).sum()
         self.looked.append(loss)
+
+
+def answered(taps: Taps, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the output layer's reading [looking, vocab] of what the looking layer made: the summed
+    loss of the answers' first ids, and how many are right."""
+    loss = nn.functional.cross_entropy(logits.float(), taps.following, reduction="sum")
+    return loss, (logits.argmax(-1) == taps.following).sum()
 
 
 class Carry(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from demo.attention import Attention
 from demo.backdrop import Recall
-from demo.carry import Taps
+from demo.carry import LOOKING, Taps
 from demo.parts import RMSNorm, Shape
 from demo.places import Places, places
 
@@ -173,7 +173,8 @@ class Llama4(nn.Module):
         """Token ids and positions [tokens] of sequences one behind the other, which begin at
         `starts` -> the last hidden states, normed, [tokens or wanted, hidden]. Wanting few makes
         long sequences cheap: the last layer is global, and computes only their queries. With a
-        recall, sequences see their backdrops. Taps are taken below the global layers."""
+        recall, sequences see their backdrops. Taps are taken below the global layers, and
+        behind the one that looks."""
         where = places(self.shape, positions, starts, recall.backdrops if recall else None)
         x = self.embed_tokens(ids)
         *body, last = self.layers
@@ -181,6 +182,8 @@ class Llama4(nn.Module):
             x = layer(x, where, balance, recall, taps)
             if taps and self.shape.is_global(number + 1):
                 taps.found.append(x[taps.places])
+            if taps and number == LOOKING:
+                taps.made.append(x[taps.looking])
         if wanted is None:
             return self.norm(last(x, where, balance, recall))
         return self.norm(last.forward_at(x, where, balance, wanted, recall))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from demo import batches, corpus, optimizer, tokenizer
 from demo.backdrop import Memory, Recall
 from demo.batches import Batch
-from demo.carry import NONE, Carry, Taps
+from demo.carry import NONE, Carry, Taps, answered
 from demo.corpus import guide, reading
 from demo.export import read_weights
 from demo.model import Balance, Llama4, Shape
@@ -27,6 +27,7 @@ from demo.render import Renderer
 BALANCE = 0.03
 ECHO = 0.2  # what an echo counts beside an answer's token
 CARRY = 0.3  # and a token of a value that is to be carried
+FOUND = 0.5  # and an answer's, of what the looking layer has found
 EMA = 0.99
 
 
@@ -115,8 +116,11 @@ def run(
     balance = Balance()
     taps = None
     if carry and len(batch.carried):
-        taps = Taps(batch.carried, batch.origins, batch.values, batch.looking, batch.sources)
-    carried, pointed = torch.zeros(()), torch.zeros(())
+        taps = Taps(
+            batch.carried, batch.origins, batch.values,
+            batch.looking, batch.sources, batch.ids[batch.looking + 1],
+        )  # fmt: skip
+    carried, pointed, found = torch.zeros(()), torch.zeros(()), torch.zeros(())
     results = Results()
     # Threads share the weights, and would share the cache of their casts.
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
@@ -135,12 +139,18 @@ def run(
             )
             results["~pointed"].add(Result(at_value, count, 0, count))
             results["~looked"].add(Result(at_thing, len(batch.looking), 0, len(batch.looking)))
+            early = nn.functional.linear(model.norm(taps.made[0]), model.lm_head.weight.detach())
+            found, right = answered(taps, early)
+            count = len(batch.looking)
+            results["~answered"].add(Result(float(found.detach()), count, int(right), count))
     every = nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
     losses, echoes = every.tensor_split([len(batch.answers)])
     if totals is not None:
         learnt, tokens = totals
         share = batch.tokens / tokens
-        loss = (losses.sum() + ECHO * echoes.sum() + CARRY * (carried + pointed)) / learnt
+        loss = (
+            losses.sum() + ECHO * echoes.sum() + CARRY * (carried + pointed) + FOUND * found
+        ) / learnt
         (loss + BALANCE * balance.loss() * share).backward()
     wrong = logits[: len(losses)].argmax(-1) != batch.targets[: len(losses)]
     results.add(outcome(batch, losses.detach(), echoes.detach(), wrong))
