@@ -172,6 +172,17 @@ def test_contexts_of_another_size_read_the_same(model: LlamaModel, tmp_path: Pat
         assert np.array_equal(logits_after(ask, tokens), fresh)
 
 
+def test_weights_multiplied_in_another_order_have_states_of_their_own(model: LlamaModel) -> None:
+    """They round in another order, too: a restore would not be a fresh run's to the bit."""
+    keys = set()
+    for repack in (True, False):
+        other = LlamaModel(model.path, repack=repack)
+        with Engine(LlamaBackend(other, n_ctx=512, n_threads=1, with_states=True)) as engine:
+            keys.add(engine.backend.states.key)
+        other.close()
+    assert len(keys) == 2
+
+
 def test_a_state_of_another_kind_of_cache_is_not_loaded(model: LlamaModel, tmp_path: Path) -> None:
     """llama.cpp itself would notice, should a key ever fail to tell them apart."""
     with make_engine(model) as engine:

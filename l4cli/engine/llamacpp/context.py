@@ -85,7 +85,8 @@ class LlamaBackend:
         if with_states:
             off = any("Flash Attention not supported" in line for line in library.complaints())
             key = (
-                f"KV {kv_type}, flash attention {'off' if off else 'on'}, ubatch {params.n_ubatch}"
+                f"KV {kv_type}, flash attention {'off' if off else 'on'}, "
+                f"ubatch {params.n_ubatch}, {model.rounding}"
             )
             self.states = SequenceStates(
                 self._handle, n_seq_max, self.num_computed, self._advanced, key

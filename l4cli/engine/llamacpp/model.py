@@ -13,7 +13,7 @@ import llama_cpp
 from convert.errors import ConvertError
 from convert.vetting import vet
 from l4cli.engine.llamacpp import library
-from l4cli.engine.llamacpp.devices import expert_patterns, on_cpu
+from l4cli.engine.llamacpp.devices import devices, expert_patterns, on_cpu
 from l4cli.engine.rollback import AttentionKind
 from l4cli.engine.types import Constraint
 from l4cli.errors import ModelLoadError, RequestError
@@ -87,6 +87,7 @@ class LlamaModel:
         if not self.handle:
             raise ModelLoadError(f"{path}: {_why(library.last_complaint())}")
         self.vocab = llama_cpp.llama_model_get_vocab(self.handle)
+        self.rounding = _rounding(n_gpu_layers, cpu_moe, tensor_split, repack)
 
     def close(self) -> None:
         """Free weights and vocabulary; idempotent."""
@@ -248,6 +249,17 @@ class LlamaModel:
             return ""
         text: bytes = llama_cpp.llama_vocab_get_text(self.vocab, token)
         return text.decode("utf-8", errors="replace")
+
+
+def _rounding(n_gpu_layers: int, cpu_moe: int, tensor_split: Sequence[float], repack: bool) -> str:
+    """What the last bits of its sums depend on, beside the weights: who multiplies them, and how.
+
+    States are exact only where it is the same.
+    """
+    cards = [f"{card.id} {card.name}" for card in devices()] if n_gpu_layers else []
+    if cards:
+        return f"{n_gpu_layers} layers, {cpu_moe} without experts, on {cards} {list(tensor_split)}"
+    return f"weights {'reordered' if repack else 'as in the file'}"
 
 
 def _version(path: Path) -> tuple[int, int] | None:
