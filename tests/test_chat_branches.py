@@ -114,6 +114,9 @@ def test_branches_begin_after_an_answer_or_in_the_place_of_a_question() -> None:
         ("/edit 7", "no message 7"),
         ("/alts 1", "takes 2 to 16"),
         ("/alts", "use it as /alts N"),
+        ("/compare", "only one answer to the last question"),
+        ("/compare 1", "two messages or more"),
+        ("/compare 1 9", "no message 9"),
         ("/copy 1", "no code block"),
         ("/compact 5", "nothing to compact"),
         ("/load nowhere", "not kept"),
@@ -129,7 +132,7 @@ def test_arguments_that_make_no_sense_are_said(line: str, complaint: str) -> Non
 
 
 def test_an_empty_chat_says_what_is_missing() -> None:
-    for line in ("/edit", "/branch", "/alts 2", "/undo", "/copy"):
+    for line in ("/edit", "/branch", "/alts 2", "/compare", "/undo", "/copy"):
         with pytest.raises(UsageError, match=r"nothing has been asked|no answer to copy"):
             Chat().run(line)
     assert Chat().run("/tree") == "nothing has been said yet"
@@ -174,6 +177,22 @@ def test_alternatives_come_from_one_prefix(n_seq_max: int) -> None:
     backend.next_token = plain  # type: ignore[attr-defined, method-assign]
     answer = chat.session.ask("x")
     assert answer.num_cached_tokens >= used - 1 - (0 if n_seq_max > 1 else length)
+
+
+def test_versions_stand_beside_each_other() -> None:
+    said = "the harbour is old"
+    chat = Chat(fake_llm(lambda question: said))
+    chat.session.ask("tell me")
+    said = "the harbour is new and wide"
+    chat.session.regenerate()
+    assert chat.run("/compare").splitlines() == [
+        f"{'message 2':<38} │ message 3",
+        f"{'the harbour is old':<38} │ the harbour is new and wide",
+        "(they part after 3 words)",
+    ]
+    said = "the harbour is old"
+    chat.session.regenerate()
+    assert chat.run("/compare 4 2").endswith("(they are the same)")
 
 
 def test_alternatives_share_what_is_left_of_the_context() -> None:

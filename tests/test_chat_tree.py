@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from l4cli.chat.conversation import Message
-from l4cli.chat.drawing import draw_tree
+from l4cli.chat.drawing import draw_side_by_side, draw_tree
 from l4cli.chat.text import clipped, shortened
 from l4cli.chat.tree import ROOT, Tree
 from l4cli.errors import UsageError
@@ -143,3 +144,15 @@ def test_texts_are_cut_in_columns_not_in_characters() -> None:
     assert shortened("a  b\nc", 10) == "a b c"
     assert shortened("中文中文中文", 7) == "中文中…"
     assert clipped("  ├ abc", 5) == "  ├…"
+
+
+_SHOWN = st.text(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(" \n\t"))
+
+
+@given(st.lists(_SHOWN, min_size=2, max_size=4), st.integers(19, 130))
+def test_texts_side_by_side_fit_the_terminal_and_lose_nothing(texts: list[str], width: int) -> None:
+    tree = Tree().said(*map(q, texts))
+    lines = draw_side_by_side(list(tree.nodes.values()), width)
+    assert all(cell_len(line) <= width for line in lines)
+    shown = Counter("".join(lines))
+    assert all(shown[char] >= n for char, n in Counter("".join("".join(texts).split())).items())

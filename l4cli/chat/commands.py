@@ -98,6 +98,13 @@ COMMANDS = (
     Command(
         "alts", "N", "N answers to it at once, to choose from", tree.alternatives, "number", True
     ),
+    Command(
+        "compare",
+        "[N N …]",
+        "the answers to it side by side, or messages N",
+        tree.compare,
+        "message",
+    ),
     Command("continue", "", "go on with an answer that was stopped or edited", tree.go_on),
     Command("edit", "[N]", "change your last message, or message N", tree.edit, "message"),
     Command("undo", "", "take back the last question and its answer", tree.undo),

@@ -1,4 +1,4 @@
-"""A conversation tree as lines of text. Pure.
+"""A conversation tree as lines of text, and versions of a message beside each other. Pure.
 
 The branch that leads to the head goes straight down; others stand before it, a step to the right,
 at the place where they leave it:
@@ -13,12 +13,20 @@ at the place where they leave it:
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
 from l4cli.chat.text import clipped, shortened
 from l4cli.chat.tree import ROOT, Node, Tree
 
 _MARKS = {"user": ">", "assistant": " ", "ipython": "="}
 _MIN_TEXT = 16  # columns
+_MIN_COLUMN = 24  # of a terminal's columns: in fewer a text is hard to read
+_RULE = " │ "
 
 
 def draw_tree(tree: Tree, width: int) -> list[str]:
@@ -68,3 +76,32 @@ def _notes(node: Node) -> dict[str, bool]:
 def _tail(lead: str, width: int) -> str:
     """The end of a long row of branches: deep ones must leave room for the text."""
     return lead if len(lead) <= width else "… " + lead[-(width - 2) :]
+
+
+def draw_side_by_side(nodes: Sequence[Node], width: int) -> list[str]:
+    """Messages in columns, wrapped, below their numbers; one below the other where it is narrow."""
+    column = (width - len(_RULE) * (len(nodes) - 1)) // len(nodes)
+    heads = [f"message {node.id}" for node in nodes]
+    if column < _MIN_COLUMN:
+        pairs = zip(heads, nodes, strict=True)
+        return [
+            line
+            for head, node in pairs
+            for line in (f"── {head} ──", *_wrapped(node.message.content, width))
+        ]
+    columns = [
+        [head, *_wrapped(node.message.content, column)]
+        for head, node in zip(heads, nodes, strict=True)
+    ]
+    return [
+        _RULE.join(_filled(row, column)).rstrip() for row in zip_longest(*columns, fillvalue="")
+    ]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines = Text(text).wrap(Console(width=width), width, tab_size=4)
+    return [line.plain.rstrip() for line in lines]
+
+
+def _filled(row: Sequence[str], width: int) -> list[str]:
+    return [text + " " * (width - cell_len(text)) for text in row]

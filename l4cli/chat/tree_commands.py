@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
+
 from l4cli.chat.compact import Cut, drop, plan_cut, sum_up
-from l4cli.chat.drawing import draw_tree
+from l4cli.chat.drawing import draw_side_by_side, draw_tree
 from l4cli.chat.session import ChatSession
 from l4cli.chat.text import shortened
-from l4cli.chat.tree import ROOT
+from l4cli.chat.tree import ROOT, Node
 from l4cli.chat.ui import Ui
 from l4cli.errors import UsageError
 
@@ -16,6 +19,12 @@ _MOST_ALTERNATIVES = 16
 def show_tree(session: ChatSession, _argument: str, ui: Ui) -> None:
     lines = draw_tree(session.tree, ui.width)
     ui.say("\n".join(lines) or "nothing has been said yet")
+
+
+def compare(session: ChatSession, argument: str, ui: Ui) -> None:
+    nodes = _named(session, argument) if argument else _versions(session)
+    lines = draw_side_by_side(nodes, ui.width)
+    ui.say("\n".join([*lines, _how_alike([node.message.content for node in nodes])]))
 
 
 def undo(session: ChatSession, _argument: str, ui: Ui) -> None:
@@ -90,6 +99,31 @@ def compact(session: ChatSession, argument: str, ui: Ui) -> None:
         return
     after = session.num_tokens + sum(a.num_tokens for a in session.attachments)
     ui.say(f"({before:,} tokens before, {after:,} now; /goto {head} goes back to all of it)")
+
+
+def _named(session: ChatSession, argument: str) -> list[Node]:
+    """The messages whose numbers are given; UsageError unless they are two or more."""
+    nodes = [session.tree.node(number(word)) for word in argument.split()]
+    if len(nodes) < 2:
+        raise UsageError("/compare takes the numbers of two messages or more, or none")
+    return nodes
+
+
+def _versions(session: ChatSession) -> list[Node]:
+    """All answers to the last question; UsageError if there is only one."""
+    tree = session.tree
+    ids = tree.children(tree.at_question().head)
+    if len(ids) < 2:
+        raise UsageError("there is only one answer to the last question; /regen or /alts make more")
+    return [tree.node(id) for id in ids]
+
+
+def _how_alike(texts: Sequence[str]) -> str:
+    if len(set(texts)) == 1:
+        return "(they are the same)"
+    words = zip(*(text.split() for text in texts), strict=False)
+    alike = sum(1 for _ in takewhile(lambda same: len(set(same)) == 1, words))
+    return f"(they part after {alike} words)" if alike else "(they part at the first word)"
 
 
 def number(argument: str) -> int:
