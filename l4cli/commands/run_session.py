@@ -24,6 +24,7 @@ from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.runner import run_rows
 from l4cli.batch.stats import BatchStats, Progress, cost, summary
 from l4cli.batch.verify import Checked, Sample
+from l4cli.engine.kv import num_sequences
 from l4cli.engine.sizing import SizingLimits, choose_size
 from l4cli.errors import EXIT_FAILED, InputError
 from l4cli.fit.memory import ContextSpec, kv_bytes
@@ -213,7 +214,7 @@ def dry_run_report(
     report = dry_run.measure(llm, rows, options)
     size = choose_size(report.demand, limits)
     n_ubatch = llm.engine.backend.n_batch
-    n_seq_max = size.n_seq_max + (size.unified and options.use_store)  # states take one more
+    n_seq_max = num_sequences(size.n_seq_max, unified=size.unified, with_states=options.use_store)
     spec = ContextSpec(size.n_ctx, n_seq_max, n_ubatch, conditions.kv_type, size.unified)
     n_bytes = kv_bytes(getattr(llm.vocabulary, "metadata", lambda _key: None), spec)
     speeds = recall(conditions).speeds(size.n_seq_max)

@@ -1,4 +1,4 @@
-"""The types that a KV cache can have, and the steps its size goes in. Pure."""
+"""The types that a KV cache can have, its sequences, and the steps its size goes in. Pure."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ def element_bytes(kv_type: str) -> float:
     if kv_type not in KV_ELEMENT_BYTES:
         raise UsageError(f"no KV type {kv_type!r}: choose one of {', '.join(KV_ELEMENT_BYTES)}")
     return KV_ELEMENT_BYTES[kv_type]
+
+
+def num_sequences(n_seq_max: int, *, unified: bool, with_states: bool) -> int:
+    """Sequences that a context has: in a pool, saving parts of them takes one more.
+
+    llama.cpp saves whole sequences only, so a part is given to a spare one first.
+    """
+    return n_seq_max + (unified and with_states)
 
 
 def padded(cells: int) -> int:

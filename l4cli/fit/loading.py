@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from l4cli.amounts import gib, rounded_tokens, tokens
+from l4cli.engine.kv import num_sequences
 from l4cli.errors import ModelLoadError
 from l4cli.fit.choose import (
     Fit,
@@ -25,7 +26,9 @@ def choose(shape: ModelShape, wanted: Wanted, hardware: Hardware) -> Decision:
     wished = wishes(wanted)
     n_ctx = _context(shape, wanted)
     kv_type = "f16" if wanted.kv_type == "auto" else wanted.kv_type
-    n_seq_max = wanted.n_seq_max + (wanted.with_states and wanted.unified)
+    n_seq_max = num_sequences(
+        wanted.n_seq_max, unified=wanted.unified, with_states=wanted.with_states
+    )
     spec = ContextSpec(n_ctx, n_seq_max, kv_type=kv_type, unified=wanted.unified)
     if wanted.kv_type == "auto":
         spec = replace(spec, kv_type=smallest_kv_type(shape, spec, hardware, wished))

@@ -11,7 +11,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from l4cli.engine.kv import element_bytes
+from l4cli.engine.kv import element_bytes, num_sequences
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.llamacpp.sampling import Candidates, LlamaSampler
@@ -62,7 +62,8 @@ class LlamaBackend:
         with_states = with_states and unified and model.has_states
         trained = model.n_ctx_train or n_ctx
         n_ctx = min(n_ctx, n_seq_max * trained)
-        params = self._params(n_ctx, n_seq_max + with_states, kv_type)
+        num_seqs = num_sequences(n_seq_max, unified=unified, with_states=with_states)
+        params = self._params(n_ctx, num_seqs, kv_type)
         params.n_batch = max(n_batch, n_seq_max)
         params.n_ubatch = min(params.n_batch, max(n_ubatch, n_seq_max))
         params.n_threads = params.n_threads_batch = n_threads or library.num_physical_cores()
