@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
@@ -25,7 +26,7 @@ from l4cli.fit.placement import fill
 from l4cli.fit.plan import make_row
 from l4cli.fit.shape import ModelShape
 from l4cli.fit.speed import decode_tps
-from l4cli.fit.wanted import Wanted, as_told, check_cards
+from l4cli.fit.wanted import Wanted, as_told, check_cards, decide
 from l4cli.registry import load_registry
 
 AT_16K = ContextSpec(16_384)
@@ -78,7 +79,7 @@ def test_several_cards_are_filled_one_after_the_other() -> None:
 
 
 def test_in_ram_the_copy_is_given_up_first_and_then_the_disk_is_used() -> None:
-    scout = shape("scout")
+    scout = replace(shape("scout"), largest_routed=16 << 20)  # a megabyte an expert
     assert place(scout, AT_16K, machine(ram=72)).placement.repack
     from_disk = place(scout, AT_16K, machine(ram=32))
     assert (from_disk.verdict, from_disk.placement.repack) == ("from disk", False)
@@ -86,6 +87,16 @@ def test_in_ram_the_copy_is_given_up_first_and_then_the_disk_is_used() -> None:
     too_large = place(scout, ContextSpec(10 << 20), machine(ram=32))
     assert too_large.verdict == "too large"
     assert too_large.shortfalls[0].device == "RAM"
+
+
+@pytest.mark.parametrize("model", ["scout", "maverick"])
+def test_large_experts_are_never_copied(model: str) -> None:
+    assert not place(shape(model), AT_16K, machine(ram=1024)).placement.repack
+
+
+def test_a_large_file_is_looked_into_for_large_experts(tmp_path: Path) -> None:
+    path = write_hollow(tmp_path / "s.gguf", make_config("scout", **PUBLISHED_SHAPES), "Q4_K_M")
+    assert decide(path, Wanted(4096, force=True)).repack == (not probe().repacks)
 
 
 def test_the_largest_context_is_the_largest() -> None:

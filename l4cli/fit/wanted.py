@@ -13,7 +13,10 @@ from l4cli.splits import split_parts
 Auto = Literal["auto"]
 _HARMLESS_CTX = 65536  # tokens: below, only the weights can be too large
 ROOM_FOR_CONTEXT = 16384  # tokens that room is kept for where the context's length is still open
-_LARGEST_SHARE = 2  # files of less than half the free memory are loaded without a look inside
+# Files of less than half the free memory, too small to hold large experts, are loaded without a
+# look inside.
+_LARGEST_SHARE = 2
+_SMALL_FILE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,7 @@ def decide(path: Path, wanted: Wanted) -> Decision:
     for cards that are not there.
     """
     check_cards(wanted)
-    if wanted.force and not wanted.leaves_something:
-        return as_told(wanted)
-    if not wanted.leaves_something and not _may_be_too_large(path, wanted):
+    if not wanted.leaves_something and not _is_worth_a_look(path, wanted):
         return as_told(wanted)
     from convert.errors import ConvertError
     from l4cli.fit.hardware import probe
@@ -144,12 +145,14 @@ def check_cards(wanted: Wanted) -> None:
         raise UsageError(f"--tensor-split names {len(shares)} cards, but there are {found}")
 
 
-def _may_be_too_large(path: Path, wanted: Wanted) -> bool:
-    """A guess that costs nothing: whether it is worth looking into the file."""
+def _is_worth_a_look(path: Path, wanted: Wanted) -> bool:
+    """A guess that costs nothing: whether the file may be too large, or have large experts."""
     try:
         size = sum(file.stat().st_size for file in split_parts(path))
     except OSError:  # said better where it is opened
         return False
+    if size > _SMALL_FILE:
+        return True
     from l4cli.engine.llamacpp.devices import devices
     from l4cli.engine.llamacpp.library import free_memory_bytes
 
