@@ -3,7 +3,8 @@
     python bench/bench.py MODEL.gguf --peer FOLDER [--depths 0,2048] [--repeat 5]
 
 FOLDER holds the llama-bench of the llama.cpp that l4 runs on (bench/peer.py builds it). Both drive
-the same library, so the ratios should be 1 within the noise, which each round's own ratio shows.
+the same library, so the ratios should be 1 within the noise, which each round's own ratio shows;
+but for prompts of models with large experts (bench/wide.py), whose weights l4 does not reorder.
 Prints a line a round, then one JSON line: the median ratio (l4 / llama-bench) of each rate.
 """
 
