@@ -5,9 +5,11 @@ Where a statement names the value first ("Mona Groth owns the Saium cabin."), wh
 value cannot know yet whose it is, and past a chunk only a global layer looks back: the value has to
 be carried on to the thing, for a question finds that. Answers alone teach it slowly, so the value's
 first tokens are asked for there, of what the layer below each global one gives it. The answer's
-first tokens are asked for a second time, of what the first global layer makes of what it found.
+first tokens are asked for again, of what the first global layer makes of what it found, and of what
+the layers behind it leave of that.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -28,8 +30,8 @@ class Taps:
     """The places [places] to look at, where the value begins that must be known there, and its
     first ids [places, CARRIED]; the tokens [looking] before an answer's first ids, each with its
     number and the place to look at [looking, 2], and those ids [looking]; what was found, a tensor
-    a layer below a global one, and what the looking layer made of it; and how far heads were from
-    looking where they are to, a loss a layer."""
+    a layer below a global one, and what the looking layer and those behind it made of it; and how
+    far heads were from looking where they are to, a loss a layer."""
 
     places: Tensor
     origins: Tensor
@@ -72,11 +74,14 @@ class Taps:
         self.looked.append(loss)
 
 
-def answered(taps: Taps, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the output layer's reading [looking, vocab] of what the looking layer made: the summed
-    loss of the answers' first ids, and how many are right."""
-    loss = nn.functional.cross_entropy(logits.float(), taps.following, reduction="sum")
-    return loss, (logits.argmax(-1) == taps.following).sum()
+def answered(taps: Taps, read: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Of what `read`, the model's end, makes of the looking layer's output and of those behind it:
+    the summed loss of the answers' first ids, and how many are right, a layer on average."""
+    logits = read(torch.cat(taps.made)).float()
+    following = taps.following.repeat(len(taps.made))
+    loss = nn.functional.cross_entropy(logits, following, reduction="sum")
+    right = (logits.argmax(-1) == following).sum()
+    return loss / len(taps.made), right / len(taps.made)
 
 
 class Carry(nn.Module):

@@ -160,6 +160,11 @@ class Llama4(nn.Module):
             std = 0.02 if "embed" in name or "router" in name else self.shape.hidden**-0.5
             nn.init.normal_(weight, std=std * (0.35 if into_residual else 1.0))
 
+    def early(self, x: Tensor) -> Tensor:
+        """What the output layer would say of hidden states [tokens, hidden] between layers; it is
+        not to learn from that itself."""
+        return nn.functional.linear(self.norm(x), self.lm_head.weight.detach())
+
     def forward(
         self,
         ids: Tensor,
@@ -174,7 +179,7 @@ class Llama4(nn.Module):
         `starts` -> the last hidden states, normed, [tokens or wanted, hidden]. Wanting few makes
         long sequences cheap: the last layer is global, and computes only their queries. With a
         recall, sequences see their backdrops. Taps are taken below the global layers, and
-        behind the one that looks."""
+        from the one that looks on."""
         where = places(self.shape, positions, starts, recall.backdrops if recall else None)
         x = self.embed_tokens(ids)
         *body, last = self.layers
@@ -182,7 +187,7 @@ class Llama4(nn.Module):
             x = layer(x, where, balance, recall, taps)
             if taps and self.shape.is_global(number + 1):
                 taps.found.append(x[taps.places])
-            if taps and number == LOOKING:
+            if taps and number >= LOOKING:
                 taps.made.append(x[taps.looking])
         if wanted is None:
             return self.norm(last(x, where, balance, recall))
