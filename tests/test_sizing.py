@@ -80,6 +80,15 @@ def test_fewer_run_where_that_is_faster() -> None:
     assert run(ConcurrencyTuner(16), {16: 10, 8: 20, 4: 40}, running=16) == [16, 8, 4]
 
 
+def test_half_pauses_for_one_step_only_where_that_is_clearly_worse() -> None:
+    tuner = ConcurrencyTuner(48)
+    for _ in range(3):
+        tuner.observe(48, 48, 0.27)
+    assert tuner.limit == 24
+    tuner.observe(24, 24, 0.18)
+    assert (tuner.limit, tuner.is_settled) == (48, True)
+
+
 def test_few_sequences_need_no_tuning() -> None:
     tuner = ConcurrencyTuner(4)
     for _ in range(9):

@@ -3,13 +3,15 @@
 More sequences share each pass over the weights, until arithmetic or memory is the limit; beyond
 that they only wait for each other, and on some machines they are slower together. So all that fit
 begin, and after a few steps half of them pause for a few: if what then remains decodes faster, they
-go first. No token is spent on measuring.
+go first. No token is spent on measuring; but those that paused may be alone at the end, so a trial
+that goes clearly worse ends at once.
 """
 
 from __future__ import annotations
 
 _SAMPLES = 3  # steps timed at each number; the quickest counts
 _WORTHWHILE = 1.03
+_HOPELESS = 0.9
 _FEWEST = 8  # not worth dividing
 
 
@@ -31,8 +33,9 @@ class ConcurrencyTuner:
             self._timed = num_sequences
             self._seconds.clear()
         self._seconds.append(seconds)
-        if len(self._seconds) == _SAMPLES:
-            self._judge(num_sequences, num_sequences / min(self._seconds))
+        rate = num_sequences / min(self._seconds)
+        if len(self._seconds) == _SAMPLES or rate < self._best_rate * _HOPELESS:
+            self._judge(num_sequences, rate)
 
     def _judge(self, num_sequences: int, rate: float) -> None:
         """Try half if this many did better than twice as many, else go back."""
