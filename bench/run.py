@@ -3,7 +3,8 @@
     python bench/run.py MODEL.gguf --peer FOLDER [--slots 4,8,16,32,48] [--rows 48]
 
 FOLDER holds llama-server and llama-batched-bench of the llama.cpp that l4 runs on (bench/peer.py
-builds them). Loading is not counted on either side. Two workloads, greedy, every answer of exactly
+builds them). Loading, and making the context, which the server does when it starts, is not counted
+on either side. Two workloads, greedy, every answer of exactly
 --max-tokens tokens: distinct prompts, and prompts that share a system prompt. The server is tried
 at every slot count first and its best one counts; l4 chooses for itself unless --parallel is
 given. Prints a line a round, then one JSON line of medians.
@@ -69,10 +70,12 @@ def workloads(rows: int) -> list[Workload]:
 
 @dataclass(frozen=True)
 class Result:
-    """Tokens generated a second of wall time; the share of that time outside llama_decode."""
+    """Tokens generated a second of wall time; the share of that time outside llama_decode, and
+    the seconds before it that making the context took."""
 
     tokens_per_second: float
-    overhead: float | None = None
+    overhead: float = 0.0
+    context_seconds: float = 0.0
 
 
 class Ours:
@@ -84,19 +87,23 @@ class Ours:
     def run(self, workload: Workload) -> Result:
         options, lines = self.options, workload.lines()
         sampling = {"temperature": 0.0, "ignore_eos": True, "max_tokens": options.max_tokens}
-        stats, decoding = BatchStats(), Stopwatch()
+        stats, decoding, making = BatchStats(), Stopwatch(), Stopwatch()
         with load(
             options.model, ctx="auto", parallel=options.parallel, threads=options.threads,
             elastic=True,
-        ) as llm, decoding.around(LlamaBackend, "decode"):  # fmt: skip
+        ) as llm, decoding.around(LlamaBackend, "decode"), making.around(
+            LlamaBackend, "__init__"
+        ):  # fmt: skip
             began = time.perf_counter()
             for _, answer in run_rows(
                 llm, read_rows(lines), BatchOptions(sampling=sampling), stats
             ):
                 to_line(answer)
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - began - making.seconds
         assert stats.num_completion_tokens == len(lines) * options.max_tokens
-        return Result(stats.num_completion_tokens / seconds, 1 - decoding.seconds / seconds)
+        return Result(
+            stats.num_completion_tokens / seconds, 1 - decoding.seconds / seconds, making.seconds
+        )
 
 
 class Stopwatch:
@@ -215,7 +222,11 @@ def compare(options: argparse.Namespace, workload: Workload) -> dict[str, float]
     rounds = []
     for _ in range(options.repeat):
         ours = Ours(options).run(workload)
-        found = {"l4": ours.tokens_per_second, "overhead": ours.overhead or 0.0}
+        found = {
+            "l4": ours.tokens_per_second,
+            "overhead": ours.overhead,
+            "context seconds": ours.context_seconds,
+        }
         with Server(options, slots) as server:
             found["server"] = server.run(prompts).tokens_per_second
         found["ratio to server"] = found["l4"] / found["server"]

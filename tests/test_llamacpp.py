@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +17,7 @@ from checkpoints import BOS_ID, EOT_ID
 
 from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
+from l4cli.engine.llamacpp.pages import ask_for_huge_pages
 from l4cli.engine.types import BatchItem, DecodeAbortedError, Request, SamplingParams
 from l4cli.errors import ModelLoadError, UsageError
 from l4cli.prompt import PromptEncoder
@@ -39,6 +44,22 @@ def greedy(id: str, prompt: list[int], max_tokens: int = 12) -> Request:
 def logits_after(backend: LlamaBackend, seq_id: int, pos: int, tokens: list[int]) -> np.ndarray:
     backend.decode([BatchItem(seq_id, pos, tokens, wants_logits=True)])
     return backend.logits(0).copy()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux")
+def test_large_buffers_get_huge_pages() -> None:
+    size = 64 << 20
+    with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as buffer:
+        start = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+        ask_for_huge_pages()
+        regions = re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
+        mine = [r for r in regions if r.strip() and _holds(r, start)]
+        assert "hg" in re.search(r"VmFlags: (.*)", mine[0])[1].split()
+
+
+def _holds(region: str, address: int) -> bool:
+    start, end = (int(part, 16) for part in region.split()[0].split("-"))
+    return start <= address < end
 
 
 def test_tokenization_round_trip(model: LlamaModel) -> None:

@@ -14,6 +14,7 @@ from convert.errors import ConvertError
 from convert.vetting import vet
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.devices import devices, expert_patterns, on_cpu
+from l4cli.engine.llamacpp.pages import ask_for_huge_pages
 from l4cli.engine.rollback import AttentionKind
 from l4cli.engine.types import Constraint
 from l4cli.errors import ModelLoadError, RequestError
@@ -73,6 +74,8 @@ class LlamaModel:
         def report(progress: float, _user_data: ctypes.c_void_p) -> bool:
             # ctypes would lose what is raised here; False makes llama.cpp give up the load.
             try:
+                if not progress:  # buffers are there, nothing is in them yet
+                    ask_for_huge_pages()
                 if on_progress:
                     on_progress(progress)
             except BaseException as error:
