@@ -4,10 +4,10 @@
 
 FOLDER holds llama-server and llama-batched-bench of the llama.cpp that l4 runs on (bench/peer.py
 builds them). Loading, and making the context, which the server does when it starts, is not counted
-on either side. Two workloads, greedy, every answer of exactly
---max-tokens tokens: distinct prompts, and prompts that share a system prompt. The server is tried
-at every slot count first and its best one counts; l4 chooses for itself unless --parallel is
-given. Prints a line a round, then one JSON line of medians.
+on either side. Two workloads, greedy, every answer of exactly --max-tokens tokens: distinct
+prompts, and prompts that share a system prompt. The server is tried at every slot count first and
+its best one counts; l4 chooses for itself unless --parallel is given. Prints a line a round, then
+one JSON line of medians.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ class Ours:
             ):
                 to_line(answer)
             seconds = time.perf_counter() - began - making.seconds
+        assert making.calls == 1  # only what is made before all else is no part of the run
         assert stats.num_completion_tokens == len(lines) * options.max_tokens
         return Result(
             stats.num_completion_tokens / seconds, 1 - decoding.seconds / seconds, making.seconds
@@ -107,19 +108,21 @@ class Ours:
 
 
 class Stopwatch:
-    """Seconds spent in one method of a class."""
+    """Seconds spent in one method of a class, and how often it was called."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.calls = 0
 
     @contextmanager
     def around(self, owner: type, name: str) -> Iterator[None]:
         method = getattr(owner, name)
 
-        def timed(*arguments: Any) -> Any:
+        def timed(*arguments: Any, **options: Any) -> Any:
+            self.calls += 1
             began = time.perf_counter()
             try:
-                return method(*arguments)
+                return method(*arguments, **options)
             finally:
                 self.seconds += time.perf_counter() - began
 
