@@ -29,6 +29,7 @@ WORDS = (
     *("signal", "garden", "mirror", "ticket", "river", "market", "lantern", "compass", "orchard"),
 )
 N_UBATCH = 512
+MIN_TAIL = 64  # tokens, of which fewer are sooner computed again than stored (l4cli/store/chain.py)
 
 
 def write_document(path: Path, num_words: int, seed: int) -> None:
@@ -95,8 +96,8 @@ def measure(options: argparse.Namespace, number: int) -> dict[str, float]:
         first, peak = ask(options, document, home, "-q", "Which words are there?", *answered)
         second, _ = ask(options, document, home, "-q", "How many lines are there?", *answered)
         num_tokens = first["reading"]["tokens"]
-        if second["reading"]["restored"] != num_tokens:
-            sys.exit("the second question found nothing of the first's reading")
+        if second["reading"]["restored"] <= num_tokens - MIN_TAIL:
+            sys.exit("the second question found too little of the first's reading")
     size = told["bytes"]
     tps = num_tokens / first["reading"]["prefill_seconds"]
     peer = peer_tps(options, num_tokens)
