@@ -24,12 +24,15 @@ from random import Random
 from statistics import median
 from typing import Any
 
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # bench/convert.py is not the package
+
+from l4cli.store.chain import MIN_TAIL  # noqa: E402
+
 WORDS = (
     *("valve", "pump", "gauge", "filter", "harbour", "engine", "copper", "winter", "ledger"),
     *("signal", "garden", "mirror", "ticket", "river", "market", "lantern", "compass", "orchard"),
 )
 N_UBATCH = 512
-MIN_TAIL = 64  # tokens, of which fewer are sooner computed again than stored (l4cli/store/chain.py)
 
 
 def write_document(path: Path, num_words: int, seed: int) -> None:

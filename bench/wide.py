@@ -20,11 +20,11 @@ sys.path[0] = str(ROOT)  # bench/convert.py is not the package
 sys.path.insert(1, str(ROOT / "tests"))
 
 from checkpoints import PUBLISHED_SHAPES, make_config  # noqa: E402
+from hollow import write_header  # noqa: E402
 
-from convert.fields import TensorInfo, align, encode_header, string  # noqa: E402
-from convert.gguf_file import GGUFTensor  # noqa: E402
+from convert.fields import string  # noqa: E402
+from convert.gguf_file import GGUFTensor, read_gguf  # noqa: E402
 from convert.outline import outline  # noqa: E402
-from convert.qtypes import QTYPES  # noqa: E402
 from convert.vocab import read_vocabulary, vocabulary_fields  # noqa: E402
 
 TOKENIZER = ROOT / "l4cli" / "demo" / "checkpoint"
@@ -40,23 +40,16 @@ def write_wide(path: Path, n_layers: int, ftype: str) -> int:
     vocabulary = vocabulary_fields(read_vocabulary(TOKENIZER, N_VOCAB, config))
     tensors = dict(model.types(ftype))
     tensors[EMBEDDINGS] = GGUFTensor(tensors[EMBEDDINGS].shape, "F32", 0)
-    infos, offset = [], 0
-    for name, tensor in tensors.items():
-        infos.append(TensorInfo(name, tensor.shape, QTYPES[tensor.qtype].id, offset))
-        offset += align(tensor.n_bytes)
     fields = {"general.architecture": string(model.architecture), **model.fields, **vocabulary}
-    header = encode_header(fields, infos)
+    written = read_gguf(write_header(path, fields, tensors)).tensors
     rng = np.random.default_rng(0)
-    with path.open("wb") as file:
-        file.write(header)
-        file.truncate(len(header) + offset)
-        for info in infos:
-            if tensors[info.name].qtype == "F32":
-                count = int(np.prod(info.shape))
-                values = rng.standard_normal(count, np.float32)
-                file.seek(len(header) + info.offset)
-                file.write(np.ones_like(values) if "norm" in info.name else values)
-    return len(header) + offset
+    with path.open("r+b") as file:
+        for name, tensor in written.items():
+            if tensor.qtype == "F32":
+                values = rng.standard_normal(tensor.n_values, np.float32)
+                file.seek(tensor.offset)
+                file.write(np.ones_like(values) if "norm" in name else values)
+    return path.stat().st_size
 
 
 if __name__ == "__main__":

@@ -34,13 +34,15 @@ def write_hollow(path: Path, config: Mapping[str, Any], ftype: str) -> Path:
 def write_header(
     path: Path, fields: Mapping[str, Field], tensors: Mapping[str, GGUFTensor]
 ) -> Path:
-    """A file of these fields and tensors, all of whose data is a hole."""
+    """A file of these fields and tensors, all of whose data is a hole; with no vocabulary, unless
+    the fields have one."""
     infos, offset = [], 0
     for name, tensor in tensors.items():
         infos.append(TensorInfo(name, tensor.shape, QTYPES[tensor.qtype].id, offset))
         offset += align(tensor.n_bytes)
     fields = dict(fields)
-    if "general.architecture" in fields:  # not so in the later files of a split
+    # The later files of a split have neither.
+    if "general.architecture" in fields and "tokenizer.ggml.model" not in fields:
         key = f"{fields['general.architecture'].value}.vocab_size"
         fields["tokenizer.ggml.model"] = string("no_vocab")
         fields[key] = u32(tensors["token_embd.weight"].shape[1])

@@ -81,18 +81,13 @@ def _tail(lead: str, width: int) -> str:
 def draw_side_by_side(nodes: Sequence[Node], width: int) -> list[str]:
     """Messages in columns, wrapped, below their numbers; one below the other where it is narrow."""
     column = (width - len(_RULE) * (len(nodes) - 1)) // len(nodes)
-    heads = [f"message {node.id}" for node in nodes]
     if column < _MIN_COLUMN:
-        pairs = zip(heads, nodes, strict=True)
         return [
             line
-            for head, node in pairs
-            for line in (f"── {head} ──", *_wrapped(node.message.content, width))
+            for node in nodes
+            for line in (f"── message {node.id} ──", *_wrapped(node.message.content, width))
         ]
-    columns = [
-        [head, *_wrapped(node.message.content, column)]
-        for head, node in zip(heads, nodes, strict=True)
-    ]
+    columns = [[f"message {node.id}", *_wrapped(node.message.content, column)] for node in nodes]
     return [
         _RULE.join(_filled(row, column)).rstrip() for row in zip_longest(*columns, fillvalue="")
     ]
