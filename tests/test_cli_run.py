@@ -11,9 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pexpect
 import pytest
 from conftest import L4
+
+from convert.gguf_file import read_gguf
 
 FAST = ("--ctx", "1024", "--temperature", "0", "--max-tokens", "8", "--threads", "1")
 
@@ -51,6 +54,23 @@ def test_bad_lines_become_error_rows(l4: L4, tiny_gguf: Path) -> None:
     assert answers[1]["error"]["line"] == 2
     assert answers[2]["error"]["type"] == "context_overflow"
     assert done.stderr == "l4: 2 of 4 rows are errors\n"
+
+
+def test_a_model_that_computes_no_numbers(l4: L4, tiny_gguf: Path, tmp_path: Path) -> None:
+    """Its rows are errors; llama.cpp's own draw would have ended the process."""
+    damaged = tmp_path / "damaged.gguf"
+    data = bytearray(tiny_gguf.read_bytes())
+    norm = read_gguf(tiny_gguf).tensors["output_norm.weight"]
+    data[norm.offset : norm.offset + 4] = np.float32("nan").tobytes()
+    damaged.write_bytes(data)
+    for temperature in ("0", "0.7"):
+        done = l4(
+            "run", "-m", damaged, *FAST, "--temperature", temperature, stdin=prompts("a", "b")
+        )
+        assert done.returncode == 1
+        errors = [row["error"] for row in rows(done.stdout)]
+        assert [error["type"] for error in errors] == ["engine", "engine"]
+        assert "are not numbers (NaN or infinity)" in errors[0]["message"]
 
 
 def test_one_bad_setting_is_told_once(l4: L4, tiny_gguf: Path) -> None:

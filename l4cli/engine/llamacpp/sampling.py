@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.types import Sampled, SamplingParams, TokenLogprob
+from l4cli.errors import EngineError
 
 if TYPE_CHECKING:
     from l4cli.engine.llamacpp.constraint import Matcher
@@ -33,6 +34,11 @@ _NUM_BUCKETS = 4096
 _MAX_SORTED = 4096
 _OTHER_DRAWS = 0x9E3779B9
 _LONGEST_ANSWER = 1 << 16  # that penalties look back on, where max_tokens does not say
+# llama.cpp's own draw would end the whole process.
+_NO_NUMBERS = (
+    "the model's scores are not numbers (NaN or infinity): its file is damaged, or its values are"
+    " too large for this quantization"
+)
 
 
 class Candidates:
@@ -41,10 +47,16 @@ class Candidates:
     def __init__(self, n_vocab: int) -> None:
         fields = [("id", np.int32), ("logit", np.float32), ("p", np.float32)]
         self._every = np.arange(n_vocab, dtype=np.int32)
+        self._is_above = np.empty(n_vocab, np.bool_)
         self._data = np.zeros(n_vocab, np.dtype(fields))
         self._array = llama_cpp.llama_token_data_array()
         kind = dict(llama_cpp.llama_token_data_array._fields_)["data"]
         self._pointer = ctypes.cast(self._data.ctypes.data, kind)
+
+    def above(self, row: Logits, bound: np.float32) -> TokenIds:
+        """The tokens whose logits are greater."""
+        np.greater(row, bound, out=self._is_above)
+        return self._is_above.nonzero()[0]
 
     def choose(self, chain: Any, row: Logits, ids: TokenIds | None = None) -> int:
         """Run the chain over these tokens, or over all."""
@@ -104,11 +116,18 @@ class LlamaSampler:
         self._chain = self._cut_chain = None
 
     def _choose(self, row: Logits) -> int:
+        likeliest = int(row.argmax())  # a NaN where there is one
+        greatest = row[likeliest]
+        if not np.isfinite(greatest):
+            raise EngineError(_NO_NUMBERS)
         if self._is_adjusted:
             return self._candidates.choose(self._chain, row)
         if self._temperature == 0:
-            return int(row.argmax())
-        ids = np.flatnonzero(row > row.max() - _NEGLIGIBLE * self._temperature)
+            return likeliest
+        bound = greatest - np.float32(_NEGLIGIBLE * self._temperature)
+        ids = self._candidates.above(row, bound)
+        if len(ids) == 1:  # nothing to draw
+            return int(ids[0])
         if self._cut_chain is None or len(ids) <= _FEW:
             return self._candidates.choose(self._chain, row, ids)
         ids = ids[nucleus(row[ids] / self._temperature, self._top_p)]
