@@ -3,28 +3,32 @@
     python bench/plan.py MODEL.gguf … [--contexts 4k,32k,128k] [--kv-types f16,q8_0,q4_0]
                          [--sequences 1,4,16] [--depth 1024]
 
-Each case is a process of its own that loads the model, computes prompts of --depth tokens in all
-its sequences ("full": as long as the context), decodes 16 tokens in each, and reports how much
-memory it came to hold that is not a page of a file (the peak of RssAnon). That is compared with the
-plan for the same context, filled to the same depth. Weights that stay in the mapped file are pages
-of it: they are counted apart, and shown against the plan's. Prints a line a case, then one JSON
-line.
+Each case is a process of its own that has begun as `l4 run` does. It loads the model, computes
+prompts of --depth tokens in all its sequences ("full": as long as the context), decodes 16 tokens
+in each, and reports how much memory it came to hold that is not a page of a file (the peak of
+RssAnon). That is compared with the plan for the same context, filled to the same depth. Weights
+that stay in the mapped file are pages of it: they are counted apart, and shown against the plan's.
+Prints a line a case, then one JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from contextlib import redirect_stderr
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # bench/convert.py is not the package
 
+from l4cli.app import app  # noqa: E402
 from l4cli.commands.options import parse_tokens  # noqa: E402
 from l4cli.fit.hardware import probe  # noqa: E402
 from l4cli.fit.memory import MemoryUse, memory_use  # noqa: E402
@@ -63,6 +67,7 @@ def run(path: Path, n_ctx: int, n_seq_max: int, kv_type: str, depth: int) -> Non
     from l4cli.engine.types import BatchItem
     from l4cli.prompt import PromptEncoder
 
+    begin_as_a_command(path)
     weights = LlamaModel(path)
     PromptEncoder(weights)
     backend = LlamaBackend(
@@ -85,6 +90,14 @@ def run(path: Path, n_ctx: int, n_seq_max: int, kv_type: str, depth: int) -> Non
         backend.logits(0).argmax()
     backend.close()
     weights.close()
+
+
+def begin_as_a_command(model: Path) -> None:
+    """What the command line takes is part of the plan."""
+    with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
+        rows = Path(folder, "rows.jsonl")
+        rows.write_text('{"prompt": "hello"}')
+        app(["run", str(rows), "-m", str(model), "--dry-run"], standalone_mode=False)
 
 
 def resident() -> dict[str, int]:

@@ -26,8 +26,9 @@ _CELL = 48  # position, shift, extension and the set of sequences of one cell
 _USED_CELL = 96  # it in the sets that find it by position
 _WORK_PER_VALUE = 1.15  # a row of activations, quantized for the dot products
 
-# The interpreter, numpy, llama.cpp, and what a vocabulary takes there and here, measured.
-_PROCESS = 26 << 20
+# The interpreter, the command line, numpy, llama.cpp, and what a vocabulary takes there and
+# here, measured.
+_PROCESS = 39 << 20
 _PER_TOKEN_OF_VOCABULARY, _PER_MERGE = 150, 209
 
 
