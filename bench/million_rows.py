@@ -38,6 +38,7 @@ class OneTokenBackend:
 
     n_ctx = n_ctx_seq = 65536
     n_batch, n_seq_max, unified = 4096, 64, True
+    min_prefill = None
 
     def __init__(self) -> None:
         self._lengths = [0] * self.n_seq_max

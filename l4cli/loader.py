@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from l4cli.engine.llamacpp import (
+    DisaggregatedBackend,
     LlamaBackend,
     LlamaModel,
     max_useful_sequences,
@@ -15,14 +16,20 @@ from l4cli.engine.llamacpp import (
 )
 from l4cli.engine.sizing import ContextSize, SizingLimits
 from l4cli.engine.types import Backend
-from l4cli.errors import InputError
-from l4cli.fit.wanted import ROOM_FOR_CONTEXT, Wanted, check_context, decide, trained_context
+from l4cli.errors import EngineError, InputError, ModelLoadError
+from l4cli.fit.wanted import (
+    ROOM_FOR_CONTEXT,
+    PrefillOn,
+    Wanted,
+    check_context,
+    decide,
+    trained_context,
+)
 from l4cli.llm import DEFAULT_N_CTX, LLM, Contexts
 from l4cli.locate import locate
 
 _BATCH_N_BATCH = 2048  # many prompts a decode; llama.cpp takes it in pieces of n_ubatch
 _PIECE = 256  # of a prompt, where pieces must always be the same: what is reused is whole pieces
-_KV_SHARE = 4  # an automatic context takes at most this part of the machine's memory: a quarter
 
 
 def load(
@@ -100,29 +107,30 @@ def load(
         on_progress=on_progress,
         known=known.vocabulary if known and isinstance(known.vocabulary, LlamaModel) else None,
     )
+    prefill = _PrefillWeights(weights, decision.prefill_on) if decision.prefill_on else None
     try:
-        make = partial(LlamaBackend, weights, n_threads=threads, kv_type=kv_type, with_states=store)
+        make = partial(LlamaBackend, n_threads=threads, kv_type=kv_type, with_states=store)
         backend: Backend | Contexts
         remake = None
         if elastic or deterministic or ctx == "auto" or parallel == "auto":
             limits = sizing_limits(weights, ctx, parallel, kv_type)
             n_batch = _PIECE if deterministic else _BATCH_N_BATCH
             backend = Contexts(
-                partial(_make_backend, make, n_batch),
+                partial(_make_backend, make, weights, prefill, n_batch),
                 limits,
                 tune=parallel == "auto",
                 deterministic=deterministic,
             )
         else:
-            backend = make(n_ctx=ctx, n_seq_max=parallel)
-            remake = partial(_remake, make, ctx)
+            backend = make(weights, n_ctx=ctx, n_seq_max=parallel)
+            remake = partial(_remake, make, weights, ctx)
         return LLM(
             located.name,
             weights,
             backend,
             sampling=located.sampling(weights.metadata),
             path=located.path,
-            on_close=weights.close,
+            on_close=partial(_close, weights, prefill),
             on_note=on_note,
             remake=remake,
             decision=decision,
@@ -133,19 +141,73 @@ def load(
         raise
 
 
-def _remake(make: Callable[..., LlamaBackend], n_ctx: int, n_seq_max: int) -> LlamaBackend:
-    return make(n_ctx=n_ctx, n_seq_max=n_seq_max)
+class _PrefillWeights:
+    """The weights that prompts are computed over: the same as answers, or others in file order.
+
+    Those are mapped when they are first wanted.
+    """
+
+    def __init__(self, weights: LlamaModel, kind: PrefillOn) -> None:
+        self._weights, self._kind = weights, kind
+        self._others: LlamaModel | None = None
+
+    def model(self) -> LlamaModel:
+        if self._kind == "same":
+            return self._weights
+        if self._others is None:
+            self._others = LlamaModel(self._weights.path, repack=False, known=self._weights)
+        return self._others
+
+    def close(self) -> None:
+        if self._others:
+            self._others.close()
+
+
+def _close(weights: LlamaModel, prefill: _PrefillWeights | None) -> None:
+    if prefill:
+        prefill.close()
+    weights.close()
+
+
+def _remake(
+    make: Callable[..., LlamaBackend], weights: LlamaModel, n_ctx: int, n_seq_max: int
+) -> LlamaBackend:
+    return make(weights, n_ctx=n_ctx, n_seq_max=n_seq_max)
 
 
 def _make_backend(
-    make: Callable[..., LlamaBackend], n_batch: int, size: ContextSize
-) -> LlamaBackend:
-    return make(
+    make: Callable[..., LlamaBackend],
+    weights: LlamaModel,
+    prefill_weights: _PrefillWeights | None,
+    n_batch: int,
+    size: ContextSize,
+) -> Backend:
+    """A context of that size; beside it one for prompts, where that is faster."""
+    backend = make(
+        weights,
         n_ctx=size.n_ctx,
         n_seq_max=size.n_seq_max,
         n_batch=n_batch,
         unified=size.unified,
     )
+    if prefill_weights is None or size.unified or size.n_seq_max == 1:
+        return backend
+    try:
+        prefill = make(
+            prefill_weights.model(),
+            n_ctx=backend.n_ctx_seq + n_batch,  # of prompts that begin and one under way
+            n_seq_max=size.n_seq_max,
+            n_batch=n_batch,
+            n_ubatch=n_batch,
+            along_with=backend,
+        )
+    except ModelLoadError:  # no room after all
+        return backend
+    try:
+        return DisaggregatedBackend(prefill, backend)
+    except EngineError:  # a llama.cpp whose states are laid out differently
+        prefill.close()
+        return backend
 
 
 def sizing_limits(
@@ -153,12 +215,13 @@ def sizing_limits(
 ) -> SizingLimits:
     """What is given holds; else as much as the model was trained for, in a part of the memory."""
     from l4cli.fit.cache_shape import read_cache
+    from l4cli.fit.choose import KV_SHARE
     from l4cli.fit.memory import most_per_token
 
     trained = weights.n_ctx_train or DEFAULT_N_CTX
     try:
         per_token = most_per_token(read_cache(weights.metadata, str(weights.path)), kv_type)
-        cells = memory_bytes() // _KV_SHARE // per_token
+        cells = int(memory_bytes() * KV_SHARE) // per_token
     except InputError:  # an architecture whose cache is not of keys and values
         cells = DEFAULT_N_CTX
     if isinstance(ctx, int):

@@ -36,6 +36,8 @@ class FakeSampler:
 class FakeBackend:
     """KV cells as tuples of tokens; `answer` maps a prompt's text to its answer."""
 
+    min_prefill = None
+
     def __init__(
         self,
         n_ctx: int = 1024,

@@ -17,7 +17,7 @@ from convert.outline import outline
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.devices import cpu_features, devices, expert_patterns, on_cpu
 from l4cli.errors import ContextOverflowError, ModelLoadError, UsageError
-from l4cli.fit.choose import Wishes, largest_context, place, smallest_kv_type
+from l4cli.fit.choose import Wishes, largest_context, place, prefill_on, smallest_kv_type
 from l4cli.fit.described import described_shape
 from l4cli.fit.hardware import GIB, Gpu, Hardware, gpu_bandwidth, probe
 from l4cli.fit.loading import choose
@@ -92,6 +92,20 @@ def test_in_ram_the_copy_is_given_up_first_and_then_the_disk_is_used() -> None:
 @pytest.mark.parametrize("model", ["scout", "maverick"])
 def test_large_experts_are_never_copied(model: str) -> None:
     assert not place(shape(model), AT_16K, machine(ram=1024)).placement.repack
+
+
+def test_prompts_are_computed_by_themselves_where_experts_and_room_allow() -> None:
+    def chosen(model: ModelShape, hardware: Hardware) -> str | None:
+        return prefill_on(model, place(model, AT_16K, hardware), hardware)
+
+    small = replace(shape("scout"), largest_routed=16 << 20)  # a megabyte an expert
+    assert chosen(small, machine(ram=256)) == "file order"
+    assert chosen(small, machine(ram=96)) is None  # not twice
+    assert chosen(shape("scout"), machine(ram=128)) == "same"
+    assert chosen(shape("scout"), machine(ram=32)) == "same"  # and less often from disk
+    assert chosen(shape("scout"), machine(ram=2)) is None
+    assert chosen(shape("scout"), machine(80, ram=256)) is None
+    assert chosen(replace(shape("scout"), n_experts=0), machine(ram=256)) is None
 
 
 def test_a_large_file_is_looked_into_for_large_experts(tmp_path: Path) -> None:

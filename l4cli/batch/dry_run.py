@@ -113,6 +113,7 @@ class VocabularyBackend:
     n_seq_max = 1
     unified = False
     states = None
+    min_prefill = None
 
     def __init__(self, n_ctx: int, n_batch: int = 512) -> None:
         self.n_ctx = self.n_ctx_seq = n_ctx

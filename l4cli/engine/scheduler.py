@@ -85,6 +85,9 @@ class KvCache(Protocol):
     n_seq_max: int
     unified: bool
 
+    @property
+    def min_prefill(self) -> int | None: ...
+
     def exact_prefix(self, seq_id: int, length: int) -> int: ...
 
     def fork(self, src: int, dst: int, length: int) -> None: ...
@@ -145,7 +148,7 @@ class Scheduler:
                 chunks.append(Chunk(sequence, start, start + count))
                 budget -= count
         chunks.sort(key=lambda chunk: chunk.sequence.seq_id)
-        return chunks if self.kv.unified else level(chunks)
+        return level(chunks) if self._is_in_equal_pieces(chunks) else chunks
 
     def retire(self, sequence: Sequence) -> None:
         """Take a sequence out; what it computed stays as a prefix for others."""
@@ -204,6 +207,12 @@ class Scheduler:
         """Drop every retained prefix."""
         for seq_id in list(self._retained):
             self._evict(seq_id)
+
+    def _is_in_equal_pieces(self, chunks: list[Chunk]) -> bool:
+        """Whether prompts are computed as `level` describes, not in a pool or apart in one."""
+        num_tokens = sum(chunk.num_tokens for chunk in chunks if chunk.num_tokens > 1)
+        min_prefill = self.kv.min_prefill
+        return not self.kv.unified and (min_prefill is None or num_tokens < min_prefill)
 
     def _admit(self) -> None:
         for sequence in list(self.waiting):

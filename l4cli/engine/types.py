@@ -206,7 +206,8 @@ class Backend(Protocol):
     All calls come from one thread, but for `interrupt`. `decode` raises DecodeAbortedError after
     `interrupt`, EngineError on failure. `n_ctx` counts the KV cells of all sequences together,
     `n_ctx_seq` those that one of them may hold; `unified` says that they share them all. `states`
-    is None where sequences cannot be saved.
+    is None where sequences cannot be saved. Where a batch has `min_prefill` tokens of prompts or
+    more, they are computed apart from the rest (None: never).
     """
 
     n_ctx: int
@@ -214,6 +215,9 @@ class Backend(Protocol):
     n_batch: int
     n_seq_max: int
     unified: bool
+
+    @property
+    def min_prefill(self) -> int | None: ...
 
     @property
     def states(self) -> States | None: ...

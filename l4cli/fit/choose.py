@@ -15,9 +15,12 @@ from l4cli.fit.hardware import Hardware
 from l4cli.fit.memory import ContextSpec
 from l4cli.fit.placement import Placement, Use, fill, lay_out
 from l4cli.fit.shape import ModelShape
+from l4cli.fit.wanted import PrefillOn
 
 Verdict = Literal["fits", "from disk", "too large"]
 _LARGE_EXPERT = 4 << 20  # bytes of one matrix
+KV_SHARE = 1 / 4  # of the machine's memory, for an automatic context
+_PREFILL_BATCHES = 5  # of the usual size, to compute in: a large one beside the usual
 KV_TYPES = ("f16", "q8_0", "q4_0")  # in the order in which they are given up
 
 
@@ -84,6 +87,25 @@ def _orders(shape: ModelShape, hardware: Hardware) -> tuple[bool, ...]:
         return (True,)
     is_large = shape.n_experts and shape.largest_routed > _LARGE_EXPERT * shape.n_experts
     return (False,) if is_large else (True, False)
+
+
+def prefill_on(shape: ModelShape, fit: Fit, hardware: Hardware) -> PrefillOn | None:
+    """The weights for prompts in a context of their own (`engine/llamacpp/disaggregated.py`).
+
+    None where that is no faster, or there is no room. It is where there are experts, and a CPU: in
+    one go as many tokens as possible should share each, in the order of the file, see `_orders`.
+    Prompts of 73 tokens are read 1.6 times as fast as with the answers where these have a copy in
+    the other order, 1.2 times over the same weights.
+    """
+    if hardware.gpus or not shape.n_experts or fit.verdict == "too large":
+        return None
+    ram = fit.use.ram
+    copied = ram.weights - ram.mapped
+    resident = ram.weights + copied if fit.verdict == "fits" else copied
+    contexts = int(hardware.ram_total * KV_SHARE) + _PREFILL_BATCHES * ram.compute
+    if resident + contexts > hardware.ram_usable:
+        return None
+    return "file order" if copied else "same"
 
 
 def largest_context(

@@ -13,6 +13,7 @@ from l4cli.fit.choose import (
     Wishes,
     largest_context,
     place,
+    prefill_on,
     smallest_kv_type,
 )
 from l4cli.fit.hardware import Hardware
@@ -44,6 +45,7 @@ def choose(shape: ModelShape, wanted: Wanted, hardware: Hardware) -> Decision:
         cpu_moe=fit.placement.cpu_moe,
         split=tuple(map(float, fit.placement.split)) if len(hardware.gpus) > 1 else (),
         repack=fit.placement.repack,
+        prefill_on=prefill_on(shape, fit, hardware),
         line=_line(shape, fit, hardware, wanted),
     )
 

@@ -11,6 +11,7 @@ from l4cli.errors import ModelLoadError, UsageError
 from l4cli.splits import split_parts
 
 Auto = Literal["auto"]
+PrefillOn = Literal["same", "file order"]
 _HARMLESS_CTX = 65536  # tokens: below, only the weights can be too large
 ROOM_FOR_CONTEXT = 16384  # tokens that room is kept for where the context's length is still open
 # Files of less than half the free memory, too small to hold large experts, are loaded without a
@@ -50,7 +51,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How to load it. `line` says what was chosen and why, or what to expect; None: nothing."""
+    """How to load it. `line` says what was chosen and why, or what to expect; None: nothing.
+
+    `prefill_on` tells over which weights prompts are computed by themselves, where that is faster
+    and there is room: over the same, or over others that lie as in the file. None: they are not.
+    """
 
     n_ctx: int
     kv_type: str
@@ -58,6 +63,7 @@ class Decision:
     cpu_moe: int = 0
     split: tuple[float, ...] = ()
     repack: bool = True
+    prefill_on: PrefillOn | None = None
     line: str | None = None
 
 

@@ -4,6 +4,8 @@
     library.py   llama.cpp itself: started once, its log kept, threads counted
     model.py     weights and vocabulary (one llama_model handle)
     context.py   KV cache and decode (one llama_context handle): the engine's Backend
+    disaggregated.py  prompts on one context, answers on another
+    moving.py    sequences from one context to another
     sampling.py  a row of logits -> a token
     constraint.py  answers that must match a schema or grammar
 
@@ -23,6 +25,7 @@ except Exception as error:  # a missing package, or a shared library that does n
     ) from error
 
 from l4cli.engine.llamacpp.context import LlamaBackend
+from l4cli.engine.llamacpp.disaggregated import DisaggregatedBackend
 from l4cli.engine.llamacpp.library import (
     has_gpu_support,
     max_useful_sequences,
@@ -32,6 +35,7 @@ from l4cli.engine.llamacpp.library import (
 from l4cli.engine.llamacpp.model import LlamaModel
 
 __all__ = [
+    "DisaggregatedBackend",
     "LlamaBackend",
     "LlamaModel",
     "has_gpu_support",

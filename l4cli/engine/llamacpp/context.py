@@ -14,6 +14,7 @@ import numpy.typing as npt
 from l4cli.engine.kv import element_bytes, num_sequences
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.model import LlamaModel
+from l4cli.engine.llamacpp.moving import move_to_part
 from l4cli.engine.llamacpp.sampling import Candidates, LlamaSampler
 from l4cli.engine.llamacpp.states import SequenceStates
 from l4cli.engine.rollback import RollbackRule
@@ -40,8 +41,11 @@ class LlamaBackend:
     one decode, `n_ubatch` of them at a time. Raises ModelLoadError when it does not fit in memory.
 
     `with_states`, parts of sequences can be saved and loaded (`states`). That takes one sequence
-    more than `n_seq_max`, and chunked layers then have 8192 cells more.
+    more than `n_seq_max`, and chunked layers then have 8192 cells more. What interrupts
+    `along_with` interrupts this one, too, and is over when either has stopped.
     """
+
+    min_prefill: int | None = None
 
     def __init__(
         self,
@@ -55,10 +59,13 @@ class LlamaBackend:
         kv_type: str = "f16",
         unified: bool = True,
         with_states: bool = False,
+        along_with: LlamaBackend | None = None,
     ) -> None:
         self.model = model
         self.unified = unified
-        self._interrupt = ctypes.create_string_buffer(2)
+        self._interrupt: ctypes.Array[ctypes.c_char] = (
+            along_with._interrupt if along_with else ctypes.create_string_buffer(2)
+        )
         with_states = with_states and unified and model.has_states
         trained = model.n_ctx_train or n_ctx
         n_ctx = min(n_ctx, n_seq_max * trained)
@@ -185,6 +192,12 @@ class LlamaBackend:
         llama_cpp.llama_memory_seq_rm(self._memory, seq_id, length, -1)
         self._lengths[seq_id] = min(length, self.num_computed(seq_id))
         self._rule.truncated(seq_id, length)
+
+    def hand_over(self, seq_id: int, other: LlamaBackend) -> None:
+        """Move a sequence of this pool to the same id in a context of the same model in parts."""
+        move_to_part(self._handle, other._handle, seq_id, other.n_seq_max)
+        other._advanced(seq_id, self.num_computed(seq_id))
+        self.truncate(seq_id, 0)
 
     def interrupt(self) -> None:
         self._interrupt[0] = b"\1"

@@ -1,0 +1,130 @@
+"""Prompts on one context, answers on another, each over weights in the order that suits it.
+
+On a CPU llama.cpp reads prompts faster from weights as they lie in the file, and writes answers
+faster from its reordered copy (`fit/choose.py` says why). So a batch's prompts are computed in the
+one context, whose cache is a pool, where they need not be equally long; when a prompt is whole, its
+keys and values move to its part of the other, which goes on with the answer. The idea is
+DistServe's (Zhong et al., 2024), with memory for the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from l4cli.engine.llamacpp.context import LlamaBackend
+from l4cli.engine.llamacpp.sampling import Candidates, LlamaSampler
+from l4cli.engine.types import BatchItem, SamplingParams
+
+MIN_PREFILL = 512  # tokens of prompts in a batch that pay for a pass over the weights of their own
+
+
+class DisaggregatedBackend:
+    """A Backend of two contexts, `prefill` a pool and `decode` in parts; it owns both.
+
+    A sequence is in one of them at a time, under the same id: in `prefill` until its prompt is
+    whole, or something is asked of it that only `decode` can do. `interrupt` must be the same for
+    both (`along_with`). EngineError where llama.cpp cannot move sequences between the two.
+    """
+
+    states = None  # what is kept must not depend on where it was computed
+    unified = False
+    min_prefill = MIN_PREFILL
+
+    def __init__(self, prefill: LlamaBackend, decode: LlamaBackend) -> None:
+        self._prefill, self._decode = prefill, decode
+        self.n_ctx, self.n_ctx_seq = decode.n_ctx, decode.n_ctx_seq
+        self.n_batch, self.n_seq_max = decode.n_batch, decode.n_seq_max
+        self.piece, self.is_eog = decode.piece, decode.is_eog
+        self._in_prefill: set[int] = set()
+        self._outputs: list[tuple[LlamaBackend, int]] = []
+        self._candidates = Candidates(decode.model.n_vocab)
+        prefill.hand_over(0, decode)  # an empty one, to see whether it can be done
+
+    def decode(self, items: Sequence[BatchItem]) -> None:
+        """Compute the items' tokens: prompts in a pass of their own where there are enough.
+
+        Raises what LlamaBackend.decode does; `num_computed` then tells how far each sequence got.
+        """
+        apart = self._to_prefill(items)
+        prompts = [item for item in items if item.seq_id in apart]
+        others = [item for item in items if item.seq_id not in apart]
+        for item in others:
+            self._hand_over(item.seq_id)
+        if prompts:
+            self._in_prefill |= apart
+            self._prefill.decode(prompts)
+        if others:
+            self._decode.decode(others)
+        self._note_outputs(items)
+        for item in prompts:
+            if item.wants_logits:
+                self._hand_over(item.seq_id)
+
+    def sampler(self, params: SamplingParams, prompt: Sequence[int]) -> LlamaSampler:
+        return LlamaSampler(self.logits, self._decode.model, self._candidates, params, prompt)
+
+    def logits(self, output: int) -> npt.NDArray[np.float32]:
+        """The `output`-th logits kept by the last decode, float32 [n_vocab], until the next one."""
+        backend, own_output = self._outputs[output]
+        return backend.logits(own_output)
+
+    def num_computed(self, seq_id: int) -> int:
+        return self._where(seq_id).num_computed(seq_id)
+
+    def exact_prefix(self, seq_id: int, length: int) -> int:
+        return self._where(seq_id).exact_prefix(seq_id, length)
+
+    def fork(self, src: int, dst: int, length: int) -> None:
+        self._hand_over(src)
+        self._decode.fork(src, dst, length)
+
+    def truncate(self, seq_id: int, length: int) -> None:
+        self._where(seq_id).truncate(seq_id, length)
+        if not length:
+            self._in_prefill.discard(seq_id)
+
+    def interrupt(self) -> None:
+        self._decode.interrupt()
+
+    def close(self) -> None:
+        """Free both contexts; idempotent."""
+        self._prefill.close()
+        self._decode.close()
+
+    def _to_prefill(self, items: Sequence[BatchItem]) -> set[int]:
+        """The sequences whose prompts are computed apart: those that began there, and new ones as
+        far as there is room; none if they are too few tokens."""
+        wanted = {item.seq_id for item in items}
+        room = self._prefill.n_ctx - sum(
+            self._prefill.num_computed(seq_id) for seq_id in self._in_prefill - wanted
+        )
+        apart, num_tokens = set(), 0
+        for item in items:
+            stop = item.pos + len(item.tokens)
+            if (item.pos == 0 or item.seq_id in self._in_prefill) and stop <= room:
+                apart.add(item.seq_id)
+                num_tokens += len(item.tokens)
+                room -= stop
+        return apart if num_tokens >= self.min_prefill else set()
+
+    def _note_outputs(self, items: Sequence[BatchItem]) -> None:
+        """Which context has each item's logits, and there as the how-manieth."""
+        counts = {self._prefill: 0, self._decode: 0}
+        self._outputs = []
+        for item in items:
+            if item.wants_logits:
+                backend = self._where(item.seq_id)
+                self._outputs.append((backend, counts[backend]))
+                counts[backend] += 1
+
+    def _where(self, seq_id: int) -> LlamaBackend:
+        return self._prefill if seq_id in self._in_prefill else self._decode
+
+    def _hand_over(self, seq_id: int) -> None:
+        """From now on the sequence is where answers are computed."""
+        if seq_id in self._in_prefill:
+            self._prefill.hand_over(seq_id, self._decode)
+            self._in_prefill.discard(seq_id)
