@@ -16,7 +16,7 @@ from l4cli.engine.llamacpp import (
 )
 from l4cli.engine.sizing import ContextSize, SizingLimits
 from l4cli.engine.types import Backend
-from l4cli.errors import EngineError, InputError, ModelLoadError
+from l4cli.errors import InputError
 from l4cli.fit.wanted import (
     ROOM_FOR_CONTEXT,
     PrefillOn,
@@ -107,7 +107,9 @@ def load(
         on_progress=on_progress,
         known=known.vocabulary if known and isinstance(known.vocabulary, LlamaModel) else None,
     )
-    prefill = _PrefillWeights(weights, decision.prefill_on) if decision.prefill_on else None
+    prefill = None
+    if decision.prefill_on and not deterministic:
+        prefill = _PrefillWeights(weights, decision.prefill_on)
     try:
         make = partial(LlamaBackend, n_threads=threads, kv_type=kv_type, with_states=store)
         backend: Backend | Contexts
@@ -190,10 +192,11 @@ def _make_backend(
         n_batch=n_batch,
         unified=size.unified,
     )
-    if prefill_weights is None or size.unified or size.n_seq_max == 1:
+    if prefill_weights is None or size.unified:
         return backend
-    try:
-        prefill = make(
+
+    def make_prefill() -> LlamaBackend:
+        return make(
             prefill_weights.model(),
             n_ctx=backend.n_ctx_seq + n_batch,  # of prompts that begin and one under way
             n_seq_max=size.n_seq_max,
@@ -201,13 +204,8 @@ def _make_backend(
             n_ubatch=n_batch,
             along_with=backend,
         )
-    except ModelLoadError:  # no room after all
-        return backend
-    try:
-        return DisaggregatedBackend(prefill, backend)
-    except EngineError:  # a llama.cpp whose states are laid out differently
-        prefill.close()
-        return backend
+
+    return DisaggregatedBackend(backend, make_prefill)
 
 
 def sizing_limits(

@@ -21,6 +21,7 @@ from l4cli.engine.types import (
     Request,
     SamplingParams,
 )
+from l4cli.errors import ModelLoadError
 from l4cli.fit.wanted import Decision
 
 PART = 512  # tokens of each sequence's cache
@@ -49,11 +50,14 @@ def made(model: LlamaModel) -> Iterator[Any]:
             model, n_ctx=n_seq_max * part, n_seq_max=n_seq_max, n_batch=n_batch, unified=False,
             kv_type=kv_type,
         )  # fmt: skip
-        prefill = LlamaBackend(
-            model, n_ctx=pool, n_seq_max=n_seq_max, n_batch=n_batch, n_ubatch=n_batch,
-            along_with=decode, kv_type=kv_type,
-        )  # fmt: skip
-        backends.append(DisaggregatedBackend(prefill, decode))
+
+        def make_prefill() -> LlamaBackend:
+            return LlamaBackend(
+                model, n_ctx=pool, n_seq_max=n_seq_max, n_batch=n_batch, n_ubatch=n_batch,
+                along_with=decode, kv_type=kv_type,
+            )  # fmt: skip
+
+        backends.append(DisaggregatedBackend(decode, make_prefill))
         return backends[-1]
 
     yield make
@@ -114,9 +118,9 @@ def test_prompts_of_any_lengths_answer_as_on_one_context(
 ) -> None:
     requests = [greedy(str(n), words(model, n, 40 + 23 * n)) for n in range(14)]
     pair = made(8, kv_type=kv_type)
-    prefilled = []
-    decode = pair._prefill.decode
-    pair._prefill.decode = lambda items: (prefilled.append(len(items)), decode(items))
+    prefilled, pool = [], pair._pool()
+    decode = pool.decode
+    pool.decode = lambda items: (prefilled.append(len(items)), decode(items))
     one = LlamaBackend(
         model, n_ctx=8 * PART, n_seq_max=8, n_batch=2048, unified=False, kv_type=kv_type
     )
@@ -140,6 +144,25 @@ def test_a_shared_beginning_is_computed_once(model: LlamaModel, made: Any) -> No
     assert sum(one.num_cached_tokens >= len(head) for one in done) == 4
     one = LlamaBackend(model, n_ctx=4 * 1024, n_seq_max=4, n_batch=2048, unified=False)
     assert_alike({each.request_id: each for each in done}, answers(one, requests))
+
+
+@pytest.mark.parametrize("error", [ModelLoadError("no memory"), None])
+def test_where_there_can_be_no_pool_all_is_computed_in_one_context(
+    model: LlamaModel, error: Exception | None
+) -> None:
+    """For want of memory, or because llama.cpp cannot move sequences out of it."""
+    decode = LlamaBackend(model, n_ctx=2 * PART, n_seq_max=2, n_batch=2048, unified=False)
+
+    def make_prefill() -> LlamaBackend:
+        if error:
+            raise error
+        return LlamaBackend(model, n_ctx=2 * PART, n_seq_max=2, unified=False)
+
+    requests = [greedy(str(n), words(model, n, 400)) for n in range(2)]
+    one = LlamaBackend(model, n_ctx=2 * PART, n_seq_max=2, n_batch=2048, unified=False)
+    assert_alike(
+        answers(DisaggregatedBackend(decode, make_prefill), requests), answers(one, requests)
+    )
 
 
 def test_an_interrupt_stops_either_and_nothing_is_lost(model: LlamaModel, made: Any) -> None:

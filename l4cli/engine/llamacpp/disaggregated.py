@@ -9,7 +9,8 @@ DistServe's (Zhong et al., 2024), with memory for the network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,31 +18,35 @@ import numpy.typing as npt
 from l4cli.engine.llamacpp.context import LlamaBackend
 from l4cli.engine.llamacpp.sampling import Candidates, LlamaSampler
 from l4cli.engine.types import BatchItem, SamplingParams
+from l4cli.errors import EngineError, ModelLoadError
 
 MIN_PREFILL = 512  # tokens of prompts in a batch that pay for a pass over the weights of their own
 
 
 class DisaggregatedBackend:
-    """A Backend of two contexts, `prefill` a pool and `decode` in parts; it owns both.
+    """A Backend of two contexts: `decode`, in parts, and a pool for prompts; it owns both.
 
-    A sequence is in one of them at a time, under the same id: in `prefill` until its prompt is
-    whole, or something is asked of it that only `decode` can do. `interrupt` must be the same for
-    both (`along_with`). EngineError where llama.cpp cannot move sequences between the two.
+    `make_prefill` makes the pool when there are first prompts enough for it. Where it raises
+    ModelLoadError, or llama.cpp cannot move sequences between the two, all is computed in `decode`.
+    The same `interrupt` must stop both (`along_with`). A sequence is in one of them at a time,
+    under the same id: in the pool until its prompt is whole, or something is asked of it that only
+    `decode` can do.
     """
 
     states = None  # what is kept must not depend on where it was computed
     unified = False
-    min_prefill = MIN_PREFILL
 
-    def __init__(self, prefill: LlamaBackend, decode: LlamaBackend) -> None:
-        self._prefill, self._decode = prefill, decode
+    def __init__(self, decode: LlamaBackend, make_prefill: Callable[[], LlamaBackend]) -> None:
+        self._decode = decode
+        self._make_prefill = make_prefill
+        self._prefill: LlamaBackend | None = None
+        self.min_prefill: int | None = MIN_PREFILL
         self.n_ctx, self.n_ctx_seq = decode.n_ctx, decode.n_ctx_seq
         self.n_batch, self.n_seq_max = decode.n_batch, decode.n_seq_max
         self.piece, self.is_eog = decode.piece, decode.is_eog
         self._in_prefill: set[int] = set()
         self._outputs: list[tuple[LlamaBackend, int]] = []
         self._candidates = Candidates(decode.model.n_vocab)
-        prefill.hand_over(0, decode)  # an empty one, to see whether it can be done
 
     def decode(self, items: Sequence[BatchItem]) -> None:
         """Compute the items' tokens: prompts in a pass of their own where there are enough.
@@ -53,7 +58,7 @@ class DisaggregatedBackend:
         others = [item for item in items if item.seq_id not in apart]
         for item in others:
             self._hand_over(item.seq_id)
-        if prompts:
+        if self._prefill and prompts:
             self._in_prefill |= apart
             self._prefill.decode(prompts)
         if others:
@@ -91,28 +96,52 @@ class DisaggregatedBackend:
 
     def close(self) -> None:
         """Free both contexts; idempotent."""
-        self._prefill.close()
+        if self._prefill:
+            self._prefill.close()
         self._decode.close()
 
     def _to_prefill(self, items: Sequence[BatchItem]) -> set[int]:
         """The sequences whose prompts are computed apart: those that began there, and new ones as
         far as there is room; none if they are too few tokens."""
-        wanted = {item.seq_id for item in items}
-        room = self._prefill.n_ctx - sum(
-            self._prefill.num_computed(seq_id) for seq_id in self._in_prefill - wanted
-        )
-        apart, num_tokens = set(), 0
-        for item in items:
+        prompts = [item for item in items if item.pos == 0 or item.seq_id in self._in_prefill]
+        if not self._is_enough(prompts):
+            return set()
+        pool = self._pool()
+        if pool is None:
+            return set()
+        here = {item.seq_id for item in prompts}
+        room = pool.n_ctx - sum(map(pool.num_computed, self._in_prefill - here))
+        fitting = []
+        for item in prompts:
             stop = item.pos + len(item.tokens)
-            if (item.pos == 0 or item.seq_id in self._in_prefill) and stop <= room:
-                apart.add(item.seq_id)
-                num_tokens += len(item.tokens)
+            if stop <= room:
+                fitting.append(item)
                 room -= stop
-        return apart if num_tokens >= self.min_prefill else set()
+        return {item.seq_id for item in fitting} if self._is_enough(fitting) else set()
+
+    def _is_enough(self, prompts: Sequence[BatchItem]) -> bool:
+        num_tokens = sum(len(item.tokens) for item in prompts)
+        return self.min_prefill is not None and num_tokens >= self.min_prefill
+
+    def _pool(self) -> LlamaBackend | None:
+        """The context for prompts, made if need be; None where it cannot be had."""
+        if self._prefill:
+            return self._prefill
+        prefill = None
+        try:
+            prefill = self._make_prefill()
+            prefill.hand_over(0, self._decode)  # nothing yet, to see whether it can be done
+        except (ModelLoadError, EngineError):
+            self.min_prefill = None
+            if prefill:
+                prefill.close()
+            return None
+        self._prefill = prefill
+        return prefill
 
     def _note_outputs(self, items: Sequence[BatchItem]) -> None:
         """Which context has each item's logits, and there as the how-manieth."""
-        counts = {self._prefill: 0, self._decode: 0}
+        counts: Counter[LlamaBackend] = Counter()
         self._outputs = []
         for item in items:
             if item.wants_logits:
@@ -121,10 +150,10 @@ class DisaggregatedBackend:
                 counts[backend] += 1
 
     def _where(self, seq_id: int) -> LlamaBackend:
-        return self._prefill if seq_id in self._in_prefill else self._decode
+        return self._prefill if self._prefill and seq_id in self._in_prefill else self._decode
 
     def _hand_over(self, seq_id: int) -> None:
         """From now on the sequence is where answers are computed."""
-        if seq_id in self._in_prefill:
+        if self._prefill and seq_id in self._in_prefill:
             self._prefill.hand_over(seq_id, self._decode)
             self._in_prefill.discard(seq_id)
