@@ -101,7 +101,7 @@ class Ours:
             ):
                 to_line(answer)
             seconds = time.perf_counter() - began - making.seconds - loading.seconds
-        assert making.calls <= 2  # for prompts and for answers; what is made later would count
+        assert making.calls <= 2  # for answers and for prompts: what is made anew would count
         assert stats.num_completion_tokens == len(lines) * options.max_tokens
         return Result(
             stats.num_completion_tokens / seconds, 1 - decoding.seconds / seconds, making.seconds

@@ -108,7 +108,7 @@ def load(
         known=known.vocabulary if known and isinstance(known.vocabulary, LlamaModel) else None,
     )
     prefill = None
-    if decision.prefill_on and not deterministic:
+    if decision.prefill_on and not deterministic and weights.attention[0] != "recurrent":
         prefill = _PrefillWeights(weights, decision.prefill_on)
     try:
         make = partial(LlamaBackend, n_threads=threads, kv_type=kv_type, with_states=store)
@@ -196,12 +196,16 @@ def _make_backend(
         return backend
 
     def make_prefill() -> LlamaBackend:
+        from l4cli.fit.choose import POOL_PART
+
+        most = max(2 * n_batch, backend.n_ctx // POOL_PART)
         return make(
             prefill_weights.model(),
-            n_ctx=backend.n_ctx_seq + n_batch,  # of prompts that begin and one under way
+            n_ctx=min(most, backend.n_ctx_seq + n_batch),
             n_seq_max=size.n_seq_max,
             n_batch=n_batch,
             n_ubatch=n_batch,
+            with_states=False,
             along_with=backend,
         )
 

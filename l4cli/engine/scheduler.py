@@ -148,7 +148,7 @@ class Scheduler:
                 chunks.append(Chunk(sequence, start, start + count))
                 budget -= count
         chunks.sort(key=lambda chunk: chunk.sequence.seq_id)
-        return level(chunks) if self._is_in_equal_pieces(chunks) else chunks
+        return chunks if self.kv.unified else self._levelled(chunks)
 
     def retire(self, sequence: Sequence) -> None:
         """Take a sequence out; what it computed stays as a prefix for others."""
@@ -208,11 +208,18 @@ class Scheduler:
         for seq_id in list(self._retained):
             self._evict(seq_id)
 
-    def _is_in_equal_pieces(self, chunks: list[Chunk]) -> bool:
-        """Whether prompts are computed as `level` describes, not in a pool or apart in one."""
-        num_tokens = sum(chunk.num_tokens for chunk in chunks if chunk.num_tokens > 1)
+    def _levelled(self, chunks: list[Chunk]) -> list[Chunk]:
+        """`level`, but for prompts that are computed apart, in pieces of any length."""
+        apart = [chunk for chunk in chunks if self._begins_anew(chunk)]
         min_prefill = self.kv.min_prefill
-        return not self.kv.unified and (min_prefill is None or num_tokens < min_prefill)
+        if min_prefill is None or sum(chunk.num_tokens for chunk in apart) < min_prefill:
+            return level(chunks)
+        beside = level([chunk for chunk in chunks if not self._begins_anew(chunk)])
+        return sorted([*apart, *beside], key=lambda chunk: chunk.sequence.seq_id)
+
+    def _begins_anew(self, chunk: Chunk) -> bool:
+        """Whether it is of a prompt of which nothing was forked from another."""
+        return chunk.num_tokens > 1 and not chunk.sequence.num_cached_tokens
 
     def _admit(self) -> None:
         for sequence in list(self.waiting):

@@ -207,7 +207,7 @@ class Backend(Protocol):
     `interrupt`, EngineError on failure. `n_ctx` counts the KV cells of all sequences together,
     `n_ctx_seq` those that one of them may hold; `unified` says that they share them all. `states`
     is None where sequences cannot be saved. Where a batch has `min_prefill` tokens of prompts or
-    more, they are computed apart from the rest (None: never).
+    more of which nothing was forked, they are computed apart from the rest (None: never).
     """
 
     n_ctx: int

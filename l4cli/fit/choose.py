@@ -20,6 +20,7 @@ from l4cli.fit.wanted import PrefillOn
 Verdict = Literal["fits", "from disk", "too large"]
 _LARGE_EXPERT = 4 << 20  # bytes of one matrix
 KV_SHARE = 1 / 4  # of the machine's memory, for an automatic context
+POOL_PART = 4  # of these cells, the most that prompts have besides, in a context of their own
 _PREFILL_BATCHES = 5  # of the usual size, to compute in: a large one beside the usual
 KV_TYPES = ("f16", "q8_0", "q4_0")  # in the order in which they are given up
 
@@ -102,7 +103,8 @@ def prefill_on(shape: ModelShape, fit: Fit, hardware: Hardware) -> PrefillOn | N
     ram = fit.use.ram
     copied = ram.weights - ram.mapped
     resident = ram.weights + copied if fit.verdict == "fits" else copied
-    contexts = int(hardware.ram_total * KV_SHARE) + _PREFILL_BATCHES * ram.compute
+    caches = int(hardware.ram_total * KV_SHARE) * (1 + POOL_PART) // POOL_PART
+    contexts = caches + _PREFILL_BATCHES * ram.compute
     if resident + contexts > hardware.ram_usable:
         return None
     return "file order" if copied else "same"

@@ -48,12 +48,14 @@ class Matcher:
     def mask(self, row: npt.NDArray[np.float32]) -> None:
         """Set the logits [n_vocab] of what is not allowed here to -inf.
 
-        EngineError where the language has become too complex to go on.
+        EngineError where the language has become too complex to go on, or there is no way on.
         """
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         if self._matcher.is_error():
             raise EngineError(f"the answer's grammar failed: {_complaint(self._matcher)}")
         allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._n_vocab]
+        if not allowed.any():
+            raise EngineError("the answer's grammar allows none of the model's tokens here")
         row[allowed == 0] = -np.inf
 
 

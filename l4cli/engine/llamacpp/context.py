@@ -194,7 +194,8 @@ class LlamaBackend:
         self._rule.truncated(seq_id, length)
 
     def hand_over(self, seq_id: int, other: LlamaBackend) -> None:
-        """Move a sequence of this pool to the same id in a context of the same model in parts."""
+        """Move a sequence of this pool to the same id in a context in parts, of the same weights in
+        whatever order."""
         move_to_part(self._handle, other._handle, seq_id, other.n_seq_max)
         other._advanced(seq_id, self.num_computed(seq_id))
         self.truncate(seq_id, 0)

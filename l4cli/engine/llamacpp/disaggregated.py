@@ -106,7 +106,7 @@ class DisaggregatedBackend:
         prompts = [item for item in items if item.pos == 0 or item.seq_id in self._in_prefill]
         if not self._is_enough(prompts):
             return set()
-        pool = self._pool()
+        pool = self._pool(prompts[0].seq_id)
         if pool is None:
             return set()
         here = {item.seq_id for item in prompts}
@@ -123,14 +123,17 @@ class DisaggregatedBackend:
         num_tokens = sum(len(item.tokens) for item in prompts)
         return self.min_prefill is not None and num_tokens >= self.min_prefill
 
-    def _pool(self) -> LlamaBackend | None:
-        """The context for prompts, made if need be; None where it cannot be had."""
+    def _pool(self, seq_id: int) -> LlamaBackend | None:
+        """The context for prompts, made if need be; None where it cannot be had.
+
+        When it is made, `seq_id` must be a sequence of which nothing is computed yet.
+        """
         if self._prefill:
             return self._prefill
         prefill = None
         try:
             prefill = self._make_prefill()
-            prefill.hand_over(0, self._decode)  # nothing yet, to see whether it can be done
+            prefill.hand_over(seq_id, self._decode)  # nothing, to see whether it can be done
         except (ModelLoadError, EngineError):
             self.min_prefill = None
             if prefill:

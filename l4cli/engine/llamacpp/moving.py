@@ -26,34 +26,37 @@ _COUNT = struct.Struct("=I")
 def move_to_part(source: Any, target: Any, seq_id: int, n_parts: int) -> None:
     """Copy a sequence of a pool to the same id in a context of `n_parts` parts, which it lacks.
 
-    Both are handles of contexts of one model, with the same types of cache. EngineError where
-    llama.cpp finds no room, or its states are not what they were when this was written.
+    Both are handles of contexts of the same weights, in whatever order, with the same types of
+    cache. EngineError where llama.cpp finds no room, or its states are not what they were when this
+    was written; the target then has nothing of the sequence.
     """
     library.forget_log()
-    state = _state(source, seq_id, 0)
-    window = _state(source, seq_id, _WINDOW_ONLY)
-    if len(window) == len(state):  # there is but one cache
-        caches = [state[_HEADER:]]
-    else:
-        start_of_window = len(state) - len(window) + _HEADER
-        caches = [state[_HEADER:start_of_window], state[start_of_window:]]
-    data = bytes(state[:_HEADER]) + b"".join(_in_parts(cache, n_parts) for cache in caches)
-    buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
-    if llama_cpp.llama_state_seq_set_data(target, buffer, len(data), seq_id) != len(data):
+    state = _state(source, seq_id)
+    window = _HEADER + len(state) - _size(source, seq_id, _WINDOW_ONLY)
+    starts = [_HEADER] if window == _HEADER else [_HEADER, window]  # of the caches
+    stops = [*starts[1:], len(state)]
+    others = _COUNT.size * (n_parts - 1)  # of which each is empty
+    data = (ctypes.c_uint8 * (len(state) + others * len(starts)))()
+    view = memoryview(data).cast("B")
+    view[:_HEADER] = state[:_HEADER]
+    at = _HEADER
+    for start, stop in zip(starts, stops, strict=True):
+        if _COUNT.unpack_from(state, start) != (1,):
+            raise EngineError("llama.cpp's state of a sequence is not laid out as it was")
+        view[at : at + stop - start] = state[start:stop]
+        _COUNT.pack_into(view, at, n_parts)
+        at += stop - start + others
+    if llama_cpp.llama_state_seq_set_data(target, data, len(data), seq_id) != len(data):
+        llama_cpp.llama_memory_seq_rm(llama_cpp.llama_get_memory(target), seq_id, -1, -1)
         raise EngineError(f"llama.cpp could not move a sequence: {library.last_complaint()}")
 
 
-def _in_parts(cache: memoryview, n_parts: int) -> bytes:
-    """One stream and its cells -> that many streams, the cells in the first."""
-    (n_streams,) = _COUNT.unpack_from(cache)
-    if n_streams != 1:
-        raise EngineError("llama.cpp's state of a sequence is not laid out as it was")
-    return _COUNT.pack(n_parts) + cache[_COUNT.size :] + bytes(_COUNT.size * (n_parts - 1))
+def _size(handle: Any, seq_id: int, flags: int) -> int:
+    return int(llama_cpp.llama_state_seq_get_size_ext(handle, seq_id, flags))
 
 
-def _state(handle: Any, seq_id: int, flags: int) -> memoryview:
-    size = int(llama_cpp.llama_state_seq_get_size_ext(handle, seq_id, flags))
-    data = (ctypes.c_uint8 * size)()
-    if llama_cpp.llama_state_seq_get_data_ext(handle, data, size, seq_id, flags) != size:
+def _state(handle: Any, seq_id: int) -> memoryview:
+    data = (ctypes.c_uint8 * _size(handle, seq_id, 0))()
+    if llama_cpp.llama_state_seq_get_data(handle, data, len(data), seq_id) != len(data):
         raise EngineError(f"llama.cpp could not read a sequence: {library.last_complaint()}")
     return memoryview(data).cast("B")
