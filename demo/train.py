@@ -51,8 +51,8 @@ class Schedule:
 
 
 def learning_rate(peak: float, step: int, progress: float) -> float:
-    """Warm up, stay, and fall to nothing over the last quarter."""
-    return peak * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - progress) / 0.25))
+    """Warm up, stay, and fall to nothing over the last two fifths."""
+    return peak * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - progress) / 0.4))
 
 
 def longest_at(progress: float, shortest: int, longest: int) -> int:
