@@ -9,6 +9,7 @@ sorting the rest.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,7 @@ class LlamaSampler:
     def _choose(self, row: Logits) -> int:
         likeliest = int(row.argmax())  # a NaN where there is one
         greatest = row[likeliest]
-        if not np.isfinite(greatest):
+        if not math.isfinite(greatest):
             raise EngineError(_NO_NUMBERS)
         if self._is_adjusted:
             return self._candidates.choose(self._chain, row)
