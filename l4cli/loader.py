@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from l4cli.engine.llamacpp import (
     max_useful_sequences,
     memory_bytes,
 )
-from l4cli.engine.sizing import ContextSize, SizingLimits
+from l4cli.engine.sizing import KV_PART, ContextSize, SizingLimits, pool_cells
 from l4cli.engine.types import Backend
 from l4cli.errors import InputError
 from l4cli.fit.wanted import (
@@ -107,9 +108,11 @@ def load(
         on_progress=on_progress,
         known=known.vocabulary if known and isinstance(known.vocabulary, LlamaModel) else None,
     )
+    opened = ExitStack()
+    opened.callback(weights.close)
     prefill = None
     if decision.prefill_on and not deterministic and weights.attention[0] != "recurrent":
-        prefill = _PrefillWeights(weights, decision.prefill_on)
+        prefill = cache(partial(_load_prefill, weights, decision.prefill_on, opened))
     try:
         make = partial(LlamaBackend, n_threads=threads, kv_type=kv_type, with_states=store)
         backend: Backend | Contexts
@@ -132,43 +135,24 @@ def load(
             backend,
             sampling=located.sampling(weights.metadata),
             path=located.path,
-            on_close=partial(_close, weights, prefill),
+            on_close=opened.close,
             on_note=on_note,
             remake=remake,
             decision=decision,
             store_limit=store_limit,
         )
     except BaseException:
-        weights.close()
+        opened.close()
         raise
 
 
-class _PrefillWeights:
-    """The weights that prompts are computed over: the same as answers, or others in file order.
-
-    Those are mapped when they are first wanted.
-    """
-
-    def __init__(self, weights: LlamaModel, kind: PrefillOn) -> None:
-        self._weights, self._kind = weights, kind
-        self._others: LlamaModel | None = None
-
-    def model(self) -> LlamaModel:
-        if self._kind == "same":
-            return self._weights
-        if self._others is None:
-            self._others = LlamaModel(self._weights.path, repack=False, known=self._weights)
-        return self._others
-
-    def close(self) -> None:
-        if self._others:
-            self._others.close()
-
-
-def _close(weights: LlamaModel, prefill: _PrefillWeights | None) -> None:
-    if prefill:
-        prefill.close()
-    weights.close()
+def _load_prefill(weights: LlamaModel, kind: PrefillOn, opened: ExitStack) -> LlamaModel:
+    """What prompts are computed over: the same weights, or others in file order, to be closed."""
+    if kind == "same":
+        return weights
+    others = LlamaModel(weights.path, repack=False, known=weights)
+    opened.callback(others.close)
+    return others
 
 
 def _remake(
@@ -180,7 +164,7 @@ def _remake(
 def _make_backend(
     make: Callable[..., LlamaBackend],
     weights: LlamaModel,
-    prefill_weights: _PrefillWeights | None,
+    prefill_model: Callable[[], LlamaModel] | None,
     n_batch: int,
     size: ContextSize,
 ) -> Backend:
@@ -192,16 +176,13 @@ def _make_backend(
         n_batch=n_batch,
         unified=size.unified,
     )
-    if prefill_weights is None or size.unified:
+    if prefill_model is None or size.unified:
         return backend
 
     def make_prefill() -> LlamaBackend:
-        from l4cli.fit.choose import POOL_PART
-
-        most = max(2 * n_batch, backend.n_ctx // POOL_PART)
         return make(
-            prefill_weights.model(),
-            n_ctx=min(most, backend.n_ctx_seq + n_batch),
+            prefill_model(),
+            n_ctx=pool_cells(backend.n_ctx, backend.n_ctx_seq, n_batch),
             n_seq_max=size.n_seq_max,
             n_batch=n_batch,
             n_ubatch=n_batch,
@@ -217,13 +198,12 @@ def sizing_limits(
 ) -> SizingLimits:
     """What is given holds; else as much as the model was trained for, in a part of the memory."""
     from l4cli.fit.cache_shape import read_cache
-    from l4cli.fit.choose import KV_SHARE
     from l4cli.fit.memory import most_per_token
 
     trained = weights.n_ctx_train or DEFAULT_N_CTX
     try:
         per_token = most_per_token(read_cache(weights.metadata, str(weights.path)), kv_type)
-        cells = int(memory_bytes() * KV_SHARE) // per_token
+        cells = memory_bytes() // KV_PART // per_token
     except InputError:  # an architecture whose cache is not of keys and values
         cells = DEFAULT_N_CTX
     if isinstance(ctx, int):

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from l4cli.engine.llamacpp import LlamaModel
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -43,6 +46,16 @@ def tiny_gguf(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
     path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
     convert.convert(convert.plan(tiny_checkpoint, "F32"), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def model(tiny_gguf: Path) -> Iterator[LlamaModel]:
+    """The tiny model, loaded."""
+    from l4cli.engine.llamacpp import LlamaModel
+
+    model = LlamaModel(tiny_gguf)
+    yield model
+    model.close()
 
 
 @pytest.fixture

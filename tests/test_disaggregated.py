@@ -27,13 +27,6 @@ from l4cli.fit.wanted import Decision
 PART = 512  # tokens of each sequence's cache
 
 
-@pytest.fixture(scope="module")
-def model(tiny_gguf: Path) -> Iterator[LlamaModel]:
-    model = LlamaModel(tiny_gguf)
-    yield model
-    model.close()
-
-
 @pytest.fixture
 def made(model: LlamaModel) -> Iterator[Any]:
     """Makes pairs of contexts, with so many sequences."""

@@ -23,13 +23,6 @@ from l4cli.errors import ModelLoadError, UsageError
 from l4cli.prompt import PromptEncoder
 
 
-@pytest.fixture(scope="module")
-def model(tiny_gguf: Path) -> Iterator[LlamaModel]:
-    model = LlamaModel(tiny_gguf)
-    yield model
-    model.close()
-
-
 @pytest.fixture
 def backend(model: LlamaModel) -> Iterator[LlamaBackend]:
     backend = LlamaBackend(model, n_ctx=1024, n_seq_max=4, n_batch=128)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import llama_cpp
@@ -27,13 +26,6 @@ SCHEMA = {
     "required": ["name", "age", "tags"],
     "additionalProperties": False,
 }
-
-
-@pytest.fixture(scope="module")
-def model(tiny_gguf: Path) -> Iterator[LlamaModel]:
-    model = LlamaModel(tiny_gguf)
-    yield model
-    model.close()
 
 
 @pytest.fixture(scope="module")

@@ -210,16 +210,15 @@ class Scheduler:
 
     def _levelled(self, chunks: list[Chunk]) -> list[Chunk]:
         """`level`, but for prompts that are computed apart, in pieces of any length."""
-        apart = [chunk for chunk in chunks if self._begins_anew(chunk)]
-        min_prefill = self.kv.min_prefill
-        if min_prefill is None or sum(chunk.num_tokens for chunk in apart) < min_prefill:
+        if self.kv.min_prefill is None:
             return level(chunks)
-        beside = level([chunk for chunk in chunks if not self._begins_anew(chunk)])
-        return sorted([*apart, *beside], key=lambda chunk: chunk.sequence.seq_id)
-
-    def _begins_anew(self, chunk: Chunk) -> bool:
-        """Whether it is of a prompt of which nothing was forked from another."""
-        return chunk.num_tokens > 1 and not chunk.sequence.num_cached_tokens
+        apart: list[Chunk] = []
+        beside: list[Chunk] = []
+        for chunk in chunks:
+            (apart if _begins_anew(chunk) else beside).append(chunk)
+        if sum(chunk.num_tokens for chunk in apart) < self.kv.min_prefill:
+            return level(chunks)
+        return sorted([*apart, *level(beside)], key=lambda chunk: chunk.sequence.seq_id)
 
     def _admit(self) -> None:
         for sequence in list(self.waiting):
@@ -307,3 +306,8 @@ class Scheduler:
         self.kv.truncate(seq_id, 0)
         self.ledger.truncate(seq_id, 0)
         heapq.heappush(self._free_ids, seq_id)
+
+
+def _begins_anew(chunk: Chunk) -> bool:
+    """Whether it is of a prompt of which nothing was forked from another."""
+    return chunk.num_tokens > 1 and not chunk.sequence.num_cached_tokens

@@ -15,6 +15,8 @@ from l4cli.engine.kv import CELL_PADDING, padded
 from l4cli.engine.sequence import common_prefix
 from l4cli.engine.types import Request
 
+KV_PART = 4  # of the machine's memory, the most that an automatic context takes: a quarter
+POOL_PART = 4  # of its cells, the most that prompts take besides, in a context of their own
 _ENOUGH = 16  # sequences; beyond, attention over a shared pool costs more than they bring
 _MOST_IN_POOL = 255  # sequences: llama.cpp's limit, less the one that states go through
 
@@ -89,3 +91,9 @@ def choose_size(demand: Demand, limits: SizingLimits) -> ContextSize:
         n_ctx = min(limits.n_cells, padded(longest + (in_pool - 1) * demand.own))
         return ContextSize(n_ctx, in_pool, unified=True)
     return ContextSize(in_parts * longest, in_parts)
+
+
+def pool_cells(n_ctx: int, n_ctx_seq: int, n_batch: int) -> int:
+    """KV cells for prompts beside a context for answers: for one under way and those that begin,
+    where that is no more than a part of `n_ctx`, but always for two batches."""
+    return min(n_ctx_seq + n_batch, max(2 * n_batch, n_ctx // POOL_PART))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from l4cli.engine.kv import CELL_PADDING
+from l4cli.engine.sizing import KV_PART, POOL_PART
 from l4cli.fit.hardware import Hardware
 from l4cli.fit.memory import ContextSpec
 from l4cli.fit.placement import Placement, Use, fill, lay_out
@@ -19,8 +20,6 @@ from l4cli.fit.wanted import PrefillOn
 
 Verdict = Literal["fits", "from disk", "too large"]
 _LARGE_EXPERT = 4 << 20  # bytes of one matrix
-KV_SHARE = 1 / 4  # of the machine's memory, for an automatic context
-POOL_PART = 4  # of these cells, the most that prompts have besides, in a context of their own
 _PREFILL_BATCHES = 5  # of the usual size, to compute in: a large one beside the usual
 KV_TYPES = ("f16", "q8_0", "q4_0")  # in the order in which they are given up
 
@@ -103,7 +102,7 @@ def prefill_on(shape: ModelShape, fit: Fit, hardware: Hardware) -> PrefillOn | N
     ram = fit.use.ram
     copied = ram.weights - ram.mapped
     resident = ram.weights + copied if fit.verdict == "fits" else copied
-    caches = int(hardware.ram_total * KV_SHARE) * (1 + POOL_PART) // POOL_PART
+    caches = hardware.ram_total // KV_PART * (1 + POOL_PART) // POOL_PART
     contexts = caches + _PREFILL_BATCHES * ram.compute
     if resident + contexts > hardware.ram_usable:
         return None

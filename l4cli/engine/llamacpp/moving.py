@@ -16,9 +16,9 @@ from typing import Any
 import llama_cpp
 
 from l4cli.engine.llamacpp import library
+from l4cli.engine.llamacpp.states import WINDOW_ONLY, read_state, state_size
 from l4cli.errors import EngineError
 
-_WINDOW_ONLY = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 _HEADER = 8  # a magic number and the sequence's id
 _COUNT = struct.Struct("=I")
 
@@ -31,8 +31,8 @@ def move_to_part(source: Any, target: Any, seq_id: int, n_parts: int) -> None:
     was written; the target then has nothing of the sequence.
     """
     library.forget_log()
-    state = _state(source, seq_id)
-    window = _HEADER + len(state) - _size(source, seq_id, _WINDOW_ONLY)
+    state = memoryview(read_state(source, seq_id)).cast("B")
+    window = _HEADER + len(state) - state_size(source, seq_id, WINDOW_ONLY)
     starts = [_HEADER] if window == _HEADER else [_HEADER, window]  # of the caches
     stops = [*starts[1:], len(state)]
     others = _COUNT.size * (n_parts - 1)  # of which each is empty
@@ -49,14 +49,3 @@ def move_to_part(source: Any, target: Any, seq_id: int, n_parts: int) -> None:
     if llama_cpp.llama_state_seq_set_data(target, data, len(data), seq_id) != len(data):
         llama_cpp.llama_memory_seq_rm(llama_cpp.llama_get_memory(target), seq_id, -1, -1)
         raise EngineError(f"llama.cpp could not move a sequence: {library.last_complaint()}")
-
-
-def _size(handle: Any, seq_id: int, flags: int) -> int:
-    return int(llama_cpp.llama_state_seq_get_size_ext(handle, seq_id, flags))
-
-
-def _state(handle: Any, seq_id: int) -> memoryview:
-    data = (ctypes.c_uint8 * _size(handle, seq_id, 0))()
-    if llama_cpp.llama_state_seq_get_data(handle, data, len(data), seq_id) != len(data):
-        raise EngineError(f"llama.cpp could not read a sequence: {library.last_complaint()}")
-    return memoryview(data).cast("B")

@@ -19,7 +19,7 @@ from l4cli.engine.llamacpp import library
 from l4cli.engine.pieces import BLOCK
 from l4cli.errors import EngineError
 
-_WINDOW_ONLY = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+WINDOW_ONLY = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 
 
 class SequenceStates:
@@ -106,13 +106,9 @@ class SequenceStates:
         Sums over the cells are rounded in the order they lie in. A sequence of which a chunk was
         left behind goes on in the cells that became free, one that was loaded from the first.
         """
-        size = int(llama_cpp.llama_state_seq_get_size_ext(self._handle, seq_id, _WINDOW_ONLY))
-        data = (ctypes.c_uint8 * size)()
-        written = llama_cpp.llama_state_seq_get_data_ext(
-            self._handle, data, size, seq_id, _WINDOW_ONLY
-        )
-        if written != size or not llama_cpp.llama_state_seq_set_data_ext(
-            self._handle, data, size, seq_id, _WINDOW_ONLY
+        data = read_state(self._handle, seq_id, WINDOW_ONLY)
+        if not llama_cpp.llama_state_seq_set_data_ext(
+            self._handle, data, len(data), seq_id, WINDOW_ONLY
         ):
             raise EngineError(f"llama.cpp lost cells: {library.last_complaint()}")
 
@@ -129,6 +125,20 @@ class SequenceStates:
 
     def _clear_spare(self) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, self._spare, -1, -1)
+
+
+def state_size(handle: Any, seq_id: int, flags: int = 0) -> int:
+    """Bytes that `read_state` would give."""
+    return int(llama_cpp.llama_state_seq_get_size_ext(handle, seq_id, flags))
+
+
+def read_state(handle: Any, seq_id: int, flags: int = 0) -> ctypes.Array[ctypes.c_uint8]:
+    """What a context's cache holds of a sequence, or with WINDOW_ONLY the attention window's."""
+    data = (ctypes.c_uint8 * state_size(handle, seq_id, flags))()
+    written = llama_cpp.llama_state_seq_get_data_ext(handle, data, len(data), seq_id, flags)
+    if written != len(data):
+        raise EngineError(f"llama.cpp could not read a sequence: {library.last_complaint()}")
+    return data
 
 
 def _pointer(ids: np.ndarray[Any, Any]) -> Any:
