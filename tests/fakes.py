@@ -48,6 +48,7 @@ class FakeBackend:
         with_states: bool = False,
     ) -> None:
         self.n_ctx, self.n_batch, self.n_seq_max = n_ctx, n_batch, n_seq_max
+        self.n_ubatch = n_batch
         self.n_ctx_seq = n_ctx
         self.unified = unified
         self.states = FakeStates(self) if with_states else None

@@ -114,7 +114,7 @@ class ReadAhead:
     def counted(self, outputs: Sequence[StepOutput]) -> list[StepOutput]:
         """The outputs of a step, where what was computed for a request alone is not cached."""
         return [
-            replace(output, num_cached_tokens=max(0, output.num_cached_tokens - num_computed))
+            output._replace(num_cached_tokens=max(0, output.num_cached_tokens - num_computed))
             if (num_computed := self._num_computed(output.request_id))
             else output
             for output in outputs

@@ -117,7 +117,7 @@ class VocabularyBackend:
 
     def __init__(self, n_ctx: int, n_batch: int = 512) -> None:
         self.n_ctx = self.n_ctx_seq = n_ctx
-        self.n_batch = n_batch
+        self.n_batch = self.n_ubatch = n_batch
 
     def sampler(self, _params: SamplingParams, _prompt: Sequence[int]) -> _NoSampler:
         return _NoSampler()

@@ -213,7 +213,7 @@ def dry_run_report(
     """Print what the rows will ask of the model; exit code 1 if some can never be answered."""
     report = dry_run.measure(llm, rows, options)
     size = choose_size(report.demand, limits)
-    n_ubatch = llm.engine.backend.n_batch
+    n_ubatch = llm.engine.backend.n_ubatch
     n_seq_max = num_sequences(size.n_seq_max, unified=size.unified, with_states=options.use_store)
     spec = ContextSpec(size.n_ctx, n_seq_max, n_ubatch, conditions.kv_type, size.unified)
     n_bytes = kv_bytes(getattr(llm.vocabulary, "metadata", lambda _key: None), spec)

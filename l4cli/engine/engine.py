@@ -17,11 +17,12 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from l4cli.engine.batching import Chunk
 from l4cli.engine.completion import Collector, refused
 from l4cli.engine.concurrency import ConcurrencyTuner
 from l4cli.engine.detokenize import Detokenizer
 from l4cli.engine.prefixes import Prefixes
-from l4cli.engine.scheduler import Chunk, Scheduler
+from l4cli.engine.scheduler import Scheduler
 from l4cli.engine.sequence import Sequence
 from l4cli.engine.types import (
     Backend,

@@ -1,8 +1,8 @@
-"""Which tokens of which sequences go into the next batch.
+"""Who runs: admission, shared prefixes, and what is retained of those that have ended.
 
 There is no prefill phase and no decode phase: every running sequence only catches up from
-`num_computed_tokens` to its length, under one token budget a step (`n_batch`). The idea is that of
-vLLM's v1 scheduler, with llama.cpp's forks in the place of paged blocks:
+`num_computed_tokens` to its length (`batching.py` says with what next). The idea is that of vLLM's
+v1 scheduler, with llama.cpp's forks in the place of paged blocks:
 
 - A request is admitted when a sequence id is free and its whole length can be set aside, so a
   newcomer can never starve a running neighbour.
@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from dataclasses import dataclass
 from typing import Protocol
 
+from l4cli.engine.batching import TILE, WASTED, Chunk, Room, next_batch
 from l4cli.engine.cells import CellLedger
 from l4cli.engine.sequence import Sequence, common_prefix
 from l4cli.engine.types import Request
@@ -27,66 +27,15 @@ from l4cli.errors import ContextOverflowError, RequestError
 # Shorter prefixes are computed again: a wait for them costs more than it saves.
 MIN_SHARED_TOKENS = 16
 
-_NEARLY = 0.8  # as long as the longest: worth cutting all to the same length
-_ODD_END = 4  # tokens
+_LONG = 512  # tokens: a prefix over which attention takes a good part of the time
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Tokens of a sequence from `start` to `stop`; `is_last` where they reach its end."""
-
-    sequence: Sequence
-    start: int
-    stop: int
-
-    @property
-    def is_last(self) -> bool:
-        return self.stop == len(self.sequence.tokens)
-
-    @property
-    def num_tokens(self) -> int:
-        return self.stop - self.start
-
-    def rest(self) -> Chunk:
-        """The part of it that has not been computed yet."""
-        return Chunk(self.sequence, self.sequence.num_computed_tokens, self.stop)
-
-
-def level(chunks: list[Chunk]) -> list[Chunk]:
-    """Prompts of nearly the same length cut to the same, the rest of them left for later steps.
-
-    Where each sequence has a part of the cache, llama.cpp computes a batch in pieces of equally
-    many tokens from every sequence: odd ends would be small pieces of their own, each as dear as a
-    decode. As single tokens beside those that decode they cost next to nothing.
-    """
-    if len(chunks) == 1:
-        return chunks
-    prompts = [chunk for chunk in chunks if chunk.num_tokens > _ODD_END]
-    whole = [chunk.num_tokens for chunk in prompts if chunk.is_last]
-    shortest = min(whole, default=0)
-    is_alike = whole and shortest >= _NEARLY * max(chunk.num_tokens for chunk in prompts)
-    levelled = []
-    for chunk in chunks:
-        limit = shortest if is_alike else chunk.num_tokens
-        if chunk.num_tokens <= _ODD_END:
-            limit = 1
-        elif is_alike and not chunk.is_last and chunk.num_tokens < shortest:
-            continue  # what the budget cut short waits for the next step, with its like
-        levelled.append(Chunk(chunk.sequence, chunk.start, min(chunk.stop, chunk.start + limit)))
-    return levelled
-
-
-class KvCache(Protocol):
+class KvCache(Room, Protocol):
     """The part of a Backend that admission needs."""
 
     n_ctx: int
     n_ctx_seq: int
-    n_batch: int
     n_seq_max: int
-    unified: bool
-
-    @property
-    def min_prefill(self) -> int | None: ...
 
     def exact_prefix(self, seq_id: int, length: int) -> int: ...
 
@@ -136,19 +85,9 @@ class Scheduler:
         return sequence
 
     def schedule(self) -> list[Chunk]:
-        """Admit what fits, then fill the token budget: decoding first, prompts with the rest."""
+        """Admit what fits; then what to compute next of those that run."""
         self._admit()
-        budget = self.kv.n_batch
-        chunks = []
-        running = self.running[: self.max_running]
-        for sequence in sorted(running, key=lambda s: s.num_pending_tokens > 1):
-            count = min(sequence.num_pending_tokens, budget)
-            if count:
-                start = sequence.num_computed_tokens
-                chunks.append(Chunk(sequence, start, start + count))
-                budget -= count
-        chunks.sort(key=lambda chunk: chunk.sequence.seq_id)
-        return chunks if self.kv.unified else self._levelled(chunks)
+        return next_batch(self.running[: self.max_running], self.kv)
 
     def retire(self, sequence: Sequence) -> None:
         """Take a sequence out; what it computed stays as a prefix for others."""
@@ -208,20 +147,8 @@ class Scheduler:
         for seq_id in list(self._retained):
             self._evict(seq_id)
 
-    def _levelled(self, chunks: list[Chunk]) -> list[Chunk]:
-        """`level`, but for prompts that are computed apart, in pieces of any length."""
-        if self.kv.min_prefill is None:
-            return level(chunks)
-        apart: list[Chunk] = []
-        beside: list[Chunk] = []
-        for chunk in chunks:
-            (apart if _begins_anew(chunk) else beside).append(chunk)
-        if sum(chunk.num_tokens for chunk in apart) < self.kv.min_prefill:
-            return level(chunks)
-        return sorted([*apart, *level(beside)], key=lambda chunk: chunk.sequence.seq_id)
-
     def _admit(self) -> None:
-        for sequence in list(self.waiting):
+        for sequence in self._in_line():
             if len(self.running) >= self.max_running:
                 return
             if not self._free_ids and not self._retained:
@@ -233,6 +160,18 @@ class Scheduler:
                 return  # first come, first served: nobody overtakes for want of room
             self.waiting.remove(sequence)
             self.running.append(sequence)
+
+    def _in_line(self) -> list[Sequence]:
+        """Who waits, first come first; in parts, those that can begin now the longest first.
+
+        They get ids in that order, so that prompts of nearly the same length follow one another.
+        """
+        waiting = list(self.waiting)
+        if self.kv.unified:
+            return waiting
+        num_ids = len(self._free_ids) + len(self._retained)
+        room = max(0, min(num_ids, self.max_running - len(self.running)))
+        return sorted(waiting[:room], key=lambda s: len(s.tokens), reverse=True) + waiting[room:]
 
     def _best_donor(self, sequence: Sequence) -> tuple[Sequence | None, int]:
         """The sequence sharing the longest prefix worth sharing, and that prefix's length."""
@@ -249,7 +188,7 @@ class Scheduler:
 
     def _place(self, sequence: Sequence, donor: Sequence | None, shared: int) -> bool:
         """Give a sequence an id, its shared prefix and its cells; False if there is no room."""
-        exact = self._exact_prefix(donor, shared) if donor else 0
+        exact = self._exact_prefix(donor, self._to_share(sequence, shared)) if donor else 0
         needed = sequence.num_reserved - exact
         if self._make_room(needed, keep=donor):
             sequence.seq_id = heapq.heappop(self._free_ids)
@@ -268,6 +207,13 @@ class Scheduler:
         sequence.num_computed_tokens = sequence.num_cached_tokens = exact
         sequence.num_prefilled_tokens = min(exact, donor.num_prefilled_tokens) if donor else 0
         return True
+
+    def _to_share(self, sequence: Sequence, shared: int) -> int:
+        """Of a shared prefix, a few tokens less where the rest then is a whole tile."""
+        rest = len(sequence.tokens) - shared
+        more = TILE - rest
+        is_worth = not self.kv.unified and 0 < more < WASTED * rest and shared >= _LONG
+        return shared - more if is_worth else shared
 
     def _exact_prefix(self, donor: Sequence, shared: int) -> int:
         exact = self.kv.exact_prefix(donor.seq_id, shared)
@@ -306,8 +252,3 @@ class Scheduler:
         self.kv.truncate(seq_id, 0)
         self.ledger.truncate(seq_id, 0)
         heapq.heappush(self._free_ids, seq_id)
-
-
-def _begins_anew(chunk: Chunk) -> bool:
-    """Whether it is of a prompt of which nothing was forked from another."""
-    return chunk.num_tokens > 1 and not chunk.sequence.num_cached_tokens

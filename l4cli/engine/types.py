@@ -96,8 +96,7 @@ class Request:
     params: SamplingParams = field(default_factory=SamplingParams)
 
 
-@dataclass(frozen=True, slots=True)
-class StepOutput:
+class StepOutput(NamedTuple):
     """What one step added to one request.
 
     `text` is only what is new and certain: no half characters, nothing that may yet become a stop
@@ -134,8 +133,7 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class BatchItem:
+class BatchItem(NamedTuple):
     """A run of consecutive tokens of one sequence, to be decoded from position `pos` on.
 
     With `wants_logits`, the last token's logits are kept for sampling.
@@ -205,7 +203,8 @@ class Backend(Protocol):
 
     All calls come from one thread, but for `interrupt`. `decode` raises DecodeAbortedError after
     `interrupt`, EngineError on failure. `n_ctx` counts the KV cells of all sequences together,
-    `n_ctx_seq` those that one of them may hold; `unified` says that they share them all. `states`
+    `n_ctx_seq` those that one of them may hold; `unified` says that they share them all. `n_batch`
+    tokens go into one decode, `n_ubatch` of them are computed at a time. `states`
     is None where sequences cannot be saved. Where a batch has `min_prefill` tokens of prompts or
     more of which nothing was forked, they are computed apart from the rest (None: never).
     """
@@ -213,6 +212,7 @@ class Backend(Protocol):
     n_ctx: int
     n_ctx_seq: int
     n_batch: int
+    n_ubatch: int
     n_seq_max: int
     unified: bool
 

@@ -86,6 +86,7 @@ class LlamaBackend:
         self.n_ctx = int(llama_cpp.llama_n_ctx(self._handle))
         self.n_ctx_seq = min(int(llama_cpp.llama_n_ctx_seq(self._handle)), trained)
         self.n_batch = int(llama_cpp.llama_n_batch(self._handle))
+        self.n_ubatch = int(llama_cpp.llama_n_ubatch(self._handle))
         self.n_seq_max = n_seq_max
         self._rule = RollbackRule(*model.attention)
         self._lengths: dict[int, int] = {}  # llama.cpp knows only the window's last position
@@ -103,7 +104,7 @@ class LlamaBackend:
         self._n_vocab = model.n_vocab
         self._candidates = Candidates(self._n_vocab)
         self._outputs: list[int] = []
-        self._row_address, self._row = 0, np.empty(0, np.float32)
+        self._rows: npt.NDArray[np.float32] | None = None  # the kept logits, once one was asked for
         self.piece, self.is_eog = model.piece, model.is_eog
 
     def _params(self, n_ctx: int, n_seq_max: int, kv_type: str) -> Any:
@@ -140,6 +141,7 @@ class LlamaBackend:
         cases `num_computed` tells how far each sequence got.
         """
         self._outputs = self._batch.fill(items)
+        self._rows = None
         library.forget_log()
         code = llama_cpp.llama_decode(self._handle, self._batch.struct)
         if code == 0:
@@ -163,11 +165,11 @@ class LlamaBackend:
 
     def logits(self, output: int) -> npt.NDArray[np.float32]:
         """The `output`-th logits kept by the last decode, float32 [n_vocab], until the next one."""
-        row = llama_cpp.llama_get_logits_ith(self._handle, self._outputs[output])
-        address = ctypes.addressof(row.contents)
-        if address != self._row_address:  # of one sequence they are always in the same place
-            self._row_address, self._row = address, np.ctypeslib.as_array(row, (self._n_vocab,))
-        return self._row
+        if self._rows is None:  # they lie one after another, in the batch's order
+            first = llama_cpp.llama_get_logits_ith(self._handle, self._outputs[0])
+            self._rows = np.ctypeslib.as_array(first, (len(self._outputs), self._n_vocab))
+        row: npt.NDArray[np.float32] = self._rows[output]
+        return row
 
     def num_computed(self, seq_id: int) -> int:
         return self._lengths.get(seq_id, 0)
@@ -230,21 +232,24 @@ class _Batch:
 
     def fill(self, items: Sequence[BatchItem]) -> list[int]:
         """Lay the items out one after another; the indices whose logits are kept, in order."""
-        total = sum(len(item.tokens) for item in items)
+        tokens: list[int] = []
+        positions: list[int] = []
+        seq_ids: list[int] = []
+        outputs = []
+        for seq_id, pos, own, wants_logits in items:
+            tokens += own
+            positions += range(pos, pos + len(own))
+            seq_ids += [seq_id] * len(own)
+            if wants_logits:
+                outputs.append(len(tokens) - 1)
+        total = len(tokens)
         if not 0 < total <= self.capacity:
             raise ValueError(f"a batch of {total} tokens for a capacity of {self.capacity}")
-        outputs = []
-        start = 0
-        for item in items:
-            stop = start + len(item.tokens)
-            self._token[start:stop] = item.tokens
-            self._pos[start:stop] = range(item.pos, item.pos + len(item.tokens))
-            self._seq_id[start:stop] = item.seq_id
-            self._logits[start:stop] = 0
-            if item.wants_logits:
-                self._logits[stop - 1] = 1
-                outputs.append(stop - 1)
-            start = stop
+        self._token[:total] = tokens
+        self._pos[:total] = positions
+        self._seq_id[:total] = seq_ids
+        self._logits[:total] = 0
+        self._logits[outputs] = 1
         self.struct.n_tokens = total
         return outputs
 

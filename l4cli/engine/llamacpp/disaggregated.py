@@ -42,7 +42,8 @@ class DisaggregatedBackend:
         self._prefill: LlamaBackend | None = None
         self.min_prefill: int | None = MIN_PREFILL
         self.n_ctx, self.n_ctx_seq = decode.n_ctx, decode.n_ctx_seq
-        self.n_batch, self.n_seq_max = decode.n_batch, decode.n_seq_max
+        self.n_batch, self.n_ubatch = decode.n_batch, decode.n_ubatch
+        self.n_seq_max = decode.n_seq_max
         self.piece, self.is_eog = decode.piece, decode.is_eog
         self._in_prefill: set[int] = set()
         self._outputs: list[tuple[LlamaBackend, int]] = []
