@@ -19,7 +19,7 @@ from demo import batches, corpus, optimizer, tokenizer
 from demo.backdrop import Memory, Recall
 from demo.batches import Batch
 from demo.carry import NONE, Carry, Taps, answered
-from demo.corpus import guide, reading
+from demo.corpus import guide, reading, words
 from demo.export import read_weights
 from demo.model import Balance, Llama4, Shape
 from demo.render import Renderer
@@ -239,6 +239,7 @@ class Run:
         elif not path.exists():
             path.write_text(make_tokenizer(seed).to_str(), "utf8")
         self.tokenizer = tokenizer.load(path)
+        words.use_pieces(self.tokenizer.decode([i]) for i in range(self.tokenizer.get_vocab_size()))
         torch.manual_seed(seed)
         self.model = Llama4(Shape(self.tokenizer.get_vocab_size()))
         if start:

@@ -76,8 +76,20 @@ def test_all_run_where_that_is_fastest() -> None:
 
 def test_fewer_run_where_that_is_faster() -> None:
     rates = {64: 30, 32: 60, 16: 65, 8: 50}
-    assert run(ConcurrencyTuner(64), rates, running=64) == [64, 32, 16, 8, 16]
-    assert run(ConcurrencyTuner(16), {16: 10, 8: 20, 4: 40}, running=16) == [16, 8, 4]
+    assert run(ConcurrencyTuner(64), rates, running=64) == [64, 32, 64, 16, 32, 8, 16]
+    assert run(ConcurrencyTuner(16), {16: 10, 8: 20, 4: 40}, running=16) == [16, 8, 16, 4, 8, 4]
+
+
+def test_a_few_slow_steps_do_not_halve_the_run() -> None:
+    tuner = ConcurrencyTuner(48)
+    for _ in range(3):
+        tuner.observe(48, 48, 0.9)  # the machine was at something else
+    for _ in range(3):
+        tuner.observe(24, 24, 0.3)
+    assert (tuner.limit, tuner.is_settled) == (48, False)
+    for _ in range(3):
+        tuner.observe(48, 48, 0.5)
+    assert (tuner.limit, tuner.is_settled) == (48, True)
 
 
 def test_half_pauses_for_one_step_only_where_that_is_clearly_worse() -> None:

@@ -2,9 +2,10 @@
 
 More sequences share each pass over the weights, until arithmetic or memory is the limit; beyond
 that they only wait for each other, and on some machines they are slower together. So all that fit
-begin, and after a few steps half of them pause for a few: if what then remains decodes faster, they
-go first. No token is spent on measuring; but those that paused may be alone at the end, so a trial
-that goes clearly worse ends at once.
+begin, and after a few steps half of them pause for a few: if what then remains decodes faster, and
+still does when all have been timed once more, they go first. The second look is because machines
+stumble: a few slow steps must not halve the rest of a run. No token is spent on measuring; but those
+that paused may be alone at the end, so a trial that goes clearly worse ends at once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class ConcurrencyTuner:
         self.limit = n_seq_max
         self.is_settled = False
         self._best, self._best_rate = n_seq_max, 0.0
+        self._half, self._half_rate = 0, 0.0  # a trial that went better
         self._timed = 0  # the number of sequences that `_seconds` are of
         self._seconds: list[float] = []
 
@@ -38,12 +40,18 @@ class ConcurrencyTuner:
             self._judge(num_sequences, rate)
 
     def _judge(self, num_sequences: int, rate: float) -> None:
-        """Try half if this many did better than twice as many, else go back."""
-        is_first = not self._best_rate
-        if not is_first and rate < self._best_rate * _WORTHWHILE:
-            self.limit, self.is_settled = self._best, True
+        """Try half; if that did better, time the others once more, and only then go on from it."""
+        if self.limit != self._best:
+            self._half, self._half_rate = num_sequences, rate
+            self.limit = self._best
+            self.is_settled = rate < self._best_rate * _WORTHWHILE
             return
-        self._best = self.limit if is_first else num_sequences
-        self._best_rate = rate
+        self._best_rate = max(self._best_rate, rate)
+        if self._half:
+            if self._half_rate < self._best_rate * _WORTHWHILE:
+                self.is_settled = True
+                return
+            self._best, self._best_rate, self._half = self._half, self._half_rate, 0
+            num_sequences = self._best
         self.is_settled = num_sequences < _FEWEST
         self.limit = self._best if self.is_settled else num_sequences // 2
