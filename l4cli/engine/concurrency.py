@@ -3,9 +3,9 @@
 More sequences share each pass over the weights, until arithmetic or memory is the limit; beyond
 that they only wait for each other, and on some machines they are slower together. So all that fit
 begin, and after a few steps half of them pause for a few: if what then remains decodes faster, and
-still does when all have been timed once more, they go first. The second look is because machines
-stumble: a few slow steps must not halve the rest of a run. No token is spent on measuring; but those
-that paused may be alone at the end, so a trial that goes clearly worse ends at once.
+still does when all have been timed once more, they go first. The second look is since machines
+stumble: a few slow steps must not halve the rest of a run. No token is spent on measuring, but
+those that paused may be alone at the end, so a trial that goes clearly worse ends at once.
 """
 
 from __future__ import annotations
