@@ -6,8 +6,9 @@ FOLDER holds llama-server and llama-batched-bench of the llama.cpp that l4 runs 
 builds them). Loading, and making the context, which the server does when it starts, is not counted
 on either side. Two workloads, greedy, every answer of exactly --max-tokens tokens: distinct
 prompts, and prompts that share a system prompt. The server is tried at every slot count first and
-its best one counts; l4 chooses for itself unless --parallel is given. Prints a line a round, then
-one JSON line of medians.
+its best one counts; l4 chooses for itself unless --parallel is given. The server is given token
+ids, so that templates and tokenizing are work that l4 alone does; with --messages it is asked as l4
+is. Prints a line a round, then one JSON line of medians.
 """
 
 from __future__ import annotations
@@ -66,6 +67,14 @@ def workloads(rows: int) -> list[Workload]:
         Workload("distinct", [[question] for question in questions]),
         Workload("shared", [[system, question] for question in questions]),
     ]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation, and the token ids that l4 makes of it."""
+
+    messages: list[dict[str, str]]
+    ids: list[int]
 
 
 @dataclass(frozen=True)
@@ -175,22 +184,29 @@ class Server:
         except OSError:
             return False
 
-    def run(self, prompts: list[list[int]]) -> Result:
+    def run(self, prompts: list[Prompt]) -> Result:
         began = time.perf_counter()
         with ThreadPoolExecutor(self.slots) as pool:
             counts = list(pool.map(self._complete, prompts))
         return Result(sum(counts) / (time.perf_counter() - began))
 
-    def _complete(self, prompt: list[int]) -> int:
-        body = {
-            "prompt": prompt, "n_predict": self.options.max_tokens, "temperature": 0,
-            "ignore_eos": True, "cache_prompt": True,
-        }  # fmt: skip
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=3600)
-        connection.request("POST", "/completion", json.dumps(body))
-        answer = json.load(connection.getresponse())
-        connection.close()
+    def _complete(self, prompt: Prompt) -> int:
+        limit = self.options.max_tokens
+        if self.options.messages:
+            asked = {"messages": prompt.messages, "max_tokens": limit}
+            answer = self._post("/v1/chat/completions", asked)
+            assert answer["usage"]["prompt_tokens"] == len(prompt.ids)
+            return int(answer["usage"]["completion_tokens"])
+        answer = self._post("/completion", {"prompt": prompt.ids, "n_predict": limit})
         return int(answer["tokens_predicted"])
+
+    def _post(self, path: str, asked: dict[str, Any]) -> dict[str, Any]:
+        asked |= {"temperature": 0, "ignore_eos": True, "cache_prompt": True}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=3600)
+        connection.request("POST", path, json.dumps(asked))
+        answer: dict[str, Any] = json.load(connection.getresponse())
+        connection.close()
+        return answer
 
 
 def their_environment() -> dict[str, str]:
@@ -219,8 +235,8 @@ def batched_bench(options: argparse.Namespace, n_prompt: int) -> float:
 def compare(options: argparse.Namespace, workload: Workload) -> dict[str, float]:
     """Medians over rounds in which all take their turn, since a machine's speed drifts."""
     with load(options.model, elastic=True) as llm:
-        prompts = [list(llm.request(messages).prompt) for messages in workload.messages]
-    n_prompt = round(sum(map(len, prompts)) / len(prompts))
+        prompts = [Prompt(m, list(llm.request(m).prompt)) for m in workload.messages]
+    n_prompt = round(sum(len(prompt.ids) for prompt in prompts) / len(prompts))
     print(f"{workload.name}: {len(prompts)} prompts of {n_prompt} tokens", flush=True)
     slots = best_slots(options, prompts)
     rounds = []
@@ -243,7 +259,7 @@ def compare(options: argparse.Namespace, workload: Workload) -> dict[str, float]
     return {**medians, "server slots": slots}
 
 
-def best_slots(options: argparse.Namespace, prompts: list[list[int]]) -> int:
+def best_slots(options: argparse.Namespace, prompts: list[Prompt]) -> int:
     """The number of slots at which the server is fastest."""
     if len(options.slots) == 1:
         return int(options.slots[0])
@@ -267,6 +283,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--slots", type=lambda s: [int(n) for n in s.split(",") if n],
                         default=[4, 8, 16, 32, 48])  # fmt: skip
+    parser.add_argument("--messages", action="store_true", help="ask the server by messages")
     parser.add_argument("--server-unified", action="store_true", help="one KV cache there, too")
     parser.add_argument("--parallel", type=_parallel, default="auto")
     parser.add_argument("--ctx", type=int, default=49152, help="the peers' context")
