@@ -10,7 +10,6 @@ from demo.carry import LOOKING, POINTING, Taps
 from demo.parts import Shape, rms
 from demo.places import Angles, Places, Segment
 
-LONG = 4096  # tokens
 BLOCK = 256  # queries
 
 
@@ -30,7 +29,8 @@ def attention(
     """Causal attention of the queries [heads, wanted, head_dim] of the tokens at rising `indices`
     [wanted] over k and v [heads, length, head_dim] of all tokens, and what is behind them. On a
     CPU plain products are several times as fast as the fused kernel; taken by blocks of queries,
-    they leave out most of what a query may not see."""
+    they leave out most of what a query may not see. The scores stay in memory: 9k tokens take 4 GB
+    in all."""
     more = 0
     if behind:
         more = behind.bias.shape[1]
@@ -48,15 +48,6 @@ def attention(
             scores = torch.baddbmm(hidden, q[:, block], keys.mT, alpha=q.shape[-1] ** -0.5)
             seen.append(scores.softmax(-1) @ values)
     return torch.cat(seen, 1)
-
-
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, behind: Behind | None = None) -> Tensor:
-    """[heads, length, head_dim] each. Plain products keep the scores, which a long one must not."""
-    length = q.shape[1]
-    if length > LONG:
-        fused = nn.functional.scaled_dot_product_attention
-        return fused(q[None], k[None], v[None], is_causal=True)[0]
-    return attention(q, k, v, torch.arange(length), behind)
 
 
 class Attention(nn.Module):
@@ -91,7 +82,8 @@ class Attention(nn.Module):
         for queries, keys, values, segment in parts:
             at = places.positions[segment.begin : segment.end]
             behind = self._behind(segment, at, v.dtype, recall)
-            seen.append(causal_attention(queries, keys, values, behind))
+            every = torch.arange(segment.length)
+            seen.append(attention(queries, keys, values, every, behind))
         return self._join(seen)
 
     def forward_at(

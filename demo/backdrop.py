@@ -65,22 +65,29 @@ class Recall:
 
 
 class Memory:
-    """The newest keys and values of documents, a pair a layer."""
+    """The newest keys and values of documents, a pair a layer, each written over the oldest."""
 
     def __init__(self) -> None:
         self.layers: list[KeysValues] = []
+        self.filled, self.next = 0, 0
 
     def recall(self, backdrops: list[Backdrop | None], kept: Tensor) -> Recall:
-        return Recall(self.layers, backdrops, kept, [])
+        held = self.layers if self.filled else []
+        known = [(k[:, : self.filled], v[:, : self.filled]) for k, v in held]
+        return Recall(known, backdrops, kept, [])
 
     def add(self, noted: list[KeysValues]) -> None:
         """One pass's, all layers of it."""
         if not self.layers:
-            self.layers = noted
-            return
-        pairs = zip(self.layers, noted, strict=True)
-        self.layers = [(_newest(ks, k), _newest(vs, v)) for (ks, vs), (k, v) in pairs]
+            self.layers = [(_room(k), _room(v)) for k, v in noted]
+        count = noted[0][0].shape[1]
+        places = (torch.arange(count)[-MEMORY:] + self.next) % MEMORY
+        for (ks, vs), (k, v) in zip(self.layers, noted, strict=True):
+            ks[:, places] = k[:, -MEMORY:]
+            vs[:, places] = v[:, -MEMORY:]
+        self.filled = min(MEMORY, self.filled + count)
+        self.next = (self.next + count) % MEMORY
 
 
-def _newest(old: Tensor, new: Tensor) -> Tensor:
-    return torch.cat([old, new], 1)[:, -MEMORY:]
+def _room(like: Tensor) -> Tensor:
+    return like.new_empty(like.shape[0], MEMORY, like.shape[2])

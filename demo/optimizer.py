@@ -3,9 +3,6 @@
 import torch
 from torch import Tensor
 
-from demo.carry import Carry
-from demo.model import Llama4
-
 DECAY = 0.05
 MATRICES = (
     "self_attn.",
@@ -49,12 +46,17 @@ class Muon(torch.optim.Optimizer):
                 weight.mul_(1 - group["lr"] * DECAY).add_(update, alpha=-group["lr"] * size)
 
 
-def make(model: Llama4, carry: Carry, lr: float) -> list[torch.optim.Optimizer]:
+def cost(name: str, weight: Tensor) -> float:
+    """What an update takes, about: 1 for an element of Adam's."""
+    return weight.numel() * (12.0 if _is_matrix(name, weight) else 1.0)
+
+
+def make(named: list[tuple[str, Tensor]], lr: float) -> list[torch.optim.Optimizer]:
     matrices, decayed, plain = [], [], []
-    for name, weight in model.named_parameters():
-        if weight.dim() == 2 and any(part in name for part in MATRICES):
+    for name, weight in named:
+        if _is_matrix(name, weight):
             matrices.append(weight)
-        elif weight.dim() > 1:
+        elif weight.dim() > 1 and not name.startswith("carry."):
             decayed.append(weight)
         else:
             plain.append(weight)
@@ -62,10 +64,19 @@ def make(model: Llama4, carry: Carry, lr: float) -> list[torch.optim.Optimizer]:
         [
             {"params": decayed, "weight_decay": DECAY},
             {"params": plain, "weight_decay": 0.0},
-            {"params": list(carry.parameters()), "weight_decay": 0.0},
         ],
         lr=lr,
         betas=(0.9, 0.98),
         fused=True,
     )
-    return [Muon(matrices[::2], lr), Muon(matrices[1::2], lr), adam]  # a thread each
+    return [Muon(matrices, lr), adam]
+
+
+def set_rate(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
+    for opt in optimizers:
+        for group in opt.param_groups:
+            group["lr"] = lr
+
+
+def _is_matrix(name: str, weight: Tensor) -> bool:
+    return weight.dim() == 2 and any(part in name for part in MATRICES)

@@ -50,4 +50,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms(x, self.eps) * self.weight
+        """Cast here where autocast is on: else each matrix behind it would cast it anew."""
+        normed = rms(x, self.eps) * self.weight
+        if torch.is_autocast_enabled("cpu"):
+            return normed.to(torch.get_autocast_dtype("cpu"))
+        return normed

@@ -84,7 +84,7 @@ def conversation(rng: Random, side: str, tokens: int = 300, questions: int | Non
     the value first, what stands behind it, and the value; and the same of each answer, or None."""
     text, facts = text_with_facts(rng, side, tokens)
     if questions is None:
-        questions = 1 if side == HELD_OUT else min(rng.randint(6, 10 + tokens // 25), 64)
+        questions = 1 if side == HELD_OUT else min(rng.randint(6, 10 + tokens // 25), 128)
     pairs = asked(rng, side, facts, questions)
     wrapper = rng.choice(WRAPPERS)
     opening = wrapper.format(document=text, question=pairs[0][0])

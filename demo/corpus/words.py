@@ -40,10 +40,10 @@ def pick(rng: Random, choices: Sequence[str], side: str) -> str:
 
 
 def made_up(rng: Random, side: str) -> str:
-    """A name like Varnok or Theilaberg; there are about a hundred thousand. A third of those to
+    """A name like Varnok or Theilaberg; there are about a hundred thousand. Almost half of those to
     train on are any letters or pieces at all, so that names are copied piece by piece, however
     odd."""
-    if side == TRAIN and (chance := rng.random()) < 0.33:
+    if side == TRAIN and (chance := rng.random()) < 0.45:
         return any_letters(rng) if chance < 0.11 or not _letters else any_pieces(rng)
     while True:
         name = rng.choice(words("onsets")) + rng.choice(words("vowels"))
@@ -78,18 +78,23 @@ def any_pieces(rng: Random) -> str:
         name = "".join(rng.choice(_letters) for _ in range(rng.choice((1, 2, 2, 3))))
         if rng.random() < 0.7:
             name = name.capitalize()
-        if rng.random() < 0.25:
+        if rng.random() < 0.35:
             name += rng.choice(_digits)
         if 3 <= len(name) <= 14 and side_of(name) == side_of(name.capitalize()) == TRAIN:
             return name
 
 
 def city(rng: Random, side: str) -> str:
-    return pick(rng, words("cities"), side) if rng.random() < 0.5 else made_up(rng, side)
+    return _listed_or_made_up(rng, "cities", side, {TRAIN: 0.25, HELD_OUT: 0.5})
 
 
 def first_name(rng: Random, side: str) -> str:
-    return pick(rng, words("first_names"), side) if rng.random() < 0.7 else made_up(rng, side)
+    return _listed_or_made_up(rng, "first_names", side, {TRAIN: 0.35, HELD_OUT: 0.7})
+
+
+def _listed_or_made_up(rng: Random, name: str, side: str, listed: dict[str, float]) -> str:
+    """To train on, a list's few words come less often: they would be known by heart, not copied."""
+    return pick(rng, words(name), side) if rng.random() < listed[side] else made_up(rng, side)
 
 
 def full_name(rng: Random, side: str) -> str:

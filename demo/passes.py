@@ -1,0 +1,94 @@
+"""Passes over one batch: forward, its losses, and backward where it is learnt."""
+
+from random import Random
+
+import torch
+from torch import Tensor, nn
+
+from demo import batches, corpus
+from demo.backdrop import Recall
+from demo.batches import Batch
+from demo.carry import NONE, Carry, Taps, answered
+from demo.corpus import guide, reading
+from demo.model import Balance, Llama4
+from demo.render import Renderer
+from demo.results import Result, Results, outcome
+
+BALANCE = 0.03
+ECHO = 0.2  # what an echo counts beside an answer's token
+CARRY = 0.3  # and a token of a value that is to be carried
+FOUND = 0.5  # and an answer's, of what the looking layer has found
+
+
+def run(
+    model: Llama4,
+    batch: Batch,
+    totals: tuple[int, int] | None,
+    recall: Recall | None = None,
+    carry: Carry | None = None,
+) -> tuple[Results, Tensor]:
+    """Forward, and backward where the step's totals of learnt and of all tokens are given. Returns
+    what was right, and the experts' load [layer, expert]."""
+    balance = Balance()
+    taps = None
+    if carry and len(batch.carried):
+        taps = Taps(
+            batch.carried, batch.origins, batch.values,
+            batch.looking, batch.sources, batch.ids[batch.looking + 1],
+        )  # fmt: skip
+    carried, pointed, found = torch.zeros(()), torch.zeros(()), torch.zeros(())
+    results = Results()
+    # Threads share the weights, and would share the cache of their casts.
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        hidden = model(
+            batch.ids, batch.positions, batch.starts, balance, batch.wanted, recall, taps
+        )
+        logits = model.lm_head(hidden[batch.learn])
+        if carry and taps:
+            carried, right = carry(taps, model.lm_head.weight)
+            pointed = torch.stack(taps.pointed + taps.looked).sum()
+            count = int((batch.values != NONE).sum())
+            both = float(carried.detach()) / len(taps.found)
+            results["~carried"].add(Result(both, count, int(right), count))
+            at_value, at_thing = (
+                float(torch.stack(losses).mean().detach()) for losses in (taps.pointed, taps.looked)
+            )
+            results["~pointed"].add(Result(at_value, count, 0, count))
+            results["~looked"].add(Result(at_thing, len(batch.looking), 0, len(batch.looking)))
+            found, right = answered(taps, model.early)
+            count = len(batch.looking)
+            results["~answered"].add(Result(float(found.detach()), count, int(right), count))
+    every = nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
+    losses, echoes = every.tensor_split([len(batch.answers)])
+    if totals is not None:
+        learnt, tokens = totals
+        share = batch.tokens / tokens
+        loss = (
+            losses.sum() + ECHO * echoes.sum() + CARRY * (carried + pointed) + FOUND * found
+        ) / learnt
+        (loss + BALANCE * balance.loss() * share).backward()
+    wrong = logits[: len(losses)].argmax(-1) != batch.targets[: len(losses)]
+    results.add(outcome(batch, losses.detach(), echoes.detach(), wrong))
+    return results, balance.load()
+
+
+@torch.no_grad()
+def quick_check(model: Llama4, renderer: Renderer, seed: int, count: int = 24) -> Results:
+    """The held-out side, and the guide's trained wordings, by teacher forcing: a watch on training.
+    The figures that count come from `evaluate.py`, through the product."""
+    rng = Random(f"{seed}/check")
+    found = Results()
+    drawn = [("known", guide.turn(*pair)) for pair in rng.sample(list(guide.known()), count)]
+    drawn += [("unseen", guide.turn(*pair)) for pair in rng.sample(list(guide.unseen()), count)]
+    samples = [(name, renderer.sample({"messages": messages})) for name, messages in drawn]
+    for skill in ("extraction", "tools", "manner"):
+        for _ in range(2 * count):
+            item = corpus.conversation(skill, rng, corpus.HELD_OUT)
+            samples.append((skill, renderer.sample(item)))
+    for tokens in (250, 1000, 4000):
+        for _ in range(count // 6):
+            item = reading.conversation(rng, corpus.HELD_OUT, tokens, questions=12)
+            samples.append((f"reading{tokens}", renderer.sample(item)))
+    for items in batches.group(samples, batches.PACKED):
+        found.add(run(model, batches.pack(items), None)[0])
+    return found
