@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +11,6 @@ from l4cli.batch.ahead import Asked
 from l4cli.batch.rows import Row
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.engine.types import Request
-from l4cli.errors import L4Error
 from l4cli.llm import LLM
 
 DEFAULT_MAX_TOKENS = 1024
@@ -46,13 +44,6 @@ class RowRequests:
 
     def __init__(self, llm: LLM, row: Row, options: BatchOptions) -> None:
         self._llm, self._row, self._options = llm, row, options
-        self._known: Request | None = None
-
-    def prepare(self) -> None:
-        """Encode a prompt ahead, in any thread; where that fails, `request` will say so."""
-        if self._row.document is None:
-            with suppress(L4Error):
-                self._first()
 
     @cached_property
     def document(self) -> DocumentPrompt | None:
@@ -82,18 +73,14 @@ class RowRequests:
         """
         if self._row.document and self.document:
             return self._request(self.document.tokens(self._row.document.questions[index]))
-        first = self._first()
-        seed = first.params.seed
+        seed = self._first.params.seed
         if not index or seed is None:
-            return first
-        return replace(first, params=replace(first.params, seed=(seed + index) % _NUM_SEEDS))
+            return self._first
+        params = replace(self._first.params, seed=(seed + index) % _NUM_SEEDS)
+        return replace(self._first, params=params)
 
+    @cached_property
     def _first(self) -> Request:
-        if self._known is None:  # a cached_property would let one thread in at a time
-            self._known = self._encoded()
-        return self._known
-
-    def _encoded(self) -> Request:
         row, options = self._row, self._options
         if row.prompt is not None and (options.raw or row.dialect == "completions"):
             return self._request(row.prompt, raw=True)

@@ -8,11 +8,9 @@ most `window` finished rows wait for one before them.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -96,7 +94,6 @@ class _Batch:
         self._collector = Collector()
         self._in_flight: dict[str, tuple[_Job, int, Request]] = {}
         self._prefilling: set[str] = set()  # requests without a token yet, waiting ones included
-        self._read: deque[_Job] = deque()  # rows of which no request was asked for yet
         self._open: _Job | None = None  # the row whose requests are not all made yet
         self._pending: deque[tuple[_Job, int, Request]] = deque()  # made, not yet in flight
         self._done: dict[int, tuple[Row | BadRow, dict[str, Any]]] = {}
@@ -136,8 +133,6 @@ class _Batch:
         begun = {job.position for job, _, _ in self._in_flight.values()}
         dropped = [job.position for job, index, _ in self._pending if index == 0]
         dropped = [position for position in dropped if position not in begun]
-        dropped += [job.position for job in self._read]
-        self._read.clear()
         if not dropped:
             return
         self._pending = deque(item for item in self._pending if item[0].position not in dropped)
@@ -149,7 +144,6 @@ class _Batch:
 
     def _resize(self, source: Iterator[Row | BadRow]) -> None:
         """Make a context that fits the requests that come next."""
-        self._read_ahead(self.options.look_ahead - len(self._pending), source)
         self._make_pending(self.options.look_ahead, source)
         asked = [job.asked for job, _, _ in self._pending if job.asked and not self._ahead.is_off]
         requests = [request for _, _, request in self._pending]
@@ -157,15 +151,6 @@ class _Batch:
         if not all(map(self._ahead.serves, asked)):
             self._ahead.is_off = True  # nothing can be stored here after all
             self.llm.fit(requests, more=not self._exhausted)
-
-    def _read_ahead(self, count: int, source: Iterator[Row | BadRow]) -> None:
-        """Read rows, and encode them on all cores: llama.cpp's tokenizer lets other threads run."""
-        for _ in range(count - len(self._read)):
-            if self.stopping() or not self._read_row(source):
-                break
-        if len(self._read) > 1:
-            with ThreadPoolExecutor(os.cpu_count()) as threads:
-                list(threads.map(lambda job: job.requests.prepare(), self._read))
 
     def _is_brought(self, job: _Job, request: Request) -> bool:
         """Whether a request can go: its document is there, or need not be."""
@@ -197,11 +182,11 @@ class _Batch:
         while len(self._pending) < count and len(self._done) < self.options.window:
             if self._open:
                 self._ask(self._open)
-            elif self._read and not self.stopping():
-                self._open = self._read.popleft()
-            elif self.stopping() or not self._read_row(source):
+            elif self.stopping() or (row := next(source, None)) is None:
                 self._exhausted = True
                 break
+            else:
+                self._take(row)
         return bool(self._pending)
 
     def step(self) -> None:
@@ -239,17 +224,13 @@ class _Batch:
             self.stats.num_errors += has_failed(written)
             yield row, written
 
-    def _read_row(self, source: Iterator[Row | BadRow]) -> bool:
-        """Whether there was another one."""
-        for row in source:
-            position = self._num_read
-            self._num_read += 1
-            if isinstance(row, BadRow):
-                self._done[position] = row, failure(row, refused(row.error))
-            else:
-                self._read.append(_Job(position, row, RowRequests(self.llm, row, self.options)))
-            return True
-        return False
+    def _take(self, row: Row | BadRow) -> None:
+        position = self._num_read
+        self._num_read += 1
+        if isinstance(row, BadRow):
+            self._done[position] = row, failure(row, refused(row.error))
+        else:
+            self._open = _Job(position, row, RowRequests(self.llm, row, self.options))
 
     def _ask(self, job: _Job) -> None:
         """Make the next request of a row."""

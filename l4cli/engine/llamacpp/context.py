@@ -105,6 +105,7 @@ class LlamaBackend:
         self._candidates = Candidates(self._n_vocab)
         self._outputs: list[int] = []
         self._rows: npt.NDArray[np.float32] | None = None  # the kept logits, once one was asked for
+        self._likeliest: list[tuple[int, float]] | None = None
         self.piece, self.is_eog = model.piece, model.is_eog
 
     def _params(self, n_ctx: int, n_seq_max: int, kv_type: str) -> Any:
@@ -141,7 +142,7 @@ class LlamaBackend:
         cases `num_computed` tells how far each sequence got.
         """
         self._outputs = self._batch.fill(items)
-        self._rows = None
+        self._rows = self._likeliest = None
         library.forget_log()
         code = llama_cpp.llama_decode(self._handle, self._batch.struct)
         if code == 0:
@@ -161,15 +162,28 @@ class LlamaBackend:
         )
 
     def sampler(self, params: SamplingParams, prompt: Sequence[int]) -> LlamaSampler:
-        return LlamaSampler(self.logits, self.model, self._candidates, params, prompt)
+        return LlamaSampler(self, self.model, self._candidates, params, prompt)
 
     def logits(self, output: int) -> npt.NDArray[np.float32]:
         """The `output`-th logits kept by the last decode, float32 [n_vocab], until the next one."""
+        row: npt.NDArray[np.float32] = self._kept()[output]
+        return row
+
+    def likeliest(self, output: int) -> tuple[int, float]:
+        """The token with the greatest of the `output`-th kept logits, and that; with a NaN, if one
+        is among them. Found for all outputs at once."""
+        if self._likeliest is None:
+            rows = self._kept()
+            tokens = rows.argmax(axis=1)
+            greatest = rows[np.arange(len(rows)), tokens]
+            self._likeliest = list(zip(tokens.tolist(), greatest.tolist(), strict=True))
+        return self._likeliest[output]
+
+    def _kept(self) -> npt.NDArray[np.float32]:
         if self._rows is None:  # they lie one after another, in the batch's order
             first = llama_cpp.llama_get_logits_ith(self._handle, self._outputs[0])
             self._rows = np.ctypeslib.as_array(first, (len(self._outputs), self._n_vocab))
-        row: npt.NDArray[np.float32] = self._rows[output]
-        return row
+        return self._rows
 
     def num_computed(self, seq_id: int) -> int:
         return self._lengths.get(seq_id, 0)

@@ -70,12 +70,17 @@ class DisaggregatedBackend:
                 self._hand_over(item.seq_id)
 
     def sampler(self, params: SamplingParams, prompt: Sequence[int]) -> LlamaSampler:
-        return LlamaSampler(self.logits, self._decode.model, self._candidates, params, prompt)
+        return LlamaSampler(self, self._decode.model, self._candidates, params, prompt)
 
     def logits(self, output: int) -> npt.NDArray[np.float32]:
         """The `output`-th logits kept by the last decode, float32 [n_vocab], until the next one."""
         backend, own_output = self._outputs[output]
         return backend.logits(own_output)
+
+    def likeliest(self, output: int) -> tuple[int, float]:
+        """The token with the greatest of the `output`-th kept logits, and that."""
+        backend, own_output = self._outputs[output]
+        return backend.likeliest(own_output)
 
     def num_computed(self, seq_id: int) -> int:
         return self._where(seq_id).num_computed(seq_id)

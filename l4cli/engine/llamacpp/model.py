@@ -15,6 +15,7 @@ from convert.vetting import vet
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.devices import devices, expert_patterns, on_cpu
 from l4cli.engine.llamacpp.pages import ask_for_huge_pages
+from l4cli.engine.llamacpp.words import PRE_TOKENIZERS, Words
 from l4cli.engine.rollback import AttentionKind
 from l4cli.engine.types import Constraint
 from l4cli.errors import ModelLoadError, RequestError
@@ -22,8 +23,8 @@ from l4cli.errors import ModelLoadError, RequestError
 if TYPE_CHECKING:
     from l4cli.engine.llamacpp.constraint import Compiler, Matcher
 
-_CONTROL = 1 << 3  # LLAMA_TOKEN_ATTR_CONTROL of llama.h
-_FOUND_OUT = {"special_tokens", "eog_tokens"}  # cached properties of the vocabulary
+_CONTROL, _USER_DEFINED = 1 << 3, 1 << 4  # LLAMA_TOKEN_ATTR_… of llama.h
+_FOUND_OUT = {"_attributes", "special_tokens", "eog_tokens"}  # cached, of the vocabulary
 
 
 class LlamaModel:
@@ -166,6 +167,19 @@ class LlamaModel:
         Only with `special` does text such as `<|eot|>` become a control token. RequestError where
         the text has a lone surrogate, which no UTF-8 can hold.
         """
+        if self._words and not special:
+            return self._words.ids(text)
+        return self._tokenize(text, special)
+
+    @functools.cached_property
+    def _words(self) -> Words | None:
+        """The quick way, where it gives the same."""
+        is_known = self.metadata("tokenizer.ggml.pre") in PRE_TOKENIZERS
+        if not is_known or any(attribute & _USER_DEFINED for attribute in self._attributes):
+            return None
+        return Words(functools.partial(self._tokenize, special=False))
+
+    def _tokenize(self, text: str, special: bool) -> list[int]:
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -215,11 +229,17 @@ class LlamaModel:
     def special_tokens(self) -> dict[str, int]:
         """Text to id of every control token: what plain text must never turn into."""
         special = {}
-        for token in range(self.n_vocab):
-            if llama_cpp.llama_vocab_get_attr(self.vocab, token) & _CONTROL:
+        for token, attribute in enumerate(self._attributes):
+            if attribute & _CONTROL:
                 text = llama_cpp.llama_vocab_get_text(self.vocab, token)
                 special[text.decode("utf-8", errors="replace")] = token
         return special
+
+    @functools.cached_property
+    def _attributes(self) -> list[int]:
+        """Each token's LLAMA_TOKEN_ATTR bits."""
+        tokens = range(self.n_vocab)
+        return [llama_cpp.llama_vocab_get_attr(self.vocab, token) for token in tokens]
 
     def matcher(self, constraint: Constraint) -> Matcher:
         """Follows an answer through the constraint's language; RequestError if it is not usable."""

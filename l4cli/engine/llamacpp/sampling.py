@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import llama_cpp
 import numpy as np
@@ -40,6 +40,16 @@ _NO_NUMBERS = (
     "the model's scores are not numbers (NaN or infinity): its file is damaged, or its values are"
     " too large for this quantization"
 )
+
+
+class Kept(Protocol):
+    """What the last decode has left for sampling; `output` counts the sequences that want it."""
+
+    def logits(self, output: int) -> Logits: ...
+
+    def likeliest(self, output: int) -> tuple[int, float]:
+        """The token with the greatest logit, or with a NaN, and that logit."""
+        ...
 
 
 class Candidates:
@@ -80,31 +90,38 @@ class LlamaSampler:
 
     def __init__(
         self,
-        logits: Callable[[int], Logits],
+        kept: Kept,
         model: LlamaModel,
         candidates: Candidates,
         params: SamplingParams,
         prompt: Sequence[int],
     ) -> None:
-        self._logits, self._model, self._candidates = logits, model, candidates
+        self._kept, self._model, self._candidates = kept, model, candidates
         self._num_logprobs = params.logprobs
         self._temperature = params.temperature
         self._matcher = model.matcher(params.constraint) if params.constraint else None
         adjustments = _adjustments(params, prompt, model.n_vocab)
         self._is_adjusted = bool(adjustments)
         self._chain = _chain([*adjustments, *_choice(params)])
+        self._is_plain = not (
+            params.temperature or adjustments or self._matcher or params.logprobs is not None
+        )
         self._top_p, self._cut_chain = 1.0, None
         if params.temperature and params.top_p < 1 and not params.top_k and not adjustments:
             self._top_p = params.top_p
             self._cut_chain = _chain(_choice(_after_top_p(params)))
 
     def sample(self, output: int) -> Sampled:
-        row = self._logits(output)
+        likeliest = _finite(*self._kept.likeliest(output))
+        if self._is_plain:
+            return Sampled(likeliest)
+        row = self._kept.logits(output)
         unmasked = row.copy() if self._matcher and self._num_logprobs is not None else row
-        token = self._choose(row)
+        token = self._choose(row, likeliest)
         if self._matcher and not self._matcher.consume(token):
             self._matcher.mask(row)
-            token = self._choose(row)
+            likeliest = int(row.argmax())
+            token = self._choose(row, _finite(likeliest, float(row[likeliest])))
             self._matcher.consume(token)
         if self._is_adjusted:
             llama_cpp.llama_sampler_accept(self._chain, token)
@@ -116,16 +133,12 @@ class LlamaSampler:
             llama_cpp.llama_sampler_free(chain)
         self._chain = self._cut_chain = None
 
-    def _choose(self, row: Logits) -> int:
-        likeliest = int(row.argmax())  # a NaN where there is one
-        greatest = row[likeliest]
-        if not math.isfinite(greatest):
-            raise EngineError(_NO_NUMBERS)
+    def _choose(self, row: Logits, likeliest: int) -> int:
         if self._is_adjusted:
             return self._candidates.choose(self._chain, row)
         if self._temperature == 0:
             return likeliest
-        bound = greatest - np.float32(_NEGLIGIBLE * self._temperature)
+        bound = row[likeliest] - np.float32(_NEGLIGIBLE * self._temperature)
         ids = self._candidates.above(row, bound)
         if len(ids) == 1:  # nothing to draw
             return int(ids[0])
@@ -144,6 +157,12 @@ class LlamaSampler:
             (int(i), piece(int(i)), float(row[i]) - total) for i in _top(row, self._num_logprobs)
         )
         return TokenLogprob(token, piece(token), float(row[token]) - total, top)
+
+
+def _finite(likeliest: int, greatest: float) -> int:
+    if not math.isfinite(greatest):
+        raise EngineError(_NO_NUMBERS)
+    return likeliest
 
 
 def nucleus(logits: Logits, top_p: float) -> TokenIds:
