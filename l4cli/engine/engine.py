@@ -298,13 +298,13 @@ def _output(
 ) -> StepOutput:
     logprob = sampled.logprob if sampled else None
     return StepOutput(
-        request_id=sequence.request.id,
-        text=text,
-        token_ids=(sampled.token,) if sampled else (),
-        finish_reason=reason,
-        num_prompt_tokens=sequence.num_prompt_tokens,
-        num_cached_tokens=sequence.num_cached_tokens,
-        num_completion_tokens=sequence.num_completion_tokens,
-        error=error,
-        logprobs=(logprob,) if logprob else (),
+        sequence.request.id,
+        text,
+        (sampled.token,) if sampled else (),
+        reason,
+        sequence.num_prompt_tokens,
+        sequence.num_cached_tokens,
+        len(sequence.tokens) - sequence.num_prompt_tokens,
+        error,
+        (logprob,) if logprob else (),
     )

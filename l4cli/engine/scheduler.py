@@ -179,6 +179,8 @@ class Scheduler:
         most = MIN_SHARED_TOKENS - 1
         limit = len(sequence.tokens) - 1  # the last token must be computed, for its logits
         for donor in self.prefixes:
+            if donor.tokens[: most + 1] != sequence.tokens[: most + 1]:
+                continue
             shared = min(common_prefix(donor.tokens, sequence.tokens), limit)
             if self.prefix_step > 1:  # an answer was not computed in such pieces
                 shared = min(shared, donor.num_prompt_tokens)

@@ -24,17 +24,11 @@ class Sequence:
     num_cached_tokens: int = 0
     num_prefilled_tokens: int = 0
     pinned: bool = False
+    num_prompt_tokens: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        return len(self.request.prompt)
-
-    @property
-    def num_completion_tokens(self) -> int:
-        return len(self.tokens) - len(self.request.prompt)
+        self.num_prompt_tokens = len(self.tokens)
 
     @property
     def num_pending_tokens(self) -> int:

@@ -15,7 +15,7 @@ from l4cli.engine.kv import element_bytes, num_sequences
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.llamacpp.moving import move_to_part
-from l4cli.engine.llamacpp.sampling import Candidates, LlamaSampler
+from l4cli.engine.llamacpp.sampling import NO_NUMBERS, Candidates, LlamaSampler
 from l4cli.engine.llamacpp.states import SequenceStates
 from l4cli.engine.rollback import RollbackRule
 from l4cli.engine.types import BatchItem, DecodeAbortedError, SamplingParams
@@ -104,9 +104,10 @@ class LlamaBackend:
         self._n_vocab = model.n_vocab
         self._candidates = Candidates(self._n_vocab)
         self._outputs: list[int] = []
-        self._rows: npt.NDArray[np.float32] | None = None  # the kept logits, once one was asked for
-        self._likeliest: list[tuple[int, float]] | None = None
-        self.piece, self.is_eog = model.piece, model.is_eog
+        self._address, self._buffer = 0, np.zeros((0, 0), np.float32)  # of the kept logits
+        self._rows: npt.NDArray[np.float32] | None = None  # of it, once one was asked for
+        self._likeliest: list[int] | None = None
+        self.piece, self.is_eog = model.piece, model.eog_tokens.__contains__
 
     def _params(self, n_ctx: int, n_seq_max: int, kv_type: str) -> Any:
         element_bytes(kv_type)  # refuses a type there is not
@@ -169,20 +170,29 @@ class LlamaBackend:
         row: npt.NDArray[np.float32] = self._kept()[output]
         return row
 
-    def likeliest(self, output: int) -> tuple[int, float]:
-        """The token with the greatest of the `output`-th kept logits, and that; with a NaN, if one
-        is among them. Found for all outputs at once."""
+    def likeliest(self, output: int) -> int:
+        """The token with the greatest of the `output`-th kept logits, found for all at once.
+
+        EngineError where that is no finite number.
+        """
         if self._likeliest is None:
             rows = self._kept()
-            tokens = rows.argmax(axis=1)
-            greatest = rows[np.arange(len(rows)), tokens]
-            self._likeliest = list(zip(tokens.tolist(), greatest.tolist(), strict=True))
-        return self._likeliest[output]
+            tokens = rows.argmax(axis=1)  # a NaN where there is one
+            is_finite = np.isfinite(rows[np.arange(len(rows)), tokens])
+            self._likeliest = np.where(is_finite, tokens, -1).tolist()
+        token: int = self._likeliest[output]
+        if token < 0:
+            raise EngineError(NO_NUMBERS)
+        return token
 
     def _kept(self) -> npt.NDArray[np.float32]:
         if self._rows is None:  # they lie one after another, in the batch's order
             first = llama_cpp.llama_get_logits_ith(self._handle, self._outputs[0])
-            self._rows = np.ctypeslib.as_array(first, (len(self._outputs), self._n_vocab))
+            address = ctypes.addressof(first.contents)
+            if address != self._address:  # a view of them takes longer to make than to cut
+                shape = self.n_seq_max, self._n_vocab
+                self._address, self._buffer = address, np.ctypeslib.as_array(first, shape)
+            self._rows = self._buffer[: len(self._outputs)]
         return self._rows
 
     def num_computed(self, seq_id: int) -> int:

@@ -77,8 +77,8 @@ class DisaggregatedBackend:
         backend, own_output = self._outputs[output]
         return backend.logits(own_output)
 
-    def likeliest(self, output: int) -> tuple[int, float]:
-        """The token with the greatest of the `output`-th kept logits, and that."""
+    def likeliest(self, output: int) -> int:
+        """The token with the greatest of the `output`-th kept logits; EngineError without one."""
         backend, own_output = self._outputs[output]
         return backend.likeliest(own_output)
 

@@ -36,7 +36,7 @@ _MAX_SORTED = 4096
 _OTHER_DRAWS = 0x9E3779B9
 _LONGEST_ANSWER = 1 << 16  # that penalties look back on, where max_tokens does not say
 # llama.cpp's own draw would end the whole process.
-_NO_NUMBERS = (
+NO_NUMBERS = (
     "the model's scores are not numbers (NaN or infinity): its file is damaged, or its values are"
     " too large for this quantization"
 )
@@ -47,8 +47,8 @@ class Kept(Protocol):
 
     def logits(self, output: int) -> Logits: ...
 
-    def likeliest(self, output: int) -> tuple[int, float]:
-        """The token with the greatest logit, or with a NaN, and that logit."""
+    def likeliest(self, output: int) -> int:
+        """The token with the greatest logit; EngineError(NO_NUMBERS) if that is not finite."""
         ...
 
 
@@ -112,7 +112,7 @@ class LlamaSampler:
             self._cut_chain = _chain(_choice(_after_top_p(params)))
 
     def sample(self, output: int) -> Sampled:
-        likeliest = _finite(*self._kept.likeliest(output))
+        likeliest = self._kept.likeliest(output)
         if self._is_plain:
             return Sampled(likeliest)
         row = self._kept.logits(output)
@@ -120,8 +120,7 @@ class LlamaSampler:
         token = self._choose(row, likeliest)
         if self._matcher and not self._matcher.consume(token):
             self._matcher.mask(row)
-            likeliest = int(row.argmax())
-            token = self._choose(row, _finite(likeliest, float(row[likeliest])))
+            token = self._choose(row, _likeliest(row))
             self._matcher.consume(token)
         if self._is_adjusted:
             llama_cpp.llama_sampler_accept(self._chain, token)
@@ -159,10 +158,11 @@ class LlamaSampler:
         return TokenLogprob(token, piece(token), float(row[token]) - total, top)
 
 
-def _finite(likeliest: int, greatest: float) -> int:
-    if not math.isfinite(greatest):
-        raise EngineError(_NO_NUMBERS)
-    return likeliest
+def _likeliest(row: Logits) -> int:
+    token = int(row.argmax())
+    if not math.isfinite(row[token]):
+        raise EngineError(NO_NUMBERS)
+    return token
 
 
 def nucleus(logits: Logits, top_p: float) -> TokenIds:

@@ -27,7 +27,7 @@ PRE_TOKENIZERS = frozenset({"gpt-4o", "kanana2", "llama4", "talkie"})  # that go
 _LINE = re.compile(r"(?<=[\r\n])(?=[A-Za-z0-9])")
 _CALL = 800  # characters that llama.cpp cuts into words in the time that a regex takes to compile
 _MOST = 1 << 17  # words kept; some 20 MB
-_NUMBERS = [f"{n:0{width}}" for width in (1, 2, 3) for n in range(10**width)]
+_SHORT_NUMBERS = [f"{n:0{width}}" for width in (1, 2) for n in range(10**width)]
 
 _Ids = tuple[int, ...]
 
@@ -61,8 +61,8 @@ class Words:
 
     def _learn(self, known: dict[str, _Ids], words: set[str]) -> None:
         """All at once, with something between them that is a word of its own there."""
-        if not words.isdisjoint(_NUMBERS):
-            words = words.union(_NUMBERS)
+        if not words.isdisjoint(_SHORT_NUMBERS):  # as in lists: more of them will come
+            words = words.union(_SHORT_NUMBERS)
         named = {word for word in words if word[-1].isalnum()}
         known.update(self._apart(named, "\n"))
         blank = {word for word in words if word[-1].isspace() and word[-1] not in "\r\n"}
