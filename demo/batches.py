@@ -56,13 +56,21 @@ class Batch:
     def tokens(self) -> int:
         return len(self.ids)
 
+    @property
+    def cost(self) -> float:
+        bounds = [*self.starts, self.tokens]
+        return sum(cost(end - start) for start, end in pairwise(bounds))
 
-def draw(renderer: Renderer, rng: Random, tokens: int, longest: int) -> list[tuple[str, Sample]]:
-    """Conversations of all skills in their shares, about `tokens` of them together."""
+
+def draw(
+    renderer: Renderer, rng: Random, tokens: int, longest: int, parts: int
+) -> list[tuple[str, Sample]]:
+    """Conversations of all skills in their shares, about `tokens` of them together; more where one
+    costs so much that there could not be `parts` which cost the same."""
     drawn: list[tuple[str, Sample]] = []
     used = dict.fromkeys(SHARES, 0.0)
-    total = 0
-    while total < tokens:
+    total, total_cost, most = 0, 0.0, 0.0
+    while total < tokens or total_cost < parts * most:
         skill = min(SHARES, key=lambda name: used[name] / SHARES[name] + rng.random() * 200)
         reading_tokens = int(80 * (longest / 80) ** rng.random())
         sample = renderer.sample(corpus.conversation(skill, rng, corpus.TRAIN, reading_tokens))
@@ -71,18 +79,29 @@ def draw(renderer: Renderer, rng: Random, tokens: int, longest: int) -> list[tup
         drawn.append((skill, sample))
         used[skill] += len(sample.ids)
         total += len(sample.ids)
+        total_cost += cost(len(sample.ids))
+        most = max(most, cost(len(sample.ids)))
     return drawn
 
 
-def group(drawn: list[tuple[str, Sample]], tokens: int) -> list[list[tuple[str, Sample]]]:
-    """Batches of about so many tokens each: the longest first, and each into the emptiest."""
+def cost(tokens: int) -> float:
+    """What a conversation takes, in tokens of short ones: attention grows with its square."""
+    return tokens * (1 + tokens / 4000)
+
+
+def group(
+    drawn: list[tuple[str, Sample]], tokens: int, parts: int = 1
+) -> list[list[tuple[str, Sample]]]:
+    """Batches of about so many tokens each, a multiple of `parts`, that cost the same: the longest
+    first, and each where there is least."""
     total = sum(len(sample.ids) for _, sample in drawn)
-    groups: list[list[tuple[str, Sample]]] = [[] for _ in range(max(1, round(total / tokens)))]
-    sizes = [0] * len(groups)
+    count = parts * max(1, round(total / tokens / parts))
+    groups: list[list[tuple[str, Sample]]] = [[] for _ in range(count)]
+    costs = [0.0] * len(groups)
     for item in sorted(drawn, key=lambda pair: -len(pair[1].ids)):
-        emptiest = sizes.index(min(sizes))
-        groups[emptiest].append(item)
-        sizes[emptiest] += len(item[1].ids)
+        least = costs.index(min(costs))
+        groups[least].append(item)
+        costs[least] += cost(len(item[1].ids))
     return [group for group in groups if group]
 
 
@@ -210,13 +229,13 @@ def backdrop(rng: Random, gaps: list[tuple[int, int]]) -> Backdrop:
 
 
 def step_batches(
-    renderer: Renderer, seed: int, step: int, tokens: int, longest: int
+    renderer: Renderer, seed: int, step: int, tokens: int, longest: int, parts: int
 ) -> list[Batch]:
-    """The batches of one step."""
+    """The batches of one step, for so many processes."""
     rng = Random(f"{seed}/{step}")
     return [
         pack(items, [_laid(rng, renderer, *item) for item in items])
-        for items in group(draw(renderer, rng, tokens, longest), PACKED)
+        for items in group(draw(renderer, rng, tokens, longest, parts), PACKED, parts)
     ]
 
 

@@ -17,7 +17,7 @@ from demo.results import Result, Results, outcome
 BALANCE = 0.03
 ECHO = 0.2  # what an echo counts beside an answer's token
 CARRY = 0.3  # and a token of a value that is to be carried
-FOUND = 0.5  # and an answer's, of what the looking layer has found
+FOUND = 1.0  # and an answer's, of what the looking layer has found
 
 
 def run(

@@ -18,8 +18,6 @@ from demo.results import Results
 from demo.state import Run
 from demo.team import Team, shares, work_together
 
-ROOM = 1.5  # a step's tokens are at least so many times its longest document's
-
 
 @dataclass
 class Schedule:
@@ -41,8 +39,9 @@ class Schedule:
 
 
 def learning_rate(peak: float, step: int, progress: float) -> float:
-    """Warm up, stay, and fall to nothing over the last two fifths."""
-    return peak * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - progress) / 0.4))
+    """Warm up, stay, and fall to nothing over the last two thirds: with batches as small as these,
+    what is learnt shows as the rate falls."""
+    return peak * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - progress) / 0.67))
 
 
 def longest_at(progress: float, shortest: int, longest: int) -> int:
@@ -57,7 +56,7 @@ def learn(run_: Run, team: Team, step_data: list[Batch], memory: Memory) -> tupl
         sum(len(batch.answers) for batch in step_data),
         sum(batch.tokens for batch in step_data),
     )
-    parts = shares([batch.tokens for batch in step_data], team.size)
+    parts = shares([batch.cost for batch in step_data], team.size)
     results, load = Results(), torch.zeros(())
     for batch in (step_data[i] for i in parts[team.rank]):
         recall = memory.recall(batch.backdrops, batch.kept)
@@ -82,8 +81,9 @@ def train(run_: Run, team: Team, options: argparse.Namespace, stop: Event) -> No
     tokens, since = 0, time.monotonic()
     while (progress := team.agree(2.0 if stop.is_set() else schedule.progress(run_.step))) < 1:
         longest = longest_at(progress, options.shortest, options.longest)
-        size = max(options.tokens, int(ROOM * longest))
-        data = batches.step_batches(renderer, options.seed, run_.step, size, longest)
+        data = batches.step_batches(
+            renderer, options.seed, run_.step, options.tokens, longest, team.size
+        )
         optimizer.set_rate(optimizers, learning_rate(options.lr, run_.step, progress))
         every = team.gather(learn(run_, team, data, memory))
         team.update(lambda: [opt.step() for opt in optimizers])
