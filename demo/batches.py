@@ -21,7 +21,7 @@ DRAWN = 2048  # of a backdrop's places, the most that are filled
 HEADER = 6  # tokens before a document's own, about: they open the conversation
 # Each skill's share of the tokens.
 SHARES = {"guide": 0.05, "reading": 0.42, "extraction": 0.16, "tools": 0.28, "manner": 0.09}
-PACKED = 1280  # tokens of a batch, about; a long document has more, and each casts the weights
+PACKED = 1280  # tokens of a batch, on average; a long document has more
 ECHOES = 200  # about the most that are learnt of one conversation
 SAMPLED = 8  # every eighth token stands for all when the last layer's experts are balanced
 
@@ -92,7 +92,7 @@ def cost(tokens: int) -> float:
 def group(
     drawn: list[tuple[str, Sample]], tokens: int, parts: int = 1
 ) -> list[list[tuple[str, Sample]]]:
-    """Batches of about so many tokens each, a multiple of `parts`, that cost the same: the longest
+    """Batches of so many tokens on average, a multiple of `parts`, that cost the same: the longest
     first, and each where there is least."""
     total = sum(len(sample.ids) for _, sample in drawn)
     count = parts * max(1, round(total / tokens / parts))

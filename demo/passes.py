@@ -38,7 +38,7 @@ def run(
         )  # fmt: skip
     carried, pointed, found = torch.zeros(()), torch.zeros(()), torch.zeros(())
     results = Results()
-    # Threads share the weights, and would share the cache of their casts.
+    # The experts' casts are made once a layer anyway; a cache would keep all of them.
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         hidden = model(
             batch.ids, batch.positions, batch.starts, balance, batch.wanted, recall, taps

@@ -60,18 +60,22 @@ class Run:
             average.copy_(state["average"][name])
         self.step, self.spent = state["step"], state["spent"]
 
-    def weights(self) -> list[torch.nn.Parameter]:
-        """The model's, then those of the auxiliary losses."""
-        return [*self.model.parameters(), *self.carry.parameters()]
+    def named(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """The weights: the model's, then those of the auxiliary losses."""
+        return [*self.model.named_parameters(), *self.carry.named_parameters(prefix="carry")]
 
     def optimizers(self, team: Team, lr: float) -> list[torch.optim.Optimizer]:
-        """Of the process's own weights, as they were left."""
-        named = [*self.model.named_parameters(), *self.carry.named_parameters(prefix="carry")]
-        made = optimizer.make([named[i] for i in team.own], lr)
+        """Of the process's own weights, as they were left with the weights at hand."""
+        named = self.named()
+        own = [named[i] for i in team.own]
+        made = optimizer.make(own, lr)
         path = self._optimizers_path(team)
-        if path.exists():
-            for opt, saved in zip(made, torch.load(path), strict=True):
-                opt.load_state_dict(saved)
+        saved = torch.load(path) if path.exists() else None
+        if saved and (saved["step"], saved["names"]) == (self.step, [name for name, _ in own]):
+            for opt, state in zip(made, saved["states"], strict=True):
+                opt.load_state_dict(state)
+        elif self.step:
+            print(f"{path} is not of step {self.step}: momentum begins anew", flush=True)
         return made
 
     def note_average(self, team: Team) -> None:
@@ -90,7 +94,10 @@ class Run:
 
     def save(self, team: Team, optimizers: list[torch.optim.Optimizer], spent: float) -> None:
         """Each process its optimizers; the first one all else."""
-        _write([opt.state_dict() for opt in optimizers], self._optimizers_path(team))
+        names = [self.named()[i][0] for i in team.own]
+        states = [opt.state_dict() for opt in optimizers]
+        own = {"step": self.step, "names": names, "states": states}
+        _write(own, self._optimizers_path(team))
         if team.rank:
             return
         state = {

@@ -8,6 +8,7 @@ What threads of one process would share besides, Python's lock, cost a fifth of 
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -22,17 +23,17 @@ CLIP = 1.0  # the gradient's norm at most
 @dataclass
 class Team:
     """One process's view: its rank, which of the weights are its own to update, all weights, and
-    every process's gradients of them."""
+    every process's gradients of them, the first `clipped` of which are clipped by their norm."""
 
     rank: int
     own: list[int]
     weights: list[nn.Parameter]
     gradients: list[list[Tensor]]
-    clipped: int  # the first so many weights count for the gradient's norm
+    clipped: int
     norms: Tensor
     agreed: Tensor
     barrier: Barrier
-    queue: Any
+    pipes: list[tuple[Connection, Connection]]  # from each other process to the first one
 
     @property
     def size(self) -> int:
@@ -56,25 +57,25 @@ class Team:
     def gather(self, found: Any) -> list[Any]:
         """What all processes found, in the first; nothing in the others."""
         if self.rank:
-            self.queue.put(found)
+            self.pipes[self.rank - 1][1].send(found)
             return []
-        return [found, *(self.queue.get() for _ in range(self.size - 1))]
+        return [found, *(_receive(receiver) for receiver, _ in self.pipes)]
 
     @torch.no_grad()
     def update(self, step: Callable[[], None]) -> None:
-        """Has `step` update this process's own weights by the gradients of all, clipped."""
+        """Has `step` update what is this process's own by the gradients of all, clipped."""
         self.meet()
         summed = self.gradients[self.rank]
         own = [summed[i] for i in self.own]
         for rank, others in enumerate(self.gradients):
             if rank != self.rank:
                 torch._foreach_add_(own, [others[i] for i in self.own])
-        squares = [summed[i].square().sum() for i in self.own if i < self.clipped]
-        self.norms[self.rank] = torch.stack(squares).sum()
+        clipped = [summed[i] for i in self.own if i < self.clipped]
+        self.norms[self.rank] = torch.stack([one.square().sum() for one in clipped]).sum()
         self.meet()
         norm = float(self.norms.sum().sqrt())
         if norm > CLIP:
-            torch._foreach_mul_(own, CLIP / norm)
+            torch._foreach_mul_(clipped, CLIP / norm)
         step()
         torch._foreach_zero_(summed)
         self.meet()
@@ -105,15 +106,17 @@ def work_together(
     context = mp.get_context("fork")
     gradients = [[torch.zeros_like(w).share_memory_() for w in weights] for _ in range(size)]
     norms, agreed = torch.zeros(size).share_memory_(), torch.zeros(()).double().share_memory_()
-    barrier, queue = context.Barrier(size), context.SimpleQueue()
-    owned = shares(costs, size)
+    barrier, owned = context.Barrier(size), shares(costs, size)
+    pipes = [context.Pipe(duplex=False) for _ in range(size - 1)]
     teams = [
-        Team(rank, owned[rank], weights, gradients, clipped, norms, agreed, barrier, queue)
+        Team(rank, owned[rank], weights, gradients, clipped, norms, agreed, barrier, pipes)
         for rank in range(size)
     ]
     others = [context.Process(target=_follow, args=(work, t), daemon=True) for t in teams[1:]]
     for process in others:
         process.start()
+    for _, sender in pipes:
+        sender.close()
     try:
         work(teams[0])
     except BaseException:
@@ -124,9 +127,19 @@ def work_together(
         process.join()
 
 
+def _receive(receiver: Connection) -> Any:
+    """What a process sends; EOFError if it has ended instead."""
+    if not receiver.poll(PATIENCE):
+        raise TimeoutError("a process sends nothing any more")
+    return receiver.recv()
+
+
 def _follow(work: Callable[[Team], None], team: Team) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the first process decides
+    for rank, (_, sender) in enumerate(team.pipes, 1):
+        if rank != team.rank:
+            sender.close()
     try:
         work(team)
     except BaseException:

@@ -67,6 +67,12 @@ def learn(run_: Run, team: Team, step_data: list[Batch], memory: Memory) -> tupl
     return results, load.tolist()
 
 
+def update(run_: Run, team: Team, optimizers: list[torch.optim.Optimizer]) -> None:
+    for opt in optimizers:
+        opt.step()
+    run_.note_average(team)
+
+
 def report(step: int, schedule: Schedule, line: dict) -> None:
     shown = {name: str(value) for name, value in sorted(line.items())}
     print(f"{step} {schedule.elapsed() / 60:.1f}min {shown}", flush=True)
@@ -86,8 +92,7 @@ def train(run_: Run, team: Team, options: argparse.Namespace, stop: Event) -> No
         )
         optimizer.set_rate(optimizers, learning_rate(options.lr, run_.step, progress))
         every = team.gather(learn(run_, team, data, memory))
-        team.update(lambda: [opt.step() for opt in optimizers])
-        run_.note_average(team)
+        team.update(lambda: update(run_, team, optimizers))
         run_.step += 1
         tokens += sum(batch.tokens for batch in data)
         for results, _ in every:
@@ -116,7 +121,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--start", type=Path, help="a checkpoint whose weights to begin from")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--minutes", type=float, help="end after so many, whatever the steps")
-    parser.add_argument("--tokens", type=int, default=2560, help="tokens a step")
+    parser.add_argument("--tokens", type=int, default=2560, help="tokens a step, at least")
     parser.add_argument("--shortest", type=int, default=160, help="where that length begins")
     parser.add_argument("--longest", type=int, default=1024, help="longest reading document")
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -135,13 +140,13 @@ def main() -> None:
     stop = Event()  # the first process's; the others learn of it there
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    weights = run_.weights()
-    clipped = sum(1 for _ in run_.model.parameters())
-    names = [name for name, _ in run_.model.named_parameters()]
-    costs = [optimizer.cost(name, weight) for name, weight in zip(names, weights, strict=False)]
-    costs += [float(weight.numel()) for weight in weights[clipped:]]
+    named = run_.named()
     work_together(
-        options.processes, weights, clipped, costs, lambda team: train(run_, team, options, stop)
+        options.processes,
+        [weight for _, weight in named],
+        len(run_.average),
+        [optimizer.cost(name, weight) for name, weight in named],
+        lambda team: train(run_, team, options, stop),
     )
 
 

@@ -15,28 +15,15 @@ from hypothesis import strategies as st
 import convert
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.engine.llamacpp.words import PRE_TOKENIZERS, Words
+from l4cli.errors import RequestError
 
 ROOT = Path(__file__).parent.parent
-PIECES = (
-    *(
-        "a",
-        "B",
-        "Ab",
-        "HTTPServer",
-        "don't",
-        "WE'LL",
-        "'s",
-        "'",
-        "x'S",
-        "1",
-        "12",
-        "12345",
-        "0",
-        "00",
-    ),
-    *(" ", "  ", "\n", "\r\n", "\t", " \n", "\n/", "\v", "\f", "\x00", "\x1c", "\x7f"),
-    *(".", "...", "!?", "/", " (", "}:", "_", "<|eot|>", "é", "中文", "\u2028", "“", "’s", "🦙"),
-)
+PIECES = [
+    *["a", "B", "Ab", "HTTPServer", "don't", "WE'LL", "'s", "'", "x'S", "1", "12", "12345", "0"],
+    *[" ", "  ", "\n", "\r\n", "\t", " \n", "\n/", "\v", "\f", "\x00", "\x1c", "\x7f"],
+    *[".", "...", "!?", "/", " (", "}:", "_", "<|eot|>", " and", "naïve", "e\u0301", " “so", "”"],
+    *["é", "中文", "\u2028", "\u00a0", "’s", "…", "🦙"],
+]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +52,7 @@ def test_the_demo_vocabulary_goes_by_words(vocabulary: LlamaModel) -> None:
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 @example("7 apples\nand 007 more,\n/path  \n\n  end ")
 @example("é\nplain line\nplain line 2\n中\n")
+@example("“Quoted” words, naïve ones — and 中文 / more\n/path/é a b  c")
 def test_ids_are_those_of_the_whole_text(vocabulary: LlamaModel, text: str) -> None:
     assert vocabulary.tokenize(text) == whole(vocabulary, text)
 
@@ -94,6 +82,31 @@ def test_each_word_is_given_once() -> None:
     assert len(given) == 1
     assert words.ids("the pumps") == list(b"the pumps")
     assert given[1:] == ["\n pumps\n"]
+
+
+def test_a_text_of_odd_ends_goes_whole() -> None:
+    given: list[str] = []
+
+    def tokenize(text: str) -> list[int]:
+        given.append(text)
+        return list(text.encode())
+
+    text = "".join(f"{'é' * n}\n x\n" for n in range(1, 20))
+    assert Words(tokenize).ids(text) == list(text.encode())
+    assert given == [text]
+
+
+def test_what_is_long_is_not_kept() -> None:
+    words = Words(lambda text: list(text.encode()))
+    for n in range(20):
+        text = f"{'a' * 10_000}{n} and more"
+        assert words.ids(text) == list(text.encode())
+    assert sum(map(len, words._known)) < 2000
+
+
+def test_a_lone_surrogate_is_told_by_its_place(vocabulary: LlamaModel) -> None:
+    with pytest.raises(RequestError, match=r"at character 2201$"):
+        vocabulary.tokenize("plain line\n" * 200 + "x\ud800")
 
 
 def test_tokens_of_the_users_own_are_found_across_words(tmp_path: Path) -> None:

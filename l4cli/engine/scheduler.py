@@ -179,8 +179,8 @@ class Scheduler:
         most = MIN_SHARED_TOKENS - 1
         limit = len(sequence.tokens) - 1  # the last token must be computed, for its logits
         for donor in self.prefixes:
-            if donor.tokens[: most + 1] != sequence.tokens[: most + 1]:
-                continue
+            if donor.tokens[most : most + 1] != sequence.tokens[most : most + 1]:
+                continue  # it shares no more than the best
             shared = min(common_prefix(donor.tokens, sequence.tokens), limit)
             if self.prefix_step > 1:  # an answer was not computed in such pieces
                 shared = min(shared, donor.num_prompt_tokens)

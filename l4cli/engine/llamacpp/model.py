@@ -167,25 +167,31 @@ class LlamaModel:
         Only with `special` does text such as `<|eot|>` become a control token. RequestError where
         the text has a lone surrogate, which no UTF-8 can hold.
         """
-        if self._words and not special:
-            return self._words.ids(text)
-        return self._tokenize(text, special)
-
-    @functools.cached_property
-    def _words(self) -> Words | None:
-        """The quick way, where it gives the same."""
-        is_known = self.metadata("tokenizer.ggml.pre") in PRE_TOKENIZERS
-        if not is_known or any(attribute & _USER_DEFINED for attribute in self._attributes):
-            return None
-        return Words(functools.partial(self._tokenize, special=False))
-
-    def _tokenize(self, text: str, special: bool) -> list[int]:
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise RequestError(
                 f"the text holds a lone surrogate at character {error.start}"
             ) from None
+        if self._words and not special:
+            return self._words.ids(text)
+        return self._tokenize(data, special)
+
+    @functools.cached_property
+    def _words(self) -> Words | None:
+        """The quick way, where it gives the same."""
+
+        def tokenize(text: str) -> list[int]:
+            return self._tokenize(text.encode("utf-8"), special=False)
+
+        is_bpe = self.metadata("tokenizer.ggml.model") == "gpt2"
+        if not is_bpe or self.metadata("tokenizer.ggml.pre") not in PRE_TOKENIZERS:
+            return None
+        if any(attribute & _USER_DEFINED for attribute in self._attributes):
+            return None
+        return Words(tokenize) if len(tokenize("\n")) == len(tokenize("0")) == 1 else None
+
+    def _tokenize(self, data: bytes, special: bool) -> list[int]:
         size = len(data) + 8  # a token has at least one byte, but for a space put in front
         ids = (llama_cpp.llama_token * size)()
         count = llama_cpp.llama_tokenize(self.vocab, data, len(data), ids, size, False, special)
@@ -196,10 +202,6 @@ class LlamaModel:
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; none for control tokens."""
         return self._pieces(token)
-
-    def is_eog(self, token: int) -> bool:
-        """Whether a token ends the generation (EOS, EOT, EOM)."""
-        return token in self.eog_tokens
 
     @functools.cached_property
     def _pieces(self) -> Callable[[int], bytes]:

@@ -9,8 +9,8 @@ words come again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping
 
 # LLAMA_VOCAB_PRE_TYPE_GPT4O of llama.cpp's src/llama-vocab.cpp, for ASCII.
 _WORD = re.compile(
@@ -23,10 +23,12 @@ _WORD = re.compile(
     re.ASCII,
 )
 PRE_TOKENIZERS = frozenset({"gpt-4o", "kanana2", "llama4", "talkie"})  # that go by it
-# A word ends between these two, whatever is around.
-_LINE = re.compile(r"(?<=[\r\n])(?=[A-Za-z0-9])")
+# A word ends here, whatever else is around.
+_CUT = re.compile(r"(?<=[\r\n])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?= )")
+_ENDS_A_WORD = re.compile(r"[^\r\n]*[A-Za-z0-9]")  # before a line's end
 _CALL = 800  # characters that llama.cpp cuts into words in the time that a regex takes to compile
-_MOST = 1 << 17  # words kept; some 20 MB
+_FEW = 4  # calls for words that cannot be told apart in one
+_LONGEST, _MOST = 64, 1 << 17  # characters of a word, and words, that are kept; about 30 MB
 _SHORT_NUMBERS = [f"{n:0{width}}" for width in (1, 2) for n in range(10**width)]
 
 _Ids = tuple[int, ...]
@@ -41,49 +43,63 @@ class Words:
         self._known: dict[str, _Ids] = {}
 
     def ids(self, text: str) -> list[int]:
-        runs = [text] if text.isascii() else list(_runs(text))
-        if sum(not run.isascii() for run in runs) * _CALL > len(text):
-            return self._tokenize(text)
-        words = [_WORD.findall(run) if run.isascii() else [] for run in runs]
-        known = self._known
-        missing = {word for own in words for word in own}.difference(known)
+        words = _WORD.findall(text) if text.isascii() else list(_mixed(text))
+        known: Mapping[str, _Ids] = self._known
+        missing = set(words).difference(known)
         if missing:
-            self._learn(known, missing)
-            if len(known) > _MOST:
-                self._known = {}
+            found = self._learn(missing, _FEW + len(text) // _CALL)
+            if found is None:
+                return self._tokenize(text)
+            known = self._keep(found)
         ids: list[int] = []
-        for run, own in zip(runs, words, strict=True):
-            if run and not own:
-                ids += self._tokenize(run)
-            for word in own:
-                ids += known[word]
+        for word in words:
+            ids += known[word]
         return ids
 
-    def _learn(self, known: dict[str, _Ids], words: set[str]) -> None:
-        """All at once, with something between them that is a word of its own there."""
+    def _keep(self, found: dict[str, _Ids]) -> Mapping[str, _Ids]:
+        """All that is known now, longer words for this time."""
+        known = self._known
+        known.update((word, ids) for word, ids in found.items() if len(word) <= _LONGEST)
+        if len(known) > _MOST:
+            self._known = {}
+        return known if len(max(found, key=len)) <= _LONGEST else ChainMap(known, found)
+
+    def _learn(self, words: set[str], most_calls: int) -> dict[str, _Ids] | None:
+        """What words give, many found in one call, with something between them that is a word of
+        its own there; None where too many others would take a call each."""
         if not words.isdisjoint(_SHORT_NUMBERS):  # as in lists: more of them will come
             words = words.union(_SHORT_NUMBERS)
-        named = {word for word in words if word[-1].isalnum()}
-        known.update(self._apart(named, "\n"))
-        blank = {word for word in words if word[-1].isspace() and word[-1] not in "\r\n"}
-        known.update((word, tuple(self._tokenize(word))) for word in blank)
-        known.update(self._apart(words - named - blank, "0"))
+        before_lines = {word for word in words if _ENDS_A_WORD.fullmatch(word)}
+        others = words - before_lines
+        before_digits = {
+            w for w in others if w.isascii() and (w[-1] in "\r\n" or not w[-1].isspace())
+        }
+        single = others - before_digits
+        if len(single) > most_calls:
+            return None
+        found = dict(self._apart(before_lines, "\n"))
+        found.update(self._apart(before_digits, "0"))
+        found.update((word, tuple(self._tokenize(word))) for word in single)
+        return found
 
-    def _apart(self, words: Iterable[str], between: str) -> Iterator[tuple[str, _Ids]]:
-        """Words and their ids; none of them holds what is put between."""
-        words = list(words)
-        if not words:
+    def _apart(self, words: set[str], between: str) -> Iterator[tuple[str, _Ids]]:
+        """Words and their ids; none of them holds what is put between, which is one token."""
+        in_order = list(words)
+        if not in_order:
             return
-        ids = self._tokenize(between + "".join(word + between for word in words))
-        mark = ids[0]
-        at = 1
-        for word in words:
+        ids = self._tokenize(between + "".join(word + between for word in in_order))
+        mark, at = ids[0], 1
+        for word in in_order:
             end = ids.index(mark, at)
             yield word, tuple(ids[at:end])
             at = end + 1
 
 
-def _runs(text: str) -> Iterator[str]:
-    """The text in pieces of lines, those of nothing but ASCII and the others in turns."""
-    for _, lines in groupby(_LINE.split(text), str.isascii):
-        yield "".join(lines)
+def _mixed(text: str) -> Iterator[str]:
+    """The words of a text, those with other than ASCII in them together with their neighbours as
+    far as no cut is certain."""
+    for piece in _CUT.split(text):
+        if piece.isascii():
+            yield from _WORD.findall(piece)
+        else:
+            yield piece
