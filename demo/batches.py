@@ -13,11 +13,11 @@ from demo.carry import NONE
 from demo.model import Wanted
 from demo.render import CARRIED, Renderer, Sample
 
-PLAIN = 0.3  # of the documents have no leaps
-APART = 0.3  # of the others have their text in other chunks than all questions
+PLAIN = 0.2  # of the documents have no leaps
+APART = 0.4  # of the others have their text in other chunks than all questions
 BARE = 0.25  # of the leaps have nothing put between
 NEAREST, CHUNK, FARTHEST = 500, 8192, 40960  # how far a document's leaps go, together
-DRAWN = 2048  # of a backdrop's places, the most that are filled
+DRAWN = 8192  # of a backdrop's places, the most that are filled
 HEADER = 6  # tokens before a document's own, about: they open the conversation
 # Each skill's share of the tokens.
 SHARES = {"guide": 0.05, "reading": 0.42, "extraction": 0.16, "tools": 0.28, "manner": 0.09}

@@ -15,6 +15,7 @@ from demo.render import Renderer
 from demo.results import Result, Results, outcome
 
 BALANCE = 0.03
+FIRST = 3.0  # what an answer's first token counts beside its others: there it is decided
 ECHO = 0.2  # what an echo counts beside an answer's token
 CARRY = 0.3  # and a token of a value that is to be carried
 FOUND = 1.0  # and an answer's, of what the looking layer has found
@@ -63,8 +64,12 @@ def run(
     if totals is not None:
         learnt, tokens = totals
         share = batch.tokens / tokens
+        is_first = batch.answers.diff(prepend=batch.answers.new_tensor([-1])) != 0
         loss = (
-            losses.sum() + ECHO * echoes.sum() + CARRY * (carried + pointed) + FOUND * found
+            (losses * torch.where(is_first, FIRST, 1.0)).sum()
+            + ECHO * echoes.sum()
+            + CARRY * (carried + pointed)
+            + FOUND * found
         ) / learnt
         (loss + BALANCE * balance.loss() * share).backward()
     wrong = logits[: len(losses)].argmax(-1) != batch.targets[: len(losses)]
