@@ -20,7 +20,7 @@ NEAREST, CHUNK, FARTHEST = 500, 8192, 40960  # how far a document's leaps go, to
 DRAWN = 8192  # of a backdrop's places, the most that are filled
 HEADER = 6  # tokens before a document's own, about: they open the conversation
 # Each skill's share of the tokens.
-SHARES = {"guide": 0.05, "reading": 0.42, "extraction": 0.16, "tools": 0.28, "manner": 0.09}
+SHARES = {"guide": 0.05, "reading": 0.35, "extraction": 0.14, "tools": 0.39, "manner": 0.07}
 PACKED = 1280  # tokens of a batch, on average; a long document has more
 ECHOES = 200  # about the most that are learnt of one conversation
 SAMPLED = 8  # every eighth token stands for all when the last layer's experts are balanced
