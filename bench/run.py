@@ -5,10 +5,11 @@
 FOLDER holds llama-server and llama-batched-bench of the llama.cpp that l4 runs on (bench/peer.py
 builds them). Loading, and making the context, which the server does when it starts, is not counted
 on either side. Two workloads, greedy, every answer of exactly --max-tokens tokens: distinct
-prompts, and prompts that share a system prompt. The server is tried at every slot count first and
-its best one counts; l4 chooses for itself unless --parallel is given. The server is given token
-ids, so that templates and tokenizing are work that l4 alone does; with --messages it is asked as l4
-is. Prints a line a round, then one JSON line of medians.
+prompts, and prompts that share a system prompt. For llama-batched-bench, whose prompts are of one
+length, the distinct ones are filled up to one as well. The server is tried at every slot count
+first and its best one counts; l4 chooses for itself unless --parallel is given. The server is given
+token ids, so that templates and tokenizing are work that l4 alone does; with --messages it is asked
+as l4 is. Prints a line a round, then one JSON line of medians.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from l4cli.batch.rows import read_rows  # noqa: E402
 from l4cli.batch.runner import BatchOptions, run_rows  # noqa: E402
 from l4cli.batch.stats import BatchStats  # noqa: E402
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel  # noqa: E402
+from l4cli.llm import LLM  # noqa: E402
 
 WORDS = (
     *("valve", "pump", "gauge", "filter", "harbour", "engine", "copper", "winter", "ledger"),
@@ -67,6 +69,18 @@ def workloads(rows: int) -> list[Workload]:
         Workload("distinct", [[question] for question in questions]),
         Workload("shared", [[system, question] for question in questions]),
     ]
+
+
+def of_one_length(llm: LLM, workload: Workload) -> tuple[Workload, int]:
+    """The same prompts, filled up to as many tokens as the longest has."""
+    lengths = [len(llm.request(messages).prompt) for messages in workload.messages]
+    n_prompt = max(lengths)
+    filled = [
+        [{**last, "content": last["content"] + " a" * (n_prompt - length)}]
+        for (last,), length in zip(workload.messages, lengths, strict=True)
+    ]
+    assert {len(llm.request(messages).prompt) for messages in filled} == {n_prompt}
+    return Workload(workload.name, filled), n_prompt
 
 
 @dataclass(frozen=True)
@@ -236,6 +250,8 @@ def compare(options: argparse.Namespace, workload: Workload) -> dict[str, float]
     """Medians over rounds in which all take their turn, since a machine's speed drifts."""
     with load(options.model, elastic=True) as llm:
         prompts = [Prompt(m, list(llm.request(m).prompt)) for m in workload.messages]
+        if workload.name == "distinct":
+            level, n_level = of_one_length(llm, workload)
     n_prompt = round(sum(len(prompt.ids) for prompt in prompts) / len(prompts))
     print(f"{workload.name}: {len(prompts)} prompts of {n_prompt} tokens", flush=True)
     slots = best_slots(options, prompts)
@@ -251,8 +267,9 @@ def compare(options: argparse.Namespace, workload: Workload) -> dict[str, float]
             found["server"] = server.run(prompts).tokens_per_second
         found["ratio to server"] = found["l4"] / found["server"]
         if workload.name == "distinct":
-            found["batched-bench"] = batched_bench(options, n_prompt)
-            found["ratio to batched-bench"] = found["l4"] / found["batched-bench"]
+            found["batched-bench"] = batched_bench(options, n_level)
+            found["l4, one length"] = Ours(options).run(level).tokens_per_second
+            found["ratio to batched-bench"] = found["l4, one length"] / found["batched-bench"]
         rounds.append(found)
         print("  " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
     medians = {name: median(found[name] for found in rounds) for name in rounds[0]}
