@@ -250,7 +250,7 @@ def compare(options: argparse.Namespace, workload: Workload) -> dict[str, float]
     """Medians over rounds in which all take their turn, since a machine's speed drifts."""
     with load(options.model, elastic=True) as llm:
         prompts = [Prompt(m, list(llm.request(m).prompt)) for m in workload.messages]
-        if workload.name == "distinct":
+        if is_distinct := workload.name == "distinct":
             level, n_level = of_one_length(llm, workload)
     n_prompt = round(sum(len(prompt.ids) for prompt in prompts) / len(prompts))
     print(f"{workload.name}: {len(prompts)} prompts of {n_prompt} tokens", flush=True)
@@ -266,7 +266,7 @@ def compare(options: argparse.Namespace, workload: Workload) -> dict[str, float]
         with Server(options, slots) as server:
             found["server"] = server.run(prompts).tokens_per_second
         found["ratio to server"] = found["l4"] / found["server"]
-        if workload.name == "distinct":
+        if is_distinct:
             found["batched-bench"] = batched_bench(options, n_level)
             found["l4, one length"] = Ours(options).run(level).tokens_per_second
             found["ratio to batched-bench"] = found["l4, one length"] / found["batched-bench"]

@@ -31,6 +31,9 @@ def make_tokenizer(seed: int) -> Tokenizer:
 
 
 class Run:
+    """A run as it stands: begun anew or from the checkpoint `start`, or gone on with where `out`
+    holds one. Its weights and averages are what all processes share."""
+
     def __init__(self, out: Path, seed: int, start: Path | None = None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self.out, self.seed = out, seed

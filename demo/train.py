@@ -73,6 +73,19 @@ def update(run_: Run, team: Team, optimizers: list[torch.optim.Optimizer]) -> No
     run_.note_average(team)
 
 
+def keep(
+    run_: Run,
+    team: Team,
+    optimizers: list[torch.optim.Optimizer],
+    schedule: Schedule,
+    renderer: Renderer,
+) -> None:
+    """Saves the run, and reports what its averaged weights get right."""
+    run_.save(team, optimizers, schedule.elapsed())
+    if team.rank == 0:
+        report(run_.step, schedule, quick_check(run_.averaged(), renderer, run_.seed))
+
+
 def report(step: int, schedule: Schedule, line: dict) -> None:
     shown = {name: str(value) for name, value in sorted(line.items())}
     print(f"{step} {schedule.elapsed() / 60:.1f}min {shown}", flush=True)
@@ -105,12 +118,8 @@ def train(run_: Run, team: Team, options: argparse.Namespace, stop: Event) -> No
             sums.clear()
             tokens, since = 0, time.monotonic()
         if run_.step % 200 == 0:
-            run_.save(team, optimizers, schedule.elapsed())
-            if team.rank == 0:
-                report(run_.step, schedule, quick_check(run_.averaged(), renderer, options.seed))
-    run_.save(team, optimizers, schedule.elapsed())
-    if team.rank == 0:
-        report(run_.step, schedule, quick_check(run_.averaged(), renderer, options.seed))
+            keep(run_, team, optimizers, schedule, renderer)
+    keep(run_, team, optimizers, schedule, renderer)
 
 
 def parse() -> argparse.Namespace:
