@@ -6,16 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from demo.backdrop import KeysValues, Recall
+from demo.blocked import Blocked
 from demo.carry import LOOKING, POINTING, Taps
 from demo.parts import Shape, rms
 from demo.places import Angles, Places, Segment
 
-BLOCK = 256  # queries
-
 
 @dataclass(frozen=True)
 class Behind:
-    """A backdrop to one attention: keys and values [heads, some, head_dim], and what is added to
+    """A backdrop to one attention: keys and values [kv_heads, some, head_dim], and what is added to
     the scores [wanted, some]."""
 
     keys: Tensor
@@ -27,27 +26,13 @@ def attention(
     q: Tensor, k: Tensor, v: Tensor, indices: Tensor, behind: Behind | None = None
 ) -> Tensor:
     """Causal attention of the queries [heads, wanted, head_dim] of the tokens at rising `indices`
-    [wanted] over k and v [heads, length, head_dim] of all tokens, and what is behind them. On a
-    CPU plain products are several times as fast as the fused kernel; taken by blocks of queries,
-    they leave out most of what a query may not see. The scores stay in memory: 9k tokens take 4 GB
-    in all."""
-    more = 0
+    [wanted] over k and v [kv_heads, length, head_dim] of all tokens, and what is behind them."""
+    bias = q.new_empty(len(indices), 0)
     if behind:
-        more = behind.bias.shape[1]
         k, v = torch.cat([behind.keys, k], 1), torch.cat([behind.values, v], 1)
-    seen = []
-    with torch.autocast("cpu", enabled=False):  # it would take the softmax in float32
-        for number, at in enumerate(indices.split(BLOCK)):
-            block = slice(number * BLOCK, number * BLOCK + len(at))
-            end = int(at[-1]) + 1
-            hidden = torch.zeros(len(at), more + end, dtype=q.dtype)
-            hidden[:, more:].masked_fill_(torch.arange(end) > at[:, None], float("-inf"))
-            if behind:
-                hidden[:, :more] = behind.bias[block]
-            keys, values = k[:, : more + end], v[:, : more + end]
-            scores = torch.baddbmm(hidden, q[:, block], keys.mT, alpha=q.shape[-1] ** -0.5)
-            seen.append(scores.softmax(-1) @ values)
-    return torch.cat(seen, 1)
+        bias = behind.bias
+    with torch.autocast("cpu", enabled=False):
+        return Blocked.apply(q, k, v, indices, bias, torch.is_grad_enabled())
 
 
 class Attention(nn.Module):
@@ -76,7 +61,7 @@ class Attention(nn.Module):
         if taps and self.layer in (*POINTING, LOOKING):
             number = torch.arange(len(segments)).repeat_interleave(torch.tensor(lengths))
             show = taps.look if self.layer == LOOKING else taps.point
-            show(q, k, number)
+            show(q, k.repeat_interleave(len(q) // len(k), 0), number)
         parts = zip(*(x.split(lengths, 1) for x in (q, k, v)), segments, strict=True)
         seen = []
         for queries, keys, values, segment in parts:
@@ -114,7 +99,7 @@ class Attention(nn.Module):
             recall.note(k, v)
         if self.use_rope:
             k = places.angles.rotate(k).to(v.dtype)
-        return self._for_all_heads(k), self._for_all_heads(v)
+        return k, v
 
     def _behind(
         self, segment: Segment, positions: Tensor, dtype: torch.dtype, recall: Recall | None
@@ -126,15 +111,11 @@ class Attention(nn.Module):
         k, v = backdrop.of(recall.known[self.layer])
         if self.use_rope:
             k = Angles(backdrop.positions, self.shape).rotate(k)
-        k, v = self._for_all_heads(k.to(dtype)), self._for_all_heads(v.to(dtype))
-        return Behind(k, v, backdrop.bias(positions, dtype))
+        return Behind(k.to(dtype), v.to(dtype), backdrop.bias(positions, dtype))
 
     def _by_head(self, x: Tensor) -> Tensor:
         """[tokens, heads x head_dim] -> [heads, tokens, head_dim]"""
         return x.unflatten(-1, (-1, self.shape.head_dim)).transpose(0, 1)
-
-    def _for_all_heads(self, x: Tensor) -> Tensor:
-        return x.repeat_interleave(self.shape.heads // self.shape.kv_heads, 0)
 
     def _join(self, seen: list[Tensor]) -> Tensor:
         return self.o_proj(torch.cat(seen, 1).transpose(0, 1).flatten(-2))
