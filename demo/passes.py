@@ -15,8 +15,8 @@ from demo.render import Renderer
 from demo.results import Result, Results, outcome
 
 BALANCE = 0.03
-# What an answer's first tokens count beside its others: there it is decided. Past a chunk more values
-# begin right and go on as another does than begin as another.
+# What an answer's first tokens count beside its others: there it is decided. Past a chunk a value
+# that begins right goes on as another does more often than it begins as another.
 FIRST, FIRSTS = 3.0, 4
 ECHO = 0.2  # what an echo counts beside an answer's token
 CARRY = 0.3  # and a token of a value that is to be carried
