@@ -34,7 +34,8 @@ class Batch:
     behind each conversation, and the tokens [kept] of documents, that later backdrops may show. The
     tokens [carried] by which a value must be known, where it begins, and its first ids [carried,
     CARRIED]. Which tokens are before an answer's first ids [looking], each with its number in the
-    answer and the token where it has to look [looking, 2]."""
+    answer and the token where it has to look [looking, 2]. The tokens [deciding] of requests by
+    which it is known how the answer begins, and that id [deciding]."""
 
     ids: Tensor
     positions: Tensor
@@ -51,6 +52,8 @@ class Batch:
     values: Tensor
     looking: Tensor
     sources: Tensor
+    deciding: Tensor
+    decisions: Tensor
 
     @property
     def tokens(self) -> int:
@@ -134,7 +137,7 @@ def plain(sample: Sample) -> Laid:
 def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Batch:
     ids: list[int] = []
     starts, wanted, kept = [], [], []
-    carried, origins, values, looking, sources = [], [], [], [], []
+    carried, origins, values, looking, sources, decided = [], [], [], [], [], []
     learn, targets, answers, skills = [], [], [], []
     echo_learn, echo_targets = [], []
     laid = laid or [plain(sample) for _, sample in items]
@@ -157,11 +160,13 @@ def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Bat
             kept += range(len(ids) + HEADER, len(ids) + sample.spans[0][0])
         looking += [len(ids) + place for place, _, _ in sample.sources]
         sources += [(number, len(ids) + at) for _, number, at in sample.sources]
+        decided += [(len(ids) + place, first) for place, first in sample.decided]
         carried += [len(ids) + place for place, _, _ in sample.carried]
         origins += [len(ids) + begin for _, begin, _ in sample.carried]
         values += [value + [NONE] * (CARRIED - len(value)) for _, _, value in sample.carried]
         ids += sample.ids
     indices = torch.tensor(wanted)
+    deciding, decisions = torch.tensor(decided, dtype=torch.long).reshape(-1, 2).unbind(1)
     return Batch(
         torch.tensor(ids),
         torch.cat([own.positions for own in laid]),
@@ -178,6 +183,8 @@ def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Bat
         torch.tensor(values, dtype=torch.long),
         torch.tensor(looking, dtype=torch.long),
         torch.tensor(sources, dtype=torch.long).reshape(-1, 2),
+        deciding,
+        decisions,
     )
 
 

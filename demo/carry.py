@@ -1,12 +1,13 @@
 """Auxiliary losses of training: behind a thing, it must be known what was said of it before, and
-an answer must find it there.
+an answer must find it there; behind what is asked of functions, whether one of them fits.
 
 Where a statement names the value first ("Mona Groth owns the Saium cabin."), what stands at the
 value cannot know yet whose it is, and past a chunk only a global layer looks back: the value has to
 be carried on to the thing, for a question finds that. Answers alone teach it slowly, so the value's
 first tokens are asked for there, of what the layer below each global one gives it. The answer's
 first tokens are asked for again, of what the first global layer makes of what it found, and of what
-the layers behind it leave of that.
+the layers behind it leave of that. How the answer to a request begins, with a call or without, is
+asked the same way, already where the request has named what it wants.
 """
 
 from collections.abc import Callable
@@ -29,15 +30,17 @@ LOOKING = 3
 class Taps:
     """The places [places] to look at, where the value begins that must be known there, and its
     first ids [places, CARRIED]; the tokens [looking] before an answer's first ids, each with its
-    number and the place to look at [looking, 2], and those ids [looking]; what was found, a tensor
-    a layer below a global one, and what the looking layer and those behind it made of it; and how
-    far heads were from looking where they are to, a loss a layer."""
+    number and the place to look at [looking, 2]; all tokens [asking] of which the looking layer and
+    those behind it are asked for an id, and that id; what was found, a tensor a layer below a
+    global one, and what the layers asked made of it; and how far heads were from looking where they
+    are to, a loss a layer."""
 
     places: Tensor
     origins: Tensor
     values: Tensor
     looking: Tensor
     sources: Tensor
+    asking: Tensor
     following: Tensor
     found: list[Tensor] = field(default_factory=list)
     made: list[Tensor] = field(default_factory=list)
@@ -76,7 +79,7 @@ class Taps:
 
 def answered(taps: Taps, read: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Of what `read`, the model's end, makes of the looking layer's output and of those behind it:
-    the summed loss of the answers' first ids, and how many are right, a layer on average."""
+    the summed loss of the ids asked for, and how many are right, a layer on average."""
     logits = read(torch.cat(taps.made)).float()
     following = taps.following.repeat(len(taps.made))
     loss = nn.functional.cross_entropy(logits, following, reduction="sum")

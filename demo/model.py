@@ -188,7 +188,7 @@ class Llama4(nn.Module):
             if taps and self.shape.is_global(number + 1):
                 taps.found.append(x[taps.places])
             if taps and number >= LOOKING:
-                taps.made.append(x[taps.looking])
+                taps.made.append(x[taps.asking])
         if wanted is None:
             return self.norm(last(x, where, balance, recall))
         return self.norm(last.forward_at(x, where, balance, wanted, recall))

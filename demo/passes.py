@@ -34,10 +34,11 @@ def run(
     what was right, and the experts' load [layer, expert]."""
     balance = Balance()
     taps = None
-    if carry and len(batch.carried):
+    if carry and len(batch.carried) + len(batch.deciding):
         taps = Taps(
-            batch.carried, batch.origins, batch.values,
-            batch.looking, batch.sources, batch.ids[batch.looking + 1],
+            batch.carried, batch.origins, batch.values, batch.looking, batch.sources,
+            torch.cat([batch.looking, batch.deciding]),
+            torch.cat([batch.ids[batch.looking + 1], batch.decisions]),
         )  # fmt: skip
     carried, pointed, found = torch.zeros(()), torch.zeros(()), torch.zeros(())
     results = Results()
@@ -59,7 +60,7 @@ def run(
             results["~pointed"].add(Result(at_value, count, 0, count))
             results["~looked"].add(Result(at_thing, len(batch.looking), 0, len(batch.looking)))
             found, right = answered(taps, model.early)
-            count = len(batch.looking)
+            count = len(taps.asking)
             results["~answered"].add(Result(float(found.detach()), count, int(right), count))
     every = nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
     losses, echoes = every.tensor_split([len(batch.answers)])

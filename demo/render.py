@@ -25,12 +25,14 @@ class Sample:
     """Token ids; spans are the assistant's turns; carried are places in a document behind a thing
     whose value was named before it, where that value begins, and its first ids; sources are the
     places before an answer's first ids, their number in the answer, and the place behind a thing
-    where they have to look."""
+    where they have to look; decided are the places in requests that decide how the answer begins,
+    and its first id."""
 
     ids: list[int]
     spans: list[tuple[int, int]]
     carried: list[tuple[int, int, list[int]]] = field(default_factory=list)
     sources: list[tuple[int, int, int]] = field(default_factory=list)
+    decided: list[tuple[int, int]] = field(default_factory=list)
 
 
 def template_text() -> str:
@@ -75,7 +77,7 @@ class Renderer:
     def sample(self, conversation: dict) -> Sample:
         """The whole conversation; every assistant turn, its <|eot|> included, is a span."""
         ids: list[int] = []
-        spans = []
+        spans, openings = [], [0]
         pieces = re.split(f"({re.escape(HEADER_START)})", self.text(conversation))
         opening = f"assistant{HEADER_END}\n\n"
         for piece in pieces:
@@ -84,6 +86,7 @@ class Renderer:
                 start = len(ids)
                 ids += self.encode(piece[len(opening) :])
                 spans.append((start, len(ids)))
+                openings.append(len(ids))
             else:
                 ids += self.encode(piece)
         text = np.array(ids, np.int32).tobytes()
@@ -92,12 +95,18 @@ class Renderer:
             if behind and (at := self._find(text, behind)):
                 numbers = range(min(CARRIED, end - 1 - start))
                 sample.sources.extend((start - 1 + n, n, at[1]) for n in numbers)
+        for (start, _), opening, said in zip(
+            spans, openings, conversation.get("decided", ()), strict=False
+        ):
+            if said and (at := self._find(text, said, opening)):
+                sample.decided.append((at[1] - 1, ids[start]))
         return sample
 
-    def _find(self, text: bytes, words: str) -> tuple[int, int] | None:
-        """Where words stand in a text of int32 ids: their first place, and the one behind them."""
+    def _find(self, text: bytes, words: str, begin: int = 0) -> tuple[int, int] | None:
+        """Where words stand in a text of int32 ids, from a place on: their first place, and the one
+        behind them."""
         wanted = np.array(self.encode(words), np.int32)
-        at = text.find(wanted.tobytes())
+        at = text.find(wanted.tobytes(), begin * wanted.itemsize)
         if at < 0 or at % wanted.itemsize:
             return None
         start = at // wanted.itemsize

@@ -114,9 +114,9 @@ def make_verb(rng: Random, side: str) -> str:
 
 
 def make_noun(rng: Random, side: str) -> str:
-    """Half of those to train on are made up: of a few words the pairs with verbs would be known by
+    """A third of those to train on is made up: of a few words the pairs with verbs would be known by
     heart, and a pair that is offered and was never met taken for one that is not."""
-    if side == TRAIN and rng.random() < 0.5:
+    if side == TRAIN and rng.random() < 0.33:
         return words.made_up(rng, side).lower()
     return rng.choice(words.words("nouns"))
 
@@ -198,8 +198,7 @@ def parallel(rng: Random, side: str, function: Function) -> tuple[str, str]:
     return text + rng.choice(("", ".", " please")), f"[{calls}]"
 
 
-def two_functions(rng: Random, side: str, functions: list[Function]) -> tuple[str, str]:
-    first, second = rng.sample(functions, 2)
+def two_functions(rng: Random, side: str, first: Function, second: Function) -> tuple[str, str]:
     a, b = draw(rng, side, first), draw(rng, side, second)
     said = request(rng, first, a).rstrip(".?").removesuffix(", please").removesuffix(" please")
     text = f"{said} and then {request(rng, second, b)}"
@@ -215,34 +214,46 @@ def result(rng: Random, side: str) -> tuple[str, str]:
     return json.dumps(given, ensure_ascii=False), f"{sentence[0].upper()}{sentence[1:]}."
 
 
-def exchange(rng: Random, side: str, functions: list[Function]) -> list[dict]:
+def decided(text: str, function: Function) -> str:
+    """As much of a request as must be read to know whether a function fits."""
+    return text[: text.index(f" {function.noun} ") + 1 + len(function.noun)]
+
+
+def exchange(
+    rng: Random, side: str, functions: list[Function]
+) -> tuple[list[dict], list[str | None]]:
+    """Messages, and for each of the assistant's by how much of the request it is decided, if so."""
     chance = rng.random()
     not_offered, other_talk, in_parallel, two = KINDS[side]
     if chance < not_offered:
         absent = make_absent(rng, side, functions)
         if absent.name not in [f.name for f in functions]:
-            return guide.turn(request(rng, absent, draw(rng, side, absent)), NO_CALL)
+            text = request(rng, absent, draw(rng, side, absent))
+            return guide.turn(text, NO_CALL), [decided(text, absent)]
     if chance < other_talk:
-        return guide.exchange(rng, side)
+        return guide.exchange(rng, side), [None]
     function = rng.choice(functions)
     if chance < in_parallel:
         text, answer = parallel(rng, side, function)
     elif chance < two and len(functions) > 1:
-        text, answer = two_functions(rng, side, functions)
+        function, *others = rng.sample(functions, 2)
+        text, answer = two_functions(rng, side, function, *others)
     else:
         arguments = draw(rng, side, function)
         text, answer = request(rng, function, arguments), f"[{call(function, arguments)}]"
-    messages = guide.turn(text, answer)
+    messages, ends = guide.turn(text, answer), [decided(text, function)]
     if rng.random() < 0.5:
         given, said = result(rng, side)
         messages += [
             {"role": "ipython", "content": given},
             {"role": "assistant", "content": said},
         ]
-    return messages
+        ends.append(None)
+    return messages, ends
 
 
 def conversation(rng: Random, side: str) -> dict:
+    """Functions and an exchange; to train on, several, and by how much each is decided."""
     functions: list[Function] = []
     for _ in range(rng.choice((1, 2, 2, 3))):
         near = side == TRAIN and functions and rng.random() < 0.4
@@ -251,6 +262,12 @@ def conversation(rng: Random, side: str) -> dict:
         if function.name not in [f.name for f in functions]:
             functions.append(function)
     # To train on, many: the functions' list costs tokens that teach nothing.
-    turns = 1 if side == HELD_OUT else rng.randint(2, 9)
-    messages = [m for _ in range(turns) for m in exchange(rng, side, functions)]
-    return {"messages": messages, "tools": [f.schema(rng) for f in functions]}
+    turns = 1 if side == HELD_OUT else rng.randint(3, 12)
+    exchanges = [exchange(rng, side, functions) for _ in range(turns)]
+    found = {
+        "messages": [message for messages, _ in exchanges for message in messages],
+        "tools": [function.schema(rng) for function in functions],
+    }
+    if side == TRAIN:
+        found["decided"] = [end for _, ends in exchanges for end in ends]
+    return found
