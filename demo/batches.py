@@ -180,7 +180,7 @@ def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Bat
         torch.tensor(kept, dtype=torch.long),
         torch.tensor(carried, dtype=torch.long),
         torch.tensor(origins, dtype=torch.long),
-        torch.tensor(values, dtype=torch.long),
+        torch.tensor(values, dtype=torch.long).reshape(-1, CARRIED),
         torch.tensor(looking, dtype=torch.long),
         torch.tensor(sources, dtype=torch.long).reshape(-1, 2),
         deciding,
