@@ -9,9 +9,9 @@ from torch import Tensor
 
 from demo import corpus
 from demo.backdrop import Backdrop
-from demo.carry import NONE
+from demo.marks import Marks, marks
 from demo.model import Wanted
-from demo.render import CARRIED, Renderer, Sample
+from demo.render import Renderer, Sample
 
 PLAIN = 0.2  # of the documents have no leaps
 APART = 0.4  # of the others have their text in other chunks than all questions
@@ -31,11 +31,8 @@ class Batch:
     """Conversations one behind the other: their ids and positions [tokens], and where each starts.
     The places whose next token is learnt, as indices into `wanted`, and that token: the assistant's
     first, numbered by the answer they belong to, then the echoes; the skill of each answer. What is
-    behind each conversation, and the tokens [kept] of documents, that later backdrops may show. The
-    tokens [carried] by which a value must be known, where it begins, and its first ids [carried,
-    CARRIED]. Which tokens are before an answer's first ids [looking], each with its number in the
-    answer and the token where it has to look [looking, 2]. The tokens [deciding] of requests by
-    which it is known how the answer begins, and that id [deciding]."""
+    behind each conversation, the tokens [kept] of documents, that later backdrops may show, and the
+    auxiliary losses' marks."""
 
     ids: Tensor
     positions: Tensor
@@ -47,13 +44,7 @@ class Batch:
     skills: list[str]
     backdrops: list[Backdrop | None]
     kept: Tensor
-    carried: Tensor
-    origins: Tensor
-    values: Tensor
-    looking: Tensor
-    sources: Tensor
-    deciding: Tensor
-    decisions: Tensor
+    marks: Marks
 
     @property
     def tokens(self) -> int:
@@ -137,7 +128,6 @@ def plain(sample: Sample) -> Laid:
 def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Batch:
     ids: list[int] = []
     starts, wanted, kept = [], [], []
-    carried, origins, values, looking, sources, decided = [], [], [], [], [], []
     learn, targets, answers, skills = [], [], [], []
     echo_learn, echo_targets = [], []
     laid = laid or [plain(sample) for _, sample in items]
@@ -158,15 +148,8 @@ def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Bat
         echo_targets += [sample.ids[i] for i in repeated]
         if skill == "reading":
             kept += range(len(ids) + HEADER, len(ids) + sample.spans[0][0])
-        looking += [len(ids) + place for place, _, _ in sample.sources]
-        sources += [(number, len(ids) + at) for _, number, at in sample.sources]
-        decided += [(len(ids) + place, first) for place, first in sample.decided]
-        carried += [len(ids) + place for place, _, _ in sample.carried]
-        origins += [len(ids) + begin for _, begin, _ in sample.carried]
-        values += [value + [NONE] * (CARRIED - len(value)) for _, _, value in sample.carried]
         ids += sample.ids
     indices = torch.tensor(wanted)
-    deciding, decisions = torch.tensor(decided, dtype=torch.long).reshape(-1, 2).unbind(1)
     return Batch(
         torch.tensor(ids),
         torch.cat([own.positions for own in laid]),
@@ -178,13 +161,7 @@ def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Bat
         skills,
         [own.backdrop for own in laid],
         torch.tensor(kept, dtype=torch.long),
-        torch.tensor(carried, dtype=torch.long),
-        torch.tensor(origins, dtype=torch.long),
-        torch.tensor(values, dtype=torch.long).reshape(-1, CARRIED),
-        torch.tensor(looking, dtype=torch.long),
-        torch.tensor(sources, dtype=torch.long).reshape(-1, 2),
-        deciding,
-        decisions,
+        marks([sample for _, sample in items], starts),
     )
 
 

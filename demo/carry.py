@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from demo.marks import NONE, Marks
 from demo.parts import Shape, rms
 from demo.render import CARRIED
 
-NONE = -100  # a target that is not there
 # The layers whose heads are shown the value from behind the thing, each some way below a global
 # one; and that whose heads are shown the thing from the answer: global, with layers behind it.
 POINTING = 1, 6
@@ -28,20 +28,11 @@ LOOKING = 3
 
 @dataclass(frozen=True)
 class Taps:
-    """The places [places] to look at, where the value begins that must be known there, and its
-    first ids [places, CARRIED]; the tokens [looking] before an answer's first ids, each with its
-    number and the place to look at [looking, 2]; all tokens [asking] of which the looking layer and
-    those behind it are asked for an id, and that id; what was found, a tensor a layer below a
-    global one, and what the layers asked made of it; and how far heads were from looking where they
-    are to, a loss a layer."""
+    """What one forward pass leaves at its marks: what was found, a tensor a layer below a global
+    one; what the looking layer and those behind it made of it; and how far heads were from looking
+    where they are to, a loss a layer."""
 
-    places: Tensor
-    origins: Tensor
-    values: Tensor
-    looking: Tensor
-    sources: Tensor
-    asking: Tensor
-    following: Tensor
+    marks: Marks
     found: list[Tensor] = field(default_factory=list)
     made: list[Tensor] = field(default_factory=list)
     pointed: list[Tensor] = field(default_factory=list)
@@ -52,12 +43,12 @@ class Taps:
         first tokens, one each, from the places that must know them; `segment_of` [tokens] tells
         which tokens see each other."""
         tokens = torch.arange(k.shape[1])
-        seen = (segment_of == segment_of[self.places][:, None]) & (tokens <= self.places[:, None])
-        loss = torch.zeros(())
+        at, loss = self.marks.carried, torch.zeros(())
+        seen = (segment_of == segment_of[at][:, None]) & (tokens <= at[:, None])
         for head in range(CARRIED):
-            target = self.origins + head
-            wanted = (self.values[:, head] != NONE) & seen.gather(1, target[:, None])[:, 0]
-            scores = (q[head, self.places[wanted]] @ k[head].mT).float() * q.shape[-1] ** -0.5
+            target = self.marks.origins + head
+            wanted = (self.marks.values[:, head] != NONE) & seen.gather(1, target[:, None])[:, 0]
+            scores = (q[head, at[wanted]] @ k[head].mT).float() * q.shape[-1] ** -0.5
             scores = scores.masked_fill(~seen[wanted], float("-inf"))
             loss = loss + nn.functional.cross_entropy(scores, target[wanted], reduction="sum")
         self.pointed.append(loss)
@@ -67,8 +58,8 @@ class Taps:
         the place behind the thing, or the one before it."""
         tokens, loss = torch.arange(k.shape[1]), torch.zeros(())
         for number in range(CARRIED):
-            chosen = self.sources[:, 0] == number
-            at, places = self.looking[chosen], self.sources[chosen, 1]
+            chosen = self.marks.sources[:, 0] == number
+            at, places = self.marks.looking[chosen], self.marks.sources[chosen, 1]
             seen = (segment_of == segment_of[at][:, None]) & (tokens <= at[:, None])
             scores = (q[number + 1, at] @ k[number + 1].mT).float() * q.shape[-1] ** -0.5
             share = scores.masked_fill(~seen, float("-inf")).log_softmax(-1)
@@ -81,7 +72,7 @@ def answered(taps: Taps, read: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tens
     """Of what `read`, the model's end, makes of the looking layer's output and of those behind it:
     the summed loss of the ids asked for, and how many are right, a layer on average."""
     logits = read(torch.cat(taps.made)).float()
-    following = taps.following.repeat(len(taps.made))
+    following = taps.marks.following.repeat(len(taps.made))
     loss = nn.functional.cross_entropy(logits, following, reduction="sum")
     right = (logits.argmax(-1) == following).sum()
     return loss / len(taps.made), right / len(taps.made)
@@ -104,7 +95,7 @@ class Carry(nn.Module):
         for read, hidden in zip(self.reads, taps.found, strict=True):
             wide = read(rms(hidden, self.eps)).unflatten(-1, (CARRIED, -1))
             logits = (wide @ vocabulary.detach().mT).float().flatten(0, 1)
-            wanted = taps.values.flatten()
+            wanted = taps.marks.values.flatten()
             loss = loss + nn.functional.cross_entropy(
                 logits, wanted, ignore_index=NONE, reduction="sum"
             )

@@ -186,9 +186,9 @@ class Llama4(nn.Module):
         for number, layer in enumerate(body):
             x = layer(x, where, balance, recall, taps)
             if taps and self.shape.is_global(number + 1):
-                taps.found.append(x[taps.places])
+                taps.found.append(x[taps.marks.carried])
             if taps and number >= LOOKING:
-                taps.made.append(x[taps.asking])
+                taps.made.append(x[taps.marks.asking])
         if wanted is None:
             return self.norm(last(x, where, balance, recall))
         return self.norm(last.forward_at(x, where, balance, wanted, recall))

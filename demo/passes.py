@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from demo import batches, corpus
 from demo.backdrop import Recall
 from demo.batches import Batch
-from demo.carry import NONE, Carry, Taps, answered
+from demo.carry import Carry, Taps, answered
 from demo.corpus import guide, reading
+from demo.marks import NONE
 from demo.model import Balance, Llama4
 from demo.render import Renderer
 from demo.results import Result, Results, outcome
@@ -33,15 +34,8 @@ def run(
     """Forward, and backward where the step's totals of learnt and of all tokens are given. Returns
     what was right, and the experts' load [layer, expert]."""
     balance = Balance()
-    taps = None
-    if carry and len(batch.carried) + len(batch.deciding):
-        taps = Taps(
-            batch.carried, batch.origins, batch.values, batch.looking, batch.sources,
-            torch.cat([batch.looking, batch.deciding]),
-            torch.cat([batch.ids[batch.looking + 1], batch.decisions]),
-        )  # fmt: skip
-    carried, pointed, found = torch.zeros(()), torch.zeros(()), torch.zeros(())
-    results = Results()
+    taps = Taps(batch.marks) if carry and batch.marks else None
+    aside, results = torch.zeros(()), Results()
     # The experts' casts are made once a layer anyway; a cache would keep all of them.
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         hidden = model(
@@ -49,19 +43,7 @@ def run(
         )
         logits = model.lm_head(hidden[batch.learn])
         if carry and taps:
-            carried, right = carry(taps, model.lm_head.weight)
-            pointed = torch.stack(taps.pointed + taps.looked).sum()
-            count = int((batch.values != NONE).sum())
-            both = float(carried.detach()) / len(taps.found)
-            results["~carried"].add(Result(both, count, int(right), count))
-            at_value, at_thing = (
-                float(torch.stack(losses).mean().detach()) for losses in (taps.pointed, taps.looked)
-            )
-            results["~pointed"].add(Result(at_value, count, 0, count))
-            results["~looked"].add(Result(at_thing, len(batch.looking), 0, len(batch.looking)))
-            found, right = answered(taps, model.early)
-            count = len(taps.asking)
-            results["~answered"].add(Result(float(found.detach()), count, int(right), count))
+            aside, results = auxiliary(model, carry, taps)
     every = nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
     losses, echoes = every.tensor_split([len(batch.answers)])
     if totals is not None:
@@ -70,15 +52,30 @@ def run(
         begins = torch.searchsorted(batch.answers, batch.answers)
         is_first = torch.arange(len(begins)) - begins < FIRSTS
         loss = (
-            (losses * torch.where(is_first, FIRST, 1.0)).sum()
-            + ECHO * echoes.sum()
-            + CARRY * (carried + pointed)
-            + FOUND * found
+            (losses * torch.where(is_first, FIRST, 1.0)).sum() + ECHO * echoes.sum() + aside
         ) / learnt
         (loss + BALANCE * balance.loss() * share).backward()
     wrong = logits[: len(losses)].argmax(-1) != batch.targets[: len(losses)]
     results.add(outcome(batch, losses.detach(), echoes.detach(), wrong))
     return results, balance.load()
+
+
+def auxiliary(model: Llama4, carry: Carry, taps: Taps) -> tuple[Tensor, Results]:
+    """The auxiliary losses, weighted, summed over the marks, and what was right at them."""
+    carried, carried_right = carry(taps, model.lm_head.weight)
+    found, found_right = answered(taps, model.early)
+    pointed, looked = torch.stack(taps.pointed), torch.stack(taps.looked)
+    values = int((taps.marks.values != NONE).sum())
+    looking, asking = len(taps.marks.looking), len(taps.marks.asking)
+    results = Results()
+    for name, loss, right, count in (
+        ("~carried", carried / len(taps.found), carried_right, values),
+        ("~pointed", pointed.mean(), 0, values),
+        ("~looked", looked.mean(), 0, looking),
+        ("~answered", found, found_right, asking),
+    ):
+        results[name].add(Result(float(loss.detach()), count, int(right), count))
+    return CARRY * (carried + pointed.sum() + looked.sum()) + FOUND * found, results
 
 
 @torch.no_grad()

@@ -114,8 +114,8 @@ def make_verb(rng: Random, side: str) -> str:
 
 
 def make_noun(rng: Random, side: str) -> str:
-    """A third of those to train on is made up: of a few words the pairs with verbs would be known by
-    heart, and a pair that is offered and was never met taken for one that is not."""
+    """A third of those to train on is made up: of a few words the pairs with verbs would be known
+    by heart, and a pair that is offered and was never met taken for one that is not."""
     if side == TRAIN and rng.random() < 0.33:
         return words.made_up(rng, side).lower()
     return rng.choice(words.words("nouns"))
