@@ -55,16 +55,17 @@ class Taps:
 
     def look(self, q: Tensor, k: Tensor, segment_of: Tensor) -> None:
         """That one head each, the first but one on, looks from before an answer's first tokens at
-        the place behind the thing, or the one before it."""
+        what it may: the value's own, or the thing's end, where the value is carried to."""
         tokens, loss = torch.arange(k.shape[1]), torch.zeros(())
         for number in range(CARRIED):
             chosen = self.marks.sources[:, 0] == number
-            at, places = self.marks.looking[chosen], self.marks.sources[chosen, 1]
+            at, places = self.marks.looking[chosen], self.marks.sources[chosen, 1:]
             seen = (segment_of == segment_of[at][:, None]) & (tokens <= at[:, None])
             scores = (q[number + 1, at] @ k[number + 1].mT).float() * q.shape[-1] ** -0.5
             share = scores.masked_fill(~seen, float("-inf")).log_softmax(-1)
-            both = torch.stack([places - 1, places], 1)
-            loss = loss - share.gather(1, both).logsumexp(-1).sum()
+            first, last = share.gather(1, places).unbind(1)
+            last = last.masked_fill(places[:, 0] == places[:, 1], float("-inf"))
+            loss = loss - first.logaddexp(last).sum()
         self.looked.append(loss)
 
 

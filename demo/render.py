@@ -24,14 +24,14 @@ HIDDEN = (
 class Sample:
     """Token ids; spans are the assistant's turns; carried are places in a document behind a thing
     whose value was named before it, where that value begins, and its first ids; sources are the
-    places before an answer's first ids, their number in the answer, and the place behind a thing
-    where they have to look; decided are the places in requests that decide how the answer begins,
-    and its first id."""
+    places before an answer's first ids, their number in the answer, and the first and the last
+    place where they may look: at the id itself, or at a thing's end and behind it; decided are the
+    places in requests that decide how the answer begins, and its first id."""
 
     ids: list[int]
     spans: list[tuple[int, int]]
     carried: list[tuple[int, int, list[int]]] = field(default_factory=list)
-    sources: list[tuple[int, int, int]] = field(default_factory=list)
+    sources: list[tuple[int, int, int, int]] = field(default_factory=list)
     decided: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -91,10 +91,9 @@ class Renderer:
                 ids += self.encode(piece)
         text = np.array(ids, np.int32).tobytes()
         sample = Sample(ids, spans, list(self._carried(ids, text, conversation.get("carried", ()))))
-        for (start, end), behind in zip(spans, conversation.get("sources", ()), strict=False):
-            if behind and (at := self._find(text, behind)):
-                numbers = range(min(CARRIED, end - 1 - start))
-                sample.sources.extend((start - 1 + n, n, at[1]) for n in numbers)
+        for span, source in zip(spans, conversation.get("sources", ()), strict=False):
+            if source:
+                sample.sources.extend(self._sources(ids, text, span, *source))
         for (start, _), opening, said in zip(
             spans, openings, conversation.get("decided", ()), strict=False
         ):
@@ -111,6 +110,23 @@ class Renderer:
             return None
         start = at // wanted.itemsize
         return start, start + len(wanted)
+
+    def _sources(
+        self, ids: list[int], text: bytes, span: tuple[int, int], words: str, value: str | None
+    ) -> Iterator[tuple[int, int, int, int]]:
+        """Where an answer looks: behind the words, or, if they end with it, at the value."""
+        start, end = span
+        if (found := self._find(text, words)) is None:
+            return
+        numbers = range(min(CARRIED, end - 1 - start))
+        if value is None:
+            yield from ((start - 1 + n, n, found[1] - 1, found[1]) for n in numbers)
+            return
+        begin, named = self._before(ids, found[1], value)
+        for n, known in zip(numbers, named, strict=False):
+            if n and known != ids[start + n]:  # it is cut otherwise than in the answer
+                return
+            yield start - 1 + n, n, begin + n, begin + n
 
     def _carried(
         self, ids: list[int], text: bytes, facts: Iterable[tuple[str, str]]

@@ -17,6 +17,7 @@ class Fact:
     question: str
     value: str
     behind: str | None  # where the value comes first: what follows it, up to the thing's end
+    before: str | None  # where the thing comes first: from there to the value's end
 
 
 @cache
@@ -37,11 +38,12 @@ def make_fact(rng: Random, side: str, name: str) -> Fact:
     value = str(values.make(entry["value"], rng, side))
     wording = statement(rng, side, entry["statements"])
     sentence = wording.format(x=thing, v=value, V=value.capitalize())
-    between = re.search(r"{v}(.*{x})", wording, re.IGNORECASE)
-    behind = between[1].format(x=thing) if between else None
+    behind = re.search(r"{v}(.*{x})", wording, re.IGNORECASE)
+    before = re.search(r"( {x}.*{v})", wording)
     question = rng.choice(entry["questions"]).format(x=thing)
     sentence = sentence[0].upper() + sentence[1:]
-    return Fact(name, (f"{name} {kind}", attribute), sentence, question, value, behind)
+    found = (match[1].format(x=thing, v=value) if match else None for match in (behind, before))
+    return Fact(name, (f"{name} {kind}", attribute), sentence, question, value, *found)
 
 
 def statement(rng: Random, side: str, wordings: list[str]) -> str:
