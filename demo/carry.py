@@ -54,14 +54,15 @@ class Taps:
         self.pointed.append(loss)
 
     def look(self, q: Tensor, k: Tensor, segment_of: Tensor) -> None:
-        """That one head each, the first but one on, looks from before an answer's first tokens at
-        what it may: the value's own, or the thing's end, where the value is carried to."""
+        """That a head each looks, from where one of an answer's first ids can be known, at what
+        tells it: the value's own, the thing's end, where the value is carried to, or the function's
+        name in the list."""
         tokens, loss = torch.arange(k.shape[1]), torch.zeros(())
-        for number in range(CARRIED):
-            chosen = self.marks.sources[:, 0] == number
-            at, places = self.marks.looking[chosen], self.marks.sources[chosen, 1:]
+        for head in range(len(q)):
+            chosen = self.marks.heads == head
+            at, places = self.marks.looking[chosen], self.marks.sources[chosen]
             seen = (segment_of == segment_of[at][:, None]) & (tokens <= at[:, None])
-            scores = (q[number + 1, at] @ k[number + 1].mT).float() * q.shape[-1] ** -0.5
+            scores = (q[head, at] @ k[head].mT).float() * q.shape[-1] ** -0.5
             share = scores.masked_fill(~seen, float("-inf")).log_softmax(-1)
             first, last = share.gather(1, places).unbind(1)
             last = last.masked_fill(places[:, 0] == places[:, 1], float("-inf"))

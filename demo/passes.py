@@ -66,13 +66,13 @@ def auxiliary(model: Llama4, carry: Carry, taps: Taps) -> tuple[Tensor, Results]
     found, found_right = answered(taps, model.early)
     pointed, looked = torch.stack(taps.pointed), torch.stack(taps.looked)
     values = int((taps.marks.values != NONE).sum())
-    looking, asking = len(taps.marks.looking), len(taps.marks.asking)
+    looking = len(taps.marks.looking)
     results = Results()
     for name, loss, right, count in (
         ("~carried", carried / len(taps.found), carried_right, values),
         ("~pointed", pointed.mean(), 0, values),
         ("~looked", looked.mean(), 0, looking),
-        ("~answered", found, found_right, asking),
+        ("~answered", found, found_right, looking),
     ):
         results[name].add(Result(float(loss.detach()), count, int(right), count))
     return CARRY * (carried + pointed.sum() + looked.sum()) + FOUND * found, results

@@ -23,16 +23,14 @@ HIDDEN = (
 @dataclass(frozen=True)
 class Sample:
     """Token ids; spans are the assistant's turns; carried are places in a document behind a thing
-    whose value was named before it, where that value begins, and its first ids; sources are the
-    places before an answer's first ids, their number in the answer, and the first and the last
-    place where they may look: at the id itself, or at a thing's end and behind it; decided are the
-    places in requests that decide how the answer begins, and its first id."""
+    whose value was named before it, where that value begins, and its first ids; looks are the
+    places by which one of an answer's first ids can be known, that id, the head that is to find it,
+    and the first and the last place where it may look."""
 
     ids: list[int]
     spans: list[tuple[int, int]]
     carried: list[tuple[int, int, list[int]]] = field(default_factory=list)
-    sources: list[tuple[int, int, int, int]] = field(default_factory=list)
-    decided: list[tuple[int, int]] = field(default_factory=list)
+    looks: list[tuple[int, int, int, int, int]] = field(default_factory=list)
 
 
 def template_text() -> str:
@@ -93,12 +91,11 @@ class Renderer:
         sample = Sample(ids, spans, list(self._carried(ids, text, conversation.get("carried", ()))))
         for span, source in zip(spans, conversation.get("sources", ()), strict=False):
             if source:
-                sample.sources.extend(self._sources(ids, text, span, *source))
-        for (start, _), opening, said in zip(
-            spans, openings, conversation.get("decided", ()), strict=False
-        ):
-            if said and (at := self._find(text, said, opening)):
-                sample.decided.append((at[1] - 1, ids[start]))
+                sample.looks.extend(self._sources(ids, text, span, *source))
+        decided = zip(spans, openings, conversation.get("decided", ()), strict=False)
+        for (start, _), opening, by in decided:
+            if by:
+                sample.looks.extend(self._decided(ids, text, start, opening, *by))
         return sample
 
     def _find(self, text: bytes, words: str, begin: int = 0) -> tuple[int, int] | None:
@@ -113,20 +110,33 @@ class Renderer:
 
     def _sources(
         self, ids: list[int], text: bytes, span: tuple[int, int], words: str, value: str | None
-    ) -> Iterator[tuple[int, int, int, int]]:
-        """Where an answer looks: behind the words, or, if they end with it, at the value."""
+    ) -> Iterator[tuple[int, int, int, int, int]]:
+        """An answer's first ids, each with a head of its own, look behind the words, or, if they
+        end with it, at the value."""
         start, end = span
         if (found := self._find(text, words)) is None:
             return
         numbers = range(min(CARRIED, end - 1 - start))
         if value is None:
-            yield from ((start - 1 + n, n, found[1] - 1, found[1]) for n in numbers)
+            for n in numbers:
+                yield start - 1 + n, ids[start + n], n + 1, found[1] - 1, found[1]
             return
         begin, named = self._before(ids, found[1], value)
         for n, known in zip(numbers, named, strict=False):
             if n and known != ids[start + n]:  # it is cut otherwise than in the answer
                 return
-            yield start - 1 + n, n, begin + n, begin + n
+            yield start - 1 + n, ids[start + n], n + 1, begin + n, begin + n
+
+    def _decided(
+        self, ids: list[int], text: bytes, start: int, opening: int, said: str, name: str | None
+    ) -> Iterator[tuple[int, int, int, int, int]]:
+        """From where a request is decided, and from before its answer, the first head looks at the
+        end of the function's name in the list, or at the very beginning where none is offered."""
+        asked = self._find(text, said, opening)
+        listed = self._find(text, name) if name else (0, 1)
+        if asked and listed:
+            end = listed[1] - 1
+            yield from ((place, ids[start], 0, end, end) for place in (asked[1] - 1, start - 1))
 
     def _carried(
         self, ids: list[int], text: bytes, facts: Iterable[tuple[str, str]]

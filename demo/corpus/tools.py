@@ -214,22 +214,23 @@ def result(rng: Random, side: str) -> tuple[str, str]:
     return json.dumps(given, ensure_ascii=False), f"{sentence[0].upper()}{sentence[1:]}."
 
 
-def decided(text: str, function: Function) -> str:
-    """As much of a request as must be read to know whether a function fits."""
-    return text[: text.index(f" {function.noun} ") + 1 + len(function.noun)]
+def decided(text: str, function: Function, offered: bool = True) -> tuple[str, str | None]:
+    """As much of a request as must be read to know whether a function fits, and its name if so."""
+    end = text.index(f" {function.noun} ") + 1 + len(function.noun)
+    return text[:end], function.name if offered else None
 
 
 def exchange(
     rng: Random, side: str, functions: list[Function]
-) -> tuple[list[dict], list[str | None]]:
-    """Messages, and for each of the assistant's by how much of the request it is decided, if so."""
+) -> tuple[list[dict], list[tuple[str, str | None] | None]]:
+    """Messages, and for each of the assistant's by what of the request it is decided, if so."""
     chance = rng.random()
     not_offered, other_talk, in_parallel, two = KINDS[side]
     if chance < not_offered:
         absent = make_absent(rng, side, functions)
         if absent.name not in [f.name for f in functions]:
             text = request(rng, absent, draw(rng, side, absent))
-            return guide.turn(text, NO_CALL), [decided(text, absent)]
+            return guide.turn(text, NO_CALL), [decided(text, absent, offered=False)]
     if chance < other_talk:
         return guide.exchange(rng, side), [None]
     function = rng.choice(functions)
@@ -253,7 +254,7 @@ def exchange(
 
 
 def conversation(rng: Random, side: str) -> dict:
-    """Functions and an exchange; to train on, several, and by how much each is decided."""
+    """Functions and an exchange; to train on, several, and by what each is decided."""
     functions: list[Function] = []
     for _ in range(rng.choice((1, 2, 2, 3))):
         near = side == TRAIN and functions and rng.random() < 0.4
