@@ -21,6 +21,7 @@ BALANCE = 0.03
 FIRST, FIRSTS = 3.0, 4
 ECHO = 0.2  # what an echo counts beside an answer's token
 CARRY = 0.3  # and a token of a value that is to be carried
+LOOK = 1.0  # and where a head is shown what tells it
 FOUND = 1.0  # and an answer's, of what the looking layer has found
 
 
@@ -65,6 +66,7 @@ def auxiliary(model: Llama4, carry: Carry, taps: Taps) -> tuple[Tensor, Results]
     carried, carried_right = carry(taps, model.lm_head.weight)
     found, found_right = answered(taps, model.early)
     pointed, looked = torch.stack(taps.pointed), torch.stack(taps.looked)
+    aside = CARRY * (carried + pointed.sum()) + LOOK * looked.sum() + FOUND * found
     values = int((taps.marks.values != NONE).sum())
     looking = len(taps.marks.looking)
     results = Results()
@@ -75,7 +77,7 @@ def auxiliary(model: Llama4, carry: Carry, taps: Taps) -> tuple[Tensor, Results]
         ("~answered", found, found_right, looking),
     ):
         results[name].add(Result(float(loss.detach()), count, int(right), count))
-    return CARRY * (carried + pointed.sum() + looked.sum()) + FOUND * found, results
+    return aside, results
 
 
 @torch.no_grad()

@@ -109,14 +109,14 @@ def asked_by(verb: str) -> tuple[str, ...]:
 
 
 def make_verb(rng: Random, side: str) -> str:
-    more = side == TRAIN and rng.random() < 0.35
+    more = side == TRAIN and rng.random() < 0.2
     return rng.choice(MORE_VERBS if more else list(VERBS))
 
 
 def make_noun(rng: Random, side: str) -> str:
-    """A third of those to train on is made up: of a few words the pairs with verbs would be known
-    by heart, and a pair that is offered and was never met taken for one that is not."""
-    if side == TRAIN and rng.random() < 0.33:
+    """Some of those to train on are made up: of a few words the pairs with verbs would be known by
+    heart, and a pair that is offered and was never met taken for one that is not."""
+    if side == TRAIN and rng.random() < 0.12:
         return words.made_up(rng, side).lower()
     return rng.choice(words.words("nouns"))
 
