@@ -90,8 +90,7 @@ class Renderer:
         text = np.array(ids, np.int32).tobytes()
         sample = Sample(ids, spans, list(self._carried(ids, text, conversation.get("carried", ()))))
         for span, source in zip(spans, conversation.get("sources", ()), strict=False):
-            if source:
-                sample.looks.extend(self._sources(ids, text, span, *source))
+            sample.looks.extend(self._sources(ids, text, span, *source))
         decided = zip(spans, openings, conversation.get("decided", ()), strict=False)
         for (start, _), opening, by in decided:
             if by:
@@ -109,11 +108,19 @@ class Renderer:
         return start, start + len(wanted)
 
     def _sources(
-        self, ids: list[int], text: bytes, span: tuple[int, int], words: str, value: str | None
+        self,
+        ids: list[int],
+        text: bytes,
+        span: tuple[int, int],
+        words: str | None,
+        value: str | None,
     ) -> Iterator[tuple[int, int, int, int, int]]:
         """An answer's first ids, each with a head of its own, look behind the words, or, if they
-        end with it, at the value."""
+        end with it, at the value; where nothing was said, the first looks at the very beginning."""
         start, end = span
+        if words is None:
+            yield start - 1, ids[start], 1, 0, 0
+            return
         if (found := self._find(text, words)) is None:
             return
         numbers = range(min(CARRIED, end - 1 - start))
