@@ -1,13 +1,16 @@
-"""Auxiliary losses of training: behind a thing, it must be known what was said of it before, and
-an answer must find it there; behind what is asked of functions, whether one of them fits.
+"""Auxiliary losses of training: behind a thing, it must be known what was said of it before; an
+answer must find in the document what it is to say, and a request its function.
 
 Where a statement names the value first ("Mona Groth owns the Saium cabin."), what stands at the
 value cannot know yet whose it is, and past a chunk only a global layer looks back: the value has to
 be carried on to the thing, for a question finds that. Answers alone teach it slowly, so the value's
-first tokens are asked for there, of what the layer below each global one gives it. The answer's
-first tokens are asked for again, of what the first global layer makes of what it found, and of what
-the layers behind it leave of that. How the answer to a request begins, with a call or without, is
-asked the same way, already where the request has named what it wants.
+first tokens are asked for there, of what the layer below each global one gives it.
+
+The first global layer's heads are shown where to look from before an answer's first tokens: at the
+value, at the thing's end that it was carried to, at the function's name, or at the very beginning
+where there is none, for otherwise the last layer alone would have to find everything at one look.
+Those tokens are asked for again, of what the layer makes of what it found, and of what the layers
+behind it leave of that.
 """
 
 from collections.abc import Callable
