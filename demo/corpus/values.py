@@ -14,6 +14,11 @@ def price(rng: Random, side: str) -> float:
     return words.number(rng, side, 1, 990) + rng.choice((0.25, 0.5, 0.75, 0.95, 0.2, 0.1))
 
 
+def decimal(rng: Random, unit: str) -> str:
+    """To train on: a value may begin with any two digits, also with those that alone are held out."""
+    return f"{rng.randint(0, 99)}.{rng.randint(1, 9)} {unit}"
+
+
 def title(rng: Random, side: str) -> str:
     kinds = ("Road", "House", "Garden", "River", "Letter", "Key")
     return f"The {words.made_up(rng, side)} {rng.choice(kinds)}"
@@ -47,6 +52,8 @@ def make(name: str, rng: Random, side: str) -> Value:
         return rng.choice(words.words(name.removeprefix("one of ")))
     if found := RANGE.fullmatch(name):
         low, high, unit = found.groups()
+        if unit and side == words.TRAIN and rng.random() < 0.15:
+            return decimal(rng, unit)
         value = words.number(rng, side, int(low), int(high))
         return f"{value} {unit}" if unit else value
     return MAKERS[name](rng, side)
