@@ -15,7 +15,7 @@ def price(rng: Random, side: str) -> float:
 
 
 def decimal(rng: Random, unit: str) -> str:
-    """To train on: a value may begin with any two digits, also with those that alone are held out."""
+    """To train on: a value may begin with any digits, also with those that alone are held out."""
     return f"{rng.randint(0, 99)}.{rng.randint(1, 9)} {unit}"
 
 
