@@ -31,8 +31,7 @@ def attention(
     if behind:
         k, v = torch.cat([behind.keys, k], 1), torch.cat([behind.values, v], 1)
         bias = behind.bias
-    with torch.autocast("cpu", enabled=False):
-        return Blocked.apply(q, k, v, indices, bias, torch.is_grad_enabled())
+    return Blocked.apply(q, k, v, indices, bias, torch.is_grad_enabled())
 
 
 class Attention(nn.Module):

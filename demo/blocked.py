@@ -15,8 +15,11 @@ BLOCK = 256  # queries
 
 @dataclass(frozen=True)
 class Part:
-    """One head's keys before some queries [rows, head_dim], and each key's share [rows, end]."""
+    """A block of queries, its `rows` of all heads that share a kv head, one head behind the other
+    [groups x rows, head_dim], and each key's share [groups x rows, end]."""
 
+    head: int
+    rows: slice
     queries: Tensor
     shares: Tensor
 
@@ -59,7 +62,7 @@ class Blocked(torch.autograd.Function):
                 torch._softmax(scores, -1, False, out=shares)
                 seen[head, :, rows] = (shares @ values[head, :end]).unflatten(0, (groups, -1))
                 if learnt:
-                    parts.append(Part(part, shares))
+                    parts.append(Part(head, rows, part, shares))
         ctx.save_for_backward(keys, values)
         ctx.parts, ctx.scratch, ctx.groups = parts, scratch, groups
         return seen.flatten(0, 1)
@@ -71,10 +74,8 @@ class Blocked(torch.autograd.Function):
         grad = grad.unflatten(0, (kv_heads, -1))
         of_queries = torch.empty_like(grad, memory_format=torch.contiguous_format)
         of_keys, of_values = torch.zeros_like(keys), torch.zeros_like(values)
-        begin = 0
-        for number, part in enumerate(ctx.parts):
-            head, end = number % kv_heads, part.shares.shape[1]
-            rows = slice(begin, begin + len(part.queries) // ctx.groups)
+        for part in ctx.parts:
+            head, rows, end = part.head, part.rows, part.shares.shape[1]
             own = grad[head, :, rows].reshape(-1, dim)
             of_values[head, :end].addmm_(part.shares.T, own)
             of_scores = ctx.scratch[: part.shares.numel()].view_as(part.shares)
@@ -85,8 +86,6 @@ class Blocked(torch.autograd.Function):
             of_part = torch.mm(of_scores, keys[head, :end]).mul_(dim**-0.5)
             of_queries[head, :, rows] = of_part.unflatten(0, (ctx.groups, -1))
             of_keys[head, :end].addmm_(of_scores.T, part.queries, alpha=dim**-0.5)
-            if head == kv_heads - 1:
-                begin = rows.stop
         return of_queries.flatten(0, 1), of_keys, of_values, None, None, None
 
 

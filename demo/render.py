@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -20,17 +21,27 @@ HIDDEN = (
 )
 
 
+class Look(NamedTuple):
+    """From a place one of an answer's first ids can be known: that id, the head that is to find it,
+    and the first and the last place where it may look."""
+
+    place: int
+    id: int
+    head: int
+    first: int
+    last: int
+
+
 @dataclass(frozen=True)
 class Sample:
     """Token ids; spans are the assistant's turns; carried are places in a document behind a thing
-    whose value was named before it, where that value begins, and its first ids; looks are the
-    places by which one of an answer's first ids can be known, that id, the head that is to find it,
-    and the first and the last place where it may look."""
+    whose value was named before it, where that value begins, and its first ids; looks are what
+    is to be found from where in the prompt or before an answer's first ids."""
 
     ids: list[int]
     spans: list[tuple[int, int]]
     carried: list[tuple[int, int, list[int]]] = field(default_factory=list)
-    looks: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
 
 def template_text() -> str:
@@ -114,36 +125,36 @@ class Renderer:
         span: tuple[int, int],
         words: str | None,
         value: str | None,
-    ) -> Iterator[tuple[int, int, int, int, int]]:
+    ) -> Iterator[Look]:
         """An answer's first ids, each with a head of its own, look behind the words, or, if they
         end with it, at the value; where nothing was said, the first looks at the very beginning."""
         start, end = span
         if words is None:
-            yield start - 1, ids[start], 1, 0, 0
+            yield Look(start - 1, ids[start], 1, 0, 0)
             return
         if (found := self._find(text, words)) is None:
             return
         numbers = range(min(CARRIED, end - 1 - start))
         if value is None:
             for n in numbers:
-                yield start - 1 + n, ids[start + n], n + 1, found[1] - 1, found[1]
+                yield Look(start - 1 + n, ids[start + n], n + 1, found[1] - 1, found[1])
             return
         begin, named = self._before(ids, found[1], value)
         for n, known in zip(numbers, named, strict=False):
             if n and known != ids[start + n]:  # it is cut otherwise than in the answer
                 return
-            yield start - 1 + n, ids[start + n], n + 1, begin + n, begin + n
+            yield Look(start - 1 + n, ids[start + n], n + 1, begin + n, begin + n)
 
     def _decided(
         self, ids: list[int], text: bytes, start: int, opening: int, said: str, name: str | None
-    ) -> Iterator[tuple[int, int, int, int, int]]:
+    ) -> Iterator[Look]:
         """From where a request is decided, and from before its answer, the first head looks at the
         end of the function's name in the list, or at the very beginning where none is offered."""
         asked = self._find(text, said, opening)
         listed = self._find(text, name) if name else (0, 1)
         if asked and listed:
             end = listed[1] - 1
-            yield from ((place, ids[start], 0, end, end) for place in (asked[1] - 1, start - 1))
+            yield from (Look(place, ids[start], 0, end, end) for place in (asked[1] - 1, start - 1))
 
     def _carried(
         self, ids: list[int], text: bytes, facts: Iterable[tuple[str, str]]

@@ -237,8 +237,8 @@ def exchange(
     if chance < in_parallel:
         text, answer = parallel(rng, side, function)
     elif chance < two and len(functions) > 1:
-        function, *others = rng.sample(functions, 2)
-        text, answer = two_functions(rng, side, function, *others)
+        function, second = rng.sample(functions, 2)
+        text, answer = two_functions(rng, side, function, second)
     else:
         arguments = draw(rng, side, function)
         text, answer = request(rng, function, arguments), f"[{call(function, arguments)}]"
