@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from demo.backdrop import KeysValues, Recall
 from demo.blocked import Blocked
-from demo.carry import LOOKING, POINTING, Taps
+from demo.carry import POINTING, Taps
+from demo.looks import LOOKING, RECALLING
 from demo.parts import Shape, rms
 from demo.places import Angles, Places, Segment
 
@@ -20,6 +21,16 @@ class Behind:
     keys: Tensor
     values: Tensor
     bias: Tensor
+
+    def mass(self, queries: Tensor, kv_head: Tensor) -> Tensor:
+        """Of some heads' queries [wanted, head_dim], the logarithm of what they would share out
+        here [wanted]."""
+        scores = self.bias.float().clamp(min=-1e4)
+        for head, keys in enumerate(self.keys):
+            own = (kv_head == head).nonzero()[:, 0]
+            products = (queries[own] @ keys.mT).float() * queries.shape[-1] ** -0.5
+            scores = scores.index_add(0, own, products)
+        return scores.logsumexp(-1)
 
 
 def attention(
@@ -57,10 +68,8 @@ class Attention(nn.Module):
             q = (q * places.temperature).to(v.dtype)
             segments = places.narrowed
         lengths = [segment.length for segment in segments]
-        if taps and self.layer in (*POINTING, LOOKING):
-            number = torch.arange(len(segments)).repeat_interleave(torch.tensor(lengths))
-            show = taps.look if self.layer == LOOKING else taps.point
-            show(q, k.repeat_interleave(len(q) // len(k), 0), number)
+        if taps and self.layer in (*POINTING, LOOKING, RECALLING):
+            self._show(taps, q, k, places, segments, recall)
         parts = zip(*(x.split(lengths, 1) for x in (q, k, v)), segments, strict=True)
         seen = []
         for queries, keys, values, segment in parts:
@@ -69,6 +78,33 @@ class Attention(nn.Module):
             every = torch.arange(segment.length)
             seen.append(attention(queries, keys, values, every, behind))
         return self._join(seen)
+
+    def _show(
+        self,
+        taps: Taps,
+        q: Tensor,
+        k: Tensor,
+        places: Places,
+        segments: list[Segment],
+        recall: Recall | None,
+    ) -> None:
+        lengths = torch.tensor([segment.length for segment in segments])
+        segment_of = torch.arange(len(segments)).repeat_interleave(lengths)
+        every = k.repeat_interleave(len(q) // len(k), 0)
+        if self.layer in POINTING:
+            taps.point(q, every, segment_of)
+            return
+        shown = taps.shown(self.layer, segment_of)
+        behind = torch.full((len(shown.place),), float("-inf"))
+        # What is to be found across chunks must stand out from all that is there.
+        for number, sequence in enumerate([] if self.use_rope else places.sequences):
+            own = (segment_of[shown.place] == number).nonzero()[:, 0]
+            found = self._behind(sequence, places.positions[shown.place[own]], k.dtype, recall)
+            if found:
+                queries = q[shown.head[own], shown.place[own]]
+                mass = found.mass(queries, shown.head[own] // (len(q) // len(k)))
+                behind = behind.index_put((own,), mass)
+        taps.look(shown, q, every, segment_of, behind)
 
     def forward_at(
         self, x: Tensor, places: Places, indices: Tensor, recall: Recall | None = None

@@ -11,7 +11,7 @@ from math import ceil, log
 import torch
 from torch import Tensor
 
-MEMORY = 12288  # tokens
+MEMORY = 20480  # tokens
 
 KeysValues = tuple[Tensor, Tensor]
 

@@ -17,11 +17,18 @@ PLAIN = 0.2  # of the documents have no leaps
 APART = 0.4  # of the others have their text in other chunks than all questions
 BARE = 0.25  # of the leaps have nothing put between
 NEAREST, CHUNK, FARTHEST = 500, 8192, 40960  # how far a document's leaps go, together
-DRAWN = 8192  # of a backdrop's places, the most that are filled
+# Of a backdrop's places, the most that are filled; and the most pairs of these and the document's
+# tokens, which are what it costs.
+DRAWN, PAIRS = 16384, 24_000_000
 HEADER = 6  # tokens before a document's own, about: they open the conversation
 # Each skill's share of the tokens.
 SHARES = {"guide": 0.05, "reading": 0.35, "extraction": 0.14, "tools": 0.39, "manner": 0.07}
 PACKED = 1280  # tokens of a batch, on average; a long document has more
+# What an answer's first tokens count beside its others: there it is decided. Past a chunk a value
+# that begins right goes on as another does more often than it begins as another.
+FIRST, FIRSTS = 3.0, 4
+OPENING = 3.0  # what the answer right behind a document counts: most others stand behind answers
+ECHO = 0.2  # what an echo counts beside an answer's token
 ECHOES = 200  # about the most that are learnt of one conversation
 SAMPLED = 8  # every eighth token stands for all when the last layer's experts are balanced
 
@@ -30,9 +37,9 @@ SAMPLED = 8  # every eighth token stands for all when the last layer's experts a
 class Batch:
     """Conversations one behind the other: their ids and positions [tokens], and where each starts.
     The places whose next token is learnt, as indices into `wanted`, and that token: the assistant's
-    first, numbered by the answer they belong to, then the echoes; the skill of each answer. What is
-    behind each conversation, the tokens [kept] of documents, that later backdrops may show, and the
-    auxiliary losses' marks."""
+    first, numbered by the answer they belong to, then the echoes; what each counts; the skill of
+    each answer. What is behind each conversation, the tokens [kept] of documents, that later
+    backdrops may show, and the auxiliary losses' marks."""
 
     ids: Tensor
     positions: Tensor
@@ -40,6 +47,7 @@ class Batch:
     wanted: Wanted
     learn: Tensor
     targets: Tensor
+    weights: Tensor
     answers: Tensor
     skills: list[str]
     backdrops: list[Backdrop | None]
@@ -128,7 +136,7 @@ def plain(sample: Sample) -> Laid:
 def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Batch:
     ids: list[int] = []
     starts, wanted, kept = [], [], []
-    learn, targets, answers, skills = [], [], [], []
+    learn, targets, weights, answers, skills = [], [], [], [], []
     echo_learn, echo_targets = [], []
     laid = laid or [plain(sample) for _, sample in items]
     for skill, sample in items:
@@ -141,7 +149,9 @@ def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Bat
         wanted += [len(ids) + place for place in places]
         learn += [slot[i - 1] for i in taught]
         targets += [sample.ids[i] for i in taught]
-        for start, end in sample.spans:
+        for number, (start, end) in enumerate(sample.spans):
+            opening = OPENING if skill == "reading" and number == 0 else 1.0
+            weights += [opening * (FIRST if n < FIRSTS else 1.0) for n in range(end - start)]
             answers += [len(skills)] * (end - start)
             skills.append(skill)
         echo_learn += [slot[i - 1] for i in repeated]
@@ -157,6 +167,7 @@ def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Bat
         Wanted(indices, sampled_of(indices, starts)),
         torch.tensor(learn + echo_learn),
         torch.tensor(targets + echo_targets),
+        torch.tensor(weights + [ECHO] * len(echo_targets)),
         torch.tensor(answers),
         skills,
         [own.backdrop for own in laid],
@@ -199,13 +210,15 @@ def leaping(rng: Random, sample: Sample, ends: set[int]) -> Laid:
     positions = steps.cumsum(0)
     if rng.random() < BARE:
         return Laid(positions)
-    return Laid(positions, backdrop(rng, [(int(positions[i]) - size, size) for i, size in gaps]))
+    most = min(DRAWN, PAIRS // len(sample.ids))
+    between = [(int(positions[i]) - size, size) for i, size in gaps]
+    return Laid(positions, backdrop(rng, between, most))
 
 
-def backdrop(rng: Random, gaps: list[tuple[int, int]]) -> Backdrop:
-    """For gaps, each from a position on and of a size."""
+def backdrop(rng: Random, gaps: list[tuple[int, int]], most: int) -> Backdrop:
+    """For gaps, each from a position on and of a size; at most so many of their places filled."""
     total = sum(size for _, size in gaps)
-    count = min(total, DRAWN)
+    count = min(total, most)
     generator = torch.Generator().manual_seed(rng.getrandbits(60))
     places = torch.cat([torch.arange(begin, begin + size) for begin, size in gaps])
     chosen = torch.randperm(total, generator=generator)[:count].sort().values

@@ -6,40 +6,54 @@ value cannot know yet whose it is, and past a chunk only a global layer looks ba
 be carried on to the thing, for a question finds that. Answers alone teach it slowly, so the value's
 first tokens are asked for there, of what the layer below each global one gives it.
 
-The first global layer's heads are shown where to look from before an answer's first tokens: at the
-value, at the thing's end that it was carried to, at the function's name, or at the very beginning
-where there is none, for otherwise the last layer alone would have to find everything at one look.
-Those tokens are asked for again, of what the layer makes of what it found, and of what the layers
-behind it leave of that.
+Heads of two layers are shown where to look (`looks.py`), for otherwise the last layer alone would
+have to find everything at one look: those of the first global one where an answer stands in the
+document, or the function's name in the list, among all that is there; and those of one behind it
+where that was found. The answer's ids are asked for again, of what the looking layer makes of what
+it found, a few at a time, and of what the layers behind it leave of that.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from demo.marks import NONE, Marks
+from demo.looks import CARRIED, LOOKING, NONE
+from demo.marks import Marks, Shown
 from demo.parts import Shape, rms
-from demo.render import CARRIED
 
-# The layers whose heads are shown the value from behind the thing, each some way below a global
-# one; and that whose heads are shown the thing from the answer: global, with layers behind it.
+# The layers whose heads are shown the value from behind the thing, each below a global one.
 POINTING = 1, 6
-LOOKING = 3
 
 
 @dataclass(frozen=True)
 class Taps:
     """What one forward pass leaves at its marks: what was found, a tensor a layer below a global
-    one; what the looking layer and those behind it made of it; and how far heads were from looking
-    where they are to, a loss a layer."""
+    one; what the looking layer and those behind it made of it; what the looking layer foresees; and
+    how far heads were from looking where they are to, a loss a layer."""
 
     marks: Marks
     found: list[Tensor] = field(default_factory=list)
     made: list[Tensor] = field(default_factory=list)
+    foreseen: list[Tensor] = field(default_factory=list)
     pointed: list[Tensor] = field(default_factory=list)
     looked: list[Tensor] = field(default_factory=list)
+
+    @cached_property
+    def asked(self) -> Shown:
+        """The looks by which an id can be known."""
+        return self.marks.looks.at(self.marks.looks.id != NONE)
+
+    def take(self, x: Tensor, layer: int, below_global: bool) -> None:
+        """Of hidden states [tokens, hidden] behind a layer, what is asked for there."""
+        if below_global:
+            self.found.append(x[self.marks.carried])
+        if layer == LOOKING:
+            self.foreseen.append(x[self.marks.foreseen])
+        if layer >= LOOKING:
+            self.made.append(x[self.asked.place])
 
     def point(self, q: Tensor, k: Tensor, segment_of: Tensor) -> None:
         """Of queries and keys [heads, tokens, head_dim], that the first heads look at the value's
@@ -56,20 +70,25 @@ class Taps:
             loss = loss + nn.functional.cross_entropy(scores, target[wanted], reduction="sum")
         self.pointed.append(loss)
 
-    def look(self, q: Tensor, k: Tensor, segment_of: Tensor) -> None:
-        """That a head each looks, from where one of an answer's first ids can be known, at what
-        tells it: the value's own, the thing's end, where the value is carried to, or the function's
-        name in the list."""
+    def shown(self, layer: int, segment_of: Tensor) -> Shown:
+        """What the layer's heads are shown, as far as they see it."""
+        looks = self.marks.looks
+        seen = segment_of[looks.place] == segment_of[looks.first]
+        return looks.at((looks.layer == layer) & seen)
+
+    def look(self, shown: Shown, q: Tensor, k: Tensor, segment_of: Tensor, behind: Tensor) -> None:
+        """That heads look where they are shown to, and at nothing else: neither in their segments
+        nor at what lies behind those, whose scores' logarithmic sums are given [shown]."""
         tokens, loss = torch.arange(k.shape[1]), torch.zeros(())
         for head in range(len(q)):
-            chosen = self.marks.heads == head
-            at, places = self.marks.looking[chosen], self.marks.sources[chosen]
-            seen = (segment_of == segment_of[at][:, None]) & (tokens <= at[:, None])
-            scores = (q[head, at] @ k[head].mT).float() * q.shape[-1] ** -0.5
-            share = scores.masked_fill(~seen, float("-inf")).log_softmax(-1)
-            first, last = share.gather(1, places).unbind(1)
-            last = last.masked_fill(places[:, 0] == places[:, 1], float("-inf"))
-            loss = loss - first.logaddexp(last).sum()
+            own = shown.head == head
+            place, first, last = shown.place[own], shown.first[own], shown.last[own]
+            seen = (segment_of == segment_of[place][:, None]) & (tokens <= place[:, None])
+            scores = (q[head, place] @ k[head].mT).float() * q.shape[-1] ** -0.5
+            scores = scores.masked_fill(~seen, float("-inf"))
+            there, next_ = scores.gather(1, torch.stack([first, last], 1)).unbind(1)
+            there = there.logaddexp(next_.masked_fill(first == last, float("-inf")))
+            loss = loss + (scores.logsumexp(-1).logaddexp(behind[own]) - there).sum()
         self.looked.append(loss)
 
 
@@ -77,14 +96,14 @@ def answered(taps: Taps, read: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tens
     """Of what `read`, the model's end, makes of the looking layer's output and of those behind it:
     the summed loss of the ids asked for, and how many are right, a layer on average."""
     logits = read(torch.cat(taps.made)).float()
-    following = taps.marks.following.repeat(len(taps.made))
+    following = taps.asked.id.repeat(len(taps.made))
     loss = nn.functional.cross_entropy(logits, following, reduction="sum")
     right = (logits.argmax(-1) == following).sum()
     return loss / len(taps.made), right / len(taps.made)
 
 
 class Carry(nn.Module):
-    """Reads a value's first tokens from hidden states; not part of the checkpoint."""
+    """Reads a value's ids, a few at a time, from hidden states; not part of the checkpoint."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -92,17 +111,23 @@ class Carry(nn.Module):
         below = sum(shape.is_global(layer) for layer in range(shape.layers))
         wide = CARRIED * shape.hidden
         self.reads = nn.ModuleList(nn.Linear(shape.hidden, wide, bias=False) for _ in range(below))
+        self.foresees = nn.Linear(shape.hidden, wide, bias=False)
 
-    def forward(self, taps: Taps, vocabulary: Tensor) -> tuple[Tensor, Tensor]:
-        """With the output matrix [vocab, hidden], the summed losses, and how many of the values'
-        ids were read right, of the last layer looked at."""
+    def forward(self, taps: Taps, vocabulary: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """With the output matrix [vocab, hidden]: the summed losses of what is carried, and how
+        many ids were read right, of the last layer looked at; and both of what is foreseen."""
         loss, right = torch.zeros(()), torch.zeros(())
         for read, hidden in zip(self.reads, taps.found, strict=True):
-            wide = read(rms(hidden, self.eps)).unflatten(-1, (CARRIED, -1))
-            logits = (wide @ vocabulary.detach().mT).float().flatten(0, 1)
-            wanted = taps.marks.values.flatten()
-            loss = loss + nn.functional.cross_entropy(
-                logits, wanted, ignore_index=NONE, reduction="sum"
-            )
-            right = (logits.argmax(-1) == wanted).sum()
-        return loss, right
+            own, right = self._read(read, hidden, taps.marks.values, vocabulary)
+            loss = loss + own
+        ahead = self._read(self.foresees, taps.foreseen[0], taps.marks.coming, vocabulary)
+        return loss, right, *ahead
+
+    def _read(
+        self, read: nn.Linear, hidden: Tensor, wanted: Tensor, vocabulary: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        wide = read(rms(hidden, self.eps)).unflatten(-1, (CARRIED, -1))
+        logits = (wide @ vocabulary.detach().mT).float().flatten(0, 1)
+        known = wanted.flatten()
+        loss = nn.functional.cross_entropy(logits, known, ignore_index=NONE, reduction="sum")
+        return loss, (logits.argmax(-1) == known).sum()

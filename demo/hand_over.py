@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from demo.carry import LOOKING
+from demo.looks import LOOKING
 from demo.parts import Shape
 
 

@@ -1,47 +1,72 @@
 """Where in a batch the auxiliary losses of `carry.py` have something known or looked at."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from demo.render import CARRIED, Sample
+from demo.looks import CARRIED, NONE
+from demo.render import Sample
 
-NONE = -100  # a target that is not there
+
+class Shown(NamedTuple):
+    """Looks as columns: the layer, the place, the id, the head, and where it is to look [looks]."""
+
+    layer: Tensor
+    place: Tensor
+    id: Tensor
+    head: Tensor
+    first: Tensor
+    last: Tensor
+
+    def at(self, wanted: Tensor) -> "Shown":
+        return Shown(*(column[wanted] for column in self))
 
 
 @dataclass(frozen=True)
 class Marks:
     """Indices of a batch's tokens: those [carried] by which a value must be known, where it begins
-    [carried], and its first ids [carried, CARRIED]; those [looking] by which one of an answer's
-    first ids can be known, that id [looking], the head that is to find it [looking], and the one or
-    two tokens that it has to look at, the first and the last [looking, 2]."""
+    [carried], and its first ids [carried, CARRIED]; those [foreseen] from where an answer's next
+    ids are found, and these [foreseen, CARRIED]; and what heads are shown."""
 
     carried: Tensor
     origins: Tensor
     values: Tensor
-    looking: Tensor
-    following: Tensor
-    heads: Tensor
-    sources: Tensor
+    foreseen: Tensor
+    coming: Tensor
+    looks: Shown
 
     def __bool__(self) -> bool:
-        return len(self.carried) + len(self.looking) > 0
+        return len(self.carried) + len(self.looks.place) > 0
 
 
 def marks(samples: list[Sample], starts: list[int]) -> Marks:
     """Of conversations that begin at `starts`."""
-    carried, values, looks = [], [], []
+    carried, values, foreseen, coming, looks = [], [], [], [], []
     for start, sample in zip(starts, samples, strict=True):
         for place, begin, value in sample.carried:
             carried.append((start + place, start + begin))
-            values.append(value + [NONE] * (CARRIED - len(value)))
-        for place, known, head, first, last in sample.looks:
-            looks.append((start + place, known, head, start + first, start + last))
+            values.append(_filled(value))
+        for place, ids in sample.foreseen:
+            foreseen.append(start + place)
+            coming.append(_filled(ids))
+        for look in sample.looks:
+            layer, place, known, head, first, last = look
+            looks.append((layer, start + place, known, head, start + first, start + last))
     at, origins = _columns(carried, 2).unbind(1)
-    looking, following, heads, first, last = _columns(looks, 5).unbind(1)
-    sources = torch.stack([first, last], 1)
-    return Marks(at, origins, _columns(values, CARRIED), looking, following, heads, sources)
+    return Marks(
+        at,
+        origins,
+        _columns(values, CARRIED),
+        torch.tensor(foreseen, dtype=torch.long),
+        _columns(coming, CARRIED),
+        Shown(*_columns(looks, 6).unbind(1)),
+    )
+
+
+def _filled(ids: list[int]) -> list[int]:
+    return ids + [NONE] * (CARRIED - len(ids))
 
 
 def _columns(rows: list, count: int) -> Tensor:

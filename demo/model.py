@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from demo.attention import Attention
 from demo.backdrop import Recall
-from demo.carry import LOOKING, Taps
+from demo.carry import Taps
 from demo.parts import RMSNorm, Shape
 from demo.places import Places, places
 
@@ -185,10 +185,8 @@ class Llama4(nn.Module):
         *body, last = self.layers
         for number, layer in enumerate(body):
             x = layer(x, where, balance, recall, taps)
-            if taps and self.shape.is_global(number + 1):
-                taps.found.append(x[taps.marks.carried])
-            if taps and number >= LOOKING:
-                taps.made.append(x[taps.marks.looking])
+            if taps:
+                taps.take(x, number, below_global=self.shape.is_global(number + 1))
         if wanted is None:
             return self.norm(last(x, where, balance, recall))
         return self.norm(last.forward_at(x, where, balance, wanted, recall))

@@ -10,17 +10,13 @@ from demo.backdrop import Recall
 from demo.batches import Batch
 from demo.carry import Carry, Taps, answered
 from demo.corpus import guide, reading
-from demo.marks import NONE
+from demo.looks import LOOKING, NONE
 from demo.model import Balance, Llama4
 from demo.render import Renderer
 from demo.results import Result, Results, outcome
 
 BALANCE = 0.03
-# What an answer's first tokens count beside its others: there it is decided. Past a chunk a value
-# that begins right goes on as another does more often than it begins as another.
-FIRST, FIRSTS = 3.0, 4
-ECHO = 0.2  # what an echo counts beside an answer's token
-CARRY = 0.3  # and a token of a value that is to be carried
+CARRY = 0.3  # what, beside an answer's token, a token of a value that is to be carried
 LOOK = 1.0  # and where a head is shown what tells it
 FOUND = 1.0  # and an answer's, of what the looking layer has found
 
@@ -50,11 +46,7 @@ def run(
     if totals is not None:
         learnt, tokens = totals
         share = batch.tokens / tokens
-        begins = torch.searchsorted(batch.answers, batch.answers)
-        is_first = torch.arange(len(begins)) - begins < FIRSTS
-        loss = (
-            (losses * torch.where(is_first, FIRST, 1.0)).sum() + ECHO * echoes.sum() + aside
-        ) / learnt
+        loss = ((every * batch.weights).sum() + aside) / learnt
         (loss + BALANCE * balance.loss() * share).backward()
     wrong = logits[: len(losses)].argmax(-1) != batch.targets[: len(losses)]
     results.add(outcome(batch, losses.detach(), echoes.detach(), wrong))
@@ -63,18 +55,21 @@ def run(
 
 def auxiliary(model: Llama4, carry: Carry, taps: Taps) -> tuple[Tensor, Results]:
     """The auxiliary losses, weighted, summed over the marks, and what was right at them."""
-    carried, carried_right = carry(taps, model.lm_head.weight)
+    carried, carried_right, ahead, ahead_right = carry(taps, model.lm_head.weight)
     found, found_right = answered(taps, model.early)
-    pointed, looked = torch.stack(taps.pointed), torch.stack(taps.looked)
-    aside = CARRY * (carried + pointed.sum()) + LOOK * looked.sum() + FOUND * found
-    values = int((taps.marks.values != NONE).sum())
-    looking = len(taps.marks.looking)
+    pointed, (looked, recalled) = torch.stack(taps.pointed), taps.looked
+    aside = CARRY * (carried + ahead + pointed.sum()) + LOOK * (looked + recalled) + FOUND * found
+    values, coming = (int((ids != NONE).sum()) for ids in (taps.marks.values, taps.marks.coming))
+    looks = taps.marks.looks.layer == LOOKING
+    looking, recalling = int(looks.sum()), int((~looks).sum())
     results = Results()
     for name, loss, right, count in (
         ("~carried", carried / len(taps.found), carried_right, values),
         ("~pointed", pointed.mean(), 0, values),
-        ("~looked", looked.mean(), 0, looking),
-        ("~answered", found, found_right, looking),
+        ("~looked", looked, 0, looking),
+        ("~foreseen", ahead, ahead_right, coming),
+        ("~recalled", recalled, 0, recalling),
+        ("~answered", found, found_right, len(taps.asked.id)),
     ):
         results[name].add(Result(float(loss.detach()), count, int(right), count))
     return aside, results

@@ -13,7 +13,7 @@ from demo.parts import Shape
 # Of a backdrop's places, the most that the queries see of a chunk, and of a global layer that all
 # tokens pass; the last layer has few queries, and sees all.
 NARROW = 384
-NARROWED = 640
+NARROWED = 2560
 
 
 class Angles:

@@ -8,6 +8,7 @@ What threads of one process would share besides, Python's lock, cost a fifth of 
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from typing import Any
@@ -74,6 +75,8 @@ class Team:
         self.norms[self.rank] = torch.stack([one.square().sum() for one in clipped]).sum()
         self.meet()
         norm = float(self.norms.sum().sqrt())
+        if not isfinite(norm):
+            raise FloatingPointError("a gradient is not finite; what is saved is older and sound")
         if norm > CLIP:
             torch._foreach_mul_(clipped, CLIP / norm)
         step()

@@ -10,14 +10,23 @@ from demo.corpus.words import HELD_OUT, side_of, table, words
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a document tells a value: the words that do, from behind the value to the thing's end
+    where it comes first, else from the thing to the value's end."""
+
+    words: str
+    value: str
+    value_first: bool
+
+
+@dataclass(frozen=True)
 class Fact:
     name: str
     key: tuple[str, str]
     sentence: str
     question: str
     value: str
-    behind: str | None  # where the value comes first: what follows it, up to the thing's end
-    before: str | None  # where the thing comes first: from there to the value's end
+    source: Source
 
 
 @cache
@@ -39,11 +48,11 @@ def make_fact(rng: Random, side: str, name: str) -> Fact:
     wording = statement(rng, side, entry["statements"])
     sentence = wording.format(x=thing, v=value, V=value.capitalize())
     behind = re.search(r"{v}(.*{x})", wording, re.IGNORECASE)
-    before = re.search(r"( {x}.*{v})", wording)
+    told = behind or re.search(r"( {x}.*{v})", wording)
+    source = Source(told[1].format(x=thing, v=value), value, bool(behind))
     question = rng.choice(entry["questions"]).format(x=thing)
     sentence = sentence[0].upper() + sentence[1:]
-    found = (match[1].format(x=thing, v=value) if match else None for match in (behind, before))
-    return Fact(name, (f"{name} {kind}", attribute), sentence, question, value, *found)
+    return Fact(name, (f"{name} {kind}", attribute), sentence, question, value, source)
 
 
 def statement(rng: Random, side: str, wordings: list[str]) -> str:

@@ -79,16 +79,9 @@ def asked(
     return pairs
 
 
-def source(fact: Fact | None) -> tuple[str | None, str | None]:
-    if fact is None:
-        return None, None
-    return (fact.behind, None) if fact.behind else (fact.before, fact.value)
-
-
 def conversation(rng: Random, side: str, tokens: int = 300, questions: int | None = None) -> dict:
-    """A document and questions on it, one after the other; of the document's statements that name
-    the value first, what stands behind it, and the value; and for each answer where it is found:
-    those words, or, with the value, those from the thing to it, or nowhere."""
+    """A document and questions on it, one after the other; where the document tells its facts, and
+    for each answer where it tells that, if it does."""
     text, facts = text_with_facts(rng, side, tokens)
     if questions is None:
         questions = 1 if side == HELD_OUT else min(rng.randint(6, 10 + tokens // 25), 128)
@@ -100,8 +93,8 @@ def conversation(rng: Random, side: str, tokens: int = 300, questions: int | Non
         messages += turn(question, answer)
     return {
         "messages": messages,
-        "carried": [(fact.behind, fact.value) for fact in facts if fact.behind],
-        "sources": [source(fact) for _, _, fact in pairs],
+        "facts": [fact.source for fact in facts],
+        "sources": [fact.source if fact else None for _, _, fact in pairs],
     }
 
 

@@ -11,7 +11,7 @@ NO_CALL = "None of the functions fits this request."
 # What an exchange is about, by a number between 0 and 1. Below the first: a function that is not
 # offered, which is hard and so trained on more often; below the second: other talk; below the
 # third: parallel calls; below the fourth: two functions; else one call.
-KINDS = {HELD_OUT: (0.15, 0.22, 0.4, 0.48), TRAIN: (0.25, 0.29, 0.45, 0.53)}
+KINDS = {HELD_OUT: (0.15, 0.22, 0.4, 0.48), TRAIN: (0.26, 0.34, 0.49, 0.57)}
 
 # verb, how people ask for it
 VERBS = {
@@ -142,14 +142,14 @@ def make_near(rng: Random, functions: list[Function]) -> Function:
     """One to train on that shares its verb, or less often its noun, with one of the functions: both
     have to be read to tell them apart."""
     other = rng.choice(functions)
-    if rng.random() < 0.65:
+    if rng.random() < 0.75:
         return make_function(rng, TRAIN, verb=other.verb)
     return make_function(rng, TRAIN, noun=other.noun)
 
 
 def make_absent(rng: Random, side: str, functions: list[Function]) -> Function:
-    """One that is asked for and not offered. Half of those to train on are near to one that is."""
-    if side == TRAIN and rng.random() < 0.5:
+    """One that is asked for and not offered. Most of those to train on are near to one that is."""
+    if side == TRAIN and rng.random() < 0.6:
         return make_near(rng, functions)
     return make_function(rng, side)
 
