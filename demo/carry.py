@@ -44,7 +44,7 @@ class Taps:
     @cached_property
     def asked(self) -> Shown:
         """The looks by which an id can be known."""
-        return self.marks.looks.at(self.marks.looks.id != NONE)
+        return self.marks.looks.those(self.marks.looks.id != NONE)
 
     def take(self, x: Tensor, layer: int, below_global: bool) -> None:
         """Of hidden states [tokens, hidden] behind a layer, what is asked for there."""
@@ -73,8 +73,8 @@ class Taps:
     def shown(self, layer: int, segment_of: Tensor) -> Shown:
         """What the layer's heads are shown, as far as they see it."""
         looks = self.marks.looks
-        seen = segment_of[looks.place] == segment_of[looks.first]
-        return looks.at((looks.layer == layer) & seen)
+        seen = segment_of[looks.place] == segment_of[looks.at]
+        return looks.those((looks.layer == layer) & seen)
 
     def look(self, shown: Shown, q: Tensor, k: Tensor, segment_of: Tensor, behind: Tensor) -> None:
         """That heads look where they are shown to, and at nothing else: neither in their segments
@@ -82,12 +82,11 @@ class Taps:
         tokens, loss = torch.arange(k.shape[1]), torch.zeros(())
         for head in range(len(q)):
             own = shown.head == head
-            place, first, last = shown.place[own], shown.first[own], shown.last[own]
+            place, at = shown.place[own], shown.at[own]
             seen = (segment_of == segment_of[place][:, None]) & (tokens <= place[:, None])
             scores = (q[head, place] @ k[head].mT).float() * q.shape[-1] ** -0.5
             scores = scores.masked_fill(~seen, float("-inf"))
-            there, next_ = scores.gather(1, torch.stack([first, last], 1)).unbind(1)
-            there = there.logaddexp(next_.masked_fill(first == last, float("-inf")))
+            there = scores.gather(1, at[:, None])[:, 0]
             loss = loss + (scores.logsumexp(-1).logaddexp(behind[own]) - there).sum()
         self.looked.append(loss)
 

@@ -27,15 +27,14 @@ REQUEST, ANSWER = 0, 1
 
 
 class Look(NamedTuple):
-    """That a head of a layer looks from a place at another, the first or the last of two; and the
-    id, if any, that can be known there from then on."""
+    """That a head of a layer looks from a place at another; and the id, if any, that can be known
+    from then on."""
 
     layer: int
     place: int
     id: int
     head: int
-    first: int
-    last: int
+    at: int
 
 
 @dataclass(frozen=True)
@@ -71,20 +70,22 @@ class Text:
 
 
 def carried(text: Text, facts: Iterable[Source]) -> Iterator[tuple[int, int, list[int]]]:
-    """Of statements that name their value first: both places behind the thing, where the value
-    begins, and its first ids."""
+    """Of statements that name their value first: where a thing ends, where the value begins, and
+    its first id; and the place behind with the next ones, for one place has not room for all."""
     for fact in facts:
-        if fact.value_first and (found := text.find(fact.words)):
-            start, end = found
+        if fact.value_first and (at := text.find(fact.words)):
+            start, end = at
             begin, named = text.before(start, fact.value)
-            places = (place for place in (end - 1, end) if named and place < len(text.ids))
-            yield from ((place, begin, named[:CARRIED]) for place in places)
+            if named:
+                yield end - 1, begin, named[:1]
+            if len(named) > 1 and end < len(text.ids):
+                yield end, begin, [NONE, *named[1:CARRIED]]
 
 
 def not_said(text: Text, span: tuple[int, int]) -> Iterator[Look]:
     """Of an answer that a document does not tell: a look at the very beginning."""
     start, _ = span
-    yield Look(LOOKING, start - 1, text.ids[start], FIRST_FOUND, 0, 0)
+    yield Look(LOOKING, start - 1, text.ids[start], FIRST_FOUND, 0)
 
 
 def found(text: Text, span: tuple[int, int], source: Source) -> Iterator[Look]:
@@ -97,18 +98,18 @@ def found(text: Text, span: tuple[int, int], source: Source) -> Iterator[Look]:
     begin, named = text.before(at[0] if source.value_first else at[1], source.value)
     for n, id_ in enumerate(written):
         if source.value_first and n < CARRIED:
-            target = at[1] - 1, at[1]
+            target = at[1] if n else at[1] - 1
         elif n < len(named) and (n == 0 or named[n] == id_):
-            target = begin + n, begin + n
+            target = begin + n
         else:  # it is cut otherwise than in the answer
             return
         group, number = n - n % CARRIED, n % CARRIED
         for m in range(group, n + 1):
             known = id_ if m == n else NONE
-            yield Look(LOOKING, start - 1 + m, known, FIRST_FOUND + number, *target)
+            yield Look(LOOKING, start - 1 + m, known, FIRST_FOUND + number, target)
         if number:
             here, there = start - 1 + n, start - 1 + group
-            yield Look(RECALLING, here, NONE, ANSWER, there, there)
+            yield Look(RECALLING, here, NONE, ANSWER, there)
 
 
 def foreseen(span: tuple[int, int], looks: list[Look]) -> Iterator[tuple[int, list[int]]]:
@@ -130,5 +131,5 @@ def decided(text: Text, start: int, opening: int, said: str, name: str | None) -
     listed = text.find(name) if name else (0, 1)
     if asked and listed:
         noun, end = asked[1] - 1, listed[1] - 1
-        yield from (Look(LOOKING, at, text.ids[start], FITS, end, end) for at in (noun, start - 1))
-        yield Look(RECALLING, start - 1, NONE, REQUEST, noun, noun)
+        yield from (Look(LOOKING, at, text.ids[start], FITS, end) for at in (noun, start - 1))
+        yield Look(RECALLING, start - 1, NONE, REQUEST, noun)

@@ -11,16 +11,15 @@ from demo.render import Sample
 
 
 class Shown(NamedTuple):
-    """Looks as columns: the layer, the place, the id, the head, and where it is to look [looks]."""
+    """Looks as columns: the layer, the place, the id, the head, and where it looks [looks]."""
 
     layer: Tensor
     place: Tensor
     id: Tensor
     head: Tensor
-    first: Tensor
-    last: Tensor
+    at: Tensor
 
-    def at(self, wanted: Tensor) -> "Shown":
+    def those(self, wanted: Tensor) -> "Shown":
         return Shown(*(column[wanted] for column in self))
 
 
@@ -52,8 +51,7 @@ def marks(samples: list[Sample], starts: list[int]) -> Marks:
             foreseen.append(start + place)
             coming.append(_filled(ids))
         for look in sample.looks:
-            layer, place, known, head, first, last = look
-            looks.append((layer, start + place, known, head, start + first, start + last))
+            looks.append((look.layer, start + look.place, look.id, look.head, start + look.at))
     at, origins = _columns(carried, 2).unbind(1)
     return Marks(
         at,
@@ -61,7 +59,7 @@ def marks(samples: list[Sample], starts: list[int]) -> Marks:
         _columns(values, CARRIED),
         torch.tensor(foreseen, dtype=torch.long),
         _columns(coming, CARRIED),
-        Shown(*_columns(looks, 6).unbind(1)),
+        Shown(*_columns(looks, 5).unbind(1)),
     )
 
 

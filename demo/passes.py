@@ -16,9 +16,9 @@ from demo.render import Renderer
 from demo.results import Result, Results, outcome
 
 BALANCE = 0.03
-CARRY = 0.3  # what, beside an answer's token, a token of a value that is to be carried
-LOOK = 1.0  # and where a head is shown what tells it
-FOUND = 1.0  # and an answer's, of what the looking layer has found
+# Beside an answer's token: a token of a value that is to be carried, where a head is shown what
+# tells it, a token of what the looking layer has found, and of what it foresees.
+CARRY, LOOK, FOUND, FORESEEN = 1.0, 1.0, 1.0, 0.5
 
 
 def run(
@@ -58,7 +58,8 @@ def auxiliary(model: Llama4, carry: Carry, taps: Taps) -> tuple[Tensor, Results]
     carried, carried_right, ahead, ahead_right = carry(taps, model.lm_head.weight)
     found, found_right = answered(taps, model.early)
     pointed, (looked, recalled) = torch.stack(taps.pointed), taps.looked
-    aside = CARRY * (carried + ahead + pointed.sum()) + LOOK * (looked + recalled) + FOUND * found
+    aside = CARRY * (carried + pointed.sum()) + LOOK * (looked + recalled)
+    aside = aside + FOUND * found + FORESEEN * ahead
     values, coming = (int((ids != NONE).sum()) for ids in (taps.marks.values, taps.marks.coming))
     looks = taps.marks.looks.layer == LOOKING
     looking, recalling = int(looks.sum()), int((~looks).sum())

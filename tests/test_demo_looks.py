@@ -44,12 +44,12 @@ def test_every_id_of_an_answer_is_shown_where_the_document_has_it(seed):
         assert [known[n].id for n in sorted(known)] == written[: looks.FOUND]
         for n, look in known.items():
             if source.value_first and n < looks.CARRIED:
-                behind = look.first + 1
+                behind = look.at + (n == 0)
                 words = encode(source.words)
                 assert text.ids[behind - len(words) : behind] == words
             else:
                 # A sentence's start may have the same letter, capital.
-                assert chr(text.ids[look.first]).lower() == chr(look.id).lower()
+                assert chr(text.ids[look.at]).lower() == chr(look.id).lower()
 
 
 def test_what_is_found_together_is_recalled_from_where_it_was_found():
@@ -60,8 +60,8 @@ def test_what_is_found_together_is_recalled_from_where_it_was_found():
     for look in every:
         assert look.place in found_at
         if look.layer == RECALLING:
-            assert look.first < look.place
-            assert look.first in found_at
+            assert look.at < look.place
+            assert look.at in found_at
 
 
 def test_a_request_is_decided_by_the_functions_name_or_the_very_beginning():
@@ -69,8 +69,8 @@ def test_a_request_is_decided_by_the_functions_name_or_the_very_beginning():
     start = "".join(map(chr, text.ids)).index("[")
     fits = list(looks.decided(text, start, 20, "Delete my note", "delete_note"))
     none = list(looks.decided(text, start, 20, "Delete my note", None))
-    assert {look.first for look in fits if look.layer == LOOKING} == {len("delete_note") - 1}
-    assert {look.first for look in none if look.layer == LOOKING} == {0}
+    assert {look.at for look in fits if look.layer == LOOKING} == {len("delete_note") - 1}
+    assert {look.at for look in none if look.layer == LOOKING} == {0}
     noun = text.find("Delete my note")
     assert noun
-    assert [look.first for look in fits if look.layer == RECALLING] == [noun[1] - 1]
+    assert [look.at for look in fits if look.layer == RECALLING] == [noun[1] - 1]
