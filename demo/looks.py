@@ -23,7 +23,7 @@ FOUND = 9  # of a value's ids, the most that are shown
 LOOKING, RECALLING = 3, 5  # the layers; the first one is global, with others behind it
 # Their heads. A value's ids have the looking layer's last ones.
 FITS, FIRST_FOUND = 0, 1
-REQUEST, ANSWER = 0, 1
+ANSWER, REQUEST = 1, 2
 
 
 class Look(NamedTuple):
