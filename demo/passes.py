@@ -15,7 +15,7 @@ from demo.model import Balance, Llama4
 from demo.render import Renderer
 from demo.results import Result, Results, outcome
 
-BALANCE = 0.03
+BALANCE = 0.05
 # Beside an answer's token: a token of a value that is to be carried, where a head is shown what
 # tells it, a token of what the looking layer has found, and of what it foresees.
 CARRY, LOOK, FOUND, FORESEEN = 1.0, 1.0, 1.0, 0.5

@@ -72,7 +72,7 @@ def asked(
     """Questions, their answers and the facts; what is not said is trained on more often."""
     pairs = []
     for fact in rng.sample(facts, min(count, len(facts))):
-        if rng.random() < (0.05 if side == HELD_OUT else 0.06):
+        if rng.random() < (0.05 if side == HELD_OUT else 0.09):
             pairs.append((missing_question(rng, side, facts), NOT_SAID, None))
         else:
             pairs.append((fact.question, fact.value, fact))
