@@ -25,7 +25,7 @@ class Behind:
     def mass(self, queries: Tensor, kv_head: Tensor) -> Tensor:
         """Of some heads' queries [wanted, head_dim], the logarithm of what they would share out
         here [wanted]."""
-        scores = self.bias.float().clamp(min=-1e4)
+        scores = self.bias.float().clamp(min=-1e4)  # a sum of nothing would have no gradient
         for head, keys in enumerate(self.keys):
             own = (kv_head == head).nonzero()[:, 0]
             products = (queries[own] @ keys.mT).float() * queries.shape[-1] ** -0.5
@@ -69,7 +69,11 @@ class Attention(nn.Module):
             segments = places.narrowed
         lengths = [segment.length for segment in segments]
         if taps and self.layer in (*POINTING, LOOKING, RECALLING):
-            self._show(taps, q, k, places, segments, recall)
+            segment_of = torch.arange(len(segments)).repeat_interleave(torch.tensor(lengths))
+            if self.layer in POINTING:
+                taps.point(q, k.repeat_interleave(len(q) // len(k), 0), segment_of)
+            else:
+                self._look(taps, q, k, segment_of, places, recall)
         parts = zip(*(x.split(lengths, 1) for x in (q, k, v)), segments, strict=True)
         seen = []
         for queries, keys, values, segment in parts:
@@ -79,32 +83,20 @@ class Attention(nn.Module):
             seen.append(attention(queries, keys, values, every, behind))
         return self._join(seen)
 
-    def _show(
-        self,
-        taps: Taps,
-        q: Tensor,
-        k: Tensor,
-        places: Places,
-        segments: list[Segment],
+    def _look(
+        self, taps: Taps, q: Tensor, k: Tensor, segment_of: Tensor, places: Places,
         recall: Recall | None,
-    ) -> None:
-        lengths = torch.tensor([segment.length for segment in segments])
-        segment_of = torch.arange(len(segments)).repeat_interleave(lengths)
-        every = k.repeat_interleave(len(q) // len(k), 0)
-        if self.layer in POINTING:
-            taps.point(q, every, segment_of)
-            return
+    ) -> None:  # fmt: skip
+        """What is to be found across chunks must stand out from the backdrops' places too."""
+        sharing = len(q) // len(k)
         shown = taps.shown(self.layer, segment_of)
         behind = torch.full((len(shown.place),), float("-inf"))
-        # What is to be found across chunks must stand out from all that is there.
         for number, sequence in enumerate([] if self.use_rope else places.sequences):
             own = (segment_of[shown.place] == number).nonzero()[:, 0]
-            found = self._behind(sequence, places.positions[shown.place[own]], k.dtype, recall)
-            if found:
-                queries = q[shown.head[own], shown.place[own]]
-                mass = found.mass(queries, shown.head[own] // (len(q) // len(k)))
-                behind = behind.index_put((own,), mass)
-        taps.look(shown, q, every, segment_of, behind)
+            place, head = shown.place[own], shown.head[own]
+            if found := self._behind(sequence, places.positions[place], k.dtype, recall):
+                behind = behind.index_put((own,), found.mass(q[head, place], head // sharing))
+        taps.look(shown, q, k.repeat_interleave(sharing, 0), segment_of, behind)
 
     def forward_at(
         self, x: Tensor, places: Places, indices: Tensor, recall: Recall | None = None

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from demo import tokenizer
 from demo.corpus.tools import MORE_VERBS, NO_CALL, VERBS
-from demo.looks import LOOKING, RECALLING, REQUEST
+from demo.looks import FIRST_FOUND, LOOKING, RECALLING, REQUEST
 from demo.parts import Shape
 from demo.tokenizer import without_special
 
@@ -43,7 +43,7 @@ def hand_over(weights: dict[str, Tensor], read: Tensor, shape: Shape) -> None:
     )
     scale_in, scale_out = weights[layer + "input_layernorm.weight"], weights["norm.weight"]
     sharing = shape.heads // shape.kv_heads
-    reads = dict(enumerate(read.split(shape.hidden), 1))
+    reads = dict(enumerate(read.split(shape.hidden), FIRST_FOUND))
     for kv_head in range(shape.kv_heads):
         heads = [h for h in range(kv_head * sharing, (kv_head + 1) * sharing) if h in reads]
         outs, ins = factors(torch.cat([reads[head] for head in heads]), size)
@@ -83,13 +83,14 @@ def hand_verdicts(weights: dict[str, Tensor], learnt: int, ids: list[int], shape
 
 
 def main(run: Path, verdicts: int | None) -> None:
-    state = torch.load(run / "state.pt")
-    number = sum(Shape(0).is_global(layer) for layer in range(LOOKING))
+    state, shape = torch.load(run / "state.pt"), Shape(0)
+    number = sum(shape.is_global(layer) for layer in range(LOOKING))
+    read, ids = state["carry"][f"reads.{number}.weight"], beginnings(run)
     for name in ("model", "average"):
-        if verdicts is not None:
-            hand_verdicts(state[name], verdicts, beginnings(run), Shape(0))
+        if verdicts is None:
+            hand_over(state[name], read, shape)
         else:
-            hand_over(state[name], state["carry"][f"reads.{number}.weight"], Shape(0))
+            hand_verdicts(state[name], verdicts, ids, shape)
     torch.save(state, run / "state.pt")
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from demo.corpus.facts import Source
+from demo.corpus.facts import Fact
 
 NONE = -100  # an id that is not asked for
 CARRIED = 3  # of a value's ids, so many are carried, and found together
@@ -69,11 +69,11 @@ class Text:
         return 0, []
 
 
-def carried(text: Text, facts: Iterable[Source]) -> Iterator[tuple[int, int, list[int]]]:
+def carried(text: Text, facts: Iterable[Fact]) -> Iterator[tuple[int, int, list[int]]]:
     """Of statements that name their value first: where a thing ends, where the value begins, and
     its first id; and the place behind with the next ones, for one place has not room for all."""
     for fact in facts:
-        if fact.value_first and (at := text.find(fact.words)):
+        if fact.value_first and (at := text.find(fact.told)):
             start, end = at
             begin, named = text.before(start, fact.value)
             if named:
@@ -88,16 +88,16 @@ def not_said(text: Text, span: tuple[int, int]) -> Iterator[Look]:
     yield Look(LOOKING, start - 1, text.ids[start], FIRST_FOUND, 0)
 
 
-def found(text: Text, span: tuple[int, int], source: Source) -> Iterator[Look]:
+def found(text: Text, span: tuple[int, int], fact: Fact) -> Iterator[Look]:
     """Of an answer: where each of its ids is found, and from where it is recalled."""
-    at = text.find(source.words)
+    at = text.find(fact.told)
     if at is None:
         return
     start, end = span
     written = text.ids[start : end - 1][:FOUND]
-    begin, named = text.before(at[0] if source.value_first else at[1], source.value)
+    begin, named = text.before(at[0] if fact.value_first else at[1], fact.value)
     for n, id_ in enumerate(written):
-        if source.value_first and n < CARRIED:
+        if fact.value_first and n < CARRIED:
             target = at[1] if n else at[1] - 1
         elif n < len(named) and (n == 0 or named[n] == id_):
             target = begin + n
@@ -112,15 +112,15 @@ def found(text: Text, span: tuple[int, int], source: Source) -> Iterator[Look]:
             yield Look(RECALLING, here, NONE, ANSWER, there)
 
 
-def foreseen(span: tuple[int, int], looks: list[Look]) -> Iterator[tuple[int, list[int]]]:
-    """The places from where three ids are found, and those."""
+def foreseen(
+    text: Text, span: tuple[int, int], looks: list[Look]
+) -> Iterator[tuple[int, list[int]]]:
+    """Of an answer's ids that are shown: the places from where a few are found, and those."""
     start, _ = span
-    groups: dict[int, list[int]] = {}
-    for look in looks:
-        if look.layer == LOOKING and look.id != NONE:
-            n = look.place - start + 1
-            groups.setdefault(n - n % CARRIED, []).append(look.id)
-    yield from ((start - 1 + group, known) for group, known in groups.items())
+    shown = sum(look.id != NONE for look in looks)
+    for group in range(0, shown, CARRIED):
+        ids = text.ids[start + group : start + min(group + CARRIED, shown)]
+        yield start - 1 + group, ids
 
 
 def decided(text: Text, start: int, opening: int, said: str, name: str | None) -> Iterator[Look]:

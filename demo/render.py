@@ -96,13 +96,11 @@ class Renderer:
         behind the place in `openings`."""
         text = Text(sample.ids, self.encode, self.space)
         sample.carried.extend(looks.carried(text, conversation.get("facts", ())))
-        for span, source in zip(sample.spans, conversation.get("sources", ()), strict=False):
-            if source is None:
-                sample.looks.extend(looks.not_said(text, span))
-                continue
-            own = list(looks.found(text, span, source))
+        for span, fact in zip(sample.spans, conversation.get("answers", ()), strict=False):
+            own = list(looks.found(text, span, fact) if fact else looks.not_said(text, span))
             sample.looks.extend(own)
-            sample.foreseen.extend(looks.foreseen(span, own))
+            if fact:
+                sample.foreseen.extend(looks.foreseen(text, span, own))
         decided = zip(sample.spans, openings, conversation.get("decided", ()), strict=False)
         for (start, _), opening, by in decided:
             if by:

@@ -6,6 +6,7 @@ import pytest
 
 from demo import looks
 from demo.corpus import reading
+from demo.corpus.facts import Fact
 from demo.corpus.words import TRAIN
 from demo.looks import LOOKING, NONE, RECALLING, Text
 
@@ -15,8 +16,8 @@ def encode(text: str) -> list[int]:
     return [ord(character) for character in text]
 
 
-def read(seed: int) -> tuple[Text, list[tuple[tuple[int, int], object]]]:
-    """A conversation's text, and each answer's span with where the document tells it."""
+def read(seed: int) -> tuple[Text, list[tuple[tuple[int, int], Fact | None]]]:
+    """A conversation's text, and each answer's span with the fact that it is."""
     conversation = reading.conversation(Random(seed), TRAIN, tokens=200, questions=8)
     text, spans = "", []
     for message in conversation["messages"]:
@@ -25,27 +26,27 @@ def read(seed: int) -> tuple[Text, list[tuple[tuple[int, int], object]]]:
         if message["role"] == "assistant":
             spans.append((start, len(text)))
     return Text(encode(text), encode, ord(" ")), list(
-        zip(spans, conversation["sources"], strict=True)
+        zip(spans, conversation["answers"], strict=True)
     )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_id_of_an_answer_is_shown_where_the_document_has_it(seed):
     text, answers = read(seed)
-    for span, source in answers:
-        if source is None:
+    for span, fact in answers:
+        if fact is None:
             continue
         start = span[0]
         known = {}
-        for look in looks.found(text, span, source):
+        for look in looks.found(text, span, fact):
             if look.id != NONE:
                 known[look.place + 1 - start] = look
         written = text.ids[start : span[1] - 1]
         assert [known[n].id for n in sorted(known)] == written[: looks.FOUND]
         for n, look in known.items():
-            if source.value_first and n < looks.CARRIED:
+            if fact.value_first and n < looks.CARRIED:
                 behind = look.at + (n == 0)
-                words = encode(source.words)
+                words = encode(fact.told)
                 assert text.ids[behind - len(words) : behind] == words
             else:
                 # A sentence's start may have the same letter, capital.
@@ -54,8 +55,8 @@ def test_every_id_of_an_answer_is_shown_where_the_document_has_it(seed):
 
 def test_what_is_found_together_is_recalled_from_where_it_was_found():
     text, answers = read(0)
-    span, source = next(pair for pair in answers if pair[1])
-    every = list(looks.found(text, span, source))
+    span, fact = next(pair for pair in answers if pair[1])
+    every = list(looks.found(text, span, fact))
     found_at = {look.place for look in every if look.layer == LOOKING}
     for look in every:
         assert look.place in found_at

@@ -10,23 +10,14 @@ from demo.corpus.words import HELD_OUT, side_of, table, words
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a document tells a value: the words that do, from behind the value to the thing's end
-    where it comes first, else from the thing to the value's end."""
-
-    words: str
-    value: str
-    value_first: bool
-
-
-@dataclass(frozen=True)
 class Fact:
     name: str
     key: tuple[str, str]
     sentence: str
     question: str
     value: str
-    source: Source
+    told: str  # where the value comes first, from behind it to the thing's end; else to its own
+    value_first: bool
 
 
 @cache
@@ -48,11 +39,11 @@ def make_fact(rng: Random, side: str, name: str) -> Fact:
     wording = statement(rng, side, entry["statements"])
     sentence = wording.format(x=thing, v=value, V=value.capitalize())
     behind = re.search(r"{v}(.*{x})", wording, re.IGNORECASE)
-    told = behind or re.search(r"( {x}.*{v})", wording)
-    source = Source(told[1].format(x=thing, v=value), value, bool(behind))
+    told = (behind or re.search(r"( {x}.*{v})", wording))[1].format(x=thing, v=value)
     question = rng.choice(entry["questions"]).format(x=thing)
     sentence = sentence[0].upper() + sentence[1:]
-    return Fact(name, (f"{name} {kind}", attribute), sentence, question, value, source)
+    key = f"{name} {kind}", attribute
+    return Fact(name, key, sentence, question, value, told, bool(behind))
 
 
 def statement(rng: Random, side: str, wordings: list[str]) -> str:

@@ -80,8 +80,8 @@ def asked(
 
 
 def conversation(rng: Random, side: str, tokens: int = 300, questions: int | None = None) -> dict:
-    """A document and questions on it, one after the other; where the document tells its facts, and
-    for each answer where it tells that, if it does."""
+    """A document and questions on it, one after the other; the document's facts, and for each
+    answer the fact that it is, if the document tells it."""
     text, facts = text_with_facts(rng, side, tokens)
     if questions is None:
         questions = 1 if side == HELD_OUT else min(rng.randint(6, 10 + tokens // 25), 128)
@@ -93,8 +93,8 @@ def conversation(rng: Random, side: str, tokens: int = 300, questions: int | Non
         messages += turn(question, answer)
     return {
         "messages": messages,
-        "facts": [fact.source for fact in facts],
-        "sources": [fact.source if fact else None for _, _, fact in pairs],
+        "facts": facts,
+        "answers": [fact for _, _, fact in pairs],
     }
 
 
