@@ -5,12 +5,13 @@
 
 PYTHON ?= python3
 VENV   := .venv
+LOCK   := requirements.lock
 BIN    := $(VENV)/bin
 CHECKPOINT := l4cli/demo/checkpoint
 SHARDS := $(wildcard $(CHECKPOINT)/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check pytest clean
+.PHONY: help run test check pytest llama.cpp clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -34,28 +35,23 @@ build/demo-%.gguf: $(VENV)/.installed $(SHARDS)
 	@mkdir -p build
 	$(BIN)/l4 convert $(CHECKPOINT) -o $@ --type $*
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
-	@$(call explain_build)
-	$(BIN)/python -m pip install --progress-bar off -e .
+$(VENV)/.installed: pyproject.toml $(LOCK) | llama.cpp
+	$(BIN)/python -m pip install --quiet -c $(LOCK) -e .
 	@touch $@
 
-$(VENV)/.test-installed: pyproject.toml | $(VENV)/bin/pip
-	@$(call explain_build)
-	$(BIN)/python -m pip install --progress-bar off -e '.[test]'
+$(VENV)/.test-installed: pyproject.toml $(LOCK) | llama.cpp
+	$(BIN)/python -m pip install --quiet -c $(LOCK) -e '.[test]'
 	@touch $@ $(VENV)/.installed
+
+# Compiled for this processor, with flags that this compiler needs; nothing is done if it is in place.
+llama.cpp: | $(VENV)/bin/pip
+	@$(BIN)/python -m l4cli.native.wheel --lock $(LOCK)
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "l4 needs Python 3.10 or newer; name one with: make PYTHON=python3.12 …" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-
-define explain_build
-if ! $(BIN)/python -c 'import llama_cpp' 2>/dev/null; then \
-  echo "Installing. llama.cpp is compiled from source the first time: about 6 minutes on 2 cores."; \
-  echo "pip says 'still running' now and then while it works; started at $$(date +%H:%M)."; \
-fi
-endef
 
 clean:
 	rm -rf build out.jsonl

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ from l4cli.errors import (
     InputError,
     L4Error,
 )
+from l4cli.native.watcher import watching
 
 app = typer.Typer(
     name="l4",
@@ -89,7 +91,10 @@ def main() -> None:
         sys.exit(EXIT_OK)
     console.use_utf8()
     signal.signal(signal.SIGTERM, _on_terminate)
-    sys.exit(_run(debug="--debug" in sys.argv))
+    arguments = sys.argv[1:]
+    with nullcontext() if {"--help", "-h"} & {*arguments} else watching(arguments):
+        exit_code = _run(debug="--debug" in arguments)
+    sys.exit(exit_code)
 
 
 def _run(debug: bool) -> int:
@@ -137,7 +142,8 @@ def _config_file() -> dict[str, object]:
     A table for each command, its keys the long options: [run] with max-tokens = 512, [docs.add]
     with store-limit = "20G".
     """
-    from l4cli.registry import config_dir, read_toml
+    from l4cli.paths import config_dir
+    from l4cli.registry import read_toml
 
     path = config_dir() / "config.toml"
     if not path.exists():

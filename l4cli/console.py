@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,6 +62,12 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """A line on stderr about what went otherwise than one would think, with the program's name."""
     note(f"l4: {text}")
+
+
+def command_line(*more: str) -> str:
+    """The command that was given, as one would type it, with what it lacks of `more`."""
+    given = sys.argv[1:]
+    return shlex.join(["l4", *given, *(option for option in more if option not in given)])
 
 
 def stderr_is_terminal() -> bool:

@@ -11,6 +11,7 @@
     │   └── ContextOverflowError the prompt and its max_tokens do not fit the context
     ├── OutputError              an output that cannot be written
     └── EngineError              exit 1: llama.cpp failed on a valid request
+        └── CrashError           llama.cpp ended the process over it, in an earlier run
 
 `l4cli.app.main` is the one place where these become a line on stderr and an exit code; anything
 else that reaches it is a bug and is shown as one.
@@ -91,3 +92,9 @@ class EngineError(L4Error):
 
     exit_code = EXIT_FAILED
     type = "engine"
+
+
+class CrashError(EngineError):
+    """llama.cpp ended the process over a request, in an earlier run."""
+
+    type = "crash"

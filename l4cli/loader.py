@@ -28,6 +28,7 @@ from l4cli.fit.wanted import (
 )
 from l4cli.llm import DEFAULT_N_CTX, LLM, Contexts
 from l4cli.locate import locate
+from l4cli.native.selftest import outcome
 
 _BATCH_N_BATCH = 2048  # many prompts a decode; llama.cpp takes it in pieces of n_ubatch
 _PIECE = 256  # of a prompt, where pieces must always be the same: what is reused is whole pieces
@@ -94,8 +95,9 @@ def load(
             force=force,
         ),
     )
-    if decision.line:
-        on_note(decision.line)
+    for line in (outcome().warning, decision.line):
+        if line:
+            on_note(line)
     kv_type = decision.kv_type
     if ctx == "largest":
         ctx = decision.n_ctx

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from l4cli.errors import InputError, ModelNotFoundError
+from l4cli.paths import config_dir
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -99,26 +99,6 @@ def read_toml(path: Path) -> dict[str, Any]:
         return content
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: {error}") from error
-
-
-def config_dir() -> Path:
-    """Where the user's configuration lies."""
-    return _xdg("XDG_CONFIG_HOME", ".config")
-
-
-def cache_dir() -> Path:
-    """Where what can be made again is kept."""
-    return _xdg("XDG_CACHE_HOME", ".cache")
-
-
-def state_dir() -> Path:
-    """Where sessions and history are kept."""
-    return _xdg("XDG_STATE_HOME", ".local/state")
-
-
-def _xdg(variable: str, fallback: str) -> Path:
-    root = os.environ.get(variable)
-    return (Path(root) if root else Path.home() / fallback) / "l4"
 
 
 def _spec(name: str, entry: Any, where: str) -> ModelSpec:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +22,30 @@ sys.path.insert(0, str(Path(__file__).parent))
 L4 = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+# `nohup` and CI runners start processes with Ctrl-C ignored, and children inherit that: the commands
+# that tests send signals to are to get them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def self_test() -> str:
+    """What the self-test of llama.cpp found, as it is kept: it runs once for all tests."""
+    from l4cli.native import selftest
+    from l4cli.native.build import installed_build
+
+    build = installed_build()
+    assert build is not None
+    found = selftest.run()
+    assert found.is_fine, found
+    return json.dumps({selftest.key_of(build): asdict(found)})
+
+
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, self_test: str) -> None:
     """No test reads or writes the user's configuration, state or caches."""
+    kept = tmp_path / "xdg-cache" / "l4" / "selftest.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(self_test)
     for name in ("CONFIG", "STATE", "CACHE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / f"xdg-{name.lower()}"))
     for name in [name for name in os.environ if name.startswith(("L4_", "HF_"))]:

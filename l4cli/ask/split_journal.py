@@ -16,7 +16,7 @@ from pathlib import Path
 
 from l4cli.engine.types import FinishReason, Request
 from l4cli.errors import OutputError, UsageError
-from l4cli.registry import state_dir
+from l4cli.paths import state_dir
 
 try:
     import fcntl

@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol
 
 from l4cli import console
 from l4cli.batch.rows import BadRow, Row
+from l4cli.batch.suspects import Suspects
 from l4cli.errors import InputError, UsageError
 
 
@@ -23,6 +24,12 @@ class Output(Protocol):
     @property
     def num_failed(self) -> int: ...
 
+    @property
+    def journal(self) -> Path | None: ...
+
+    @property
+    def suspects(self) -> Suspects: ...
+
     def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterable[Row | BadRow]: ...
 
     def write(self, line: str, digest: bytes, *, failed: bool) -> None: ...
@@ -34,6 +41,8 @@ class StdoutOutput:
     """Answers to stdout: nothing is kept, so nothing can be resumed."""
 
     num_done = num_failed = 0
+    journal = None
+    suspects = Suspects()
 
     def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterable[Row | BadRow]:
         return rows

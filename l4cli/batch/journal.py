@@ -5,6 +5,9 @@ the digest of the input line it answers, where it ends in OUT, and whether it is
 written before its entry, so after kill -9 at any moment the last whole entry tells what of OUT is
 whole: the rest is cut off, the input is checked against the digests, and the run goes on behind
 them. In memory a row of an earlier run takes 17 bytes.
+
+Where llama.cpp ended the process, a line between them says so, with the digests of the rows that
+were in work (`l4cli/native/watcher.py` writes it).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from l4cli.batch.rows import DIGEST_BYTES, BadRow, Row
+from l4cli.batch.suspects import Crash, Suspects
 from l4cli.errors import InputError, OutputError, UsageError
 
 try:
@@ -36,6 +40,7 @@ class Done:
     digests: bytearray = field(default_factory=bytearray)
     ends: array[int] = field(default_factory=lambda: array("Q"))
     failed: bytearray = field(default_factory=bytearray)
+    crashes: list[Crash] = field(default_factory=list)
     journal_end: int = 0
 
     @property
@@ -85,7 +90,7 @@ class JournaledOutput:
             )
         self._end = self.done.end
         try:
-            self._journal = open_locked(journal, self.done.journal_end)
+            self._journal_file = open_locked(journal, self.done.journal_end)
             self._out = path.open("ab", buffering=0)
             self._out.truncate(self._end)
             if not self.done.journal_end:
@@ -108,6 +113,16 @@ class JournaledOutput:
     def num_failed(self) -> int:
         """How many of them are errors."""
         return sum(self.done.failed)
+
+    @property
+    def journal(self) -> Path:
+        """Where a crash is noted."""
+        return journal_of(self.path)
+
+    @property
+    def suspects(self) -> Suspects:
+        """The rows that earlier runs may have crashed on."""
+        return Suspects(self.done.crashes)
 
     def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
         """The rows that are left to do; InputError if one that is done has changed since."""
@@ -139,7 +154,7 @@ class JournaledOutput:
 
     def close(self) -> None:
         """Bring both files to the disk and close them; idempotent."""
-        for file in (self._out, self._journal):
+        for file in (self._out, self._journal_file):
             if not file.closed:
                 os.fsync(file.fileno())
                 file.close()
@@ -153,7 +168,7 @@ class JournaledOutput:
         yield from remaining
 
     def _append(self, value: Mapping[str, Any]) -> None:
-        _write_all(self._journal, json.dumps(value).encode() + b"\n")
+        _write_all(self._journal_file, json.dumps(value).encode() + b"\n")
 
 
 def journal_of(path: Path) -> Path:
@@ -173,7 +188,10 @@ def read_journal(path: Path, settings: Mapping[str, Any]) -> Done:
                 break
             if not line.endswith(b"\n") or entry.get("end", 0) > size:
                 break
-            if done.journal_end:
+            if "crash" in entry:
+                rows = tuple(bytes.fromhex(row) for row in entry["rows"])
+                done.crashes.append(Crash(entry["crash"], rows))
+            elif done.journal_end:
                 done.add(bytes.fromhex(entry["row"]), entry["end"], entry.get("error", False))
             else:
                 _check_settings(path, entry, {"version": _VERSION, **settings})

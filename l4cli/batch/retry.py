@@ -24,6 +24,7 @@ from l4cli.batch.journal import (
     read_journal,
 )
 from l4cli.batch.rows import BadRow, Row
+from l4cli.batch.suspects import Suspects
 from l4cli.errors import OutputError, UsageError
 
 
@@ -85,6 +86,16 @@ class RetriedOutput:
     def num_failed(self) -> int:
         """Rows that an interrupted retry has asked again, in vain: not a second time."""
         return self._new.num_failed
+
+    @property
+    def journal(self) -> Path:
+        """Where a crash is noted."""
+        return self._new.journal
+
+    @property
+    def suspects(self) -> Suspects:
+        """The rows that this retry may have crashed on before."""
+        return self._new.suspects
 
     def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
         """The rows that failed, and those OUT does not have yet.

@@ -20,12 +20,15 @@ from l4cli.batch.outputs import failure, has_failed, output
 from l4cli.batch.requests import BatchOptions, RowRequests
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.stats import BatchStats, is_first
+from l4cli.batch.suspects import Suspects
 from l4cli.documents.reading import Reading
 from l4cli.engine.completion import Collector
 from l4cli.engine.types import Completion, Request, StepOutput
 from l4cli.errors import L4Error
 from l4cli.llm import LLM
+from l4cli.native.watcher import rows_in_work
 
+_NONE = Suspects()
 _OnAnswer = Callable[[Row, Request, Completion], None]
 _OnReading = Callable[[Reading], object]
 
@@ -56,14 +59,16 @@ def run_rows(
     on_step: Callable[[], None] = lambda: None,
     on_answer: _OnAnswer = lambda _row, _request, _completion: None,
     on_reading: _OnReading = lambda _reading: None,
+    suspects: Suspects = _NONE,
 ) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
     """Rows with their output, in input order unless `unordered`; a bad row has an error row.
 
     Once `stopping` gives 1 no further row is read and those in flight are finished; from 2 on they
     are given up too. `on_step` is called after each step of the engine, `on_answer` with each
     request that went well, as it finishes, `on_reading` with what reading a document took.
+    `suspects` of an earlier crash run alone, and one that crashed twice is an error row.
     """
-    batch = _Batch(llm, options, stats, stopping, on_step, on_answer, on_reading)
+    batch = _Batch(llm, options, stats, stopping, on_step, on_answer, on_reading, suspects)
     source = iter(rows)
     while stopping() < 2:
         batch.fill(source)
@@ -87,9 +92,12 @@ class _Batch:
         on_step: Callable[[], None],
         on_answer: _OnAnswer,
         on_reading: _OnReading,
+        suspects: Suspects,
     ) -> None:
         self.llm, self.options, self.stats, self.stopping = llm, options, stats, stopping
         self.on_answer = on_answer
+        self.suspects = suspects
+        self._in_work = rows_in_work()
         self._ahead = ReadAhead(llm, stats, on_step, on_reading)
         self._collector = Collector()
         self._in_flight: dict[str, tuple[_Job, int, Request]] = {}
@@ -119,6 +127,8 @@ class _Batch:
             self._resize(source)
         while self.has_room and self._make_pending(1, source):
             job, _, request = self._pending[0]
+            if not self._may_join(job):
+                return
             if self.llm.has_space_for(request) and self._ahead.serves(job.asked):
                 if not self._is_brought(job, request):
                     return
@@ -127,6 +137,11 @@ class _Batch:
                 return  # another context can be made when these have ended
             else:
                 self._resize(source)
+
+    def _may_join(self, job: _Job) -> bool:
+        """Whether a row may run beside those in flight: not if it, or one of them, is a suspect."""
+        others = {other.row.digest for other, _, _ in self._in_flight.values() if other is not job}
+        return not others or not any(map(self.suspects.includes, (job.row.digest, *others)))
 
     def _drop_unbegun(self) -> None:
         """Forget the rows that were only read ahead, and what was to come out behind them."""
@@ -163,6 +178,7 @@ class _Batch:
         def is_late() -> bool:
             return limit is not None and _is_late(job, limit, time.monotonic())
 
+        self._in_work.prepare(job.row.digest)
         try:
             is_there = self._ahead.bring(
                 job.asked,
@@ -173,6 +189,8 @@ class _Batch:
         except L4Error:
             job.asked = None  # its requests fail for themselves, if they must
             return True
+        finally:
+            self._in_work.prepare(None)
         if not (is_there or self._in_flight) and limit is not None and is_late():
             self._give_up(job, limit)
         return is_there
@@ -229,6 +247,8 @@ class _Batch:
         self._num_read += 1
         if isinstance(row, BadRow):
             self._done[position] = row, failure(row, refused(row.error))
+        elif error := self.suspects.verdict(row.digest):
+            self._done[position] = row, failure(row, refused(error))
         else:
             self._open = _Job(position, row, RowRequests(self.llm, row, self.options))
 
@@ -238,6 +258,7 @@ class _Batch:
         job.num_asked += 1
         if job.num_asked == job.row.num_answers:
             self._open = None
+        self._in_work.prepare(job.row.digest)
         try:
             request = replace(job.requests.request(index), id=f"{job.position}/{index}")
             if index == 0 and (asked := job.requests.asked) and asked.is_worth:
@@ -245,6 +266,8 @@ class _Batch:
         except L4Error as error:
             self._settle(job, index, refused(error))
             return
+        finally:
+            self._in_work.prepare(None)
         self._pending.append((job, index, request))
 
     def _submit(self, job: _Job, index: int, request: Request) -> None:
@@ -253,6 +276,7 @@ class _Batch:
         except L4Error as error:
             self._settle(job, index, refused(error))
             return
+        self._in_work.begin(job.row.digest)
         self._collector.begin(request)
         self._prefilling.add(request.id)
         self._in_flight[request.id] = job, index, request
@@ -260,6 +284,7 @@ class _Batch:
     def _settle(self, job: _Job, index: int, outcome: Outcome) -> None:
         job.outcomes[index] = outcome
         if job.is_done:
+            self._in_work.end(job.row.digest)
             outcomes = [job.outcomes[n] for n in range(job.row.num_answers)]
             written = output(job.row, outcomes, self.llm.name, timings=self.options.timings)
             self._done[job.position] = job.row, written

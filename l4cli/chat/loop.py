@@ -25,7 +25,7 @@ from l4cli.chat.text import harmless, shortened
 from l4cli.chat.tty import prompt_output
 from l4cli.chat.turn import Answer
 from l4cli.errors import EXIT_OK, EXIT_TERMINATED, L4Error
-from l4cli.registry import state_dir
+from l4cli.paths import state_dir
 
 PROMPT = "> "
 _HINT = "Ctrl-D leaves, /help helps"

@@ -35,6 +35,7 @@ from l4cli.errors import (
     UsageError,
 )
 from l4cli.llm import LLM
+from l4cli.native import watcher
 from l4cli.prompt.tool_calls import ToolCall
 from l4cli.speeds import Conditions
 
@@ -344,6 +345,10 @@ class ChatSession:
             raise
         self.close()
         self.log, self.losses, self.tree = log, found.losses, found.tree
+        watcher.tell(
+            f"every finished turn is in the session {file.name}",
+            f"go on with: l4 chat --session {file.name}",
+        )
         self.sampling = {k: v for k, v in found.settings.items() if k in SETTINGS}
         try:
             self.params()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from l4cli.chat.records import Record, first_question, line
 from l4cli.errors import InputError, OutputError, UsageError
-from l4cli.registry import state_dir
+from l4cli.paths import state_dir
 
 try:
     import fcntl

@@ -15,6 +15,7 @@ from l4cli.commands import ask_prepare as prepare
 from l4cli.commands import ask_show as show
 from l4cli.commands import options
 from l4cli.errors import EXIT_FAILED, EXIT_OK, InputError, UsageError
+from l4cli.native import watcher
 
 if TYPE_CHECKING:
     from l4cli.ask.session import AskSession
@@ -172,6 +173,10 @@ def _split(
     from l4cli.commands.loading import conditions, load_for_command
 
     with load_for_command(model, ctx="auto", parallel="auto", **hardware) as llm:
+        watcher.tell(
+            "the notes on the parts that were read are kept",
+            f"go on with: {console.command_line()}",
+        )
         session = SplitSession(llm, texts, **answering)
         demand = session.demand(asked)
         measured = speeds.recall(conditions(llm, hardware["threads"]))

@@ -15,6 +15,7 @@ from l4cli.commands import convert_options as options
 from l4cli.commands import convert_show as show
 from l4cli.errors import EXIT_FAILED, UsageError
 from l4cli.locate import hub_repo, locate_checkpoint
+from l4cli.native import watcher
 
 if TYPE_CHECKING:
     from convert import Leftover, Plan, Split
@@ -91,6 +92,10 @@ def convert(
         total = sum(tensor.n_bytes for plan in plans for tensor in plan.tensors)
         targets = [target for _, target in planned]
         with ExitStack() as stack:
+            watcher.tell(
+                "what was written is kept beside the output",
+                f"go on with: {console.command_line('--resume')}",
+            )
             done = stack.enter_context(_leftovers_told(targets, resume))
             update = stack.enter_context(console.byte_progress("converting", total, done=done))
             if shards is not None:

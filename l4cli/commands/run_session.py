@@ -29,6 +29,7 @@ from l4cli.engine.sizing import SizingLimits, choose_size
 from l4cli.errors import EXIT_FAILED, InputError
 from l4cli.fit.memory import ContextSpec, kv_bytes
 from l4cli.llm import LLM
+from l4cli.native import watcher
 from l4cli.signals import Interrupts
 from l4cli.speeds import Conditions, Fact, OtherWork, RunSpeeds, is_busy, recall, remember
 
@@ -73,6 +74,7 @@ class RunSession:
             on_step=self._show,
             on_answer=self.sample.offer,
             on_reading=lambda reading: self._note_rates(reading.rates, others),
+            suspects=self.output.suspects,
         )
         for row, output in answered:
             self.output.write(to_line(output), row.digest, failed=has_failed(output))
@@ -189,6 +191,7 @@ def open_output(
 ) -> Iterator[Output]:
     """Where the answers of a run go: stdout, or a file with its journal."""
     if out is None:
+        watcher.tell("the answers so far are on stdout; with -o FILE a run can go on where it was")
         yield StdoutOutput()
         return
     with open_journaled(
@@ -198,6 +201,12 @@ def open_output(
         retry_errors=retry_errors,
         unordered=options.unordered,
     ) as output:
+        again = "--retry-errors" if retry_errors else "--resume"
+        watcher.tell(
+            f"every row that was written to {out} is whole",
+            f"go on with: {console.command_line(again)}",
+            journal=output.journal,
+        )
         yield output
 
 

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from l4cli.errors import InputError
-from l4cli.registry import cache_dir
+from l4cli.paths import cache_dir
 
 
 def checkpoint_dir() -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +74,10 @@ def decide(path: Path, wanted: Wanted) -> Decision:
     for cards that are not there.
     """
     check_cards(wanted)
+    return _trusted(_decide(path, wanted))
+
+
+def _decide(path: Path, wanted: Wanted) -> Decision:
     if not wanted.leaves_something and not _is_worth_a_look(path, wanted):
         return as_told(wanted)
     from convert.errors import ConvertError
@@ -86,6 +90,17 @@ def decide(path: Path, wanted: Wanted) -> Decision:
     except ConvertError as error:
         raise ModelLoadError(str(error)) from None
     return choose(shape, wanted, probe())
+
+
+def _trusted(decision: Decision) -> Decision:
+    """Without what the self-test found the installed llama.cpp to do wrong."""
+    from l4cli.native.selftest import outcome
+
+    found = outcome()
+    if not found.extra_buffers:
+        prefill_on: PrefillOn | None = "same" if decision.prefill_on else None
+        decision = replace(decision, repack=False, prefill_on=prefill_on)
+    return decision if found.moving else replace(decision, prefill_on=None)
 
 
 def check_context(name: str, n_ctx: int, n_ctx_train: int, n_seq_max: int = 1) -> str | None:

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from l4cli.registry import state_dir
+from l4cli.paths import state_dir
 from l4cli.speeds.facts import (
     AttentionReach,
     Conditions,

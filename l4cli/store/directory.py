@@ -20,7 +20,7 @@ from pathlib import Path
 
 from l4cli.engine.pieces import last_cut
 from l4cli.engine.sequence import common_prefix
-from l4cli.registry import cache_dir
+from l4cli.paths import cache_dir
 from l4cli.store import chain, state_file
 from l4cli.store.chain import Part
 from l4cli.store.state_file import BadStateError

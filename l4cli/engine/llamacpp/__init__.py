@@ -8,16 +8,21 @@
     moving.py    sequences from one context to another
     sampling.py  a row of logits -> a token
     constraint.py  answers that must match a schema or grammar
+    selftest.py  whether all of this works with the llama.cpp at hand; runs in a process of its own
 
 Handles are closed explicitly, by their owner, in the reverse order of their making.
 """
 
 from l4cli.engine.llamacpp.openmp import sleep_sooner
 from l4cli.errors import ModelLoadError
+from l4cli.native.selftest import require_llama_cpp
 
 try:
+    require_llama_cpp()
     sleep_sooner()
     import llama_cpp as _llama_cpp  # noqa: F401
+except ModelLoadError:
+    raise
 except Exception as error:  # a missing package, or a shared library that does not load
     raise ModelLoadError(
         f"llama-cpp-python cannot be loaded ({error}): "

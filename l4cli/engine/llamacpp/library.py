@@ -10,10 +10,14 @@ from collections import deque
 from pathlib import Path
 
 import llama_cpp
+from llama_cpp import _ggml
+
+from l4cli.native import watcher
 
 _WARNING = 3  # GGML_LOG_LEVEL_WARN, in this order: none, debug/info, info, warn, error, cont
 _recent: deque[str] = deque(maxlen=50)
 _echo = False
+_ABORT_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_char_p)  # ggml_abort_callback_t of ggml.h
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator, unused-ignore]
@@ -25,10 +29,19 @@ def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
         sys.stderr.write(line)
 
 
+@_ABORT_FUNCTION  # type: ignore[untyped-decorator, unused-ignore]
+def _on_abort(message: bytes) -> None:
+    """ggml ends the process when this returns (`ggml_abort` in ggml/src/ggml.c)."""
+    text = message.decode("utf-8", errors="replace")
+    if not watcher.tell_check(text):
+        sys.stderr.write(f"{text}\n")
+
+
 @functools.cache
 def start() -> None:
     """Initialise llama.cpp's backends and take over its log."""
     llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
+    _ggml.libggml.ggml_set_abort_callback(_on_abort)
     llama_cpp.llama_backend_init()
 
 

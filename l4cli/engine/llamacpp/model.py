@@ -19,6 +19,7 @@ from l4cli.engine.llamacpp.words import PRE_TOKENIZERS, Words
 from l4cli.engine.rollback import AttentionKind
 from l4cli.engine.types import Constraint
 from l4cli.errors import ModelLoadError, RequestError
+from l4cli.native import selftest
 
 if TYPE_CHECKING:
     from l4cli.engine.llamacpp.constraint import Compiler, Matcher
@@ -157,7 +158,7 @@ class LlamaModel:
     @property
     def has_states(self) -> bool:
         """Whether parts of its sequences can be saved: not where it remembers only a window."""
-        return self.attention[0] in ("full", "chunked")
+        return self.attention[0] in ("full", "chunked") and selftest.outcome().states
 
     # Text to token ids and back.
 

@@ -1,0 +1,71 @@
+"""Which processor this is."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+_CPUINFO = Path("/proc/cpuinfo")
+_CGROUP = Path("/sys/fs/cgroup")
+_FIRST_BYTES = 1 << 14  # the first processor's entry; a server's file has hundreds of them
+
+
+@functools.cache
+def cpu_model() -> str:
+    """The processor's name, such as "AMD EPYC 7B13"; without /proc what Python knows of it."""
+    return _entry().get("model name") or platform.processor() or platform.machine()
+
+
+@functools.cache
+def cpu_features() -> frozenset[str]:
+    """The instruction sets that the processor states, as the kernel names them; empty off Linux."""
+    entry = _entry()
+    return frozenset((entry.get("flags") or entry.get("Features") or "").split())
+
+
+@functools.cache
+def cpu_key() -> str:
+    """Tells processors apart on which one build of llama.cpp may behave differently."""
+    known = [platform.machine(), cpu_model(), *sorted(cpu_features())]
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _entry() -> dict[str, str]:
+    """The first processor's entry in /proc/cpuinfo."""
+    try:
+        with _CPUINFO.open("rb") as file:
+            text = file.read(_FIRST_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return {}
+    lines = text.partition("\n\n")[0].splitlines()
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def usable_cores() -> float:
+    """Processors that this process may use: by its affinity and by the container's share.
+
+    A container with `--cpus 0.5` may use half of one.
+    """
+    try:
+        cores = float(len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on macOS and Windows
+        cores = float(os.cpu_count() or 1)
+    return min(cores, _quota() or cores)
+
+
+def _quota() -> float | None:
+    """The container's share of processors by its control group; None where it has no limit."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        quota, period = _CGROUP.joinpath("cpu.max").read_text().split()[:2]
+        return float(quota) / float(period)  # "max" is a ValueError
+    with contextlib.suppress(OSError, ValueError):  # version 1
+        quota_us = float(_CGROUP.joinpath("cpu/cpu.cfs_quota_us").read_text())
+        period_us = float(_CGROUP.joinpath("cpu/cpu.cfs_period_us").read_text())
+        return quota_us / period_us if quota_us > 0 and period_us > 0 else None
+    return None

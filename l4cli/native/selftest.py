@@ -1,0 +1,229 @@
+"""Whether llama.cpp can be trusted on this machine: tried once, in a child process.
+
+A build of llama.cpp may crash here, or compute wrong sums: the compiler dropped AMX's stores, or it
+was compiled for another processor. So before a build is used for the first time on a processor, a
+child process (`l4cli/engine/llamacpp/selftest.py`) computes with it. What it finds is kept under
+the build's and the processor's keys in `selftest.json` in l4's cache; where that cannot be written,
+it is found out again at each start, in less than a second. That a build does not run at all is
+never kept: what was in its way may be gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from l4cli.errors import ModelLoadError
+from l4cli.native.build import TESTED_VERSION, Build, installed_build
+from l4cli.native.cpu import cpu_key, cpu_model
+from l4cli.native.wheel import NAME
+from l4cli.paths import cache_dir
+
+_CHILD = "l4cli.engine.llamacpp.selftest"
+_IN_CHILD = "_L4_IN_SELF_TEST"
+_TIMEOUT = 60  # seconds; it takes less than one, a busy machine ten
+_MOST_KEPT = 32
+_REPAIR = "`l4 doctor` tells how to build it for this machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the self-test found. Each flag is True where nothing is known against it.
+
+    loads: llama.cpp loads and computes at all. extra_buffers: repacked and AMX weights give the
+    same results as those in file order. states: sequences can be saved and loaded. moving:
+    sequences can be moved between contexts. defaults: the parameter structs are laid out as known.
+    `reason` says what went wrong first, in words that follow "llama.cpp". `is_certain` is False for
+    what the next try may find otherwise, such as a test that could not be run. `library` is what llama.cpp says of itself:
+    version, system_info, features, gpu_support, gpus.
+    """
+
+    loads: bool = True
+    extra_buffers: bool = True
+    states: bool = True
+    moving: bool = True
+    defaults: bool = True
+    reason: str = ""
+    is_certain: bool = True
+    library: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_fine(self) -> bool:
+        return self.loads and self.extra_buffers and self.states and self.moving and self.defaults
+
+    @property
+    def warning(self) -> str | None:
+        """A line for whoever loads a model with this build; None where all is well."""
+        if not self.extra_buffers:
+            return (
+                f"llama.cpp {self.reason} with repacked weights on this machine: l4 goes on "
+                f"without them, slower; {_REPAIR}"
+            )
+        if not self.states or not self.moving:
+            what = "keep prefixes on disk" if not self.states else "read prompts apart from answers"
+            return f"this llama.cpp is not the one l4 knows: l4 does not {what}; {_REPAIR}"
+        return None
+
+
+def require_llama_cpp() -> None:
+    """Raise ModelLoadError, with a line and the way out, where llama.cpp cannot be used here.
+
+    Called before llama.cpp is loaded into this process: what would crash it is found out in
+    another one.
+    """
+    if os.environ.get(_IN_CHILD):
+        return
+    build = installed_build()
+    if build is None:
+        raise ModelLoadError(f"{NAME} is not installed: pip install '{NAME}=={TESTED_VERSION}'")
+    found = outcome()
+    if not found.loads:
+        raise ModelLoadError(
+            f"the installed llama.cpp {found.reason} on this processor ({cpu_model()}); {_REPAIR}"
+        )
+    if not found.defaults:
+        raise ModelLoadError(
+            f"l4 does not know the llama.cpp in {NAME} {build.version}: "
+            f"pip install '{NAME}=={TESTED_VERSION}'"
+        )
+
+
+@functools.cache
+def outcome() -> Outcome:
+    """What the self-test found of this build on this processor; it runs where nobody knows yet."""
+    build = installed_build()
+    if build is None or os.environ.get(_IN_CHILD):
+        return Outcome()
+    key = key_of(build)
+    kept = _read().get(key)
+    if kept is not None:
+        return kept
+    found = run()
+    if found.is_certain:
+        _keep(key, found)
+    return found
+
+
+def key_of(build: Build) -> str:
+    """Under what the outcome of a build on this processor is kept."""
+    return f"{build.key} {cpu_key()}"
+
+
+def run() -> Outcome:
+    """Run the self-test, whatever is known of the build."""
+    env = {**os.environ, _IN_CHILD: "1", "PYTHONFAULTHANDLER": "", "GGML_NO_BACKTRACE": "1"}
+    env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, "-m", _CHILD]
+    # A process of its own group: Ctrl-C ends this process, which kills it.
+    with subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, complaint = process.communicate(timeout=_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, complaint = process.communicate()
+            return judge(output.decode("utf-8", "replace"), None)
+        except BaseException:
+            process.kill()
+            raise
+    return judge(
+        output.decode("utf-8", "replace"), process.returncode, complaint.decode("utf-8", "replace")
+    )
+
+
+def judge(output: str, exit_code: int | None, complaint: str = "") -> Outcome:
+    """What the child's lines and its end mean. Pure.
+
+    `exit_code` is negative for a signal, None where it had to be killed; `complaint` is its stderr.
+    """
+    steps: dict[str, dict[str, Any]] = {}
+    for line in output.splitlines():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            found = json.loads(line)
+            steps[found.pop("step")] = found
+    ended = _how_it_ended(exit_code)
+    library = steps.get("library", {})
+    if exit_code is not None and exit_code > 0 and "error" not in library:
+        # Python's doing, such as no room for temporary files: nothing is known against the build.
+        lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+        return Outcome(is_certain=False, reason=lines[-1] if lines else "", library=library)
+    is_certain = exit_code is not None and exit_code != -signal.SIGKILL
+
+    def went_well(step: str) -> bool:
+        return bool(steps.get(step, {}).get("ok", False))
+
+    failed = library.get("error") or steps.get("plain", {}).get("error")
+    if "error" in library or not went_well("plain"):
+        reason = ended or (f"fails ({failed})" if failed else "computes nonsense")
+        return Outcome(loads=False, reason=reason, is_certain=False, library=library)
+    reason = ""
+    if not went_well("extra"):
+        reason = ended if "extra" not in steps else "computes wrong sums"
+    # What comes after a crash was not tried: nothing is known against it.
+    is_tried = "extra" in steps
+    return Outcome(
+        extra_buffers=went_well("extra"),
+        states=went_well("states") or not is_tried,
+        moving=went_well("moving") or not is_tried,
+        defaults=went_well("defaults"),
+        reason=reason,
+        is_certain=is_certain,
+        library=library,
+    )
+
+
+def _how_it_ended(exit_code: int | None) -> str:
+    """Words for the end of a child that did not end well; "" for one that did."""
+    if exit_code is None:
+        return f"hangs (no answer within {_TIMEOUT} s)"
+    if exit_code < 0:
+        try:
+            name = signal.Signals(-exit_code).name
+        except ValueError:
+            name = f"signal {-exit_code}"
+        return f"crashes ({name})"
+    return ""
+
+
+def _path() -> Path:
+    return cache_dir() / "selftest.json"
+
+
+def _read() -> dict[str, Outcome]:
+    """What was found before; nothing where the file is damaged or cannot be read."""
+    try:
+        kept = json.loads(_path().read_text("utf-8"))
+        return {str(key): Outcome(**value) for key, value in kept.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _keep(key: str, found: Outcome) -> None:
+    """Add an outcome to the file. A cache that cannot be written costs time, nothing else."""
+    path = _path()
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        kept = {**_read(), key: found}
+        latest = dict(list(kept.items())[-_MOST_KEPT:])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_text(json.dumps({name: asdict(each) for name, each in latest.items()}))
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,246 @@
+"""llama-cpp-python built for this machine, kept for the next environment, and installed.
+
+pip keeps the wheels it builds by name and version alone: one that was compiled for another
+processor, or with flags that make it crash, is taken again. So the set-up builds the wheel itself
+and keeps it under a key of everything that decides what the compiler makes of it.
+
+Needs nothing but the standard library. `python -m l4cli.native.wheel --lock requirements.lock`
+installs the pinned version into the environment of that python; where it is there already, it does
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from l4cli.native.cpu import cpu_key, usable_cores
+from l4cli.native.toolchain import Toolchain, examine
+from l4cli.paths import cache_dir
+
+NAME = "llama-cpp-python"
+STAMP = "llama-cpp-build.json"  # in the environment's folder: what its llama.cpp was built with
+_CORE_SECONDS = 500  # of compiling; 8 minutes of one core in 2020's servers
+_MOST_KEPT = 4  # wheels of 10 MB, or of 200 with CUDA
+_SAY_EVERY = 30  # seconds, where there is no terminal to keep a line up to date on
+_LAST_LINES = 15  # of the compiler's output that are shown where it failed
+
+# llama-cpp-python insists on llama.cpp's `common` library, half of all that is compiled and used by
+# nothing that is installed. A normal variable hides the cache entry that it forces (CMP0126).
+_LEAVE_OUT = "set(LLAMA_BUILD_COMMON OFF)\n"
+
+
+class WheelError(Exception):
+    """The wheel cannot be built or installed; the message is a line, or several, for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What decides the bytes of a wheel: `cmake_args` are ours, then what CMAKE_ARGS had."""
+
+    version: str
+    python: str
+    compiler: str
+    cmake_args: str
+    cpu: str
+
+    @property
+    def key(self) -> str:
+        """Names the folder that the wheel is kept in."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return f"{self.version}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def recipe_of(version: str, toolchain: Toolchain) -> Recipe:
+    """How this machine is to build that version of llama-cpp-python."""
+    given = os.environ.get("CMAKE_ARGS", "")
+    return Recipe(
+        version=version,
+        python=f"{sys.implementation.cache_tag} {sys.platform}",
+        compiler=f"{toolchain.compiler} {toolchain.version}",
+        cmake_args=f"{toolchain.cmake_args} {given}".strip(),
+        cpu=cpu_key(),
+    )
+
+
+def pinned_version(lock: Path) -> str:
+    """The version of llama-cpp-python in a file of constraints. Raises WheelError."""
+    found = re.search(rf"^{NAME}==([\w.]+)", lock.read_text("utf-8"), re.MULTILINE)
+    if not found:
+        raise WheelError(f"{lock} does not pin {NAME}")
+    return found[1]
+
+
+def install(lock: Path) -> None:
+    """Bring this environment the build of the pinned version that this machine needs.
+
+    Raises WheelError where there is no compiler, or it fails.
+    """
+    version = pinned_version(lock)
+    toolchain = examine()
+    recipe = recipe_of(version, toolchain)
+    if is_installed(recipe):
+        return
+    wheel = kept_wheel(recipe)
+    if wheel is None:
+        if toolchain.problem:
+            raise WheelError(toolchain.problem)
+        wheel = build(recipe, toolchain)
+    else:
+        _say(f"installing the llama.cpp that was compiled here before ({wheel.name})")
+    _pip("install", "--quiet", "--force-reinstall", "--no-deps", str(wheel))
+    stamp = {**asdict(recipe), "key": recipe.key, "verdict": toolchain.verdict.value}
+    (Path(sys.prefix) / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", "utf-8")
+
+
+def is_installed(recipe: Recipe) -> bool:
+    """Whether this environment holds exactly this build."""
+    try:
+        stamp = json.loads((Path(sys.prefix) / STAMP).read_text("utf-8"))
+        return bool(stamp["key"] == recipe.key and metadata.version(NAME) == recipe.version)
+    except (OSError, ValueError, KeyError, TypeError, metadata.PackageNotFoundError):
+        return False
+
+
+def kept_wheel(recipe: Recipe) -> Path | None:
+    """The wheel of this recipe, if it was built before."""
+    return next(iter(sorted((_kept_dir() / recipe.key).glob("*.whl"))), None)
+
+
+def build(recipe: Recipe, toolchain: Toolchain) -> Path:
+    """Compile the wheel, telling how far it is, and keep it. Raises WheelError."""
+    cores = max(1, math.ceil(usable_cores()))
+    minutes = max(1, round(_CORE_SECONDS / cores / 60))
+    flags = f", with {' '.join(toolchain.flags)}" if toolchain.flags else ""
+    _say(f"compiling llama.cpp with {toolchain.version or toolchain.compiler}{flags}")
+    _say(f"once, on {_count(cores, 'core')}: usually about {_count(minutes, 'minute')}")
+    _kept_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=_kept_dir(), prefix="building-") as folder:
+        slim = Path(folder) / "leave_out.cmake"
+        slim.write_text(_LEAVE_OUT)
+        env = {
+            **os.environ,
+            "CMAKE_ARGS": f"-DCMAKE_PROJECT_INCLUDE={slim} {recipe.cmake_args}".strip(),
+            "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL")
+            or str(cores),
+            "CXX": toolchain.compiler,
+        }
+        command = ["wheel", "--verbose", "--no-deps", "--no-cache-dir", "--no-binary", NAME]
+        command += ["--wheel-dir", folder, f"{NAME}=={recipe.version}"]
+        log = _kept_dir() / "build.log"
+        _run_showing_progress([sys.executable, "-m", "pip", *command], env, log)
+        made = next(Path(folder).glob("*.whl"), None)
+        if made is None:
+            raise WheelError(f"pip made no wheel of {NAME}; what it said is in {log}")
+        kept = _kept_dir() / recipe.key
+        kept.mkdir(exist_ok=True)
+        made.replace(kept / made.name)
+        (kept / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n", "utf-8")
+    _drop_oldest()
+    return kept / made.name
+
+
+def _run_showing_progress(command: list[str], env: dict[str, str], log: Path) -> None:
+    """Run a build of ninja's, its output into a file, how far it is on the screen."""
+    started = time.monotonic()
+    with (
+        log.open("w", encoding="utf-8") as file,
+        subprocess.Popen(
+            command,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        _follow(process.stdout, file.write, started)
+    if process.returncode:
+        last = "".join(log.read_text("utf-8").splitlines(keepends=True)[-_LAST_LINES:])
+        raise WheelError(f"{last}\nllama.cpp could not be compiled; all that was said is in {log}")
+    _say(f"compiled in {_minutes(time.monotonic() - started)}")
+
+
+def _follow(lines: Iterable[str], write: object, started: float) -> None:
+    """Tell how far a build is by ninja's counts, such as [12/180]."""
+    is_terminal = sys.stderr.isatty()
+    said = started
+    shown = ""
+    for line in lines:
+        write(line)  # type: ignore[operator]
+        found = re.search(r"\[(\d+)/(\d+)\]", line)
+        if not found:
+            continue
+        done, total, now = int(found[1]), int(found[2]), time.monotonic()
+        left = (now - started) / done * (total - done)
+        text = f"llama.cpp: {done} of {total} files, about {_minutes(left)} left"
+        if is_terminal:
+            sys.stderr.write(f"\r{text:<{len(shown)}}")
+            shown = text
+        elif now - said >= _SAY_EVERY:
+            said = now
+            _say(text)
+    if shown:
+        sys.stderr.write("\r" + " " * len(shown) + "\r")
+
+
+def _pip(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "pip", *arguments], check=False)
+    if done.returncode:
+        raise WheelError(f"pip {arguments[0]} failed")
+
+
+def _drop_oldest() -> None:
+    """Keep the latest wheels only."""
+    folders = sorted(
+        (path for path in _kept_dir().iterdir() if (path / "recipe.json").is_file()),
+        key=lambda path: path.stat().st_mtime,
+    )
+    for folder in folders[:-_MOST_KEPT]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kept_dir() -> Path:
+    return cache_dir() / "wheels"
+
+
+def _minutes(seconds: float) -> str:
+    return _count(round(seconds), "second") if seconds < 90 else f"{round(seconds / 60)} minutes"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def main() -> None:
+    """Install the pinned llama-cpp-python; exit code 2, with a line, where that cannot be."""
+    parser = argparse.ArgumentParser(description="Install llama-cpp-python, built for this machine")
+    parser.add_argument("--lock", type=Path, required=True, help="the file that pins its version")
+    try:
+        install(parser.parse_args().lock)
+    except (WheelError, OSError) as error:
+        _say(f"l4: {error}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
