@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 L4 = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-# `nohup` and CI runners start processes with Ctrl-C ignored, and children inherit that: the commands
-# that tests send signals to are to get them.
+# `nohup` and CI runners start processes with Ctrl-C ignored, and children inherit that. Commands
+# that tests send signals to must get them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -29,7 +29,7 @@ from l4cli.native.wheel import NAME
 from l4cli.paths import cache_dir
 
 _CHILD = "l4cli.engine.llamacpp.selftest"
-_IN_CHILD = "_L4_IN_SELF_TEST"
+IN_CHILD = "_L4_IN_SELF_TEST"
 _TIMEOUT = 60  # seconds; it takes less than one, a busy machine ten
 _MOST_KEPT = 32
 _REPAIR = "`l4 doctor` tells how to build it for this machine"
@@ -43,8 +43,8 @@ class Outcome:
     same results as those in file order. states: sequences can be saved and loaded. moving:
     sequences can be moved between contexts. defaults: the parameter structs are laid out as known.
     `reason` says what went wrong first, in words that follow "llama.cpp". `is_certain` is False for
-    what the next try may find otherwise, such as a test that could not be run. `library` is what llama.cpp says of itself:
-    version, system_info, features, gpu_support, gpus.
+    what the next try may find otherwise, such as a test that could not be run. `library` is what
+    llama.cpp says of itself: version, system_info, features, gpu_support, gpus.
     """
 
     loads: bool = True
@@ -80,7 +80,7 @@ def require_llama_cpp() -> None:
     Called before llama.cpp is loaded into this process: what would crash it is found out in
     another one.
     """
-    if os.environ.get(_IN_CHILD):
+    if os.environ.get(IN_CHILD):
         return
     build = installed_build()
     if build is None:
@@ -101,7 +101,7 @@ def require_llama_cpp() -> None:
 def outcome() -> Outcome:
     """What the self-test found of this build on this processor; it runs where nobody knows yet."""
     build = installed_build()
-    if build is None or os.environ.get(_IN_CHILD):
+    if build is None or os.environ.get(IN_CHILD):
         return Outcome()
     key = key_of(build)
     kept = _read().get(key)
@@ -120,7 +120,7 @@ def key_of(build: Build) -> str:
 
 def run() -> Outcome:
     """Run the self-test, whatever is known of the build."""
-    env = {**os.environ, _IN_CHILD: "1", "PYTHONFAULTHANDLER": "", "GGML_NO_BACKTRACE": "1"}
+    env = {**os.environ, IN_CHILD: "1", "PYTHONFAULTHANDLER": "", "GGML_NO_BACKTRACE": "1"}
     env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, "-m", _CHILD]
     # A process of its own group: Ctrl-C ends this process, which kills it.
