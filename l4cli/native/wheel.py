@@ -36,7 +36,8 @@ STAMP = "llama-cpp-build.json"  # in the environment's folder: what its llama.cp
 _CORE_SECONDS = 500  # of compiling; 8 minutes of one core in 2020's servers
 _MOST_KEPT = 4  # wheels of 10 MB, or of 200 with CUDA
 _SAY_EVERY = 30  # seconds, where there is no terminal to keep a line up to date on
-_LAST_LINES = 15  # of the compiler's output that are shown where it failed
+_MOST_ERRORS = 8  # of a build that failed that are shown
+_LAST_LINES = 15  # that are shown where none of them is an error
 
 # llama-cpp-python insists on llama.cpp's `common` library, half of all that is compiled and used by
 # nothing that is installed. A normal variable hides the cache entry that it forces (CMP0126).
@@ -170,8 +171,10 @@ def _run_showing_progress(command: list[str], env: dict[str, str], log: Path) ->
         assert process.stdout is not None
         _follow(process.stdout, file.write, started)
     if process.returncode:
-        last = "".join(log.read_text("utf-8").splitlines(keepends=True)[-_LAST_LINES:])
-        raise WheelError(f"{last}\nllama.cpp could not be compiled; all that was said is in {log}")
+        telling = "\n".join(_most_telling(log.read_text("utf-8").splitlines()))
+        raise WheelError(
+            f"llama.cpp could not be compiled; all that was said is in {log}\n{telling}"
+        )
     _say(f"compiled in {_minutes(time.monotonic() - started)}")
 
 
@@ -196,6 +199,12 @@ def _follow(lines: Iterable[str], write: object, started: float) -> None:
             _say(text)
     if shown:
         sys.stderr.write("\r" + " " * len(shown) + "\r")
+
+
+def _most_telling(lines: list[str]) -> list[str]:
+    """The first errors among the lines of a build that failed; its last lines where it has none."""
+    errors = [line.strip() for line in lines if re.search(r"\berror\b", line, re.IGNORECASE)]
+    return errors[:_MOST_ERRORS] or lines[-_LAST_LINES:]
 
 
 def _pip(*arguments: str) -> None:
