@@ -16,6 +16,8 @@ import faulthandler
 import json
 import mmap
 import os
+import re
+import select
 import shlex
 import signal
 import sys
@@ -29,7 +31,8 @@ from l4cli.native.oom import num_oom_kills
 
 _GOODBYE = b"\x06"
 _FATAL = b"Fatal Python error: "  # how faulthandler begins, `faulthandler_fatal_error`
-_MOST_STACK_LINES = 16
+_MOST_FRAMES = 10
+_PAUSE = 0.05  # seconds without another line, after which a stack is whole
 _SIGNALS = {
     "Segmentation fault": "SIGSEGV",
     "Aborted": "SIGABRT",
@@ -196,18 +199,16 @@ def _watch(reader: int, notes: Notes, arguments: Sequence[str]) -> None:
     os.closerange(4, os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else 4096)
     began = num_oom_kills()
     output = b""
-    has_spoken = False
-    while part := os.read(3, 1 << 16):
+    # Once a crash has begun to be written, its end is near: a big process takes its time to be
+    # taken down, and this is to stand before the shell's prompt.
+    while _FATAL not in output or select.select([3], [], [], _PAUSE)[0]:
+        part = os.read(3, 1 << 16)
         output += part
-        if output.endswith(_GOODBYE):
-            return
-        if _FATAL in output and b"\n" in output and not has_spoken:
-            has_spoken = True  # before the shell's prompt comes back
-            _explain(_crashed(output), notes, arguments)
-    if has_spoken:
-        _say(*_stack(output))
-    else:
-        _explain(_killed(began), notes, arguments)
+        if not part or output.endswith(_GOODBYE):
+            break
+    if not output.endswith(_GOODBYE):
+        end = _crashed(output) if _FATAL in output else _killed(began)
+        _explain(end, _stack(output), notes, arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,8 @@ def _killed(num_before: int | None) -> _End:
     return _End("SIGKILL", "was killed (kill -9)", False)
 
 
-def _explain(end: _End, notes: Notes, arguments: Sequence[str]) -> None:
+def _explain(end: _End, stack: Sequence[str], notes: Notes, arguments: Sequence[str]) -> None:
+    """Say what happened, after the stack: what matters is to be on the screen at the end."""
     report = notes.read()
     words = end.words
     if report.check:
@@ -242,12 +244,12 @@ def _explain(end: _End, notes: Notes, arguments: Sequence[str]) -> None:
     rows = notes.rows()
     if end.is_crash and report.journal and rows:
         _note_crash(report.journal, end.signal, rows)
-    clear = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""  # a progress line, a hidden cursor
-    lines = [f"{clear}l4: {words}"]
+    lines = [f"l4: {words}"]
     lines += [f"l4: {line}" for line in report.safe or _nothing_written(arguments)]
-    if end.is_crash:
-        lines.append("l4: to report it, add what `l4 doctor` shows to the lines that follow")
-    _say(*lines)
+    if stack:
+        lines = ["l4: where it was, for a report (with what `l4 doctor` shows):", *stack, *lines]
+    clear = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""  # a progress line, a hidden cursor
+    _say(clear + lines[0], *lines[1:])
 
 
 def _nothing_written(arguments: Sequence[str]) -> list[str]:
@@ -272,10 +274,22 @@ def _stack(output: bytes) -> list[str]:
     stacks = [stack.splitlines() for stack in text.partition("Extension modules:")[0].split("\n\n")]
     stacks = [stack for stack in stacks if any("  File " in line for line in stack)]
     crashed = [stack for stack in stacks if stack[0].startswith("Current thread")]
-    lines = [line for stack in crashed or stacks for line in stack if line]
-    more = len(lines) - _MOST_STACK_LINES
-    shown = lines[:_MOST_STACK_LINES]
+    lines = [line for stack in crashed or stacks for line in stack if "  File " in line]
+    more = len(lines) - _MOST_FRAMES
+    shown = [_frame(line) for line in lines[:_MOST_FRAMES]]
     return [*shown, f"  … and {more} more"] if more > 0 else shown
+
+
+def _frame(line: str) -> str:
+    """A frame with its file as Python would import it, not as it lies on this disk."""
+    found = re.match(r'\s+File "(.*)", line (\d+) in (.*)', line)
+    if not found:
+        return line
+    path = Path(found[1])
+    folders = [folder for folder in map(Path, sys.path) if folder.is_absolute()]
+    inside = [path.relative_to(folder) for folder in folders if path.is_relative_to(folder)]
+    shortest = min(inside, key=lambda each: len(each.parts), default=path)
+    return f"  {shortest}:{found[2]} in {found[3]}"
 
 
 def _say(*lines: str) -> None:
