@@ -112,6 +112,14 @@ def _run(debug: bool) -> int:
         if str(error):  # `l4` alone has shown its help and has no more to say
             console.warn(_line(error))
         return error.exit_code if isinstance(error, L4Error) else EXIT_USAGE
+    except MemoryError:
+        if debug:
+            raise
+        console.warn(
+            "there is not enough memory for this: a smaller --ctx, quantization or --parallel "
+            "takes less (`l4 plan` tells how much)"
+        )
+        return EXIT_FAILED
     except Exception as error:
         if debug:
             raise
