@@ -13,7 +13,6 @@ from l4cli.engine.llamacpp import (
     LlamaBackend,
     LlamaModel,
     max_useful_sequences,
-    memory_bytes,
 )
 from l4cli.engine.sizing import KV_PART, ContextSize, SizingLimits, pool_cells
 from l4cli.engine.types import Backend
@@ -28,6 +27,7 @@ from l4cli.fit.wanted import (
 )
 from l4cli.llm import DEFAULT_N_CTX, LLM, Contexts
 from l4cli.locate import locate
+from l4cli.native.memory import memory_bytes
 from l4cli.native.selftest import outcome
 
 _BATCH_N_BATCH = 2048  # many prompts a decode; llama.cpp takes it in pieces of n_ubatch

@@ -17,8 +17,8 @@ from hollow import write_hollow
 
 import convert
 from l4cli import app
-from l4cli.engine.llamacpp import num_physical_cores
 from l4cli.identity import fingerprint_of
+from l4cli.native.cpu import num_physical_cores
 from l4cli.speeds import Conditions, DecodeRate, remember
 
 GIB = 1 << 30

@@ -14,7 +14,6 @@ from hollow import llama_log, write_hollow
 
 import convert
 from convert.outline import outline
-from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.devices import cpu_features, devices, expert_patterns, on_cpu
 from l4cli.errors import ContextOverflowError, ModelLoadError, UsageError
 from l4cli.fit.choose import Wishes, largest_context, place, prefill_on, smallest_kv_type
@@ -27,6 +26,7 @@ from l4cli.fit.plan import make_row
 from l4cli.fit.shape import ModelShape
 from l4cli.fit.speed import decode_tps
 from l4cli.fit.wanted import Wanted, as_told, check_cards, decide
+from l4cli.native.memory import free_memory_bytes
 from l4cli.registry import load_registry
 
 AT_16K = ContextSpec(16_384)
@@ -219,7 +219,7 @@ def test_speed_follows_the_bytes_a_token_touches() -> None:
 def test_this_machine_is_known() -> None:
     here = probe()
     assert 0 < here.ram_free <= here.ram_total
-    assert library.free_memory_bytes() <= here.ram_total
+    assert free_memory_bytes() <= here.ram_total
     assert cpu_features()
     assert gpu_bandwidth("NVIDIA H100 80GB HBM3") == 3350e9
     assert gpu_bandwidth("NVIDIA L40S") == 864e9

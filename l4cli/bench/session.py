@@ -12,12 +12,13 @@ from l4cli.amounts import roughly
 from l4cli.bench.grid import SECONDS, Asked, Grid, Point, Stage, choose_grid
 from l4cli.bench.machine import Memory, taken_bytes
 from l4cli.bench.measure import Stopwatch, TimedBackend, Timing
-from l4cli.engine.llamacpp import LlamaBackend, LlamaModel, memory_bytes
+from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
 from l4cli.engine.types import DecodeAbortedError
 from l4cli.errors import InputError
 from l4cli.fit.hardware import probe
 from l4cli.fit.memory import MemoryUse, memory_use
 from l4cli.fit.shape import ModelShape, shape_of_file
+from l4cli.native.memory import memory_bytes
 from l4cli.speeds import AttentionReach, Conditions, DecodeRate, PrefillRate, Speeds
 
 _PROBE = Stage((Point("prefill", 1, 0), Point("decode", 1, 0)), 512, n_prompt=64, n_gen=4)

@@ -108,8 +108,9 @@ def wanted(
 
 def conditions(llm: LLM, threads: int | None) -> Conditions:
     """What the speeds of a model hold for, loaded or to be loaded as was decided."""
-    from l4cli.engine.llamacpp import LlamaModel, num_physical_cores
+    from l4cli.engine.llamacpp import LlamaModel
     from l4cli.engine.llamacpp.devices import devices
+    from l4cli.native.cpu import num_physical_cores
 
     decision, model = llm.decision, llm.vocabulary
     loaded = Conditions(llm.fingerprint, n_threads=threads or num_physical_cores())

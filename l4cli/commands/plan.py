@@ -147,8 +147,8 @@ class _Planned:
     @property
     def conditions(self) -> Conditions | None:
         """What it would be measured under, wherever its weights lie."""
-        from l4cli.engine.llamacpp import num_physical_cores
         from l4cli.identity import fingerprint_of
+        from l4cli.native.cpu import num_physical_cores
         from l4cli.speeds import Conditions
 
         if self.path is None:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from l4cli.amounts import GIB
+from l4cli.native.cpu import num_physical_cores
+from l4cli.native.memory import free_memory_bytes, memory_bytes
 
 # Read rates of memory in bytes a second. Source: the vendors' data sheets.
 _GPU_BANDWIDTH = {
@@ -70,7 +72,6 @@ class Hardware:
 def probe(*, bandwidth: float | None = None) -> Hardware:
     """This machine. `bandwidth` of its memory is the typical one unless given."""
     from l4cli.engine.llamacpp.devices import cpu_features, devices
-    from l4cli.engine.llamacpp.library import free_memory_bytes, memory_bytes
 
     gpus = tuple(
         Gpu(device.name, device.total, device.free, gpu_bandwidth(device.name))
@@ -116,8 +117,6 @@ def measure_bandwidth() -> float:
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
-
-    from l4cli.engine.llamacpp.library import num_physical_cores
 
     n_threads, n_rounds = num_physical_cores(), 6
     blocks = [np.ones(1 << 23, np.float32) for _ in range(n_threads)]  # 32 MiB each

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from l4cli.errors import ModelLoadError, UsageError
+from l4cli.native.memory import free_memory_bytes
 from l4cli.splits import split_parts
 
 Auto = Literal["auto"]
@@ -175,7 +176,6 @@ def _is_worth_a_look(path: Path, wanted: Wanted) -> bool:
     if size > _SMALL_FILE:
         return True
     from l4cli.engine.llamacpp.devices import devices
-    from l4cli.engine.llamacpp.library import free_memory_bytes
 
     free = min(free_memory_bytes(), *(device.free for device in devices()), 1 << 62)
     n_ctx = 0 if wanted.n_ctx == "auto" else wanted.n_ctx

@@ -1,6 +1,7 @@
 """llama.cpp as a native library on this machine: how it is built, and whether it can be trusted.
 
-    cpu.py        which processor this is
+    cpu.py        which processor this is, and how many cores may be used
+    memory.py     how much memory there is
     toolchain.py  what the C++ compiler makes of llama.cpp here, and the flags that mend it
     wheel.py      llama-cpp-python built for this machine, kept, and installed
     build.py      which build of llama.cpp is installed

@@ -1,16 +1,18 @@
-"""Which processor this is."""
+"""Which processor this is, and how much of it this process may use."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import hashlib
+import math
 import os
 import platform
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
+_TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 _FIRST_BYTES = 1 << 14  # the first processor's entry; a server's file has hundreds of them
 
 
@@ -57,6 +59,24 @@ def usable_cores() -> float:
     except AttributeError:  # not on macOS and Windows
         cores = float(os.cpu_count() or 1)
     return min(cores, _quota() or cores)
+
+
+def num_physical_cores() -> int:
+    """Cores this process may use, hyper-threads counted once: what llama.cpp runs best on.
+
+    Where a container has a share of the processors, never more than that share can keep busy.
+    """
+    try:
+        usable = os.sched_getaffinity(0)
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+    siblings = set()
+    for cpu in usable:
+        try:
+            siblings.add(Path(_TOPOLOGY.format(cpu)).read_text())
+        except OSError:
+            siblings.add(str(cpu))
+    return max(1, min(len(siblings), math.ceil(usable_cores())))
 
 
 def _quota() -> float | None:

@@ -1,7 +1,7 @@
 """The seam: the only place that imports llama_cpp for inference.
 
     openmp.py    how its threads wait for each other
-    library.py   llama.cpp itself: started once, its log kept, threads counted
+    library.py   llama.cpp itself: started once, its log kept
     model.py     weights and vocabulary (one llama_model handle)
     context.py   KV cache and decode (one llama_context handle): the engine's Backend
     disaggregated.py  prompts on one context, answers on another
@@ -34,8 +34,6 @@ from l4cli.engine.llamacpp.disaggregated import DisaggregatedBackend
 from l4cli.engine.llamacpp.library import (
     has_gpu_support,
     max_useful_sequences,
-    memory_bytes,
-    num_physical_cores,
 )
 from l4cli.engine.llamacpp.model import LlamaModel
 
@@ -45,6 +43,4 @@ __all__ = [
     "LlamaModel",
     "has_gpu_support",
     "max_useful_sequences",
-    "memory_bytes",
-    "num_physical_cores",
 ]

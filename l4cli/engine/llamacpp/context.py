@@ -20,6 +20,7 @@ from l4cli.engine.llamacpp.states import SequenceStates
 from l4cli.engine.rollback import RollbackRule
 from l4cli.engine.types import BatchItem, DecodeAbortedError, SamplingParams
 from l4cli.errors import EngineError, ModelLoadError, UsageError
+from l4cli.native.cpu import num_physical_cores
 
 _FLASH_ATTN_AUTO = -1
 _ABORTED = 2  # llama_decode's code, see llama.h
@@ -73,7 +74,7 @@ class LlamaBackend:
         params = self._params(n_ctx, num_seqs, kv_type)
         params.n_batch = max(n_batch, n_seq_max)
         params.n_ubatch = min(params.n_batch, max(n_ubatch, n_seq_max))
-        params.n_threads = params.n_threads_batch = n_threads or library.num_physical_cores()
+        params.n_threads = params.n_threads_batch = n_threads or num_physical_cores()
         library.forget_log()
         self._handle = llama_cpp.llama_init_from_model(model.handle, params)
         if not self._handle:

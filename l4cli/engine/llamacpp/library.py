@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 import sys
 from collections import deque
-from pathlib import Path
 
 import llama_cpp
 from llama_cpp import _ggml
@@ -78,59 +76,3 @@ def max_useful_sequences() -> int:
     """More at once than this gain nothing: fewer on a CPU, which arithmetic limits sooner."""
     limit = int(llama_cpp.llama_max_parallel_sequences())
     return min(limit, 256 if has_gpu_support() else 64)
-
-
-def num_physical_cores() -> int:
-    """Cores this process may use, hyper-threads counted once: what llama.cpp runs best on."""
-    try:
-        usable = os.sched_getaffinity(0)
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
-    siblings = set()
-    for cpu in usable:
-        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            siblings.add(topology.read_text())
-        except OSError:
-            siblings.add(str(cpu))
-    return max(1, len(siblings))
-
-
-def memory_bytes() -> int:
-    """The machine's memory, or what a container may use of it."""
-    total = int(os.sysconf("SC_PAGE_SIZE")) * int(os.sysconf("SC_PHYS_PAGES"))
-    limits = [
-        Path("/sys/fs/cgroup/memory.max"),
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-    ]
-    for path in limits:
-        try:
-            total = min(total, int(path.read_text()))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return total
-
-
-def free_memory_bytes() -> int:
-    """Bytes a process could take now: free and reclaimable, within the container's limit."""
-    available = memory_bytes()
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        meminfo = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines}
-        available = min(available, meminfo["MemAvailable"])
-    except (OSError, ValueError, KeyError, IndexError):  # not Linux
-        pass
-    return min(available, _left_in_cgroup(Path("/sys/fs/cgroup")))
-
-
-def _left_in_cgroup(root: Path) -> int:
-    """What the container may still take; its page cache can be reclaimed, so it does not count."""
-    try:
-        limit = int((root / "memory.max").read_text())
-        used = int((root / "memory.current").read_text())
-        lines = (root / "memory.stat").read_text().splitlines()
-        stat = {key: int(value) for key, value in (line.split() for line in lines)}
-    except (OSError, ValueError):  # no limit, or none that can be read
-        return 1 << 62
-    cache = stat.get("active_file", 0) + stat.get("inactive_file", 0)
-    return max(0, limit - used + cache)
