@@ -1,7 +1,8 @@
 # make run    from nothing to answers in out.jsonl, by way of the bundled demo model
 # make test   the same set-up with the test tools, then every check
+# make upgrade   requirements.lock anew: the newest releases that pyproject.toml allows
 #
-# Both may be run again at any time; what is in place is not done twice.
+# All may be run again at any time; what is in place is not done twice.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -11,7 +12,7 @@ CHECKPOINT := l4cli/demo/checkpoint
 SHARDS := $(wildcard $(CHECKPOINT)/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check pytest llama.cpp clean
+.PHONY: help run test check pytest upgrade llama.cpp clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -30,6 +31,13 @@ check: $(VENV)/.test-installed
 
 pytest: $(VENV)/.test-installed
 	$(BIN)/python -m pytest
+
+upgrade:
+	$(PYTHON) -m venv --clear build/upgrade
+	build/upgrade/bin/python -m pip install --quiet uv
+	build/upgrade/bin/uv pip compile --quiet --universal --python-version 3.10 --no-python-downloads \
+	  --upgrade --extra fast --extra test --no-annotate --no-emit-index-url \
+	  --custom-compile-command 'make upgrade' -o requirements.lock pyproject.toml
 
 build/demo-%.gguf: $(VENV)/.installed $(SHARDS)
 	@mkdir -p build
