@@ -181,7 +181,7 @@ def load_absurd(files: list[Path], keep: Path) -> Counter[str]:
 
 
 def load_one(path: Path) -> str:
-    import l4cli.loader  # noqa: F401  once, here: every child has it then
+    import l4cli.loading.load  # noqa: F401  once, here: every child has it then
 
     child = os.fork()
     if not child:

@@ -26,7 +26,7 @@ sys.path[0] = str(Path(__file__).parent.parent)  # bench/convert.py is not the p
 from l4cli import load  # noqa: E402
 from l4cli.engine.llamacpp import LlamaBackend  # noqa: E402
 from l4cli.engine.types import BatchItem  # noqa: E402
-from l4cli.llm import LLM  # noqa: E402
+from l4cli.loading.llm import LLM  # noqa: E402
 from l4cli.store import reuse  # noqa: E402
 from l4cli.store.directory import StateDirectory  # noqa: E402
 

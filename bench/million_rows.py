@@ -28,7 +28,7 @@ from l4cli.batch.rows import read_rows  # noqa: E402
 from l4cli.batch.runner import BatchOptions, run_rows  # noqa: E402
 from l4cli.batch.stats import BatchStats  # noqa: E402
 from l4cli.engine.types import BatchItem, Sampled, SamplingParams  # noqa: E402
-from l4cli.llm import LLM  # noqa: E402
+from l4cli.loading.llm import LLM  # noqa: E402
 
 LIMIT_MB = 300
 

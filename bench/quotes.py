@@ -25,7 +25,7 @@ from l4cli import load  # noqa: E402
 from l4cli.documents import Document  # noqa: E402
 from l4cli.documents.quotes import QUOTES_LEAD, Quotes, quote_constraint  # noqa: E402
 from l4cli.engine.types import Constraint  # noqa: E402
-from l4cli.llm import LLM  # noqa: E402
+from l4cli.loading.llm import LLM  # noqa: E402
 
 PARAGRAPH = 80  # words
 SYLLABLES = [

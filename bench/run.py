@@ -39,7 +39,7 @@ from l4cli.batch.rows import read_rows  # noqa: E402
 from l4cli.batch.runner import BatchOptions, run_rows  # noqa: E402
 from l4cli.batch.stats import BatchStats  # noqa: E402
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel  # noqa: E402
-from l4cli.llm import LLM  # noqa: E402
+from l4cli.loading.llm import LLM  # noqa: E402
 
 WORDS = (
     *("valve", "pump", "gauge", "filter", "harbour", "engine", "copper", "winter", "ledger"),

@@ -24,7 +24,7 @@ sys.path[0] = str(Path(__file__).parent.parent)  # bench/convert.py is not the p
 from bench.kill_store import logits, read  # noqa: E402
 from l4cli import load  # noqa: E402
 from l4cli.engine.pieces import BLOCK  # noqa: E402
-from l4cli.llm import LLM  # noqa: E402
+from l4cli.loading.llm import LLM  # noqa: E402
 from l4cli.store import reuse  # noqa: E402
 from l4cli.store.directory import StateDirectory  # noqa: E402
 

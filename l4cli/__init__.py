@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from l4cli.engine.types import Completion, Request, SamplingParams, StepOutput
     from l4cli.errors import L4Error
-    from l4cli.llm import LLM
-    from l4cli.loader import load
+    from l4cli.loading.llm import LLM
+    from l4cli.loading.load import load
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "LLM": "l4cli.llm",
-    "load": "l4cli.loader",
+    "LLM": "l4cli.loading.llm",
+    "load": "l4cli.loading.load",
     "Completion": "l4cli.engine.types",
     "Request": "l4cli.engine.types",
     "SamplingParams": "l4cli.engine.types",

@@ -21,12 +21,12 @@ from l4cli.documents import Document
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import ContextOverflowError, RequestError
-from l4cli.fit.choose import Wishes
+from l4cli.fit.choose import PlacementLimits
 from l4cli.fit.described import described_shape
 from l4cli.fit.hardware import GIB, Gpu, Hardware
 from l4cli.fit.shape import shape_of_file
-from l4cli.llm import LLM
-from l4cli.loader import load
+from l4cli.loading.llm import LLM
+from l4cli.loading.load import load
 from l4cli.paths import state_dir
 from l4cli.prompt import PromptEncoder
 from l4cli.registry import load_registry
@@ -236,8 +236,8 @@ def test_the_weights_are_placed_as_asked_for() -> None:
     demand = Demand(5000, 20, 100, 1)
     with pytest.raises(ContextOverflowError, match="What works: --gpu-layers auto, or"):
         preflight(demand, scout, hardware, kv_type="f16").check()
-    for wishes in (Wishes(-1, cpu_moe=48), Wishes()):
-        preflight(demand, scout, hardware, kv_type="f16", wishes=wishes).check()
+    for limits in (PlacementLimits(-1, cpu_moe=48), PlacementLimits()):
+        preflight(demand, scout, hardware, kv_type="f16", limits=limits).check()
 
 
 def test_what_the_model_was_not_trained_for_is_refused(tiny_gguf: Path) -> None:

@@ -20,7 +20,7 @@ from test_chat_terminal import IDLE, is_idle
 from l4cli import load
 from l4cli.chat.session import ChatSession
 from l4cli.chat.sessions import SessionFile, session_path
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 
 Open = Callable[..., Terminal]
 

@@ -18,7 +18,7 @@ import convert
 from l4cli import load
 from l4cli.chat.session import ChatSession
 from l4cli.chat.tree import Tree
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 
 CHUNK = 8192
 

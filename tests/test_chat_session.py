@@ -27,7 +27,7 @@ from l4cli.errors import (
     ModelError,
     UsageError,
 )
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 from l4cli.speeds import Conditions
 
 

@@ -16,7 +16,7 @@ from checkpoints import SPECIAL_IDS, read_weights, write_checkpoint, write_shard
 from fakes import BOS, EOG, FakeBackend
 
 import convert
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 
 RECITED = "the lampékings-of."
 

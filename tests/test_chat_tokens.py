@@ -12,7 +12,7 @@ from l4cli import load
 from l4cli.chat import storage
 from l4cli.chat.conversation import Conversation, Message
 from l4cli.chat.session import ChatSession
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 
 
 @pytest.fixture(scope="module")

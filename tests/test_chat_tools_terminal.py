@@ -14,7 +14,7 @@ from test_chat_support import RecordingView, write_reciter
 from l4cli.chat.rounds import ToolRounds
 from l4cli.chat.session import ChatSession
 from l4cli.chat.tools import Toolbox
-from l4cli.loader import load
+from l4cli.loading.load import load
 
 FUNCTIONS = '''
 import time

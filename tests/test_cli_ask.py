@@ -12,9 +12,10 @@ import pytest
 from conftest import L4
 from terminal import CTRL_C, CTRL_D, ENTER, Terminal
 
-from convert.vetting import vet
+from convert.vetting import vet, vet_loading
 from l4cli.app import _run
 from l4cli.engine.llamacpp import model as llamacpp_model
+from l4cli.loading import file as loading_file
 
 
 @pytest.fixture
@@ -51,6 +52,11 @@ def test_what_was_read_is_there_for_the_next_question(
 
     vetted: list[Path] = []
     monkeypatch.setattr(llamacpp_model, "vet", lambda path: vetted.append(path) or vet(path))
+    monkeypatch.setattr(
+        loading_file,
+        "vet_loading",
+        lambda path, model: vetted.append(path) or vet_loading(path, model),
+    )
     second = json.loads(run(capsys, monkeypatch, "ask", manual, *asked, *model, "--json")[1])
     assert vetted == [tiny_gguf]  # once, though the vocabulary is loaded before the weights
     assert second["reading"]["restored"] == second["reading"]["tokens"] > 300

@@ -27,7 +27,7 @@ from l4cli.ctxtest.scoring import Judged, judge
 from l4cli.ctxtest.session import ContextTest, Plan
 from l4cli.ctxtest.wordings import filler, wordings
 from l4cli.errors import UsageError
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 from l4cli.speeds import recall_effective_length
 
 TENTHS = [n / 10 for n in range(11)]
@@ -291,9 +291,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """`l4 ctx-test` in this process on a model that reads 5000 characters: code, stdout, stderr."""
 
     def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(
-            "l4cli.commands.loading.load_for_command", lambda *_args, **_options: fake_llm(5000)
-        )
+        monkeypatch.setattr("l4cli.commands.open_model.open_model", lambda *_args: fake_llm(5000))
         monkeypatch.setattr(sys, "argv", ["l4", "ctx-test", *args])
         return (_run(debug=False), *capsys.readouterr())
 

@@ -9,8 +9,8 @@ from random import Random
 from l4cli.batch.rows import read_rows
 from l4cli.batch.runner import BatchOptions, run_rows
 from l4cli.batch.stats import BatchStats
-from l4cli.llm import LLM
-from l4cli.loader import load
+from l4cli.loading.llm import LLM
+from l4cli.loading.load import load
 
 OPTIONS = BatchOptions(sampling={"temperature": 0.0, "max_tokens": 6, "ignore_eos": True})
 

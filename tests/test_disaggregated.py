@@ -22,7 +22,7 @@ from l4cli.engine.types import (
     SamplingParams,
 )
 from l4cli.errors import ModelLoadError
-from l4cli.fit.wanted import Decision
+from l4cli.loading.decide import Decision
 
 PART = 512  # tokens of each sequence's cache
 
@@ -238,7 +238,7 @@ def test_it_is_how_a_model_is_loaded_where_that_was_chosen(
     tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
     decision = Decision(16384, "f16", gpu_layers=0, prefill_on=kind)
-    monkeypatch.setattr("l4cli.loader.decide", lambda path, wanted: decision)
+    monkeypatch.setattr("l4cli.loading.load.decide", lambda _file, _options: decision)
     with load(tiny_gguf, ctx="auto", parallel=256, elastic=True, store=True) as llm:
         requests = [
             llm.request([5, *range(20, 20 + length)], max_tokens=5) for length in (200, 210, 220)

@@ -16,16 +16,18 @@ import convert
 from convert.outline import outline
 from l4cli.engine.llamacpp.devices import cpu_features, devices, expert_patterns, on_cpu
 from l4cli.errors import ContextOverflowError, ModelLoadError, UsageError
-from l4cli.fit.choose import Wishes, largest_context, place, prefill_on, smallest_kv_type
+from l4cli.fit.choose import PlacementLimits, largest_context, place, prefill_on, smallest_kv_type
 from l4cli.fit.described import described_shape
 from l4cli.fit.hardware import GIB, Gpu, Hardware, gpu_bandwidth, probe
-from l4cli.fit.loading import choose
 from l4cli.fit.memory import ContextSpec
 from l4cli.fit.placement import fill
 from l4cli.fit.plan import make_row
 from l4cli.fit.shape import ModelShape
 from l4cli.fit.speed import decode_tps
-from l4cli.fit.wanted import Wanted, as_told, check_cards, decide
+from l4cli.loading.decide import as_told, check_cards, choose, decide
+from l4cli.loading.file import ModelFile
+from l4cli.loading.options import LoadOptions
+from l4cli.locate import Located
 from l4cli.native.memory import free_memory_bytes
 from l4cli.registry import load_registry
 
@@ -59,8 +61,8 @@ def test_experts_leave_the_card_before_layers_do() -> None:
 
 def test_with_all_experts_in_ram_mavericks_dense_layers_stay_on_the_card() -> None:
     maverick = shape("maverick")
-    wishes = Wishes(cpu_moe=48)
-    fit = place(maverick, AT_16K, machine(24, ram=256), wishes)
+    limits = PlacementLimits(cpu_moe=48)
+    fit = place(maverick, AT_16K, machine(24, ram=256), limits)
     assert fit.placement.gpu_layers == 49
     assert fit.use.gpus[0].weights == maverick.dense_bytes
     assert fit.use.ram.weights == maverick.routed_bytes + maverick.embeddings.total
@@ -74,7 +76,7 @@ def test_several_cards_are_filled_one_after_the_other() -> None:
     assert (fit.verdict, fit.placement.cpu_moe, sum(fit.placement.split)) == ("fits", 0, 49)
     used = zip(fit.use.gpus, hardware.gpus, strict=True)
     assert all(0 < use.total <= gpu.usable for use, gpu in used)
-    asked = place(scout, AT_16K, hardware, Wishes(gpu_layers=-1, cpu_moe=0, split=(3, 1)))
+    asked = place(scout, AT_16K, hardware, PlacementLimits(gpu_layers=-1, cpu_moe=0, split=(3, 1)))
     assert asked.placement.split == (37, 12)
 
 
@@ -110,7 +112,8 @@ def test_prompts_are_computed_by_themselves_where_experts_and_room_allow() -> No
 
 def test_a_large_file_is_looked_into_for_large_experts(tmp_path: Path) -> None:
     path = write_hollow(tmp_path / "s.gguf", make_config("scout", **PUBLISHED_SHAPES), "Q4_K_M")
-    assert decide(path, Wanted(4096, force=True)).repack == (not probe().repacks)
+    decision = decide(ModelFile(Located(path, "s")), LoadOptions(ctx=4096, force=True))
+    assert decision.repack == (not probe().repacks)
 
 
 def test_the_largest_context_is_the_largest() -> None:
@@ -131,8 +134,10 @@ def test_a_cache_of_fewer_bits_where_f16_does_not_fit() -> None:
 
 
 def test_what_was_left_open_is_chosen_and_told_in_a_line() -> None:
-    wanted = Wanted("auto", kv_type="auto", gpu_layers="auto", cpu_moe="auto", split="auto")
-    decision = choose(shape("scout"), wanted, machine(24, ram=64))
+    everything = LoadOptions(
+        ctx="largest", kv_type="auto", gpu_layers="auto", cpu_moe="auto", tensor_split="auto"
+    )
+    decision = choose(shape("scout"), everything, machine(24, ram=64))
     assert (decision.gpu_layers, decision.kv_type, decision.split) == (-1, "f16", ())
     assert decision.n_ctx >= 16_384
     assert decision.cpu_moe == place(shape("scout"), AT_16K, machine(24, ram=64)).placement.cpu_moe
@@ -143,9 +148,9 @@ def test_what_was_left_open_is_chosen_and_told_in_a_line() -> None:
         r"[\d.]+ GiB of 63.0 GiB RAM",
         decision.line,
     )
-    assert choose(shape("scout"), Wanted(4096), machine(24, 48, ram=64)).line is None
+    assert choose(shape("scout"), LoadOptions(ctx=4096), machine(24, 48, ram=64)).line is None
     # In RAM, half of what is left beside the weights is for the context.
-    in_ram = choose(shape("scout"), Wanted("auto"), machine(ram=80))
+    in_ram = choose(shape("scout"), LoadOptions(ctx="largest"), machine(ram=80))
     use = place(shape("scout"), ContextSpec(in_ram.n_ctx), machine(ram=80)).use.ram
     assert use.total - use.weights == pytest.approx((79 * GIB - use.weights) / 2, rel=0.01)
 
@@ -153,8 +158,8 @@ def test_what_was_left_open_is_chosen_and_told_in_a_line() -> None:
 def test_saving_sequences_takes_the_chunked_layers_of_one_more() -> None:
     # 36 chunked layers of 8192 cells, 4 KiB each: what a kept chat holds besides.
     maverick, hardware = shape("maverick"), machine(ram=512)
-    plain = choose(maverick, Wanted("auto"), hardware)
-    kept = choose(maverick, Wanted("auto", with_states=True), hardware)
+    plain = choose(maverick, LoadOptions(ctx="largest"), hardware)
+    kept = choose(maverick, LoadOptions(ctx="largest", store=True), hardware)
     assert plain.line
     assert kept.line
     assert plain.line != kept.line
@@ -163,26 +168,27 @@ def test_saving_sequences_takes_the_chunked_layers_of_one_more() -> None:
 def test_what_cannot_fit_is_refused_with_numbers_and_the_way_out() -> None:
     scout, hardware = shape("scout"), machine(ram=80)
     with pytest.raises(ModelLoadError) as caught:
-        choose(scout, Wanted(10 << 20), hardware)
+        choose(scout, LoadOptions(ctx=10 << 20), hardware)
     assert re.fullmatch(
         r"scout:Q4_K_M does not fit: RAM lacks [\d.]+ GiB \(60.9 GiB of weights, 481.2 GiB of KV "
         r"cache\); try --ctx \d+k, --kv-type q8_0, --force to try all the same",
         str(caught.value),
     )
-    assert choose(scout, Wanted(10 << 20, force=True), hardware).n_ctx == 10 << 20
+    assert choose(scout, LoadOptions(ctx=10 << 20, force=True), hardware).n_ctx == 10 << 20
     with pytest.raises(ModelLoadError, match=r"GPU 0 lacks .* --gpu-layers auto"):
-        choose(scout, Wanted(4096), machine(24, ram=64))
+        choose(scout, LoadOptions(ctx=4096), machine(24, ram=64))
 
 
 def test_weights_that_come_from_disk_are_announced() -> None:
-    decision = choose(shape("scout"), Wanted(4096), machine(ram=32))
+    decision = choose(shape("scout"), LoadOptions(ctx=4096), machine(ram=32))
     assert decision.line is not None
     assert "of the weights stay on disk" in decision.line
     assert not decision.repack
 
 
 def test_nothing_to_choose_leaves_everything_as_it_was_said() -> None:
-    told = as_told(Wanted(4096, kv_type="q8_0", gpu_layers=7, cpu_moe=3, split=(1, 2)))
+    asked = LoadOptions(ctx=4096, kv_type="q8_0", gpu_layers=7, cpu_moe=3, tensor_split=(1, 2))
+    told = as_told(asked)
     assert (told.n_ctx, told.kv_type, told.gpu_layers, told.cpu_moe) == (4096, "q8_0", 7, 3)
     assert (told.split, told.line) == ((1.0, 2.0), None)
 
@@ -226,8 +232,8 @@ def test_this_machine_is_known() -> None:
 
 
 def test_cards_that_are_not_here() -> None:
-    check_cards(Wanted(4096, gpu_layers="auto", split="auto"))
-    wrong = Wanted(4096, gpu_layers=-1, split=(1,) * (len(devices()) + 1))
+    check_cards(LoadOptions(gpu_layers="auto", tensor_split="auto"))
+    wrong = LoadOptions(gpu_layers=-1, tensor_split=(1,) * (len(devices()) + 1))
     with pytest.raises(UsageError, match=r"no graphics card|--tensor-split names"):
         check_cards(wrong)
 

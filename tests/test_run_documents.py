@@ -11,7 +11,7 @@ import pytest
 from fakes import FakeBackend, FakeVocabulary
 
 from l4cli.ask.session import AskSession
-from l4cli.batch.dry_run import VocabularyBackend, measure
+from l4cli.batch.dry_run import measure
 from l4cli.batch.requests import BatchOptions
 from l4cli.batch.rows import read_rows
 from l4cli.batch.runner import run_rows
@@ -20,7 +20,9 @@ from l4cli.documents import Document
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.engine.sizing import ContextSize, SizingLimits
 from l4cli.engine.types import BatchItem
-from l4cli.llm import LLM, Contexts
+from l4cli.loading.contexts import Contexts
+from l4cli.loading.llm import LLM
+from l4cli.loading.vocabulary import VocabularyBackend
 from l4cli.speeds import Conditions
 from l4cli.store import catalogue
 from l4cli.store.directory import store_root

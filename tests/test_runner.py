@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from fakes import FakeBackend, FakeVocabulary
 
-from l4cli.batch.dry_run import VocabularyBackend, measure
+from l4cli.batch.dry_run import measure
 from l4cli.batch.ids import IdRegister
 from l4cli.batch.meter import SpeedMeter
 from l4cli.batch.rows import read_rows
@@ -23,7 +23,8 @@ from l4cli.batch.stats import BatchStats, Progress, cost, summary
 from l4cli.batch.verify import Sample
 from l4cli.engine.types import Request, SamplingParams
 from l4cli.errors import RequestError
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
+from l4cli.loading.vocabulary import VocabularyBackend
 from l4cli.speeds import Speeds
 
 

@@ -24,8 +24,8 @@ from l4cli.ask.split_run import Findings, Progress, SplitRun
 from l4cli.documents import Document
 from l4cli.documents.markdown import headings_of
 from l4cli.errors import ContextOverflowError, OutputError, UsageError
-from l4cli.llm import LLM
-from l4cli.loader import load
+from l4cli.loading.llm import LLM
+from l4cli.loading.load import load
 from l4cli.speeds import Measured, RunSpeeds
 
 QUESTION = "Which facts are there?"

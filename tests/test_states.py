@@ -17,7 +17,7 @@ from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
 from l4cli.engine.pieces import PIECE
 from l4cli.engine.types import BatchItem
 from l4cli.errors import EngineError
-from l4cli.loader import load
+from l4cli.loading.load import load
 from l4cli.store import reuse
 from l4cli.store.directory import StateDirectory
 

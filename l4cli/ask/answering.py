@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from l4cli.ask.parts import Coverage
 from l4cli.documents.quotes import Quotation
 from l4cli.engine.types import FinishReason, Request, SamplingParams, StepOutput
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 from l4cli.signals import catch_interrupts
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from l4cli.engine.completion import Collector, refused
 from l4cli.engine.types import Completion, Request
 from l4cli.errors import RequestError
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 
 
 class StoppedEarly(Exception):  # noqa: N818 - not an error: the user asked for it

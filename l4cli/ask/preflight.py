@@ -13,13 +13,13 @@ from l4cli.amounts import gib, roughly
 from l4cli.engine.kv import padded
 from l4cli.engine.pieces import BLOCK
 from l4cli.errors import ContextOverflowError
-from l4cli.fit.choose import KV_TYPES, Verdict, Wishes, largest_context, place
+from l4cli.fit.choose import KV_TYPES, PlacementLimits, Verdict, largest_context, place
 from l4cli.fit.hardware import Hardware
 from l4cli.fit.memory import ContextSpec, MemoryUse, memory_use, most_per_token
 from l4cli.fit.shape import ModelShape
 from l4cli.speeds import EffectiveLength, Measured
 
-AS_DEFAULT = Wishes(gpu_layers=-1, cpu_moe=0)  # how models are loaded without a word about it
+AS_DEFAULT = PlacementLimits(gpu_layers=-1, cpu_moe=0)  # how models are loaded unless told
 MAX_BRANCHES = 8  # questions decoded at once; more gain little, and each has chunked cells
 
 
@@ -160,7 +160,7 @@ def preflight(
     hardware: Hardware,
     *,
     kv_type: str,
-    wishes: Wishes = AS_DEFAULT,
+    limits: PlacementLimits = AS_DEFAULT,
     measured: Measured | None = None,
     effective: EffectiveLength | None = None,
 ) -> Preflight:
@@ -171,7 +171,7 @@ def preflight(
     wanted = max(1, min(demand.num_questions, MAX_BRANCHES))
     for branches in range(wanted, 0, -1):
         spec = _spec(demand, branches, kv_type, shape.n_ctx_train)
-        fit = place(shape, spec, hardware, wishes)
+        fit = place(shape, spec, hardware, limits)
         if fit.verdict == "fits":
             break
     types = dict.fromkeys((*KV_TYPES, kv_type))
@@ -188,10 +188,10 @@ def preflight(
         verdict=fit.verdict,
         missing=sum(each.n_bytes for each in fit.shortfalls),
         kv_types=tuple(
-            KvTypeRow(each.kv_type, use.kv, use.total, place(shape, each, hardware, wishes).verdict)
+            KvTypeRow(each.kv_type, use.kv, use.total, place(shape, each, hardware, limits).verdict)
             for each, use in zip(specs, uses, strict=True)
         ),
-        largest_ctx=largest_context(shape, spec, hardware, wishes, verdict="from disk"),
+        largest_ctx=largest_context(shape, spec, hardware, limits, verdict="from disk"),
         seconds=measured.prefill_seconds(demand.num_document_tokens) if measured else None,
         stored_bytes=stored_bytes(shape, demand.num_document_tokens, kv_type),
         effective=effective,

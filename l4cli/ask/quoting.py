@@ -14,7 +14,7 @@ from l4cli.ask.completions import complete
 from l4cli.documents.document import Document
 from l4cli.documents.quotes import QUOTE_MARK, QUOTES_LEAD, Quotes, quote_constraint
 from l4cli.engine.types import Request
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 
 MAX_QUOTE_TOKENS = 400  # of all quotations behind one answer
 _INSTRUCTION = (

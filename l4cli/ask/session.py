@@ -11,7 +11,7 @@ from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.quoting import Quoter, asking
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.documents.reading import Reading, read
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 from l4cli.signals import catch_interrupts
 from l4cli.speeds import Conditions, OtherWork, is_busy, remember
 

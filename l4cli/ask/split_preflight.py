@@ -12,7 +12,7 @@ from typing import Any
 from l4cli.amounts import gib, roughly
 from l4cli.engine.sizing import ContextSize
 from l4cli.engine.sizing import Demand as ContextDemand
-from l4cli.fit.choose import Verdict, Wishes, place
+from l4cli.fit.choose import PlacementLimits, Verdict, place
 from l4cli.fit.hardware import Hardware
 from l4cli.fit.memory import ContextSpec, MemoryUse, memory_use
 from l4cli.fit.shape import ModelShape
@@ -123,8 +123,8 @@ def split_preflight(
 ) -> SplitPreflight:
     """The demand in a context of that size. UsageError for a KV type there is not."""
     spec = ContextSpec(size.n_ctx, size.n_seq_max, kv_type=kv_type, unified=size.unified)
-    wishes = Wishes(gpu_layers=gpu_layers if hardware.gpus else None, cpu_moe=0)
-    fit = place(shape, spec, hardware, wishes)
+    limits = PlacementLimits(gpu_layers=gpu_layers if hardware.gpus else None, cpu_moe=0)
+    fit = place(shape, spec, hardware, limits)
     return SplitPreflight(
         demand=demand,
         spec=spec,

@@ -27,7 +27,7 @@ from l4cli.engine.sequence import common_prefix
 from l4cli.engine.sizing import demand_of
 from l4cli.engine.types import Request
 from l4cli.errors import ContextOverflowError
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 
 MAX_PART_TOKENS = 16384  # models overlook more in longer texts, however much would fit
 MAX_NOTE_TOKENS = 512

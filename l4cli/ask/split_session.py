@@ -13,7 +13,7 @@ from l4cli.ask.split_journal import SplitJournal
 from l4cli.ask.split_preflight import SplitDemand
 from l4cli.ask.split_run import Findings, Progress, SplitRun
 from l4cli.documents.document import Document
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 from l4cli.signals import catch_interrupts
 
 

@@ -22,7 +22,7 @@ from l4cli.documents.prompt import DocumentPrompt
 from l4cli.documents.reading import Reading, enter, read
 from l4cli.engine.pieces import BLOCK
 from l4cli.engine.types import Completion, StepOutput
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 from l4cli.store.chain import MIN_TAIL
 from l4cli.store.directory import is_known, store_root
 

@@ -6,15 +6,14 @@ import statistics
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from l4cli.batch.requests import BatchOptions, RowRequests
 from l4cli.batch.rows import BadRow, Row
 from l4cli.engine.sequence import common_prefix
 from l4cli.engine.sizing import Demand
-from l4cli.engine.types import BatchItem, SamplingParams
 from l4cli.errors import ContextOverflowError, L4Error
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 from l4cli.speeds import Speeds
 
 
@@ -105,49 +104,3 @@ def measure(llm: LLM, rows: Iterable[Row | BadRow], options: BatchOptions) -> Re
             report.longest = max(report.longest, len(prompt) + max_tokens)
             before = prompt
     return report
-
-
-class VocabularyBackend:
-    """A backend that only knows how much would fit: requests can be admitted, never computed."""
-
-    n_seq_max = 1
-    unified = False
-    states = None
-    min_prefill = None
-
-    def __init__(self, n_ctx: int, n_batch: int = 512) -> None:
-        self.n_ctx = self.n_ctx_seq = n_ctx
-        self.n_batch = self.n_ubatch = n_batch
-
-    def sampler(self, _params: SamplingParams, _prompt: Sequence[int]) -> _NoSampler:
-        return _NoSampler()
-
-    def decode(self, _items: Sequence[BatchItem]) -> NoReturn:
-        raise AssertionError("there are no weights to decode with")
-
-    def piece(self, _token: int) -> bytes:
-        return b""
-
-    def is_eog(self, _token: int) -> bool:
-        return False
-
-    def num_computed(self, _seq_id: int) -> int:
-        return 0
-
-    def exact_prefix(self, _seq_id: int, _length: int) -> int:
-        return 0
-
-    def fork(self, src: int, dst: int, length: int) -> None: ...
-
-    def truncate(self, seq_id: int, length: int) -> None: ...
-
-    def interrupt(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class _NoSampler:
-    def sample(self, _output: int) -> NoReturn:
-        raise AssertionError("there are no weights to sample from")
-
-    def close(self) -> None: ...

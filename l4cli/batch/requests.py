@@ -11,7 +11,7 @@ from l4cli.batch.ahead import Asked
 from l4cli.batch.rows import Row
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.engine.types import Request
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 
 DEFAULT_MAX_TOKENS = 1024
 LOOK_AHEAD = 256

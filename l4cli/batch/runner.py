@@ -25,7 +25,7 @@ from l4cli.documents.reading import Reading
 from l4cli.engine.completion import Collector
 from l4cli.engine.types import Completion, Request, StepOutput
 from l4cli.errors import L4Error
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 from l4cli.native.watcher import rows_in_work
 
 _NONE = Suspects()

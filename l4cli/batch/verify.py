@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from l4cli.batch.rows import Row
 from l4cli.engine.types import Completion, Request
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 
 
 @dataclass(frozen=True, slots=True)

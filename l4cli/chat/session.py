@@ -34,7 +34,7 @@ from l4cli.errors import (
     RequestError,
     UsageError,
 )
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 from l4cli.native import watcher
 from l4cli.prompt.tool_calls import ToolCall
 from l4cli.speeds import Conditions

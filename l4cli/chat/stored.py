@@ -10,7 +10,7 @@ from l4cli.chat.turn import Answer, AnswerView
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.documents.reading import read
 from l4cli.engine.pieces import PIECE
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 from l4cli.signals import catch_interrupts
 
 

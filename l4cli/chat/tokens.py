@@ -15,7 +15,7 @@ from typing import Any
 from l4cli.chat.calls import tagged_text
 from l4cli.chat.conversation import Conversation, Message
 from l4cli.errors import RequestError
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 
 
 class ConversationTokens:

@@ -20,6 +20,7 @@ from l4cli.native import watcher
 if TYPE_CHECKING:
     from l4cli.ask.session import AskSession
     from l4cli.documents import Document
+    from l4cli.loading.options import LoadOptions
 
 _DEFAULT_MAX_TOKENS = 1024
 
@@ -85,7 +86,7 @@ def ask(
     """
     from l4cli.ask.quoting import MAX_QUOTE_TOKENS, asking
     from l4cli.ask.session import AskSession
-    from l4cli.commands.loading import conditions, load_for_command, read_text_option
+    from l4cli.commands.open_model import open_model, open_vocabulary, read_text_option
     from l4cli.documents.prompt import DocumentPrompt
 
     sources, asked = _arguments(documents, question or [], questions)
@@ -96,36 +97,35 @@ def ask(
     texts, num_failed = prepare.read_documents(sources)
     max_tokens = max_tokens or _DEFAULT_MAX_TOKENS
     sampling = options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed)
-    hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
+    loading = options.loading(
+        threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
+    )
     system = read_text_option(system)
     if split:
         answering = {"sampling": sampling, "system": system, "quotes": quote}
         handle = _split_dry_run if dry_run else _split
-        code = handle(texts, asked, model, answering, json, **hardware)
+        elastic = loading.but(ctx="auto", parallel="auto")
+        code = handle(texts, asked, model, answering, json, elastic)
         raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
-    with prepare.vocabulary(model, hardware) as vocabulary:
+    with open_vocabulary(model, loading.but(ctx="auto")) as vocabulary:
         prompt = DocumentPrompt(vocabulary.encoder, texts, system=system)
-        where = conditions(vocabulary, threads)
         phrased = [asking(text) if quote else text for text in asked]
         room = max_tokens + (MAX_QUOTE_TOKENS if quote else 0)
-        told = prepare.preflight_of(vocabulary, prompt, phrased, room, where, hardware)
+        told = prepare.preflight_of(vocabulary, prompt, phrased, room)
         if dry_run:
             show.report(told, texts, json)
             raise typer.Exit(EXIT_OK if told.fits and not num_failed else EXIT_FAILED)
         told.check()
         prepare.warn(told)
-        hardware["kv_type"] = where.kv_type
-    with load_for_command(
-        model,
-        ctx=told.spec.n_ctx,
-        parallel=told.num_branches + 1,
-        store=True,
-        store_limit=store_limit,
-        known=vocabulary,
-        **hardware,
-    ) as llm:
+        loading = loading.but(
+            ctx=told.spec.n_ctx,
+            parallel=told.num_branches + 1,
+            kv_type=vocabulary.conditions.kv_type,
+            store=True,
+        )
+    with open_model(vocabulary.file, loading) as llm:
         prompt.encoder = llm.encoder
-        session = AskSession(llm, prompt, sampling, where, not no_cache, quote)
+        session = AskSession(llm, prompt, sampling, llm.conditions, not no_cache, quote)
         code = prepare.read(session) or (
             show.answers(session, asked, json) if asked else _loop(session)
         )
@@ -163,23 +163,23 @@ def _split(
     model: str | None,
     answering: Mapping[str, Any],
     json: bool,
-    **hardware: Any,
+    loading: LoadOptions,
 ) -> int:
     """Answer from notes on parts; the exit code. `answering` as of SplitSession."""
     from l4cli import speeds
     from l4cli.ask.completions import StoppedEarly
     from l4cli.ask.split_preflight import summary
     from l4cli.ask.split_session import SplitSession
-    from l4cli.commands.loading import conditions, load_for_command
+    from l4cli.commands.open_model import open_model
 
-    with load_for_command(model, ctx="auto", parallel="auto", **hardware) as llm:
+    with open_model(model, loading) as llm:
         watcher.tell(
             "the notes on the parts that were read are kept",
             f"go on with: {console.command_line()}",
         )
         session = SplitSession(llm, texts, **answering)
         demand = session.demand(asked)
-        measured = speeds.recall(conditions(llm, hardware["threads"]))
+        measured = speeds.recall(llm.conditions)
         at_once = demand.num_note_calls
         console.warn(summary(demand, demand.seconds(measured, at_once)))
         try:
@@ -197,26 +197,24 @@ def _split_dry_run(
     model: str | None,
     answering: Mapping[str, Any],
     json: bool,
-    **hardware: Any,
+    loading: LoadOptions,
 ) -> int:
     """Say what that takes, with the vocabulary alone; the exit code."""
     from l4cli import speeds
     from l4cli.ask.split_preflight import split_preflight
     from l4cli.ask.split_session import SplitSession
-    from l4cli.commands.loading import conditions, load_vocabulary
+    from l4cli.commands.open_model import open_vocabulary
     from l4cli.engine.sizing import choose_size
     from l4cli.fit.hardware import probe
-    from l4cli.fit.shape import shape_of_file
 
-    llm, limits = load_vocabulary(model, ctx="auto", parallel="auto", **hardware)
-    with llm:
-        assert llm.path is not None
+    with open_vocabulary(model, loading) as llm:
+        assert llm.file is not None
         demand = SplitSession(llm, texts, **answering).demand(asked)
-        where = conditions(llm, hardware["threads"])
+        where = llm.conditions
         told = split_preflight(
             demand,
-            choose_size(demand.context, limits),
-            shape_of_file(llm.path),
+            choose_size(demand.context, llm.limits),
+            llm.file.shape,
             probe(),
             kv_type=where.kv_type,
             gpu_layers=where.n_gpu_layers,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from l4cli import console
 from l4cli.errors import InputError
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from l4cli.ask.session import AskSession
     from l4cli.documents import Document
     from l4cli.documents.prompt import DocumentPrompt
-    from l4cli.llm import LLM
-    from l4cli.speeds import Conditions
+    from l4cli.loading.llm import LLM
 
 TYPED_QUESTION = 512  # tokens that are kept free for one typed in a terminal
 
@@ -37,37 +36,26 @@ def read_documents(sources: Sequence[str]) -> tuple[list[Document], int]:
     return texts, len(errors)
 
 
-def vocabulary(model: str | None, hardware: Mapping[str, Any]) -> LLM:
-    """The model without its weights, and how it would be loaded."""
-    from l4cli.commands.loading import load_vocabulary
-
-    llm, _ = load_vocabulary(model, ctx="auto", parallel=1, **hardware)
-    return llm
-
-
 def preflight_of(
     llm: LLM,
     prompt: DocumentPrompt,
     asked: Sequence[str],
     max_tokens: int,
-    where: Conditions,
-    hardware: Mapping[str, Any],
 ) -> Preflight:
+    """What reading the documents and answering takes. `llm` may be without weights."""
     from l4cli import speeds
     from l4cli.ask.preflight import Demand, preflight
-    from l4cli.commands.loading import wanted
     from l4cli.fit.hardware import probe
-    from l4cli.fit.loading import wishes
-    from l4cli.fit.shape import shape_of_file
 
-    assert llm.path is not None
+    assert llm.file is not None
+    where = llm.conditions
     lengths = [len(prompt.question(text)) for text in asked] or [TYPED_QUESTION]
     return preflight(
         Demand(len(prompt.prefix), max(lengths), max_tokens, max(1, len(asked))),
-        shape_of_file(llm.path),
+        llm.file.shape,
         probe(),
         kv_type=where.kv_type,
-        wishes=wishes(wanted(max_tokens, **hardware)),
+        limits=llm.options.placement,
         measured=speeds.recall(where),
         effective=speeds.recall_effective_length(where.model, where.kv_type),
     )

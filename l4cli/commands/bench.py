@@ -80,7 +80,7 @@ def bench(
     from l4cli.bench.grid import Asked
     from l4cli.bench.machine import busy_note
     from l4cli.bench.session import bench_of, facts, reach_of
-    from l4cli.commands.loading import conditions, convert_demo, load_for_command
+    from l4cli.commands.open_model import find_file, open_model
     from l4cli.engine.llamacpp import LlamaModel
     from l4cli.signals import catch_interrupts
     from l4cli.speeds import LoadTime, OtherWork, is_busy, remember
@@ -93,14 +93,14 @@ def bench(
         n_gen=gen,
         repeat=repeat,
     )
-    hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
-    convert_demo(model)  # not part of the time to load
+    loading = options.loading(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
+    file = find_file(model)  # converting the demo model is not part of the time to load
     others = OtherWork()
     started = time.perf_counter()
-    with load_for_command(model, elastic=True, **hardware) as llm:
+    with open_model(file, loading.but(elastic=True)) as llm:
         load_seconds = time.perf_counter() - started
         assert isinstance(llm.vocabulary, LlamaModel)
-        settings = conditions(llm, threads)
+        settings = llm.conditions
         run = bench_of(llm.vocabulary, settings)
         found: list[Timing] = []
         failure: L4Error | None = None

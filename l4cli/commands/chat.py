@@ -124,7 +124,7 @@ def chat(
     """
     from l4cli.chat import files
     from l4cli.chat.tty import typing_held
-    from l4cli.commands.loading import conditions, load_for_command, read_text_option
+    from l4cli.commands.open_model import open_model, read_text_option
 
     texts = [(str(path), files.read_text(path)) for path in file or []]
     question = _question(prompt)
@@ -134,17 +134,14 @@ def chat(
         )
     system = read_text_option(system)
     keep = not no_history
+    loading = options.loading(
+        threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
+    )
     kept = _session_file(go_on, session_name, keep, is_conversation=question is None)
     with (
         _rounds(tools, yes, max_rounds, tool_timeout, is_conversation=question is None) as rounds,
         nullcontext() if question else typing_held(),
-        load_for_command(
-            model,
-            ctx=ctx,
-            store=kept is not None,
-            store_limit=store_limit,
-            **options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force),
-        ) as llm,
+        open_model(model, loading.but(ctx=ctx, store=kept is not None)) as llm,
     ):
         from l4cli.chat.render import view_for_stdout
         from l4cli.chat.session import ChatSession
@@ -157,7 +154,7 @@ def chat(
                 system=system,
                 sampling=options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed),
                 file=kept,
-                conditions=conditions(llm, threads),
+                conditions=llm.conditions,
                 rounds=rounds,
             )
         for name, text in texts:

@@ -14,7 +14,7 @@ from l4cli.errors import EngineError, UsageError
 if TYPE_CHECKING:
     from l4cli.ctxtest.results import Results
     from l4cli.ctxtest.session import Plan
-    from l4cli.llm import LLM
+    from l4cli.loading.llm import LLM
 
 _LENGTHS = "1k,2k,4k,8k,16k"
 _DEPTHS = "0,10,20,30,40,50,60,70,80,90,100"
@@ -72,7 +72,7 @@ def ctx_test(
     of that at short lengths; it is kept, and `l4 ask` warns beyond it.
     Ctrl-C shows the lengths that are done.
     """
-    from l4cli.commands.loading import conditions, load_for_command
+    from l4cli.commands.open_model import open_model
     from l4cli.ctxtest.results import Results
     from l4cli.ctxtest.session import ContextTest, Plan
     from l4cli.signals import catch_interrupts
@@ -81,12 +81,12 @@ def ctx_test(
     depth_shares, task_names = _depth_shares(depths), _task_names(tasks)
     asked = options.parse_counts(lengths, "--lengths")
     default = options.parse_counts(_LENGTHS, "--lengths") or ()
-    hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
+    loading = options.loading(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
     room = max(asked or default) + _PARALLEL * (_BRANCH + (max_tokens or 0))
-    with load_for_command(model, default_ctx=room, parallel=_PARALLEL, **hardware) as llm:
+    with open_model(model, loading.but(default_ctx=room, parallel=_PARALLEL)) as llm:
         chosen = _within(asked, default, llm)
         plan = Plan(chosen, depth_shares, task_names, samples, seed, max_tokens)
-        loaded = conditions(llm, threads)
+        loaded = llm.conditions
         _announce(plan, recall(loaded).prefill_seconds)
         results = Results(chosen, depth_shares, task_names)
         failure: EngineError | None = None

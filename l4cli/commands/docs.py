@@ -74,30 +74,24 @@ def add_documents(
     """
     from l4cli.ask.session import AskSession
     from l4cli.commands import ask_prepare as prepare
-    from l4cli.commands.loading import conditions, load_for_command, read_text_option
+    from l4cli.commands.open_model import open_model, open_vocabulary, read_text_option
     from l4cli.documents.prompt import DocumentPrompt
 
     texts, num_failed = prepare.read_documents(documents)
     system = read_text_option(system)
-    hardware = options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
-    with prepare.vocabulary(model, hardware) as vocabulary:
+    loading = options.loading(
+        threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
+    )
+    with open_vocabulary(model, loading.but(ctx="auto")) as vocabulary:
         prompts = [DocumentPrompt(vocabulary.encoder, [text], system=system) for text in texts]
         longest = max(prompts, key=lambda prompt: len(prompt.prefix))
-        where = conditions(vocabulary, threads)
-        told = prepare.preflight_of(vocabulary, longest, [], 1, where, hardware)
+        told = prepare.preflight_of(vocabulary, longest, [], 1)
         told.check()
-        hardware["kv_type"] = where.kv_type
-    with load_for_command(
-        model,
-        ctx=told.spec.n_ctx,
-        parallel=2,
-        store=True,
-        store_limit=store_limit,
-        known=vocabulary,
-        **hardware,
-    ) as llm:
+        kv_type = vocabulary.conditions.kv_type
+        loading = loading.but(ctx=told.spec.n_ctx, parallel=2, kv_type=kv_type, store=True)
+    with open_model(vocabulary.file, loading) as llm:
         for prompt in prompts:
-            session = AskSession(llm, prompt, {}, where)
+            session = AskSession(llm, prompt, {}, llm.conditions)
             if code := prepare.read(session):
                 raise typer.Exit(code)
             assert session.reading is not None

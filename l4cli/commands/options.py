@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from l4cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from l4cli.loading.options import LoadOptions
 
 MODEL_PANEL, SAMPLING_PANEL, HARDWARE_PANEL = "Model", "Sampling", "Hardware"
 _ALL_LAYERS = 512  # llama.cpp's own limit
@@ -103,23 +106,27 @@ def _number_or(value: str | int, words: tuple[str, ...], *, least: int) -> int |
     return int(text)
 
 
-def hardware(
+def loading(
     threads: int | None,
-    gpu_layers: int | str,
-    cpu_moe: int | str | None,
-    tensor_split: Sequence[float] | str | None,
+    gpu_layers: Any,  # parsed by parse_layers, as cpu_moe and tensor_split by their parsers
+    cpu_moe: Any,
+    tensor_split: Any,
     kv_type: str,
     force: bool,
-) -> dict[str, Any]:
-    """The options of the hardware panel as `load` takes them."""
-    return {
-        "threads": threads,
-        "gpu_layers": gpu_layers,
-        "cpu_moe": cpu_moe,
-        "tensor_split": tensor_split,
-        "kv_type": kv_type,
-        "force": force,
-    }
+    store_limit: int | None = None,
+) -> LoadOptions:
+    """The options of the hardware panel."""
+    from l4cli.loading.options import LoadOptions
+
+    return LoadOptions(
+        threads=threads,
+        gpu_layers=gpu_layers,
+        cpu_moe=cpu_moe,
+        tensor_split=tensor_split,
+        kv_type=kv_type,
+        force=force,
+        store_limit=store_limit,
+    )
 
 
 def sampling(

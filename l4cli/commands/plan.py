@@ -147,7 +147,7 @@ class _Planned:
     @property
     def conditions(self) -> Conditions | None:
         """What it would be measured under, wherever its weights lie."""
-        from l4cli.identity import fingerprint_of
+        from l4cli.loading.file import fingerprint_of
         from l4cli.native.cpu import num_physical_cores
         from l4cli.speeds import Conditions
 
@@ -160,7 +160,7 @@ def _planned(model: str | None, wanted: ContextSpec) -> Iterator[_Planned]:
     """What to plan: every type of a model or checkpoint, one of them, a file, or every model."""
     from l4cli.fit.described import checkpoint_shape
     from l4cli.fit.shape import shape_of_file
-    from l4cli.fit.wanted import check_context
+    from l4cli.loading.decide import check_context
     from l4cli.locate import locate
     from l4cli.registry import load_registry
 

@@ -63,12 +63,7 @@ def run(
     """
     from l4cli.batch.reading import Reading, constraint_of, source_of
     from l4cli.batch.requests import LOOK_AHEAD, BatchOptions
-    from l4cli.commands.loading import (
-        conditions,
-        load_for_command,
-        load_vocabulary,
-        read_text_option,
-    )
+    from l4cli.commands.open_model import open_model, open_vocabulary, read_text_option
     from l4cli.commands.run_session import RunSession, dry_run_report, open_output
     from l4cli.signals import catch_interrupts
 
@@ -95,30 +90,27 @@ def run(
         look_ahead=LOOK_AHEAD if reading.is_file else 1,
         use_store=not (no_cache or deterministic),
     )
-    hardware = {
-        **options.hardware(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force),
-        "ctx": ctx,
-        "parallel": 1 if deterministic else parallel,
-        "elastic": True,
-        "deterministic": deterministic,
-        "store": batch.use_store,
-        "store_limit": store_limit,
-    }
+    loading = options.loading(
+        threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
+    ).but(
+        ctx=ctx,
+        parallel=parallel,
+        elastic=True,
+        deterministic=deterministic,
+        store=batch.use_store,
+    )
     with reading.open(out) as lines:
         rows = reading.rows(lines)
         if dry_run:
-            llm, limits = load_vocabulary(model, **hardware)
-            with llm:
-                dry_run_report(llm, limits, rows, batch, conditions(llm, threads), json=json)
+            with open_vocabulary(model, loading) as llm:
+                dry_run_report(llm, rows, batch, json=json)
             return
         with (
-            load_for_command(model, **hardware) as llm,
+            open_model(model, loading) as llm,
             open_output(out, llm, batch, reading, resume, retry_errors) as output,
             catch_interrupts(llm.interrupt, is_last=True) as interrupts,
         ):
-            session = RunSession(
-                llm, batch, output, interrupts, conditions(llm, threads), num_verified=verify
-            )
+            session = RunSession(llm, batch, output, interrupts, num_verified=verify)
             with session.progress(out, reading.count):
                 session.answer(rows)
             session.verify()

@@ -25,13 +25,13 @@ from l4cli.batch.runner import run_rows
 from l4cli.batch.stats import BatchStats, Progress, cost, summary
 from l4cli.batch.verify import Checked, Sample
 from l4cli.engine.kv import num_sequences
-from l4cli.engine.sizing import SizingLimits, choose_size
+from l4cli.engine.sizing import choose_size
 from l4cli.errors import EXIT_FAILED, InputError
 from l4cli.fit.memory import ContextSpec, kv_bytes
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 from l4cli.native import watcher
 from l4cli.signals import Interrupts
-from l4cli.speeds import Conditions, Fact, OtherWork, RunSpeeds, is_busy, recall, remember
+from l4cli.speeds import Fact, OtherWork, RunSpeeds, is_busy, recall, remember
 
 _UPDATE_EVERY = 0.1  # seconds between two renewals of the progress line
 _MOST_LINES = 10  # line numbers to name before it is "and others"
@@ -46,12 +46,11 @@ class RunSession:
         options: BatchOptions,
         output: Output,
         interrupts: Interrupts,
-        conditions: Conditions,
         *,
         num_verified: int = 0,
     ) -> None:
         self.llm, self.options, self.output, self.interrupts = llm, options, output, interrupts
-        self.conditions = conditions
+        self.conditions = llm.conditions
         self.stats = BatchStats()
         self.ids = IdRegister()
         self.sample = Sample(num_verified)
@@ -212,16 +211,15 @@ def open_output(
 
 def dry_run_report(
     llm: LLM,
-    limits: SizingLimits,
     rows: Iterable[Row | BadRow],
     options: BatchOptions,
-    conditions: Conditions,
     *,
     json: bool,
 ) -> None:
     """Print what the rows will ask of the model; exit code 1 if some can never be answered."""
     report = dry_run.measure(llm, rows, options)
-    size = choose_size(report.demand, limits)
+    size = choose_size(report.demand, llm.limits)
+    conditions = llm.conditions
     n_ubatch = llm.engine.backend.n_ubatch
     n_seq_max = num_sequences(size.n_seq_max, unified=size.unified, with_states=options.use_store)
     spec = ContextSpec(size.n_ctx, n_seq_max, n_ubatch, conditions.kv_type, size.unified)

@@ -14,7 +14,7 @@ from l4cli.ctxtest.scoring import Judged, judge
 from l4cli.engine.completion import Collector
 from l4cli.engine.types import Request
 from l4cli.errors import EngineError
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 
 
 @dataclass(frozen=True, slots=True)

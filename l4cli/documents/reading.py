@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.engine.pieces import BLOCK
-from l4cli.llm import LLM
+from l4cli.loading.llm import LLM
 from l4cli.speeds import DEFAULT_N_UBATCH, PrefillRate
 from l4cli.store.catalogue import StoredDocument, note_document
 

@@ -16,16 +16,16 @@ from l4cli.fit.hardware import Hardware
 from l4cli.fit.memory import ContextSpec
 from l4cli.fit.placement import Placement, Use, fill, lay_out
 from l4cli.fit.shape import ModelShape
-from l4cli.fit.wanted import PrefillOn
 
 Verdict = Literal["fits", "from disk", "too large"]
+PrefillOn = Literal["same", "file order"]
 _LARGE_EXPERT = 4 << 20  # bytes of one matrix
 _PREFILL_BATCHES = 5  # of the usual size, to compute in: a large one beside the usual
 KV_TYPES = ("f16", "q8_0", "q4_0")  # in the order in which they are given up
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class PlacementLimits:
     """What is fixed beforehand; None leaves it to us. `split` are shares, one a card."""
 
     gpu_layers: int | None = None
@@ -33,7 +33,7 @@ class Wishes:
     split: tuple[float, ...] | None = None
 
 
-ANYTHING = Wishes()
+ANYTHING = PlacementLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,11 @@ class Fit:
 
 
 def place(
-    shape: ModelShape, spec: ContextSpec, hardware: Hardware, wishes: Wishes = ANYTHING
+    shape: ModelShape, spec: ContextSpec, hardware: Hardware, limits: PlacementLimits = ANYTHING
 ) -> Fit:
     """The fastest placement that fits, or else the one that lacks least."""
     best: Fit | None = None
-    for split, cpu_moe in _on_cards(shape, spec, hardware, wishes):
+    for split, cpu_moe in _on_cards(shape, spec, hardware, limits):
         for repack in _orders(shape, hardware):
             fit = _judge(shape, spec, hardware, Placement(split, cpu_moe, repack))
             if fit.verdict == "fits":
@@ -113,7 +113,7 @@ def largest_context(
     shape: ModelShape,
     spec: ContextSpec,
     hardware: Hardware,
-    wishes: Wishes = ANYTHING,
+    limits: PlacementLimits = ANYTHING,
     *,
     most: int | None = None,
     verdict: Verdict = "fits",
@@ -124,7 +124,7 @@ def largest_context(
 
     def is_enough(blocks: int) -> bool:
         tokens = blocks * CELL_PADDING * spec.n_parts
-        return place(shape, replace(spec, n_ctx=tokens), hardware, wishes).verdict in accepted
+        return place(shape, replace(spec, n_ctx=tokens), hardware, limits).verdict in accepted
 
     high = max(1, limit // (CELL_PADDING * spec.n_parts))
     if is_enough(high):
@@ -137,39 +137,39 @@ def largest_context(
 
 
 def smallest_kv_type(
-    shape: ModelShape, spec: ContextSpec, hardware: Hardware, wishes: Wishes = ANYTHING
+    shape: ModelShape, spec: ContextSpec, hardware: Hardware, limits: PlacementLimits = ANYTHING
 ) -> str:
     """The best type of cache with which the context fits; the smallest if none does."""
     for kv_type in KV_TYPES:
-        if place(shape, replace(spec, kv_type=kv_type), hardware, wishes).verdict == "fits":
+        if place(shape, replace(spec, kv_type=kv_type), hardware, limits).verdict == "fits":
             return kv_type
     return KV_TYPES[-1]
 
 
 def _on_cards(
-    shape: ModelShape, spec: ContextSpec, hardware: Hardware, wishes: Wishes
+    shape: ModelShape, spec: ContextSpec, hardware: Hardware, limits: PlacementLimits
 ) -> list[tuple[tuple[int, ...], int]]:
     """What to try: layers on each card, and how many layers' experts stay in RAM."""
     n_all = shape.n_layers + 1
     if not hardware.gpus:
         return [((), 0)]
-    if wishes.gpu_layers is not None:
-        wanted = n_all if wishes.gpu_layers < 0 else min(n_all, wishes.gpu_layers)
-        moe = _fewest_in_ram(shape, spec, hardware, wishes, wanted)
-        return [(_split(shape, spec, hardware, wishes, wanted, moe), moe)]
-    moe = _fewest_in_ram(shape, spec, hardware, wishes, n_all)
+    if limits.gpu_layers is not None:
+        wanted = n_all if limits.gpu_layers < 0 else min(n_all, limits.gpu_layers)
+        moe = _fewest_in_ram(shape, spec, hardware, limits, wanted)
+        return [(_split(shape, spec, hardware, limits, wanted, moe), moe)]
+    moe = _fewest_in_ram(shape, spec, hardware, limits, n_all)
     layers = n_all
     if fill(shape, spec, hardware, n_all, moe) is None:
         layers = _most_on_cards(shape, spec, hardware, moe)
-    return [(_split(shape, spec, hardware, wishes, layers, moe), moe)]
+    return [(_split(shape, spec, hardware, limits, layers, moe), moe)]
 
 
 def _fewest_in_ram(
-    shape: ModelShape, spec: ContextSpec, hardware: Hardware, wishes: Wishes, layers: int
+    shape: ModelShape, spec: ContextSpec, hardware: Hardware, limits: PlacementLimits, layers: int
 ) -> int:
     """Of how many layers the experts have to stay in RAM, so that `layers` fit on the cards."""
-    if wishes.cpu_moe is not None:
-        return min(shape.n_layers, wishes.cpu_moe)
+    if limits.cpu_moe is not None:
+        return min(shape.n_layers, limits.cpu_moe)
     if not shape.routed_bytes:
         return 0
     low, high = 0, shape.n_layers
@@ -197,16 +197,16 @@ def _split(
     shape: ModelShape,
     spec: ContextSpec,
     hardware: Hardware,
-    wishes: Wishes,
+    limits: PlacementLimits,
     layers: int,
     moe: int,
 ) -> tuple[int, ...]:
     """Layers on each card: in the shares wished for, or as they fill up one after the other."""
-    if wishes.split is None:
+    if limits.split is None:
         found = fill(shape, spec, hardware, layers, moe)
         if found is not None:
             return found
-    shares = wishes.split or tuple(float(gpu.usable) for gpu in hardware.gpus)
+    shares = limits.split or tuple(float(gpu.usable) for gpu in hardware.gpus)
     total, done, counts = sum(shares) or 1.0, 0.0, []
     for share in shares:
         before = round(layers * done / total)

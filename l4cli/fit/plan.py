@@ -7,7 +7,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from l4cli.amounts import gib, rounded_tokens, tokens
-from l4cli.fit.choose import ANYTHING, Fit, Shortfall, Verdict, Wishes, largest_context, place
+from l4cli.fit.choose import (
+    ANYTHING,
+    Fit,
+    PlacementLimits,
+    Shortfall,
+    Verdict,
+    largest_context,
+    place,
+)
 from l4cli.fit.hardware import Hardware
 from l4cli.fit.memory import ContextSpec, memory_use
 from l4cli.fit.rates import Rates, Sample, rates
@@ -77,7 +85,7 @@ def make_row(
     shape: ModelShape,
     spec: ContextSpec,
     hardware: Hardware,
-    wishes: Wishes = ANYTHING,
+    limits: PlacementLimits = ANYTHING,
     *,
     conditions: Conditions | None = None,
     samples: Sequence[Sample] = (),
@@ -87,13 +95,13 @@ def make_row(
     `samples` are what was measured on that machine, of this model (`conditions`, however its
     weights are placed) and of others that are like it.
     """
-    fit = place(shape, spec, hardware, wishes)
+    fit = place(shape, spec, hardware, limits)
     max_ctx = None
     if shape.knows_cache:
         verdict: Verdict = "from disk" if fit.verdict == "from disk" else "fits"
-        max_ctx = largest_context(shape, spec, hardware, wishes, verdict=verdict)
+        max_ctx = largest_context(shape, spec, hardware, limits, verdict=verdict)
         if not max_ctx:
-            max_ctx = largest_context(shape, spec, hardware, wishes, verdict="from disk")
+            max_ctx = largest_context(shape, spec, hardware, limits, verdict="from disk")
     placed = fit.placement
     if conditions is not None:
         conditions = conditions.placed(
@@ -109,12 +117,12 @@ def make_row(
         fit=fit,
         max_ctx=max_ctx,
         rates=rates(shape, fit, hardware, conditions, samples),
-        limit=_limit(shape, fit, hardware, wishes, max_ctx),
+        limit=_limit(shape, fit, hardware, limits, max_ctx),
     )
 
 
 def _limit(
-    shape: ModelShape, fit: Fit, hardware: Hardware, wishes: Wishes, max_ctx: int | None
+    shape: ModelShape, fit: Fit, hardware: Hardware, limits: PlacementLimits, max_ctx: int | None
 ) -> str:
     if fit.verdict == "too large":
         return _what_lacks(shape, fit, max_ctx)
@@ -125,7 +133,7 @@ def _limit(
     if max_ctx >= shape.n_ctx_train:
         return f"fits, and so do all {tokens(shape.n_ctx_train)} tokens it was trained for"
     wanted = min(shape.n_ctx_train, 1 << max_ctx.bit_length())
-    beyond = place(shape, replace(fit.spec, n_ctx=wanted), hardware, wishes)
+    beyond = place(shape, replace(fit.spec, n_ctx=wanted), hardware, limits)
     lacking = beyond.shortfalls or (Shortfall("RAM", beyond.missing),)
     more = " and ".join(f"{gib(each.n_bytes)} more {_kind(each.device)}" for each in lacking)
     return f"fits; {more} gives {rounded_tokens(wanted)} tokens"

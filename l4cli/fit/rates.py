@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from l4cli.fit.choose import Fit, Wishes, place
+from l4cli.fit.choose import Fit, PlacementLimits, place
 from l4cli.fit.hardware import Hardware
 from l4cli.fit.memory import ContextSpec
 from l4cli.fit.shape import ModelShape
@@ -68,8 +68,8 @@ def sample(
     is_gone = conditions.cards not in ("", ", ".join(gpu.name for gpu in hardware.gpus))
     if not is_of_one or not first or not full or is_gone:
         return None
-    wishes = Wishes(gpu_layers=conditions.n_gpu_layers, cpu_moe=conditions.n_cpu_moe)
-    expected = expected_rates(shape, place(shape, spec, hardware, wishes), hardware)
+    limits = PlacementLimits(gpu_layers=conditions.n_gpu_layers, cpu_moe=conditions.n_cpu_moe)
+    expected = expected_rates(shape, place(shape, spec, hardware, limits), hardware)
     return Sample(_model(shape), conditions, Rates(first, full, "measured"), expected)
 
 

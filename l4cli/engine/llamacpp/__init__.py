@@ -35,12 +35,13 @@ from l4cli.engine.llamacpp.library import (
     has_gpu_support,
     max_useful_sequences,
 )
-from l4cli.engine.llamacpp.model import LlamaModel
+from l4cli.engine.llamacpp.model import LlamaModel, VocabularyFacts
 
 __all__ = [
     "DisaggregatedBackend",
     "LlamaBackend",
     "LlamaModel",
+    "VocabularyFacts",
     "has_gpu_support",
     "max_useful_sequences",
 ]

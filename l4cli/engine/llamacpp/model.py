@@ -6,7 +6,7 @@ import ctypes
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import llama_cpp
 
@@ -25,7 +25,30 @@ if TYPE_CHECKING:
     from l4cli.engine.llamacpp.constraint import Compiler, Matcher
 
 _CONTROL, _USER_DEFINED = 1 << 3, 1 << 4  # LLAMA_TOKEN_ATTR_… of llama.h
-_FOUND_OUT = {"_attributes", "special_tokens", "eog_tokens"}  # cached, of the vocabulary
+_T = TypeVar("_T")
+
+
+class VocabularyFacts:
+    """What was found out of a file's vocabulary, for all models that are loaded from it.
+
+    A large vocabulary takes its time. Whoever makes one has vetted the file at `path`: it is not
+    vetted again as long as its size and time stay.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._version = path, _version(path)
+        self._found: dict[str, Any] = {}
+
+    def holds(self, path: Path) -> bool:
+        """Whether they are true of the file that is at `path` now."""
+        return self._version is not None and (self._path, self._version) == (path, _version(path))
+
+    def get(self, name: str, find: Callable[[], _T]) -> _T:
+        """The fact of that name, found out the first time it is asked for."""
+        if name not in self._found:
+            self._found[name] = find()
+        value: _T = self._found[name]
+        return value
 
 
 class LlamaModel:
@@ -34,8 +57,7 @@ class LlamaModel:
     `n_gpu_layers` -1 offloads all that the build can, in shares of `tensor_split` where there are
     several cards; the routed experts of the first `cpu_moe` layers stay in RAM. Without `repack`
     weights in RAM stay in the mapped file, in the order they have there. `on_progress` gets 0..1
-    while loading, and ends it by raising. What `known`, which may be closed, has found out of the
-    same file is taken over: a large vocabulary takes its time.
+    while loading, and ends it by raising. `vocabulary` is what is known of the file already.
     Raises ModelLoadError with llama.cpp's own reason. Close it after every context made from it.
     """
 
@@ -49,14 +71,13 @@ class LlamaModel:
         repack: bool = True,
         vocab_only: bool = False,
         on_progress: Callable[[float], None] | None = None,
-        known: LlamaModel | None = None,
+        vocabulary: VocabularyFacts | None = None,
     ) -> None:
         self.path = path
-        self._version = _version(path)
-        if known and (known.path, known._version) == (path, self._version):
-            vars(self).update((name, vars(known)[name]) for name in _FOUND_OUT & vars(known).keys())
-        else:
+        if vocabulary is None or not vocabulary.holds(path):
             _vet(path)
+            vocabulary = VocabularyFacts(path)
+        self.vocabulary = vocabulary
         library.start()
         library.forget_log()
         params = llama_cpp.llama_model_default_params()
@@ -220,17 +241,23 @@ class LlamaModel:
 
         return piece
 
-    @functools.cached_property
+    @property
     def eog_tokens(self) -> frozenset[int]:
+        return self.vocabulary.get("eog_tokens", self._find_eog_tokens)
+
+    def _find_eog_tokens(self) -> frozenset[int]:
         return frozenset(
             token
             for token in range(self.n_vocab)
             if llama_cpp.llama_vocab_is_eog(self.vocab, token)
         )
 
-    @functools.cached_property
+    @property
     def special_tokens(self) -> dict[str, int]:
         """Text to id of every control token: what plain text must never turn into."""
+        return self.vocabulary.get("special_tokens", self._find_special_tokens)
+
+    def _find_special_tokens(self) -> dict[str, int]:
         special = {}
         for token, attribute in enumerate(self._attributes):
             if attribute & _CONTROL:
@@ -238,9 +265,12 @@ class LlamaModel:
                 special[text.decode("utf-8", errors="replace")] = token
         return special
 
-    @functools.cached_property
+    @property
     def _attributes(self) -> list[int]:
         """Each token's LLAMA_TOKEN_ATTR bits."""
+        return self.vocabulary.get("attributes", self._find_attributes)
+
+    def _find_attributes(self) -> list[int]:
         tokens = range(self.n_vocab)
         return [llama_cpp.llama_vocab_get_attr(self.vocab, token) for token in tokens]
 

@@ -16,8 +16,7 @@ import hashlib
 import itertools
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import fields, replace
 from typing import Any
 
 from typing_extensions import TypeIs
@@ -25,30 +24,23 @@ from typing_extensions import TypeIs
 from l4cli.engine.completion import Collector
 from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import LlamaModel
+from l4cli.engine.llamacpp.devices import devices
 from l4cli.engine.sizing import ContextSize, Demand, SizingLimits, choose_size, demand_of
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
 from l4cli.errors import EngineError, ModelLoadError, UsageError
-from l4cli.fit.wanted import Decision
-from l4cli.identity import fingerprint_of, weights_identity
+from l4cli.loading.contexts import Contexts
+from l4cli.loading.decide import Decision
+from l4cli.loading.file import ModelFile
+from l4cli.loading.options import DEFAULT_N_CTX, LoadOptions
+from l4cli.native.cpu import num_physical_cores
 from l4cli.prompt import PromptEncoder
 from l4cli.prompt.encode import Vocabulary
 from l4cli.prompt.template import Message
+from l4cli.speeds import Conditions
 from l4cli.store.directory import StateDirectory
 from l4cli.store.reuse import num_stored, recall, remember
 
-DEFAULT_N_CTX = 16384
-
 Prompt = str | Sequence[Message] | Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Contexts:
-    """How contexts are made for an LLM that sizes its own, and how large they may be."""
-
-    make_backend: Callable[[ContextSize], Backend]
-    limits: SizingLimits
-    tune: bool = False
-    deterministic: bool = False
 
 
 class LLM:
@@ -64,31 +56,30 @@ class LLM:
         self,
         name: str,
         vocabulary: Vocabulary,
-        backend: Backend | Contexts,
+        contexts: Backend | Contexts,
         *,
+        file: ModelFile | None = None,
+        options: LoadOptions = LoadOptions(),  # noqa: B008 (frozen)
+        decision: Decision | None = None,
         sampling: Mapping[str, Any] | None = None,
-        path: Path | None = None,
         on_close: Callable[[], None] = lambda: None,
         on_note: Callable[[str], None] = lambda text: None,
-        remake: Callable[[int], Backend] | None = None,
-        decision: Decision | None = None,
-        store_limit: int | None = None,
     ) -> None:
-        self.name = name
-        self.path = path
-        self.decision = decision  # how the model was loaded, if it was
-        self.vocabulary = vocabulary
+        self.name, self.vocabulary, self.file = name, vocabulary, file
+        self.options, self.decision = options, decision  # how it was to be loaded, and was
         self.encoder = PromptEncoder(vocabulary)
-        self._contexts = backend if isinstance(backend, Contexts) else None
-        self._engine = None if isinstance(backend, Contexts) else Engine(backend)
-        self._size: ContextSize | None = None
         self.sampling = dict(sampling or {})
-        self._on_close = on_close
+        self.on_close = on_close
         self._on_note = on_note
-        self._remake = remake
-        self._store_limit = store_limit  # bytes; None: the store's own
+        self._contexts = contexts if isinstance(contexts, Contexts) else None
+        self._size = self._contexts.size if self._contexts else None
         self._directories: dict[str, StateDirectory] = {}  # by what states are good for
         self._ids = itertools.count(1)
+        self._engine: Engine | None = None
+        if not isinstance(contexts, Contexts):
+            self._engine = Engine(contexts)
+        elif contexts.size:
+            self._engine = Engine(contexts.make_backend(contexts.size))
 
     def __enter__(self) -> LLM:
         return self
@@ -116,7 +107,18 @@ class LLM:
     @property
     def n_ctx(self) -> int:
         """Tokens that one sequence can hold, its prompt and its answer together."""
-        return self._contexts.limits.longest if self._contexts else self.engine.backend.n_ctx_seq
+        return self._elastic.limits.longest if self._elastic else self.engine.backend.n_ctx_seq
+
+    @property
+    def limits(self) -> SizingLimits:
+        """How large contexts can be made."""
+        assert self._contexts
+        return self._contexts.limits
+
+    @property
+    def _elastic(self) -> Contexts | None:
+        """The contexts, where they are made to fit the requests."""
+        return self._contexts if self._contexts and not self._contexts.size else None
 
     def fit(self, requests: Sequence[Request], *, more: bool = False, pool: bool = False) -> None:
         """Make a context for these requests, if its size is automatic.
@@ -138,17 +140,17 @@ class LLM:
         return self._engine is not None
 
     def _make(self, demand: Demand) -> None:
-        if self._contexts is None:
+        if self._elastic is None:
             return
-        size = choose_size(demand, self._contexts.limits)
+        size = choose_size(demand, self._elastic.limits)
         if size != self._size:
             if self._engine:
                 self._engine.close()
-            self._engine, self._size = self._make_engine(self._contexts, size), size
+            self._engine, self._size = self._make_engine(self._elastic, size), size
 
     def has_space_for(self, request: Request) -> bool:
         """Whether the present context is as long as the request; if not, `fit` can mend it."""
-        if self._contexts is None:
+        if self._elastic is None:
             return True
         length = len(request.prompt) + (request.params.max_tokens or 0)
         return min(length, self.n_ctx) <= self.engine.backend.n_ctx_seq
@@ -160,15 +162,18 @@ class LLM:
         None may be in flight. It is not made so from the beginning, since chunked layers keep cells
         for each sequence.
         """
-        backend = self.engine.backend
-        if backend.n_seq_max >= count or not self._remake:
-            return backend.n_seq_max
+        contexts, size = self._contexts, self._size
+        num_now = self.engine.backend.n_seq_max
+        if num_now >= count or contexts is None or contexts.size is None or size is None:
+            return num_now
         self.remember(tokens)
         self.engine.close()
         try:
-            made = self._remake(count)
+            self._size = replace(size, n_seq_max=count)
+            made = contexts.make_backend(self._size)
         except ModelLoadError:
-            made = self._remake(backend.n_seq_max)
+            self._size = size
+            made = contexts.make_backend(size)
         self._engine = Engine(made)
         self.recall(tokens)
         return made.n_seq_max
@@ -194,7 +199,23 @@ class LLM:
     @property
     def fingerprint(self) -> str:
         """Tells one model file from another without reading it whole; "" without a file."""
-        return fingerprint_of(self.path) if self.path else ""
+        return self.file.fingerprint if self.file else ""
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the speeds of this model hold for, loaded or to be loaded as was decided."""
+        threads = self.options.threads or num_physical_cores()
+        found = Conditions(self.fingerprint, n_threads=threads)
+        decision, model = self.decision, self.vocabulary
+        if decision is None or not isinstance(model, LlamaModel):  # it was not loaded from a file
+            return found
+        return replace(found, kv_type=decision.kv_type).placed(
+            [device.name for device in devices()],
+            decision.gpu_layers,
+            decision.cpu_moe,
+            n_layers=model.n_layers,
+            repack=decision.repack,
+        )
 
     @property
     def template_digest(self) -> str:
@@ -212,10 +233,11 @@ class LLM:
         if states is None:
             return None
         if states.key not in self._directories:
-            weights = weights_identity(self.path) if self.path else ""
+            weights = self.file.weights_identity if self.file else ""
             about = {"weights": weights, "template": self.template_digest, "state": states.key}
-            directory = StateDirectory({"model": self.name, **about}, limit=self._store_limit)
-            self._directories[states.key] = directory
+            self._directories[states.key] = StateDirectory(
+                {"model": self.name, **about}, limit=self.options.store_limit
+            )
         return self._directories[states.key]
 
     @property
@@ -301,7 +323,7 @@ class LLM:
         """Free context and weights; idempotent."""
         if self._engine:
             self._engine.close()
-        self._on_close()
+        self.on_close()
 
     def _encode(
         self, prompt: Prompt, tools: Sequence[Mapping[str, Any]] | None, raw: bool

@@ -1,0 +1,55 @@
+"""Loading a model on behalf of a command: what the person sees meanwhile."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from l4cli import console
+from l4cli.documents.text import read_text
+from l4cli.loading.file import ModelFile
+from l4cli.loading.llm import LLM
+from l4cli.loading.load import find_model, load_file, load_vocabulary
+from l4cli.loading.options import LoadOptions
+from l4cli.signals import catch_interrupts
+
+
+def open_model(model: str | ModelFile | None, options: LoadOptions) -> LLM:
+    """Load a model with a status line on stderr; the demo model is converted first, with a word."""
+    with console.status("loading the model") as update, catch_interrupts() as interrupts:
+
+        def on_progress(done: float) -> None:
+            update(f"loading the model: {done:.0%}")
+            if interrupts:
+                sys.exit(interrupts.exit_code)
+
+        file = find_file(model)
+        llm = load_file(file, options, on_progress=on_progress, on_note=console.warn)
+        if interrupts:
+            llm.close()
+            sys.exit(interrupts.exit_code)
+        return llm
+
+
+def open_vocabulary(model: str | None, options: LoadOptions) -> LLM:
+    """A model without its weights: it encodes prompts and knows what would fit, no more."""
+    return load_vocabulary(find_file(model), options, on_note=console.warn)
+
+
+def find_file(model: str | ModelFile | None) -> ModelFile:
+    """The file of a model; the demo model is converted now, if it is not there yet."""
+    if isinstance(model, ModelFile):
+        return model
+    return find_model(model, on_convert=note_conversion)
+
+
+def note_conversion(path: Path) -> None:
+    """Say that the demo model is converted first."""
+    console.note(f"converting the demo model, once, to {path}")
+
+
+def read_text_option(value: str | None) -> str | None:
+    """An option's text, or with @FILE the content of that file."""
+    if value is None or not value.startswith("@"):
+        return value
+    return read_text(Path(value[1:]))

@@ -1,0 +1,147 @@
+"""A name or a path -> a model ready to answer: located, placed on the hardware, loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+from l4cli.engine.llamacpp import LlamaModel
+from l4cli.loading.contexts import Contexts, contexts_of, limits_of, most_sequences
+from l4cli.loading.decide import check_context, decide
+from l4cli.loading.file import ModelFile
+from l4cli.loading.llm import LLM
+from l4cli.loading.options import DEFAULT_N_CTX, Auto, LoadOptions
+from l4cli.loading.vocabulary import VocabularyBackend
+from l4cli.locate import locate
+from l4cli.native.selftest import outcome
+
+Note = Callable[[str], None]
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    ctx: int | Literal["auto", "largest"] | None = None,
+    default_ctx: int = DEFAULT_N_CTX,
+    parallel: int | Auto = 1,
+    threads: int | None = None,
+    gpu_layers: int | Auto = -1,
+    cpu_moe: int | Auto | None = None,
+    tensor_split: Sequence[float] | Auto | None = None,
+    kv_type: str = "f16",
+    force: bool = False,
+    elastic: bool = False,
+    deterministic: bool = False,
+    store: bool = False,
+    store_limit: int | None = None,
+    on_progress: Callable[[float], None] | None = None,
+    on_convert: Callable[[Path], None] | None = None,
+    on_note: Note = lambda text: None,
+) -> LLM:
+    """Load a model by path, by its name in models.toml, or the default one.
+
+    model: a GGUF file, a name, NAME:QUANT or hf.co/ORG/NAME:QUANT; None is the default model.
+    ctx … store_limit: the fields of `LoadOptions`, which says what each of them means.
+    on_progress: is told the part that is loaded, 0 to 1; what it raises ends the load.
+    on_convert: is told where the demo model goes, when it has to be converted first.
+    on_note: is told in a line what was chosen, and what goes wrong without being an error.
+
+    Raises ModelNotFoundError and ModelLoadError with a line that says what to do, and UsageError
+    for a `ctx` beyond what the model was trained for.
+    """
+    options = LoadOptions(
+        ctx=ctx,
+        default_ctx=default_ctx,
+        parallel=parallel,
+        threads=threads,
+        gpu_layers=gpu_layers,
+        cpu_moe=cpu_moe,
+        tensor_split=tensor_split,
+        kv_type=kv_type,
+        force=force,
+        elastic=elastic,
+        deterministic=deterministic,
+        store=store,
+        store_limit=store_limit,
+    )
+    file = find_model(None if model is None else str(model), on_convert=on_convert)
+    return load_file(file, options, on_progress=on_progress, on_note=on_note)
+
+
+def find_model(model: str | None, *, on_convert: Callable[[Path], None] | None = None) -> ModelFile:
+    """The file that a name or a path stands for. Raises ModelNotFoundError."""
+    return ModelFile(locate(model, on_convert=on_convert))
+
+
+def load_file(
+    file: ModelFile,
+    options: LoadOptions,
+    *,
+    on_progress: Callable[[float], None] | None = None,
+    on_note: Note = lambda text: None,
+) -> LLM:
+    """Load a model's weights, as `load` does."""
+    _check_context(file, options, on_note)
+    decision = decide(file, options)
+    for line in (outcome().warning, decision.line):
+        if line:
+            on_note(line)
+    with ExitStack() as opened:
+        weights = LlamaModel(
+            file.path,
+            n_gpu_layers=decision.gpu_layers,
+            cpu_moe=decision.cpu_moe,
+            tensor_split=decision.split,
+            repack=decision.repack,
+            on_progress=on_progress,
+            vocabulary=file.vocabulary,
+        )
+        opened.callback(weights.close)
+        llm = LLM(
+            file.name,
+            weights,
+            contexts_of(weights, options, decision, opened),
+            file=file,
+            options=options,
+            decision=decision,
+            sampling=file.sampling(weights),
+            on_note=on_note,
+        )
+        llm.on_close = opened.pop_all().close
+        return llm
+
+
+def load_vocabulary(
+    file: ModelFile, options: LoadOptions, *, on_note: Note = lambda text: None
+) -> LLM:
+    """A model without its weights: it encodes prompts and knows what would fit, no more.
+
+    Its `limits` are what contexts it could have, `decision` is how it would be loaded.
+    """
+    weights = LlamaModel(file.path, vocab_only=True, vocabulary=file.vocabulary)
+    decision = decide(file, options.but(force=True))
+    limits = limits_of(weights, options.ctx or DEFAULT_N_CTX, options, decision.kv_type)
+    if isinstance(options.ctx, int):
+        trained = weights.n_ctx_train
+        if line := check_context(file.name, options.ctx, trained, limits.n_seq_max):
+            on_note(line)
+    return LLM(
+        file.name,
+        weights,
+        Contexts(lambda size: VocabularyBackend(limits.longest), limits),
+        file=file,
+        options=options,
+        decision=decision,
+        sampling=file.sampling(weights),
+        on_close=weights.close,
+    )
+
+
+def _check_context(file: ModelFile, options: LoadOptions, on_note: Note) -> None:
+    """Refuse a context beyond what the model was trained for."""
+    if isinstance(options.ctx, int):
+        line = check_context(file.name, options.ctx, file.n_ctx_train, most_sequences(options))
+        if line:
+            on_note(line)
