@@ -58,8 +58,14 @@ def _key(version: str, folder: Path) -> str:
 
 
 def _recipe() -> Mapping[str, Any]:
+    """What the set-up noted; nothing where something else was installed after it."""
+    stamp = Path(sys.prefix) / STAMP
     try:
-        recipe = json.loads((Path(sys.prefix) / STAMP).read_text("utf-8"))
-    except (OSError, ValueError):
+        recipe = json.loads(stamp.read_text("utf-8"))
+        records = [file.locate() for file in metadata.files(NAME) or () if file.name == "RECORD"]
+        installed = max((Path(record).stat().st_mtime for record in records), default=0.0)
+        if installed > stamp.stat().st_mtime:
+            return {}
+    except (OSError, ValueError, metadata.PackageNotFoundError):
         return {}
     return recipe if isinstance(recipe, dict) else {}
