@@ -20,6 +20,7 @@ from l4cli.commands.convert import convert
 from l4cli.commands.ctx_test import ctx_test
 from l4cli.commands.defaults import from_config_file
 from l4cli.commands.docs import docs
+from l4cli.commands.doctor import doctor
 from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
@@ -54,6 +55,7 @@ app.command("rm")(rm)
 app.command("bench")(bench)
 app.command("ctx-test")(ctx_test)
 app.command("plan")(plan)
+app.command("doctor")(doctor)
 
 
 @app.callback()
@@ -70,6 +72,8 @@ def _global_options(
         bool, typer.Option("--debug", help="Show a traceback where an error is reported.")
     ] = False,
 ) -> None:
+    if context.invoked_subcommand == "doctor":
+        return  # it works where llama.cpp cannot be loaded, nor config.toml be read
     if verbose:
         from l4cli.engine.llamacpp import library
 
