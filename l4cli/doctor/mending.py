@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from l4cli.doctor.facts import Facts
-from l4cli.native.rebuild import CUDA, split_arguments
+from l4cli.native.cmake import split_arguments
+from l4cli.native.rebuild import CUDA
 from l4cli.native.toolchain import Toolchain, Verdict
 
 AGAIN = "l4 doctor"

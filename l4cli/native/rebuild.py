@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from l4cli.native.build import TESTED_VERSION
+from l4cli.native.cmake import join_arguments, split_arguments, with_flags
 from l4cli.native.toolchain import Toolchain
 from l4cli.native.wheel import NAME
 
 CUDA = "-DGGML_CUDA=on"
-_CXX_FLAGS = "-DCMAKE_CXX_FLAGS="
 _CMAKES_CHOICE = "c++"
 _NVCC = Path("/usr/local/cuda/bin/nvcc")  # where NVIDIA's packages put it, and CMake does not look
 
@@ -54,9 +54,9 @@ class Installer:
         `toolchain` has the C++ compiler, `options` are more arguments for CMake, such as CUDA. With
         `again` what is installed is replaced, and what it depends on is left alone.
         """
-        arguments = _with_flags(split_arguments(self.cmake_args), toolchain.flags)
+        arguments = with_flags(split_arguments(self.cmake_args), toolchain.flags)
         arguments += [option for option in options if option not in arguments]
-        cmake_args = " ".join(map(_cmake_argument, arguments))
+        cmake_args = join_arguments(arguments)
         words = [f"CMAKE_ARGS={_quote(cmake_args)}"] if cmake_args else []
         if toolchain.compiler and (self.names_compiler or toolchain.compiler != _CMAKES_CHOICE):
             words.append(f"CXX={_quote(toolchain.compiler)}")
@@ -113,30 +113,6 @@ def _nvcc() -> str:
     if shutil.which("nvcc") or os.environ.get("CUDACXX"):
         return "nvcc"
     return str(_NVCC) if os.access(_NVCC, os.X_OK) else ""
-
-
-def split_arguments(arguments: str) -> list[str]:
-    """CMAKE_ARGS as llama-cpp-python's build takes it apart."""
-    try:
-        return shlex.split(arguments)
-    except ValueError:  # a quotation mark without its other half: the build refuses it
-        return []
-
-
-def _with_flags(arguments: list[str], flags: Sequence[str]) -> list[str]:
-    """CMake's arguments, with more flags for the C++ compiler in the one setting there may be."""
-    given = [each.removeprefix(_CXX_FLAGS) for each in arguments if each.startswith(_CXX_FLAGS)]
-    others = [each for each in arguments if not each.startswith(_CXX_FLAGS)]
-    all_flags = [*flags, *given[-1:]]
-    return [_CXX_FLAGS + " ".join(all_flags), *others] if all_flags else others
-
-
-def _cmake_argument(argument: str) -> str:
-    """An argument within CMAKE_ARGS, its value alone in quotation marks: -DNAME='a b'."""
-    name, equals, value = argument.partition("=")
-    if equals and value and shlex.quote(name) == name:
-        return f"{name}={shlex.quote(value)}"
-    return shlex.quote(argument)
 
 
 def _quote(text: str) -> str:

@@ -111,8 +111,8 @@ def renew() -> Outcome:
     """Run the self-test, whatever is known of the build; what it finds is kept if it is certain."""
     found = run()
     build = installed_build()
-    if build is not None and found.is_certain:
-        _keep(key_of(build), found)
+    if build is not None and (found.is_certain or not found.loads):
+        _keep(key_of(build), found if found.is_certain else None)
     return found
 
 
@@ -216,12 +216,17 @@ def _read() -> dict[str, Outcome]:
         return {}
 
 
-def _keep(key: str, found: Outcome) -> None:
-    """Add an outcome to the file. A cache that cannot be written costs time, nothing else."""
+def _keep(key: str, found: Outcome | None) -> None:
+    """Add an outcome to the file, or with None take out what is kept under the key.
+
+    A cache that cannot be written costs time, nothing else.
+    """
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home
         path = _path()
         part = path.with_name(f"{path.name}.{os.getpid()}")
-        kept = {**_read(), key: found}
+        kept = {name: each for name, each in _read().items() if name != key}
+        if found is not None:
+            kept[key] = found
         latest = dict(list(kept.items())[-_MOST_KEPT:])
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
