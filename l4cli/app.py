@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -20,7 +18,9 @@ from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
 from l4cli.commands.convert import convert
 from l4cli.commands.ctx_test import ctx_test
+from l4cli.commands.defaults import from_config_file
 from l4cli.commands.docs import docs
+from l4cli.commands.doctor import doctor
 from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
@@ -33,7 +33,6 @@ from l4cli.errors import (
     EXIT_OK,
     EXIT_TERMINATED,
     EXIT_USAGE,
-    InputError,
     L4Error,
 )
 from l4cli.native.watcher import watching
@@ -56,6 +55,7 @@ app.command("rm")(rm)
 app.command("bench")(bench)
 app.command("ctx-test")(ctx_test)
 app.command("plan")(plan)
+app.command("doctor")(doctor)
 
 
 @app.callback()
@@ -72,11 +72,13 @@ def _global_options(
         bool, typer.Option("--debug", help="Show a traceback where an error is reported.")
     ] = False,
 ) -> None:
+    if context.invoked_subcommand == "doctor":
+        return  # it works where llama.cpp cannot be loaded, nor config.toml be read
     if verbose:
         from l4cli.engine.llamacpp import library
 
         library.echo_log(True)
-    context.default_map = _config_file()
+    context.default_map = from_config_file(context.command)
 
 
 def main() -> None:
@@ -142,54 +144,3 @@ def _line(error: Exception) -> str:
 
 def _on_terminate(_number: int, _frame: object) -> None:
     sys.exit(EXIT_TERMINATED)
-
-
-def _config_file() -> dict[str, object]:
-    """Defaults per command from config.toml, under flags and L4_* variables.
-
-    A table for each command, its keys the long options: [run] with max-tokens = 512, [docs.add]
-    with store-limit = "20G".
-    """
-    from l4cli.paths import config_dir
-    from l4cli.registry import read_toml
-
-    path = config_dir() / "config.toml"
-    if not path.exists():
-        return {}
-    content = read_toml(path)
-    return _defaults(typer.main.get_command(app), content, path)
-
-
-def _defaults(group: Any, content: Mapping[str, Any], path: Path, name: str = "") -> dict[str, Any]:
-    """What a table says of the commands of a group; a group in it has tables of its own."""
-    commands = group.commands
-    defaults: dict[str, Any] = {}
-    for section, values in content.items():
-        if section not in commands or not isinstance(values, dict):
-            raise InputError(
-                f"{path}: {name + section!r} is no command; sections: {', '.join(commands)}"
-            )
-        command = commands[section]
-        if hasattr(command, "commands"):
-            defaults[section] = _defaults(command, values, path, f"{name}{section}.")
-        else:
-            defaults[section] = _options(command, values, path, name + section)
-    return defaults
-
-
-def _options(command: Any, values: Mapping[str, Any], path: Path, name: str) -> dict[str, Any]:
-    """What a table says of one command's options."""
-    known = {
-        option.lstrip("-").replace("-", "_"): parameter
-        for parameter in command.params
-        for option in (parameter.name, *parameter.opts)
-    }
-    given = {}
-    for key, value in values.items():
-        parameter = known.get(key.replace("-", "_"))
-        if parameter is None:
-            raise InputError(f"{path}: [{name}] has no option {key.replace('-', '_')!r}")
-        # An option that may be given several times is a list; one of it need not be.
-        is_single = getattr(parameter, "multiple", False) and not isinstance(value, list)
-        given[parameter.name] = [value] if is_single else value
-    return given

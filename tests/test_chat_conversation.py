@@ -69,7 +69,9 @@ def test_what_is_saved_is_what_is_loaded(
 
 
 def test_a_saved_conversation_is_json_lines_for_its_owner(tmp_path: Path) -> None:
-    path = tmp_path / "talk.jsonl"
+    folder = tmp_path / "talks"
+    folder.mkdir()
+    path = folder / "talk.jsonl"
     storage.save(TALK.extended(answer("2", "abort")), path)
     assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == [
         {"role": "system", "content": "Be brief."},
@@ -79,7 +81,7 @@ def test_a_saved_conversation_is_json_lines_for_its_owner(tmp_path: Path) -> Non
         {"role": "assistant", "content": "2", "finish_reason": "abort"},
     ]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(folder.iterdir()) == [path]
     storage.save(TALK, path)  # over one of our own
     assert storage.load(path).num_questions == 2
 

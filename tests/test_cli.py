@@ -20,7 +20,7 @@ def test_help_names_every_command_and_fits_80_columns(l4: L4) -> None:
     overview = l4("--help", env=narrow)
     commands = (
         "run", "chat", "ask", "docs", "ctx-test", "convert", "info",
-        "plan", "bench", "models", "pull", "rm",
+        "plan", "bench", "models", "pull", "rm", "doctor",
     )  # fmt: skip
     code = (
         "from l4cli.app import app\n"

@@ -3,6 +3,7 @@
 repository.py  which commit is meant, and its files
 checkpoint.py  a checkpoint whose shards are fetched one by one, converted and dropped
 pull.py        GGUF files, planned, fetched into the Hub's own cache and checked
+reach.py       whether it can be reached
 pieces.py      the bytes of a file, in order, over several connections
 errors.py      what goes wrong there, in one line with the way out
 """

@@ -5,6 +5,7 @@
     toolchain.py  what the C++ compiler makes of llama.cpp here, and the flags that mend it
     wheel.py      llama-cpp-python built for this machine, kept, and installed
     build.py      which build of llama.cpp is installed
+    rebuild.py    the line that builds it anew, to be pasted into a shell
     selftest.py   whether that build computes correctly here, found out once in a child process
     watcher.py    what is said when llama.cpp ends the process
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from l4cli.native.wheel import NAME, STAMP
+from l4cli.native.wheel import NAME, installed_recipe
 
 TESTED_VERSION = "0.3.36"  # of llama-cpp-python: what l4 relies on was read from its llama.cpp
 
@@ -43,7 +41,7 @@ def installed_build() -> Build | None:
     if spec is None or spec.origin is None:
         return None
     folder = Path(spec.origin).parent / "lib"
-    return Build(version, folder, _key(version, folder), _recipe())
+    return Build(version, folder, _key(version, folder), installed_recipe())
 
 
 def _key(version: str, folder: Path) -> str:
@@ -55,11 +53,3 @@ def _key(version: str, folder: Path) -> str:
     except OSError:  # said better where it is loaded
         pass
     return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
-
-
-def _recipe() -> Mapping[str, Any]:
-    try:
-        recipe = json.loads((Path(sys.prefix) / STAMP).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return recipe if isinstance(recipe, dict) else {}

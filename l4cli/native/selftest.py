@@ -103,13 +103,16 @@ def outcome() -> Outcome:
     build = installed_build()
     if build is None or os.environ.get(IN_CHILD):
         return Outcome()
-    key = key_of(build)
-    kept = _read().get(key)
-    if kept is not None:
-        return kept
+    kept = _read().get(key_of(build))
+    return kept if kept is not None else renew()
+
+
+def renew() -> Outcome:
+    """Run the self-test, whatever is known of the build; what it finds is kept if it is certain."""
     found = run()
-    if found.is_certain:
-        _keep(key, found)
+    build = installed_build()
+    if build is not None and (found.is_certain or not found.loads):
+        _keep(key_of(build), found if found.is_certain else None)
     return found
 
 
@@ -209,16 +212,21 @@ def _read() -> dict[str, Outcome]:
     try:
         kept = json.loads(_path().read_text("utf-8"))
         return {str(key): Outcome(**value) for key, value in kept.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError):  # no home: RuntimeError
         return {}
 
 
-def _keep(key: str, found: Outcome) -> None:
-    """Add an outcome to the file. A cache that cannot be written costs time, nothing else."""
-    path = _path()
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
-        kept = {**_read(), key: found}
+def _keep(key: str, found: Outcome | None) -> None:
+    """Add an outcome to the file, or with None take out what is kept under the key.
+
+    A cache that cannot be written costs time, nothing else.
+    """
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home
+        path = _path()
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        kept = {name: each for name, each in _read().items() if name != key}
+        if found is not None:
+            kept[key] = found
         latest = dict(list(kept.items())[-_MOST_KEPT:])
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

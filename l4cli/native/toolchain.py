@@ -27,7 +27,8 @@ from pathlib import Path
 _TIMEOUT = 60  # seconds for one compilation; it takes half a second
 # What CMake looks for, in its order.
 _COMPILERS = ("c++", "g++", "clang++")
-_LIKE_LLAMA_CPP = ("-std=c++17", "-O3", "-DNDEBUG", "-march=native")
+_LIKE_LLAMA_CPP = ("-std=c++17", "-O3", "-DNDEBUG")
+_NATIVE = ("-march=native",)
 KEEP_STORES = ("-fno-tree-dse", "-fno-dse")
 NO_AMX = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
 
@@ -187,10 +188,14 @@ def _try(
     """The probe compiled with these flags and run, or the compiler's first complaint."""
     source, program = folder / "probe.cpp", folder / "probe"
     source.write_text(PROBE)
-    # CMake puts CMAKE_CXX_FLAGS before a target's own options.
-    arguments = [*command, *flags, *_LIKE_LLAMA_CPP, str(source), "-o", str(program)]
-    made = subprocess.run(arguments, capture_output=True, timeout=_TIMEOUT, check=False)
-    if made.returncode:
+    for native in (_NATIVE, ()):  # some compilers do not know it, on some processors
+        # CMake puts CMAKE_CXX_FLAGS before a target's own options.
+        options = [*flags, *_LIKE_LLAMA_CPP, *native]
+        arguments = [*command, *options, str(source), "-o", str(program)]
+        made = subprocess.run(arguments, capture_output=True, timeout=_TIMEOUT, check=False)
+        if not made.returncode:
+            break
+    else:
         return _first_error(made.stderr.decode("utf-8", "replace"))
     return subprocess.run([program], capture_output=True, timeout=_TIMEOUT, check=False)
 

@@ -22,11 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+from l4cli.native.cmake import join_arguments, split_arguments, with_flags
 from l4cli.native.cpu import cpu_key, usable_cores
 from l4cli.native.toolchain import Toolchain, examine
 from l4cli.paths import cache_dir
@@ -50,10 +52,13 @@ class WheelError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What decides the bytes of a wheel: `cmake_args` are ours, then what CMAKE_ARGS had."""
+    """What decides the bytes of a wheel.
+
+    `cmake_args` are what CMAKE_ARGS had, with the flags that the compiler needs.
+    """
 
     version: str
-    python: str
+    platform: str
     compiler: str
     cmake_args: str
     cpu: str
@@ -67,12 +72,16 @@ class Recipe:
 
 def recipe_of(version: str, toolchain: Toolchain) -> Recipe:
     """How this machine is to build that version of llama-cpp-python."""
-    given = os.environ.get("CMAKE_ARGS", "")
+    flags = toolchain.flags
+    if flags and (given := os.environ.get("CXXFLAGS")):  # CMake would leave those out
+        flags = (*flags, given)
     return Recipe(
         version=version,
-        python=f"{sys.implementation.cache_tag} {sys.platform}",
+        platform=sys.platform,
         compiler=f"{toolchain.compiler} {toolchain.version}",
-        cmake_args=f"{toolchain.cmake_args} {given}".strip(),
+        cmake_args=join_arguments(
+            with_flags(split_arguments(os.environ.get("CMAKE_ARGS", "")), flags)
+        ),
         cpu=cpu_key(),
     )
 
@@ -109,11 +118,24 @@ def install(lock: Path) -> None:
 
 def is_installed(recipe: Recipe) -> bool:
     """Whether this environment holds exactly this build."""
+    return bool(installed_recipe().get("key") == recipe.key)
+
+
+def installed_recipe() -> Mapping[str, Any]:
+    """What `install` noted of this environment's llama-cpp-python: a Recipe, its key, the verdict.
+
+    Nothing where it was not installed so, or something else was installed after it.
+    """
+    stamp = Path(sys.prefix) / STAMP
     try:
-        stamp = json.loads((Path(sys.prefix) / STAMP).read_text("utf-8"))
-        return bool(stamp["key"] == recipe.key and metadata.version(NAME) == recipe.version)
+        recipe = json.loads(stamp.read_text("utf-8"))
+        records = [file.locate() for file in metadata.files(NAME) or () if file.name == "RECORD"]
+        installed = max((Path(record).stat().st_mtime for record in records), default=0.0)
+        if installed > stamp.stat().st_mtime or metadata.version(NAME) != recipe["version"]:
+            return {}
     except (OSError, ValueError, KeyError, TypeError, metadata.PackageNotFoundError):
-        return False
+        return {}
+    return recipe if isinstance(recipe, dict) else {}
 
 
 def kept_wheel(recipe: Recipe) -> Path | None:

@@ -1,0 +1,107 @@
+"""Values that commands have before options are given: config.toml, and the L4_* variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.exceptions import TyperException
+
+from l4cli.errors import InputError, L4Error
+from l4cli.paths import config_dir
+from l4cli.registry import read_toml
+
+
+def config_path() -> Path:
+    """Where config.toml lies, or would. InputError where there is no home folder to look in."""
+    try:
+        return config_dir() / "config.toml"
+    except RuntimeError as error:
+        raise InputError(
+            f"{str(error).rstrip('.').lower()}: set HOME, or XDG_CONFIG_HOME, XDG_CACHE_HOME and "
+            "XDG_STATE_HOME"
+        ) from None
+
+
+def from_config_file(app: Any) -> dict[str, object]:
+    """Defaults per command of `app` from config.toml, under flags and L4_* variables.
+
+    A table for each command, its keys the long options: [run] with max-tokens = 512, [docs.add]
+    with store-limit = "20G".
+    """
+    path = config_path()
+    try:
+        if not path.exists():
+            return {}
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    content = read_toml(path)
+    return _defaults(app, content, path)
+
+
+def _defaults(group: Any, content: Mapping[str, Any], path: Path, name: str = "") -> dict[str, Any]:
+    """What a table says of the commands of a group; a group in it has tables of its own."""
+    commands = group.commands
+    defaults: dict[str, Any] = {}
+    for section, values in content.items():
+        if section not in commands or not isinstance(values, dict):
+            raise InputError(
+                f"{path}: {name + section!r} is no command; sections: {', '.join(commands)}"
+            )
+        command = commands[section]
+        if hasattr(command, "commands"):
+            defaults[section] = _defaults(command, values, path, f"{name}{section}.")
+        else:
+            defaults[section] = _options(command, values, path, name + section)
+    return defaults
+
+
+def _options(command: Any, values: Mapping[str, Any], path: Path, name: str) -> dict[str, Any]:
+    """What a table says of one command's options."""
+    known = {
+        option.lstrip("-").replace("-", "_"): parameter
+        for parameter in command.params
+        for option in (parameter.name, *parameter.opts)
+    }
+    given = {}
+    for key, value in values.items():
+        parameter = known.get(key.replace("-", "_"))
+        if parameter is None:
+            raise InputError(f"{path}: [{name}] has no option {key.replace('-', '_')!r}")
+        # An option that may be given several times is a list; one of it need not be.
+        is_single = getattr(parameter, "multiple", False) and not isinstance(value, list)
+        given[parameter.name] = [value] if is_single else value
+    return given
+
+
+def variables(app: Any) -> frozenset[str]:
+    """The environment variables that options of the commands of `app` take their values from."""
+    return frozenset(name for name, _, _ in _variables(app))
+
+
+def refused_variables(app: Any) -> dict[str, str]:
+    """The variables that are set to what a command cannot take, with what it says of the value."""
+    refused: dict[str, str] = {}
+    for name, option, command in _variables(app):
+        value = os.environ.get(name)
+        if not value or name in refused:
+            continue
+        try:
+            option.process_value(typer.Context(command), value)
+        except (TyperException, L4Error) as error:
+            refused[name] = str(getattr(error, "message", error))
+    return refused
+
+
+def _variables(app: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Each variable with an option that takes its value from it, and that option's command."""
+    for command in app.commands.values():
+        if hasattr(command, "commands"):
+            yield from _variables(command)
+        for option in command.params:
+            names = getattr(option, "envvar", None) or ()
+            for name in (names,) if isinstance(names, str) else names:
+                yield name, option, command

@@ -1,0 +1,152 @@
+"""What `l4 doctor` tells of the user's folders: where, how large, and whether one can write there.
+
+Nothing is left in them, and no folder is made.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from l4cli.cache import hub_cache
+from l4cli.paths import cache_dir, config_dir, state_dir
+
+SECONDS = 2.0  # for counting sizes, all folders together
+_LOOK_AT_CLOCK = 200  # entries between two looks at the clock
+_SOME_BYTES = 4096  # what is written to try a folder: a full disk may still take empty files
+CONFIGURATION, CACHE, STATE, HUB = "configuration", "cache", "state", "hub"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Bytes of files; unless it `is_whole` there was no time to count them all."""
+
+    n_bytes: int = 0
+    is_whole: bool = True
+
+    def __add__(self, other: Size) -> Size:
+        return Size(self.n_bytes + other.n_bytes, self.is_whole and other.is_whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A folder within the cache, such as the one of prefixes."""
+
+    name: str
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """One of the user's folders. `path` None: nobody knows where it is, `complaint` says why.
+
+    `complaint` is else why it cannot be written, or could not be made; "" where it can. `free` are
+    the bytes left on its disk, None where that cannot be told.
+    """
+
+    name: str
+    path: Path | None
+    exists: bool = False
+    size: Size = Size()
+    parts: tuple[Part, ...] = ()
+    complaint: str = ""
+    free: int | None = None
+
+    @property
+    def is_writable(self) -> bool:
+        return not self.complaint
+
+
+def folders(seconds: float = SECONDS) -> tuple[Folder, ...]:
+    """The folders of l4, and the Hub's cache; sizes are counted for so many seconds at most."""
+    deadline = time.monotonic() + seconds
+    places: Sequence[tuple[str, Callable[[], Path]]] = (
+        (CONFIGURATION, config_dir),
+        (STATE, state_dir),
+        (CACHE, cache_dir),
+        (HUB, hub_cache),
+    )
+    return tuple(_folder(name, place, deadline) for name, place in places)
+
+
+def _folder(name: str, place: Callable[[], Path], deadline: float) -> Folder:
+    try:
+        path = place()
+    except RuntimeError as error:  # there is no home
+        return Folder(name, None, complaint=str(error).rstrip("."))
+    size, parts = _sizes(path, deadline)
+    return Folder(
+        name,
+        path,
+        exists=os.path.lexists(path),
+        size=size,
+        parts=parts if name == CACHE else (),
+        complaint=_why_not_writable(path),
+        free=_free(path),
+    )
+
+
+def _sizes(path: Path, deadline: float) -> tuple[Size, tuple[Part, ...]]:
+    """The size of a folder, and those of the folders directly in it. Links are not followed."""
+    own, parts = Size(), []
+    try:
+        with os.scandir(path) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir(follow_symlinks=False):
+                    parts.append(Part(entry.name, _size(entry.path, deadline)))
+                else:
+                    own += Size(entry.stat(follow_symlinks=False).st_size)
+    except OSError:  # what cannot be read is told by `complaint`
+        pass
+    return sum((part.size for part in parts), own), tuple(parts)
+
+
+def _size(folder: str, deadline: float) -> Size:
+    n_bytes, n_entries, left = 0, 0, [folder]
+    while left:
+        try:
+            with os.scandir(left.pop()) as entries:
+                for entry in entries:
+                    n_entries += 1
+                    if n_entries % _LOOK_AT_CLOCK == 0 and time.monotonic() > deadline:
+                        return Size(n_bytes, is_whole=False)
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+                    else:
+                        n_bytes += entry.stat(follow_symlinks=False).st_size
+        except OSError:  # another process removes files, or they are not ours to see
+            continue
+    return Size(n_bytes)
+
+
+def _why_not_writable(path: Path) -> str:
+    """Why no file can be written there, or the folder not be made; "" where it can."""
+    place = _nearest(path)
+    try:
+        if not place.is_dir():
+            return f"{place} is no folder"
+        if place != path:
+            return "" if os.access(place, os.W_OK | os.X_OK) else f"{place}: permission denied"
+        with tempfile.TemporaryFile(dir=place, prefix="l4-doctor-") as file:
+            file.write(bytes(_SOME_BYTES))
+            file.flush()
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""
+
+
+def _free(path: Path) -> int | None:
+    try:
+        return shutil.disk_usage(_nearest(path)).free
+    except OSError:
+        return None
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, if it exists, else the nearest folder above it that does."""
+    return next((each for each in (path, *path.parents) if os.path.lexists(each)), Path("/"))
