@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_split_run import QUESTION, Recorder, book
 
-from l4cli.ask.answering import Answer
+from l4cli.ask.answering import QuestionAnswer
 from l4cli.ask.preflight import Demand, lines, preflight, stored_bytes
 from l4cli.ask.quoting import Quoter, asking
 from l4cli.ask.session import AskSession
@@ -168,7 +168,8 @@ def test_quotations_are_forced_and_proved(tiny_gguf: Path) -> None:
             llm, DocumentPrompt(llm.encoder, documents), {"max_tokens": 4}, WHERE, False, True
         )
         session.read()
-        cut_off, whole = Answer("how?"), Answer("why?", "Because.", finish_reason="stop")
+        cut_off = QuestionAnswer(question="how?")
+        whole = QuestionAnswer("Because.", finish_reason="stop", question="why?")
         prompts = [session.prompt.tokens(asking(one.question)) for one in (cut_off, whole)]
         Quoter(llm, documents).quote([cut_off, whole], prompts)
         assert cut_off.quotations == []

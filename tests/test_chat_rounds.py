@@ -14,7 +14,7 @@ from test_chat_support import RecordingView
 from l4cli.chat.calls import CallGate, FinalView, calls_of, tagged_text
 from l4cli.chat.rounds import Permission, ToolRounds
 from l4cli.chat.tools import Toolbox
-from l4cli.chat.turn import Answer
+from l4cli.engine.answer import Answer
 from l4cli.prompt.tool_calls import ToolCall
 
 FUNCTIONS = '''

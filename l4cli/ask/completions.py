@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
-from l4cli.engine.completion import Collector, refused
 from l4cli.engine.types import Completion, Request
-from l4cli.errors import RequestError
 from l4cli.loading.llm import LLM
 
 
@@ -27,20 +25,11 @@ def complete(
         return
     if not llm.is_sized or not all(map(llm.has_space_for, requests)):
         llm.fit(requests)
-    engine, collector, waiting = llm.engine, Collector(), deque(requests)
-    try:
-        while waiting or engine.num_unfinished:
-            if stopping():
-                raise StoppedEarly
-            while waiting and engine.has_room:
-                request = waiting.popleft()
-                try:
-                    engine.add_request(request)
-                except RequestError as error:
-                    yield refused(request, error)
-                else:
-                    collector.begin(request)
-            yield from collector.feed(engine.step())
-    finally:
-        for request in requests:
-            engine.abort(request.id)
+    num_done = 0
+    with closing(llm.engine.generate(requests, stopping)) as completions:
+        for completion in completions:
+            if completion.finish_reason != "abort":
+                num_done += 1
+                yield completion
+    if num_done < len(requests):
+        raise StoppedEarly

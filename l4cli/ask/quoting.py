@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from l4cli.ask.answering import Answer
+from l4cli.ask.answering import QuestionAnswer
 from l4cli.ask.completions import complete
 from l4cli.documents.document import Document
 from l4cli.documents.quotes import QUOTE_MARK, QUOTES_LEAD, Quotes, quote_constraint
@@ -38,7 +38,7 @@ class Quoter:
 
     def quote(
         self,
-        answers: Sequence[Answer],
+        answers: Sequence[QuestionAnswer],
         prompts: Sequence[Sequence[int]],
         stopping: Callable[[], object] = lambda: False,
     ) -> None:
@@ -59,7 +59,7 @@ class Quoter:
             texts = [line.removeprefix(QUOTE_MARK.strip()).strip() for line in lines]
             answer.quotations = [self._quotes.find(text) for text in texts if text]
 
-    def _request(self, id: str, tokens: Sequence[int], answer: Answer) -> Request:
+    def _request(self, id: str, tokens: Sequence[int], answer: QuestionAnswer) -> Request:
         said = self._llm.vocabulary.tokenize(answer.text.strip() + QUOTES_LEAD)
         params = self._llm.params(
             temperature=0.0, max_tokens=MAX_QUOTE_TOKENS, constraint=self._constraint

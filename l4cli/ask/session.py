@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from l4cli.ask.answering import Answer, answer
+from l4cli.ask.answering import QuestionAnswer, answer
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.quoting import Quoter, asking
 from l4cli.documents.prompt import DocumentPrompt
@@ -53,7 +53,7 @@ class AskSession:
         self,
         questions: Sequence[str],
         on_text: Callable[[int, str], None] = lambda index, text: None,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[QuestionAnswer]:
         """Answers in order; see `answering.answer`. With quotations, all come at the end."""
         prompts = [self.prompt.tokens(question) for question in questions]
         params = self.llm.params(**self.sampling)

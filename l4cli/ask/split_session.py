@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from l4cli.ask.answering import Answer, answer
+from l4cli.ask.answering import QuestionAnswer, answer
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.quoting import MAX_QUOTE_TOKENS, Quoter
 from l4cli.ask.split_journal import SplitJournal
@@ -70,7 +70,7 @@ class SplitSession:
         self,
         questions: Sequence[str],
         on_text: Callable[[int, str], None] = lambda index, text: None,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[QuestionAnswer]:
         """Answers to the questions that were read for, in their order."""
         for index, findings in enumerate(self._findings):
             request = self._run.answer_request(findings, **self._sampling)
@@ -92,7 +92,7 @@ class SplitSession:
         with SplitJournal(self._run.journal_path(questions)) as journal:
             journal.discard()
 
-    def _quote(self, given: Answer, prompt: Sequence[int]) -> None:
+    def _quote(self, given: QuestionAnswer, prompt: Sequence[int]) -> None:
         self._quoter = self._quoter or Quoter(self.llm, self.documents)
         with catch_interrupts(self.llm.interrupt) as interrupts:
             try:

@@ -152,7 +152,7 @@ class ReadAhead:
             stats.reading = f"reading {name}: {done / num_tokens:.0%}"
             self._on_step()
 
-        self._llm.engine.scheduler.forget()
+        self._llm.engine.forget()
         try:
             reading = read(self._llm, document, on_progress=show, stopping=stopping)
         finally:

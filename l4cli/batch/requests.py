@@ -15,7 +15,6 @@ from l4cli.loading.llm import LLM
 
 DEFAULT_MAX_TOKENS = 1024
 LOOK_AHEAD = 256
-_NUM_SEEDS = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,7 @@ class RowRequests:
         """
         if self._row.document and self.document:
             return self._request(self.document.tokens(self._row.document.questions[index]))
-        seed = self._first.params.seed
-        if not index or seed is None:
-            return self._first
-        params = replace(self._first.params, seed=(seed + index) % _NUM_SEEDS)
-        return replace(self._first, params=params)
+        return replace(self._first, params=self._first.params.varied(index))
 
     @cached_property
     def _first(self) -> Request:

@@ -223,12 +223,8 @@ class _Batch:
 
     def _count(self, outputs: Sequence[StepOutput], seconds: float) -> None:
         self._prefilling.difference_update(one.request_id for one in outputs if is_first(one))
-        has_prefill = not self._prefilling <= self._waiting()
+        has_prefill = not self._prefilling <= self.llm.engine.waiting
         self.stats.count_step(outputs, seconds, has_prefill=has_prefill)
-
-    def _waiting(self) -> set[str]:
-        """The requests in flight that do not run yet."""
-        return {sequence.request.id for sequence in self.llm.engine.scheduler.waiting}
 
     def ready(self) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
         """Answers that nothing before them holds back any more."""
@@ -293,7 +289,7 @@ class _Batch:
 
     def _time_out(self, limit: float, now: float) -> None:
         """Abort the rows that began more than `limit` seconds ago."""
-        waiting = self._waiting()
+        waiting = self.llm.engine.waiting
         for id, (job, _, _) in self._in_flight.items():
             if job.began is None and id not in waiting:
                 job.began = now

@@ -58,6 +58,6 @@ class Sample:
     def check(self, llm: LLM) -> Iterator[Checked]:
         """Each answer that was kept beside the one its request gives alone, no prefix reused."""
         for line, request, text in sorted(self._kept, key=lambda kept: kept[0]):
-            llm.engine.scheduler.forget()
+            llm.engine.forget()
             (alone,) = llm.engine.generate([request])
             yield Checked(line, text, alone.text)

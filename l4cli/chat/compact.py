@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from l4cli.chat.conversation import Conversation, Message, joined
 from l4cli.chat.session import ChatSession
 from l4cli.chat.tree import ROOT, Node
-from l4cli.chat.turn import Answer
+from l4cli.engine.answer import Answer
 from l4cli.errors import UsageError
 
 _INSTRUCTION = (

@@ -23,7 +23,7 @@ from l4cli.chat.session import ChatSession
 from l4cli.chat.session_commands import announced
 from l4cli.chat.text import harmless, shortened
 from l4cli.chat.tty import prompt_output
-from l4cli.chat.turn import Answer
+from l4cli.engine.answer import Answer
 from l4cli.errors import EXIT_OK, EXIT_TERMINATED, L4Error
 from l4cli.paths import state_dir
 

@@ -31,7 +31,7 @@ def requests_of(
         )
     share = _share(n_ctx, len(prompt), at_once)
     params = replace(params, max_tokens=min(params.max_tokens or share, share))
-    return [Request(id, tuple(prompt), _varied(params, n)) for n, id in enumerate(ids)]
+    return [Request(id, tuple(prompt), params.varied(n)) for n, id in enumerate(ids)]
 
 
 def _share(n_ctx: int, num_prompt_tokens: int, at_once: int) -> int:
@@ -39,8 +39,3 @@ def _share(n_ctx: int, num_prompt_tokens: int, at_once: int) -> int:
     is_shared = num_prompt_tokens > MIN_SHARED_TOKENS
     num_shared = num_prompt_tokens - 1 if is_shared else 0  # the last one is computed by each
     return max(1, (n_ctx - num_shared) // at_once - (num_prompt_tokens - num_shared))
-
-
-def _varied(params: SamplingParams, n: int) -> SamplingParams:
-    """For the n-th of several answers: a given seed must not make them all the same."""
-    return params if params.seed is None else replace(params, seed=(params.seed + n) % (2**32 - 1))

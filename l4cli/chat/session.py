@@ -22,9 +22,10 @@ from l4cli.chat.stored import read_documents, recall_prompt
 from l4cli.chat.tokens import ConversationTokens
 from l4cli.chat.totals import Totals
 from l4cli.chat.tree import ROOT, Tree
-from l4cli.chat.turn import Answer, AnswerView, generate
+from l4cli.chat.turn import AnswerView, generate
 from l4cli.documents import Document
 from l4cli.documents.prompt import DocumentPrompt
+from l4cli.engine.answer import Answer
 from l4cli.engine.types import SamplingParams
 from l4cli.errors import (
     ContextOverflowError,
@@ -227,7 +228,7 @@ class ChatSession:
         recall_prompt(self.llm, prompt)
         ids = [f"chat-{next(self._ids)}" for _ in range(count)]
         requests = requests_of(ids, prompt, params, n_ctx=self.n_ctx, at_once=at_once)
-        self.llm.engine.scheduler.max_retained = at_once  # any of them may be gone on with
+        self.llm.engine.retain(at_once)  # any of them may be gone on with
         answers = generate(self.llm.engine, requests, view or (lambda _: self._view("")))
         self.totals.add(answers)
         self.last = answers[0]

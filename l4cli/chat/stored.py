@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from l4cli.chat.totals import Totals
-from l4cli.chat.turn import Answer, AnswerView
+from l4cli.chat.turn import AnswerView
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.documents.reading import read
+from l4cli.engine.answer import Answer
 from l4cli.engine.pieces import PIECE
 from l4cli.loading.llm import LLM
 from l4cli.signals import catch_interrupts

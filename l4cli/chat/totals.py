@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from l4cli.chat.turn import Answer
+from l4cli.engine.answer import Answer
 
 _MIN_TOKENS = 32  # fewer say more of the clock than of the machine
 

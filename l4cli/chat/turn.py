@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import codecs
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Protocol
 
+from l4cli.engine.answer import Answer
 from l4cli.engine.engine import Engine
-from l4cli.engine.types import FinishReason, Request, StepOutput
-from l4cli.errors import EXIT_OK, EngineError
+from l4cli.engine.types import Request, StepOutput
+from l4cli.errors import EngineError
 from l4cli.signals import catch_interrupts
 
 Clock = Callable[[], float]
@@ -33,36 +32,6 @@ class AnswerView(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Answer:
-    """What one request brought. Times are seconds; `exit_code` is set if a signal ended it."""
-
-    text: str = ""
-    token_ids: list[int] = field(default_factory=list)
-    finish_reason: FinishReason = "abort"
-    num_prompt_tokens: int = 0
-    num_cached_tokens: int = 0
-    ttft: float = 0.0
-    seconds: float = 0.0
-    exit_code: int = 0
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there is anything of it: else it was stopped before its first token."""
-        return bool(self.token_ids) or self.finish_reason != "abort"
-
-    @property
-    def num_computed_tokens(self) -> int:
-        """Tokens of the prompt that were not in the KV cache already."""
-        return self.num_prompt_tokens - self.num_cached_tokens
-
-    @property
-    def generation_tps(self) -> float:
-        """Tokens generated a second after the first, 0 where there was only one."""
-        seconds = self.seconds - self.ttft
-        return (len(self.token_ids) - 1) / seconds if len(self.token_ids) > 1 and seconds else 0.0
-
-
 def generate(
     engine: Engine,
     requests: Sequence[Request],
@@ -77,32 +46,27 @@ def generate(
     llama.cpp fails on one.
     """
     answers = {request.id: Answer() for request in requests}
-    exit_code = EXIT_OK
-    with closing(_InTurn(list(answers), view)) as screen:
-        started = clock()
-        try:
-            for request in requests:
-                engine.add_request(request)
-            with catch_interrupts(engine.interrupt) as interrupts:
-                screen.progress(0, 0)
-                while engine.num_unfinished and not interrupts:
-                    outputs = engine.step()
-                    for output in outputs:
-                        _take(answers[output.request_id], output, clock() - started)
-                        screen.show(output)
-                    if not outputs:
-                        _show_progress(engine, screen)
-                exit_code = interrupts.exit_code
-        finally:
-            # Nothing is left in flight, whatever was raised: the next turn must find a free slot.
-            aborted = [engine.abort(request.id) for request in requests]
-        for rest in filter(None, aborted):
-            _take(answers[rest.request_id], rest, clock() - started)
-            screen.show(rest)
+    started = clock()
+    with (
+        closing(_InTurn(list(answers), view)) as screen,
+        catch_interrupts(engine.interrupt) as interrupts,
+        closing(engine.run(requests, stopping=lambda: interrupts.count)) as steps,
+    ):
+        screen.progress(0, 0)
+        for outputs in steps:
+            for output in outputs:
+                answer = answers[output.request_id]
+                screen.show(output, answer.take(output, clock() - started))
+                if answer.finish_reason == "error":
+                    raise EngineError(answer.error or "llama.cpp failed and gave no reason")
+            if not outputs:
+                now = engine.progress
+                cached = now.num_cached_tokens
+                screen.progress(now.num_computed_tokens - cached, now.num_prompt_tokens - cached)
     for answer in answers.values():
-        _drop_half_character(answer, engine)
+        answer.drop_half_character(engine.backend.piece)
         if answer.finish_reason == "abort":
-            answer.exit_code = exit_code
+            answer.exit_code = interrupts.exit_code
     return list(answers.values())
 
 
@@ -120,8 +84,7 @@ class _InTurn:
         if self._view:
             self._view.progress(done, total)
 
-    def show(self, output: StepOutput) -> None:
-        text = _certain(output)
+    def show(self, output: StepOutput, text: str) -> None:
         if output.finish_reason:
             self._ended.add(output.request_id)
         if output.request_id != self._ids[self._at]:
@@ -143,41 +106,3 @@ class _InTurn:
         view, self._view = self._view, None
         if view:
             view.close()
-
-
-def _certain(output: StepOutput) -> str:
-    """The text of an output, less a character of which only some bytes came."""
-    if output.finish_reason in ("abort", "length"):
-        return output.text.removesuffix("\ufffd")
-    return output.text
-
-
-def _take(answer: Answer, output: StepOutput, seconds: float) -> None:
-    """Add one output to the answer."""
-    if output.finish_reason == "error":
-        raise EngineError(output.error or "llama.cpp failed and gave no reason")
-    if output.token_ids or output.finish_reason != "abort":
-        answer.ttft = answer.ttft or seconds
-    answer.text += _certain(output)
-    answer.token_ids += output.token_ids
-    answer.num_prompt_tokens = output.num_prompt_tokens
-    answer.num_cached_tokens = output.num_cached_tokens
-    answer.seconds = seconds
-    if output.finish_reason:
-        answer.finish_reason = output.finish_reason
-
-
-def _drop_half_character(answer: Answer, engine: Engine) -> None:
-    """Take off the tokens of a character that was cut short, so that ids and text agree."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    last = b"".join(map(engine.backend.piece, answer.token_ids[-4:]))
-    decoder.decode(last)
-    pending = len(decoder.getstate()[0])
-    while pending > 0:
-        pending -= len(engine.backend.piece(answer.token_ids.pop()))
-
-
-def _show_progress(engine: Engine, screen: _InTurn) -> None:
-    for sequence in engine.scheduler.running[:1]:
-        cached = sequence.num_cached_tokens
-        screen.progress(sequence.num_computed_tokens - cached, sequence.num_prompt_tokens - cached)

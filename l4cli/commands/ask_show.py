@@ -9,7 +9,7 @@ from l4cli import console
 from l4cli.errors import EXIT_FAILED, EXIT_OK, ContextOverflowError
 
 if TYPE_CHECKING:
-    from l4cli.ask.answering import Answer
+    from l4cli.ask.answering import QuestionAnswer
     from l4cli.ask.preflight import Preflight
     from l4cli.ask.session import AskSession
     from l4cli.ask.split_preflight import SplitPreflight
@@ -104,7 +104,7 @@ class _Printer:
 def _silent(_index: int, _text: str) -> None: ...
 
 
-def _explain(answer: Answer) -> int:
+def _explain(answer: QuestionAnswer) -> int:
     """Say why an answer is not whole; the exit code that this means."""
     if answer.exit_code:
         return answer.exit_code
@@ -121,7 +121,7 @@ def _explain(answer: Answer) -> int:
     return EXIT_OK if all(one.is_proved for one in answer.quotations) else EXIT_FAILED
 
 
-def _as_json(answer: Answer) -> dict[str, Any]:
+def _as_json(answer: QuestionAnswer) -> dict[str, Any]:
     found: dict[str, Any] = {
         "question": answer.question,
         "answer": answer.text,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -77,26 +78,24 @@ class ContextTest:
         engine, collector = self._llm.engine, Collector()
         asked: dict[str, Probe] = {}
         head = self._head(document.head)
+        requests = []
         for probe in document.probes:
             request = self._request(f"q{len(asked)}", head + self._question(probe.question), probe)
-            engine.add_request(request)
             collector.begin(request)
+            requests.append(request)
             asked[request.id] = probe
-        try:
-            while engine.num_unfinished and not self._stopping():
-                for done in collector.feed(engine.step()):
+        with closing(engine.run(requests, stopping=self._stopping)) as steps:
+            for outputs in steps:
+                for done in collector.feed(outputs):
                     if done.finish_reason == "error":
                         raise EngineError(done.error or "llama.cpp failed and gave no reason")
-                    yield judge(asked[done.request_id], done.text)
+                    if done.finish_reason != "abort":
+                        yield judge(asked[done.request_id], done.text)
                 self._show_progress(length)
-        finally:
-            for request_id in asked:
-                engine.abort(request_id)
         self._num_read += length
 
     def _show_progress(self, length: int) -> None:
-        running = self._llm.engine.scheduler.running
-        computed = max((sequence.num_computed_tokens for sequence in running), default=0)
+        computed = self._llm.engine.progress.num_computed_tokens
         done, total = self._num_read + computed, max(1, self._plan.num_tokens)
         elapsed = self._clock() - self._started
         left = max(0.0, total - done) * elapsed / max(1, done)

@@ -3,6 +3,7 @@
 engine.add_request(request)      queue it; refused at once if it can never fit
 engine.step()                    one batch through llama.cpp; what it added to each request
 engine.abort(request_id)         take it out; what it computed stays reusable
+engine.run(requests)             the loop around `step`: what each step brought, until all are done
 engine.stream(request)           one request, output by output
 engine.prefixes                  texts read ahead, before any request asks for them
 engine.generate(requests)        any number of requests, each whole as it finishes
@@ -13,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 from l4cli.engine.batching import Chunk
-from l4cli.engine.completion import Collector, refused
+from l4cli.engine.completion import Collector
 from l4cli.engine.concurrency import ConcurrencyTuner
 from l4cli.engine.detokenize import Detokenizer
 from l4cli.engine.prefixes import Prefixes
@@ -36,6 +38,15 @@ from l4cli.engine.types import (
     StepOutput,
 )
 from l4cli.errors import EngineError, RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Tokens of a sequence: computed so far, of these found in the KV cache, and its prompt's."""
+
+    num_computed_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_prompt_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -84,6 +95,30 @@ class Engine:
     def num_unfinished(self) -> int:
         """Requests waiting or running."""
         return len(self._live)
+
+    @property
+    def waiting(self) -> set[str]:
+        """Ids of the requests that do not run yet."""
+        return {sequence.request.id for sequence in self.scheduler.waiting}
+
+    @property
+    def progress(self) -> Progress:
+        """How far the prompt is that has run longest."""
+        for sequence in self.scheduler.running[:1]:
+            return Progress(
+                sequence.num_computed_tokens,
+                sequence.num_cached_tokens,
+                sequence.num_prompt_tokens,
+            )
+        return Progress()
+
+    def retain(self, count: int) -> None:
+        """Keep the KV cache of up to `count` finished sequences, for requests that go on there."""
+        self.scheduler.max_retained = count
+
+    def forget(self) -> None:
+        """Drop what finished sequences left in the KV cache: the next request computes its own."""
+        self.scheduler.forget()
 
     @property
     def has_room(self) -> bool:
@@ -138,37 +173,74 @@ class Engine:
         """Make a `step` under way return soon. Safe from signal handlers and other threads."""
         self.backend.interrupt()
 
-    def stream(self, request: Request) -> Iterator[StepOutput]:
-        """Outputs of one request as they come; leaving the loop early aborts it."""
-        self.add_request(request)
-        try:
-            while request.id in self._live:
-                for output in self.step():
-                    if output.request_id == request.id:
-                        yield output
-        finally:
-            self.abort(request.id)
+    def run(
+        self,
+        requests: Iterable[Request],
+        *,
+        stopping: Callable[[], object] = lambda: False,
+        refuses: bool = False,
+    ) -> Generator[list[StepOutput], None, None]:
+        """What each step brings to these requests, which are read lazily, until all are done.
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Answers as they finish, in any order, read lazily from any number of requests.
-
-        A request that can never fit gives a Completion with finish_reason "error".
+        A step that only advanced prompts brings nothing. Once `stopping` is true what still runs is
+        aborted, and its last outputs come as one more step's. Leaving the loop aborts it, too.
+        RequestError where a request cannot be served; with `refuses` it gets an output with
+        finish_reason "error" instead.
         """
         source = iter(requests)
+        own: dict[str, Request] = {}  # of those in flight, in the order they were added
+        is_exhausted = False
+        try:
+            while not stopping():
+                while self.has_room and not is_exhausted:
+                    request = next(source, None)
+                    if request is None:
+                        is_exhausted = True
+                        break
+                    try:
+                        self.add_request(request)
+                        own[request.id] = request
+                    except RequestError as error:
+                        if not refuses:
+                            raise
+                        yield [_refusal(request, error)]
+                if not own:
+                    return
+                outputs = [output for output in self.step() if output.request_id in own]
+                for output in outputs:
+                    if output.finish_reason:
+                        del own[output.request_id]
+                yield outputs
+            left, own = list(own), {}
+            yield [rest for rest in map(self.abort, left) if rest]
+        finally:
+            for request_id in own:
+                self.abort(request_id)
+
+    def stream(self, request: Request) -> Generator[StepOutput, None, None]:
+        """Outputs of one request as they come; leaving the loop early aborts it."""
+        with closing(self.run([request])) as steps:
+            for outputs in steps:
+                yield from outputs
+
+    def generate(
+        self, requests: Iterable[Request], stopping: Callable[[], object] = lambda: False
+    ) -> Generator[Completion, None, None]:
+        """Answers as they finish, in any order, read lazily from any number of requests.
+
+        A request that can never fit gives a Completion with finish_reason "error", one that ran
+        when `stopping` became true one with "abort".
+        """
         collector = Collector()
-        exhausted = False
-        while not exhausted or self._live:
-            while not exhausted and self.has_room:
-                request = next(source, None)
-                if request is None:
-                    exhausted = True
-                    break
-                try:
-                    self.add_request(request)
-                    collector.begin(request)
-                except RequestError as error:
-                    yield refused(request, error)
-            yield from collector.feed(self.step())
+
+        def begun() -> Generator[Request, None, None]:
+            for request in requests:
+                collector.begin(request)
+                yield request
+
+        with closing(self.run(begun(), stopping=stopping, refuses=True)) as steps:
+            for outputs in steps:
+                yield from collector.feed(outputs)
 
     async def agenerate(self, requests: Iterable[Request]) -> AsyncIterator[Completion]:
         """`generate` for asyncio: llama.cpp computes in a thread of its own meanwhile.
@@ -281,6 +353,12 @@ class Engine:
         del self._live[live.sequence.request.id]
         self.scheduler.retire(live.sequence)
         return output
+
+
+def _refusal(request: Request, error: RequestError) -> StepOutput:
+    """The only output of a request that was not taken."""
+    num_tokens = len(request.prompt)
+    return StepOutput(request.id, "", (), "error", num_tokens, error=str(error))
 
 
 def _item(chunk: Chunk) -> BatchItem:
