@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import L4
+from conftest import L4, cache_home
 from native_fault import EVERYTHING, EXTRA_BUFFERS, fault_library
 from terminal import Terminal
 
@@ -138,7 +138,7 @@ def test_on_a_terminal_lines_are_folded_and_nothing_is_cut_off(
         assert len(facts) <= 24 + len(str(tmp_path)) // 15  # the cache's path is this test's
     text = "".join(line[13:] for line in facts)
     assert "=a-model-with-a-name-that-is-longer-than-forty-columns.gguf" in text.replace(" ", "")
-    assert str(tmp_path / "xdg-cache" / "l4") in text.replace(" ", "")
+    assert str(cache_home() / "l4") in text.replace(" ", "")
 
 
 def test_neither_llama_cpp_nor_numpy_is_loaded(bare_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_build_that_crashes_is_told_with_the_line_that_builds_another(
     assert problem["level"] == "problem"
     assert "--force-reinstall --no-deps --no-cache-dir" in problem["remedies"][-1]
     # What is certain is kept for the next start of any command, whatever was known before.
-    kept = json.loads((tmp_path / "xdg-cache" / "l4" / "selftest.json").read_text())
+    kept = json.loads((cache_home() / "l4" / "selftest.json").read_text())
     assert [each["extra_buffers"] for each in kept.values()] == [place == EVERYTHING]
 
 
@@ -461,7 +461,7 @@ def fill(path: Path) -> None:
 def test_sizes_are_counted_without_following_links_and_only_so_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "xdg-cache" / "l4"
+    cache = cache_home() / "l4"
     before = sizes(folders.folders())["cache"].n_bytes  # the self-test's outcome
     for name, size in (("prefixes/a/b", 1000), ("demo/c", 20), ("loose", 3)):
         (cache / name).parent.mkdir(parents=True, exist_ok=True)
