@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from l4cli.doctor.machine import Cpu, Graphics, Memory, NvidiaCard, System
 from l4cli.doctor.problems import Problem, problems
 from l4cli.doctor.software import Software, Trial
 from l4cli.hub.reach import Reach, reach
-from l4cli.native import build
+from l4cli.native import wheel
 from l4cli.native.build import TESTED_VERSION, Build
 from l4cli.native.rebuild import CUDA, Installer
 from l4cli.native.selftest import Outcome
@@ -275,9 +276,9 @@ def test_a_build_that_crashes_is_told_with_the_line_that_builds_another(
     problem = told(found, *words)
     assert problem["level"] == "problem"
     assert "--force-reinstall --no-deps --no-cache-dir" in problem["remedies"][-1]
-    # What is certain is kept for the next start of any command, whatever was known before.
+    # What is certain is kept for the next start of any command; what was known is forgotten.
     kept = json.loads((cache_home() / "l4" / "selftest.json").read_text())
-    assert [each["extra_buffers"] for each in kept.values()] == [place == EVERYTHING]
+    assert [each["extra_buffers"] for each in kept.values()] == [False] * (place == EXTRA_BUFFERS)
 
 
 @pytest.mark.parametrize(
@@ -405,12 +406,13 @@ def pasted(tmp_path: Path, line: str) -> dict[str, Any]:
 def test_what_the_set_up_noted_is_forgotten_once_pip_has_installed_another_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stamp = tmp_path / build.STAMP
-    stamp.write_text('{"compiler": "g++ 12"}')
+    stamp = tmp_path / wheel.STAMP
+    noted = {"version": version("llama-cpp-python"), "compiler": "g++ 12"}
+    stamp.write_text(json.dumps(noted))
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    assert build._recipe() == {"compiler": "g++ 12"}
+    assert wheel.installed_recipe() == noted
     os.utime(stamp, (0, 0))
-    assert build._recipe() == {}
+    assert wheel.installed_recipe() == {}
 
 
 # Folders
