@@ -34,6 +34,8 @@ from l4cli.native.rebuild import CUDA, Installer
 from l4cli.native.selftest import Outcome
 from l4cli.native.toolchain import KEEP_STORES, NO_AMX, Toolchain, Verdict
 
+pytestmark = pytest.mark.slow
+
 CLOSED = "http://127.0.0.1:9"  # nobody listens there
 
 Doctor = Callable[..., "tuple[int, dict[str, Any]]"]

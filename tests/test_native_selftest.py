@@ -64,8 +64,12 @@ def test_a_good_build_is_fine_and_that_is_kept(l4: L4, tmp_path: Path) -> None:
     [
         (["chat", "-p", "hi"], "demo model"),
         (["run", "prompts.jsonl"], '"text"'),
-        (["ask", "notes.txt", "-q", "What is it?"], ""),
-        (["bench", "demo", "--seconds", "1", "--depth", "0", "--repeat", "1"], "prefill"),
+        pytest.param(["ask", "notes.txt", "-q", "What is it?"], "", marks=pytest.mark.slow),
+        pytest.param(
+            ["bench", "demo", "--seconds", "1", "--depth", "0", "--repeat", "1"],
+            "prefill",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_crash_with_repacked_weights_costs_one_warning(
@@ -92,6 +96,7 @@ def test_a_build_for_another_processor_is_one_line_and_exit_code_2(l4: L4, broke
         assert "l4 doctor" in line
 
 
+@pytest.mark.slow
 def test_what_does_not_run_is_tried_again_at_the_next_start(
     l4: L4, broken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +106,7 @@ def test_what_does_not_run_is_tried_again_at_the_next_start(
     assert l4("chat", "-p", "hi").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "nonsense", "[1, 2]", '{"key": {"loads": "maybe"}}', "{}"])
 def test_a_damaged_record_of_it_is_made_anew(l4: L4, tmp_path: Path, content: str) -> None:
     kept = cache_home() / "l4" / "selftest.json"
@@ -110,6 +116,7 @@ def test_a_damaged_record_of_it_is_made_anew(l4: L4, tmp_path: Path, content: st
     assert any(found["loads"] for found in json.loads(kept.read_text()).values())
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(
     l4: L4, tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +127,7 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(
     assert answered.stderr.startswith(CUT_OFF)
 
 
+@pytest.mark.slow
 def test_two_starts_at_once_both_answer(tmp_path: Path, tiny_gguf: Path) -> None:
     (cache_home() / "l4" / "selftest.json").unlink()
     command = [sys.executable, "-m", "l4cli", "chat", "-p", "hi", "-m", str(tiny_gguf), *BRIEFLY]
@@ -129,6 +137,7 @@ def test_two_starts_at_once_both_answer(tmp_path: Path, tiny_gguf: Path) -> None
     assert all(stderr.startswith(CUT_OFF) for _, stderr in ends)
 
 
+@pytest.mark.slow
 def test_no_room_for_temporary_files_is_nothing_against_the_build(
     l4: L4, tmp_path: Path, tiny_gguf: Path, mounted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
