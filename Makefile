@@ -1,5 +1,6 @@
 # make run    from nothing to answers in out.jsonl, by way of the bundled demo model
 # make test   the same set-up with the test tools, then every check
+# make test-slow   the tests that take minutes: set-up, doctor, wheel and sdist
 # make upgrade   requirements.lock anew: the newest releases that pyproject.toml allows
 #
 # All may be run again at any time; what is in place is not done twice.
@@ -12,7 +13,7 @@ CHECKPOINT := l4cli/demo/checkpoint
 SHARDS := $(wildcard $(CHECKPOINT)/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check pytest upgrade llama.cpp clean
+.PHONY: help run test check pytest test-slow upgrade llama.cpp clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -31,6 +32,9 @@ check: $(VENV)/.test-installed
 
 pytest: $(VENV)/.test-installed
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.test-installed
+	$(BIN)/python -m pytest -m slow
 
 upgrade:
 	$(PYTHON) -m venv --clear build/upgrade

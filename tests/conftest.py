@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -40,14 +41,27 @@ def self_test() -> str:
     return json.dumps({selftest.key_of(build): asdict(found)})
 
 
+def cache_home() -> Path:
+    """The folder of caches that the test at hand has."""
+    return Path(os.environ["XDG_CACHE_HOME"])
+
+
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, self_test: str) -> None:
+def _own_home(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    self_test: str,
+) -> None:
     """No test reads or writes the user's configuration, state or caches."""
-    kept = tmp_path / "xdg-cache" / "l4" / "selftest.json"
-    kept.parent.mkdir(parents=True)
-    kept.write_text(self_test)
-    for name in ("CONFIG", "STATE", "CACHE"):
+    for name in ("CONFIG", "STATE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / f"xdg-{name.lower()}"))
+    caches = tmp_path_factory.getbasetemp() / "caches"
+    caches.mkdir(exist_ok=True)
+    cache = Path(tempfile.mkdtemp(dir=caches))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    (cache / "l4").mkdir()
+    (cache / "l4" / "selftest.json").write_text(self_test)
     for name in [name for name in os.environ if name.startswith(("L4_", "HF_"))]:
         monkeypatch.delenv(name)
 

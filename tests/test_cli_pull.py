@@ -14,7 +14,7 @@ from typing import Any
 
 import pexpect
 import pytest
-from conftest import L4
+from conftest import L4, cache_home
 from hub_server import COMMIT, Hub, serve
 from typer.testing import CliRunner
 
@@ -282,7 +282,7 @@ def test_pieces_come_in_order(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None
 def test_models_and_rm(l4: L4, hub: Hub, tmp_path: Path) -> None:
     for quant in ("Q8_0", "Q4_K_M"):
         assert run("pull", f"{NAME}:{quant}").exit_code == 0
-    demo = tmp_path / "xdg-cache/l4/demo/demo-0123456789ab-Q8_0.gguf"
+    demo = cache_home() / "l4/demo/demo-0123456789ab-Q8_0.gguf"
     demo.parent.mkdir(parents=True)
     demo.write_bytes(b"GGUF" * 100)
     outside = tmp_path / "mine.gguf"

@@ -12,11 +12,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import L4
+from conftest import L4, cache_home
 from native_fault import EVERYTHING, EXTRA_BUFFERS, fault_library
 from terminal import Terminal
 
@@ -27,11 +28,13 @@ from l4cli.doctor.machine import Cpu, Graphics, Memory, NvidiaCard, System
 from l4cli.doctor.problems import Problem, problems
 from l4cli.doctor.software import Software, Trial
 from l4cli.hub.reach import Reach, reach
-from l4cli.native import build
+from l4cli.native import wheel
 from l4cli.native.build import TESTED_VERSION, Build
 from l4cli.native.rebuild import CUDA, Installer
 from l4cli.native.selftest import Outcome
 from l4cli.native.toolchain import KEEP_STORES, NO_AMX, Toolchain, Verdict
+
+pytestmark = pytest.mark.slow
 
 CLOSED = "http://127.0.0.1:9"  # nobody listens there
 
@@ -138,7 +141,7 @@ def test_on_a_terminal_lines_are_folded_and_nothing_is_cut_off(
         assert len(facts) <= 24 + len(str(tmp_path)) // 15  # the cache's path is this test's
     text = "".join(line[13:] for line in facts)
     assert "=a-model-with-a-name-that-is-longer-than-forty-columns.gguf" in text.replace(" ", "")
-    assert str(tmp_path / "xdg-cache" / "l4") in text.replace(" ", "")
+    assert str(cache_home() / "l4") in text.replace(" ", "")
 
 
 def test_neither_llama_cpp_nor_numpy_is_loaded(bare_path: Path) -> None:
@@ -275,9 +278,9 @@ def test_a_build_that_crashes_is_told_with_the_line_that_builds_another(
     problem = told(found, *words)
     assert problem["level"] == "problem"
     assert "--force-reinstall --no-deps --no-cache-dir" in problem["remedies"][-1]
-    # What is certain is kept for the next start of any command, whatever was known before.
-    kept = json.loads((tmp_path / "xdg-cache" / "l4" / "selftest.json").read_text())
-    assert [each["extra_buffers"] for each in kept.values()] == [place == EVERYTHING]
+    # What is certain is kept for the next start of any command; what was known is forgotten.
+    kept = json.loads((cache_home() / "l4" / "selftest.json").read_text())
+    assert [each["extra_buffers"] for each in kept.values()] == [False] * (place == EXTRA_BUFFERS)
 
 
 @pytest.mark.parametrize(
@@ -405,12 +408,13 @@ def pasted(tmp_path: Path, line: str) -> dict[str, Any]:
 def test_what_the_set_up_noted_is_forgotten_once_pip_has_installed_another_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stamp = tmp_path / build.STAMP
-    stamp.write_text('{"compiler": "g++ 12"}')
+    stamp = tmp_path / wheel.STAMP
+    noted = {"version": version("llama-cpp-python"), "compiler": "g++ 12"}
+    stamp.write_text(json.dumps(noted))
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    assert build._recipe() == {"compiler": "g++ 12"}
+    assert wheel.installed_recipe() == noted
     os.utime(stamp, (0, 0))
-    assert build._recipe() == {}
+    assert wheel.installed_recipe() == {}
 
 
 # Folders
@@ -461,7 +465,7 @@ def fill(path: Path) -> None:
 def test_sizes_are_counted_without_following_links_and_only_so_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "xdg-cache" / "l4"
+    cache = cache_home() / "l4"
     before = sizes(folders.folders())["cache"].n_bytes  # the self-test's outcome
     for name, size in (("prefixes/a/b", 1000), ("demo/c", 20), ("loose", 3)):
         (cache / name).parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import L4
+from conftest import L4, cache_home
 from native_fault import EVERYTHING, EXTRA_BUFFERS, fault_library
 
 from l4cli.native import selftest
@@ -40,7 +40,7 @@ def broken(library: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> An
     """Makes llama.cpp crash at some place in every command from here on."""
 
     def crash_at(place: str) -> None:
-        (tmp_path / "xdg-cache" / "l4" / "selftest.json").unlink(missing_ok=True)
+        (cache_home() / "l4" / "selftest.json").unlink(missing_ok=True)
         monkeypatch.setenv("LD_PRELOAD", str(library))
         monkeypatch.setenv("L4_TEST_FAULT", place)
 
@@ -48,7 +48,7 @@ def broken(library: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> An
 
 
 def test_a_good_build_is_fine_and_that_is_kept(l4: L4, tmp_path: Path) -> None:
-    kept = tmp_path / "xdg-cache" / "l4" / "selftest.json"
+    kept = cache_home() / "l4" / "selftest.json"
     kept.unlink()
     answered = l4("chat", "-p", "hi")
     assert answered.returncode == 0
@@ -64,8 +64,12 @@ def test_a_good_build_is_fine_and_that_is_kept(l4: L4, tmp_path: Path) -> None:
     [
         (["chat", "-p", "hi"], "demo model"),
         (["run", "prompts.jsonl"], '"text"'),
-        (["ask", "notes.txt", "-q", "What is it?"], ""),
-        (["bench", "demo", "--seconds", "1", "--depth", "0", "--repeat", "1"], "prefill"),
+        pytest.param(["ask", "notes.txt", "-q", "What is it?"], "", marks=pytest.mark.slow),
+        pytest.param(
+            ["bench", "demo", "--seconds", "1", "--depth", "0", "--repeat", "1"],
+            "prefill",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_crash_with_repacked_weights_costs_one_warning(
@@ -92,6 +96,7 @@ def test_a_build_for_another_processor_is_one_line_and_exit_code_2(l4: L4, broke
         assert "l4 doctor" in line
 
 
+@pytest.mark.slow
 def test_what_does_not_run_is_tried_again_at_the_next_start(
     l4: L4, broken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,15 +106,17 @@ def test_what_does_not_run_is_tried_again_at_the_next_start(
     assert l4("chat", "-p", "hi").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "nonsense", "[1, 2]", '{"key": {"loads": "maybe"}}', "{}"])
 def test_a_damaged_record_of_it_is_made_anew(l4: L4, tmp_path: Path, content: str) -> None:
-    kept = tmp_path / "xdg-cache" / "l4" / "selftest.json"
+    kept = cache_home() / "l4" / "selftest.json"
     kept.write_text(content)
     answered = l4("chat", "-p", "hi")
     assert (answered.returncode, "selftest" in answered.stderr) == (0, False)
     assert any(found["loads"] for found in json.loads(kept.read_text()).values())
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(
     l4: L4, tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,8 +127,9 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(
     assert answered.stderr.startswith(CUT_OFF)
 
 
+@pytest.mark.slow
 def test_two_starts_at_once_both_answer(tmp_path: Path, tiny_gguf: Path) -> None:
-    (tmp_path / "xdg-cache" / "l4" / "selftest.json").unlink()
+    (cache_home() / "l4" / "selftest.json").unlink()
     command = [sys.executable, "-m", "l4cli", "chat", "-p", "hi", "-m", str(tiny_gguf), *BRIEFLY]
     both = [subprocess.Popen(command, stdout=-1, stderr=-1, text=True) for _ in range(2)]
     ends = [process.communicate(timeout=120) for process in both]
@@ -129,11 +137,12 @@ def test_two_starts_at_once_both_answer(tmp_path: Path, tiny_gguf: Path) -> None
     assert all(stderr.startswith(CUT_OFF) for _, stderr in ends)
 
 
+@pytest.mark.slow
 def test_no_room_for_temporary_files_is_nothing_against_the_build(
     l4: L4, tmp_path: Path, tiny_gguf: Path, mounted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (mounted / "filler").write_bytes(bytes(200_000))
-    (tmp_path / "xdg-cache" / "l4" / "selftest.json").unlink()
+    (cache_home() / "l4" / "selftest.json").unlink()
     monkeypatch.setenv("TMPDIR", str(mounted))
     answered = l4("chat", "-p", "hi", "-m", tiny_gguf, *BRIEFLY)
     assert answered.returncode == 0
@@ -186,14 +195,14 @@ def test_another_llama_cpp_is_switched_off_where_it_differs() -> None:
 def test_states_that_cannot_be_trusted_are_not_kept(
     l4: L4, tmp_path: Path, self_test: str, tiny_gguf: Path
 ) -> None:
-    kept = tmp_path / "xdg-cache" / "l4" / "selftest.json"
+    kept = cache_home() / "l4" / "selftest.json"
     ((key, found),) = json.loads(self_test).items()
     kept.write_text(json.dumps({key: {**found, "states": False}}))
     (tmp_path / "notes.txt").write_text("It is a pump.\n")
     answered = l4("ask", tmp_path / "notes.txt", "-q", "What?", "-m", tiny_gguf, *BRIEFLY)
     assert answered.returncode == 0
     assert "l4 does not keep prefixes on disk" in answered.stderr
-    assert not (tmp_path / "xdg-cache" / "l4" / "prefixes").exists()
+    assert not (cache_home() / "l4" / "prefixes").exists()
 
 
 def test_the_flag_of_the_child_is_not_for_others(tmp_path: Path) -> None:

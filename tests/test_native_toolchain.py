@@ -171,6 +171,7 @@ def set_up(environment: Path, lock: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=_HERE, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_llama_cpp_is_built_once_for_a_machine(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +193,7 @@ def test_llama_cpp_is_built_once_for_a_machine(
     assert "CMAKE_PROJECT_INCLUDE" in built.read_text()
 
 
+@pytest.mark.slow
 def test_a_build_that_fails_shows_the_compilers_last_words(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,6 @@
 """A wheel and an sdist hold all of l4, and it runs where nothing else is installed.
 
-    L4_TEST_PACKAGING=1 python -m pytest tests/test_packaging.py
-
-takes the package index and two minutes. llama.cpp is not compiled again: llama-cpp-python is
+Takes the package index and two minutes. llama.cpp is not compiled again: llama-cpp-python is
 copied from the environment that runs the tests.
 """
 
@@ -20,13 +18,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.packaging,
-    pytest.mark.skipif(
-        os.environ.get("L4_TEST_PACKAGING") != "1",
-        reason="takes the package index, and L4_TEST_PACKAGING=1 in the environment",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 
