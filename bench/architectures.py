@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from decoders import KINDS, write_decoder  # noqa: E402
 
 import convert  # noqa: E402
-from convert.gguf_file import GGUFTensor, read_gguf  # noqa: E402
+from convert.gguf.file import GGUFTensor, read_gguf  # noqa: E402
 
 # Rows of 256 and more layers than the tests have, so that the recipe of every type shows.
 SHAPES: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 8}

@@ -88,10 +88,10 @@ def bare_kernels(checkpoint: Path, ftype: str, threads: int) -> dict[str, float]
     import numpy as np
 
     import convert
-    from convert import quantize
-    from convert.pipeline import open_sources
-    from convert.qtypes import QTYPES
-    from convert.tiles import cut, float32_blocks
+    from convert.gguf.qtypes import QTYPES
+    from convert.kernels import quantize
+    from convert.writing.pipeline import open_sources
+    from convert.writing.tiles import cut, float32_blocks
 
     plan = convert.plan(checkpoint, ftype, force=True)
     library = quantize._library()

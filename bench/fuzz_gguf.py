@@ -33,9 +33,9 @@ from decoders import KINDS, write_decoder  # noqa: E402
 from gguf_fuzz import absurd, damaged, edited, read_header, write_hollow  # noqa: E402
 
 import convert  # noqa: E402
-from convert.gguf_array import GGUFArray  # noqa: E402
-from convert.gguf_file import read_gguf  # noqa: E402
-from convert.vetting import vet  # noqa: E402
+from convert.gguf.array import GGUFArray  # noqa: E402
+from convert.gguf.file import read_gguf  # noqa: E402
+from convert.gguf.vetting import vet  # noqa: E402
 
 SMALL = {"num_hidden_layers": 4, "num_local_experts": 2}
 MOST_SECONDS = 10  # a file; then it hangs

@@ -19,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 WORK = {
-    "read": "from convert.gguf_model import read_model as work",
-    "vet": "from convert.vetting import vet as work",
+    "read": "from convert.gguf.model import read_model as work",
+    "vet": "from convert.gguf.vetting import vet as work",
     "gguf-py": "from gguf import GGUFReader as work",
     "llama.cpp": """
 import llama_cpp

@@ -25,13 +25,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CHILD = """
 import sys, time
 sys.path.insert(0, {root!r})
-import convert, convert.pipeline
-convert.pipeline.SECONDS_BETWEEN_SAVES = 0.02
-make = convert.pipeline.make_tiles
+import convert, convert.writing.pipeline
+convert.writing.pipeline.SECONDS_BETWEEN_SAVES = 0.02
+make = convert.writing.pipeline.make_tiles
 def make_slowly(*args):
     time.sleep({pause})
     return make(*args)
-convert.pipeline.make_tiles = make_slowly
+convert.writing.pipeline.make_tiles = make_slowly
 from l4cli.app import main
 sys.argv[0] = "l4"
 main()

@@ -22,10 +22,10 @@ sys.path.insert(1, str(ROOT / "tests"))
 from checkpoints import PUBLISHED_SHAPES, make_config  # noqa: E402
 from hollow import write_header  # noqa: E402
 
-from convert.fields import string  # noqa: E402
-from convert.gguf_file import GGUFTensor, read_gguf  # noqa: E402
+from convert.gguf.fields import string  # noqa: E402
+from convert.gguf.file import GGUFTensor, read_gguf  # noqa: E402
 from convert.outline import outline  # noqa: E402
-from convert.vocab import read_vocabulary, vocabulary_fields  # noqa: E402
+from convert.tokenizer.vocab import read_vocabulary, vocabulary_fields  # noqa: E402
 
 TOKENIZER = ROOT / "l4cli" / "demo" / "checkpoint"
 N_VOCAB = 4096  # the demo model's

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.checkpoint.shards import ShardStore
 from convert.errors import ConvertError, DiskError
-from convert.ftypes import FTYPES
-from convert.shards import ShardStore
+from convert.gguf.ftypes import FTYPES
 from convert.types import (
     Estimate,
     Finding,
@@ -150,8 +150,8 @@ def convert_all(
 
     Their bytes are those that `convert` would write one by one. See there for the rest.
     """
-    from convert.layout import lay_out
-    from convert.pipeline import run
+    from convert.writing.layout import lay_out
+    from convert.writing.pipeline import run
 
     layouts = [(plan, lay_out(plan, Path(out), split)) for plan, out in planned]
     return run(layouts, resume=resume, threads=threads, ram=ram, progress=progress)
@@ -166,7 +166,7 @@ def estimate(
 ) -> Estimate:
     """What `convert_all` of the same arguments will take. Raises ConvertError."""
     from convert.estimation import make_estimate
-    from convert.layout import lay_out
+    from convert.writing.layout import lay_out
 
     layouts = [(plan, lay_out(plan, Path(out), split)) for plan, out in planned]
     return make_estimate(layouts, threads=threads, ram=ram)
@@ -174,7 +174,7 @@ def estimate(
 
 def leftover(out: str | Path) -> Leftover | None:
     """What an unfinished conversion into `out` has left to resume; None if there is nothing."""
-    from convert.output import find_leftover
+    from convert.writing.output import find_leftover
 
     return find_leftover(Path(out))
 

@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convert.checkpoint import DTYPE_BYTES
-from convert.doctor_gguf import diagnose_gguf
+from convert.checkpoint.checkpoint import DTYPE_BYTES
+from convert.checkpoint.hparams import Hparams
+from convert.checkpoint.tensors import OutputTensor, View
+from convert.doctor.gguf import diagnose_gguf
 from convert.errors import ConvertError
-from convert.gguf_array import GGUFArray
-from convert.gguf_model import GGUFModel, read_model
-from convert.hparams import Hparams
-from convert.recognition import Recognized, recognize
-from convert.tensor_groups import DescribedTensor, TensorGroup, group_tensors
-from convert.tensors import OutputTensor, View
+from convert.gguf.array import GGUFArray
+from convert.gguf.model import GGUFModel, read_model
+from convert.gguf.tensor_groups import DescribedTensor, TensorGroup, group_tensors
+from convert.gguf.vetting import vet_loading
+from convert.recipe.recognition import Recognized, recognize
 from convert.types import Finding
-from convert.vetting import vet_loading
 
 _SAMPLING = "general.sampling."
 _SPECIAL = ("bos", "eos", "eot", "eom", "unknown", "padding")

@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from convert.journal import stored_tensors
-from convert.layout import Layout
-from convert.quantize import fits_lanes, has_lanes, is_much
-from convert.resources import buffers, held, n_cpus
-from convert.shards import in_flight_bytes
+from convert.checkpoint.shards import in_flight_bytes
+from convert.kernels.quantize import fits_lanes, has_lanes, is_much
 from convert.types import Estimate, Plan, PlannedTensor
+from convert.writing.journal import stored_tensors
+from convert.writing.layout import Layout
+from convert.writing.resources import buffers, held, n_cpus
 
 # Millions of weights that ggml's kernels quantize in a second, on one thread of an EPYC of 2024 and
 # with no importance matrix where none is needed.

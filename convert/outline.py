@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from convert.architectures import find_architecture
-from convert.checkpoint import StoredTensor
-from convert.choice import choose_by_shape, lacking_importance, read_wishes
-from convert.fields import Field
-from convert.ftypes import find_ftype
-from convert.gguf_file import GGUFTensor
-from convert.hparams import Config
+from convert.checkpoint.checkpoint import StoredTensor
+from convert.checkpoint.hparams import Config
+from convert.checkpoint.source import Source
+from convert.checkpoint.tensors import OutputTensor
+from convert.gguf.fields import Field
+from convert.gguf.file import GGUFTensor
+from convert.gguf.ftypes import find_ftype
 from convert.planning import quantizer_model
-from convert.recipe import Model, file_order
-from convert.source import Source
-from convert.tensors import OutputTensor
+from convert.recipe.choice import choose_by_shape, lacking_importance, read_wishes
+from convert.recipe.recipe import Model, file_order
 from convert.types import TypeOptions
 
 

@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from convert.architectures import Architecture, find_architecture
-from convert.checkpoint import Checkpoint, open_checkpoint
-from convert.choice import (
+from convert.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from convert.checkpoint.hparams import Config, Hparams
+from convert.checkpoint.provenance import count_params, general_fields
+from convert.checkpoint.scheme import DROPPED_SUFFIXES, read_block_size
+from convert.checkpoint.shards import ShardStore
+from convert.checkpoint.source import Source
+from convert.checkpoint.tensors import OutputTensor
+from convert.doctor.checkpoint import diagnose_sources
+from convert.errors import ConvertError
+from convert.gguf.fields import Field, align, u32
+from convert.gguf.ftypes import FTYPES, FType, find_ftype
+from convert.gguf.qtypes import QTYPES
+from convert.recipe.choice import (
     Choice,
     Wishes,
     choose,
@@ -17,21 +28,10 @@ from convert.choice import (
     lacking_importance,
     read_wishes,
 )
-from convert.doctor import diagnose_sources
-from convert.errors import ConvertError
-from convert.fields import Field, align, u32
-from convert.ftypes import FTYPES, FType, find_ftype
-from convert.hparams import Config, Hparams
-from convert.layout import encode_tensors
-from convert.provenance import count_params, general_fields
-from convert.qtypes import QTYPES
-from convert.recipe import Model, file_order
-from convert.scheme import DROPPED_SUFFIXES, read_block_size
-from convert.shards import ShardStore
-from convert.source import Source
-from convert.tensors import OutputTensor
+from convert.recipe.recipe import Model, file_order
+from convert.tokenizer.vocab import has_tokenizer, read_vocabulary, vocabulary_fields
 from convert.types import Finding, Plan, PlannedTensor, TypeOptions, TypeSize
-from convert.vocab import has_tokenizer, read_vocabulary, vocabulary_fields
+from convert.writing.layout import encode_tensors
 
 _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from convert.fields import Field
-    from convert.imatrix import Importance
-    from convert.shards import ShardStore
-    from convert.tensors import OutputTensor
+    from convert.checkpoint.shards import ShardStore
+    from convert.checkpoint.tensors import OutputTensor
+    from convert.gguf.fields import Field
+    from convert.recipe.imatrix import Importance
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,17 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.checkpoint import Reader
+from convert.checkpoint.checkpoint import Reader
 from convert.errors import ConvertError
-from convert.fields import Field
-from convert.ftypes import FTYPES, find_ftype
-from convert.gguf_file import GGUFTensor, read_gguf
-from convert.gguf_model import read_model
-from convert.pipeline import in_threads, open_sources
-from convert.quantize import DEQUANTIZED_BY_GGML, dequantize_rows
-from convert.resources import n_cpus
-from convert.tiles import Tile, cut, float32_blocks
+from convert.gguf.fields import Field
+from convert.gguf.file import GGUFTensor, read_gguf
+from convert.gguf.ftypes import FTYPES, find_ftype
+from convert.gguf.model import read_model
+from convert.kernels.quantize import DEQUANTIZED_BY_GGML, dequantize_rows
 from convert.types import Plan, PlannedTensor, Progress, TensorCheck, Verification
+from convert.writing.pipeline import in_threads, open_sources
+from convert.writing.resources import n_cpus
+from convert.writing.tiles import Tile, cut, float32_blocks
 
 # Relative RMSE that a type may cost: about twice what it costs normally distributed weights, which
 # leaves room for heavy tails and none for a wrong matrix (1.4).

@@ -15,10 +15,10 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from convert.fields import Field, TensorInfo, encode_header
-from convert.gguf_array import GGUFArray
-from convert.gguf_file import read_gguf
-from convert.qtypes import QTYPES
+from convert.gguf.array import GGUFArray
+from convert.gguf.fields import Field, TensorInfo, encode_header
+from convert.gguf.file import read_gguf
+from convert.gguf.qtypes import QTYPES
 
 _NUMBERS = (
     0, 1, 2, 3, 7, 8, 9, 13, 31, 127, 255, 513, 2**15, 2**16, 2**24, 2**31 - 1, 2**31, 2**32 - 1,

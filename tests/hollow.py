@@ -16,10 +16,10 @@ from typing import Any
 
 import llama_cpp
 
-from convert.fields import Field, TensorInfo, align, encode_header, f32, string, u32
-from convert.gguf_file import GGUFTensor
+from convert.gguf.fields import Field, TensorInfo, align, encode_header, f32, string, u32
+from convert.gguf.file import GGUFTensor
+from convert.gguf.qtypes import QTYPES
 from convert.outline import outline
-from convert.qtypes import QTYPES
 from l4cli.engine.llamacpp import library
 from l4cli.fit.memory import ContextSpec
 

@@ -23,9 +23,9 @@ from llama_cpp._ggml import libggml
 from numpy.typing import NDArray
 
 import convert
-from convert.ftypes import find_ftype
-from convert.layout import lay_out
-from convert.qtypes import QTYPES
+from convert.gguf.ftypes import find_ftype
+from convert.gguf.qtypes import QTYPES
+from convert.writing.layout import lay_out
 
 Sums = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 Values = dict[str, NDArray[np.float32]]

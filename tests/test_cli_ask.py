@@ -12,7 +12,7 @@ import pytest
 from conftest import L4
 from terminal import CTRL_C, CTRL_D, ENTER, Terminal
 
-from convert.vetting import vet, vet_loading
+from convert.gguf.vetting import vet, vet_loading
 from l4cli.app import _run
 from l4cli.engine.llamacpp import model as llamacpp_model
 from l4cli.loading import file as loading_file

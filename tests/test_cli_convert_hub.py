@@ -17,7 +17,7 @@ from conftest import L4
 from hub_server import COMMIT, Hub, serve
 
 import convert
-from convert.supply import most_at_once
+from convert.writing.supply import most_at_once
 from l4cli.errors import HubError
 from l4cli.hub import HubShards
 

@@ -14,7 +14,7 @@ from gguf_fuzz import edited
 from typer.testing import CliRunner
 
 import convert
-from convert.fields import f32, string, strings, u32
+from convert.gguf.fields import f32, string, strings, u32
 from l4cli.app import app
 from l4cli.errors import L4Error
 

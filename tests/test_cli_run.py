@@ -16,7 +16,7 @@ import pexpect
 import pytest
 from conftest import L4
 
-from convert.gguf_file import read_gguf
+from convert.gguf.file import read_gguf
 
 FAST = ("--ctx", "1024", "--temperature", "0", "--max-tokens", "8", "--threads", "1")
 

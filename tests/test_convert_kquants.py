@@ -9,8 +9,8 @@ import pytest
 from checkpoints import write_checkpoint
 
 import convert
-from convert import kquants, quantize
-from convert.qtypes import QTYPES
+from convert.gguf.qtypes import QTYPES
+from convert.kernels import kquants, quantize
 
 RNG = np.random.default_rng(4)
 

@@ -13,8 +13,9 @@ from checkpoints import write_checkpoint, write_hollow_checkpoint
 from quantizer import make_sums, write_imatrix
 
 import convert
-from convert import ConvertError, Split, TypeOptions, estimation, pipeline
-from convert.checkpoint import Reader
+from convert import ConvertError, Split, TypeOptions, estimation
+from convert.checkpoint.checkpoint import Reader
+from convert.writing import pipeline
 
 SMALL = {"num_local_experts": 4, "num_hidden_layers": 2}
 TYPES = ("F16", "Q4_K_M", "Q8_0")

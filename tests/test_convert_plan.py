@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 import convert
 from convert import ConvertError
-from convert.hparams import RopeScaling
-from convert.rope import rope_factors
+from convert.checkpoint.hparams import RopeScaling
+from convert.checkpoint.rope import rope_factors
 
 SMALL = {"num_local_experts": 2}
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 import convert
 from convert import ConvertError
-from convert.dequantize import e4m3_values
+from convert.checkpoint.dequantize import e4m3_values
 
 SMALL = {"num_local_experts": 2, "num_hidden_layers": 1}
 CHANNEL = {

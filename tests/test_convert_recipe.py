@@ -13,12 +13,12 @@ from quantizer import block_size, picked_types, quantize
 
 import convert
 from convert import ConvertError
-from convert.choice import choose_qtypes
-from convert.fields import Field, TensorInfo, encode_header, f32, string, u32
-from convert.ftypes import find_ftype
-from convert.qtypes import QTYPES, find_qtype
-from convert.quantize import requires_imatrix
-from convert.recipe import Model, needs_imatrix
+from convert.gguf.fields import Field, TensorInfo, encode_header, f32, string, u32
+from convert.gguf.ftypes import find_ftype
+from convert.gguf.qtypes import QTYPES, find_qtype
+from convert.kernels.quantize import requires_imatrix
+from convert.recipe.choice import choose_qtypes
+from convert.recipe.recipe import Model, needs_imatrix
 
 GOLDEN = Path(__file__).parent / "golden" / "recipe.json"
 

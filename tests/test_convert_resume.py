@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from quantizer import make_sums, write_imatrix
 
 import convert
-from convert import ConvertError, TypeOptions, pipeline
-from convert.ranges import is_covered, merge, n_covered
+from convert import ConvertError, TypeOptions
+from convert.writing import pipeline
+from convert.writing.ranges import is_covered, merge, n_covered
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"num_local_experts": 4, "num_hidden_layers": 1}

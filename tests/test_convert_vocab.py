@@ -14,8 +14,8 @@ from tiny_tokenizer import BYTE_LEVEL, N_PIECES, write_sentencepiece
 
 import convert
 from convert import ConvertError
-from convert.fields import encode_header, string
-from convert.vocab import Vocabulary, read_vocabulary, vocabulary_fields
+from convert.gguf.fields import encode_header, string
+from convert.tokenizer.vocab import Vocabulary, read_vocabulary, vocabulary_fields
 
 Edit = Callable[[dict[str, Any]], object]
 

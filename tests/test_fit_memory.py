@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_convert_plan import MORE_SIZES, SIZES
 
-from convert.fields import Field, i32, u16
-from convert.gguf_file import GGUFTensor
+from convert.gguf.fields import Field, i32, u16
+from convert.gguf.file import GGUFTensor
 from convert.outline import outline
 from l4cli.errors import InputError, UsageError
 from l4cli.fit.cache_shape import read_cache

@@ -17,11 +17,21 @@ from gguf_fuzz import damaged, edited, read_header, write_hollow
 
 import convert
 from convert import ConvertError
-from convert.fields import Field, TensorInfo, encode_header, f32, i32s, string, strings, u16, u32
-from convert.gguf_array import GGUFArray
-from convert.gguf_file import read_gguf
-from convert.gguf_model import read_model
-from convert.vetting import vet
+from convert.gguf.array import GGUFArray
+from convert.gguf.fields import (
+    Field,
+    TensorInfo,
+    encode_header,
+    f32,
+    i32s,
+    string,
+    strings,
+    u16,
+    u32,
+)
+from convert.gguf.file import read_gguf
+from convert.gguf.model import read_model
+from convert.gguf.vetting import vet
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import ModelLoadError
 

@@ -14,11 +14,11 @@ from typing import Any, Protocol, TypeVar
 from convert.architectures import llama4
 from convert.architectures.llama import LLAMA, MISTRAL, MIXTRAL
 from convert.architectures.qwen import QWEN2, QWEN3, QWEN3_MOE
+from convert.checkpoint.hparams import Config, Hparams
+from convert.checkpoint.source import Source
+from convert.checkpoint.tensors import OutputTensor
 from convert.errors import ConvertError
-from convert.fields import Field
-from convert.hparams import Config, Hparams
-from convert.source import Source
-from convert.tensors import OutputTensor
+from convert.gguf.fields import Field
 from convert.types import Finding
 
 H = TypeVar("H", bound=Hparams)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from convert.fields import Field, u32
-from convert.hparams import Hparams
-from convert.rope import rope_factors
-from convert.source import Source
-from convert.tensors import (
+from convert.checkpoint.hparams import Hparams
+from convert.checkpoint.rope import rope_factors
+from convert.checkpoint.source import Source
+from convert.checkpoint.tensors import (
     Constant,
     OutputTensor,
     matrix,
@@ -21,6 +20,7 @@ from convert.tensors import (
     upright_expert,
     vector,
 )
+from convert.gguf.fields import Field, u32
 
 GATED = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}  # most models' names
 

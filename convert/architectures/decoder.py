@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from convert.architectures import blocks
-from convert.doctor import diagnose_decoder
-from convert.fields import Field, f32, u32
-from convert.hparams import Config, Hparams
-from convert.rope import read_rope, scaling_fields
-from convert.source import Source
-from convert.tensors import OutputTensor
+from convert.checkpoint.hparams import Config, Hparams
+from convert.checkpoint.rope import read_rope, scaling_fields
+from convert.checkpoint.source import Source
+from convert.checkpoint.tensors import OutputTensor
+from convert.doctor.checkpoint import diagnose_decoder
+from convert.gguf.fields import Field, f32, u32
 from convert.types import Finding
 
 

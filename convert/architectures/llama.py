@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from convert.architectures.decoder import Decoder, Experts
-from convert.doctor import warn_of_window
-from convert.fields import Field, u32
-from convert.hparams import Config, Hparams
+from convert.checkpoint.hparams import Config, Hparams
+from convert.doctor.checkpoint import warn_of_window
+from convert.gguf.fields import Field, u32
 from convert.types import Finding
 
 

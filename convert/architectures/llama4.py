@@ -19,13 +19,13 @@ from convert.architectures.blocks import (
     router,
     shape_fields,
 )
-from convert.doctor_llama4 import diagnose_llama4
+from convert.checkpoint.hparams import Config, Llama4Hparams
+from convert.checkpoint.rope import read_rope
+from convert.checkpoint.source import Source
+from convert.checkpoint.tensors import OutputTensor
+from convert.doctor.llama4 import diagnose_llama4
 from convert.errors import ConvertError
-from convert.fields import Field, f32, u32
-from convert.hparams import Config, Llama4Hparams
-from convert.rope import read_rope
-from convert.source import Source
-from convert.tensors import OutputTensor
+from convert.gguf.fields import Field, f32, u32
 
 NAME = "llama4"
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from convert.architectures.blocks import GATED
 from convert.architectures.decoder import Decoder, Experts
-from convert.doctor import error, warn_of_window
-from convert.fields import Field, u32
-from convert.hparams import Config, Hparams
+from convert.checkpoint.hparams import Config, Hparams
+from convert.doctor.checkpoint import error, warn_of_window
+from convert.gguf.fields import Field, u32
 from convert.types import Finding
 
 

@@ -55,7 +55,7 @@ def convert(
     llama-quantize, and give the same bytes.
     """
     import convert as converter
-    from convert.quantize import has_lanes, is_much
+    from convert.kernels.quantize import has_lanes, is_much
 
     if hub and (verify or verify_only):
         raise UsageError("--hub drops every shard that is converted; verify with all of them here")
@@ -182,8 +182,8 @@ def _buffers(plans: Sequence[Plan], threads: int | None, ram: int | None) -> int
     """What of `ram`, the most that the process may take, is left for buffers."""
     if ram is None:
         return None
-    from convert import resources
-    from convert.quantize import quantizer
+    from convert.kernels.quantize import quantizer
+    from convert.writing import resources
 
     quantizer(plans)  # what it loads is held, too
     threads = threads or resources.n_cpus()

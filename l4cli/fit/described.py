@@ -33,7 +33,7 @@ def checkpoint_shape(directory: Path, ftype: str) -> ModelShape:
 
     Raises ConvertError for a type there is not, or where that file does not tell.
     """
-    from convert.hparams import Config
+    from convert.checkpoint.hparams import Config
 
     config = Config.load(directory)
     return _shape(config.values, str(config.path), ftype, str(directory))

@@ -17,7 +17,7 @@ from l4cli.fit.cache_shape import MAX_LAYERS, CacheShape, read_cache
 from l4cli.fit.header import Header, Metadata, is_array
 
 if TYPE_CHECKING:
-    from convert.gguf_file import GGUFTensor
+    from convert.gguf.file import GGUFTensor
 
 _MERGES_PER_TOKEN = 2.18
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
@@ -150,7 +150,7 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
 
 def shape_of_file(path: Path) -> ModelShape:
     """The shape of a GGUF, split or not. Raises ConvertError or InputError if it cannot be told."""
-    from convert.gguf_model import read_model
+    from convert.gguf.model import read_model
 
     model = read_model(path)
     return shape_of(model.fields.get, model.tensors, name=str(path))

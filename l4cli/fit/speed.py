@@ -69,7 +69,7 @@ def _as_read(group: TypeBytes) -> float:
 
 
 def _bits(qtype: str) -> float:
-    from convert.qtypes import QTYPES
+    from convert.gguf.qtypes import QTYPES
 
     return QTYPES[qtype].bits if qtype in QTYPES else _FEWEST_BITS
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from convert.checkpoint import INDEX_NAME, SINGLE_NAME, header_length, read_index
+from convert.checkpoint.checkpoint import INDEX_NAME, SINGLE_NAME, header_length, read_index
 from l4cli.errors import HubError
 from l4cli.hub.errors import RESUME, told
 from l4cli.hub.repository import OnBytes, look_up

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from convert.errors import ConvertError
-from convert.gguf_model import GGUFModel, read_model
-from convert.vetting import vet_loading
+from convert.gguf.model import GGUFModel, read_model
+from convert.gguf.vetting import vet_loading
 from l4cli.engine.llamacpp import LlamaModel, VocabularyFacts
 from l4cli.errors import ModelLoadError
 from l4cli.fit.shape import ModelShape, shape_of

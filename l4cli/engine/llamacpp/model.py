@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import llama_cpp
 
 from convert.errors import ConvertError
-from convert.vetting import vet
+from convert.gguf.vetting import vet
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.devices import devices, expert_patterns, on_cpu
 from l4cli.engine.llamacpp.pages import ask_for_huge_pages

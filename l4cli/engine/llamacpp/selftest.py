@@ -41,7 +41,7 @@ def write_model(path: Path) -> None:
     """A GGUF of half a MB: one block with two routed experts, in the types that are repacked."""
     import gguf
 
-    from convert.quantize import quantize_rows
+    from convert.kernels.quantize import quantize_rows
 
     random = np.random.default_rng(4)
     writer = gguf.GGUFWriter(path, "llama")

@@ -1,0 +1,140 @@
+"""config.json -> `Hparams`: one frozen, validated record of what a model is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.checkpoint.checkpoint import read_json
+from convert.errors import ConvertError
+
+_MISSING: Any = object()
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3's frequency scaling (transformers: ``_compute_llama3_parameters``)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_context: int  # tokens
+
+
+@dataclass(frozen=True)
+class Hparams:
+    """A decoder, with experts or (0 of them) without. Widths in numbers, layers from 0."""
+
+    n_layers: int
+    hidden_size: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    context_length: int  # tokens
+    rms_eps: float
+    hidden_act: str
+    tie_embeddings: bool
+    dense_size: int  # width of the feed-forward network in layers without experts
+    n_experts: int
+    n_experts_used: int
+    expert_size: int  # width of one expert, and of the shared one
+    rope_type: str
+    rope_theta: float
+    rope_scaling: RopeScaling | None
+
+
+@dataclass(frozen=True)
+class Llama4Hparams(Hparams):
+    """What Llama 4 has besides: layers of several kinds."""
+
+    moe_step: int
+    moe_layers: tuple[int, ...]
+    rope_layers: tuple[bool, ...]  # whether each layer rotates (False: NoPE)
+    chunked_layers: tuple[bool, ...]  # whether each layer attends within a chunk
+    chunk_size: int | None  # tokens
+    use_qk_norm: bool
+    tunes_temperature: bool
+    temperature_floor: int  # tokens
+    temperature_scale: float
+
+
+class Config:
+    """config.json with typed access; every complaint names the file and the key."""
+
+    def __init__(self, path: Path, values: dict[str, Any]) -> None:
+        self.path = path
+        self.values = values
+
+    @classmethod
+    def load(cls, src: Path) -> Config:
+        return cls(src / "config.json", read_json(src / "config.json"))
+
+    @property
+    def architecture(self) -> str:
+        names = self.values.get("architectures")
+        if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
+            raise ConvertError(f"{self.path}: `architectures` must name one architecture")
+        return names[0]
+
+    def text(self) -> Config:
+        """The language model's part of a multimodal config, over the top-level values."""
+        nested = self.values.get("text_config")
+        if nested is None:
+            return self
+        if not isinstance(nested, dict):
+            raise ConvertError(f"{self.path}: `text_config` is not an object")
+        return Config(self.path, {**self.values, **nested})
+
+    def raw(self, key: str) -> Any:
+        """The value as it stands; None when absent."""
+        return self.values.get(key)
+
+    def integer(self, key: str, default: int = _MISSING, minimum: int = 1) -> int:
+        value = self._get(key, default)
+        if type(value) is not int or not minimum <= value < 1 << 31:
+            raise ConvertError(
+                f"{self.path}: `{key}` is {value!r}, not a whole number >= {minimum}"
+            )
+        return value
+
+    def number(self, key: str, default: float = _MISSING) -> float:
+        value = self._get(key, default)
+        if type(value) not in (int, float) or not value > 0:
+            raise ConvertError(f"{self.path}: `{key}` is {value!r}, not a positive number")
+        return float(value)
+
+    def string(self, key: str, default: str = _MISSING) -> str:
+        value = self._get(key, default)
+        if not isinstance(value, str):
+            raise ConvertError(f"{self.path}: `{key}` is {value!r}, not a string")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self._get(key, default)
+        # Some exports of Llama 4 write `attn_temperature_tuning: 4` for true.
+        if type(value) not in (bool, int):
+            raise ConvertError(f"{self.path}: `{key}` is {value!r}, neither true nor false")
+        return bool(value)
+
+    def integers(self, key: str) -> tuple[int, ...] | None:
+        """A list of whole numbers; None when absent or empty, which transformers treats alike."""
+        value = self.values.get(key)
+        if not value:
+            return None
+        if not isinstance(value, list) or any(type(n) not in (int, bool) for n in value):
+            raise ConvertError(f"{self.path}: `{key}` is not a list of whole numbers")
+        return tuple(int(n) for n in value)
+
+    def states(self, key: str) -> bool:
+        """Whether the config has the key, with a value."""
+        return self.values.get(key) is not None
+
+    def _get(self, key: str, default: Any) -> Any:
+        value = self.values.get(key)
+        if value is None:
+            value = default
+        if value is _MISSING:
+            raise ConvertError(f"{self.path}: `{key}` is missing")
+        return value

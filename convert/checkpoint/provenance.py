@@ -1,0 +1,69 @@
+"""Where a model comes from: the `general.*` metadata.
+
+gguf's own heuristics read the model card, generation_config.json and the directory's name, so that
+names, licence and size label are the ones llama.cpp's converter would write. What it would not is
+`l4.version`, for whoever looks into a file that misbehaves.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import gguf
+
+from convert.checkpoint.tensors import OutputTensor
+from convert.errors import ConvertError
+from convert.gguf.fields import Field, string
+
+
+def general_fields(src: Path, architecture: str, tensors: list[OutputTensor]) -> dict[str, Field]:
+    """`general.architecture`, type, name, licence, base models, sampling defaults ..."""
+    total, shared, expert, n_experts = count_params(tensors)
+    try:
+        found = _load_metadata(src, total)
+    except gguf.metadata.yaml.YAMLError:
+        card = src / "README.md"
+        raise ConvertError(f"{card}: its front matter is not valid YAML; mend or move it") from None
+    found.name = found.name or src.resolve().name
+    found.size_label = found.size_label or gguf.size_label(total, shared, expert, n_experts)
+    collected = gguf.GGUFWriter(None, architecture)
+    found.set_gguf_meta_model(collected)
+    fields = {"general.architecture": string(architecture), "general.type": string("model")}
+    for key, item in collected.kv_data[0].items():
+        is_array = item.type == gguf.GGUFValueType.ARRAY
+        kind = gguf.GGUFValueType.get_type(item.value[0]) if is_array else item.type
+        fields[key] = Field(item.value, int(kind))
+    fields["l4.version"] = string(version_of("l4"))
+    return fields
+
+
+def _load_metadata(src: Path, total: int) -> Any:
+    found = gguf.Metadata.load(None, src, None, total)
+    repo = src.parent.parent.name
+    if src.parent.name == "snapshots" and repo.startswith("models--"):
+        # In the Hub's cache the directory is called after a commit, and the repository's above it.
+        card, config = gguf.Metadata.load_model_card(src), gguf.Metadata.load_hf_parameters(src)
+        named = Path(repo.rpartition("--")[2])
+        named = gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), card, config, named, total)
+        for key in ("name", "organization", "basename", "finetune", "version", "size_label"):
+            setattr(found, key, getattr(named, key))
+    return found
+
+
+def version_of(package: str) -> str:
+    """The version of an installed package, such as this one's."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def count_params(tensors: list[OutputTensor]) -> tuple[int, int, int, int]:
+    """Weights in all, those every token passes, those of one expert, and how many experts."""
+    total = sum(tensor.n_params for tensor in tensors)
+    stacks = [tensor for tensor in tensors if "_exps." in tensor.name]
+    expert = sum(tensor.n_params // tensor.shape[2] for tensor in stacks)
+    shared = total - sum(tensor.n_params for tensor in stacks)
+    return total, shared, expert, stacks[0].shape[2] if stacks else 0

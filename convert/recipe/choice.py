@@ -1,0 +1,201 @@
+"""Every output tensor's qtype and importance: the recipe, what the user asks for, the imatrix."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from convert.checkpoint.tensors import OutputTensor
+from convert.errors import ConvertError
+from convert.gguf.ftypes import FType
+from convert.gguf.qtypes import QTYPES
+from convert.recipe.imatrix import Imatrix, Importance, cold_report, read_imatrix
+from convert.recipe.overrides import Overrides, read_overrides
+from convert.recipe.recipe import (
+    Model,
+    Recipe,
+    fit_rows,
+    is_quantizable,
+    kind_of,
+    needs_imatrix,
+)
+from convert.types import Finding, TypeOptions
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """`TypeOptions` read and checked against the tensors they are for.
+
+    `importances`: what the imatrix has on each quantizable tensor; `cold` names those with experts
+    that it hardly saw.
+    """
+
+    overrides: Overrides
+    imatrix: Imatrix | None
+    importances: Mapping[str, Importance]
+    cold: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What became of it for one ftype. `findings`: what the imatrix leaves to guess."""
+
+    qtypes: Mapping[str, str]
+    importances: Mapping[str, Importance]
+    findings: tuple[Finding, ...]
+
+
+def read_wishes(options: TypeOptions, outputs: Sequence[OutputTensor]) -> Wishes:
+    """Read the imatrix and the overrides. Raises ConvertError where they do not fit the model."""
+    overrides = read_overrides(options)
+    imatrix = None if options.imatrix is None else read_imatrix(options.imatrix)
+    if overrides.cold_experts and (imatrix is None or imatrix.is_legacy):
+        raise ConvertError(
+            "--cold-experts needs to know what every expert saw: give an --imatrix in GGUF format"
+        )
+    importances = {}
+    for output in outputs:
+        if imatrix is not None and is_quantizable(output.name, output.shape):
+            importance = imatrix.find(output.name, output.shape)
+            if importance is not None:
+                importances[output.name] = importance
+    cold = frozenset(name for name, each in importances.items() if each.cold_experts())
+    return Wishes(overrides, imatrix, importances, cold)
+
+
+def choose(outputs: Sequence[OutputTensor], ftype: FType, model: Model, wishes: Wishes) -> Choice:
+    """Types and importances of `outputs`, which are in file order.
+
+    Raises ConvertError where a type lacks the importance it needs, an override decides nothing, or
+    rows do not fit.
+    """
+    qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=wishes.imatrix is not None)
+    missing = lacking_importance(qtypes, ftype, wishes)
+    if missing is not None:
+        raise ConvertError(_lacking(missing, qtypes[missing], wishes.imatrix))
+    quantized = [name for name, qtype in qtypes.items() if QTYPES[qtype].is_quantized]
+    return Choice(
+        qtypes,
+        {name: wishes.importances[name] for name in quantized if name in wishes.importances},
+        tuple(Finding("warning", line) for line in _guesses(quantized, wishes)),
+    )
+
+
+def choose_by_shape(
+    outputs: Sequence[OutputTensor],
+    ftype: FType,
+    model: Model,
+    wishes: Wishes,
+    *,
+    has_imatrix: bool,
+) -> dict[str, str]:
+    """The types alone, as if there were importance wherever it is needed. Raises ConvertError."""
+    shapes = {output.name: output.shape for output in outputs}
+    quantizable = [name for name, shape in shapes.items() if is_quantizable(name, shape)]
+    wishes.overrides.refuse_idle(ftype, quantizable)
+    qtypes = choose_qtypes(
+        shapes.items(),
+        ftype,
+        model,
+        wishes.overrides,
+        has_imatrix=has_imatrix,
+        cold=wishes.cold,
+    )
+    for name, qtype in qtypes.items():
+        if shapes[name][0] % QTYPES[qtype].block:
+            raise ConvertError(
+                f"{name}: rows of {shapes[name][0]} are not whole blocks of {qtype}; "
+                "ask for another type for it"
+            )
+    return qtypes
+
+
+def choose_qtypes(
+    tensors: Iterable[tuple[str, tuple[int, ...]]],
+    ftype: FType,
+    model: Model,
+    overrides: Overrides | None = None,
+    *,
+    has_imatrix: bool = False,
+    cold: Collection[str] = (),
+) -> dict[str, str]:
+    """The qtype of every tensor, given as (GGUF name, shape in ne order) in file order.
+
+    `cold` names the tensors that get `overrides.cold_experts`, if it is the safer type. Raises
+    ConvertError where rows do not fit a type and nothing stands in for it.
+    """
+    shapes = dict(tensors)
+    recipe = Recipe(ftype, model, shapes, has_imatrix)
+    overrides = overrides or Overrides()
+    return {
+        name: _choose(name, shape, ftype, recipe, overrides, name in cold)
+        for name, shape in shapes.items()
+    }
+
+
+def _choose(
+    name: str,
+    shape: tuple[int, ...],
+    ftype: FType,
+    recipe: Recipe,
+    overrides: Overrides,
+    is_cold: bool,
+) -> str:
+    """What the user says of a tensor comes first, then the recipe, then what its rows allow."""
+    if not is_quantizable(name, shape):
+        return "F32"
+    kind = kind_of(name)
+    if kind == "token_embd" and overrides.token_embedding:
+        return overrides.token_embedding
+    if kind == "output" and overrides.output:
+        return overrides.output
+    if not QTYPES[ftype.base].is_quantized:
+        return ftype.base
+    qtype = overrides.find(name)
+    if qtype is None:
+        if overrides.is_pure:
+            qtype = ftype.base
+        elif overrides.output and recipe.is_output(kind):
+            qtype = overrides.output
+        else:
+            qtype = recipe.choose(name, shape)
+        if is_cold and overrides.cold_experts:
+            qtype = max(qtype, overrides.cold_experts, key=lambda each: QTYPES[each].bits)
+    return fit_rows(name, qtype, shape[0])
+
+
+def lacking_importance(qtypes: Mapping[str, str], ftype: FType, wishes: Wishes) -> str | None:
+    """The first tensor whose type needs an importance that there is not."""
+    for name, qtype in qtypes.items():
+        if name not in wishes.importances and needs_imatrix(name, qtype, ftype):
+            return name
+    return None
+
+
+def _lacking(name: str, qtype: str, imatrix: Imatrix | None) -> str:
+    if imatrix is None:
+        return (
+            f"{name} becomes {qtype}, which needs an importance matrix; give one with --imatrix, "
+            "or choose a type that needs none, such as Q2_K"
+        )
+    return (
+        f"{imatrix.path}: has no data on {name}, which needs it to become {qtype}; give it another "
+        "type with --tensor-type, or make an imatrix on more text"
+    )
+
+
+def _guesses(quantized: Sequence[str], wishes: Wishes) -> Iterator[str]:
+    imatrix = wishes.imatrix
+    if imatrix is None:
+        return
+    unknown = [name for name in quantized if not _is_known(wishes.importances.get(name))]
+    unknown = [name for name in unknown if name not in ("token_embd.weight", "output.weight")]
+    if unknown:
+        names = f"{unknown[0]} and {len(unknown) - 1} more" if len(unknown) > 1 else unknown[0]
+        yield f"{imatrix.path}: has no data on {names}; all columns count alike there"
+    cold = [name for name in quantized if name in wishes.cold]
+    yield from cold_report(imatrix, cold, wishes.overrides.cold_experts)
+
+
+def _is_known(importance: Importance | None) -> bool:
+    return importance is not None and any(importance.counts)

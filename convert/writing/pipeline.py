@@ -1,0 +1,207 @@
+"""Carry out plans: read, transform, quantize and write, all at once and within a memory budget.
+
+Every worker takes a tile through all four steps by itself, so that while one waits for the disk
+another computes. What is done is synced and recorded every few seconds, in a thread beside them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TypeVar
+
+from convert.checkpoint.checkpoint import Reader
+from convert.errors import ConvertError
+from convert.kernels.quantize import quantizer
+from convert.types import Plan, Progress, Report
+from convert.writing.journal import stored_tensors
+from convert.writing.layout import Layout
+from convert.writing.output import Batch, Output
+from convert.writing.resources import n_cpus, peak_rss, tile_weights
+from convert.writing.schedule import Job, jobs, prefetched
+from convert.writing.supply import Supply
+from convert.writing.tiles import make_tiles
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# What a kill may cost: this much time of work, and what is under way.
+SECONDS_BETWEEN_SAVES = 2.0
+
+
+def run(
+    planned: Sequence[tuple[Plan, Layout]],
+    *,
+    resume: bool,
+    threads: int | None,
+    ram: int | None,
+    progress: Callable[[Progress], None] | None,
+) -> tuple[Report, ...]:
+    """Write the planned outputs; see `convert.convert_all`."""
+    started = time.monotonic()
+    _refuse_outputs(planned)
+    threads = threads or n_cpus()
+    plans = [plan for plan, _ in planned]
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_sources(plans[0]))
+        weights = tile_weights(plans, threads, ram)
+        outputs = [
+            stack.enter_context(Output(plan, layout, resume=resume)) for plan, layout in planned
+        ]
+        todo = jobs(outputs, weights)
+        supply = stack.enter_context(Supply(todo, reader, plans[0].shards))
+        _make(outputs, todo, reader, supply, threads, progress)
+        for output in outputs:
+            output.seal()
+        for output in outputs:
+            output.publish()
+    seconds = time.monotonic() - started
+    return tuple(_report(output, todo, seconds) for output in outputs)
+
+
+def _make(
+    outputs: Sequence[Output],
+    todo: Sequence[Job],
+    reader: Reader,
+    supply: Supply,
+    threads: int,
+    progress: Callable[[Progress], None] | None,
+) -> None:
+    """Do all the jobs, from this thread's point of view one after the other."""
+
+    quantize = quantizer([output.plan for output in outputs])
+
+    def work(job: Job) -> Job:
+        supply.take(job)
+        for output, tile, data in zip(
+            job.outputs, job.tiles, make_tiles(job.tiles, reader, quantize), strict=True
+        ):
+            output.write(tile, data.data.cast("B"))
+        return job
+
+    total = sum(tensor.n_bytes for output in outputs for tensor in output.plan.tensors)
+    done = total - sum(job.n_bytes for job in todo)
+    # Closed before the files are, whatever is raised: no worker outlives them.
+    with (
+        closing(_Saver(outputs, supply)) as saver,
+        closing(in_threads(work, prefetched(todo, reader), threads, supply.stop)) as finished,
+    ):
+        for job in finished:
+            for output, tile in zip(job.outputs, job.tiles, strict=True):
+                output.note(tile)
+            saver.poll(supply.finish(job))
+            done += job.n_bytes
+            if progress is not None:
+                progress(Progress(done, total, job.tiles[0].tensor.name))
+
+
+class _Saver:
+    """Saves what the outputs have noted, now and then, while the work goes on."""
+
+    def __init__(self, outputs: Sequence[Output], supply: Supply) -> None:
+        self._outputs = outputs
+        self._supply = supply
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._running: Future[None] | None = None
+        self._due = time.monotonic() + SECONDS_BETWEEN_SAVES
+
+    def poll(self, used_up: list[Path]) -> None:
+        """Begin the next save if it is due. Raises what the last one raised.
+
+        It is due, however soon after the last one, where shards are `used_up`: dropped after it.
+        """
+        if self._running is not None:
+            if not used_up and not self._running.done():
+                return
+            self._running.result()
+            self._running = None
+        if used_up or time.monotonic() >= self._due:
+            batches = [output.take_batch() for output in self._outputs]
+            self._running = self._pool.submit(self._save, batches, used_up)
+            self._due = time.monotonic() + SECONDS_BETWEEN_SAVES
+
+    def close(self) -> None:
+        """Wait for the save under way. Raises what it raised."""
+        self._pool.shutdown()
+        if self._running is not None:
+            self._running.result()
+
+    def _save(self, batches: Sequence[Batch], used_up: list[Path]) -> None:
+        for batch in batches:
+            batch.output.save(batch)
+        self._supply.drop(used_up)
+
+
+def _refuse_outputs(planned: Sequence[tuple[Plan, Layout]]) -> None:
+    """Raise ConvertError if the layouts cannot be the outputs of these plans."""
+    paths = [file.path for _, layout in planned for file in layout.files]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ConvertError(f"{path}: would be written twice; put {{type}} into its name")
+    for plan, layout in planned:
+        for path in {layout.path, *(file.path for file in layout.files)}:
+            _refuse_output(plan, path)
+
+
+def _refuse_output(plan: Plan, out: Path) -> None:
+    source, target = plan.source.resolve(), out.resolve()
+    if target == source or source in target.parents:
+        raise ConvertError(
+            f"{out}: lies in the checkpoint's own directory; write elsewhere with -o"
+        )
+    if out.exists() and not out.is_file():
+        raise ConvertError(f"{out}: is not a file; give the output another name with -o")
+    if not out.parent.is_dir():
+        raise ConvertError(f"{out.parent}: no such directory; make it, or write elsewhere with -o")
+
+
+def in_threads(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    stop: Callable[[], None] = lambda: None,
+) -> Generator[Result, None, None]:
+    """Results as they come, in any order; one item waits in line, so that no worker does.
+
+    `stop` is called at the end, good or bad: work that waits for something must give up then.
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="convert") as pool:
+        running: set[Future[Result]] = set()
+        try:
+            for item in items:
+                running.add(pool.submit(work, item))
+                if len(running) > threads:
+                    finished, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in finished)
+            while running:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in finished)
+        finally:
+            stop()
+            pool.shutdown(cancel_futures=True)
+
+
+def open_sources(plan: Plan) -> Reader:
+    """The files a plan's weights come from, open for reading: those that are on disk."""
+    return Reader(stored_tensors(plan) if plan.shards is None else ())
+
+
+def _report(output: Output, made: Sequence[Job], seconds: float) -> Report:
+    n_made = sum(
+        tile.n_bytes
+        for job in made
+        for target, tile in zip(job.outputs, job.tiles, strict=True)
+        if target is output
+    )
+    files = tuple(file.path for file in output.layout.files)
+    return Report(
+        path=files[0],
+        files=files,
+        n_bytes=output.layout.n_bytes,
+        n_resumed=sum(tensor.n_bytes for tensor in output.plan.tensors) - n_made,
+        seconds=seconds,
+        peak_rss=peak_rss(),
+    )

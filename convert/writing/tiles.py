@@ -1,0 +1,191 @@
+"""Tiles: the rows of an output tensor that are read, transformed and quantized at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.checkpoint.checkpoint import Reader
+from convert.checkpoint.dequantize import e4m3_values, scale_rows, unpack
+from convert.checkpoint.tensors import Constant, View
+from convert.errors import ConvertError
+from convert.gguf.qtypes import QTYPES
+from convert.types import PlannedTensor
+
+if TYPE_CHECKING:
+    from convert.kernels.quantize import Quantize
+
+_NUMPY_DTYPES = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "F8_E4M3": "u1",
+    "I8": "i1",
+    "I32": "<i4",
+}
+
+# Weights turned to float32 at a time: 1 MiB of them stays in a core's cache until quantized.
+_BLOCK_WEIGHTS = 1 << 18
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows [first, first + n_rows) of one part (matrix) of a tensor."""
+
+    tensor: PlannedTensor
+    part: int
+    first: int
+    n_rows: int
+
+    @property
+    def source(self) -> View | Constant:
+        return self.tensor.output.parts[self.part]
+
+    @property
+    def row_bytes(self) -> int:
+        return QTYPES[self.tensor.qtype].row_bytes(self.tensor.shape[0])
+
+    @property
+    def n_bytes(self) -> int:
+        return self.n_rows * self.row_bytes
+
+    @property
+    def offset(self) -> int:
+        """Where the tile begins, from the start of the tensor data."""
+        n_part_rows = self.tensor.n_bytes // len(self.tensor.output.parts) // self.row_bytes
+        return self.tensor.offset + (self.part * n_part_rows + self.first) * self.row_bytes
+
+
+def cut(tensor: PlannedTensor, max_weights: int) -> Iterator[Tile]:
+    """The tiles of a tensor, each of at most `max_weights` weights but at least one row."""
+    n_rows = tensor.output.n_params // tensor.shape[0] // len(tensor.output.parts)
+    step = max(1, max_weights // tensor.shape[0])
+    for part in range(len(tensor.output.parts)):
+        for first in range(0, n_rows, step):
+            yield Tile(tensor, part, first, min(step, n_rows - first))
+
+
+def make_tiles(
+    tiles: Sequence[Tile], reader: Reader, quantize: Quantize
+) -> list[NDArray[np.uint8]]:
+    """The bytes of each tile as they stand in its output; all of the same rows, read once.
+
+    Raises ConvertError on NaN, Inf, overflow.
+    """
+    outs = [np.empty((tile.n_rows, tile.row_bytes), np.uint8) for tile in tiles]
+    importances = [_importance(tile) for tile in tiles]
+    for first, block in float32_blocks(tiles[0], reader):
+        if not _is_finite(block):
+            raise ConvertError(f"{_place(tiles[0])}: holds NaN or Inf; fetch the checkpoint again")
+        for tile, out, importance in zip(tiles, outs, importances, strict=True):
+            rows = out[first : first + len(block)]
+            try:
+                quantize(tile.tensor.qtype, block, rows, importance)
+            except OverflowError as error:
+                raise ConvertError(f"{_place(tile)}: {error}; choose another type") from None
+    return outs
+
+
+def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The tile's weights, a cache-sized block of rows at a time, with the block's first row."""
+    rows, source = _load(tile, reader), tile.source
+    step = max(1, _BLOCK_WEIGHTS // rows.shape[1])
+    for first in range(0, tile.n_rows, step):
+        block = _to_float32(_gathered(rows[first : first + step]), source)
+        if isinstance(source, View) and source.scale is not None:
+            stored_rows = _stored_rows(source, tile.first + first, len(block))
+            scale_rows(block, stored_rows, source.scale, reader)
+        yield first, block
+
+
+def _importance(tile: Tile) -> NDArray[np.float32] | None:
+    """What the imatrix has on the tile's matrix: its columns' importance."""
+    importance = tile.tensor.importance
+    return None if importance is None else importance.row(tile.part, tile.tensor.shape[0])
+
+
+def _load(tile: Tile, reader: Reader) -> NDArray[np.generic]:
+    """The rows as stored: [n_rows, n_cols] in the source's own dtype, in whatever memory order."""
+    source = tile.source
+    if isinstance(source, Constant):
+        return np.asarray([source.values], np.float32)
+    dtype = np.dtype(_NUMPY_DTYPES[source.stored.dtype])
+    load = _load_transposed if source.is_transposed else _load_upright
+    return load(source, tile, reader, dtype)
+
+
+def _load_upright(
+    view: View, tile: Tile, reader: Reader, dtype: np.dtype[np.generic]
+) -> NDArray[np.generic]:
+    wanted = _stored_rows(view, tile.first, tile.n_rows)
+    first = int(wanted.min())
+    rows = np.empty((int(wanted.max()) + 1 - first, view.row_step), dtype)
+    start = view.start + first * view.row_step
+    reader.read_into(view.stored, start * dtype.itemsize, _bytes(rows))
+    return rows[wanted - first] if view.head_rows else rows
+
+
+def _stored_rows(view: View, first: int, n_rows: int) -> NDArray[np.intp]:
+    """Which rows of the stored matrix the rows [first, first + n_rows) of an upright view are."""
+    rows = np.arange(first, first + n_rows)
+    if not view.head_rows:
+        return rows
+    head, row = np.divmod(rows, view.head_rows)
+    pair, half = np.divmod(row, 2)
+    stored: NDArray[np.intp] = head * view.head_rows + half * (view.head_rows // 2) + pair
+    return stored
+
+
+def _load_transposed(
+    view: View, tile: Tile, reader: Reader, dtype: np.dtype[np.generic]
+) -> NDArray[np.generic]:
+    # Our rows are columns there: of each stored row, the piece that these columns cover.
+    columns = np.empty((view.n_cols, tile.n_rows), dtype)
+    start = view.start + tile.first
+    if tile.n_rows == view.col_step:
+        reader.read_into(view.stored, start * dtype.itemsize, _bytes(columns))
+    else:
+        item = dtype.itemsize
+        reader.read_pieces(
+            view.stored, start * item, view.col_step * item, tile.n_rows * item, _bytes(columns)
+        )
+    transposed: NDArray[np.generic] = columns.T
+    return transposed
+
+
+def _gathered(rows: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The same rows close together: turning a transposed block would otherwise miss every cache."""
+    return rows if rows.flags.c_contiguous else np.ascontiguousarray(rows.T).T
+
+
+def _to_float32(rows: NDArray[np.generic], source: View | Constant) -> NDArray[np.float32]:
+    """A float32 copy of `rows` in C order."""
+    if isinstance(source, View) and source.scale and source.scale.bits:
+        return unpack(rows, source.scale.bits, source.n_cols)
+    dtype = source.stored.dtype if isinstance(source, View) else "F32"
+    if dtype == "F8_E4M3":
+        return e4m3_values()[rows.view(np.uint8)]
+    if dtype == "BF16":
+        wide = rows.astype(np.uint32, order="C")
+        wide <<= 16  # a bfloat16 is the upper half of a float32
+        return wide.view(np.float32)
+    return np.ascontiguousarray(rows, np.float32)
+
+
+def _is_finite(block: NDArray[np.float32]) -> bool:
+    # A sum is finite only if all its terms are; only an overflowing one needs the slow look.
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(block.sum())) or bool(np.isfinite(block).all())
+
+
+def _bytes(array: NDArray[np.generic]) -> memoryview:
+    return array.data.cast("B")
+
+
+def _place(tile: Tile) -> str:
+    source = tile.source
+    return f"{source.stored.path}: {source.stored.name}" if isinstance(source, View) else ""

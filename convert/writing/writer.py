@@ -1,0 +1,129 @@
+"""A file of the output: written in any order beside its name, and renamed when whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from convert.errors import ConvertError, DiskError
+from convert.writing.layout import FileLayout
+
+
+class PartFile:
+    """`file.path`.part, as large as it will be from the first; `publish` gives it its name.
+
+    Raises DiskError when it cannot be created, written or synced.
+    """
+
+    def __init__(self, file: FileLayout) -> None:
+        self.path = file.path
+        self.part = part_path(file.path)
+        self._header = file.header
+        self._n_bytes = file.n_bytes
+        self._fd = -1
+
+    def create(self) -> None:
+        """Set the whole file aside on disk, header written, in place of one that is there."""
+        try:
+            self._fd = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            os.ftruncate(self._fd, 0)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._fd, 0, self._n_bytes)
+            else:  # macOS
+                os.ftruncate(self._fd, self._n_bytes)
+            self.write_at(0, memoryview(self._header))
+            os.fsync(self._fd)
+            _sync_directory(self.part.parent)
+        except OSError as error:
+            raise disk_error(self.path, error, self._n_bytes) from None
+
+    def reopen(self) -> None:
+        """Open the part that an earlier conversion left. Raises ConvertError if it is damaged."""
+        try:
+            self._fd = os.open(self.part, os.O_RDWR | os.O_CLOEXEC)
+            n_bytes = os.fstat(self._fd).st_size
+        except FileNotFoundError:
+            raise ConvertError(f"{self.part}: is gone; start over without --resume") from None
+        except OSError as error:
+            raise disk_error(self.path, error, self._n_bytes) from None
+        if n_bytes != self._n_bytes:
+            raise ConvertError(
+                f"{self.part}: is {n_bytes:,} bytes long instead of {self._n_bytes:,}; "
+                "start over without --resume"
+            )
+
+    def is_published(self) -> bool:
+        """Whether the part is gone, and a file of its size stands under the final name."""
+        is_there = self.path.is_file() and not self.part.exists()
+        return is_there and self.path.stat().st_size == self._n_bytes
+
+    def write_at(self, offset: int, data: memoryview) -> None:
+        """Write all of `data` at `offset`; from many threads at once if need be."""
+        while data:
+            try:
+                n_written = os.pwrite(self._fd, data, offset)
+            except OSError as error:
+                raise disk_error(self.path, error, self._n_bytes) from None
+            data, offset = data[n_written:], offset + n_written
+
+    def sync(self) -> None:
+        """Bring to the disk what has been written so far."""
+        try:
+            _sync_data(self._fd)
+        except OSError as error:
+            raise disk_error(self.path, error, self._n_bytes) from None
+
+    def publish(self) -> None:
+        """Give the file, which is whole and synced, its final name in place of what stood there."""
+        try:
+            self.part.replace(self.path)
+            _sync_directory(self.path.parent)
+        except OSError as error:
+            raise disk_error(self.path, error, self._n_bytes) from None
+
+    def remove(self) -> None:
+        """Remove the part; closing it is left to do."""
+        self.part.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file, be it whole or not; idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+def part_path(path: Path) -> Path:
+    """Where the file `path` grows."""
+    return path.with_name(path.name + ".part")
+
+
+def disk_error(path: Path, error: OSError, n_bytes: int) -> DiskError:
+    """`error`, met while writing the file `path` of `n_bytes`, in one line with the way out."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(path.parent).free
+        return DiskError(
+            f"{path}: the disk is full: {_size(n_bytes)} are needed, "
+            f"{_size(free)} are free; free some space or write elsewhere with -o"
+        )
+    return DiskError(f"{path}: {error.strerror}; write elsewhere with -o")
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.2f} MB"
+
+
+def _sync_data(fd: int) -> None:
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(fd)
+    else:  # macOS
+        os.fsync(fd)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    with suppress(OSError):  # network file systems may not have this
+        os.fsync(fd)
+    os.close(fd)
