@@ -27,9 +27,9 @@ from l4cli.fit.hardware import GIB, Gpu, Hardware
 from l4cli.fit.shape import shape_of_file
 from l4cli.loading.llm import LLM
 from l4cli.loading.load import load
+from l4cli.models.registry import load_registry
 from l4cli.paths import state_dir
 from l4cli.prompt import PromptEncoder
-from l4cli.registry import load_registry
 from l4cli.speeds import Conditions, EffectiveLength, recall
 from l4cli.store import catalogue
 from l4cli.store.directory import store_root

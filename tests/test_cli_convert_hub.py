@@ -19,7 +19,7 @@ from hub_server import COMMIT, Hub, serve
 import convert
 from convert.writing.supply import most_at_once
 from l4cli.errors import HubError
-from l4cli.hub import HubShards
+from l4cli.models.hub import HubShards
 
 REPO = "acme/Tiny-Scout"
 SMALL = {"num_local_experts": 4, "num_hidden_layers": 1}

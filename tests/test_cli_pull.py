@@ -20,12 +20,12 @@ from typer.testing import CliRunner
 
 from l4cli import console
 from l4cli.app import app
-from l4cli.cache import cached_models
 from l4cli.errors import HubError, L4Error
-from l4cli.hub import pieces
-from l4cli.hub.pieces import Pieces
-from l4cli.locate import locate
-from l4cli.registry import load_registry
+from l4cli.models.hub import pieces
+from l4cli.models.hub.pieces import Pieces
+from l4cli.models.installed import cached_models
+from l4cli.models.locate import locate
+from l4cli.models.registry import load_registry
 
 REPO = "acme/Tiny-GGUF"
 NAME = f"hf.co/{REPO}"
@@ -247,7 +247,7 @@ def test_a_disk_that_fills_up_keeps_what_it_has(
     hub: Hub, mounted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(mounted))
-    monkeypatch.setattr("l4cli.hub.pull.refuse_unless_it_fits", lambda plan: None)
+    monkeypatch.setattr("l4cli.models.hub.pull.refuse_unless_it_fits", lambda plan: None)
     done = run("pull", f"{NAME}:Q8_0")
     assert "the disk is full; free some space, and give the same command again" in done.stderr
     (part,) = (mounted / "hub/models--acme--Tiny-GGUF/blobs").iterdir()
@@ -368,7 +368,7 @@ def test_incomplete_splits_are_told(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_what_a_repository_may_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from l4cli.hub.pull import plan_pull
+    from l4cli.models.hub.pull import plan_pull
 
     for name, sha256, message in (
         ("../../x-Q8_0.gguf", "0" * 64, "names a file outside its directory"),
@@ -378,6 +378,6 @@ def test_what_a_repository_may_not_hold(tmp_path: Path, monkeypatch: pytest.Monk
     ):
         lfs = SimpleNamespace(sha256=sha256, size=4)
         info = SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, lfs=lfs)], sha=COMMIT)
-        monkeypatch.setattr("l4cli.hub.pull.look_up", lambda *_, info=info: info)
+        monkeypatch.setattr("l4cli.models.hub.pull.look_up", lambda *_, info=info: info)
         with pytest.raises(HubError, match=message):
             plan_pull(REPO, tmp_path / "r", pattern=None, quant=None, revision=None)

@@ -27,7 +27,7 @@ from l4cli.doctor.folders import Folder, Part, Size
 from l4cli.doctor.machine import Cpu, Graphics, Memory, NvidiaCard, System
 from l4cli.doctor.problems import Problem, problems
 from l4cli.doctor.software import Software, Trial
-from l4cli.hub.reach import Reach, reach
+from l4cli.models.hub.reach import Reach, reach
 from l4cli.native import wheel
 from l4cli.native.build import TESTED_VERSION, Build
 from l4cli.native.rebuild import CUDA, Installer

@@ -27,9 +27,9 @@ from l4cli.fit.speed import decode_tps
 from l4cli.loading.decide import as_told, check_cards, choose, decide
 from l4cli.loading.file import ModelFile
 from l4cli.loading.options import LoadOptions
-from l4cli.locate import Located
+from l4cli.models.locate import Located
+from l4cli.models.registry import load_registry
 from l4cli.native.memory import free_memory_bytes
-from l4cli.registry import load_registry
 
 AT_16K = ContextSpec(16_384)
 

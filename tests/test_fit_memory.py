@@ -24,7 +24,7 @@ from l4cli.fit.hardware import Gpu, Hardware
 from l4cli.fit.memory import ContextSpec, compute_buffer, kv_cache, logits, memory_use
 from l4cli.fit.plan import make_row
 from l4cli.fit.shape import ModelShape, shape_of, shape_of_file
-from l4cli.registry import load_registry
+from l4cli.models.registry import load_registry
 
 GIB = 1 << 30
 LLAMA = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from l4cli.errors import ModelNotFoundError
-from l4cli.quants import by_label, by_pattern, pick
-from l4cli.splits import missing_parts
+from l4cli.models.quants import by_label, by_pattern, pick
+from l4cli.models.splits import missing_parts
 
 FILES = [
     "README.md",

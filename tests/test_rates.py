@@ -10,7 +10,7 @@ from l4cli.fit.hardware import GIB, Gpu, Hardware
 from l4cli.fit.memory import ContextSpec
 from l4cli.fit.plan import Row, make_row
 from l4cli.fit.rates import Sample, expected_rates, sample
-from l4cli.registry import load_registry
+from l4cli.models.registry import load_registry
 from l4cli.speeds import Conditions, DecodeRate, Measured, RunSpeeds
 
 REGISTRY = load_registry()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from l4cli.cache import hub_cache
 from l4cli.errors import InputError, ModelNotFoundError
-from l4cli.locate import Located, cached_quants, locate, locate_checkpoint
-from l4cli.registry import ModelSpec, load_registry, read_registry
+from l4cli.models.installed import hub_cache
+from l4cli.models.locate import Located, cached_quants, locate, locate_checkpoint
+from l4cli.models.registry import ModelSpec, load_registry, read_registry
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from l4cli import console
 from l4cli.commands import convert_options as options
 from l4cli.commands import convert_show as show
 from l4cli.errors import EXIT_FAILED, UsageError
-from l4cli.locate import hub_repo, locate_checkpoint
+from l4cli.models.locate import hub_repo, locate_checkpoint
 from l4cli.native import watcher
 
 if TYPE_CHECKING:
     from convert import Leftover, Plan, Split
-    from l4cli.hub import HubShards
+    from l4cli.models.hub import HubShards
 
 _LIST = "list"
 
@@ -141,7 +141,7 @@ def _find_source(
             raise UsageError("--revision is of the Hub; give --hub with it")
         found = locate_checkpoint(source)
         return found.path, found.name, None
-    from l4cli.hub import open_checkpoint
+    from l4cli.models.hub import open_checkpoint
 
     repo = hub_repo(source)
     with console.status(f"looking at {repo} on the Hub"):

@@ -11,8 +11,8 @@ import typer
 from typer.exceptions import TyperException
 
 from l4cli.errors import InputError, L4Error
+from l4cli.models.registry import read_toml
 from l4cli.paths import config_dir
-from l4cli.registry import read_toml
 
 
 def config_path() -> Path:

@@ -41,7 +41,7 @@ def info(
 def _find(model: str) -> Path:
     """The file or directory that is meant; one that is named wrongly is told as for `l4 run`."""
     from l4cli.commands.open_model import note_conversion
-    from l4cli.locate import is_hub_id, locate, locate_checkpoint
+    from l4cli.models.locate import is_hub_id, locate, locate_checkpoint
 
     if is_hub_id(model) and not Path(model).exists():
         return locate_checkpoint(model).path

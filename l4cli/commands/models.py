@@ -11,8 +11,8 @@ import typer
 from l4cli import console
 
 if TYPE_CHECKING:
-    from l4cli.cache import CachedModel
-    from l4cli.registry import ModelSpec
+    from l4cli.models.installed import CachedModel
+    from l4cli.models.registry import ModelSpec
 
 
 def models(
@@ -22,8 +22,8 @@ def models(
 
     Those in the Hub's cache count whoever put them there; last used is as the file system has it.
     """
-    from l4cli.cache import cached_models
-    from l4cli.registry import load_registry
+    from l4cli.models.installed import cached_models
+    from l4cli.models.registry import load_registry
 
     registry = load_registry()
     cached = cached_models(registry)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from l4cli.fit.memory import ContextSpec
     from l4cli.fit.rates import Sample
     from l4cli.fit.shape import ModelShape
-    from l4cli.registry import ModelSpec, Registry
+    from l4cli.models.registry import ModelSpec, Registry
     from l4cli.speeds import Conditions
 
 # Of the types there are, those that people choose between.
@@ -161,8 +161,8 @@ def _planned(model: str | None, wanted: ContextSpec) -> Iterator[_Planned]:
     from l4cli.fit.described import checkpoint_shape
     from l4cli.fit.shape import shape_of_file
     from l4cli.loading.decide import check_context
-    from l4cli.locate import locate
-    from l4cli.registry import load_registry
+    from l4cli.models.locate import locate
+    from l4cli.models.registry import load_registry
 
     registry = load_registry()
     if model is None:
@@ -194,7 +194,7 @@ def _of_type(spec: ModelSpec, ftype: str, registry: Registry) -> tuple[ModelShap
     """A type of a model: from its file, if that is on this machine, or from models.toml."""
     from l4cli.fit.described import described_shape
     from l4cli.fit.shape import shape_of_file
-    from l4cli.locate import file_here
+    from l4cli.models.locate import file_here
 
     path = file_here(spec, ftype)
     if path is None:

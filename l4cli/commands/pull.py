@@ -13,7 +13,7 @@ from l4cli import console
 from l4cli.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
-    from l4cli.hub.pull import Pull
+    from l4cli.models.hub.pull import Pull
 
 
 def pull(
@@ -37,7 +37,7 @@ def pull(
 
     What is here already is only checked. HF_TOKEN, HF_ENDPOINT and HF_HOME hold here, too.
     """
-    from l4cli.hub.pull import carry_out, refuse_unless_it_fits
+    from l4cli.models.hub.pull import carry_out, refuse_unless_it_fits
 
     plan = _plan(model, revision)
     if dry_run:
@@ -63,10 +63,10 @@ def pull(
 
 
 def _plan(model: str, revision: str | None) -> Pull:
-    from l4cli.cache import HUB_PREFIX, repo_dir
-    from l4cli.hub.pull import plan_pull
-    from l4cli.locate import hub_model, is_hub_id
-    from l4cli.registry import load_registry
+    from l4cli.models.hub.pull import plan_pull
+    from l4cli.models.installed import HUB_PREFIX, repo_dir
+    from l4cli.models.locate import hub_model, is_hub_id
+    from l4cli.models.registry import load_registry
 
     found, pattern = hub_model(model), None
     if found is not None:
@@ -94,7 +94,7 @@ def _plan(model: str, revision: str | None) -> Pull:
 @contextmanager
 def _kept(plan: Pull) -> Iterator[None]:
     """Say what is left where it does not come to its end."""
-    from l4cli.hub.pull import GO_ON, n_bytes_here
+    from l4cli.models.hub.pull import GO_ON, n_bytes_here
 
     try:
         yield

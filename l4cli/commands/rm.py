@@ -23,9 +23,9 @@ def rm(
 
     A process that has it loaded goes on; the space is free when that ends.
     """
-    from l4cli.cache import cached_models
-    from l4cli.registry import load_registry
-    from l4cli.removal import choose, processes_using, remove
+    from l4cli.models.installed import cached_models
+    from l4cli.models.registry import load_registry
+    from l4cli.models.removal import choose, processes_using, remove
 
     found = choose(cached_models(load_registry()), model)
     size = console.human_size(found.n_bytes)

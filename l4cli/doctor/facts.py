@@ -24,8 +24,8 @@ from l4cli.doctor.machine import (
     terminal,
 )
 from l4cli.doctor.software import Software, software
-from l4cli.hub.reach import SECONDS as REACH_SECONDS
-from l4cli.hub.reach import Reach, reach
+from l4cli.models.hub.reach import SECONDS as REACH_SECONDS
+from l4cli.models.hub.reach import Reach, reach
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from l4cli.cache import hub_cache
+from l4cli.models.installed import hub_cache
 from l4cli.paths import cache_dir, config_dir, state_dir
 
 SECONDS = 2.0  # for counting sizes, all folders together

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from l4cli.errors import InputError, UsageError
 from l4cli.fit.cache_shape import CacheShape
 from l4cli.fit.shape import Block, ModelShape, TypeBytes, shape_of
-from l4cli.registry import ModelSpec, Registry
+from l4cli.models.registry import ModelSpec, Registry
 
 if TYPE_CHECKING:
     from convert.outline import Outline

@@ -12,8 +12,8 @@ from convert.gguf.vetting import vet_loading
 from l4cli.engine.llamacpp import LlamaModel, VocabularyFacts
 from l4cli.errors import ModelLoadError
 from l4cli.fit.shape import ModelShape, shape_of
-from l4cli.locate import Located
-from l4cli.splits import split_parts
+from l4cli.models.locate import Located
+from l4cli.models.splits import split_parts
 
 
 class ModelFile:

@@ -14,7 +14,7 @@ from l4cli.loading.file import ModelFile
 from l4cli.loading.llm import LLM
 from l4cli.loading.options import DEFAULT_N_CTX, Auto, LoadOptions
 from l4cli.loading.vocabulary import VocabularyBackend
-from l4cli.locate import locate
+from l4cli.models.locate import locate
 from l4cli.native.selftest import outcome
 
 Note = Callable[[str], None]

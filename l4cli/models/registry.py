@@ -68,7 +68,7 @@ class Registry:
 
 def load_registry() -> Registry:
     """The registry that comes with l4, with the user's own models.toml over it."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent.parent
     bundled = here / "models.toml"  # in a wheel; in a checkout it lies at the top
     registry = read_registry(bundled if bundled.exists() else here.parent / "models.toml")
     own = config_dir() / "models.toml"

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from convert.checkpoint.checkpoint import INDEX_NAME, SINGLE_NAME, header_length, read_index
 from l4cli.errors import HubError
-from l4cli.hub.errors import RESUME, told
-from l4cli.hub.repository import OnBytes, look_up
+from l4cli.models.hub.errors import RESUME, told
+from l4cli.models.hub.repository import OnBytes, look_up
 
 if TYPE_CHECKING:
     from huggingface_hub.utils import tqdm

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from l4cli.cache import CachedModel
 from l4cli.errors import ModelNotFoundError, OutputError
+from l4cli.models.installed import CachedModel
 
 
 def choose(models: Sequence[CachedModel], name: str) -> CachedModel:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from l4cli.errors import HubError
-from l4cli.hub.errors import told
-from l4cli.hub.pieces import Pieces
-from l4cli.hub.repository import OnBytes, look_up
-from l4cli.quants import by_label, by_pattern, pick
-from l4cli.splits import missing_parts
+from l4cli.models.hub.errors import told
+from l4cli.models.hub.pieces import Pieces
+from l4cli.models.hub.repository import OnBytes, look_up
+from l4cli.models.quants import by_label, by_pattern, pick
+from l4cli.models.splits import missing_parts
 
 _CHUNK = 4 << 20
 GO_ON = "the same command goes on"

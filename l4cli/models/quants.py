@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
 from l4cli.errors import ModelNotFoundError
-from l4cli.splits import part_name
+from l4cli.models.splits import part_name
 
 _LABEL = re.compile(
     r"(?<![a-z0-9])((?:ud-)?(?:i?q\d(?:_[a-z0-9]+)*|tq\d_\d|mxfp4(?:_moe)?|nvfp4|bf16|fp?16|fp?32))"

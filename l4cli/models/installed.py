@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from l4cli.models.quants import by_label, by_pattern
+from l4cli.models.registry import ModelSpec, Registry
+from l4cli.models.splits import missing_parts
 from l4cli.paths import cache_dir
-from l4cli.quants import by_label, by_pattern
-from l4cli.registry import ModelSpec, Registry
-from l4cli.splits import missing_parts
 
 HUB_PREFIX = "hf.co/"
 CHECKPOINT = "safetensors"  # in place of a quantization

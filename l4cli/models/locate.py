@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from l4cli.cache import HUB_PREFIX, gguf_quants, repo_dir, snapshots
 from l4cli.engine.types import SamplingParams
 from l4cli.errors import ModelNotFoundError, RequestError
-from l4cli.quants import pick
-from l4cli.registry import ModelSpec, Registry, load_registry
-from l4cli.splits import missing_parts, part_name, split_parts
+from l4cli.models.installed import HUB_PREFIX, gguf_quants, repo_dir, snapshots
+from l4cli.models.quants import pick
+from l4cli.models.registry import ModelSpec, Registry, load_registry
+from l4cli.models.splits import missing_parts, part_name, split_parts
 
 # Those of GGUF's general.sampling keys that mean here what they mean there. Penalties do not: in
 # llama.cpp they look at the last tokens alone.

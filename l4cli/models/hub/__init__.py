@@ -8,6 +8,6 @@ pieces.py      the bytes of a file, in order, over several connections
 errors.py      what goes wrong there, in one line with the way out
 """
 
-from l4cli.hub.checkpoint import HubCheckpoint, HubShards, open_checkpoint
+from l4cli.models.hub.checkpoint import HubCheckpoint, HubShards, open_checkpoint
 
 __all__ = ["HubCheckpoint", "HubShards", "open_checkpoint"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from l4cli.hub.errors import be_quiet, told
+from l4cli.models.hub.errors import be_quiet, told
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
