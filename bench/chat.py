@@ -30,8 +30,8 @@ import pexpect
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # bench/convert.py is not the package
 
 from l4cli import load  # noqa: E402
-from l4cli.chat.render import view_for_stdout  # noqa: E402
 from l4cli.chat.session import ChatSession  # noqa: E402
+from l4cli.chat.terminal.render import view_for_stdout  # noqa: E402
 from l4cli.engine.llamacpp import LlamaBackend  # noqa: E402
 
 QUESTIONS = ("Tell me all about harbours and lanterns.", "And about bridges?", "Go on, please.")

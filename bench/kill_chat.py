@@ -20,8 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from l4cli.chat.conversation import Message
-from l4cli.chat.records import replay
+from l4cli.chat.history.conversation import Message
+from l4cli.chat.history.records import replay
 
 
 def main() -> int:

@@ -10,9 +10,9 @@ import pytest
 from test_chat_session import Chat
 from test_chat_support import RecordingView, fake_llm
 
-from l4cli.chat.conversation import Message
+from l4cli.chat.history.conversation import Message
+from l4cli.chat.history.tree import Tree
 from l4cli.chat.session import ChatSession
-from l4cli.chat.tree import Tree
 from l4cli.errors import ContextOverflowError, EngineError, L4Error, UsageError
 
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l4cli.chat import files, storage
-from l4cli.chat.conversation import Conversation, Message, joined
+from l4cli.chat import files
+from l4cli.chat.history import export as storage
+from l4cli.chat.history.conversation import Conversation, Message, joined
 from l4cli.errors import InputError, OutputError, UsageError
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l4cli.chat.bar import bar_text
-from l4cli.chat.markdown import BlockRenderer, split_blocks
-from l4cli.chat.region import Region
-from l4cli.chat.render import MarkdownView, PipeView, PlainView, harmless
+from l4cli.chat.terminal.bar import bar_text
+from l4cli.chat.terminal.markdown import BlockRenderer, split_blocks
+from l4cli.chat.terminal.region import Region
+from l4cli.chat.terminal.render import MarkdownView, PipeView, PlainView, harmless
 
 ANSWER = """# Quantization
 

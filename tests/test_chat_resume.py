@@ -18,8 +18,8 @@ from test_chat_support import RECITED, RecordingView, write_reciter
 from test_chat_terminal import IDLE, is_idle
 
 from l4cli import load
+from l4cli.chat.history.session_file import SessionFile, session_path
 from l4cli.chat.session import ChatSession
-from l4cli.chat.sessions import SessionFile, session_path
 from l4cli.loading.llm import LLM
 
 Open = Callable[..., Terminal]

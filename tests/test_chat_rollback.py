@@ -16,8 +16,8 @@ from test_chat_support import RecordingView
 
 import convert
 from l4cli import load
+from l4cli.chat.history.tree import Tree
 from l4cli.chat.session import ChatSession
-from l4cli.chat.tree import Tree
 from l4cli.loading.llm import LLM
 
 CHUNK = 8192

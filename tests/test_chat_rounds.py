@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_chat_support import RecordingView
 
-from l4cli.chat.calls import CallGate, FinalView, calls_of, tagged_text
-from l4cli.chat.rounds import Permission, ToolRounds
-from l4cli.chat.tools import Toolbox
+from l4cli.chat.tools.calls import CallGate, FinalView, calls_of, tagged_text
+from l4cli.chat.tools.rounds import Permission, ToolRounds
+from l4cli.chat.tools.toolbox import Toolbox
 from l4cli.engine.answer import Answer
 from l4cli.prompt.tool_calls import ToolCall
 

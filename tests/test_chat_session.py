@@ -12,11 +12,11 @@ import pytest
 from test_chat_support import FakeChatBackend, FakeUi, FakeVocabulary, RecordingView, fake_llm
 
 from l4cli.ask.session import AskSession
-from l4cli.chat import records
-from l4cli.chat.commands import COMMANDS, LeaveChat, find, is_command, run_command
+from l4cli.chat.commands.table import COMMANDS, LeaveChat, find, is_command, run_command
+from l4cli.chat.history import records
+from l4cli.chat.history.session_file import SessionFile
+from l4cli.chat.history.tree import Tree
 from l4cli.chat.session import ChatSession
-from l4cli.chat.sessions import SessionFile
-from l4cli.chat.tree import Tree
 from l4cli.documents import Document
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.errors import (

@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from test_chat_support import RecordingView, fake_llm
 from test_chat_tree import TALK, a, q, trees
 
-from l4cli.chat.conversation import Message
-from l4cli.chat.records import Replayed, changes, header, line, replay
-from l4cli.chat.session import ChatSession
-from l4cli.chat.sessions import (
+from l4cli.chat.history.conversation import Message
+from l4cli.chat.history.records import Replayed, changes, header, line, replay
+from l4cli.chat.history.session_file import (
     SessionFile,
     last_session,
     require_session,
@@ -29,7 +28,8 @@ from l4cli.chat.sessions import (
     sessions_dir,
     summaries,
 )
-from l4cli.chat.tree import Tree
+from l4cli.chat.history.tree import Tree
+from l4cli.chat.session import ChatSession
 from l4cli.errors import InputError, OutputError, UsageError
 from l4cli.prompt.tool_calls import ToolCall
 
@@ -228,7 +228,7 @@ def test_a_session_is_open_in_one_chat_at_a_time() -> None:
     session.ask("hello")
     with pytest.raises(UsageError, match="talk is open in another l4 chat"):
         SessionFile(session_path("talk"))
-    code = "from l4cli.chat.sessions import *; SessionFile(session_path('talk'))"
+    code = "from l4cli.chat.history.session_file import *; SessionFile(session_path('talk'))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
     )

@@ -9,8 +9,8 @@ import pytest
 from test_chat_support import RECITED, RecordingView, write_reciter
 
 from l4cli import load
-from l4cli.chat import storage
-from l4cli.chat.conversation import Conversation, Message
+from l4cli.chat.history import export as storage
+from l4cli.chat.history.conversation import Conversation, Message
 from l4cli.chat.session import ChatSession
 from l4cli.loading.llm import LLM
 

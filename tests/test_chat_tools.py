@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from l4cli.chat.tool_functions import ToolFileError, load_tools
-from l4cli.chat.tools import Toolbox, ToolResult, shown
+from l4cli.chat.tools.functions import ToolFileError, load_tools
+from l4cli.chat.tools.toolbox import Toolbox, ToolResult, shown
 from l4cli.errors import InputError
 from l4cli.prompt.tool_calls import ToolCall
 

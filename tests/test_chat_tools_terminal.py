@@ -11,9 +11,9 @@ import pytest
 from terminal import CTRL_C, CTRL_D, ENTER, Terminal
 from test_chat_support import RecordingView, write_reciter
 
-from l4cli.chat.rounds import ToolRounds
 from l4cli.chat.session import ChatSession
-from l4cli.chat.tools import Toolbox
+from l4cli.chat.tools.rounds import ToolRounds
+from l4cli.chat.tools.toolbox import Toolbox
 from l4cli.loading.load import load
 
 FUNCTIONS = '''

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from l4cli.chat.conversation import Message
-from l4cli.chat.drawing import draw_side_by_side, draw_tree
+from l4cli.chat.history.conversation import Message
+from l4cli.chat.history.drawing import draw_side_by_side, draw_tree
+from l4cli.chat.history.tree import ROOT, Tree
 from l4cli.chat.text import clipped, shortened
-from l4cli.chat.tree import ROOT, Tree
 from l4cli.errors import UsageError
 
 

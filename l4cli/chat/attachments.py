@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from l4cli.chat.conversation import Message, joined
+from l4cli.chat.history.conversation import Message, joined
 from l4cli.documents.document import Document
 from l4cli.documents.prompt import shown
 

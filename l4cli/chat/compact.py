@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from l4cli.chat.conversation import Conversation, Message, joined
+from l4cli.chat.history.conversation import Conversation, Message, joined
+from l4cli.chat.history.tree import ROOT, Node
 from l4cli.chat.session import ChatSession
-from l4cli.chat.tree import ROOT, Node
 from l4cli.engine.answer import Answer
 from l4cli.errors import UsageError
 

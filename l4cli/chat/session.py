@@ -8,20 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from l4cli.chat import storage
 from l4cli.chat.attachments import Attachment, documents_of, question
-from l4cli.chat.calls import calls_of
-from l4cli.chat.conversation import Conversation, Message
-from l4cli.chat.log import SessionLog
+from l4cli.chat.history import export as storage
+from l4cli.chat.history.conversation import Conversation, Message
+from l4cli.chat.history.log import SessionLog
+from l4cli.chat.history.session_file import SessionFile
+from l4cli.chat.history.tree import ROOT, Tree
 from l4cli.chat.pace import Pace
 from l4cli.chat.requests import requests_of
-from l4cli.chat.rounds import ToolRounds
-from l4cli.chat.sessions import SessionFile
 from l4cli.chat.settings import SETTINGS, changed
 from l4cli.chat.stored import read_documents, recall_prompt
 from l4cli.chat.tokens import ConversationTokens
+from l4cli.chat.tools.calls import calls_of
+from l4cli.chat.tools.rounds import ToolRounds
 from l4cli.chat.totals import Totals
-from l4cli.chat.tree import ROOT, Tree
 from l4cli.chat.turn import AnswerView, generate
 from l4cli.documents import Document
 from l4cli.documents.prompt import DocumentPrompt

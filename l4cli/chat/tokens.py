@@ -12,8 +12,8 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from l4cli.chat.calls import tagged_text
-from l4cli.chat.conversation import Conversation, Message
+from l4cli.chat.history.conversation import Conversation, Message
+from l4cli.chat.tools.calls import tagged_text
 from l4cli.errors import RequestError
 from l4cli.loading.llm import LLM
 

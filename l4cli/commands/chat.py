@@ -15,8 +15,8 @@ from l4cli.commands import options
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from l4cli.chat.rounds import Ask, ToolRounds
-    from l4cli.chat.sessions import SessionFile
+    from l4cli.chat.history.session_file import SessionFile
+    from l4cli.chat.tools.rounds import Ask, ToolRounds
 
 
 TOOLS_PANEL = "Tools"
@@ -123,7 +123,7 @@ def chat(
     last one. With -p, only what -c or --session names is kept.
     """
     from l4cli.chat import files
-    from l4cli.chat.tty import typing_held
+    from l4cli.chat.terminal.tty import typing_held
     from l4cli.commands.open_model import open_model, read_text_option
 
     texts = [(str(path), files.read_text(path)) for path in file or []]
@@ -143,8 +143,8 @@ def chat(
         nullcontext() if question else typing_held(),
         open_model(model, loading.but(ctx=ctx, store=kept is not None)) as llm,
     ):
-        from l4cli.chat.render import view_for_stdout
         from l4cli.chat.session import ChatSession
+        from l4cli.chat.terminal.render import view_for_stdout
 
         is_resumed = kept is not None and kept.exists
         with console.status("restoring the session") if is_resumed else nullcontext():
@@ -165,7 +165,7 @@ def chat(
             code = one_shot(session, question)
             session.close()
         else:
-            from l4cli.chat.loop import chat_loop
+            from l4cli.chat.terminal.loop import chat_loop
 
             code = chat_loop(session, use_history=keep)
     if code:
@@ -182,8 +182,8 @@ def _rounds(
         return
     if not (yes or is_conversation or (sys.stdin.isatty() and sys.stderr.isatty())):
         raise UsageError("without a terminal to ask on, --tools needs --yes to run what is called")
-    from l4cli.chat.rounds import ToolRounds
-    from l4cli.chat.tools import Toolbox
+    from l4cli.chat.tools.rounds import ToolRounds
+    from l4cli.chat.tools.toolbox import Toolbox
 
     with Toolbox(file, timeout) as toolbox:
         if toolbox.printed:
@@ -197,7 +197,7 @@ def _rounds(
 
 
 def _ask(is_conversation: bool) -> Ask:
-    from l4cli.chat.permission import ask_in_chat, ask_on_stderr
+    from l4cli.chat.tools.permission import ask_in_chat, ask_on_stderr
 
     return ask_in_chat if is_conversation else ask_on_stderr
 
@@ -206,7 +206,12 @@ def _session_file(
     go_on: bool, name: str | None, keep: bool, *, is_conversation: bool
 ) -> SessionFile | None:
     """The session asked for, opened; a new one for a conversation; None if nothing is kept."""
-    from l4cli.chat.sessions import SessionFile, last_session, new_session_path, session_path
+    from l4cli.chat.history.session_file import (
+        SessionFile,
+        last_session,
+        new_session_path,
+        session_path,
+    )
 
     if not keep:
         if go_on or name:
@@ -222,7 +227,7 @@ def _session_file(
 def _question(prompt: str | None) -> str | None:
     """What is asked by -p and through stdin; None if this is to be a conversation."""
     from l4cli.chat import files
-    from l4cli.chat.conversation import joined
+    from l4cli.chat.history.conversation import joined
 
     if sys.stdin is None or sys.stdin.isatty():
         piped = b""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
+from l4cli.chat.commands.ui import Ui
 from l4cli.chat.compact import Cut, drop, plan_cut, sum_up
-from l4cli.chat.drawing import draw_side_by_side, draw_tree
+from l4cli.chat.history.drawing import draw_side_by_side, draw_tree
+from l4cli.chat.history.tree import ROOT, Node
 from l4cli.chat.session import ChatSession
 from l4cli.chat.text import shortened
-from l4cli.chat.tree import ROOT, Node
-from l4cli.chat.ui import Ui
 from l4cli.errors import UsageError
 
 _MOST_ALTERNATIVES = 16

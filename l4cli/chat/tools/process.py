@@ -1,6 +1,6 @@
 """The process that runs a file of tools, seen from l4: it may hang, crash or print without end.
 
-One line of JSON goes in and one comes back (`tool_host.py`). The process is a session of its own,
+One line of JSON goes in and one comes back (`host.py`). The process is a session of its own,
 so that Ctrl-C does not reach it by itself and killing it takes along what it has started.
 """
 
@@ -58,7 +58,7 @@ class ToolProcess:
             raise UsageError("tools run on Linux and macOS only")
         self._timeout = timeout
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "l4cli.chat.tool_host", str(file)],
+            [sys.executable, "-m", "l4cli.chat.tools.host", str(file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

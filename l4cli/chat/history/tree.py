@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from l4cli.chat.conversation import Conversation, Message
+from l4cli.chat.history.conversation import Conversation, Message
 from l4cli.errors import UsageError
 
 ROOT = 0  # the id above every first message

@@ -22,8 +22,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from l4cli.chat.conversation import Message, Role
-from l4cli.chat.tree import ROOT, Node, Tree
+from l4cli.chat.history.conversation import Message, Role
+from l4cli.chat.history.tree import ROOT, Node, Tree
 from l4cli.engine.types import FinishReason
 from l4cli.prompt.tool_calls import ToolCall
 

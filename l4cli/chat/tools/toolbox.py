@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from l4cli.chat.tool_process import Reply, ToolProcess, ToolProcessError
+from l4cli.chat.tools.process import Reply, ToolProcess, ToolProcessError
 from l4cli.errors import InputError
 from l4cli.prompt.tool_calls import ToolCall
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
-from l4cli.chat.conversation import Conversation, Message
+from l4cli.chat.history.conversation import Conversation, Message
 from l4cli.engine.types import FinishReason
 from l4cli.errors import InputError, OutputError
 from l4cli.prompt.tool_calls import ToolCall

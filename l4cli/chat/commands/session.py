@@ -9,11 +9,11 @@ from pathlib import Path
 from l4cli.amounts import roughly
 from l4cli.chat import files
 from l4cli.chat.attachments import Attachment
-from l4cli.chat.report_commands import settings
+from l4cli.chat.commands.report import settings
+from l4cli.chat.commands.ui import Ui
+from l4cli.chat.history.session_file import SessionFile, require_session, sessions_dir, summaries
 from l4cli.chat.session import ChatSession
-from l4cli.chat.sessions import SessionFile, require_session, sessions_dir, summaries
 from l4cli.chat.text import clipped, shortened
-from l4cli.chat.ui import Ui
 from l4cli.documents.ingest import STDIN, ingest
 from l4cli.documents.sources import expanded
 from l4cli.errors import ContextOverflowError, InputError, UsageError

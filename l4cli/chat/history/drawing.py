@@ -20,8 +20,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from l4cli.chat.history.tree import ROOT, Node, Tree
 from l4cli.chat.text import clipped, shortened
-from l4cli.chat.tree import ROOT, Node, Tree
 
 _MARKS = {"user": ">", "assistant": " ", "ipython": "="}
 _MIN_TEXT = 16  # columns

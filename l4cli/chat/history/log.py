@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from l4cli.chat.records import Record, Replayed, changes, header, replay
-from l4cli.chat.sessions import SessionFile, timestamp
-from l4cli.chat.tree import Tree
+from l4cli.chat.history.records import Record, Replayed, changes, header, replay
+from l4cli.chat.history.session_file import SessionFile, timestamp
+from l4cli.chat.history.tree import Tree
 from l4cli.errors import InputError
 
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 from l4cli import console
-from l4cli.chat.markdown import BlockRenderer, split_blocks
-from l4cli.chat.region import Region
+from l4cli.chat.terminal.markdown import BlockRenderer, split_blocks
+from l4cli.chat.terminal.region import Region
 from l4cli.chat.text import harmless
 from l4cli.chat.turn import AnswerView
 

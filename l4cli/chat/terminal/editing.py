@@ -12,9 +12,9 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from l4cli.chat.commands import COMMANDS, Argument, find, is_command
+from l4cli.chat.commands.table import COMMANDS, Argument, find, is_command
+from l4cli.chat.history.session_file import session_names
 from l4cli.chat.session import ChatSession
-from l4cli.chat.sessions import session_names
 from l4cli.chat.settings import SETTINGS
 from l4cli.chat.text import shortened
 from l4cli.errors import UsageError

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from l4cli.chat import report_commands as report
-from l4cli.chat import session_commands as about
-from l4cli.chat import tree_commands as tree
+from l4cli.chat.commands import report, tree
+from l4cli.chat.commands import session as about
+from l4cli.chat.commands.ui import Ui
 from l4cli.chat.session import ChatSession
-from l4cli.chat.ui import Ui
 from l4cli.errors import UsageError
 
 Argument = Literal["", "path", "setting", "text", "message", "session", "number"]

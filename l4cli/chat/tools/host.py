@@ -1,4 +1,4 @@
-"""The child process that holds a file of tools: `python -m l4cli.chat.tool_host FILE.py`.
+"""The child process that holds a file of tools: `python -m l4cli.chat.tools.host FILE.py`.
 
 It writes one JSON line when the file is loaded, then one for each line it reads:
 
@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from l4cli.chat.tool_functions import (
+from l4cli.chat.tools.functions import (
     Tool,
     ToolArgumentError,
     ToolFileError,

@@ -14,15 +14,15 @@ from prompt_toolkit.history import History
 from prompt_toolkit.styles import Style
 
 from l4cli import console
-from l4cli.chat import editing
-from l4cli.chat.bar import bar_text
-from l4cli.chat.clipboard import copy
-from l4cli.chat.commands import LeaveChat, is_command, run_command
-from l4cli.chat.render import terminal_size
+from l4cli.chat.commands.session import announced
+from l4cli.chat.commands.table import LeaveChat, is_command, run_command
 from l4cli.chat.session import ChatSession
-from l4cli.chat.session_commands import announced
+from l4cli.chat.terminal import editing
+from l4cli.chat.terminal.bar import bar_text
+from l4cli.chat.terminal.clipboard import copy
+from l4cli.chat.terminal.render import terminal_size
+from l4cli.chat.terminal.tty import prompt_output
 from l4cli.chat.text import harmless, shortened
-from l4cli.chat.tty import prompt_output
 from l4cli.engine.answer import Answer
 from l4cli.errors import EXIT_OK, EXIT_TERMINATED, L4Error
 from l4cli.paths import state_dir

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from l4cli.chat.records import Record, first_question, line
+from l4cli.chat.history.records import Record, first_question, line
 from l4cli.errors import InputError, OutputError, UsageError
 from l4cli.paths import state_dir
 
