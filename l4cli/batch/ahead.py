@@ -46,7 +46,7 @@ class Asked:
         return len(self.prefix) >= (BLOCK if self.num_questions == 1 else _LONG_FOR_SEVERAL)
 
     @property
-    def is_worth(self) -> bool:
+    def should_prefill(self) -> bool:
         """Whether it should be brought: it is long, or has been read before."""
         is_short = len(self.prefix) <= MIN_TAIL
         return not is_short and (self.is_long or is_known(store_root(), self.prefix))
@@ -76,10 +76,10 @@ class ReadAhead:
         """Whether nothing is to be brought, or the present context can take it."""
         return asked is None or self.is_off or self._llm.engine.backend.states is not None
 
-    def bring(
+    def pin_document(
         self, asked: Asked, request_id: str, *, is_busy: bool, stopping: Callable[[], object]
     ) -> bool:
-        """Have the document of a request in the engine, pinned until `let_go`, if it is worth it.
+        """Have the document of a request in the engine, pinned until `unpin`, if it is worth it.
 
         False where the request must wait: `is_busy` says that others are in flight, and that it can
         only be read when they have ended; or `stopping` has become true. What was read is kept
@@ -103,7 +103,7 @@ class ReadAhead:
         self._pinned[asked] = self._llm.engine.prefixes.pin(asked.prefix)
         return True
 
-    def let_go(self, asked: Asked) -> None:
+    def unpin(self, asked: Asked) -> None:
         """Its row is done: the document goes for a newer prefix, unless other rows need it."""
         if unpin := self._pinned.pop(asked, None):
             unpin()

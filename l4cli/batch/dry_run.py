@@ -90,7 +90,7 @@ def measure(llm: LLM, rows: Iterable[Row | BadRow], options: BatchOptions) -> Re
                 report.bad_lines.append(row.line)
                 break
             if index == 0 and requests.asked:
-                report.reads_ahead |= requests.asked.is_worth
+                report.reads_ahead |= requests.asked.should_prefill
             prompt = list(request.prompt)
             max_tokens = request.params.max_tokens or llm.n_ctx - len(prompt)
             report.num_prompts += 1

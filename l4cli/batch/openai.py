@@ -1,7 +1,6 @@
-"""Rows in OpenAI's Batch format, and answers in kind.
+"""Rows in OpenAI's Batch format; `openai_answers.py` answers them in kind.
 
-In:  {"custom_id", "method": "POST", "url": "/v1/chat/completions" or "/v1/completions", "body"}
-Out: {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}
+    {"custom_id", "method": "POST", "url": "/v1/chat/completions" or "/v1/completions", "body"}
 
 A body is answered by the model that is loaded, whatever model it names. Its fields have OpenAI's
 names, and top_k, min_p, repetition_penalty, ignore_eos, grammar and regex may stand beside them.
@@ -10,20 +9,11 @@ What would change the answer and is not supported is refused; what would not is 
 
 from __future__ import annotations
 
-import itertools
-import json
-import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from l4cli.batch import fields
 from l4cli.errors import InputError
-
-if TYPE_CHECKING:
-    from l4cli.batch.outcomes import Failure
-    from l4cli.batch.rows import BadRow, Row
-    from l4cli.engine.types import Completion, TokenLogprob
-    from l4cli.prompt.tool_calls import ToolCall
 
 _DIALECTS: Mapping[str, Literal["chat", "completions"]] = {
     "/v1/chat/completions": "chat",
@@ -47,7 +37,6 @@ _FIELDS = {
     "chat": _SHARED | {"messages", "tools", "tool_choice"},
     "completions": _SHARED | {"prompt", "echo", "suffix", "best_of"},
 }
-_BAD_REQUEST, _SERVER_ERROR = 400, 500
 
 
 def is_envelope(value: Mapping[str, Any]) -> bool:
@@ -84,57 +73,6 @@ def read(value: Mapping[str, Any], *, lenient: bool) -> dict[str, Any]:
     return {**asked, "prompt": _prompt(body)}
 
 
-def answer(
-    row: Row,
-    completions: Sequence[Completion],
-    model: str,
-    said: Sequence[tuple[str, tuple[ToolCall, ...]]],
-    *,
-    timings: bool,
-) -> dict[str, Any]:
-    """The envelope of a row that was answered; `said` has content and calls of each choice.
-
-    Without `timings`, `created` is 0, so that the same answer is the same line.
-    """
-    is_chat = row.dialect == "chat"
-    choice = _chat_choice if is_chat else _text_choice
-    body = {
-        "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{row.digest.hex()}",
-        "object": "chat.completion" if is_chat else "text_completion",
-        "created": int(time.time()) if timings else 0,
-        "model": model,
-        "choices": [
-            choice(row, index, completion, *said[index])
-            for index, completion in enumerate(completions)
-        ],
-        "usage": _usage(completions),
-    }
-    return _envelope(row, {"status_code": 200, "request_id": _request_id(row), "body": body}, None)
-
-
-def failure(row: Row | BadRow, failed: Failure) -> dict[str, Any]:
-    """The envelope of a row that was not.
-
-    What a server would have refused has a response with its status; what happened on the way, a
-    timeout or an answer cut short, an error beside it.
-    """
-    message = f"line {row.line}: {failed.message}"
-    if failed.is_refusal or failed.type == "engine":
-        status = _BAD_REQUEST if failed.is_refusal else _SERVER_ERROR
-        kind = "invalid_request_error" if failed.is_refusal else "server_error"
-        error = {"message": message, "type": kind, "param": None, "code": failed.type}
-        body = {"error": error}
-        response = {"status_code": status, "request_id": _request_id(row), "body": body}
-        return _envelope(row, response, None)
-    return _envelope(row, None, {"code": failed.type, "message": message, **failed.partial})
-
-
-def has_failed(output: Mapping[str, Any]) -> bool:
-    """Whether an envelope brings an error."""
-    response = output["response"]
-    return response is None or response["status_code"] != 200
-
-
 def _renamed(body: Mapping[str, Any]) -> dict[str, Any]:
     """The body with OpenAI's newer name for max_tokens taken for it."""
     renamed = dict(body)
@@ -160,103 +98,3 @@ def _prompt(body: Mapping[str, Any]) -> str:
             )
         (prompt,) = prompt
     return fields.text("prompt", prompt)
-
-
-def _envelope(
-    row: Row | BadRow, response: dict[str, Any] | None, error: dict[str, Any] | None
-) -> dict[str, Any]:
-    return {
-        "id": f"batch_req_{row.digest.hex()}",
-        "custom_id": row.id,
-        "response": response,
-        "error": error,
-    }
-
-
-def _request_id(row: Row | BadRow) -> str:
-    return f"req_{row.digest.hex()}"
-
-
-def _chat_choice(
-    row: Row, index: int, completion: Completion, content: str, calls: Sequence[ToolCall]
-) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": content}
-    if calls:
-        message["content"] = content or None
-        message["tool_calls"] = tool_calls(row, index, calls)
-    logprobs = completion.logprobs
-    return {
-        "index": index,
-        "message": message,
-        "finish_reason": "tool_calls" if calls else completion.finish_reason,
-        "logprobs": {"content": token_logprobs(logprobs)} if logprobs else None,
-    }
-
-
-def _text_choice(
-    _row: Row, index: int, completion: Completion, content: str, _calls: Sequence[ToolCall]
-) -> dict[str, Any]:
-    return {
-        "index": index,
-        "text": content,
-        "finish_reason": completion.finish_reason,
-        "logprobs": _legacy_logprobs(completion.logprobs) if completion.logprobs else None,
-    }
-
-
-def tool_calls(row: Row, index: int, calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
-    """Calls as OpenAI writes them: arguments as JSON text, an id to answer to."""
-    return [
-        {
-            "id": f"call_{row.digest.hex()}_{index}_{number}",
-            "type": "function",
-            "function": {
-                "name": call.name,
-                "arguments": json.dumps(call.arguments, ensure_ascii=False),
-            },
-        }
-        for number, call in enumerate(calls)
-    ]
-
-
-def token_logprobs(tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
-    """One entry a token; `bytes` tells what half a character's text cannot."""
-    return [
-        {
-            **_token(token.piece, token.logprob),
-            "top_logprobs": [_token(piece, logprob) for _, piece, logprob in token.top],
-        }
-        for token in tokens
-    ]
-
-
-def _token(piece: bytes, logprob: float) -> dict[str, Any]:
-    text = piece.decode("utf-8", errors="replace")
-    return {"token": text, "logprob": logprob, "bytes": list(piece)}
-
-
-def _legacy_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
-    """The older form of /v1/completions: lists side by side; offsets count characters."""
-    texts = [token.piece.decode("utf-8", errors="replace") for token in tokens]
-    offsets = list(itertools.accumulate(map(len, texts), initial=0))[:-1]
-    return {
-        "tokens": texts,
-        "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [
-            {piece.decode("utf-8", errors="replace"): logprob for _, piece, logprob in token.top}
-            for token in tokens
-        ],
-        "text_offset": offsets,
-    }
-
-
-def _usage(completions: Sequence[Completion]) -> dict[str, Any]:
-    """The prompt counts once, however many answers it got."""
-    prompt = completions[0].num_prompt_tokens
-    generated = sum(completion.num_completion_tokens for completion in completions)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": generated,
-        "total_tokens": prompt + generated,
-        "prompt_tokens_details": {"cached_tokens": completions[0].num_cached_tokens},
-    }

@@ -47,7 +47,7 @@ def timed_out(seconds: float, text: str) -> Failure:
     return Failure("timeout", message, partial=_partial(text))
 
 
-def judged(completion: Completion, params: SamplingParams) -> Outcome:
+def outcome_of(completion: Completion, params: SamplingParams) -> Outcome:
     """A completion, if it keeps what its request promised: under a constraint, a whole answer."""
     if completion.finish_reason == "error":
         message = completion.error or "unknown error"

@@ -6,7 +6,7 @@
     document    {"id", "document", "answers": [{"id": "id/0", "question", "text", …}, …], …}
     an error    {"id", "error": {"type", "message", "line"}}, and in the error "text", what there
                 was of an answer
-    OpenAI      openai.py
+    OpenAI      openai_answers.py
 
 With logprobs a row, or each of its choices or answers, has "logprobs"; where it has tools and the
 answer calls them, the message (or the text row) has "tool_calls" as OpenAI writes them. Times are
@@ -19,7 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from l4cli.batch import openai
+from l4cli.batch import openai_answers
 from l4cli.batch.fields import tool_name
 from l4cli.batch.outcomes import Failure, Outcome
 from l4cli.batch.rows import BadRow, Row
@@ -47,7 +47,7 @@ def answer(
         return _document(row, completions, model, timings)
     said = [_said(row, completion) for completion in completions]
     if row.dialect != "bare":
-        return openai.answer(row, completions, model, said, timings=timings)
+        return openai_answers.answer(row, completions, model, said, timings=timings)
     choices = [
         {
             **_content(row, index, *said[index]),
@@ -69,14 +69,14 @@ def answer(
 def failure(row: Row | BadRow, failed: Failure) -> dict[str, Any]:
     """The output row of something that went wrong."""
     if row.dialect != "bare":
-        return openai.failure(row, failed)
+        return openai_answers.failure(row, failed)
     return {"id": row.id, "error": _error(row, failed)}
 
 
 def has_failed(output: Mapping[str, Any]) -> bool:
     """Whether an output row is, or has in it, an error."""
     if "custom_id" in output:
-        return openai.has_failed(output)
+        return openai_answers.has_failed(output)
     return "error" in output or any("error" in one for one in output.get("answers", ()))
 
 
@@ -126,7 +126,7 @@ def _said(row: Row, completion: Completion) -> tuple[str, tuple[ToolCall, ...]]:
 
 
 def _content(row: Row, index: int, text: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
-    called = {"tool_calls": openai.tool_calls(row, index, calls)} if calls else {}
+    called = {"tool_calls": openai_answers.tool_calls(row, index, calls)} if calls else {}
     if row.messages is not None:
         return {"message": {"role": "assistant", "content": text, **called}}
     return {"text": text, **called}
@@ -135,7 +135,7 @@ def _content(row: Row, index: int, text: str, calls: Sequence[ToolCall]) -> dict
 def _logprobs(completion: Completion) -> dict[str, Any]:
     if not completion.logprobs:
         return {}
-    return {"logprobs": openai.token_logprobs(completion.logprobs)}
+    return {"logprobs": openai_answers.token_logprobs(completion.logprobs)}
 
 
 def _closing(

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from l4cli import console, documents
 from l4cli.batch import fields, openai
-from l4cli.batch.documents import Document, read_document
 from l4cli.batch.sources import Record, Source, read_records
+from l4cli.documents import Document
 from l4cli.errors import InputError
 
 DIGEST_BYTES = 8
@@ -31,6 +32,15 @@ _KINDS = ("prompt", "messages", "document")
 _OPTIONS = fields.SAMPLING | {"id", "tools", "tool_choice", "n", "stream"}
 _FIELDS = _OPTIONS | {"questions", *_KINDS}
 _TEXTS = {"id", "prompt", "document", "grammar", "regex"}
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentQuestions:
+    """A document, as the row names it (`path`) and read (`source`), and what is asked about it."""
+
+    path: str
+    source: Document
+    questions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,7 @@ class Row:
     digest: bytes
     prompt: str | None = None
     messages: tuple[Mapping[str, Any], ...] | None = None
-    document: Document | None = None
+    document: DocumentQuestions | None = None
     tools: tuple[Mapping[str, Any], ...] | None = None
     n: int = 1
     sampling: Mapping[str, Any] = field(default_factory=dict)
@@ -135,7 +145,7 @@ class RowReader:
             return {**asked, "messages": fields.messages(value["messages"])}
         return {**asked, "prompt": fields.text("prompt", value["prompt"])}
 
-    def _document(self, value: Mapping[str, Any], n: int) -> Document:
+    def _document(self, value: Mapping[str, Any], n: int) -> DocumentQuestions:
         path = fields.text("document", value["document"])
         questions = value.get("questions")
         if not isinstance(questions, list) or not all(isinstance(q, str) for q in questions):
@@ -144,7 +154,7 @@ class RowReader:
             raise InputError("questions is empty")
         if n != 1:
             raise InputError("a document's questions are answered once each: leave n out")
-        return Document(path, read_document(self.folder / path), tuple(questions))
+        return DocumentQuestions(path, _read_document(self.folder / path), tuple(questions))
 
 
 def read_rows(
@@ -189,3 +199,14 @@ def _typed(cells: Mapping[str, Any]) -> dict[str, Any]:
     if not value.get("id"):
         value.pop("id", None)
     return value
+
+
+def _read_document(path: Path) -> Document:
+    """A file of any format l4 reads; InputError names it and what is wrong.
+
+    Pages without text are a line on stderr.
+    """
+    try:
+        return documents.read_document(path, console.note)
+    except InputError as error:
+        raise InputError(f"document {error}") from None

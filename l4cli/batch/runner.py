@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from l4cli.batch.ahead import Asked, ReadAhead
-from l4cli.batch.outcomes import Outcome, judged, refused, timed_out
+from l4cli.batch.outcomes import Outcome, outcome_of, refused, timed_out
 from l4cli.batch.outputs import failure, has_failed, output
 from l4cli.batch.requests import BatchOptions, RowRequests
 from l4cli.batch.rows import BadRow, Row
@@ -180,7 +180,7 @@ class _Batch:
 
         self._in_work.prepare(job.row.digest)
         try:
-            is_there = self._ahead.bring(
+            is_there = self._ahead.pin_document(
                 job.asked,
                 request.id,
                 is_busy=bool(self._in_flight),
@@ -214,7 +214,7 @@ class _Batch:
         self._count(outputs, time.perf_counter() - started)
         for completion in map(self._ahead.timed, self._collector.feed(outputs)):
             job, index, request = self._in_flight.pop(completion.request_id)
-            outcome = judged(completion, request.params)
+            outcome = outcome_of(completion, request.params)
             if isinstance(outcome, Completion):
                 self.on_answer(job.row, request, outcome)
             self._settle(job, index, outcome)
@@ -257,7 +257,7 @@ class _Batch:
         self._in_work.prepare(job.row.digest)
         try:
             request = replace(job.requests.request(index), id=f"{job.position}/{index}")
-            if index == 0 and (asked := job.requests.asked) and asked.is_worth:
+            if index == 0 and (asked := job.requests.asked) and asked.should_prefill:
                 job.asked = asked
         except L4Error as error:
             self._settle(job, index, refused(error))
@@ -285,7 +285,7 @@ class _Batch:
             written = output(job.row, outcomes, self.llm.name, timings=self.options.timings)
             self._done[job.position] = job.row, written
             if job.asked:
-                self._ahead.let_go(job.asked)
+                self._ahead.unpin(job.asked)
 
     def _time_out(self, limit: float, now: float) -> None:
         """Abort the rows that began more than `limit` seconds ago."""

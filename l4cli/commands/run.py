@@ -61,10 +61,11 @@ def run(
     Exit code: 0 every row was answered, 1 some rows are errors, 2 nothing
     could be run.
     """
-    from l4cli.batch.reading import Reading, constraint_of, source_of
+    from l4cli.batch.input import RowsInput, constraint_of, source_of
     from l4cli.batch.requests import LOOK_AHEAD, BatchOptions
+    from l4cli.batch.session import RunSession, open_output
+    from l4cli.commands import run_show as show
     from l4cli.commands.open_model import open_model, open_vocabulary, read_text_option
-    from l4cli.commands.run_session import RunSession, dry_run_report, open_output
     from l4cli.signals import catch_interrupts
 
     if (resume or retry_errors) and out is None:
@@ -79,7 +80,7 @@ def run(
         "constraint": constraint_of(schema, grammar),
         "ignore_eos": ignore_eos or None,
     }
-    reading = Reading(input, source_of(text, csv), read_text_option(template_row), lenient)
+    reading = RowsInput(input, source_of(text, csv), read_text_option(template_row), lenient)
     batch = BatchOptions(
         system=read_text_option(system),
         raw=raw,
@@ -103,7 +104,7 @@ def run(
         rows = reading.rows(lines)
         if dry_run:
             with open_vocabulary(model, loading) as llm:
-                dry_run_report(llm, rows, batch, json=json)
+                show.dry_run_report(llm, rows, batch, json=json)
             return
         with (
             open_model(model, loading) as llm,
@@ -111,7 +112,7 @@ def run(
             catch_interrupts(llm.interrupt, is_last=True) as interrupts,
         ):
             session = RunSession(llm, batch, output, interrupts, num_verified=verify)
-            with session.progress(out, reading.count):
+            with show.progress(session, out, reading.count):
                 session.answer(rows)
             session.verify()
-    session.report(reading.label, out, price_per_hour)
+    show.report(session, reading.label, out, price_per_hour)

@@ -22,7 +22,7 @@ from l4cli.errors import InputError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class RowsInput:
     """An input by its name ("-" is stdin) and how its lines become rows."""
 
     name: str

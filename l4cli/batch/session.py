@@ -1,0 +1,142 @@
+"""One run of `l4 run`: rows from the input to the output."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from l4cli import console
+from l4cli.batch.files import Output, StdoutOutput
+from l4cli.batch.ids import IdRegister
+from l4cli.batch.input import RowsInput
+from l4cli.batch.outputs import has_failed, to_line
+from l4cli.batch.requests import BatchOptions
+from l4cli.batch.retry import RetriedOutput, open_journaled
+from l4cli.batch.rows import BadRow, Row
+from l4cli.batch.runner import run_rows
+from l4cli.batch.stats import BatchStats
+from l4cli.batch.verify import Checked, Sample
+from l4cli.loading.llm import LLM
+from l4cli.native import watcher
+from l4cli.signals import Interrupts
+from l4cli.speeds import Fact, OtherWork, RunSpeeds, is_busy, remember
+
+
+class RunSession:
+    """Rows through a loaded model; `num_verified` answers are asked again at the end.
+
+    `on_step` is called after each step of the engine.
+    """
+
+    def __init__(
+        self,
+        llm: LLM,
+        options: BatchOptions,
+        output: Output,
+        interrupts: Interrupts,
+        *,
+        num_verified: int = 0,
+    ) -> None:
+        self.llm, self.options, self.output, self.interrupts = llm, options, output, interrupts
+        self.conditions = llm.conditions
+        self.stats = BatchStats()
+        self.ids = IdRegister()
+        self.sample = Sample(num_verified)
+        self.checked: list[Checked] = []
+        self.started = time.perf_counter()
+        self.seconds = 0.0  # that answering took
+        self.on_step: Callable[[], None] = lambda: None
+        # A wrong setting is told once, not in every row.
+        llm.check(llm.params(**options.sampling))
+
+    def answer(self, rows: Iterable[Row | BadRow]) -> None:
+        """Write an output row for every row that has none yet."""
+        self.started, others = time.perf_counter(), OtherWork()
+        answered = run_rows(
+            self.llm,
+            self.output.skip_done(self.ids.watch(rows)),
+            self.options,
+            self.stats,
+            stopping=lambda: self.interrupts.count,
+            on_step=lambda: self.on_step(),
+            on_answer=self.sample.offer,
+            on_reading=lambda reading: self._note_rates(reading.rates, others),
+            suspects=self.output.suspects,
+        )
+        for row, output in answered:
+            self.output.write(to_line(output), row.digest, failed=has_failed(output))
+        self.seconds = time.perf_counter() - self.started
+        if speeds := self.stats.meter.speeds(self.stats.num_prefill_tokens):
+            n_seq_max = self.llm.engine.backend.n_seq_max
+            run = RunSpeeds(n_seq_max, speeds.prefill_tps, speeds.decode_tps)
+            self._note_rates([run], others)
+        if not self.interrupts:
+            self.output.finish()
+
+    def _note_rates(self, rates: Iterable[Fact], others: OtherWork) -> None:
+        remember(self.conditions, *rates, busy=is_busy(others.load()))
+
+    def verify(self) -> None:
+        """Ask the sample again, alone."""
+        if not self.interrupts:
+            self.checked = list(self.sample.check(self.llm))
+
+    @property
+    def resume_option(self) -> str:
+        """The option that goes on with the output."""
+        return "--retry-errors" if isinstance(self.output, RetriedOutput) else "--resume"
+
+
+@contextmanager
+def open_output(
+    out: Path | None,
+    llm: LLM,
+    options: BatchOptions,
+    reading: RowsInput,
+    resume: bool,
+    retry_errors: bool,
+) -> Iterator[Output]:
+    """Where the answers of a run go: stdout, or a file with its journal."""
+    if out is None:
+        watcher.tell("the answers so far are on stdout; with -o FILE a run can go on where it was")
+        yield StdoutOutput()
+        return
+    with open_journaled(
+        out,
+        _settings(llm, options, reading),
+        resume=resume,
+        retry_errors=retry_errors,
+        unordered=options.unordered,
+    ) as output:
+        again = "--retry-errors" if retry_errors else "--resume"
+        watcher.tell(
+            f"every row that was written to {out} is whole",
+            f"go on with: {console.command_line(again)}",
+            journal=output.journal,
+        )
+        yield output
+
+
+def _settings(llm: LLM, options: BatchOptions, reading: RowsInput) -> dict[str, Any]:
+    """What must be equal for rows to stand in one file."""
+    sampling = dict(options.sampling)
+    constraint = sampling.pop("constraint", None)
+    return {
+        "model": llm.name,
+        "model file": llm.fingerprint,
+        "model defaults": llm.sampling,
+        "template": llm.template_digest,
+        "--system": options.system,
+        "--raw": options.raw,
+        "--unordered": options.unordered,
+        "--row-timeout": options.row_timeout,
+        "--timings": options.timings,
+        "--deterministic": llm.is_deterministic,
+        **reading.settings,
+        **{f"--{name.replace('_', '-')}": value for name, value in sampling.items()},
+        "constraint": dataclasses.asdict(constraint) if constraint else None,
+    }

@@ -1,0 +1,178 @@
+"""What the person sees of `l4 run`: progress, the summary, the report of --dry-run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from l4cli import console
+from l4cli.amounts import duration
+from l4cli.batch import dry_run
+from l4cli.batch.requests import BatchOptions
+from l4cli.batch.rows import BadRow, Row
+from l4cli.batch.session import RunSession
+from l4cli.batch.stats import BatchStats, Progress, cost, summary
+from l4cli.engine.kv import num_sequences
+from l4cli.engine.sizing import choose_size
+from l4cli.errors import EXIT_FAILED, InputError
+from l4cli.fit.memory import ContextSpec, kv_bytes
+from l4cli.loading.llm import LLM
+from l4cli.speeds import recall
+
+_UPDATE_EVERY = 0.1  # seconds between two renewals of the progress line
+_MOST_LINES = 10  # line numbers to name before it is "and others"
+
+
+@contextmanager
+def progress(
+    session: RunSession, out: Path | None, count: Callable[[], int | None]
+) -> Iterator[None]:
+    """Within, a line on a terminal's stderr tells how far the run is.
+
+    Not where the answers themselves appear there. `count` gives the number of rows, if it can.
+    """
+    if not console.stderr_is_terminal() or (out is None and console.stdout_is_terminal()):
+        yield
+        return
+    progress = Progress(session.stats, count(), session.output.num_done)
+    next_update = 0.0
+    with console.status("reading prompts") as update:
+
+        def show() -> None:
+            nonlocal next_update
+            seconds = time.perf_counter() - session.started
+            if seconds < next_update:
+                return
+            next_update = seconds + _UPDATE_EVERY
+            stopping = " · finishing; Ctrl-C again stops at once" if session.interrupts else ""
+            update(progress.line(seconds) + stopping)
+
+        session.on_step = show
+        yield
+
+
+def report(session: RunSession, label: str, out: Path | None, price_per_hour: float | None) -> None:
+    """What was done, what went otherwise than planned, and the exit code of it."""
+    stats, num_done = session.stats, session.output.num_done
+    if stats.num_rows + num_done == 0 and not session.interrupts:
+        raise InputError(f"{label} has no rows: nothing to do")
+    if out or console.stderr_is_terminal():
+        console.note(summary(stats, session.seconds))
+        if stats.num_restored_tokens or stats.num_bytes_kept:
+            console.note(_prefix_store(stats))
+    if price_per_hour is not None:
+        console.note(cost(stats, session.seconds, price_per_hour))
+    if num_done:
+        console.note(f"{num_done} rows were in {out} already")
+    num_shared, line = session.ids.shared()
+    if num_shared:
+        rows = "row has" if num_shared == 1 else "rows have"
+        console.warn(f"{num_shared} {rows} the id of an earlier one, first in line {line}")
+    if session.interrupts:
+        hint = f"; go on with: {session.resume_option} -o {out}" if out else ""
+        console.warn(f"stopped after {stats.num_rows} rows; the rest was not run{hint}")
+        raise typer.Exit(session.interrupts.exit_code)
+    num_failed = session.output.num_failed
+    hint = f"; ask them again with: --retry-errors -o {out}" if out else ""
+    if stats.num_errors:
+        console.warn(f"{stats.num_errors} of {stats.num_rows} rows are errors{hint}")
+    if num_failed:
+        console.warn(f"{num_failed} of the rows from before are errors{hint}")
+    if not _report_checked(session) or stats.num_errors or num_failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _report_checked(session: RunSession) -> bool:
+    """What --verify found; whether all was well."""
+    different = [checked for checked in session.checked if not checked.is_same]
+    for checked in different:
+        at = checked.first_difference
+        here, there = (repr(text[at : at + 20]) for text in (checked.text, checked.alone))
+        console.warn(
+            f"--verify: line {checked.line} differs from character {at} on: "
+            f"{here} in the run, {there} alone"
+        )
+    if session.checked:
+        num_same = len(session.checked) - len(different)
+        console.note(f"verified: {num_same} of {len(session.checked)} answers are the same alone")
+    return not different
+
+
+def _prefix_store(stats: BatchStats) -> str:
+    """What of the rows' documents was in the prefix store, and what is now."""
+    kept = console.human_size(stats.num_bytes_kept)
+    return (
+        f"documents: {stats.num_restored_tokens:,} tokens restored, {kept} kept "
+        "(`l4 docs list`; --no-cache does neither)"
+    )
+
+
+def dry_run_report(
+    llm: LLM,
+    rows: Iterable[Row | BadRow],
+    options: BatchOptions,
+    *,
+    json: bool,
+) -> None:
+    """Print what the rows will ask of the model; exit code 1 if some can never be answered."""
+    report = dry_run.measure(llm, rows, options)
+    size = choose_size(report.demand, llm.limits)
+    conditions = llm.conditions
+    n_ubatch = llm.engine.backend.n_ubatch
+    n_seq_max = num_sequences(size.n_seq_max, unified=size.unified, with_states=options.use_store)
+    spec = ContextSpec(size.n_ctx, n_seq_max, n_ubatch, conditions.kv_type, size.unified)
+    n_bytes = kv_bytes(getattr(llm.vocabulary, "metadata", lambda _key: None), spec)
+    speeds = recall(conditions).speeds(size.n_seq_max)
+    value = {
+        **report.as_json(),
+        "n_seq_max": size.n_seq_max,
+        "kv_cache_bytes": n_bytes,
+        "seconds_at_most": round(report.seconds(speeds), 1) if speeds else None,
+    }
+    if json:
+        console.data_json(value)
+    else:
+        for line in _lines(value, conditions.kv_type):
+            console.data(line)
+    if report.bad_lines or report.too_long_lines:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _lines(value: dict[str, Any], kv_type: str) -> Iterator[str]:
+    """The report for people."""
+    tokens = value["prompt_tokens"]
+    yield f"rows            {value['rows']}, with {value['prompts']} prompts"
+    yield (
+        f"prompt tokens   min {tokens['min']}, median {tokens['median']:g}, max {tokens['max']}, "
+        f"total {tokens['total']}"
+    )
+    yield f"shared          {tokens['shared_with_the_one_before']} tokens with the prompt before"
+    yield f"answers         at most {value['answer_tokens_at_most']} tokens"
+    yield (
+        f"longest row     {value['longest_prompt_and_answer']} tokens with its answer, "
+        f"the context holds {value['n_ctx']}"
+    )
+    if value["kv_cache_bytes"] is not None:
+        yield (
+            f"KV cache        {console.human_size(value['kv_cache_bytes'])} ({kv_type}), "
+            f"for {value['n_seq_max']} at once at most"
+        )
+    if value["seconds_at_most"] is not None:
+        time_needed = duration(value["seconds_at_most"])
+        yield f"time            at most {time_needed} at the speed measured here"
+    else:
+        yield "time            unknown: this model has not run here yet; `l4 bench` measures it"
+    for name, what in (("bad_lines", "bad rows"), ("too_long_lines", "cannot fit")):
+        if value[name]:
+            yield f"{what:<16}{_named(value[name])}"
+
+
+def _named(lines: list[int]) -> str:
+    more = f" and {len(lines) - _MOST_LINES} more" if len(lines) > _MOST_LINES else ""
+    named = ", ".join(map(str, lines[:_MOST_LINES]))
+    return f"{len(lines)}: line{'s' if len(lines) > 1 else ''} {named}{more}"
