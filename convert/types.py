@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from convert.checkpoint.shards import ShardStore
     from convert.checkpoint.tensors import OutputTensor
     from convert.gguf.fields import Field
-    from convert.recipe.imatrix import Importance
+    from convert.importance import Importance
 
 
 @dataclass(frozen=True)

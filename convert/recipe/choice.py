@@ -9,7 +9,8 @@ from convert.checkpoint.tensors import OutputTensor
 from convert.errors import ConvertError
 from convert.gguf.ftypes import FType
 from convert.gguf.qtypes import QTYPES
-from convert.recipe.imatrix import Imatrix, Importance, cold_report, read_imatrix
+from convert.importance import Importance
+from convert.recipe.imatrix import Imatrix, cold_report, read_imatrix
 from convert.recipe.overrides import Overrides, read_overrides
 from convert.recipe.recipe import (
     Model,

@@ -123,7 +123,7 @@ def chat(
     last one. With -p, only what -c or --session names is kept.
     """
     from l4cli.chat import files
-    from l4cli.chat.terminal.tty import typing_held
+    from l4cli.chat.tty import typing_held
     from l4cli.commands.open_model import open_model, read_text_option
 
     texts = [(str(path), files.read_text(path)) for path in file or []]

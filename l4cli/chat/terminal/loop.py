@@ -21,8 +21,8 @@ from l4cli.chat.terminal import editing
 from l4cli.chat.terminal.bar import bar_text
 from l4cli.chat.terminal.clipboard import copy
 from l4cli.chat.terminal.render import terminal_size
-from l4cli.chat.terminal.tty import prompt_output
 from l4cli.chat.text import harmless, shortened
+from l4cli.chat.tty import prompt_output
 from l4cli.engine.answer import Answer
 from l4cli.errors import EXIT_OK, EXIT_TERMINATED, L4Error
 from l4cli.paths import state_dir

@@ -8,10 +8,8 @@ every list would flash up, are not known.
 
 from __future__ import annotations
 
-import functools
 import itertools
 
-from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markdown import CodeBlock, Heading, ListItem, Markdown
@@ -20,7 +18,8 @@ from rich.segment import Segment, Segments
 from rich.syntax import Syntax
 from rich.text import Text
 
-_NOT_KNOWN = ["html_block", "html_inline", "image", "reference", "lheading"]
+from l4cli.chat.commonmark import parser
+
 # The terminal's own colours, so that code can be read on light and dark backgrounds alike.
 _CODE_THEME = "ansi_dark"
 
@@ -29,7 +28,7 @@ def split_blocks(text: str) -> list[str]:
     """The top-level blocks of a text, in order; only the last may go on."""
     starts = [
         token.map[0]
-        for token in _parser().parse(text)
+        for token in parser().parse(text)
         if token.level == 0 and token.nesting >= 0 and token.map
     ]
     lines = text.split("\n")
@@ -130,7 +129,7 @@ class _Blocks(Markdown):
 
     def holding(self, block: str) -> _Blocks:
         """Itself, to be rendered as this block."""
-        self.parsed = _parser().parse(block)
+        self.parsed = parser().parse(block)
         _keep_line_breaks(self.parsed)
         return self
 
@@ -140,15 +139,3 @@ def _keep_line_breaks(tokens: list[Token]) -> None:
         if token.type == "softbreak":
             token.type = "hardbreak"
         _keep_line_breaks(token.children or [])
-
-
-@functools.cache
-def _parser() -> MarkdownIt:
-    return MarkdownIt().enable(["strikethrough", "table"]).disable(_NOT_KNOWN)
-
-
-def code_blocks(text: str) -> list[str]:
-    """What stands in a text's code blocks, in order, as one would paste it."""
-    return [
-        token.content for token in _parser().parse(text) if token.type in ("fence", "code_block")
-    ]

@@ -11,8 +11,8 @@ from prompt_toolkit.history import DummyHistory
 from prompt_toolkit.input.base import Input
 from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 
-from l4cli.chat.terminal.tty import prompt_output
 from l4cli.chat.tools.rounds import Permission
+from l4cli.chat.tty import prompt_output
 
 _QUESTION = "run {}? [y/N/a(lways)] "
 
