@@ -22,7 +22,7 @@ from l4cli.engine.types import (
     SamplingParams,
 )
 from l4cli.errors import ModelLoadError
-from l4cli.loading.decide import Decision
+from l4cli.loading.decision import Decision
 
 PART = 512  # tokens of each sequence's cache
 

@@ -28,7 +28,7 @@ from l4cli.doctor.machine import Cpu, Graphics, Memory, NvidiaCard, System
 from l4cli.doctor.problems import Problem, problems
 from l4cli.doctor.software import Software, Trial
 from l4cli.models.hub.reach import Reach, reach
-from l4cli.native import wheel
+from l4cli.native import build
 from l4cli.native.build import TESTED_VERSION, Build
 from l4cli.native.rebuild import CUDA, Installer
 from l4cli.native.selftest import Outcome
@@ -408,13 +408,13 @@ def pasted(tmp_path: Path, line: str) -> dict[str, Any]:
 def test_what_the_set_up_noted_is_forgotten_once_pip_has_installed_another_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stamp = tmp_path / wheel.STAMP
+    stamp = tmp_path / build.STAMP
     noted = {"version": version("llama-cpp-python"), "compiler": "g++ 12"}
     stamp.write_text(json.dumps(noted))
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    assert wheel.installed_recipe() == noted
+    assert build.installed_recipe() == noted
     os.utime(stamp, (0, 0))
-    assert wheel.installed_recipe() == {}
+    assert build.installed_recipe() == {}
 
 
 # Folders

@@ -24,7 +24,9 @@ from l4cli.fit.placement import fill
 from l4cli.fit.plan import make_row
 from l4cli.fit.shape import ModelShape
 from l4cli.fit.speed import decode_tps
-from l4cli.loading.decide import as_told, check_cards, choose, decide
+from l4cli.loading.choose import choose
+from l4cli.loading.decide import check_cards, decide
+from l4cli.loading.decision import as_told
 from l4cli.loading.file import ModelFile
 from l4cli.loading.options import LoadOptions
 from l4cli.models.locate import Located

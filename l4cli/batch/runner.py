@@ -140,6 +140,8 @@ class _Batch:
 
     def _may_join(self, job: _Job) -> bool:
         """Whether a row may run beside those in flight: not if it, or one of them, is a suspect."""
+        if not self.suspects.crashes:
+            return True
         others = {other.row.digest for other, _, _ in self._in_flight.values() if other is not job}
         return not others or not any(map(self.suspects.includes, (job.row.digest, *others)))
 

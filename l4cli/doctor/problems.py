@@ -20,10 +20,9 @@ from l4cli.doctor.mending import (
     mended_by_building,
 )
 from l4cli.doctor.software import in_short
-from l4cli.native.build import TESTED_VERSION
+from l4cli.native.build import NAME, TESTED_VERSION
 from l4cli.native.rebuild import CUDA
 from l4cli.native.toolchain import Verdict
-from l4cli.native.wheel import NAME
 
 LEAST_FREE = 10**9  # bytes that the disk of the cache should have left
 _WORTH_REMOVING = 10**8

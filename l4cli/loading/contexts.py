@@ -16,9 +16,7 @@ from l4cli.engine.llamacpp import (
 from l4cli.engine.sizing import KV_PART, ContextSize, SizingLimits, pool_cells
 from l4cli.engine.types import Backend
 from l4cli.errors import InputError
-from l4cli.fit.cache_shape import read_cache
-from l4cli.fit.memory import most_per_token
-from l4cli.loading.decide import Decision
+from l4cli.loading.decision import Decision
 from l4cli.loading.options import DEFAULT_N_CTX, LoadOptions
 from l4cli.native.memory import memory_bytes
 
@@ -50,13 +48,14 @@ def contexts_of(
     n_ctx: int | str = decision.n_ctx
     if options.ctx != "largest":
         n_ctx = "auto" if options.ctx == "auto" else options.n_ctx
-    limits = limits_of(weights, n_ctx, options, decision.kv_type)
     if not options.is_elastic:
         assert isinstance(n_ctx, int)
         assert isinstance(options.n_seq_max, int)
         size = ContextSize(n_ctx, options.n_seq_max, unified=True)
+        limits = SizingLimits(size.n_seq_max, n_ctx, n_ctx)
         maker = _Maker(weights, options, decision.kv_type, _FIXED_N_BATCH)
         return Contexts(maker.make, limits, size)
+    limits = limits_of(weights, n_ctx, options, decision.kv_type)
     n_batch = _PIECE if options.deterministic else _ELASTIC_N_BATCH
     maker = _Maker(weights, options, decision.kv_type, n_batch)
     if decision.prefill_on and not options.deterministic and weights.attention[0] != "recurrent":
@@ -73,6 +72,9 @@ def limits_of(
     weights: LlamaModel, n_ctx: int | str, options: LoadOptions, kv_type: str
 ) -> SizingLimits:
     """What is given holds; else as much as the model was trained for, in a part of the memory."""
+    from l4cli.fit.cache_shape import read_cache
+    from l4cli.fit.memory import most_per_token
+
     trained = weights.n_ctx_train or DEFAULT_N_CTX
     try:
         per_token = most_per_token(read_cache(weights.metadata, str(weights.path)), kv_type)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convert.errors import ConvertError
 from convert.gguf.model import GGUFModel, read_model
 from convert.gguf.vetting import vet_loading
 from l4cli.engine.llamacpp import LlamaModel, VocabularyFacts
 from l4cli.errors import ModelLoadError
-from l4cli.fit.shape import ModelShape, shape_of
 from l4cli.models.locate import Located
 from l4cli.models.splits import split_parts
+
+if TYPE_CHECKING:
+    from l4cli.fit.shape import ModelShape
 
 
 class ModelFile:
@@ -37,6 +40,8 @@ class ModelFile:
     @cached_property
     def shape(self) -> ModelShape:
         """What memory and speed depend on. InputError where the header does not tell."""
+        from l4cli.fit.shape import shape_of
+
         return shape_of(self.header.fields.get, self.header.tensors, name=str(self.path))
 
     @property

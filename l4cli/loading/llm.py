@@ -29,7 +29,7 @@ from l4cli.engine.sizing import ContextSize, Demand, SizingLimits, choose_size, 
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
 from l4cli.errors import EngineError, ModelLoadError, UsageError
 from l4cli.loading.contexts import Contexts
-from l4cli.loading.decide import Decision
+from l4cli.loading.decision import Decision
 from l4cli.loading.file import ModelFile
 from l4cli.loading.options import DEFAULT_N_CTX, LoadOptions
 from l4cli.native.cpu import num_physical_cores

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from l4cli.fit.choose import PlacementLimits
+if TYPE_CHECKING:
+    from l4cli.fit.choose import PlacementLimits
 
 DEFAULT_N_CTX = 16384
 
@@ -94,6 +95,8 @@ class LoadOptions:
     @property
     def placement(self) -> PlacementLimits:
         """What is fixed of where the weights go."""
+        from l4cli.fit.choose import PlacementLimits
+
         if isinstance(self.cpu_moe, int):
             cpu_moe: int | None = self.cpu_moe
         else:

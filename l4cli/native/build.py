@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from l4cli.native.wheel import NAME, installed_recipe
-
+NAME = "llama-cpp-python"
 TESTED_VERSION = "0.3.36"  # of llama-cpp-python: what l4 relies on was read from its llama.cpp
+STAMP = "llama-cpp-build.json"  # in the environment's folder: what its llama.cpp was built with
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +55,21 @@ def _key(version: str, folder: Path) -> str:
     except OSError:  # said better where it is loaded
         pass
     return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
+
+
+def installed_recipe() -> Mapping[str, Any]:
+    """What the set-up noted of this environment's llama-cpp-python.
+
+    The fields of a `wheel.Recipe`, its key, and the verdict on the compiler.
+    Nothing where it was not installed so, or something else was installed after it.
+    """
+    stamp = Path(sys.prefix) / STAMP
+    try:
+        recipe = json.loads(stamp.read_text("utf-8"))
+        records = [file.locate() for file in metadata.files(NAME) or () if file.name == "RECORD"]
+        installed = max((Path(record).stat().st_mtime for record in records), default=0.0)
+        if installed > stamp.stat().st_mtime or metadata.version(NAME) != recipe["version"]:
+            return {}
+    except (OSError, ValueError, KeyError, TypeError, metadata.PackageNotFoundError):
+        return {}
+    return recipe if isinstance(recipe, dict) else {}

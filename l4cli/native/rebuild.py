@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from l4cli.native.build import TESTED_VERSION
+from l4cli.native.build import NAME, TESTED_VERSION
 from l4cli.native.cmake import join_arguments, split_arguments, with_flags
 from l4cli.native.toolchain import Toolchain
-from l4cli.native.wheel import NAME
 
 CUDA = "-DGGML_CUDA=on"
 _CMAKES_CHOICE = "c++"

@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from l4cli.errors import ModelLoadError
-from l4cli.native.build import TESTED_VERSION, Build, installed_build
+from l4cli.native.build import NAME, TESTED_VERSION, Build, installed_build
 from l4cli.native.cpu import cpu_key, cpu_model
-from l4cli.native.wheel import NAME
 from l4cli.paths import cache_dir
 
 _CHILD = "l4cli.engine.llamacpp.selftest"

@@ -11,7 +11,6 @@ nothing.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
@@ -22,19 +21,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+from l4cli.native.build import NAME, STAMP, installed_recipe
 from l4cli.native.cmake import join_arguments, split_arguments, with_flags
 from l4cli.native.cpu import cpu_key, usable_cores
 from l4cli.native.toolchain import Toolchain, examine
 from l4cli.paths import cache_dir
 
-NAME = "llama-cpp-python"
-STAMP = "llama-cpp-build.json"  # in the environment's folder: what its llama.cpp was built with
 _CORE_SECONDS = 500  # of compiling; 8 minutes of one core in 2020's servers
 _MOST_KEPT = 4  # wheels of 10 MB, or of 200 with CUDA
 _SAY_EVERY = 30  # seconds, where there is no terminal to keep a line up to date on
@@ -119,23 +115,6 @@ def install(lock: Path) -> None:
 def is_installed(recipe: Recipe) -> bool:
     """Whether this environment holds exactly this build."""
     return bool(installed_recipe().get("key") == recipe.key)
-
-
-def installed_recipe() -> Mapping[str, Any]:
-    """What `install` noted of this environment's llama-cpp-python: a Recipe, its key, the verdict.
-
-    Nothing where it was not installed so, or something else was installed after it.
-    """
-    stamp = Path(sys.prefix) / STAMP
-    try:
-        recipe = json.loads(stamp.read_text("utf-8"))
-        records = [file.locate() for file in metadata.files(NAME) or () if file.name == "RECORD"]
-        installed = max((Path(record).stat().st_mtime for record in records), default=0.0)
-        if installed > stamp.stat().st_mtime or metadata.version(NAME) != recipe["version"]:
-            return {}
-    except (OSError, ValueError, KeyError, TypeError, metadata.PackageNotFoundError):
-        return {}
-    return recipe if isinstance(recipe, dict) else {}
 
 
 def kept_wheel(recipe: Recipe) -> Path | None:
@@ -264,6 +243,8 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Install the pinned llama-cpp-python; exit code 2, with a line, where that cannot be."""
+    import argparse
+
     parser = argparse.ArgumentParser(description="Install llama-cpp-python, built for this machine")
     parser.add_argument("--lock", type=Path, required=True, help="the file that pins its version")
     try:
