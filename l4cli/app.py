@@ -95,11 +95,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _on_terminate)
     arguments = sys.argv[1:]
     with nullcontext() if {"--help", "-h"} & {*arguments} else watching(arguments):
-        exit_code = _run(debug="--debug" in arguments)
+        exit_code = invoke(debug="--debug" in arguments)
     sys.exit(exit_code)
 
 
-def _run(debug: bool) -> int:
+def invoke(debug: bool) -> int:
+    """Run the command that sys.argv names; its exit code. With `debug` errors are raised."""
     try:
         return app(prog_name="l4", standalone_mode=False) or EXIT_OK
     except console.ReaderGoneError:

@@ -397,3 +397,17 @@ def fingerprint(path: Path) -> str:
     for file in (path / "config.json", *sorted(path.glob("*.safetensors"))):
         digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+# Decimal GB of the published models, by llama.cpp's own two steps.
+SIZES = {
+    "scout": {"Q8_0": 114.5, "Q6_K": 88.4, "Q5_K_M": 76.5, "Q4_K_M": 65.35, "Q2_K": 39.6},
+    "maverick": {"Q8_0": 425.8, "Q6_K": 328.8, "Q5_K_M": 284.5, "Q4_K_M": 242.75, "Q2_K": 145.6},
+}
+
+
+# What takes an importance matrix, or is smaller with one.
+MORE_SIZES = {
+    "scout": {"IQ4_XS": 58.3, "IQ2_XXS": 28.6, "IQ1_S": 22.2},
+    "maverick": {"IQ4_XS": 215.9, "IQ2_XXS": 104.7, "IQ1_S": 80.6},
+}

@@ -10,7 +10,7 @@ import pytest
 from fakes import FakeBackend, FakeVocabulary
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_split_run import QUESTION, Recorder, book
+from split_support import QUESTION, Recorder, book
 
 from l4cli.ask.answering import QuestionAnswer
 from l4cli.ask.preflight import Demand, lines, preflight, stored_bytes

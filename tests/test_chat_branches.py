@@ -7,8 +7,7 @@ import os
 import signal
 
 import pytest
-from test_chat_session import Chat
-from test_chat_support import RecordingView, fake_llm
+from chat_support import Chat, RecordingView, fake_llm
 
 from l4cli.chat.history.conversation import Message
 from l4cli.chat.history.tree import Tree

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 
-from test_chat_support import RecordingView, fake_llm
+from chat_support import RecordingView, fake_llm
 
 from l4cli.chat.session import ChatSession
 
@@ -17,7 +17,7 @@ def living() -> Counter[str]:
     return Counter(
         f"{kind.__module__}.{kind.__qualname__}"
         for kind in kinds
-        if str(kind.__module__).startswith(("l4cli.", "test_chat_support", "fakes"))
+        if str(kind.__module__).startswith(("l4cli.", "chat_support", "fakes"))
         and kind.__name__ not in ("Node", "Message")
     )
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from chat_support import RECITED, write_reciter
 from terminal import CTRL_C, CTRL_D, CTRL_J, ENTER, Terminal, paste
-from test_chat_support import RECITED, write_reciter
 
 
 @pytest.fixture(scope="module")

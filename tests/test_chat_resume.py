@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_support import IDLE, RECITED, RecordingView, is_idle, write_reciter
 from terminal import CTRL_C, CTRL_D, CTRL_G, ENTER, TAB, Terminal
-from test_chat_support import RECITED, RecordingView, write_reciter
-from test_chat_terminal import IDLE, is_idle
 
 from l4cli import load
 from l4cli.chat.history.session_file import SessionFile, session_path

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import pytest
+from chat_support import RecordingView
 from checkpoints import write_checkpoint
-from test_chat_support import RecordingView
 
 import convert
 from l4cli import load

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator, Sequence
 
 import pytest
+from chat_support import RecordingView
 from hypothesis import given
 from hypothesis import strategies as st
-from test_chat_support import RecordingView
 
 from l4cli.chat.tools.calls import CallGate, FinalView, calls_of, tagged_text
 from l4cli.chat.tools.rounds import Permission, ToolRounds

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import papers
 import pytest
-from test_chat_support import FakeChatBackend, FakeUi, FakeVocabulary, RecordingView, fake_llm
+from chat_support import Chat, FakeChatBackend, FakeVocabulary, RecordingView, fake_llm
 
 from l4cli.ask.session import AskSession
-from l4cli.chat.commands.table import COMMANDS, LeaveChat, find, is_command, run_command
+from l4cli.chat.commands.table import COMMANDS, LeaveChat, find, is_command
 from l4cli.chat.history import records
 from l4cli.chat.history.session_file import SessionFile
 from l4cli.chat.history.tree import Tree
@@ -29,30 +28,6 @@ from l4cli.errors import (
 )
 from l4cli.loading.llm import LLM
 from l4cli.speeds import Conditions
-
-
-class Chat:
-    """A session with all that was said and shown."""
-
-    def __init__(self, llm: LLM | None = None, **options: Any) -> None:
-        self.views: list[RecordingView] = []
-        self.ui = FakeUi()
-        self.llm = llm or fake_llm()
-        self.session = ChatSession(self.llm, self._view, **options)
-
-    def _view(self, shown: str) -> RecordingView:
-        self.views.append(RecordingView(shown))
-        return self.views[-1]
-
-    def run(self, line: str) -> str:
-        """Carry a command out; what it said."""
-        self.ui.said.clear()
-        run_command(self.session, line, self.ui)
-        return "\n".join(self.ui.said)
-
-    @property
-    def contents(self) -> list[str]:
-        return [message.content for message in self.session.conversation.messages]
 
 
 def test_questions_are_answered_in_turn() -> None:

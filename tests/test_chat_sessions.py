@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_support import RecordingView, fake_llm
 from hypothesis import given
 from hypothesis import strategies as st
-from test_chat_support import RecordingView, fake_llm
-from test_chat_tree import TALK, a, q, trees
+from tree_support import TALK, a, q, trees
 
 from l4cli.chat.history.conversation import Message
 from l4cli.chat.history.records import Replayed, changes, header, line, replay

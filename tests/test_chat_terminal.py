@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from chat_support import RECITED, is_idle, write_reciter
 from terminal import ALT_ENTER, CTRL_C, CTRL_D, CTRL_G, CTRL_J, ENTER, TAB, UP, Terminal, paste
-from test_chat_support import RECITED, write_reciter
 
 Open = Callable[..., Terminal]
-IDLE = r"tokens( · .*)?$"
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +52,6 @@ def at_prompt(terminal: Terminal, answers: int) -> None:
     terminal.wait_until(
         lambda: terminal.text().count("/continue goes on") == answers and is_idle(terminal),
         f"{answers} answers and a prompt",
-    )
-
-
-def is_idle(terminal: Terminal) -> bool:
-    lines = terminal.lines()
-    return bool(lines and re.search(r"\d tokens( · .*)?$|^\d+/\d+", lines[-1])) and any(
-        line.startswith(">") for line in lines
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_chat_support import RECITED, RecordingView, write_reciter
+from chat_support import RECITED, RecordingView, write_reciter
 
 from l4cli import load
 from l4cli.chat.history import export as storage

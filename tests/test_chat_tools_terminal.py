@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_support import RecordingView, write_reciter
 from terminal import CTRL_C, CTRL_D, ENTER, Terminal
-from test_chat_support import RecordingView, write_reciter
 
 from l4cli.chat.session import ChatSession
 from l4cli.chat.tools.rounds import ToolRounds

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from tree_support import TALK, a, q, trees
 
 from l4cli.chat.history.conversation import Message
 from l4cli.chat.history.drawing import draw_side_by_side, draw_tree
 from l4cli.chat.history.tree import ROOT, Tree
 from l4cli.chat.text import clipped, shortened
 from l4cli.errors import UsageError
-
-
-def q(text: str) -> Message:
-    return Message("user", text)
-
-
-def a(text: str, reason: str = "stop") -> Message:
-    return Message("assistant", text, (1, 2), reason)  # type: ignore[arg-type]
-
-
-TALK = Tree(system="Be brief.").said(q("one"), a("1"), q("two"), a("2"))  # ids 1 to 4
 
 
 def contents(tree: Tree) -> list[str]:
@@ -108,20 +97,6 @@ def test_branches_stand_where_they_leave() -> None:
         "* 3 > two",
         "* 4   2",
     ]
-
-
-def grown(seed: int) -> Tree:
-    """A tree grown as chats grow: a message below any other."""
-    draw = random.Random(seed)
-    tree = Tree(system=draw.choice([None, "s"]))
-    for _ in range(draw.randrange(25)):
-        role = draw.choice(["user", "assistant", "ipython"])
-        text = "".join(draw.choices("ab c中文😀\n\t", k=draw.randrange(200)))
-        tree = tree.at(draw.randint(ROOT, tree.newest)).said(Message(role, text))  # type: ignore[arg-type]
-    return tree.at(draw.randint(ROOT, tree.newest))
-
-
-trees = st.integers(0, 2**32).map(grown)
 
 
 @given(trees, st.integers(20, 100))

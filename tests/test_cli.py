@@ -85,10 +85,10 @@ def test_a_bug_does_not_look_like_a_users_mistake(
         raise ValueError("some internal mishap")
 
     monkeypatch.setattr(app, "app", broken)
-    assert app._run(debug=False) == errors.EXIT_FAILED
+    assert app.invoke(debug=False) == errors.EXIT_FAILED
     assert "this is a bug in l4 (ValueError: some internal mishap)" in capsys.readouterr().err
     with pytest.raises(ValueError, match="mishap"):
-        app._run(debug=True)
+        app.invoke(debug=True)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_errors_have_their_exit_codes(
         raise error
 
     monkeypatch.setattr(app, "app", fail)
-    assert app._run(debug=False) == code
+    assert app.invoke(debug=False) == code
 
 
 def test_models_lists_what_is_known_and_what_is_here(l4: L4) -> None:

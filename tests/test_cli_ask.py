@@ -13,7 +13,7 @@ from conftest import L4
 from terminal import CTRL_C, CTRL_D, ENTER, Terminal
 
 from convert.gguf.vetting import vet, vet_loading
-from l4cli.app import _run
+from l4cli.app import invoke
 from l4cli.engine.llamacpp import model as llamacpp_model
 from l4cli.loading import file as loading_file
 
@@ -28,7 +28,7 @@ def manual(tmp_path: Path) -> Path:
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: object):
     """The command in this process, for what ends before a model is computed with."""
     monkeypatch.setattr(sys, "argv", ["l4", *map(str, args)])
-    code = _run(debug=False)
+    code = invoke(debug=False)
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 

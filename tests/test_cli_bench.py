@@ -68,10 +68,10 @@ def test_bad_input_is_one_line(
     tiny_gguf: Path, args: list[str], complaint: str,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    from l4cli.app import _run
+    from l4cli.app import invoke
 
     monkeypatch.setattr(sys, "argv", ["l4", "bench", str(tiny_gguf), *args])
-    assert _run(debug=False) == 2
+    assert invoke(debug=False) == 2
     err = capsys.readouterr().err
     assert complaint in err
     assert len(err.splitlines()) == 1

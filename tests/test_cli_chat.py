@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_chat_support import RECITED, write_reciter
+from chat_support import RECITED, write_reciter
 
 ARGS = ("--ctx", "2048", "-t", "1")
 

@@ -31,7 +31,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def run(*args: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
         monkeypatch.setattr(sys, "argv", ["l4", *map(str, args)])
-        code = app._run(debug=False)
+        code = app.invoke(debug=False)
         return (code, *capsys.readouterr())
 
     return run

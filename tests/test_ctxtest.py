@@ -18,7 +18,7 @@ from conftest import L4
 from fakes import FakeBackend, FakeVocabulary
 
 from l4cli import console
-from l4cli.app import _run
+from l4cli.app import invoke
 from l4cli.ctxtest import report
 from l4cli.ctxtest.haystack import Document, make_documents
 from l4cli.ctxtest.probes import MOST_DEPTHS, TASKS, Probe, make_probes
@@ -293,7 +293,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(*args: str) -> tuple[int, str, str]:
         monkeypatch.setattr("l4cli.commands.open_model.open_model", lambda *_args: fake_llm(5000))
         monkeypatch.setattr(sys, "argv", ["l4", "ctx-test", *args])
-        return (_run(debug=False), *capsys.readouterr())
+        return (invoke(debug=False), *capsys.readouterr())
 
     return run
 

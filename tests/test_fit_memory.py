@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import PUBLISHED_SHAPES, make_config
+from checkpoints import MORE_SIZES, PUBLISHED_SHAPES, SIZES, make_config
 from hollow import Oracle, gemma3, write_header, write_hollow
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_convert_plan import MORE_SIZES, SIZES
 
 from convert.gguf.fields import Field, i32, u16
 from convert.gguf.file import GGUFTensor

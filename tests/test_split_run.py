@@ -4,79 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes import FakeBackend, FakeVocabulary
+from split_support import QUESTION, Recorder, book, read, reader
 
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.parts import parts_of
 from l4cli.ask.split_journal import Noted, SplitJournal
 from l4cli.ask.split_preflight import summary
 from l4cli.ask.split_prompts import says_nothing
-from l4cli.ask.split_run import Findings, Progress, SplitRun
+from l4cli.ask.split_run import Progress, SplitRun
 from l4cli.documents import Document
-from l4cli.documents.markdown import headings_of
 from l4cli.errors import ContextOverflowError, OutputError, UsageError
-from l4cli.loading.llm import LLM
 from l4cli.loading.load import load
 from l4cli.speeds import Measured, RunSpeeds
-
-QUESTION = "Which facts are there?"
-
-
-def book(num_sections: int, name: str = "book.md") -> Document:
-    """A section holds a fact if its number is even."""
-    sections = [
-        f"# Section {n}\n\n" + (f"The fact is F{n}.\n\n" if n % 2 == 0 else "") + "filler " * 120
-        for n in range(num_sections)
-    ]
-    text = "\n\n".join(sections)
-    return Document(name, text, headings=headings_of(text), has_lines=True)
-
-
-def reader(prompt: str) -> str:
-    """What a model would say: facts on a part, all facts when notes are merged or answered from."""
-    facts = " ".join(re.findall(r"F\d+", prompt))
-    if "one part of what there is" in prompt:
-        return facts or "NOTHING"
-    return facts if "Merge them" in prompt else f"These: {facts}"
-
-
-class Recorder:
-    """A fake model that counts what it is asked; `say` is its answer to a prompt."""
-
-    def __init__(self, say: Callable[[str], str] = reader, n_ctx: int = 2000) -> None:
-        self.prompts: list[str] = []
-        self.say = say
-        self.backend = FakeBackend(n_ctx=4 * n_ctx, n_batch=4096, answer=self._answer)
-        self.backend.n_ctx_seq = n_ctx
-        self.backend.num_used_cells = lambda: 0  # its account takes seconds for prompts this long
-        self.llm = LLM("fake", FakeVocabulary(), self.backend)
-
-    def _answer(self, prompt: str) -> str:
-        if not self.prompts or self.prompts[-1] != prompt:
-            self.prompts.append(prompt)
-        return self.say(prompt)
-
-    @property
-    def num_read(self) -> int:
-        """How many parts were asked about."""
-        return len({prompt for prompt in self.prompts if "one part of what there is" in prompt})
-
-
-def read(
-    recorder: Recorder, documents: list[Document], questions: tuple[str, ...] = (QUESTION,)
-) -> list[Findings]:
-    run = SplitRun(recorder.llm, documents, max_answer=400)
-    with SplitJournal(run.journal_path(questions)) as journal:
-        return run.read(questions, journal)
 
 
 def test_every_part_is_read_and_the_answer_rests_on_all_notes() -> None:
@@ -257,7 +203,7 @@ def test_a_full_disk_loses_no_note_that_was_kept(mounted: Path) -> None:
 
 
 STUCK = """
-import time, test_split_run as t
+import time, split_support as t
 def say(prompt):
     if len(set(recorder.prompts)) > 6:
         time.sleep(600)

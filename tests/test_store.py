@@ -9,54 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from random import Random
 
 import pytest
-from fakes import FakeBackend
+from store_support import TEXT, Cells, Session
 
 from l4cli.engine.engine import Engine
 from l4cli.engine.pieces import last_cut, pieces
 from l4cli.engine.types import Request, SamplingParams
 from l4cli.errors import ContextOverflowError
 from l4cli.store import directory as store
-from l4cli.store import reuse, state_file
-from l4cli.store.directory import StateDirectory
-
-TEXT = Random(7).choices(range(1, 200), k=20_000)
-
-
-class Cells(FakeBackend):
-    """Large enough for blocks; counting shared cells exactly would take too long."""
-
-    def __init__(self, n_ctx: int = 40_000, n_seq_max: int = 3) -> None:
-        super().__init__(n_ctx, n_batch=512, n_seq_max=n_seq_max, with_states=True)
-
-    def num_used_cells(self) -> int:
-        return 0
-
-
-class Session:
-    """One process's engine over the shared store."""
-
-    def __init__(self, root: Path, about: str = "model", limit: int | None = None) -> None:
-        self.engine = Engine(Cells())
-        self.directory = StateDirectory({"weights": about}, root=root, limit=limit)
-        self.notes: list[str] = []
-
-    def read(self, tokens: list[int]) -> int:
-        steps = list(self.engine.prefixes.prefill(tokens))
-        return steps[-1] - steps[0]
-
-    def remember(self, tokens: list[int]) -> int:
-        return reuse.remember(self.engine, self.directory, tokens, note=self.notes.append)
-
-    def recall(self, tokens: list[int], *, exact: bool = False) -> int:
-        return reuse.recall(
-            self.engine, self.directory, tokens, exact=exact, note=self.notes.append
-        )
-
-    def files(self) -> list[Path]:
-        return sorted(self.directory.path.glob("*.state"))
+from l4cli.store import state_file
 
 
 def stored(root: Path, tokens: list[int], **options: int) -> Session:
@@ -249,7 +211,7 @@ def test_files_are_the_users_alone(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from test_store import TEXT, Session
+from store_support import TEXT, Session
 rng = __import__("random").Random(int(sys.argv[2]))
 while True:
     start = rng.randrange(8)

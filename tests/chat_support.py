@@ -8,14 +8,18 @@ them, as real models now and then do.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from checkpoints import SPECIAL_IDS, read_weights, write_checkpoint, write_shards
 from fakes import BOS, EOG, FakeBackend
+from terminal import Terminal
 
 import convert
+from l4cli.chat.commands.table import run_command
+from l4cli.chat.session import ChatSession
 from l4cli.loading.llm import LLM
 
 RECITED = "the lampékings-of."
@@ -152,3 +156,37 @@ class FakeUi:
     def copy(self, text: str) -> str:
         self.copied.append(text)
         return "to the clipboard"
+
+
+class Chat:
+    """A session with all that was said and shown."""
+
+    def __init__(self, llm: LLM | None = None, **options: Any) -> None:
+        self.views: list[RecordingView] = []
+        self.ui = FakeUi()
+        self.llm = llm or fake_llm()
+        self.session = ChatSession(self.llm, self._view, **options)
+
+    def _view(self, shown: str) -> RecordingView:
+        self.views.append(RecordingView(shown))
+        return self.views[-1]
+
+    def run(self, line: str) -> str:
+        """Carry a command out; what it said."""
+        self.ui.said.clear()
+        run_command(self.session, line, self.ui)
+        return "\n".join(self.ui.said)
+
+    @property
+    def contents(self) -> list[str]:
+        return [message.content for message in self.session.conversation.messages]
+
+
+IDLE = r"tokens( · .*)?$"
+
+
+def is_idle(terminal: Terminal) -> bool:
+    lines = terminal.lines()
+    return bool(lines and re.search(r"\d tokens( · .*)?$|^\d+/\d+", lines[-1])) and any(
+        line.startswith(">") for line in lines
+    )
