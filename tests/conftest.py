@@ -18,7 +18,10 @@ import pytest
 if TYPE_CHECKING:
     from l4cli.engine.llamacpp import LlamaModel
 
-sys.path.insert(0, str(Path(__file__).parent))
+TESTS = Path(__file__).resolve().parent
+ROOT, GOLDEN = TESTS.parent, TESTS / "golden"
+
+sys.path.insert(0, str(TESTS))  # for the modules that tests share
 
 L4 = Callable[..., "subprocess.CompletedProcess[str]"]
 

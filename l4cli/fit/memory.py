@@ -2,7 +2,7 @@
 
 The KV cache is exact. The compute buffer is what llama.cpp's allocator arrives at for the widest
 step of one layer; how many rows of hidden states it keeps beside that was measured with `no_alloc`
-(tests/test_fit_memory.py), and holds within 1% for Llama 4, Llama, Mixtral, Qwen and Gemma 3.
+(tests/fit/test_fit_memory.py), and holds within 1% for Llama 4, Llama, Mixtral, Qwen and Gemma 3.
 """
 
 from __future__ import annotations

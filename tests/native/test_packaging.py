@@ -17,10 +17,9 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def output(*command: str | Path, cwd: Path, stdin: str = "") -> str:

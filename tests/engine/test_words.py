@@ -9,6 +9,7 @@ from pathlib import Path
 
 import llama_cpp
 import pytest
+from conftest import ROOT
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ from l4cli.engine.llamacpp import LlamaModel
 from l4cli.engine.llamacpp.words import PRE_TOKENIZERS, Words
 from l4cli.errors import RequestError
 
-ROOT = Path(__file__).parent.parent
 PIECES = [
     *["a", "B", "Ab", "HTTPServer", "don't", "WE'LL", "'s", "'", "x'S", "1", "12", "12345", "0"],
     *[" ", "  ", "\n", "\r\n", "\t", " \n", "\n/", "\v", "\f", "\x00", "\x1c", "\x7f"],

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import GOLDEN, ROOT
 
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import RequestError
 from l4cli.prompt import PromptEncoder
 from l4cli.prompt.template import ChatTemplate, llama4_template
 
-HERE = Path(__file__).parent / "golden"
+HERE = GOLDEN
 GOLDEN = json.loads((HERE / "prompts.json").read_text("utf-8"))
 CASES = [(name, case) for name, cases in GOLDEN["prompts"].items() for case in cases]
 
@@ -26,7 +27,7 @@ def source_of(name: str) -> str:
 
 def test_the_demo_checkpoint_carries_our_own_template() -> None:
     path = Path("l4cli/demo/checkpoint/tokenizer_config.json")
-    config = json.loads((Path(__file__).parent.parent / path).read_text("utf-8"))
+    config = json.loads((ROOT / path).read_text("utf-8"))
     assert config["chat_template"] == llama4_template()
 
 

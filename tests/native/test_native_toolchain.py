@@ -11,11 +11,10 @@ import venv
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from l4cli.native import cpu, wheel
 from l4cli.native.toolchain import KEEP_STORES, NO_AMX, Toolchain, Verdict, examine
-
-_HERE = Path(__file__).resolve().parent.parent
 
 
 def compiler(folder: Path, name: str, script: str) -> str:
@@ -95,7 +94,7 @@ def test_the_documented_line_gives_cmake_its_flags(tmp_path: Path) -> None:
     env = {**os.environ, "CXX": compiler(tmp_path, "c++", script)}
     line = f'CMAKE_ARGS="$({sys.executable} -m l4cli.native.toolchain)"; printf %s "$CMAKE_ARGS"'
     said = subprocess.run(
-        ["sh", "-c", line], env=env, cwd=_HERE, capture_output=True, text=True, check=True
+        ["sh", "-c", line], env=env, cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert shlex.split(said.stdout) == ["-DCMAKE_CXX_FLAGS=-fno-tree-dse -fno-dse"]
 
@@ -168,7 +167,7 @@ def set_up(environment: Path, lock: Path) -> subprocess.CompletedProcess[str]:
     if not environment.exists():
         venv.create(environment, with_pip=True, symlinks=True)
     command = [environment / "bin" / "python", "-m", "l4cli.native.wheel", "--lock", lock]
-    return subprocess.run(command, cwd=_HERE, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import TESTS
 from split_support import QUESTION, Recorder, book, read, reader
 
 from l4cli.ask.completions import StoppedEarly
@@ -214,7 +215,7 @@ t.read(recorder, [t.book(12)])
 
 
 def test_kill_9_loses_no_note_that_was_made(tmp_path: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    env = {**os.environ, "PYTHONPATH": str(TESTS)}
     process = subprocess.Popen([sys.executable, "-c", STUCK], env=env)
     path = SplitRun(Recorder().llm, [book(12)], max_answer=400).journal_path([QUESTION])
     deadline = time.monotonic() + 60

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from checkpoints import write_checkpoint, write_hollow_checkpoint
+from conftest import ROOT
 
 import convert
 from convert import ConvertError
 
-ROOT = Path(__file__).parents[1]
 SMALL = {"num_local_experts": 2, "num_hidden_layers": 1}
 BEFORE = "what was there before"
 

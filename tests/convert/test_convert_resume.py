@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from checkpoints import write_checkpoint
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantizer import make_sums, write_imatrix
@@ -24,7 +25,6 @@ from convert import ConvertError, TypeOptions
 from convert.writing import pipeline
 from convert.writing.ranges import is_covered, merge, n_covered
 
-ROOT = Path(__file__).parents[1]
 SMALL = {"num_local_experts": 4, "num_hidden_layers": 1}
 JUNK = [b"", b"\0\0\0", b'{"done": [[0, 9', b"[]\n", b'{"done": [[1]]}\n', b"{}\n"]
 IN_SMALL_TILES = {"threads": 2, "ram": 1}

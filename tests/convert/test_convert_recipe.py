@@ -9,6 +9,7 @@ from pathlib import Path
 import gguf
 import pytest
 from checkpoints import RECIPE_MODELS, make_config, write_checkpoint, write_hollow_checkpoint
+from conftest import GOLDEN
 from quantizer import block_size, picked_types, quantize
 
 import convert
@@ -20,7 +21,7 @@ from convert.kernels.quantize import requires_imatrix
 from convert.recipe.choice import choose_qtypes
 from convert.recipe.recipe import Model, needs_imatrix
 
-GOLDEN = Path(__file__).parent / "golden" / "recipe.json"
+RECIPES = GOLDEN / "recipe.json"
 
 # What fills rows of every length, in as few weights as may be.
 SMALL = {"num_local_experts": 2, "num_hidden_layers": 4}
@@ -92,7 +93,7 @@ def test_real_shapes_get_the_types_llama_cpp_picks(
     n_gqa = config["num_attention_heads"] // config["num_key_value_heads"]
     model = Model(config["num_hidden_layers"], config["num_local_experts"], n_gqa)
     tensors = [(tensor.name, tensor.shape) for tensor in convert.plan(checkpoint, "F32").tensors]
-    golden = json.loads(GOLDEN.read_text())[name]
+    golden = json.loads(RECIPES.read_text())[name]
     assert list(golden["plain"]) == list(convert.FTYPES)
     for ftype in convert.FTYPES:
         picked: dict[str, list[str]] = {}
@@ -122,7 +123,7 @@ def test_other_architectures_get_the_types_llama_cpp_picks(name: str, tmp_path: 
     hollow = _write_hollow(tmp_path / "hollow.gguf", shapes, *OTHERS[name])
     is_70b = name in ("Llama 70B", "Qwen 2 72B")
     model = Model(n_layers, n_experts, n_heads // n_kv_heads, is_70b)
-    informed = json.loads(GOLDEN.read_text())["20 KV heads"]["imatrix"]  # what one changes at all
+    informed = json.loads(RECIPES.read_text())["20 KV heads"]["imatrix"]  # what one changes at all
     cases = [(ftype, False) for ftype in convert.FTYPES] + [(ftype, True) for ftype in informed]
     for ftype, has_imatrix in cases:
         ours = choose_qtypes(shapes.items(), find_ftype(ftype), model, has_imatrix=has_imatrix)

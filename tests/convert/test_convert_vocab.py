@@ -10,6 +10,7 @@ from typing import Any
 import llama_cpp
 import pytest
 from checkpoints import CHAT_TEMPLATE, SPECIAL_IDS, VOCAB_SIZE, write_checkpoint, write_tokenizer
+from conftest import GOLDEN
 from tiny_tokenizer import BYTE_LEVEL, N_PIECES, write_sentencepiece
 
 import convert
@@ -202,7 +203,7 @@ def write_vocabulary(source: Path, out: Path, vocab_size: int) -> Path:
     return out
 
 
-GOLDEN_TOKENS = json.loads((Path(__file__).parent / "golden" / "tokens.json").read_text())
+GOLDEN_TOKENS = json.loads((GOLDEN / "tokens.json").read_text())
 
 
 @pytest.mark.parametrize("kind", [*BYTE_LEVEL, "sentencepiece", "sentencepiece in json"])

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import TESTS
 from store_support import TEXT, Cells, Session
 
 from l4cli.engine.engine import Engine
@@ -227,7 +228,7 @@ while True:
 
 def test_processes_share_a_store_and_are_killed(tmp_path: Path) -> None:
     """Under a limit that makes them prune each other's files; whatever is left can be loaded."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     for killed in range(2):
         command = [sys.executable, "-c", WRITER, str(tmp_path)]
         writers = [

@@ -13,13 +13,12 @@ import llama_cpp
 import numpy as np
 import pytest
 from checkpoints import fingerprint, write_checkpoint
+from conftest import GOLDEN, ROOT
 from decoders import KINDS, write_decoder
 from numpy.typing import NDArray
 
 import convert
 
-ROOT = Path(__file__).parents[1]
-GOLDEN = Path(__file__).parent / "golden"
 DEMO = ROOT / "l4cli" / "demo" / "checkpoint"
 
 _silence = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
