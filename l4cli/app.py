@@ -93,9 +93,14 @@ def main() -> None:
         sys.exit(EXIT_OK)
     console.use_utf8()
     signal.signal(signal.SIGTERM, _on_terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _on_terminate)  # the terminal was closed; `nohup` ignores it
     arguments = sys.argv[1:]
-    with nullcontext() if {"--help", "-h"} & {*arguments} else watching(arguments):
-        exit_code = invoke(debug="--debug" in arguments)
+    try:
+        with nullcontext() if {"--help", "-h"} & {*arguments} else watching(arguments):
+            exit_code = invoke(debug="--debug" in arguments)
+    except KeyboardInterrupt:
+        exit_code = EXIT_INTERRUPTED
     sys.exit(exit_code)
 
 
@@ -143,5 +148,5 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _on_terminate(_number: int, _frame: object) -> None:
-    sys.exit(EXIT_TERMINATED)
+def _on_terminate(number: int, _frame: object) -> None:
+    sys.exit(EXIT_TERMINATED if number == signal.SIGTERM else 128 + number)

@@ -64,9 +64,12 @@ def warn(text: str) -> None:
     note(f"l4: {text}")
 
 
-def command_line(*more: str) -> str:
-    """The command that was given, as one would type it, with what it lacks of `more`."""
-    given = sys.argv[1:]
+def command_line(*more: str, without: Sequence[str] = ()) -> str:
+    """The command that was given, as one would type it, with what it lacks of `more`.
+
+    Options in `without` are left out.
+    """
+    given = [word for word in sys.argv[1:] if word not in without]
     return shlex.join(["l4", *given, *(option for option in more if option not in given)])
 
 

@@ -39,6 +39,6 @@ class Suspects:
         if len(own) < _MOST_CRASHES or all(len(crash.rows) > 1 for crash in own):
             return None
         return CrashError(
-            f"llama.cpp crashed on this row {len(own)} times ({own[-1].signal}); "
+            f"l4 was ended by this row {len(own)} times ({own[-1].signal}); "
             "`--retry-errors` asks it again"
         )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from l4cli import console
 from l4cli.chat.attachments import Attachment, documents_of, question
 from l4cli.chat.history import export as storage
 from l4cli.chat.history.conversation import Conversation, Message
@@ -346,10 +347,8 @@ class ChatSession:
             raise
         self.close()
         self.log, self.losses, self.tree = log, found.losses, found.tree
-        watcher.tell(
-            f"every finished turn is in the session {file.name}",
-            f"go on with: l4 chat --session {file.name}",
-        )
+        again = console.command_line("--session", file.name, without=("-c", "--continue"))
+        watcher.tell(f"every finished turn is in the session {file.name}", f"go on with: {again}")
         self.sampling = {k: v for k, v in found.settings.items() if k in SETTINGS}
         try:
             self.params()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from l4cli.engine.types import Completion, Request, StepOutput, TokenLogprob
+from l4cli.errors import RequestError
 
 
 @dataclass(slots=True)
@@ -40,6 +41,11 @@ class Collector:
             if output.finish_reason:
                 del self._parts[output.request_id]
                 yield _completion(output, parts)
+
+
+def refused(request: Request, error: RequestError) -> Completion:
+    """The completion of a request that the engine would not take."""
+    return Completion(request.id, "", (), "error", len(request.prompt), 0, 0, 0, 0, str(error))
 
 
 def _completion(last: StepOutput, parts: _Parts) -> Completion:

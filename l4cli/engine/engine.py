@@ -20,7 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from l4cli.engine.batching import Chunk
-from l4cli.engine.completion import Collector
+from l4cli.engine.completion import Collector, refused
 from l4cli.engine.concurrency import ConcurrencyTuner
 from l4cli.engine.detokenize import Detokenizer
 from l4cli.engine.prefixes import Prefixes
@@ -178,14 +178,17 @@ class Engine:
         requests: Iterable[Request],
         *,
         stopping: Callable[[], object] = lambda: False,
-        refuses: bool = False,
+        on_begun: Callable[[Request], None] = lambda request: None,
+        on_refused: Callable[[Request, RequestError], None] | None = None,
     ) -> Generator[list[StepOutput], None, None]:
         """What each step brings to these requests, which are read lazily, until all are done.
 
         A step that only advanced prompts brings nothing. Once `stopping` is true what still runs is
         aborted, and its last outputs come as one more step's. Leaving the loop aborts it, too.
-        RequestError where a request cannot be served; with `refuses` it gets an output with
-        finish_reason "error" instead.
+        Requests that others add meanwhile are computed along, and left to them.
+
+        RequestError where a request cannot be served; with `on_refused` that is told instead, and
+        the others go on. `on_begun` is told each request that the engine has taken.
         """
         source = iter(requests)
         own: dict[str, Request] = {}  # of those in flight, in the order they were added
@@ -200,16 +203,17 @@ class Engine:
                     try:
                         self.add_request(request)
                         own[request.id] = request
+                        on_begun(request)
                     except RequestError as error:
-                        if not refuses:
+                        if on_refused is None:
                             raise
-                        yield [_refusal(request, error)]
-                if not own:
+                        on_refused(request, error)
+                        yield []
+                if not own and is_exhausted:
                     return
                 outputs = [output for output in self.step() if output.request_id in own]
-                for output in outputs:
-                    if output.finish_reason:
-                        del own[output.request_id]
+                # What is in flight no more has ended, or somebody else has aborted it.
+                own = {id: request for id, request in own.items() if id in self._live}
                 yield outputs
             left, own = list(own), {}
             yield [rest for rest in map(self.abort, left) if rest]
@@ -231,15 +235,16 @@ class Engine:
         A request that can never fit gives a Completion with finish_reason "error", one that ran
         when `stopping` became true one with "abort".
         """
-        collector = Collector()
+        collector, refusals = Collector(), list[Completion]()
 
-        def begun() -> Generator[Request, None, None]:
-            for request in requests:
-                collector.begin(request)
-                yield request
+        def refuse(request: Request, error: RequestError) -> None:
+            refusals.append(refused(request, error))
 
-        with closing(self.run(begun(), stopping=stopping, refuses=True)) as steps:
+        steps = self.run(requests, stopping=stopping, on_begun=collector.begin, on_refused=refuse)
+        with closing(steps):
             for outputs in steps:
+                yield from refusals
+                refusals.clear()
                 yield from collector.feed(outputs)
 
     async def agenerate(self, requests: Iterable[Request]) -> AsyncIterator[Completion]:
@@ -353,12 +358,6 @@ class Engine:
         del self._live[live.sequence.request.id]
         self.scheduler.retire(live.sequence)
         return output
-
-
-def _refusal(request: Request, error: RequestError) -> StepOutput:
-    """The only output of a request that was not taken."""
-    num_tokens = len(request.prompt)
-    return StepOutput(request.id, "", (), "error", num_tokens, error=str(error))
 
 
 def _item(chunk: Chunk) -> BatchItem:

@@ -31,6 +31,7 @@ _CHILD = "l4cli.engine.llamacpp.selftest"
 IN_CHILD = "_L4_IN_SELF_TEST"
 _TIMEOUT = 60  # seconds; it takes less than one, a busy machine ten
 _MOST_KEPT = 32
+_SIGKILL = getattr(signal, "SIGKILL", 9)  # Windows has none
 _REPAIR = "`l4 doctor` tells how to build it for this machine"
 
 
@@ -64,12 +65,15 @@ class Outcome:
         """A line for whoever loads a model with this build; None where all is well."""
         if not self.extra_buffers:
             return (
-                f"llama.cpp {self.reason} with repacked weights on this machine: l4 goes on "
-                f"without them, slower; {_REPAIR}"
+                f"llama.cpp {self.reason} with repacked weights on this machine: l4 runs "
+                f"without them, more slowly; {_REPAIR}"
             )
         if not self.states or not self.moving:
-            what = "keep prefixes on disk" if not self.states else "read prompts apart from answers"
-            return f"this llama.cpp is not the one l4 knows: l4 does not {what}; {_REPAIR}"
+            lost = "keep prefixes on disk" if not self.states else "compute prompts by themselves"
+            return (
+                f"the installed llama.cpp fails a test that l4 relies on, so l4 does not {lost}; "
+                f"{_REPAIR}"
+            )
         return None
 
 
@@ -91,8 +95,7 @@ def require_llama_cpp() -> None:
         )
     if not found.defaults:
         raise ModelLoadError(
-            f"l4 does not know the llama.cpp in {NAME} {build.version}: "
-            f"pip install '{NAME}=={TESTED_VERSION}'"
+            f"l4 is not made for {NAME} {build.version}: pip install '{NAME}=={TESTED_VERSION}'"
         )
 
 
@@ -116,7 +119,7 @@ def renew() -> Outcome:
 
 
 def key_of(build: Build) -> str:
-    """Under what the outcome of a build on this processor is kept."""
+    """The key under which the outcome of a build on this processor is kept."""
     return f"{build.key} {cpu_key()}"
 
 
@@ -125,15 +128,19 @@ def run() -> Outcome:
     env = {**os.environ, IN_CHILD: "1", "PYTHONFAULTHANDLER": "", "GGML_NO_BACKTRACE": "1"}
     env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, "-m", _CHILD]
-    # A process of its own group: Ctrl-C ends this process, which kills it.
-    with subprocess.Popen(
-        command,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
+    try:
+        # A process of its own group: Ctrl-C ends this process, which kills it.
+        started = subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:  # no process more is allowed
+        return Outcome(is_certain=False, reason=str(error))
+    with started as process:
         try:
             output, complaint = process.communicate(timeout=_TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -160,22 +167,25 @@ def judge(output: str, exit_code: int | None, complaint: str = "") -> Outcome:
             steps[found.pop("step")] = found
     ended = _how_it_ended(exit_code)
     library = steps.get("library", {})
-    if exit_code is not None and exit_code > 0 and "error" not in library:
-        # Python's doing, such as no room for temporary files: nothing is known against the build.
+    was_stopped = exit_code is None or exit_code == -_SIGKILL or exit_code > 0
+    if was_stopped and not steps.get("plain") and "error" not in library:
+        # Python's doing, or the machine's, such as no room for temporary files or no memory:
+        # nothing is known against the build.
         lines = [line.strip() for line in complaint.splitlines() if line.strip()]
-        return Outcome(is_certain=False, reason=lines[-1] if lines else "", library=library)
-    is_certain = exit_code is not None and exit_code != -signal.SIGKILL
+        return Outcome(is_certain=False, reason=lines[-1] if lines else ended, library=library)
 
     def went_well(step: str) -> bool:
         return bool(steps.get(step, {}).get("ok", False))
 
-    failed = library.get("error") or steps.get("plain", {}).get("error")
+    errors = [found["error"] for found in steps.values() if "error" in found]
     if "error" in library or not went_well("plain"):
-        reason = ended or (f"fails ({failed})" if failed else "computes nonsense")
+        reason = ended or (f"fails ({errors[0]})" if errors else "computes nonsense")
         return Outcome(loads=False, reason=reason, is_certain=False, library=library)
     reason = ""
     if not went_well("extra"):
-        reason = ended if "extra" not in steps else "computes wrong sums"
+        error = steps.get("extra", {}).get("error")
+        reason = f"fails ({error})" if error else "computes wrong sums"
+        reason = ended if "extra" not in steps else reason
     # What comes after a crash was not tried: nothing is known against it.
     is_tried = "extra" in steps
     return Outcome(
@@ -184,7 +194,7 @@ def judge(output: str, exit_code: int | None, complaint: str = "") -> Outcome:
         moving=went_well("moving") or not is_tried,
         defaults=went_well("defaults"),
         reason=reason,
-        is_certain=is_certain,
+        is_certain=not errors and exit_code != -_SIGKILL,
         library=library,
     )
 

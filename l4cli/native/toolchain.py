@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from l4cli.native.cpu import cpu_features
+
 _TIMEOUT = 60  # seconds for one compilation; it takes half a second
 # What CMake looks for, in its order.
 _COMPILERS = ("c++", "g++", "clang++")
@@ -102,7 +104,7 @@ class Verdict(Enum):
     """What the probe showed."""
 
     FINE = "fine"
-    KEEPS_STORES = "fine with flags that keep AMX's stores"
+    KEEPS_STORES = "fine with flags that stop it from dropping AMX's stores"
     WITHOUT_AMX = "fine without AMX"
     NO_COMPILER = "there is no C++ compiler"
     TOO_OLD = "the C++ compiler does not know C++17"
@@ -158,11 +160,18 @@ def examine(compiler: str | None = None) -> Toolchain:
     `compiler` is a command; unless given, it is what CMake would take ($CXX, c++, g++, clang++).
     Never raises for what is wrong with the compiler: the verdict says it.
     """
-    command = shlex.split(compiler or os.environ.get("CXX") or "") or _first_compiler()
+    try:
+        command = shlex.split(compiler or os.environ.get("CXX") or "") or _first_compiler()
+    except ValueError:  # a quotation mark without its other half
+        command = []
     if not command or not shutil.which(command[0]):
         return Toolchain(" ".join(command), "", Verdict.NO_COMPILER)
     name, version = " ".join(command), _version(command)
-    with tempfile.TemporaryDirectory(prefix="l4-probe-") as folder:
+    try:
+        folder_of_probe = tempfile.TemporaryDirectory(prefix="l4-probe-")
+    except OSError as error:
+        return _untried(name, version, str(error))
+    with folder_of_probe as folder:
         for flags, verdict in (
             ((), Verdict.FINE),
             (KEEP_STORES, Verdict.KEEPS_STORES),
@@ -171,7 +180,7 @@ def examine(compiler: str | None = None) -> Toolchain:
             try:
                 outcome = _try(command, flags, Path(folder))
             except (OSError, subprocess.SubprocessError) as error:
-                return Toolchain(name, version, Verdict.UNKNOWN, reason=str(error))
+                return _untried(name, version, str(error))
             if isinstance(outcome, str):
                 if not flags:
                     return Toolchain(name, version, Verdict.TOO_OLD, reason=outcome)
@@ -179,7 +188,13 @@ def examine(compiler: str | None = None) -> Toolchain:
             if outcome.returncode == _FINE:
                 uses_amx = outcome.stdout == b"amx"
                 return Toolchain(name, version, verdict, flags, uses_amx)
-    return Toolchain(name, version, Verdict.UNKNOWN, reason="the probe fails with every flag")
+    return _untried(name, version, "the probe fails with every flag")
+
+
+def _untried(name: str, version: str, reason: str) -> Toolchain:
+    """A compiler that could not be tried: where the processor has AMX, it is left out."""
+    flags = NO_AMX if "amx_tile" in cpu_features() else ()
+    return Toolchain(name, version, Verdict.UNKNOWN, flags, reason=reason)
 
 
 def _try(
@@ -224,7 +239,8 @@ def main() -> None:
     """Print the value of CMAKE_ARGS; the exit code is 2 where nothing can be built."""
     toolchain = examine()
     if toolchain.problem:
-        sys.exit(f"l4: {toolchain.problem}")
+        sys.stderr.write(f"l4: {toolchain.problem}\n")
+        sys.exit(2)
     print(toolchain.cmake_args)  # noqa: T201
 
 

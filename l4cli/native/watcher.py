@@ -5,6 +5,7 @@ nothing on the screen but the shell's "Segmentation fault". So `l4` forks a smal
 start, which waits at a pipe. Python's `faulthandler` writes the stack of a crash into that pipe;
 when the pipe closes without a goodbye, the watcher prints what happened, what is safe on disk and
 the command that goes on. The process that people see, stop and kill stays the one they started.
+What ends the watcher, too, such as kill -9 for the whole process group, is not explained.
 
 What the watcher would say lies in memory that both processes share: `tell` changes it without a
 system call, and it outlives a kill -9.
@@ -44,6 +45,7 @@ _SIGNALS = {
 
 _TEXT_SIZE = 1 << 15  # bytes of each of the two places for what would be said
 _NUM_ROWS = 1024  # rows that can be in work at once
+_MOST_FDS = 1 << 16  # file descriptors that the watcher closes
 ROW_BYTES = 8
 
 
@@ -74,9 +76,9 @@ class Notes:
         self._free = list(range(_NUM_ROWS - 1, 0, -1))
 
     def write(self, report: Report) -> None:
-        data = json.dumps(asdict(report)).encode()
-        if len(data) + 4 > _TEXT_SIZE:
-            return
+        data = _encoded(report)
+        if len(data) + 4 > _TEXT_SIZE:  # a very long command line: the journal is what counts
+            data = _encoded(Report((), report.journal, report.check[: _TEXT_SIZE // 8]))
         place = 1 - self._memory[0]
         start = 1 + place * _TEXT_SIZE
         self._memory[start : start + 4] = len(data).to_bytes(4, "little")
@@ -123,6 +125,10 @@ class Notes:
         self._memory[start : start + ROW_BYTES] = digest
 
 
+def _encoded(report: Report) -> bytes:
+    return json.dumps(asdict(report), ensure_ascii=False).encode("utf-8", "replace")
+
+
 _notes: Notes | None = None
 _report = Report()
 
@@ -164,7 +170,13 @@ def watching(arguments: Sequence[str]) -> Iterator[None]:
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:  # no process more is allowed: l4 runs, unwatched
+        os.close(reader)
+        os.close(writer)
+        yield
+        return
     if pid == 0:
         try:
             os.close(writer)
@@ -178,10 +190,10 @@ def watching(arguments: Sequence[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        _notes = None
-        faulthandler.disable()
         with suppress(OSError):
             os.write(writer, _GOODBYE)
+        _notes = None
+        faulthandler.disable()
         os.close(writer)
         with suppress(OSError):
             os.waitpid(pid, 0)
@@ -196,7 +208,7 @@ def _watch(reader: int, notes: Notes, arguments: Sequence[str]) -> None:
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.dup2(reader, 3)
-    os.closerange(4, os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else 4096)
+    os.closerange(4, min(os.sysconf("SC_OPEN_MAX"), _MOST_FDS))
     began = num_oom_kills()
     output = b""
     # Once a crash has begun to be written, its end is near: a big process takes its time to be
@@ -231,8 +243,8 @@ def _killed(num_before: int | None) -> _End:
     time.sleep(0.05)  # the kernel counts an OOM kill about when the pipe closes
     now = num_oom_kills()
     if num_before is not None and now is not None and now > num_before:
-        return _End("SIGKILL", "was killed by the system: it ran out of memory", True)
-    return _End("SIGKILL", "was killed (kill -9)", False)
+        return _End("out of memory", "was killed by the system: it ran out of memory", True)
+    return _End("", "was killed (by kill -9, or by a limit of the system)", False)
 
 
 def _explain(end: _End, stack: Sequence[str], notes: Notes, arguments: Sequence[str]) -> None:
@@ -245,15 +257,16 @@ def _explain(end: _End, stack: Sequence[str], notes: Notes, arguments: Sequence[
     if end.is_crash and report.journal and rows:
         _note_crash(report.journal, end.signal, rows)
     lines = [f"l4: {words}"]
-    lines += [f"l4: {line}" for line in report.safe or _nothing_written(arguments)]
+    lines += [f"l4: {line}" for line in report.safe or _to_start_again(arguments)]
     if stack:
-        lines = ["l4: where it was, for a report (with what `l4 doctor` shows):", *stack, *lines]
+        intro = "l4: where Python was (for a bug report, add what `l4 doctor` shows):"
+        lines = [intro, *stack, *lines]
     clear = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""  # a progress line, a hidden cursor
     _say(clear + lines[0], *lines[1:])
 
 
-def _nothing_written(arguments: Sequence[str]) -> list[str]:
-    return [f"nothing was being written; the same again: {shlex.join(['l4', *arguments])}"]
+def _to_start_again(arguments: Sequence[str]) -> list[str]:
+    return [f"to start again: {shlex.join(['l4', *arguments])}"]
 
 
 def _note_crash(journal: str, name: str, rows: Sequence[bytes]) -> None:
@@ -271,6 +284,7 @@ def _stack(output: bytes) -> list[str]:
     Where that was none of Python's, all threads are shown.
     """
     text = output.partition(_FATAL)[2].decode("utf-8", "replace").partition("\n")[2]
+    text = text.lstrip("\n")
     stacks = [stack.splitlines() for stack in text.partition("Extension modules:")[0].split("\n\n")]
     stacks = [stack for stack in stacks if any("  File " in line for line in stack)]
     crashed = [stack for stack in stacks if stack[0].startswith("Current thread")]

@@ -2,7 +2,7 @@
 
 pip keeps the wheels it builds by name and version alone: one that was compiled for another
 processor, or with flags that make it crash, is taken again. So the set-up builds the wheel itself
-and keeps it under a key of everything that decides what the compiler makes of it.
+and keeps it under a key of what decides what the compiler makes of it: processor, compiler, flags.
 
 Needs nothing but the standard library. `python -m l4cli.native.wheel --lock requirements.lock`
 installs the pinned version into the environment of that python; where it is there already, it does
@@ -21,18 +21,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from l4cli.native.build import NAME, STAMP, installed_recipe
 from l4cli.native.cmake import join_arguments, split_arguments, with_flags
 from l4cli.native.cpu import cpu_key, usable_cores
-from l4cli.native.toolchain import Toolchain, examine
+from l4cli.native.toolchain import Toolchain, Verdict, examine
 from l4cli.paths import cache_dir
 
+_VARIABLES = ("CC", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDA_PATH")
 _CORE_SECONDS = 500  # of compiling; 8 minutes of one core in 2020's servers
 _MOST_KEPT = 4  # wheels of 10 MB, or of 200 with CUDA
+_BUILDING = "building-"  # how the folders of builds under way begin
+_STALE = 86400  # seconds after which nobody builds there any more
 _SAY_EVERY = 30  # seconds, where there is no terminal to keep a line up to date on
 _MOST_ERRORS = 8  # of a build that failed that are shown
 _LAST_LINES = 15  # that are shown where none of them is an error
@@ -50,13 +54,15 @@ class WheelError(Exception):
 class Recipe:
     """What decides the bytes of a wheel.
 
-    `cmake_args` are what CMAKE_ARGS had, with the flags that the compiler needs.
+    `cmake_args` are what CMAKE_ARGS had, with the flags that the compiler needs, `variables` the
+    other settings that CMake takes from the environment.
     """
 
     version: str
     platform: str
     compiler: str
     cmake_args: str
+    variables: tuple[str, ...]
     cpu: str
 
     @property
@@ -69,7 +75,7 @@ class Recipe:
 def recipe_of(version: str, toolchain: Toolchain) -> Recipe:
     """How this machine is to build that version of llama-cpp-python."""
     flags = toolchain.flags
-    if flags and (given := os.environ.get("CXXFLAGS")):  # CMake would leave those out
+    if flags and (given := os.environ.get("CXXFLAGS")):  # CMake ignores it beside CMAKE_CXX_FLAGS
         flags = (*flags, given)
     return Recipe(
         version=version,
@@ -78,6 +84,7 @@ def recipe_of(version: str, toolchain: Toolchain) -> Recipe:
         cmake_args=join_arguments(
             with_flags(split_arguments(os.environ.get("CMAKE_ARGS", "")), flags)
         ),
+        variables=tuple(f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ),
         cpu=cpu_key(),
     )
 
@@ -98,16 +105,17 @@ def install(lock: Path) -> None:
     version = pinned_version(lock)
     toolchain = examine()
     recipe = recipe_of(version, toolchain)
-    if is_installed(recipe):
+    if is_installed(recipe) or (not toolchain.can_build and _is_usable(recipe)):
         return
-    wheel = kept_wheel(recipe)
-    if wheel is None:
-        if toolchain.problem:
-            raise WheelError(toolchain.problem)
-        wheel = build(recipe, toolchain)
-    else:
-        _say(f"installing the llama.cpp that was compiled here before ({wheel.name})")
-    _pip("install", "--quiet", "--force-reinstall", "--no-deps", str(wheel))
+    with _workplace(recipe) as folder:
+        wheel = kept_wheel(recipe)
+        if wheel is None:
+            if toolchain.problem:
+                raise WheelError(toolchain.problem)
+            wheel = build(recipe, toolchain, folder)
+        else:
+            _say(f"installing the llama.cpp that was compiled here before ({wheel.name})")
+        _pip("install", "--quiet", "--force-reinstall", "--no-deps", str(wheel))
     stamp = {**asdict(recipe), "key": recipe.key, "verdict": toolchain.verdict.value}
     (Path(sys.prefix) / STAMP).write_text(json.dumps(stamp, indent=2) + "\n", "utf-8")
 
@@ -117,41 +125,74 @@ def is_installed(recipe: Recipe) -> bool:
     return bool(installed_recipe().get("key") == recipe.key)
 
 
+def _is_usable(recipe: Recipe) -> bool:
+    """Whether this environment holds such a build, by whatever compiler there was."""
+    held = installed_recipe()
+    return all(held.get(name) == getattr(recipe, name) for name in ("version", "platform", "cpu"))
+
+
+@contextmanager
+def _workplace(recipe: Recipe) -> Iterator[Path]:
+    """A folder to build in: beside the kept wheels, or where those cannot be, a temporary one."""
+    try:
+        kept = _kept_dir()
+        kept.mkdir(parents=True, exist_ok=True)
+        _drop_stale(kept)
+        folder = tempfile.TemporaryDirectory(dir=kept, prefix=_BUILDING)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
+        folder = tempfile.TemporaryDirectory(prefix="l4-wheel-")
+    with folder as name:
+        yield Path(name)
+
+
 def kept_wheel(recipe: Recipe) -> Path | None:
     """The wheel of this recipe, if it was built before."""
-    return next(iter(sorted((_kept_dir() / recipe.key).glob("*.whl"))), None)
+    try:
+        return next(iter(sorted((_kept_dir() / recipe.key).glob("*.whl"))), None)
+    except (OSError, RuntimeError):
+        return None
 
 
-def build(recipe: Recipe, toolchain: Toolchain) -> Path:
-    """Compile the wheel, telling how far it is, and keep it. Raises WheelError."""
+def build(recipe: Recipe, toolchain: Toolchain, folder: Path) -> Path:
+    """Compile the wheel in `folder`, telling how far it is, and keep it. Raises WheelError."""
     cores = max(1, math.ceil(usable_cores()))
     minutes = max(1, round(_CORE_SECONDS / cores / 60))
     flags = f", with {' '.join(toolchain.flags)}" if toolchain.flags else ""
     _say(f"compiling llama.cpp with {toolchain.version or toolchain.compiler}{flags}")
-    _say(f"once, on {_count(cores, 'core')}: usually about {_count(minutes, 'minute')}")
-    _kept_dir().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_kept_dir(), prefix="building-") as folder:
-        slim = Path(folder) / "leave_out.cmake"
-        slim.write_text(_LEAVE_OUT)
-        env = {
-            **os.environ,
-            "CMAKE_ARGS": f"-DCMAKE_PROJECT_INCLUDE={slim} {recipe.cmake_args}".strip(),
-            "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL")
-            or str(cores),
-            "CXX": toolchain.compiler,
-        }
-        command = ["wheel", "--verbose", "--no-deps", "--no-cache-dir", "--no-binary", NAME]
-        command += ["--wheel-dir", folder, f"{NAME}=={recipe.version}"]
-        log = _kept_dir() / "build.log"
-        _run_showing_progress([sys.executable, "-m", "pip", *command], env, log)
-        made = next(Path(folder).glob("*.whl"), None)
-        if made is None:
-            raise WheelError(f"pip made no wheel of {NAME}; what it said is in {log}")
+    _say(
+        f"this happens once and takes about {_count(minutes, 'minute')} on {_count(cores, 'core')}"
+    )
+    if toolchain.verdict is Verdict.UNKNOWN:
+        _say(f"the compiler could not be tried ({toolchain.reason}): l4 will test the build")
+    slim = folder / "leave_out.cmake"
+    slim.write_text(_LEAVE_OUT)
+    ours = join_arguments([f"-DCMAKE_PROJECT_INCLUDE={slim.absolute()}"])
+    env = {
+        **os.environ,
+        "CMAKE_ARGS": f"{ours} {recipe.cmake_args}".strip(),
+        "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(cores),
+        "CXX": toolchain.compiler,
+    }
+    command = ["wheel", "--verbose", "--no-deps", "--no-cache-dir", "--no-binary", NAME]
+    command += ["--wheel-dir", str(folder), f"{NAME}=={recipe.version}"]
+    _run_showing_progress([sys.executable, "-m", "pip", *command], env, folder / "build.log")
+    made = next(folder.glob("*.whl"), None)
+    if made is None:
+        raise WheelError(f"pip made no wheel of {NAME}")
+    return _keep(made, recipe)
+
+
+def _keep(made: Path, recipe: Recipe) -> Path:
+    """Keep a wheel for the next environment; where that cannot be, it stays where it was made."""
+    try:
         kept = _kept_dir() / recipe.key
-        kept.mkdir(exist_ok=True)
-        made.replace(kept / made.name)
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.copy(made, kept / f"{made.name}.part")
+        (kept / f"{made.name}.part").replace(kept / made.name)
         (kept / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n", "utf-8")
-    _drop_oldest()
+        _drop_oldest()
+    except (OSError, RuntimeError):
+        return made
     return kept / made.name
 
 
@@ -224,6 +265,13 @@ def _drop_oldest() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _drop_stale(kept: Path) -> None:
+    """Remove what builds that were killed have left behind."""
+    for folder in kept.glob(f"{_BUILDING}*"):
+        if time.time() - folder.stat().st_mtime > _STALE:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _kept_dir() -> Path:
     return cache_dir() / "wheels"
 
@@ -249,6 +297,8 @@ def main() -> None:
     parser.add_argument("--lock", type=Path, required=True, help="the file that pins its version")
     try:
         install(parser.parse_args().lock)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (WheelError, OSError) as error:
         _say(f"l4: {error}")
         sys.exit(2)

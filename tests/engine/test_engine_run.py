@@ -84,13 +84,43 @@ def test_what_cannot_be_served_is_raised_or_is_an_answer_of_its_own() -> None:
     with pytest.raises(ContextOverflowError):
         list(engine.run(requests))
     assert engine.num_unfinished == 0
-    outputs = [output for step in engine.run(requests, refuses=True) for output in step]
-    (refused,) = [output for output in outputs if output.finish_reason == "error"]
-    assert refused.request_id == "huge"
-    assert refused.num_prompt_tokens == len(requests[1].prompt)
-    assert refused.error
-    ended = {output.request_id for output in outputs if output.finish_reason == "stop"}
-    assert ended == {"a", "b"}
+    refusals: list[tuple[str, str]] = []
+    steps = engine.run(
+        requests, on_refused=lambda one, error: refusals.append((one.id, str(error)))
+    )
+    assert texts(steps) == {"a": "ONE", "b": "TWO"}
+    ((id, why),) = refusals
+    assert id == "huge"
+    assert "tokens" in why
+
+
+def test_two_requests_of_one_id_are_a_refusal_and_an_answer() -> None:
+    done = list(Engine(FakeBackend()).generate([request("a", "one"), request("a", "two")]))
+    assert sorted(one.finish_reason for one in done) == ["error", "stop"]
+    assert [one.text for one in done if one.finish_reason == "stop"] == ["ONE"]
+
+
+def test_a_request_that_somebody_else_aborts_ends_the_loop() -> None:
+    engine = Engine(FakeBackend())
+    for output in engine.stream(request("a", "a long one")):
+        engine.abort(output.request_id)
+    assert engine.num_unfinished == 0
+
+
+def test_two_streams_side_by_side_both_end() -> None:
+    engine = Engine(FakeBackend())
+    first, second = (engine.stream(request(id, f"question {id}")) for id in ("a", "b"))
+    next(first)
+    assert "".join(output.text for output in second) == "QUESTION B"
+    list(first)
+    assert engine.num_unfinished == 0
+
+
+def test_it_waits_its_turn_behind_others_requests() -> None:
+    engine = Engine(FakeBackend(n_seq_max=1))
+    for id in ("x", "y"):
+        engine.add_request(request(id, f"other {id}"))
+    assert "".join(output.text for output in engine.stream(request("a", "mine"))) == "MINE"
 
 
 def test_it_tells_what_waits_and_how_far_it_is() -> None:

@@ -172,7 +172,19 @@ def test_where_the_child_dies_tells_what_crashes() -> None:
     assert not killed.is_certain
     hanging = judge(said(*FINE[:3]), None)
     assert "hangs" in hanging.reason
-    assert not hanging.is_certain
+    assert not hanging.extra_buffers
+
+
+def test_what_is_the_machines_doing_is_nothing_against_the_build() -> None:
+    """No memory, no time, no room: the next start tries again, this one goes on."""
+    for exit_code in (-signal.SIGKILL, None, 1):
+        found = judge(said(*FINE[:1]), exit_code, "OSError: No space left on device")
+        assert found.is_fine
+        assert not found.is_certain
+    steps = [*FINE[:3], {"step": "extra", "ok": False, "error": "ModelLoadError: out of memory"}]
+    found = judge(said(*steps, *FINE[4:]), 0)
+    assert "out of memory" in found.reason
+    assert not found.is_certain
 
 
 def test_a_library_that_cannot_be_loaded_says_why() -> None:
@@ -189,7 +201,7 @@ def test_another_llama_cpp_is_switched_off_where_it_differs() -> None:
     assert not found.moving
     assert found.extra_buffers
     assert found.warning
-    assert "is not the one l4 knows" in found.warning
+    assert "fails a test that l4 relies on" in found.warning
 
 
 def test_states_that_cannot_be_trusted_are_not_kept(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shlex
 import subprocess
@@ -177,7 +178,7 @@ def test_llama_cpp_is_built_once_for_a_machine(
     first = set_up(tmp_path / "one", index)
     assert first.returncode == 0, first.stderr
     assert "compiling llama.cpp" in first.stderr
-    assert "usually about" in first.stderr
+    assert "this happens once and takes about" in first.stderr
     assert "compiled in" in first.stderr
     again = set_up(tmp_path / "one", index)
     assert (again.returncode, again.stderr) == (0, "")
@@ -208,6 +209,47 @@ def test_a_lock_without_a_pin_is_told_of(index: Path) -> None:
     index.write_text("numpy==2.0\n")
     with pytest.raises(wheel.WheelError, match="does not pin llama-cpp-python"):
         wheel.install(index)
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_written_costs_only_the_next_build(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    done = set_up(tmp_path / "one", index)
+    assert done.returncode == 0, done.stderr
+    assert "compiled in" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_cache_with_a_space_in_its_name(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "my caches"))
+    done = set_up(tmp_path / "one", index)
+    assert done.returncode == 0, done.stderr
+    built = next((tmp_path / "one").glob("lib/python*/site-packages/llama_cpp/__init__.py"))
+    (argument,) = shlex.split(ast.literal_eval(built.read_text().partition(" = ")[2]))
+    assert argument.endswith("leave_out.cmake")
+
+
+@pytest.mark.slow
+def test_a_build_stays_when_the_compiler_is_taken_away(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set_up(tmp_path / "one", index).returncode == 0
+    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+    again = set_up(tmp_path / "one", index)
+    assert (again.returncode, again.stderr) == (0, "")
+    other = set_up(tmp_path / "two", index)
+    assert other.returncode == 2
+    assert "there is no C++ compiler" in other.stderr
+
+
+def test_nonsense_in_cxx_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", '"g++')
+    assert examine().verdict is Verdict.NO_COMPILER
 
 
 def test_half_a_core_is_half_a_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

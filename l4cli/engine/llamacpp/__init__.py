@@ -26,7 +26,7 @@ except ModelLoadError:
 except Exception as error:  # a missing package, or a shared library that does not load
     raise ModelLoadError(
         f"llama-cpp-python cannot be loaded ({error}): "
-        "install it again with pip install --force-reinstall --no-cache-dir llama-cpp-python"
+        "`l4 doctor` tells how to build it for this machine"
     ) from error
 
 from l4cli.engine.llamacpp.context import LlamaBackend

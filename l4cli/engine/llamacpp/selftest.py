@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,6 +34,7 @@ _N_VOCAB = 288  # three control tokens, 256 bytes, and as many more as make whol
 # Largest mean square of the differences, relative to that of the logits. test-backend-ops.cpp
 # allows one multiplication 5e-4; sums over rubbish come to about 1.
 _NMSE = 2e-2
+_MOST_SECONDS = 90
 
 Logits = npt.NDArray[np.float32]
 
@@ -237,6 +239,8 @@ def _are_alike(found: Logits, expected: Logits) -> bool:
 
 def main() -> None:
     """Go through the steps; a step that raises is reported as not ok, the next ones are tried."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(_MOST_SECONDS)  # the parent may be gone when llama.cpp hangs
     with tempfile.TemporaryDirectory(prefix="l4-self-test-") as name:
         trial = _Trial(Path(name) / "model.gguf", Path(name))
         _report("library", _library)
