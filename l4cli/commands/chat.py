@@ -16,6 +16,7 @@ from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
     from l4cli.chat.history.session_file import SessionFile
+    from l4cli.chat.session import ChatSession
     from l4cli.chat.tools.rounds import Ask, ToolRounds
 
 
@@ -160,9 +161,7 @@ def chat(
         for name, text in texts:
             session.attach(name, text)
         if question is not None:
-            from l4cli.chat.oneshot import one_shot
-
-            code = one_shot(session, question)
+            code = _one_shot(session, question)
             session.close()
         else:
             from l4cli.chat.terminal.loop import chat_loop
@@ -170,6 +169,14 @@ def chat(
             code = chat_loop(session, use_history=keep)
     if code:
         raise typer.Exit(code)
+
+
+def _one_shot(session: ChatSession, question: str) -> int:
+    """Answer on stdout; the exit code, which is that of the signal if one ended the answer."""
+    answer = session.ask(question)
+    if answer.finish_reason == "length":
+        console.warn(f"the answer was cut off after {len(answer.token_ids):,} tokens")
+    return answer.exit_code
 
 
 @contextmanager

@@ -8,7 +8,7 @@ written is forgotten, and nothing else is the worse for it.
     known.prefill_seconds(100_000), known.decode_tps(batch=4, depth=8192)    # None: not measured
     recall_effective_length(llm.fingerprint, "f16")                          # None: not tested
 
-    facts.py   the facts and what is told from them, by curve.py: pure
+    facts.py   the facts and what is told from them: pure
     store.py   the file they are kept in
     others.py  whether other processes spoil what is being measured
 """

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar
-
-from l4cli.speeds.curve import at
 
 DEFAULT_N_UBATCH = 512
 _PIECES = 64  # of a long prompt, each with a cost of its own
@@ -205,7 +204,7 @@ class Measured:
         piece = n_tokens / _PIECES
         starts = (depth + index * piece for index in range(_PIECES))
         return sum(
-            piece * at(seconds_a_token, self.reach.mean_seen(start, start + piece))
+            piece * _at(seconds_a_token, self.reach.mean_seen(start, start + piece))
             for start in starts
         )
 
@@ -223,9 +222,9 @@ class Measured:
             by_seen = steps.setdefault(rate.batch, {})
             by_seen[self.reach.seen(rate.depth)] = rate.batch / rate.tps
         seen = self.reach.seen(depth)
-        seconds_a_step = {float(n): at(by_seen, seen) for n, by_seen in steps.items()}
+        seconds_a_step = {float(n): _at(by_seen, seen) for n, by_seen in steps.items()}
         batch = min(batch, max(steps))
-        return batch / at(seconds_a_step, batch)
+        return batch / _at(seconds_a_step, batch)
 
     def speeds(self, n_seq_max: int) -> Speeds | None:
         """Both rates for a run with that many slots: of the run with the nearest number, if any."""
@@ -238,3 +237,20 @@ class Measured:
 
     def _nearest_run(self, n_seq_max: int) -> RunSpeeds | None:
         return min(self.runs, key=lambda run: abs(run.n_seq_max - n_seq_max), default=None)
+
+
+def _at(points: Mapping[float, float], x: float) -> float:
+    """The value at `x` of the lines through the points, x to y, of which there is at least one.
+
+    Before the first it is level; behind the last it goes on as it came, but never falls: more
+    context does not make a token cheaper.
+    """
+    known = sorted(points.items())
+    if x <= known[0][0]:
+        return known[0][1]
+    for (x0, y0), (x1, y1) in pairwise(known):
+        if x <= x1:
+            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    (x1, y1) = known[-1]
+    (x0, y0) = known[-2] if len(known) > 1 else (x1 - 1, y1)
+    return y1 + max(0.0, (y1 - y0) / (x1 - x0)) * (x - x1)
