@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from l4cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
-
 
 @dataclass(slots=True)
 class Interrupts:
@@ -33,7 +31,7 @@ class Interrupts:
 def catch_interrupts(
     interrupt: Callable[[], None] = lambda: None, *, is_last: bool = False
 ) -> Iterator[Interrupts]:
-    """Within, SIGINT and SIGTERM call `interrupt` at once and are counted; look at the count.
+    """Within, SIGINT, SIGTERM and SIGHUP call `interrupt` at once and are counted.
 
     Nothing is raised: an exception out of a handler may land in one of llama.cpp's callbacks, where
     it is lost. Where it `is_last` the process ends soon after one was counted, and a further one
@@ -47,16 +45,24 @@ def catch_interrupts(
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         seen.count += 1
-        seen.exit_code = EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPTED
+        seen.exit_code = 128 + number  # 130 after Ctrl-C
 
     with _wakeup(interrupt):
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, on_signal) for number in numbers}
+        before = {number: signal.signal(number, on_signal) for number in _numbers()}
         try:
             yield seen
         finally:
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_IGN if is_last and seen else handler)
+
+
+def _numbers() -> list[int]:
+    """The signals that ask to stop. A closed terminal's is none where it is ignored (`nohup`)."""
+    numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    return numbers
 
 
 @contextmanager
@@ -67,7 +73,7 @@ def _wakeup(interrupt: Callable[[], None]) -> Iterator[None]:
 
     def watch() -> None:
         while number := reader.recv(1):
-            if number[0] in (signal.SIGINT, signal.SIGTERM):
+            if number[0] in _numbers():
                 interrupt()
 
     thread = threading.Thread(target=watch, name="l4-interrupts", daemon=True)

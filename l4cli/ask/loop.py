@@ -8,7 +8,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.history import InMemoryHistory
 
 from l4cli import console
-from l4cli.errors import EXIT_OK, EXIT_TERMINATED
+from l4cli.errors import EXIT_OK, EXITS_THAT_LEAVE
 
 PROMPT = "? "
 
@@ -28,5 +28,5 @@ def ask_loop(ask: Callable[[str], int]) -> int:
             continue
         except EOFError:
             return EXIT_OK
-        if question and ask(question) == EXIT_TERMINATED:
-            return EXIT_TERMINATED
+        if question and (code := ask(question)) in EXITS_THAT_LEAVE:
+            return code

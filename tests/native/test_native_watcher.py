@@ -201,8 +201,8 @@ def test_the_watcher_keeps_no_pipe_open() -> None:
     assert os.read(reader, 1) == b""
 
 
-def test_ctrl_c_and_sigterm_leave_the_watcher_silent(tmp_path: Path, tiny_gguf: Path) -> None:
-    for number, exit_code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+def test_what_asks_to_stop_leaves_the_watcher_silent(tmp_path: Path, tiny_gguf: Path) -> None:
+    for number, exit_code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         rows, out = tmp_path / f"{exit_code}.jsonl", tmp_path / f"{exit_code}-out.jsonl"
         write_rows(rows, *(f"row {n}" for n in range(300)))
         process = start("run", rows, "-m", tiny_gguf, "-n", "8", "-o", out, start_new_session=True)

@@ -24,7 +24,7 @@ from l4cli.chat.terminal.render import terminal_size
 from l4cli.chat.text import harmless, shortened
 from l4cli.chat.tty import prompt_output
 from l4cli.engine.answer import Answer
-from l4cli.errors import EXIT_OK, EXIT_TERMINATED, L4Error
+from l4cli.errors import EXIT_OK, EXITS_THAT_LEAVE, L4Error
 from l4cli.paths import state_dir
 
 PROMPT = "> "
@@ -94,7 +94,7 @@ def _handle(session: ChatSession, text: str, screen: _Screen) -> int:
         return EXIT_OK
     _explain_end(session, answer)
     _say("")
-    return EXIT_TERMINATED if answer.exit_code == EXIT_TERMINATED else EXIT_OK
+    return answer.exit_code if answer.exit_code in EXITS_THAT_LEAVE else EXIT_OK
 
 
 def _explain_end(session: ChatSession, answer: Answer) -> None:
