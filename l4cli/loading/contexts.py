@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
+from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import (
     DisaggregatedBackend,
     LlamaBackend,
     LlamaModel,
     max_useful_sequences,
 )
-from l4cli.engine.sizing import KV_PART, ContextSize, SizingLimits, pool_cells
-from l4cli.engine.types import Backend
-from l4cli.errors import InputError
+from l4cli.engine.sizing import (
+    KV_PART,
+    ContextSize,
+    Demand,
+    SizingLimits,
+    choose_size,
+    demand_of,
+    pool_cells,
+)
+from l4cli.engine.types import Backend, Request
+from l4cli.errors import InputError, ModelLoadError
 from l4cli.loading.decision import Decision
 from l4cli.loading.options import DEFAULT_N_CTX, LoadOptions
 from l4cli.native.memory import memory_bytes
@@ -25,20 +34,117 @@ _ELASTIC_N_BATCH = 2048  # many prompts a decode; llama.cpp takes it in pieces o
 _PIECE = 256  # of a prompt, where pieces must always be the same: what is reused is whole pieces
 
 
-@dataclass(frozen=True, slots=True)
 class Contexts:
-    """Makes a model's contexts. `make_backend` raises ModelLoadError where memory falls short.
+    """A model's contexts, one at a time, with the engine over it.
 
-    `limits` are how large they may be. With a `size` there is one of that size, which only
-    `LLM.allow_parallel` replaces; else `LLM.fit` makes them as requests need. With `tune` the
-    number of sequences that run at once is found out while they run.
+    `make_backend` makes one, and raises ModelLoadError where memory falls short. `limits` are how
+    large it may be. With a `size` it is made at once, and only `widen` replaces it; else it is made
+    when it is needed, and anew when requests need another size. With `tune` the number of sequences
+    that run at once is found out while they run.
     """
 
-    make_backend: Callable[[ContextSize], Backend]
-    limits: SizingLimits
-    size: ContextSize | None = None
-    tune: bool = False
-    deterministic: bool = False
+    def __init__(
+        self,
+        make_backend: Callable[[ContextSize], Backend],
+        limits: SizingLimits,
+        size: ContextSize | None = None,
+        *,
+        tune: bool = False,
+        deterministic: bool = False,
+    ) -> None:
+        self.limits, self.deterministic = limits, deterministic
+        self._make_backend, self._tune = make_backend, tune
+        self._size, self._is_fixed, self._can_remake = size, size is not None, True
+        self._engine = Engine(make_backend(size)) if size else None
+
+    @classmethod
+    def of(cls, backend: Backend) -> Contexts:
+        """The one context that there is already."""
+        size = ContextSize(backend.n_ctx, backend.n_seq_max, unified=True)
+        limits = SizingLimits(backend.n_seq_max, backend.n_ctx_seq, backend.n_ctx)
+        contexts = cls(lambda _size: backend, limits, size)
+        contexts._can_remake = False
+        return contexts
+
+    @property
+    def engine(self) -> Engine:
+        """The engine over the present context, which is made now if there is none."""
+        if self._engine is None:
+            self._make(Demand(DEFAULT_N_CTX, DEFAULT_N_CTX, num_requests=1))
+        assert self._engine is not None
+        return self._engine
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is a context now."""
+        return self._engine is not None
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that one sequence can hold, its prompt and its answer together."""
+        return self.engine.backend.n_ctx_seq if self._is_fixed else self.limits.longest
+
+    def fit(self, requests: Sequence[Request], *, more: bool = False, pool: bool = False) -> None:
+        """Make a context for these requests; see `LLM.fit`."""
+        demand = demand_of(requests, more=more, pool=pool)
+        if self._engine:
+            held = self._engine.backend.n_ctx_seq
+            longest = max(demand.longest, 2 * held) if demand.longest > held else held
+            demand = replace(demand, longest=longest)
+        self._make(demand)
+
+    def has_space_for(self, request: Request) -> bool:
+        """Whether the present context is as long as the request; if not, `fit` can mend it."""
+        if self._is_fixed:
+            return True
+        length = len(request.prompt) + (request.params.max_tokens or 0)
+        return min(length, self.n_ctx) <= self.engine.backend.n_ctx_seq
+
+    def widen(self, count: int) -> None:
+        """Make the fixed context anew for `count` sequences; as it was where memory falls short."""
+        assert self._size is not None
+        self.engine.close()
+        try:
+            size = replace(self._size, n_seq_max=count)
+            self._engine, self._size = Engine(self._make_backend(size)), size
+        except ModelLoadError:
+            self._engine = Engine(self._make_backend(self._size))
+
+    def can_widen(self, count: int) -> bool:
+        """Whether the context is a fixed one for fewer sequences, and another can be made."""
+        can_remake = self._is_fixed and self._can_remake
+        return can_remake and self.engine.backend.n_seq_max < count
+
+    def interrupt(self) -> None:
+        """Make a step under way return soon. Safe from signal handlers and other threads."""
+        if self._engine:
+            self._engine.interrupt()
+
+    def close(self) -> None:
+        """Free the context; idempotent."""
+        if self._engine:
+            self._engine.close()
+
+    def _make(self, demand: Demand) -> None:
+        if self._is_fixed:
+            return
+        size = choose_size(demand, self.limits)
+        if size != self._size:
+            self.close()
+            self._engine, self._size = self._engine_of(size), size
+
+    def _engine_of(self, size: ContextSize) -> Engine:
+        """An engine of that size, or with fewer sequences where memory falls short."""
+        while True:
+            try:
+                backend = self._make_backend(size)
+            except ModelLoadError:
+                if size.n_seq_max == 1:
+                    raise
+                fewer = size.n_seq_max // 2
+                size = replace(size, n_seq_max=fewer, n_ctx=size.n_ctx // size.n_seq_max * fewer)
+            else:
+                return Engine(backend, tune=self._tune, deterministic=self.deterministic)
 
 
 def contexts_of(

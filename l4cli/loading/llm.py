@@ -25,13 +25,13 @@ from l4cli.engine.completion import Collector
 from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.engine.llamacpp.devices import devices
-from l4cli.engine.sizing import ContextSize, Demand, SizingLimits, choose_size, demand_of
+from l4cli.engine.sizing import SizingLimits
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
-from l4cli.errors import EngineError, ModelLoadError, UsageError
+from l4cli.errors import EngineError, UsageError
 from l4cli.loading.contexts import Contexts
 from l4cli.loading.decision import Decision
 from l4cli.loading.file import ModelFile
-from l4cli.loading.options import DEFAULT_N_CTX, LoadOptions
+from l4cli.loading.options import LoadOptions
 from l4cli.native.cpu import num_physical_cores
 from l4cli.prompt import PromptEncoder
 from l4cli.prompt.encode import Vocabulary
@@ -71,15 +71,9 @@ class LLM:
         self.sampling = dict(sampling or {})
         self.on_close = on_close
         self._on_note = on_note
-        self._contexts = contexts if isinstance(contexts, Contexts) else None
-        self._size = self._contexts.size if self._contexts else None
+        self._contexts = contexts if isinstance(contexts, Contexts) else Contexts.of(contexts)
         self._directories: dict[str, StateDirectory] = {}  # by what states are good for
         self._ids = itertools.count(1)
-        self._engine: Engine | None = None
-        if not isinstance(contexts, Contexts):
-            self._engine = Engine(contexts)
-        elif contexts.size:
-            self._engine = Engine(contexts.make_backend(contexts.size))
 
     def __enter__(self) -> LLM:
         return self
@@ -89,10 +83,8 @@ class LLM:
 
     @property
     def engine(self) -> Engine:
-        if self._engine is None:
-            self._make(Demand(DEFAULT_N_CTX, DEFAULT_N_CTX, num_requests=1))
-        assert self._engine is not None
-        return self._engine
+        """The engine over the present context, which is made now if there is none."""
+        return self._contexts.engine
 
     def check(self, params: SamplingParams) -> None:
         """Raise RequestError for parameters that this model could never serve."""
@@ -102,23 +94,17 @@ class LLM:
     @property
     def is_deterministic(self) -> bool:
         """Whether the same request gives the same text whatever came before."""
-        return self._contexts is not None and self._contexts.deterministic
+        return self._contexts.deterministic
 
     @property
     def n_ctx(self) -> int:
         """Tokens that one sequence can hold, its prompt and its answer together."""
-        return self._elastic.limits.longest if self._elastic else self.engine.backend.n_ctx_seq
+        return self._contexts.n_ctx
 
     @property
     def limits(self) -> SizingLimits:
         """How large contexts can be made."""
-        assert self._contexts
         return self._contexts.limits
-
-    @property
-    def _elastic(self) -> Contexts | None:
-        """The contexts, where they are made to fit the requests."""
-        return self._contexts if self._contexts and not self._contexts.size else None
 
     def fit(self, requests: Sequence[Request], *, more: bool = False, pool: bool = False) -> None:
         """Make a context for these requests, if its size is automatic.
@@ -127,33 +113,16 @@ class LLM:
         `recall` and `remember` need it. None may be in flight. A context that grows does so at
         least twofold, so that rows ever longer do not make it anew each time.
         """
-        demand = demand_of(requests, more=more, pool=pool)
-        if self._engine:
-            held = self._engine.backend.n_ctx_seq
-            longest = max(demand.longest, 2 * held) if demand.longest > held else held
-            demand = replace(demand, longest=longest)
-        self._make(demand)
+        self._contexts.fit(requests, more=more, pool=pool)
 
     @property
     def is_sized(self) -> bool:
         """Whether there is a context: given with the model, or made by `fit`."""
-        return self._engine is not None
-
-    def _make(self, demand: Demand) -> None:
-        if self._elastic is None:
-            return
-        size = choose_size(demand, self._elastic.limits)
-        if size != self._size:
-            if self._engine:
-                self._engine.close()
-            self._engine, self._size = self._make_engine(self._elastic, size), size
+        return self._contexts.is_made
 
     def has_space_for(self, request: Request) -> bool:
         """Whether the present context is as long as the request; if not, `fit` can mend it."""
-        if self._elastic is None:
-            return True
-        length = len(request.prompt) + (request.params.max_tokens or 0)
-        return min(length, self.n_ctx) <= self.engine.backend.n_ctx_seq
+        return self._contexts.has_space_for(request)
 
     def allow_parallel(self, count: int, tokens: Sequence[int]) -> int:
         """Let up to `count` sequences share the context; how many may, where memory falls short.
@@ -162,39 +131,15 @@ class LLM:
         None may be in flight. It is not made so from the beginning, since chunked layers keep cells
         for each sequence.
         """
-        contexts, size = self._contexts, self._size
-        num_now = self.engine.backend.n_seq_max
-        if num_now >= count or contexts is None or contexts.size is None or size is None:
-            return num_now
-        self.remember(tokens)
-        self.engine.close()
-        try:
-            self._size = replace(size, n_seq_max=count)
-            made = contexts.make_backend(self._size)
-        except ModelLoadError:
-            self._size = size
-            made = contexts.make_backend(size)
-        self._engine = Engine(made)
-        self.recall(tokens)
-        return made.n_seq_max
+        if self._contexts.can_widen(count):
+            self.remember(tokens)
+            self._contexts.widen(count)
+            self.recall(tokens)
+        return self.engine.backend.n_seq_max
 
     def interrupt(self) -> None:
         """Make a step under way return soon. Safe from signal handlers and other threads."""
-        if self._engine:
-            self._engine.interrupt()
-
-    def _make_engine(self, contexts: Contexts, size: ContextSize) -> Engine:
-        """An engine of that size, or with fewer sequences where memory falls short."""
-        while True:
-            try:
-                backend = contexts.make_backend(size)
-            except ModelLoadError:
-                if size.n_seq_max == 1:
-                    raise
-                fewer = size.n_seq_max // 2
-                size = replace(size, n_seq_max=fewer, n_ctx=size.n_ctx // size.n_seq_max * fewer)
-            else:
-                return Engine(backend, tune=contexts.tune, deterministic=contexts.deterministic)
+        self._contexts.interrupt()
 
     @property
     def fingerprint(self) -> str:
@@ -321,8 +266,7 @@ class LLM:
 
     def close(self) -> None:
         """Free context and weights; idempotent."""
-        if self._engine:
-            self._engine.close()
+        self._contexts.close()
         self.on_close()
 
     def _encode(

@@ -120,13 +120,10 @@ def load_vocabulary(
 
     Its `limits` are what contexts it could have, `decision` is how it would be loaded.
     """
-    weights = LlamaModel(file.path, vocab_only=True, vocabulary=file.vocabulary)
+    _check_context(file, options, on_note)
     decision = decide(file, options.but(force=True))
+    weights = LlamaModel(file.path, vocab_only=True, vocabulary=file.vocabulary)
     limits = limits_of(weights, options.ctx or DEFAULT_N_CTX, options, decision.kv_type)
-    if isinstance(options.ctx, int):
-        trained = weights.n_ctx_train
-        if line := check_context(file.name, options.ctx, trained, limits.n_seq_max):
-            on_note(line)
     return LLM(
         file.name,
         weights,
