@@ -201,11 +201,27 @@ def test_the_watcher_keeps_no_pipe_open() -> None:
     assert os.read(reader, 1) == b""
 
 
+def hangs_up() -> None:
+    """Let a closed terminal end the process, which `nohup` has all its children ignore."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def test_what_asks_to_stop_leaves_the_watcher_silent(tmp_path: Path, tiny_gguf: Path) -> None:
     for number, exit_code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         rows, out = tmp_path / f"{exit_code}.jsonl", tmp_path / f"{exit_code}-out.jsonl"
         write_rows(rows, *(f"row {n}" for n in range(300)))
-        process = start("run", rows, "-m", tiny_gguf, "-n", "8", "-o", out, start_new_session=True)
+        process = start(
+            "run",
+            rows,
+            "-m",
+            tiny_gguf,
+            "-n",
+            "8",
+            "-o",
+            out,
+            start_new_session=True,
+            preexec_fn=hangs_up,
+        )
         while not (out.exists() and out.stat().st_size):
             time.sleep(0.01)
         os.killpg(process.pid, number)  # as a terminal does: the watcher gets it, too
