@@ -31,7 +31,6 @@ from l4cli.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_OK,
-    EXIT_TERMINATED,
     EXIT_USAGE,
     L4Error,
 )
@@ -149,4 +148,4 @@ def _line(error: Exception) -> str:
 
 
 def _on_terminate(number: int, _frame: object) -> None:
-    sys.exit(EXIT_TERMINATED if number == signal.SIGTERM else 128 + number)
+    sys.exit(128 + number)

@@ -107,8 +107,7 @@ def _untested(facts: Facts, said: str) -> Problem:
     if missing and missing[1] != "llama_cpp":
         return Problem(text, (installer.install_line(missing[1]),))
     if "cannot be loaded" in said:  # by engine/llamacpp/__init__.py
-        what = reason.partition(": `l4 doctor`")[0]  # which is what this is
-        return mended_by_building(facts, f"{what}: no model can be used")
+        return mended_by_building(facts, f"{reason}: no model can be used")
     if "temporary directory" in said or "No space left" in said:
         return Problem(text, ('export TMPDIR="$HOME"',))
     python = shlex.quote(facts.system.executable or "python3")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from l4cli.native import selftest
-from l4cli.native.build import Build, installed_build
+from l4cli.native.build import Build, installed_build, installed_recipe
 from l4cli.native.rebuild import Installer, installer
 from l4cli.native.selftest import Outcome
 from l4cli.native.toolchain import Toolchain, examine
@@ -88,7 +88,8 @@ def software() -> Software:
 
 def _build() -> Build | None:
     try:
-        return installed_build()
+        build = installed_build()
+        return build and replace(build, recipe=installed_recipe())
     except Exception:  # what pip knows of it is damaged
         return None
 
@@ -122,4 +123,4 @@ def _other_toolchain() -> Toolchain | None:
 
 def in_short(said: str) -> str:
     """What went wrong in a child process, without the error's class and with no advice."""
-    return said.partition(": install it again")[0].rpartition("Error: ")[2]
+    return said.partition(": `l4 doctor`")[0].rpartition("Error: ")[2]

@@ -8,7 +8,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ class Build:
     """The shared libraries of an installed llama-cpp-python.
 
     `key` tells them from others by their sizes and times. `recipe` is what the set-up noted of how
-    they were compiled; empty where pip installed them by itself.
+    they were compiled (`installed_recipe`), where somebody has asked for it.
     """
 
     version: str
     folder: Path
     key: str
-    recipe: Mapping[str, Any]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @functools.cache
@@ -43,7 +43,7 @@ def installed_build() -> Build | None:
     if spec is None or spec.origin is None:
         return None
     folder = Path(spec.origin).parent / "lib"
-    return Build(version, folder, _key(version, folder), installed_recipe())
+    return Build(version, folder, _key(version, folder))
 
 
 def _key(version: str, folder: Path) -> str:

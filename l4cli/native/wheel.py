@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -107,7 +107,7 @@ def install(lock: Path) -> None:
     recipe = recipe_of(version, toolchain)
     if is_installed(recipe) or (not toolchain.can_build and _is_usable(recipe)):
         return
-    with _workplace(recipe) as folder:
+    with _workplace() as folder:
         wheel = kept_wheel(recipe)
         if wheel is None:
             if toolchain.problem:
@@ -132,7 +132,7 @@ def _is_usable(recipe: Recipe) -> bool:
 
 
 @contextmanager
-def _workplace(recipe: Recipe) -> Iterator[Path]:
+def _workplace() -> Iterator[Path]:
     """A folder to build in: beside the kept wheels, or where those cannot be, a temporary one."""
     try:
         kept = _kept_dir()
@@ -213,20 +213,22 @@ def _run_showing_progress(command: list[str], env: dict[str, str], log: Path) ->
         assert process.stdout is not None
         _follow(process.stdout, file.write, started)
     if process.returncode:
+        kept = Path(tempfile.gettempdir()) / "l4-build.log"  # the folder of the build is removed
+        shutil.copy(log, kept)
         telling = "\n".join(_most_telling(log.read_text("utf-8").splitlines()))
         raise WheelError(
-            f"llama.cpp could not be compiled; all that was said is in {log}\n{telling}"
+            f"llama.cpp could not be compiled; all that was said is in {kept}\n{telling}"
         )
     _say(f"compiled in {_minutes(time.monotonic() - started)}")
 
 
-def _follow(lines: Iterable[str], write: object, started: float) -> None:
+def _follow(lines: Iterable[str], write: Callable[[str], object], started: float) -> None:
     """Tell how far a build is by ninja's counts, such as [12/180]."""
     is_terminal = sys.stderr.isatty()
     said = started
     shown = ""
     for line in lines:
-        write(line)  # type: ignore[operator]
+        write(line)
         found = re.search(r"\[(\d+)/(\d+)\]", line)
         if not found:
             continue

@@ -7,13 +7,13 @@ import functools
 import json
 import math
 import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from l4cli.native.cpu import cpu_model
 from l4cli.paths import state_dir
 from l4cli.speeds.facts import (
     AttentionReach,
@@ -111,11 +111,7 @@ def _where(conditions: Conditions) -> dict[str, Any]:
 @functools.cache
 def _machine() -> str:
     """The processors of this machine: a home directory may be that of several."""
-    name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.partition(": ")[2] for line in lines if "model name" in line), name)
-    return f"{os.cpu_count()} x {name}"
+    return f"{os.cpu_count()} x {cpu_model()}"
 
 
 @functools.cache

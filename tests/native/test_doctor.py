@@ -607,7 +607,8 @@ CRASH = {"extra_buffers": False, "reason": "crashes (SIGSEGV)"}
                 library={}),
          ["could not be run: No module named 'numpy'"], "pip install numpy", False),
         (judged(reason="l4cli.errors.ModelLoadError: llama-cpp-python cannot be loaded (libgomp.so"
-                       ".1: no such file): install it again with pip", is_certain=False,
+                       ".1: no such file): `l4 doctor` tells how to build it for this machine",
+                       is_certain=False,
                 library={}),
          ["llama-cpp-python cannot be loaded (libgomp.so.1: no such file): no model"], LINE, False),
         ({"trial": Trial(complaint="BlockingIOError: no process")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -201,7 +202,11 @@ def test_a_build_that_fails_shows_the_compilers_last_words(
     failed = set_up(tmp_path / "one", index)
     assert failed.returncode == 2
     assert "fatal error: no such header" in failed.stderr
-    assert "llama.cpp could not be compiled; all that was said is in" in failed.stderr
+    found = re.search(
+        r"llama.cpp could not be compiled; all that was said is in (.*)", failed.stderr
+    )
+    assert found
+    assert "[1/3] compiling" in Path(found[1]).read_text()
     assert "Traceback" not in failed.stderr
 
 
