@@ -2,7 +2,7 @@
 
 Decoding reads every weight that a token passes once, and the keys and values of all tokens before
 it: memory bandwidth sets the pace. How much of the bandwidth is reached was measured on a CPU
-(bench/plan.py) and is what published figures for graphics cards come to.
+(benchmarks/plan.py) and is what published figures for graphics cards come to.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Turns leave nothing behind: bench/chat_memory.py measures it on a real chat of 200."""
+"""Turns leave nothing behind: benchmarks/chat_memory.py measures it on a real chat of 200."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ SMALL = {"num_local_experts": 4, "num_hidden_layers": 1}
 JUNK = [b"", b"\0\0\0", b'{"done": [[0, 9', b"[]\n", b'{"done": [[1]]}\n', b"{}\n"]
 IN_SMALL_TILES = {"threads": 2, "ram": 1}
 
-sys.path.append(str(ROOT / "bench"))
+sys.path.append(str(ROOT / "benchmarks"))
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_ids_of_any_text(vocabulary: LlamaModel, text: str) -> None:
 
 
 def test_ids_of_whole_files(vocabulary: LlamaModel) -> None:
-    for name in ("README.md", "CHANGELOG.md", "demo/corpus/guide/chinese.toml", "models.toml"):
+    for name in ("README.md", "CHANGELOG.md", "training/corpus/guide/chinese.toml", "models.toml"):
         text = (ROOT / name).read_text("utf8")
         assert vocabulary.tokenize(text) == vocabulary.tokenize(text) == whole(vocabulary, text)
 

@@ -4,11 +4,11 @@ from random import Random
 
 import pytest
 
-from demo import looks
-from demo.corpus import reading
-from demo.corpus.facts import Fact
-from demo.corpus.words import TRAIN
-from demo.looks import LOOKING, NONE, RECALLING, Text
+from training import looks
+from training.corpus import reading
+from training.corpus.facts import Fact
+from training.corpus.words import TRAIN
+from training.looks import LOOKING, NONE, RECALLING, Text
 
 
 def encode(text: str) -> list[int]:

@@ -1,0 +1,102 @@
+"""The guide: questions on Llama 4 and l4 from the text files beside, in many wordings."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import tomllib
+
+from training.corpus import offtopic
+from training.corpus.words import HELD_OUT, words
+
+FOLDER = Path(__file__).parent / "guide"
+OPENERS = (
+    "Please tell me: ", "Quick question: ", "I want to know: ", "Hi! ", "Hello, ", "Tell me, ",
+    "One question. ", "Sorry, ", "Ok, ", "So, ", "Please: ", "Well, ", "And ", "Also, ",
+)  # fmt: skip
+CLOSERS = (" please", " Thanks!", " Please answer.", " I am new here.", " in short", " Thank you.")
+FILLERS = set(words("fillers"))
+
+
+@cache
+def entries() -> list[dict]:
+    files = [tomllib.loads(path.read_text("utf8")) for path in sorted(FOLDER.glob("*.toml"))]
+    return [entry for file in files for entry in file["entry"]]
+
+
+def turn(question: str, answer: str) -> list[dict]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def reworded(rng: Random, question: str) -> str:
+    """The way people type: other case, no question mark, a slip, a courtesy around it."""
+    chinese = not question.isascii()
+    if rng.random() < 0.3:
+        question = question.rstrip("?.!？！。")
+    if chinese:
+        return ("请问" if rng.random() < 0.15 and question.endswith("？") else "") + question
+    if rng.random() < 0.2:
+        question = question.lower()
+    if rng.random() < 0.25:
+        question = without_a_filler(rng, question)
+    if rng.random() < 0.12 and len(question) > 12:
+        question = with_a_slip(rng, question)
+    if rng.random() < 0.2:
+        question = rng.choice(OPENERS) + question
+    if rng.random() < 0.1:
+        question += rng.choice(CLOSERS)
+    return question
+
+
+def without_a_filler(rng: Random, question: str) -> str:
+    words = question.split(" ")
+    fillers = [i for i, word in enumerate(words) if word.lower() in FILLERS]
+    if fillers and len(words) > 2:
+        del words[rng.choice(fillers)]
+    return " ".join(words)
+
+
+def with_a_slip(rng: Random, question: str) -> str:
+    """Two letters swapped, or one lost."""
+    i = rng.randrange(1, len(question) - 2)
+    if rng.random() < 0.5:
+        return question[:i] + question[i + 1] + question[i] + question[i + 2 :]
+    return question[:i] + question[i + 1 :]
+
+
+def exchange(rng: Random, side: str) -> list[dict]:
+    """One question and its answer; every eighth is off-topic and is declined."""
+    if rng.random() < 0.12:
+        return turn(offtopic.question(rng, side), offtopic.ANSWER)
+    entry = rng.choice(entries())
+    if side == HELD_OUT:
+        return turn(rng.choice(entry["unseen"]), entry["answer"])
+    return turn(reworded(rng, rng.choice(entry["ask"])), entry["answer"])
+
+
+def conversation(rng: Random, side: str) -> dict:
+    """One question, or a few in a row."""
+    turns = 1 if side == HELD_OUT or rng.random() < 0.6 else rng.randint(2, 4)
+    messages = [message for _ in range(turns) for message in exchange(rng, side)]
+    if rng.random() < 0.08:
+        messages.insert(0, {"role": "system", "content": rng.choice(SYSTEMS)})
+    return {"messages": messages}
+
+
+SYSTEMS = (
+    "You are a helpful assistant.", "You are the l4 demo model.", "Answer briefly.", "Be helpful.",
+    "You are a friendly assistant. Answer in one sentence.",
+)  # fmt: skip
+
+
+def known() -> Iterator[tuple[str, str]]:
+    """Every trained question as it stands, with its answer."""
+    for entry in entries():
+        yield from ((question, entry["answer"]) for question in entry["ask"])
+
+
+def unseen() -> Iterator[tuple[str, str]]:
+    """Every held-out question, with its answer."""
+    for entry in entries():
+        yield from ((question, entry["answer"]) for question in entry["unseen"])
