@@ -24,9 +24,7 @@ from random import Random
 from statistics import median
 from typing import Any
 
-sys.path[0] = str(
-    Path(__file__).resolve().parent.parent
-)  # `convert` is the package
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `convert` is the package
 
 from l4cli.store.chain import MIN_TAIL  # noqa: E402
 

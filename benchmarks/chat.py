@@ -27,9 +27,7 @@ from typing import Any
 
 import pexpect
 
-sys.path[0] = str(
-    Path(__file__).resolve().parent.parent
-)  # `convert` is the package
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `convert` is the package
 
 from l4cli import load  # noqa: E402
 from l4cli.chat.session import ChatSession  # noqa: E402

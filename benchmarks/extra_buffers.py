@@ -18,9 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[0] = str(
-    Path(__file__).parent.parent
-)  # `convert` is the package
+sys.path[0] = str(Path(__file__).parent.parent)  # `convert` is the package
 
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel  # noqa: E402
 from l4cli.engine.llamacpp.devices import cpu_features  # noqa: E402

@@ -21,9 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[0] = str(
-    Path(__file__).parent.parent
-)  # `convert` is the package
+sys.path[0] = str(Path(__file__).parent.parent)  # `convert` is the package
 
 from l4cli import load  # noqa: E402
 from l4cli.engine.llamacpp import LlamaBackend  # noqa: E402

@@ -19,9 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-sys.path[0] = str(
-    Path(__file__).resolve().parent.parent
-)  # `convert` is the package
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `convert` is the package
 
 from l4cli.batch.ids import IdRegister  # noqa: E402
 from l4cli.batch.journal import JournaledOutput  # noqa: E402

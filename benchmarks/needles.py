@@ -19,9 +19,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-sys.path[0] = str(
-    Path(__file__).resolve().parent.parent
-)  # `convert` is the package
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `convert` is the package
 
 from training.corpus import HELD_OUT  # noqa: E402
 from training.corpus.reading import text_with_facts  # noqa: E402

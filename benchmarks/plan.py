@@ -26,9 +26,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(
-    Path(__file__).resolve().parent.parent
-)  # `convert` is the package
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `convert` is the package
 
 from l4cli.app import app  # noqa: E402
 from l4cli.commands.options import parse_tokens  # noqa: E402

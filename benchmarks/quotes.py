@@ -19,9 +19,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-sys.path[0] = str(
-    Path(__file__).resolve().parent.parent
-)  # `convert` is the package
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `convert` is the package
 
 from l4cli import load  # noqa: E402
 from l4cli.documents import Document  # noqa: E402

@@ -31,9 +31,7 @@ from random import Random
 from statistics import median
 from typing import Any
 
-sys.path[0] = str(
-    Path(__file__).resolve().parent.parent
-)  # `convert` is the package
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `convert` is the package
 
 from l4cli import load  # noqa: E402
 from l4cli.batch.outputs import to_line  # noqa: E402

@@ -19,14 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[0] = str(
-    Path(__file__).parent.parent
-)  # `convert` is the package
+sys.path[0] = str(Path(__file__).parent.parent)  # `convert` is the package
 
 from benchmarks.kill_store import logits, read  # noqa: E402
-
 from l4cli import load  # noqa: E402
-from l4cli.engine.pieces import BLOCK  # noqa: E402
+from l4cli.engine.pieces import SEGMENT_TOKENS  # noqa: E402
 from l4cli.loading.llm import LLM  # noqa: E402
 from l4cli.store import reuse  # noqa: E402
 from l4cli.store.directory import StateDirectory  # noqa: E402
@@ -42,7 +39,7 @@ class Check:
         self.directory = StateDirectory({"kv": kv_type}, root=root)
         with self.open() as llm:
             words = llm.vocabulary.tokenize("valve pump gauge filter harbour engine copper winter ")
-        ends = [BLOCK * (n + 1) for n in range(options.blocks)]
+        ends = [SEGMENT_TOKENS * (n + 1) for n in range(options.blocks)]
         self.lengths = [end + by for end in ends for by in (-1, 0, 1)] + [ends[-1] + BEHIND]
         draw = random.Random(0)
         self.tokens = [draw.choice(words) for _ in range(self.lengths[-1])]
@@ -52,7 +49,7 @@ class Check:
         )
 
     def open(self) -> LLM:
-        options, n_ctx = self.options, BLOCK * self.options.blocks + 2 * BEHIND
+        options, n_ctx = self.options, SEGMENT_TOKENS * self.options.blocks + 2 * BEHIND
         return load(
             options.model,
             ctx=n_ctx,

@@ -42,7 +42,7 @@ class DescribedTokenizer:
 
     @property
     def template_digest(self) -> str | None:
-        """Tells one chat template from another; the same as `LLM.template_digest`."""
+        """Tells one chat template from another; the same as `PromptEncoder.template_digest`."""
         if self.template is None:
             return None
         return hashlib.sha256(self.template.encode()).hexdigest()[:16]
@@ -117,9 +117,9 @@ def _describe_checkpoint(path: Path) -> Description:
 
     found = take_survey(path, None, force=True)
     tensors = [
-        _stored_as(output, [part for part in output.parts if isinstance(part, View)])
+        _stored_as(output, [matrix for matrix in output.matrices if isinstance(matrix, View)])
         for output in found.outputs
-        if isinstance(output.parts[0], View)
+        if isinstance(output.matrices[0], View)
     ]
     files = tuple(sorted(path / name for name in {tensor.file for tensor in tensors}))
     files = tuple(file for file in files if file.is_file())

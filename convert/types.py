@@ -133,13 +133,13 @@ class Progress:
 class TensorCheck:
     """How far a written tensor is from its source: relative RMSE of its worst matrix.
 
-    `part` is that matrix (an expert, or 0); `bound` is what the type may cost.
+    `matrix` is its index (an expert, or 0); `bound` is what the type may cost.
     """
 
     name: str
     qtype: str
     error: float
-    part: int
+    matrix: int
     bound: float
 
     @property

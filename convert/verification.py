@@ -124,9 +124,9 @@ def _check_tensors(
             tiles = (tile for tensor in plan.tensors for tile in cut(tensor, _TILE_WEIGHTS))
             with closing(in_threads(work, tiles, threads)) as finished:
                 for tile, errors, weights in finished:
-                    part = sums[tile.tensor.name][tile.part]
-                    part[0] += errors
-                    part[1] += weights
+                    sums_of = sums[tile.tensor.name][tile.matrix]
+                    sums_of[0] += errors
+                    sums_of[1] += weights
                     done += tile.n_bytes
                     if progress is not None:
                         progress(Progress(done, total, tile.tensor.name))
@@ -160,11 +160,11 @@ def _dequantize(qtype: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
     return result
 
 
-def _judge(tensor: PlannedTensor, parts: Mapping[int, list[float]]) -> TensorCheck:
+def _judge(tensor: PlannedTensor, matrices: Mapping[int, list[float]]) -> TensorCheck:
     relative = {
-        part: sqrt(errors / weights) if weights else float(errors > 0)
-        for part, (errors, weights) in parts.items()
+        matrix: sqrt(errors / weights) if weights else float(errors > 0)
+        for matrix, (errors, weights) in matrices.items()
     }
-    worst = max(relative, key=lambda part: relative[part])
+    worst = max(relative, key=lambda matrix: relative[matrix])
     bound = _BOUNDS[tensor.qtype]
     return TensorCheck(tensor.name, tensor.qtype, relative[worst], worst, bound)

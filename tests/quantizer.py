@@ -112,10 +112,10 @@ def make_sums(plan: convert.Plan) -> Sums:
     for tensor in plan.tensors:
         if len(tensor.shape) < 2 or not tensor.name.startswith("blk."):
             continue
-        n_parts = tensor.shape[2] if len(tensor.shape) > 2 else 1
-        means = np.exp(stream.standard_normal((n_parts, tensor.shape[0]))).astype(np.float32)
-        counts = np.full(n_parts, 1000, np.float32)
-        if n_parts > 1 and tensor.name.startswith("blk.0."):
+        n_matrices = tensor.shape[2] if len(tensor.shape) > 2 else 1
+        means = np.exp(stream.standard_normal((n_matrices, tensor.shape[0]))).astype(np.float32)
+        counts = np.full(n_matrices, 1000, np.float32)
+        if n_matrices > 1 and tensor.name.startswith("blk.0."):
             counts[1] = 0
         sums[tensor.name] = (means * counts[:, None], counts)
     return sums

@@ -70,11 +70,11 @@ class Constant:
 
 @dataclass(frozen=True)
 class OutputTensor:
-    """A tensor of the GGUF: `shape` in ne order, one part a matrix (2-D and 1-D: one in all)."""
+    """A tensor of the GGUF: `shape` in ne order, and its matrices (one if 1-D or 2-D)."""
 
     name: str
     shape: tuple[int, ...]
-    parts: tuple[View | Constant, ...]
+    matrices: tuple[View | Constant, ...]
 
     @property
     def n_params(self) -> int:

@@ -31,15 +31,15 @@ def read_model(path: Path) -> GGUFModel:
     Raises ConvertError unless all of them are there, whole, and parts of the same.
     """
     first = read_gguf(path)
-    paths = _parts(path, first)
+    paths = _split_files(path, first)
     tensors = dict(first.tensors)
-    for index, part in enumerate(paths[1:], 1):
-        other = read_gguf(part)
-        _check_part(part, other, index, len(paths))
+    for index, file in enumerate(paths[1:], 1):
+        other = read_gguf(file)
+        _check_split_file(file, other, index, len(paths))
         for name, tensor in other.tensors.items():
             if name in tensors:
                 raise ConvertError(
-                    f"{part}: holds {name}, and so does {tensors[name].path.name}: "
+                    f"{file}: holds {name}, and so does {tensors[name].path.name}: "
                     "they are not parts of the same split; fetch them again"
                 )
             tensors[name] = tensor
@@ -49,11 +49,11 @@ def read_model(path: Path) -> GGUFModel:
             f"{path}: says that its {len(paths)} files hold {stated} tensors, but they hold "
             f"{len(tensors)}: they are not parts of the same split; fetch them again"
         )
-    n_bytes = sum(part.stat().st_size for part in paths)
+    n_bytes = sum(file.stat().st_size for file in paths)
     return GGUFModel(tuple(paths), first.fields, first.kinds, tensors, n_bytes)
 
 
-def _parts(path: Path, first: GGUFFile) -> list[Path]:
+def _split_files(path: Path, first: GGUFFile) -> list[Path]:
     """The files of the split that `path` begins; `path` alone if it is whole."""
     count, index = first.fields.get("split.count", 1), first.fields.get("split.no", 0)
     for key in ("split.count", "split.no"):
@@ -75,18 +75,18 @@ def _parts(path: Path, first: GGUFFile) -> list[Path]:
             f"00001-of-{count:05}, called like the others"
         )
     paths = [path.with_name(f"{match[1]}-{n:05}-of-{count:05}.gguf") for n in range(1, count + 1)]
-    for part in paths:
-        if not part.exists():
-            raise ConvertError(f"{part}: missing, one of {count} parts; fetch it")
+    for file in paths:
+        if not file.exists():
+            raise ConvertError(f"{file}: missing, one of {count} parts; fetch it")
     return paths
 
 
-def _check_part(part: Path, other: GGUFFile, index: int, count: int) -> None:
+def _check_split_file(file: Path, other: GGUFFile, index: int, count: int) -> None:
     if other.kinds.get("split.no") != "u16":
-        raise ConvertError(f"{part}: has no split.no: it is no part of a split; fetch it again")
+        raise ConvertError(f"{file}: has no split.no: it is no part of a split; fetch it again")
     stated = (other.fields["split.no"], other.fields.get("split.count"))
     if stated != (index, count):
         raise ConvertError(
-            f"{part}: its metadata say that it is part {stated[0] + 1} of {stated[1]}, its name "
+            f"{file}: its metadata say that it is part {stated[0] + 1} of {stated[1]}, its name "
             f"says {index + 1} of {count}; fetch it again"
         )

@@ -55,16 +55,17 @@ class Imatrix:
         entry = self.entries.get(name)
         if entry is None:
             return None
-        n_cols, n_parts = shape[0], shape[2] if len(shape) > 2 else 1
-        if entry.n_values != n_cols * n_parts or len(entry.counts) not in (1, n_parts):
+        n_cols, n_matrices = shape[0], shape[2] if len(shape) > 2 else 1
+        if entry.n_values != n_cols * n_matrices or len(entry.counts) not in (1, n_matrices):
             if name == "token_embd.weight":  # llama-imatrix measures it as something else
                 return None
             raise ConvertError(
                 f"{self.path}: {name} has {entry.n_values} numbers and {len(entry.counts)} counts, "
-                f"but the model's has {n_parts} x {n_cols} columns; use the imatrix of this model"
+                f"but the model's has {n_matrices} x {n_cols} columns; "
+                "use the imatrix of this model"
             )
-        for part in range(n_parts):
-            entry.row(part, n_cols)
+        for matrix in range(n_matrices):
+            entry.row(matrix, n_cols)
         return entry
 
 

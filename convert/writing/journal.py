@@ -212,9 +212,9 @@ def _shards(plan: Plan) -> dict[Path, int]:
 def stored_tensors(plan: Plan) -> Iterator[StoredTensor]:
     """Every stored tensor the plan reads, some more than once."""
     for tensor in plan.tensors:
-        for part in tensor.output.parts:
-            if isinstance(part, View):
-                yield from part.reads
+        for matrix in tensor.output.matrices:
+            if isinstance(matrix, View):
+                yield from matrix.reads
 
 
 def _fingerprint(path: Path, data_start: int) -> str:

@@ -51,17 +51,17 @@ def buffers(plans: Sequence[Plan], threads: int, ram: int | None) -> int:
 def bytes_per_weight(plans: Sequence[Plan]) -> float:
     """What a weight of a tile in flight takes at most: as stored, and as each output has it."""
     return max(
-        _stored_bytes(tensors[0].output.parts[0])
+        _stored_bytes(tensors[0].output.matrices[0])
         + sum(QTYPES[tensor.qtype].block_bytes / QTYPES[tensor.qtype].block for tensor in tensors)
         for tensors in zip(*(plan.tensors for plan in plans), strict=True)
     )
 
 
-def _stored_bytes(part: object) -> int:
+def _stored_bytes(matrix: object) -> int:
     """What a weight takes as read, and rows that are put into another order, once more."""
-    if not isinstance(part, View):
+    if not isinstance(matrix, View):
         return 4
-    return part.stored.item_bytes * (2 if part.head_rows else 1)
+    return matrix.stored.item_bytes * (2 if matrix.head_rows else 1)
 
 
 def n_cpus() -> int:

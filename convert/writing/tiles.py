@@ -34,16 +34,16 @@ _BLOCK_WEIGHTS = 1 << 18
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows [first, first + n_rows) of one part (matrix) of a tensor."""
+    """Rows [first, first + n_rows) of one matrix of a tensor."""
 
     tensor: PlannedTensor
-    part: int
+    matrix: int
     first: int
     n_rows: int
 
     @property
     def source(self) -> View | Constant:
-        return self.tensor.output.parts[self.part]
+        return self.tensor.output.matrices[self.matrix]
 
     @property
     def row_bytes(self) -> int:
@@ -56,17 +56,17 @@ class Tile:
     @property
     def offset(self) -> int:
         """Where the tile begins, from the start of the tensor data."""
-        n_part_rows = self.tensor.n_bytes // len(self.tensor.output.parts) // self.row_bytes
-        return self.tensor.offset + (self.part * n_part_rows + self.first) * self.row_bytes
+        n_matrix_rows = self.tensor.n_bytes // len(self.tensor.output.matrices) // self.row_bytes
+        return self.tensor.offset + (self.matrix * n_matrix_rows + self.first) * self.row_bytes
 
 
 def cut(tensor: PlannedTensor, max_weights: int) -> Iterator[Tile]:
     """The tiles of a tensor, each of at most `max_weights` weights but at least one row."""
-    n_rows = tensor.output.n_params // tensor.shape[0] // len(tensor.output.parts)
+    n_rows = tensor.output.n_params // tensor.shape[0] // len(tensor.output.matrices)
     step = max(1, max_weights // tensor.shape[0])
-    for part in range(len(tensor.output.parts)):
+    for matrix in range(len(tensor.output.matrices)):
         for first in range(0, n_rows, step):
-            yield Tile(tensor, part, first, min(step, n_rows - first))
+            yield Tile(tensor, matrix, first, min(step, n_rows - first))
 
 
 def make_tiles(
@@ -105,7 +105,7 @@ def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np
 def _importance(tile: Tile) -> NDArray[np.float32] | None:
     """What the imatrix has on the tile's matrix: its columns' importance."""
     importance = tile.tensor.importance
-    return None if importance is None else importance.row(tile.part, tile.tensor.shape[0])
+    return None if importance is None else importance.row(tile.matrix, tile.tensor.shape[0])
 
 
 def _load(tile: Tile, reader: Reader) -> NDArray[np.generic]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from l4cli.amounts import gib, roughly
 from l4cli.engine.kv import padded
-from l4cli.engine.pieces import BLOCK
+from l4cli.engine.pieces import SEGMENT_TOKENS
 from l4cli.errors import ContextOverflowError
 from l4cli.fit.choose import KV_TYPES, PlacementLimits, Verdict, largest_context, place
 from l4cli.fit.hardware import Hardware
@@ -203,7 +203,7 @@ def stored_bytes(shape: ModelShape, num_tokens: int, kv_type: str) -> int:
     """What a prefix of so many tokens takes on disk: the last block with all layers' keys."""
     if num_tokens < 1:
         return 0
-    tail = (num_tokens - 1) % BLOCK + 1
+    tail = (num_tokens - 1) % SEGMENT_TOKENS + 1
     everywhere = most_per_token(shape.cache, kv_type)
     in_all, in_global = (
         sum(shape.cache.widths),

@@ -131,7 +131,7 @@ class SplitRun:
 
     def journal_path(self, questions: Sequence[str]) -> Path:
         """Where the notes on these questions are kept."""
-        model = f"{self.llm.fingerprint}:{self.llm.template_digest}"
+        model = f"{self.llm.fingerprint}:{self.llm.encoder.template_digest}"
         return journal_path(model, (one.digest for one in self.documents), questions)
 
     def read(

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from l4cli.batch.stats import BatchStats
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.documents.reading import Reading, enter, read
-from l4cli.engine.pieces import BLOCK
+from l4cli.engine.pieces import SEGMENT_TOKENS
 from l4cli.engine.types import Completion, StepOutput
 from l4cli.loading.llm import LLM
 from l4cli.store.chain import MIN_TAIL
@@ -43,7 +43,9 @@ class Asked:
     @property
     def is_long(self) -> bool:
         """Whether to read it is more than what the others wait for it."""
-        return len(self.prefix) >= (BLOCK if self.num_questions == 1 else _LONG_FOR_SEVERAL)
+        return len(self.prefix) >= (
+            SEGMENT_TOKENS if self.num_questions == 1 else _LONG_FOR_SEVERAL
+        )
 
     @property
     def should_prefill(self) -> bool:

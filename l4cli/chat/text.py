@@ -1,10 +1,28 @@
-"""Texts as they fit into a line of a terminal. Pure."""
+"""Text for the terminal: answers parsed as Markdown, and lines cut to a width. Pure."""
 
 from __future__ import annotations
 
+import functools
+
+from markdown_it import MarkdownIt
 from rich.cells import cell_len, set_cell_size
 
 from l4cli.console import harmless as harmless
+
+# These stay as the model wrote them. `lheading` would show each list as a heading while it streams.
+_DISABLED = ["html_block", "html_inline", "image", "reference", "lheading"]
+
+
+@functools.cache
+def markdown_parser() -> MarkdownIt:
+    """The parser of answers: CommonMark with tables and strikethrough, without `_DISABLED`."""
+    return MarkdownIt().enable(["strikethrough", "table"]).disable(_DISABLED)
+
+
+def code_blocks(text: str) -> list[str]:
+    """The contents of a text's code blocks, in order."""
+    tokens = markdown_parser().parse(text)
+    return [token.content for token in tokens if token.type in ("fence", "code_block")]
 
 
 def shortened(text: str, width: int = 60) -> str:

@@ -103,7 +103,7 @@ class ConversationTokens:
         return b"".join(map(self._piece, ids)).decode("utf-8", errors="replace")
 
     def _encode(self, conversation: Conversation, *, add_generation_prompt: bool) -> list[int]:
-        messages = conversation.as_dicts(in_parts=True)
+        messages = conversation.as_dicts(in_sections=True)
         ids = self._chat(messages, add_generation_prompt=add_generation_prompt)
         answers = [m for m in conversation.messages if m.role == "assistant"]
         if not any(answer.token_ids for answer in answers):

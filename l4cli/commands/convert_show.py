@@ -121,7 +121,7 @@ def verifications(found: Sequence[tuple[Path, Verification]], *, json: bool) -> 
                     [
                         tensor.name,
                         tensor.qtype,
-                        str(tensor.part),
+                        str(tensor.matrix),
                         f"{tensor.error:.5f}",
                         f"{tensor.bound:.5f}",
                         "" if tensor.is_fine else "TOO FAR",
@@ -170,7 +170,7 @@ def _check_facts(tensor: TensorCheck) -> dict[str, Any]:
         "name": tensor.name,
         "type": tensor.qtype,
         "error": tensor.error,
-        "part": tensor.part,
+        "part": tensor.matrix,
         "bound": tensor.bound,
         "is_fine": tensor.is_fine,
     }

@@ -26,7 +26,7 @@ _NOTHING = "unknown"
 _LABELS = {"configuration": "config", "hub": "Hub's cache"}
 _NO_BREAK = "\u00a0"
 _AMOUNT = re.compile(r"(\d) (?=(?:s|min|[kMGT]?i?B)\b)")  # a number stays beside its unit
-_MOST_PARTS = 3  # folders within the cache that are told of
+_MOST_ENTRIES = 3  # folders within the cache that are told of
 
 
 def screen(facts: Facts, found: Sequence[Problem]) -> None:
@@ -207,8 +207,10 @@ def _folder(folder: Folder) -> str:
     if folder.path is None:
         return f"{_NOTHING}: {folder.complaint}"
     free = "" if folder.free is None else f"{console.human_size(folder.free)} free"
-    parts = sorted(folder.parts, key=lambda part: -part.size.n_bytes)[:_MOST_PARTS]
-    within = ", ".join(f"{part.name} {_size(part.size)}" for part in parts if part.size.n_bytes)
+    entries = sorted(folder.entries, key=lambda entry: -entry.size.n_bytes)[:_MOST_ENTRIES]
+    within = ", ".join(
+        f"{entry.name} {_size(entry.size)}" for entry in entries if entry.size.n_bytes
+    )
     size = _size(folder.size) if folder.exists else "not there yet"
     if within:
         size = f"{size} ({within})"

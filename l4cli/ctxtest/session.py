@@ -113,13 +113,13 @@ class ContextTest:
         """Tokens of a prompt up to its question."""
         encoder = self._llm.encoder
         return tuple(
-            encoder.chat_in_parts([text, ""])[0] if encoder.template else encoder.text(text)
+            encoder.chat_in_sections([text, ""])[0] if encoder.template else encoder.text(text)
         )
 
     def _question(self, text: str) -> tuple[int, ...]:
         """Tokens of a question, whatever stands before it, up to where the answer begins."""
         if self._llm.encoder.template:
-            return tuple(self._llm.encoder.chat_in_parts(["-", text])[1])
+            return tuple(self._llm.encoder.chat_in_sections(["-", text])[1])
         return tuple(self._llm.vocabulary.tokenize(f"{text}\nAnswer:"))
 
     def _request(self, id: str, prompt: tuple[int, ...], probe: Probe) -> Request:

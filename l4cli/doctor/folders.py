@@ -34,7 +34,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Entry:
     """A folder within the cache, such as the one of prefixes."""
 
     name: str
@@ -53,7 +53,7 @@ class Folder:
     path: Path | None
     exists: bool = False
     size: Size = Size()
-    parts: tuple[Part, ...] = ()
+    entries: tuple[Entry, ...] = ()
     complaint: str = ""
     free: int | None = None
 
@@ -79,31 +79,32 @@ def _folder(name: str, place: Callable[[], Path], deadline: float) -> Folder:
         path = place()
     except RuntimeError as error:  # there is no home
         return Folder(name, None, complaint=str(error).rstrip("."))
-    size, parts = _sizes(path, deadline)
+    size, entries = _sizes(path, deadline)
     return Folder(
         name,
         path,
         exists=os.path.lexists(path),
         size=size,
-        parts=parts if name == CACHE else (),
+        entries=entries if name == CACHE else (),
         complaint=_why_not_writable(path),
         free=_free(path),
     )
 
 
-def _sizes(path: Path, deadline: float) -> tuple[Size, tuple[Part, ...]]:
+def _sizes(path: Path, deadline: float) -> tuple[Size, tuple[Entry, ...]]:
     """The size of a folder, and those of the folders directly in it. Links are not followed."""
-    own, parts = Size(), []
+    own: Size = Size()
+    entries: list[Entry] = []
     try:
-        with os.scandir(path) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_dir(follow_symlinks=False):
-                    parts.append(Part(entry.name, _size(entry.path, deadline)))
+        with os.scandir(path) as found:
+            for each in sorted(found, key=lambda each: each.name):
+                if each.is_dir(follow_symlinks=False):
+                    entries.append(Entry(each.name, _size(each.path, deadline)))
                 else:
-                    own += Size(entry.stat(follow_symlinks=False).st_size)
+                    own += Size(each.stat(follow_symlinks=False).st_size)
     except OSError:  # what cannot be read is told by `complaint`
         pass
-    return sum((part.size for part in parts), own), tuple(parts)
+    return sum((entry.size for entry in entries), own), tuple(entries)
 
 
 def _size(folder: str, deadline: float) -> Size:

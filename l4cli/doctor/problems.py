@@ -209,7 +209,7 @@ def _folders(facts: Facts) -> Iterator[Problem]:
 
 def _no_room(folder: Folder) -> Problem:
     text = f"{human_size(folder.free or 0)} are left on the disk of the cache, {folder.path}"
-    largest = max(folder.parts, key=lambda part: part.size.n_bytes, default=None)
+    largest = max(folder.entries, key=lambda entry: entry.size.n_bytes, default=None)
     if largest and largest.size.n_bytes >= _WORTH_REMOVING and folder.path:
         size = human_size(largest.size.n_bytes)
         return Problem(

@@ -33,7 +33,7 @@ class DocumentPrompt:
         self.encoder = encoder
         self._around: dict[str, Any] = {"system": system, "tools": tools}
         self.documents = list(documents)
-        parts = encoder.chat_in_parts([*shown(self.documents), ""], **self._around)
+        parts = encoder.chat_in_sections([*shown(self.documents), ""], **self._around)
         self.part_lengths = [len(part) for part in parts[:-1]]
         self.prefix = tuple(token for part in parts[:-1] for token in part)
 
@@ -43,7 +43,7 @@ class DocumentPrompt:
 
     def question(self, question: str) -> tuple[int, ...]:
         """What a question adds to the documents."""
-        _, end = self.encoder.chat_in_parts(["-", question.strip()], **self._around)
+        _, end = self.encoder.chat_in_sections(["-", question.strip()], **self._around)
         return tuple(end)
 
 

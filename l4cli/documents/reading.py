@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from l4cli.documents.prompt import DocumentPrompt
-from l4cli.engine.pieces import BLOCK
+from l4cli.engine.pieces import SEGMENT_TOKENS
 from l4cli.loading.llm import LLM
 from l4cli.speeds import DEFAULT_N_UBATCH, PrefillRate
 from l4cli.store.catalogue import StoredDocument, note_document
@@ -45,7 +45,7 @@ class Reading:
         n_tokens = self.num_read_tokens - depth
         if n_tokens >= _MIN_RATE and seconds > 0:
             # Rates are kept by depth: rounded, so that one document's replace another's.
-            near = depth // BLOCK * BLOCK
+            near = depth // SEGMENT_TOKENS * SEGMENT_TOKENS
             rate = PrefillRate(near, DEFAULT_N_UBATCH, n_tokens, n_tokens / seconds)
             self.rates.append(rate)
 
@@ -82,7 +82,7 @@ def read(
                 break
             if depth < 0:
                 depth = done
-            elif done % BLOCK == 1 or done == len(tokens):
+            elif done % SEGMENT_TOKENS == 1 or done == len(tokens):
                 reading.measure(depth, clock() - begun)
                 if use_store:
                     reading.num_bytes_saved += llm.remember(tokens[:done])

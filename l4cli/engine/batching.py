@@ -1,7 +1,8 @@
 """Which tokens of which running sequences go into the next batch. Pure.
 
-In a pool, what decodes goes first and prompts fill the rest of `n_batch`. In parts llama.cpp never
-computes the two together: there prompts go first, and what decodes goes on when all can.
+In a pool, sequences that decode go first and prompts fill the rest of `n_batch`. In regions
+llama.cpp never computes the two together: there prompts go first, and sequences decode when all
+can.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ def next_batch(running: list[Sequence], room: Room) -> list[Chunk]:
         return sorted(_fill(sorted(running, key=_catches_up), room.n_batch), key=_seq_id)
     running = sorted(running, key=lambda sequence: sequence.seq_id)
     prompts = [sequence for sequence in running if sequence.num_pending_tokens > _ODD_END]
-    return _in_parts(prompts, room) if prompts else _fill(running, room.n_batch, each=1)
+    return _in_regions(prompts, room) if prompts else _fill(running, room.n_batch, each=1)
 
 
-def _in_parts(prompts: list[Sequence], room: Room) -> list[Chunk]:
-    """Of prompts over a cache in parts, those to compute next.
+def _in_regions(prompts: list[Sequence], room: Room) -> list[Chunk]:
+    """Of prompts over a cache in regions, those to compute next.
 
     Those that begin anew are computed apart where they are enough, in pieces of any length. Of the
     others the longest and their like, whole if they can be, in one ubatch: where llama.cpp takes a
@@ -77,7 +78,7 @@ def _in_parts(prompts: list[Sequence], room: Room) -> list[Chunk]:
 def _level(prompts: list[Chunk]) -> list[Chunk]:
     """Prompts of nearly the same length cut to the same, the rest of them left for later steps.
 
-    Where each sequence has a part of the cache, llama.cpp computes a batch in pieces of equally
+    Where each sequence has a region of the cache, llama.cpp computes a batch in pieces of equally
     many tokens from every sequence: odd ends would be small pieces of their own, each as dear as a
     decode. As single tokens beside those that decode they cost next to nothing.
     """

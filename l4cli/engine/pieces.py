@@ -2,7 +2,7 @@
 
 The same tokens give the same bits only when they are computed in the same batches. So a text that
 is read once and used often is cut in the same places whoever reads it, and however far another has
-come: at multiples of a block, one token after them, and from there every `size` tokens. At a
+come: at multiples of a segment, one token after them, and from there every `size` tokens. At a
 multiple a sequence can go on without any chunked keys; one token later its state is smallest.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-BLOCK = 8192  # tokens: Llama 4's attention chunk
+SEGMENT_TOKENS = 8192  # tokens: Llama 4's attention chunk
 PIECE = 512  # tokens at most; llama.cpp computes larger batches in pieces of as many
 
 
@@ -24,12 +24,12 @@ def pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
 
 def last_cut(position: int, size: int) -> int:
     """The last cut at or before a position."""
-    block, offset = position - position % BLOCK, position % BLOCK
-    return block + (1 + (offset - 1) // size * size if offset else 0)
+    segment, offset = position - position % SEGMENT_TOKENS, position % SEGMENT_TOKENS
+    return segment + (1 + (offset - 1) // size * size if offset else 0)
 
 
 def _next_cut(position: int, size: int) -> int:
-    block, offset = position - position % BLOCK, position % BLOCK
+    segment, offset = position - position % SEGMENT_TOKENS, position % SEGMENT_TOKENS
     if not offset:
         return position + 1
-    return min(block + BLOCK, block + 1 + ((offset - 1) // size + 1) * size)
+    return min(segment + SEGMENT_TOKENS, segment + 1 + ((offset - 1) // size + 1) * size)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 
-from l4cli.engine.pieces import BLOCK, PIECE, last_cut, pieces
+from l4cli.engine.pieces import PIECE, SEGMENT_TOKENS, last_cut, pieces
 from l4cli.engine.scheduler import Scheduler
 from l4cli.engine.sequence import Sequence, common_prefix
 from l4cli.engine.types import Backend, BatchItem, DecodeAbortedError
@@ -124,7 +124,7 @@ class Prefixes:
             if isinstance(error, EngineError):
                 raise
             return False
-        if stop > 1 and stop % BLOCK == 1 and self._backend.states:
+        if stop > 1 and stop % SEGMENT_TOKENS == 1 and self._backend.states:
             self._backend.states.settle(sequence.seq_id)
         sequence.num_computed_tokens = sequence.num_prefilled_tokens = stop
         return True

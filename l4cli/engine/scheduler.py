@@ -162,7 +162,7 @@ class Scheduler:
             self.running.append(sequence)
 
     def _in_line(self) -> list[Sequence]:
-        """Who waits, first come first; in parts, those that can begin now the longest first.
+        """Who waits, first come first; in regions, those that can begin now the longest first.
 
         They get ids in that order, so that prompts of nearly the same length follow one another.
         """

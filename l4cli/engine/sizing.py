@@ -1,6 +1,6 @@
 """How large a context to make for the requests at hand, and how to divide it. Pure.
 
-Best is a part of its own for each sequence, as long as the longest request: attention then looks
+Best is a region of its own for each sequence, as long as the longest request: attention then looks
 at nothing else. But a prefix that many share is stored as many times. Where memory for that falls
 short, one pool for all holds it once, and more sequences run.
 """
@@ -37,7 +37,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class ContextSize:
-    """`n_ctx` KV cells for `n_seq_max` sequences, in one pool or in equal parts."""
+    """`n_ctx` KV cells for `n_seq_max` sequences, in one pool or in equal regions."""
 
     n_ctx: int
     n_seq_max: int
@@ -84,13 +84,13 @@ def choose_size(demand: Demand, limits: SizingLimits) -> ContextSize:
     wanted = limits.n_seq_max
     if demand.num_requests is not None:
         wanted = max(1, min(wanted, demand.num_requests))
-    in_parts = max(1, min(wanted, limits.n_cells // longest))
+    in_regions = max(1, min(wanted, limits.n_cells // longest))
     room = 1 + (limits.n_cells - longest) // max(1, demand.own)
     in_pool = max(1, min(wanted, room, _MOST_IN_POOL))
-    if demand.pool or (in_parts < min(_ENOUGH, wanted) and in_pool >= 2 * in_parts):
+    if demand.pool or (in_regions < min(_ENOUGH, wanted) and in_pool >= 2 * in_regions):
         n_ctx = min(limits.n_cells, padded(longest + (in_pool - 1) * demand.own))
         return ContextSize(n_ctx, in_pool, unified=True)
-    return ContextSize(in_parts * longest, in_parts)
+    return ContextSize(in_regions * longest, in_regions)
 
 
 def pool_cells(n_ctx: int, n_ctx_seq: int, n_batch: int) -> int:

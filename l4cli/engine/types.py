@@ -177,12 +177,12 @@ class Sampler(Protocol):
 class States(Protocol):
     """Parts of sequences on disk.
 
-    A state is cut at multiples of `block` tokens, where nothing is needed of what lies before but
+    A state is cut at multiples of `segment` tokens, where nothing is needed of what lies before but
     the layers that see all; and wherever a sequence ends. `key` names all that a file must have in
     common with the context that loads it, beside the weights.
     """
 
-    block: int
+    segment: int
     key: str
 
     def size(self, seq_id: int, start: int, stop: int) -> int:

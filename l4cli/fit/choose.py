@@ -123,17 +123,17 @@ def largest_context(
     accepted = ("fits",) if verdict == "fits" else ("fits", "from disk")
 
     def is_enough(blocks: int) -> bool:
-        tokens = blocks * CELL_PADDING * spec.n_parts
+        tokens = blocks * CELL_PADDING * spec.n_regions
         return place(shape, replace(spec, n_ctx=tokens), hardware, limits).verdict in accepted
 
-    high = max(1, limit // (CELL_PADDING * spec.n_parts))
+    high = max(1, limit // (CELL_PADDING * spec.n_regions))
     if is_enough(high):
         return limit
     low = 0
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if is_enough(middle) else (low, middle)
-    return low * CELL_PADDING * spec.n_parts
+    return low * CELL_PADDING * spec.n_regions
 
 
 def smallest_kv_type(

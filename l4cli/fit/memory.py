@@ -36,7 +36,7 @@ _PER_TOKEN_OF_VOCABULARY, _PER_MERGE = 150, 209
 class ContextSpec:
     """A context as llama.cpp is asked for it: `n_ctx` tokens for `n_seq_max` sequences together.
 
-    `unified`: in one pool; else in equal parts.
+    `unified`: in one pool; else in equal regions.
     """
 
     n_ctx: int
@@ -50,16 +50,16 @@ class ContextSpec:
             raise UsageError("context, sequences and batch are 1 or more")
 
     @property
-    def n_parts(self) -> int:
+    def n_regions(self) -> int:
         return 1 if self.unified else self.n_seq_max
 
     @property
     def part_cells(self) -> int:
-        """Cells that one part has for layers that see everything."""
-        return padded(max(1, padded(self.n_ctx) // self.n_parts))
+        """Cells that one region has for layers that see everything."""
+        return padded(max(1, padded(self.n_ctx) // self.n_regions))
 
     def window_cells(self, window: int) -> int:
-        """Cells that one part has for layers that see `window` tokens back (0: everything)."""
+        """Cells that one region has for layers that see `window` tokens back (0: everything)."""
         if not window:
             return self.part_cells
         wanted = window * (self.n_seq_max if self.unified else 1) + self.n_ubatch
@@ -134,7 +134,7 @@ def kv_cache(cache: CacheShape, spec: ContextSpec) -> tuple[int, int]:
     per_number = element_bytes(spec.kv_type)
     sums = [0.0, 0.0]
     for width, window in cache.layers:
-        cells = spec.n_parts * spec.window_cells(window)
+        cells = spec.n_regions * spec.window_cells(window)
         sums[bool(window)] += cells * width * per_number
     return round(sums[0]), round(sums[1])
 
@@ -208,9 +208,9 @@ def cell_notes(shape: ModelShape, spec: ContextSpec, depth: int | None = None) -
     """What llama.cpp writes down of every cell: in RAM, whatever device the cells are on."""
     cells = used = 0
     for window in set(shape.cache.windows):
-        n_cells = spec.n_parts * spec.window_cells(window)
+        n_cells = spec.n_regions * spec.window_cells(window)
         cells += n_cells
-        used += n_cells if depth is None else min(n_cells, depth * spec.n_parts)
+        used += n_cells if depth is None else min(n_cells, depth * spec.n_regions)
     return cells * _CELL + used * _USED_CELL
 
 

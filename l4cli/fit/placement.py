@@ -119,7 +119,7 @@ def layer_kv(shape: ModelShape, spec: ContextSpec, layer: int) -> int:
     if layer >= len(shape.cache.widths):
         return 0
     width, window = shape.cache.widths[layer], shape.cache.windows[layer]
-    return round(spec.n_parts * spec.window_cells(window) * width * element_bytes(spec.kv_type))
+    return round(spec.n_regions * spec.window_cells(window) * width * element_bytes(spec.kv_type))
 
 
 def gpu_compute(shape: ModelShape, spec: ContextSpec, cpu_moe: int) -> int:

@@ -1,4 +1,4 @@
-"""How the contexts of a loaded model are made: how large, in what parts, over which weights."""
+"""How the contexts of a loaded model are made: how large, in what regions, over which weights."""
 
 from __future__ import annotations
 

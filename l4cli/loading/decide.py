@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from l4cli.engine.llamacpp.devices import devices
 from l4cli.errors import UsageError
+from l4cli.loading.contexts import most_sequences
 from l4cli.loading.decision import Decision, as_told
 from l4cli.loading.file import ModelFile
 from l4cli.loading.options import LoadOptions
@@ -26,9 +27,13 @@ def decide(file: ModelFile, options: LoadOptions) -> Decision:
     """How to load that file on this machine; its header is read only where that can matter.
 
     Raises ModelLoadError, with what is lacking and the way out, for what cannot fit, and UsageError
-    for cards that are not there.
+    for cards that are not there or a context longer than the model was trained for.
     """
     check_cards(options)
+    context_line = None
+    if isinstance(options.ctx, int):
+        n_seq_max = most_sequences(options)
+        context_line = check_context(file.name, options.ctx, file.n_ctx_train, n_seq_max)
     if options.leaves_something or _is_worth_a_look(file, options):
         from l4cli.fit.hardware import probe
         from l4cli.loading.choose import choose
@@ -36,7 +41,7 @@ def decide(file: ModelFile, options: LoadOptions) -> Decision:
         decision = choose(file.shape, options, probe())
     else:
         decision = as_told(options)
-    return _trusted(decision)
+    return replace(_trusted(decision), context_line=context_line)
 
 
 def check_context(name: str, n_ctx: int, n_ctx_train: int, n_seq_max: int = 1) -> str | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from l4cli.loading.options import DEFAULT_N_CTX, LoadOptions
+from l4cli.native.cpu import num_physical_cores
+from l4cli.speeds import Conditions
 
 if TYPE_CHECKING:
     from l4cli.fit.choose import PrefillOn
@@ -13,11 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How to load a model. `line` says what was chosen and why, or what to expect; None: nothing.
+    """How to load a model.
 
-    `repack` lets the CPU copy weights into its kernels' own order. `prefill_on` tells over which
-    weights prompts are computed by themselves, where that is faster and there is room: over the
-    same, or over others that lie as in the file. None: they are not.
+    repack: whether the CPU backend may copy weights into the order of its kernels.
+    prefill_on: over which weights a second context computes prompts, where that is faster and
+        there is room: "same", or others in the file's order. None: there is no second context.
+    line: what was chosen and why, or what to expect; None where there is nothing to say.
+    context_line: a warning that one sequence cannot use the whole context; None if it can.
     """
 
     n_ctx: int
@@ -28,6 +33,18 @@ class Decision:
     repack: bool = True
     prefill_on: PrefillOn | None = None
     line: str | None = None
+    context_line: str | None = None
+
+    def conditions(
+        self, fingerprint: str, threads: int | None, cards: Sequence[str], n_layers: int
+    ) -> Conditions:
+        """What speeds measured with a model that was loaded like this hold for."""
+        found = Conditions(
+            fingerprint, n_threads=threads or num_physical_cores(), kv_type=self.kv_type
+        )
+        return found.placed(
+            cards, self.gpu_layers, self.cpu_moe, n_layers=n_layers, repack=self.repack
+        )
 
 
 def as_told(options: LoadOptions) -> Decision:

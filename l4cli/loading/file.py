@@ -13,7 +13,7 @@ from convert.gguf.vetting import vet_loading
 from l4cli.engine.llamacpp import LlamaModel, VocabularyFacts
 from l4cli.errors import ModelLoadError
 from l4cli.models.locate import Located
-from l4cli.models.splits import split_parts
+from l4cli.models.splits import split_files
 
 if TYPE_CHECKING:
     from l4cli.fit.shape import ModelShape
@@ -66,7 +66,7 @@ class ModelFile:
     @property
     def n_bytes(self) -> int:
         """Bytes of all its files. OSError where one cannot be read."""
-        return sum(file.stat().st_size for file in split_parts(self.path))
+        return sum(file.stat().st_size for file in split_files(self.path))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -79,7 +79,7 @@ class ModelFile:
 
         Of two files that differ only in the middle, one at least was written at another time.
         """
-        stats = [file.stat() for file in split_parts(self.path)]
+        stats = [file.stat() for file in split_files(self.path)]
         return " ".join([self.fingerprint, *(f"{s.st_size}:{s.st_mtime_ns}" for s in stats)])
 
     def sampling(self, model: LlamaModel) -> dict[str, float]:

@@ -12,7 +12,6 @@ This is the public Python API, and what the commands stand on:
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -149,37 +148,28 @@ class LLM:
     @property
     def conditions(self) -> Conditions:
         """What the speeds of this model hold for, loaded or to be loaded as was decided."""
-        threads = self.options.threads or num_physical_cores()
-        found = Conditions(self.fingerprint, n_threads=threads)
-        decision, model = self.decision, self.vocabulary
-        if decision is None or not isinstance(model, LlamaModel):  # it was not loaded from a file
-            return found
-        return replace(found, kv_type=decision.kv_type).placed(
-            [device.name for device in devices()],
-            decision.gpu_layers,
-            decision.cpu_moe,
-            n_layers=model.n_layers,
-            repack=decision.repack,
-        )
-
-    @property
-    def template_digest(self) -> str:
-        """Tells one chat template from another; "" without one."""
-        template = self.encoder.template
-        return hashlib.sha256(template.source.encode()).hexdigest()[:16] if template else ""
+        threads, model = self.options.threads, self.vocabulary
+        if self.decision is None or not isinstance(model, LlamaModel):  # not loaded from a file
+            return Conditions(self.fingerprint, n_threads=threads or num_physical_cores())
+        cards = [device.name for device in devices()]
+        return self.decision.conditions(self.fingerprint, threads, cards, model.n_layers)
 
     @property
     def states(self) -> StateDirectory | None:
         """The prefixes of this model on disk, as the present context can load them.
 
-        None where the model was not loaded with `store`, or each sequence has a part of the cache.
+        None where the model was loaded without `store`, or each sequence has its own region.
         """
         states = self.engine.backend.states
         if states is None:
             return None
         if states.key not in self._directories:
             weights = self.file.weights_identity if self.file else ""
-            about = {"weights": weights, "template": self.template_digest, "state": states.key}
+            about = {
+                "weights": weights,
+                "template": self.encoder.template_digest,
+                "state": states.key,
+            }
             self._directories[states.key] = StateDirectory(
                 {"model": self.name, **about}, limit=self.options.store_limit
             )

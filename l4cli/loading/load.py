@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from l4cli.engine.llamacpp import LlamaModel
-from l4cli.loading.contexts import Contexts, contexts_of, limits_of, most_sequences
-from l4cli.loading.decide import check_context, decide
+from l4cli.loading.contexts import Contexts, contexts_of, limits_of
+from l4cli.loading.decide import decide
 from l4cli.loading.file import ModelFile
 from l4cli.loading.llm import LLM
 from l4cli.loading.options import DEFAULT_N_CTX, Auto, LoadOptions
@@ -83,9 +83,8 @@ def load_file(
     on_note: Note = lambda text: None,
 ) -> LLM:
     """Load a model's weights, as `load` does."""
-    _check_context(file, options, on_note)
     decision = decide(file, options)
-    for line in (outcome().warning, decision.line):
+    for line in (outcome().warning, decision.context_line, decision.line):
         if line:
             on_note(line)
     with ExitStack() as opened:
@@ -120,8 +119,9 @@ def load_vocabulary(
 
     Its `limits` are what contexts it could have, `decision` is how it would be loaded.
     """
-    _check_context(file, options, on_note)
     decision = decide(file, options.but(force=True))
+    if decision.context_line:
+        on_note(decision.context_line)
     weights = LlamaModel(file.path, vocab_only=True, vocabulary=file.vocabulary)
     limits = limits_of(weights, options.ctx or DEFAULT_N_CTX, options, decision.kv_type)
     return LLM(
@@ -134,11 +134,3 @@ def load_vocabulary(
         sampling=file.sampling(weights),
         on_close=weights.close,
     )
-
-
-def _check_context(file: ModelFile, options: LoadOptions, on_note: Note) -> None:
-    """Refuse a context beyond what the model was trained for."""
-    if isinstance(options.ctx, int):
-        line = check_context(file.name, options.ctx, file.n_ctx_train, most_sequences(options))
-        if line:
-            on_note(line)

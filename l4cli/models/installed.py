@@ -9,7 +9,7 @@ from pathlib import Path
 
 from l4cli.models.quants import by_label, by_pattern
 from l4cli.models.registry import ModelSpec, Registry
-from l4cli.models.splits import missing_parts
+from l4cli.models.splits import missing_files
 from l4cli.paths import cache_dir
 
 HUB_PREFIX = "hf.co/"
@@ -75,7 +75,7 @@ def gguf_quants(repo: str, pattern: str | None = None) -> dict[str, list[Path]]:
         ]
         found = by_label(names) if pattern is None else by_pattern(names, pattern)
         for quant, files in found.items():
-            if not missing_parts(files):
+            if not missing_files(files):
                 quants.setdefault(quant, [snapshot / file for file in files])
     return dict(sorted(quants.items()))
 
@@ -112,7 +112,7 @@ def _hub_models(repo: Path, registry: Registry) -> Iterator[CachedModel]:
         ]
         for key, named in _named(repo_id, spec, names).items():
             groups.setdefault(key, []).extend(snapshot / name for name in named)
-            if not missing_parts(named):
+            if not missing_files(named):
                 whole.add(key)
     for key, files in groups.items():
         yield _model(*key, files, repo, is_whole=key in whole)

@@ -13,7 +13,7 @@ from l4cli.errors import ModelNotFoundError, RequestError
 from l4cli.models.installed import HUB_PREFIX, gguf_quants, repo_dir, snapshots
 from l4cli.models.quants import pick
 from l4cli.models.registry import ModelSpec, Registry, load_registry
-from l4cli.models.splits import missing_parts, part_name, split_parts
+from l4cli.models.splits import missing_files, split_files, split_name
 
 # Those of GGUF's general.sampling keys that mean here what they mean there. Penalties do not: in
 # llama.cpp they look at the last tokens alone.
@@ -215,11 +215,11 @@ def _from_path(path: Path) -> Located:
         if is_hub_id(str(path)):
             hint = f"; for a repository on the Hub say {HUB_PREFIX}{path}"
         raise ModelNotFoundError(f"{path}: no such file{hint}")
-    part = part_name(path.name)
-    if part and part.number != 1:
-        first = part.other(1)
-        raise ModelNotFoundError(f"{path} is part {part.number} of a split model: give {first}")
-    if missing := missing_parts(file.name for file in split_parts(path)):
+    named = split_name(path.name)
+    if named and named.number != 1:
+        first = named.other(1)
+        raise ModelNotFoundError(f"{path} is part {named.number} of a split model: give {first}")
+    if missing := missing_files(file.name for file in split_files(path)):
         raise ModelNotFoundError(f"{path}: {len(missing)} of its parts are missing: {missing[0]} …")
     return Located(path, path.name.removesuffix(".gguf"))
 

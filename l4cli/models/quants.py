@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
 from l4cli.errors import ModelNotFoundError
-from l4cli.models.splits import part_name
+from l4cli.models.splits import split_name
 
 _LABEL = re.compile(
     r"(?<![a-z0-9])((?:ud-)?(?:i?q\d(?:_[a-z0-9]+)*|tq\d_\d|mxfp4(?:_moe)?|nvfp4|bf16|fp?16|fp?32))"
@@ -39,8 +39,8 @@ def by_label(files: Iterable[str]) -> dict[str, list[str]]:
     for file in sorted(files):
         path = PurePosixPath(file)
         if path.suffix == ".gguf" and not path.name.lower().startswith(_BESIDE):
-            part = part_name(file)
-            models.setdefault(part.stem if part else str(path.with_suffix("")), []).append(file)
+            named = split_name(file)
+            models.setdefault(named.stem if named else str(path.with_suffix("")), []).append(file)
     labels = {model: _label(model) for model in models}
     shared = {label for label in labels.values() if list(labels.values()).count(label) > 1}
     return {

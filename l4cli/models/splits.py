@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
+_SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
-class PartName(NamedTuple):
+class SplitName(NamedTuple):
     """File `number`, counted from 1, of `total`; `stem` is what all their names begin with."""
 
     stem: str
@@ -23,27 +23,27 @@ class PartName(NamedTuple):
         return f"{self.stem}-{number:05}-of-{self.total:05}.gguf"
 
 
-def part_name(name: str) -> PartName | None:
-    """What the name of a file says of a split; None if it is no part of one."""
-    match = _PART.fullmatch(name)
-    return PartName(match[1], int(match[2]), int(match[3])) if match else None
+def split_name(name: str) -> SplitName | None:
+    """What the name of a file says of a split; None if it is not one of its files."""
+    match = _SPLIT.fullmatch(name)
+    return SplitName(match[1], int(match[2]), int(match[3])) if match else None
 
 
-def split_parts(first: Path) -> list[Path]:
+def split_files(first: Path) -> list[Path]:
     """The files of a model that begins with this one: itself alone unless it is split."""
-    part = part_name(first.name)
-    if part is None:
+    named = split_name(first.name)
+    if named is None:
         return [first]
-    pattern = f"{glob.escape(part.stem)}-?????-of-{part.total:05}.gguf"
+    pattern = f"{glob.escape(named.stem)}-?????-of-{named.total:05}.gguf"
     return sorted(first.parent.glob(pattern))
 
 
-def missing_parts(files: Iterable[str]) -> list[str]:
-    """The names of parts that a split model's files call for and that are not among them."""
+def missing_files(files: Iterable[str]) -> list[str]:
+    """The names of files that a split model's files call for and that are not among them."""
     files = list(files)
     missing: list[str] = []
     for file in files:
-        if part := part_name(file):
-            wanted = map(part.other, range(1, part.total + 1))
+        if named := split_name(file):
+            wanted = map(named.other, range(1, named.total + 1))
             missing += [name for name in wanted if name not in files and name not in missing]
     return missing

@@ -8,6 +8,7 @@ and mapped to its ids; all the rest, guards taken out again, is tokenized as pla
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -71,6 +72,13 @@ class PromptEncoder:
         """Ids of a plain text to be continued, after a BOS if the vocabulary wants one."""
         return self._with_bos(self._vocabulary.tokenize(text))
 
+    @property
+    def template_digest(self) -> str:
+        """Tells one chat template from another; "" without one."""
+        if self.template is None:
+            return ""
+        return hashlib.sha256(self.template.source.encode()).hexdigest()[:16]
+
     def chat(
         self,
         messages: Sequence[Message],
@@ -84,31 +92,31 @@ class PromptEncoder:
         the same ids whatever follows it. Raises RequestError if the model has no chat template or
         it refuses the messages.
         """
-        parts = self._in_parts(messages, tools, add_generation_prompt)
-        return [token for part in parts for token in part]
+        sections = self._in_sections(messages, tools, add_generation_prompt)
+        return [token for section in sections for token in section]
 
-    def chat_in_parts(
+    def chat_in_sections(
         self,
-        parts: Sequence[str],
+        sections: Sequence[str],
         *,
         system: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[list[int]]:
-        """Ids of a conversation of one user message that is made of `parts`, for each of them.
+        """Ids of a conversation of one user message that is made of `sections`, for each of them.
 
         What the template writes around the message belongs to the first and the last. RequestError
         as for `chat`, or if the template does not show a message once and whole.
         """
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": tuple(parts)})
+        messages.append({"role": "user", "content": tuple(sections)})
         if self.template is None:
             raise RequestError("this model has no chat template: documents need one to be asked of")
-        found = self._in_parts(messages, tools, True)
-        if len(found) != len(parts):
+        found = self._in_sections(messages, tools, True)
+        if len(found) != len(sections):
             raise RequestError("the model's chat template changes messages: it cannot be asked")
         return found
 
-    def _in_parts(
+    def _in_sections(
         self,
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] | None,

@@ -1,4 +1,4 @@
-"""What documents are in the prefix store: a line of JSON beside the parts, for `l4 docs`.
+"""What documents are in the prefix store: a line of JSON beside the segments, for `l4 docs`.
 
 It is told, never relied on: a prefix is found by its tokens, whatever the catalogue says.
 """
@@ -30,14 +30,14 @@ class StoredDocument:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored document with its parts. `n_bytes` counts parts that others share, too.
+    """A stored document with its segments. `n_bytes` counts segments that others share, too.
 
     `used` is seconds since the epoch. `num_stored_tokens` are there: others have been pruned.
     """
 
     document: StoredDocument
     path: Path
-    parts: tuple[Path, ...]
+    segments: tuple[Path, ...]
     n_bytes: int
     used: float
     num_stored_tokens: int
@@ -45,21 +45,21 @@ class Entry:
 
 def note_document(states: StateDirectory, document: StoredDocument, tokens: Sequence[int]) -> None:
     """Enter a document whose prefix has `tokens`; what cannot be written is left."""
-    parts = chain.parts(tokens, exact=True)
+    segments = chain.segments(tokens, exact=True)
     record = {
         **asdict(document),
-        "parts": [[part.name, part.stop] for part in parts],
+        "parts": [[segment.name, segment.stop] for segment in segments],
     }
-    path = states.path / f"{parts[-1].before}-{parts[-1].digest}{_SUFFIX}"
-    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    path = states.path / f"{segments[-1].before}-{segments[-1].digest}{_SUFFIX}"
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         states.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        handle = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(handle, "w") as file:
             json.dump(record, file)
-        part.replace(path)
+        partial.replace(path)
     except OSError:
-        part.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def entries(root: Path) -> list[Entry]:
@@ -69,20 +69,22 @@ def entries(root: Path) -> list[Entry]:
 
 
 def others(root: Path) -> tuple[int, int]:
-    """Parts that belong to no document, as conversations' do: their number and bytes."""
-    known = {part for entry in entries(root) for part in entry.parts}
+    """Segments that belong to no document, as conversations' do: their number and bytes."""
+    known = {segment for entry in entries(root) for segment in entry.segments}
     files = [path for path in root.glob(f"*/*{chain.SUFFIX}") if path not in known]
     return len(files), sum(_size(path) for path in files)
 
 
 def remove(root: Path, entry: Entry) -> int:
-    """Remove a document and those of its parts that no other has; bytes freed."""
-    kept = {part for other in entries(root) if other.path != entry.path for part in other.parts}
+    """Remove a document and those of its segments that no other has; bytes freed."""
+    kept = {
+        segment for other in entries(root) if other.path != entry.path for segment in other.segments
+    }
     freed = 0
-    for part in reversed(entry.parts):
-        if part not in kept:
-            freed += _size(part)
-            part.unlink(missing_ok=True)
+    for segment in reversed(entry.segments):
+        if segment not in kept:
+            freed += _size(segment)
+            segment.unlink(missing_ok=True)
     entry.path.unlink(missing_ok=True)
     return freed
 
@@ -99,22 +101,22 @@ def prune(root: Path, limit: int) -> int:
 def _entry(path: Path) -> Entry | None:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         record = json.loads(path.read_text("utf-8"))
-        parts = [(path.parent / name, int(stop)) for name, stop in record["parts"]]
-        there = [(part, stop) for part, stop in parts if part.exists()]
+        segments = [(path.parent / name, int(stop)) for name, stop in record["parts"]]
+        there = [(segment, stop) for segment, stop in segments if segment.exists()]
         if not there:
             return None
         document = StoredDocument(tuple(record["names"]), record["model"], record["num_tokens"])
         whole = 0
-        for part, stop in parts:
-            if not part.exists():
+        for segment, stop in segments:
+            if not segment.exists():
                 break
             whole = stop
         return Entry(
             document=document,
             path=path,
-            parts=tuple(part for part, _ in there),
-            n_bytes=sum(_size(part) for part, _ in there),
-            used=max(part.stat().st_mtime for part, _ in there),
+            segments=tuple(segment for segment, _ in there),
+            n_bytes=sum(_size(segment) for segment, _ in there),
+            used=max(segment.stat().st_mtime for segment, _ in there),
             num_stored_tokens=whole,
         )
     return None

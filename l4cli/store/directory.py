@@ -1,6 +1,6 @@
-"""All stored parts on this machine: found by name, bounded in size, the least recently used pruned.
+"""All stored segments on this machine: found by name, bounded in size, pruned by last use.
 
-    $XDG_CACHE_HOME/l4/prefixes/<key>/<part>.state
+    $XDG_CACHE_HOME/l4/prefixes/<key>/<segment>.state
 
 `key` stands for everything beside the tokens that a state depends on. Processes share the
 directory without locks: files appear whole under their names and vanish, no more; who looks for
@@ -22,7 +22,7 @@ from l4cli.engine.pieces import last_cut
 from l4cli.engine.sequence import common_prefix
 from l4cli.paths import cache_dir
 from l4cli.store import chain, state_file
-from l4cli.store.chain import Part
+from l4cli.store.chain import Segment
 from l4cli.store.state_file import BadStateError
 
 _FORMAT = 1  # counts up when states of before must not be used any more
@@ -34,11 +34,11 @@ _GLANCE = 64  # tokens
 
 
 class NoRoomError(Exception):
-    """A part that is too large for what is left of the disk, or for the store's limit."""
+    """A segment that is too large for what is left of the disk, or for the store's limit."""
 
 
 class StateDirectory:
-    """The stored parts of one model in one kind of context.
+    """The stored segments of one model in one kind of context.
 
     `about` says what they depend on: the same in every process, different for any other. `limit`
     bounds the bytes of all models together; a fifth of the disk unless given.
@@ -53,30 +53,30 @@ class StateDirectory:
         self.key = hashlib.blake2b(self._label.encode(), digest_size=16).hexdigest()
         self.path = self.root / self.key
 
-    def has(self, part: Part) -> bool:
+    def has(self, segment: Segment) -> bool:
         """Whether there is a file of that name; `check` says whether it is any good."""
-        return self.file(part).exists()
+        return self.file(segment).exists()
 
-    def file(self, part: Part) -> Path:
-        """Where the part lies, or would."""
-        return self.path / part.name
+    def file(self, segment: Segment) -> Path:
+        """Where the segment lies, or would."""
+        return self.path / segment.name
 
     def find(
         self, tokens: Sequence[int], *, piece: int | None = None, room: int | None = None
-    ) -> list[tuple[Part, Path]]:
-        """The parts of the longest stored prefix of `tokens`, in order, with their files.
+    ) -> list[tuple[Segment, Path]]:
+        """The segments of the longest stored prefix of `tokens`, in order, with their files.
 
         With `piece`, the size of pieces, only exact ones: the prefix then ends between two pieces
         or, where it was read to that end, at the end of `tokens`. A file may hold more than its
-        part, but is loaded as a whole: with `room`, only what so many cells can hold.
+        segment, but is loaded as a whole: with `room`, only what so many cells can hold.
         """
-        found: list[tuple[Part, Path]] = []
-        for block in chain.blocks(tokens, exact=True):
-            kinds = [block] if piece else [block, replace(block, exact=False)]
-            part = next((part for part in kinds if self.has(part)), None)
-            if part is None:
+        found: list[tuple[Segment, Path]] = []
+        for whole in chain.whole_segments(tokens, exact=True):
+            kinds = [whole] if piece else [whole, replace(whole, exact=False)]
+            segment = next((segment for segment in kinds if self.has(segment)), None)
+            if segment is None:
                 break
-            found.append((part, self.file(part)))
+            found.append((segment, self.file(segment)))
         before, start = (found[-1][0].digest, found[-1][0].stop) if found else (chain.FIRST, 0)
         if longest := self._longest_tail(before, start, list(tokens[start:]), piece, room):
             found.append(longest)
@@ -84,13 +84,13 @@ class StateDirectory:
 
     def _longest_tail(
         self, before: str, start: int, wanted: list[int], piece: int | None, room: int | None
-    ) -> tuple[Part, Path] | None:
+    ) -> tuple[Segment, Path] | None:
         """Of the files that follow `before`, the one that serves most of what is wanted."""
         for exact in (True,) if piece else (True, False):
             whole = chain.tail(before, start, wanted, exact=exact)
             if wanted and self.has(whole) and not (room and whole.stop > room):
                 return whole, self.file(whole)
-        best: tuple[Part, Path] | None = None
+        best: tuple[Segment, Path] | None = None
         most = 0
         for path, exact in self._tails(before):
             with contextlib.suppress(OSError, BadStateError):
@@ -105,30 +105,30 @@ class StateDirectory:
                     shared = last_cut(start + shared, piece) - start
                 if shared > most:
                     most = shared
-                    best = Part(before, "", start, start + shared, False, exact), path
+                    best = Segment(before, "", start, start + shared, False, exact), path
         return best
 
     def _tails(self, before: str) -> list[tuple[Path, bool]]:
         names = (path.name for path in self.path.glob(f"{before}-*"))
         return [(self.path / name, exact) for name, exact in chain.tails(names, before)]
 
-    def write(self, part: Part, n_bytes: int, save: Callable[[Path], object]) -> int:
-        """Store a part of about `n_bytes` that `save` writes to a path; the bytes written.
+    def write(self, segment: Segment, n_bytes: int, save: Callable[[Path], object]) -> int:
+        """Store a segment of about `n_bytes` that `save` writes to a path; the bytes written.
 
-        Older parts make room for it. Raises NoRoomError, OSError, and what `save` raises.
+        Older segments make room for it. Raises NoRoomError, OSError, and what `save` raises.
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._make_room(n_bytes)
         label = self.path / _LABEL
         if not label.exists():
             label.write_text(self._label)
-        return state_file.write(self.file(part), self.key, part.start, save)
+        return state_file.write(self.file(segment), self.key, segment.start, save)
 
-    def drop_shorter(self, part: Part, tokens: Sequence[int]) -> None:
+    def drop_shorter(self, segment: Segment, tokens: Sequence[int]) -> None:
         """Remove tails that a new one, not exact, holds all of."""
-        own = list(tokens[part.start : part.stop])
-        for path, exact in self._tails(part.before):
-            if exact or path == self.file(part):
+        own = list(tokens[segment.start : segment.stop])
+        for path, exact in self._tails(segment.before):
+            if exact or path == self.file(segment):
                 continue
             with contextlib.suppress(OSError, BadStateError):
                 stored, _ = state_file.tokens_of(path)
@@ -162,18 +162,18 @@ def store_root() -> Path:
 
 
 def is_known(root: Path, tokens: Sequence[int]) -> bool:
-    """Whether the first part of a prefix is stored for any model and kind of context: a hint.
+    """Whether the first segment of a prefix is stored for any model and kind of context: a hint.
 
     Told from names alone, before there is a context to tell what its states depend on.
     """
-    first, *_ = chain.parts(tokens, exact=True)
+    first, *_ = chain.segments(tokens, exact=True)
     return any(True for _ in root.glob(f"*/{first.name}"))
 
 
 def prune(root: Path, limit: int) -> int:
-    """Remove the least recently used parts until all take at most `limit` bytes; bytes freed.
+    """Remove the least recently used segments until all take at most `limit` bytes; bytes freed.
 
-    A part's predecessors are used whenever it is, after it: so successors go first.
+    A segment's predecessors are used whenever it is, after it: so successors go first.
     """
     files = sorted(_states(root), key=lambda entry: entry[1])
     total = sum(size for _, _, size in files)
@@ -188,14 +188,14 @@ def prune(root: Path, limit: int) -> int:
 
 
 def _states(root: Path) -> Iterator[tuple[Path, float, int]]:
-    """Files with the time of their last use and their size; parts without a writer are removed."""
+    """Files with the time of their last use and their size; partial files without a writer go."""
     now = time.time()
     for path in root.glob("*/*"):
         with contextlib.suppress(OSError):
             stat = path.stat()
             if path.suffix == chain.SUFFIX:
                 yield path, stat.st_mtime, stat.st_size
-            elif path.suffix == state_file.PART_SUFFIX and now - stat.st_mtime > _STALE:
+            elif path.suffix == state_file.PARTIAL_SUFFIX and now - stat.st_mtime > _STALE:
                 path.unlink()
 
 

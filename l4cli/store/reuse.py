@@ -13,7 +13,7 @@ from l4cli.engine.engine import Engine
 from l4cli.engine.types import States
 from l4cli.errors import EngineError
 from l4cli.store import chain, state_file
-from l4cli.store.chain import MIN_TAIL, Part
+from l4cli.store.chain import MIN_TAIL, Segment
 from l4cli.store.directory import NoRoomError, StateDirectory
 from l4cli.store.state_file import BadStateError
 
@@ -44,18 +44,20 @@ def recall(
     with engine.prefixes.restoring(tokens[: found[-1][0].stop]) as sequence:
         if sequence is None:
             return 0
-        for part, path in found:
+        for segment, path in found:
             try:
-                directory.check(path, part.start)
-                states.load(sequence.seq_id, part.start, tokens[part.start : part.stop], path)
+                directory.check(path, segment.start)
+                states.load(
+                    sequence.seq_id, segment.start, tokens[segment.start : segment.stop], path
+                )
             except FileNotFoundError:
                 break  # another process has just pruned it
             except (BadStateError, EngineError, OSError) as error:
                 note(f"a stored prefix was not used: {_reason(error)}")
                 break
-            sequence.num_computed_tokens = part.stop
-            if part.exact and sequence.num_prefilled_tokens == part.start:
-                sequence.num_prefilled_tokens = part.stop
+            sequence.num_computed_tokens = segment.stop
+            if segment.exact and sequence.num_prefilled_tokens == segment.start:
+                sequence.num_prefilled_tokens = segment.stop
     for _, path in reversed(found):
         state_file.touch(path)
     return sequence.num_computed_tokens
@@ -84,34 +86,38 @@ def remember(
     known = tokens[:held]
     written = 0
     try:
-        for part in chain.parts(known, exact=True):
-            part = replace(part, exact=part.stop <= holder.num_prefilled_tokens)
-            if _is_worth_saving(engine, directory, holder.seq_id, part):
-                written += _save(states, directory, holder.seq_id, part, known)
-                directory.drop_shorter(part, known)
+        for segment in chain.segments(known, exact=True):
+            segment = replace(segment, exact=segment.stop <= holder.num_prefilled_tokens)
+            if _is_worth_saving(engine, directory, holder.seq_id, segment):
+                written += _save(states, directory, holder.seq_id, segment, known)
+                directory.drop_shorter(segment, known)
     except (NoRoomError, EngineError, OSError) as error:
         note(f"the prefix was not stored: {_reason(error)}")
     return written
 
 
-def _is_worth_saving(engine: Engine, directory: StateDirectory, seq_id: int, part: Part) -> bool:
-    """Not what is there (exact parts serve all), is short, or has lost keys that it would need."""
-    if directory.has(part) or directory.has(replace(part, exact=True)):
+def _is_worth_saving(
+    engine: Engine, directory: StateDirectory, seq_id: int, segment: Segment
+) -> bool:
+    """False for what is stored (exact serves all), is short, or lacks keys that it would need."""
+    if directory.has(segment) or directory.has(replace(segment, exact=True)):
         return False
-    if part.is_block:
+    if segment.is_whole:
         return True
-    is_long = part.stop - part.start >= MIN_TAIL
-    return is_long and engine.backend.exact_prefix(seq_id, part.stop) == part.stop
+    is_long = segment.stop - segment.start >= MIN_TAIL
+    return is_long and engine.backend.exact_prefix(seq_id, segment.stop) == segment.stop
 
 
 def _save(
-    states: States, directory: StateDirectory, seq_id: int, part: Part, tokens: Sequence[int]
+    states: States, directory: StateDirectory, seq_id: int, segment: Segment, tokens: Sequence[int]
 ) -> int:
-    """A block is saved with the token that follows it: the keys of its chunk are then left out."""
-    stop = part.stop + 1 if part.is_block else part.stop
-    n_bytes = states.size(seq_id, part.start, stop)
-    own = tokens[part.start : stop]
-    return directory.write(part, n_bytes, lambda path: states.save(seq_id, part.start, own, path))
+    """A whole segment is saved with the token after it: then its chunk's keys are left out."""
+    stop = segment.stop + 1 if segment.is_whole else segment.stop
+    n_bytes = states.size(seq_id, segment.start, stop)
+    own = tokens[segment.start : stop]
+    return directory.write(
+        segment, n_bytes, lambda path: states.save(seq_id, segment.start, own, path)
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""One stored part: llama.cpp's own file of a sequence, with our seal behind it.
+"""One stored segment: llama.cpp's own file of a sequence, with our seal behind it.
 
     magic, version, number of tokens, token ids, state      llama.cpp's llama_state_seq_save_file
     JSON: key, start                                         what it belongs to
@@ -6,7 +6,7 @@
     length of the JSON                                       4 bytes
     "L4STATE1"                                               8 bytes
 
-llama.cpp reads no further than its own part. It ends the process over a damaged file, so none is
+llama.cpp reads no further than its own segment. It ends the process over a damaged file, so none is
 given to it before the seal has been checked.
 """
 
@@ -28,8 +28,8 @@ _MAGIC = b"L4STATE1"
 _END = Struct(f"<16sI{len(_MAGIC)}s")
 _HEADER = Struct("<4sII")
 _SPAN = 4 << 20
-_MOST_TOKENS = 1 << 14  # more than a part has: a damaged count reads no more
-PART_SUFFIX = ".part"
+_MOST_TOKENS = 1 << 14  # more than a segment has: a damaged count reads no more
+PARTIAL_SUFFIX = ".part"
 
 
 class BadStateError(Exception):
@@ -41,23 +41,23 @@ def write(path: Path, key: str, start: int, save: Callable[[Path], object]) -> i
 
     Readable for its owner only. Raises what `save` raises, and OSError; nothing is left behind.
     """
-    part = path.with_name(f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{PART_SUFFIX}")
+    partial = path.with_name(f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
     try:
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        save(part)
-        with part.open("r+b") as file:
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        save(partial)
+        with partial.open("r+b") as file:
             label = json.dumps({"key": key, "start": start}).encode()
-            digest = _digest(file, part.stat().st_size)
+            digest = _digest(file, partial.stat().st_size)
             digest.update(label)
             file.seek(0, os.SEEK_END)
             file.write(label + _END.pack(digest.digest(), len(label), _MAGIC))
             n_bytes = file.tell()
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        partial.replace(path)
         return n_bytes
     finally:
-        part.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def check(path: Path, key: str, start: int) -> None:

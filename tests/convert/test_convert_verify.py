@@ -57,7 +57,7 @@ def test_a_damaged_expert_is_named(checkpoint: Path, tmp_path: Path) -> None:
         file.write(first)  # the second expert is now the first one's copy
     result = convert.verify(plan, out)
     (bad,) = (tensor for tensor in result.tensors if not tensor.is_fine)
-    assert (bad.name, bad.part) == ("blk.0.ffn_up_exps.weight", 1)
+    assert (bad.name, bad.matrix) == ("blk.0.ffn_up_exps.weight", 1)
     assert bad.error > 1
 
 

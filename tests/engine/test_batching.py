@@ -38,12 +38,12 @@ def test_in_a_pool_what_decodes_goes_first() -> None:
     assert taken(Room(unified=True, n_batch=100), 90, 1, 90, 1) == {0: 90, 1: 1, 2: 8, 3: 1}
 
 
-def test_in_parts_prompts_go_first() -> None:
+def test_in_regions_prompts_go_first() -> None:
     assert taken(Room(), 90, 1, 90, 1) == {0: 90, 2: 90}
     assert taken(Room(), 1, 1, 3) == {0: 1, 1: 1, 2: 1}  # an odd end goes with what decodes
 
 
-def test_in_parts_the_longest_and_their_like_go_first_cut_to_one_length() -> None:
+def test_in_regions_the_longest_and_their_like_go_first_cut_to_one_length() -> None:
     assert taken(Room(), 50, 100, 90, 20) == {1: 90, 2: 90}
     assert taken(Room(), 200, 190, 180) == {0: 190, 1: 190}  # a third does not fit one ubatch
 

@@ -6,7 +6,7 @@ import pytest
 
 from l4cli.errors import ModelNotFoundError
 from l4cli.models.quants import by_label, by_pattern, pick
-from l4cli.models.splits import missing_parts
+from l4cli.models.splits import missing_files
 
 FILES = [
     "README.md",
@@ -45,9 +45,9 @@ def test_patterns() -> None:
 
 
 def test_missing_parts() -> None:
-    assert missing_parts(FILES[5:7]) == []
-    assert missing_parts(FILES[5:6]) == FILES[6:7]
-    assert missing_parts(["x.gguf"]) == []
+    assert missing_files(FILES[5:7]) == []
+    assert missing_files(FILES[5:6]) == FILES[6:7]
+    assert missing_files(["x.gguf"]) == []
 
 
 def test_picking() -> None:

@@ -23,7 +23,7 @@ from terminal import Terminal
 
 from l4cli.doctor import folders, machine
 from l4cli.doctor.facts import Facts, Settings, Variable
-from l4cli.doctor.folders import Folder, Part, Size
+from l4cli.doctor.folders import Entry, Folder, Size
 from l4cli.doctor.machine import Cpu, Graphics, Memory, NvidiaCard, System
 from l4cli.doctor.problems import Problem, problems
 from l4cli.doctor.software import Software, Trial
@@ -473,10 +473,10 @@ def test_sizes_are_counted_without_following_links_and_only_so_long(
     (cache / "prefixes" / "round").symlink_to(cache, target_is_directory=True)
     (cache / "demo" / "link").symlink_to("c")
     (found,) = [each for each in folders.folders() if each.name == "cache"]
-    parts = {part.name: part.size.n_bytes for part in found.parts}
+    entries = {entry.name: entry.size.n_bytes for entry in found.entries}
     links = 4 + len("c") + len(str(cache))
-    assert 1000 <= parts["prefixes"] <= 1000 + links
-    assert 20 <= parts["demo"] <= 20 + links
+    assert 1000 <= entries["prefixes"] <= 1000 + links
+    assert 20 <= entries["demo"] <= 20 + links
     assert 1023 <= found.size.n_bytes - before <= 1023 + links
     assert found.size.is_whole
     monkeypatch.setattr(folders, "_LOOK_AT_CLOCK", 1)
@@ -717,8 +717,8 @@ def test_what_the_next_build_keeps_of_the_installed_one() -> None:
 
 def test_problems_of_the_surroundings() -> None:
     facts = well()
-    parts = (Part("prefixes", Size(5 * 10**9)), Part("demo", Size(10)))
-    short = replace(facts.folders[2], free=10**8, parts=parts)
+    entries = (Entry("prefixes", Size(5 * 10**9)), Entry("demo", Size(10)))
+    short = replace(facts.folders[2], free=10**8, entries=entries)
     (problem,) = problems(replace(facts, folders=(short,)))
     assert "100.00 MB are left" in problem.text
     assert problem.remedies == ("rm -r /home/me/cache/prefixes",)

@@ -126,11 +126,13 @@ def test_a_content_in_parts_is_tokenized_in_parts(parts: list[str], system: str)
     try:
         whole = encoder.chat([*messages, {"role": "user", "content": "".join(parts)}])
         cut = encoder.chat([*messages, {"role": "user", "content": tuple(parts)}])
-        apart = encoder.chat_in_parts(parts, system=system or None)
+        apart = encoder.chat_in_sections(parts, system=system or None)
     except UnicodeEncodeError:
         return  # a lone surrogate
     assert cut == whole == [token for part in apart for token in part]  # bytes are tokens here
-    assert encoder.chat_in_parts([*parts[:-1], "other"], system=system or None)[:-1] == apart[:-1]
+    assert (
+        encoder.chat_in_sections([*parts[:-1], "other"], system=system or None)[:-1] == apart[:-1]
+    )
 
 
 def test_a_cut_makes_no_control_token() -> None:

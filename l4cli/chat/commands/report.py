@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from l4cli.chat.commands.tree import number
 from l4cli.chat.commands.ui import Ui
-from l4cli.chat.commonmark import code_blocks
 from l4cli.chat.session import ChatSession
 from l4cli.chat.settings import SETTINGS
-from l4cli.chat.text import shortened
+from l4cli.chat.text import code_blocks, shortened
 from l4cli.errors import UsageError
 
 

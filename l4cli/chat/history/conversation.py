@@ -55,10 +55,10 @@ class Message:
         """Whether the model can go on with it: it broke off, or the user had a hand in it."""
         return self.role == "assistant" and (self.is_partial or self.is_edited)
 
-    def as_dict(self, *, in_parts: bool = False) -> dict[str, Any]:
-        """The message as chat templates want it; `in_parts` as `PromptEncoder.chat` does."""
+    def as_dict(self, *, in_sections: bool = False) -> dict[str, Any]:
+        """The message as chat templates want it; `in_sections` as `PromptEncoder.chat` does."""
         role = "tool" if self.role == "ipython" else self.role  # as all families' templates say
-        content = self.parts if in_parts and self.cuts else self.content
+        content = self.parts if in_sections and self.cuts else self.content
         message: dict[str, Any] = {"role": role, "content": content}
         if self.tool_calls:
             message["tool_calls"] = [
@@ -102,10 +102,10 @@ class Conversation:
             return self
         return replace(self, messages=self.messages[:-1])
 
-    def as_dicts(self, *, in_parts: bool = False) -> list[dict[str, Any]]:
-        """The messages as chat templates want them; `in_parts` as `PromptEncoder.chat` does."""
+    def as_dicts(self, *, in_sections: bool = False) -> list[dict[str, Any]]:
+        """The messages as chat templates want them; `in_sections` as `PromptEncoder.chat` does."""
         head = [{"role": "system", "content": self.system}] if self.system else []
-        return [*head, *(message.as_dict(in_parts=in_parts) for message in self.messages)]
+        return [*head, *(message.as_dict(in_sections=in_sections) for message in self.messages)]
 
 
 def joined(parts: Sequence[str]) -> str:

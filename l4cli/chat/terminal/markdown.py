@@ -18,7 +18,7 @@ from rich.segment import Segment, Segments
 from rich.syntax import Syntax
 from rich.text import Text
 
-from l4cli.chat.commonmark import parser
+from l4cli.chat.text import markdown_parser
 
 # The terminal's own colours, so that code can be read on light and dark backgrounds alike.
 _CODE_THEME = "ansi_dark"
@@ -28,7 +28,7 @@ def split_blocks(text: str) -> list[str]:
     """The top-level blocks of a text, in order; only the last may go on."""
     starts = [
         token.map[0]
-        for token in parser().parse(text)
+        for token in markdown_parser().parse(text)
         if token.level == 0 and token.nesting >= 0 and token.map
     ]
     lines = text.split("\n")
@@ -129,7 +129,7 @@ class _Blocks(Markdown):
 
     def holding(self, block: str) -> _Blocks:
         """Itself, to be rendered as this block."""
-        self.parsed = parser().parse(block)
+        self.parsed = markdown_parser().parse(block)
         _keep_line_breaks(self.parsed)
         return self
 

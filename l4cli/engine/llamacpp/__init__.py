@@ -1,6 +1,5 @@
 """The seam: the only place that imports llama_cpp for inference.
 
-    openmp.py    how its threads wait for each other
     library.py   llama.cpp itself: started once, its log kept
     model.py     weights and vocabulary (one llama_model handle)
     context.py   KV cache and decode (one llama_context handle): the engine's Backend
@@ -13,13 +12,13 @@
 Handles are closed explicitly, by their owner, in the reverse order of their making.
 """
 
-from l4cli.engine.llamacpp.openmp import sleep_sooner
 from l4cli.errors import ModelLoadError
+from l4cli.native.cpu import shorten_spinning
 from l4cli.native.selftest import require_llama_cpp
 
 try:
     require_llama_cpp()
-    sleep_sooner()
+    shorten_spinning()
     import llama_cpp as _llama_cpp  # noqa: F401
 except ModelLoadError:
     raise

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from l4cli.engine.kv import element_bytes, num_sequences
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.model import LlamaModel
-from l4cli.engine.llamacpp.moving import move_to_part
+from l4cli.engine.llamacpp.moving import move_to_region
 from l4cli.engine.llamacpp.sampling import NO_NUMBERS, Candidates, LlamaSampler
 from l4cli.engine.llamacpp.states import SequenceStates
 from l4cli.engine.rollback import RollbackRule
@@ -37,7 +37,7 @@ class LlamaBackend:
 
     `n_ctx` cells are for up to `n_seq_max` sequences. `unified`, they share them all: a fork is
     free, but each sequence's attention has to step over the cells of the others. Otherwise each
-    has an equal part of its own: a fork copies that part, and attention looks at nothing else.
+    has an equal region of its own: a fork copies that region, and attention looks at nothing else.
     What one sequence can hold is what the model was trained for at most. `n_batch` tokens go into
     one decode, `n_ubatch` of them at a time. Raises ModelLoadError when it does not fit in memory.
 
@@ -93,11 +93,7 @@ class LlamaBackend:
         self._lengths: dict[int, int] = {}  # llama.cpp knows only the window's last position
         self.states: SequenceStates | None = None
         if with_states:
-            off = any("Flash Attention not supported" in line for line in library.complaints())
-            key = (
-                f"KV {kv_type}, flash attention {'off' if off else 'on'}, "
-                f"ubatch {params.n_ubatch}, {model.rounding}"
-            )
+            key = f"{_states_key(kv_type, params.n_ubatch)}, {model.rounding}"
             self.states = SequenceStates(
                 self._handle, n_seq_max, self.num_computed, self._advanced, key
             )
@@ -118,8 +114,8 @@ class LlamaBackend:
         if n_ctx < 1:
             raise UsageError(f"a context needs at least 1 token, not {n_ctx}")
         params = llama_cpp.llama_context_default_params()
-        parts = 1 if self.unified else n_seq_max
-        params.n_ctx = parts * max(1, n_ctx // parts)
+        regions = 1 if self.unified else n_seq_max
+        params.n_ctx = regions * max(1, n_ctx // regions)
         params.n_seq_max = n_seq_max
         params.n_outputs_max = n_seq_max  # one row of logits a sequence, not one a token
         params.flash_attn_type = _FLASH_ATTN_AUTO
@@ -209,7 +205,7 @@ class LlamaBackend:
     def fork(self, src: int, dst: int, length: int) -> None:
         if self.unified:
             llama_cpp.llama_memory_seq_cp(self._memory, src, dst, 0, length)
-        else:  # between parts, llama.cpp copies all or nothing
+        else:  # between regions, llama.cpp copies all or nothing
             llama_cpp.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
             llama_cpp.llama_memory_seq_rm(self._memory, dst, length, -1)
         self._lengths[dst] = length
@@ -221,9 +217,11 @@ class LlamaBackend:
         self._rule.truncated(seq_id, length)
 
     def hand_over(self, seq_id: int, other: LlamaBackend) -> None:
-        """Move a sequence of this pool to the same id in a context in parts, of the same weights in
-        whatever order."""
-        move_to_part(self._handle, other._handle, seq_id, other.n_seq_max)
+        """Move a sequence of this pool to the same id in a context in regions.
+
+        Both have the same weights, in whatever order.
+        """
+        move_to_region(self._handle, other._handle, seq_id, other.n_seq_max)
         other._advanced(seq_id, self.num_computed(seq_id))
         self.truncate(seq_id, 0)
 
@@ -290,3 +288,12 @@ def _abort_callback() -> Any:
 
 
 _ABORT_CALLBACK = _abort_callback()
+
+
+def _states_key(kv_type: str, n_ubatch: int) -> str:
+    """What of the context just made decides how its numbers are rounded.
+
+    Whether llama.cpp turned flash attention off for this model only its log tells.
+    """
+    is_off = any("Flash Attention not supported" in line for line in library.complaints())
+    return f"KV {kv_type}, flash attention {'off' if is_off else 'on'}, ubatch {n_ubatch}"

@@ -3,7 +3,7 @@
 On a CPU llama.cpp reads prompts faster from weights as they lie in the file, and writes answers
 faster from its reordered copy (`fit/choose.py` says why). So a batch's prompts are computed in the
 one context, whose cache is a pool, where they need not be equally long; when a prompt is whole, its
-keys and values move to its part of the other, which goes on with the answer. The idea is
+keys and values move to its region of the other, which goes on with the answer. The idea is
 DistServe's (Zhong et al., 2024), with memory for the network.
 """
 
@@ -24,7 +24,7 @@ MIN_PREFILL = 512  # tokens of prompts in a batch that pay for a pass over the w
 
 
 class DisaggregatedBackend:
-    """A Backend of two contexts: `decode`, in parts, and a pool for prompts; it owns both.
+    """A Backend of two contexts: `decode`, in regions, and a pool for prompts; it owns both.
 
     `make_prefill` makes the pool when there are first prompts enough for it. Where it raises
     ModelLoadError, or llama.cpp cannot move sequences between the two, all is computed in `decode`.

@@ -23,8 +23,8 @@ _HEADER = 8  # a magic number and the sequence's id
 _COUNT = struct.Struct("=I")
 
 
-def move_to_part(source: Any, target: Any, seq_id: int, n_parts: int) -> None:
-    """Copy a sequence of a pool to the same id in a context of `n_parts` parts, which it lacks.
+def move_to_region(source: Any, target: Any, seq_id: int, n_regions: int) -> None:
+    """Copy a sequence of a pool to the same id in a context of `n_regions` regions, which it lacks.
 
     Both are handles of contexts of the same weights, in whatever order, with the same types of
     cache. EngineError where llama.cpp finds no room, or its states are not what they were when this
@@ -35,7 +35,7 @@ def move_to_part(source: Any, target: Any, seq_id: int, n_parts: int) -> None:
     window = _HEADER + len(state) - state_size(source, seq_id, WINDOW_ONLY)
     starts = [_HEADER] if window == _HEADER else [_HEADER, window]  # of the caches
     stops = [*starts[1:], len(state)]
-    others = _COUNT.size * (n_parts - 1)  # of which each is empty
+    others = _COUNT.size * (n_regions - 1)  # of which each is empty
     data = (ctypes.c_uint8 * (len(state) + others * len(starts)))()
     view = memoryview(data).cast("B")
     view[:_HEADER] = state[:_HEADER]
@@ -44,7 +44,7 @@ def move_to_part(source: Any, target: Any, seq_id: int, n_parts: int) -> None:
         if _COUNT.unpack_from(state, start) != (1,):
             raise EngineError("llama.cpp's state of a sequence is not laid out as it was")
         view[at : at + stop - start] = state[start:stop]
-        _COUNT.pack_into(view, at, n_parts)
+        _COUNT.pack_into(view, at, n_regions)
         at += stop - start + others
     if llama_cpp.llama_state_seq_set_data(target, data, len(data), seq_id) != len(data):
         llama_cpp.llama_memory_seq_rm(llama_cpp.llama_get_memory(target), seq_id, -1, -1)

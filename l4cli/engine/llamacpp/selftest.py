@@ -10,7 +10,7 @@ l4 checks it at run time:
     plain     a prompt and single tokens, over weights as they lie in the file
     extra     the same over repacked and AMX weights, with the same results
     states    a sequence saved to a file and loaded gives the same logits (`states.py`)
-    moving    a sequence moved from a pool into a part gives the same logits (`moving.py`)
+    moving    a sequence moved from a pool into a region gives the same logits (`moving.py`)
 """
 
 from __future__ import annotations
@@ -195,27 +195,27 @@ class _Trial:
         return {"ok": _are_alike(found, expected)}
 
     def check_moving(self) -> dict[str, Any]:
-        """A sequence out of a pool into a part of its own; and llama.cpp refuses what it must."""
+        """A sequence out of a pool into a region of its own; and llama.cpp refuses what it must."""
         from l4cli.engine.llamacpp.context import LlamaBackend
         from l4cli.engine.llamacpp.model import LlamaModel
-        from l4cli.engine.llamacpp.moving import move_to_part
+        from l4cli.engine.llamacpp.moving import move_to_region
         from l4cli.errors import EngineError
 
         model = LlamaModel(self.path, n_gpu_layers=0, repack=False)
         pool = LlamaBackend(model, n_ctx=_N_CTX, n_seq_max=2, n_threads=2)
-        parts = LlamaBackend(model, n_ctx=_N_CTX, n_seq_max=2, n_threads=2, unified=False)
+        regions = LlamaBackend(model, n_ctx=_N_CTX, n_seq_max=2, n_threads=2, unified=False)
         self._decode(pool, 0, _PROMPT, seq_id=1)
         refused = False
         try:
-            move_to_part(pool._handle, parts._handle, 1, 3)  # as if it had three parts
+            move_to_region(pool._handle, regions._handle, 1, 3)  # as if it had three regions
         except EngineError:
             refused = True
         expected_from = LlamaBackend(model, n_ctx=_N_CTX, n_threads=2)
         self._decode(expected_from, 0, _PROMPT)
         expected = self._decode(expected_from, _PROMPT, _PROMPT + 1)
-        pool.hand_over(1, parts)
-        found = self._decode(parts, _PROMPT, _PROMPT + 1, seq_id=1)
-        for backend in (pool, parts, expected_from):
+        pool.hand_over(1, regions)
+        found = self._decode(regions, _PROMPT, _PROMPT + 1, seq_id=1)
+        for backend in (pool, regions, expected_from):
             backend.close()
         model.close()
         return {"ok": refused and _are_alike(found, expected)}

@@ -16,7 +16,7 @@ import llama_cpp
 import numpy as np
 
 from l4cli.engine.llamacpp import library
-from l4cli.engine.pieces import BLOCK
+from l4cli.engine.pieces import SEGMENT_TOKENS
 from l4cli.errors import EngineError
 
 WINDOW_ONLY = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
@@ -30,7 +30,7 @@ class SequenceStates:
     Positions outside what is computed are a ValueError; EngineError where llama.cpp fails.
     """
 
-    block = BLOCK
+    segment = SEGMENT_TOKENS
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class SequenceStates:
     def save(self, seq_id: int, start: int, tokens: Sequence[int], path: Path) -> int:
         """Write positions from `start` on, which hold `tokens`; the number of bytes.
 
-        What a block's end is saved with is one token more: then llama.cpp leaves out the chunked
-        keys of the block, which nobody needs beyond its end.
+        What a segment's end is saved with is one token more: then llama.cpp leaves out the chunked
+        keys of the segment, which nobody needs beyond its end.
         """
         library.forget_log()
         ids = np.asarray(tokens, np.int32)

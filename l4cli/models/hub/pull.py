@@ -19,7 +19,7 @@ from l4cli.models.hub.errors import told
 from l4cli.models.hub.pieces import Pieces
 from l4cli.models.hub.repository import OnBytes, look_up
 from l4cli.models.quants import by_label, by_pattern, pick
-from l4cli.models.splits import missing_parts
+from l4cli.models.splits import missing_files
 
 _CHUNK = 4 << 20
 GO_ON = "the same command goes on"
@@ -79,7 +79,7 @@ def plan_pull(
             f"{where}: is a checkpoint without GGUF files; make one with: l4 convert {repo} --hub"
         )
     quant = pick(quants, quant, where)
-    if missing := missing_parts(quants[quant]):
+    if missing := missing_files(quants[quant]):
         raise HubError(f"{where}: {missing[0]} is not on the Hub; is the upload complete?")
     for name in quants[quant]:
         if ".." in Path(name).parts or name.startswith("/"):
