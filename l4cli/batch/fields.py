@@ -16,7 +16,7 @@ from l4cli.errors import InputError
 
 MAX_CHOICES = 128
 _NUMBER: tuple[type, ...] = (int, float)
-_SCALARS: Mapping[str, tuple[type, ...]] = {
+SCALARS: Mapping[str, tuple[type, ...]] = {
     "max_tokens": (int,),
     "temperature": _NUMBER,
     "top_p": _NUMBER,
@@ -34,14 +34,14 @@ _KINDS: Mapping[tuple[type, ...], str] = {
     (bool,): "true or false",
 }
 _CONSTRAINTS = ("response_format", "grammar", "regex")
-SAMPLING = frozenset((*_SCALARS, *_CONSTRAINTS, "stop", "logit_bias", "logprobs", "top_logprobs"))
+SAMPLING = frozenset((*SCALARS, *_CONSTRAINTS, "stop", "logit_bias", "logprobs", "top_logprobs"))
 
 
 def sampling(value: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of SamplingParams that a row sets; what it leaves out is not in the result."""
     given = {
         name: _scalar(name, value[name], types)
-        for name, types in _SCALARS.items()
+        for name, types in SCALARS.items()
         if value.get(name) is not None
     }
     if value.get("stop") is not None:

@@ -30,7 +30,7 @@ Dialect = Literal["bare", "chat", "completions"]  # whose shape the answer takes
 
 _KINDS = ("prompt", "messages", "document")
 _OPTIONS = fields.SAMPLING | {"id", "tools", "tool_choice", "n", "stream"}
-_FIELDS = _OPTIONS | {"questions", *_KINDS}
+FIELDS = _OPTIONS | {"questions", *_KINDS}
 _TEXTS = {"id", "prompt", "document", "grammar", "regex"}
 
 
@@ -100,7 +100,7 @@ class RowReader:
     @property
     def columns(self) -> frozenset[str] | None:
         """The columns that a CSV file may have; None is any."""
-        return None if self.lenient or self.template else _FIELDS
+        return None if self.lenient or self.template else FIELDS
 
     def read(self, record: Record) -> Row | BadRow:
         """The row that a record means."""
@@ -126,7 +126,7 @@ class RowReader:
     def _asked(self, value: Mapping[str, Any]) -> dict[str, Any]:
         """What a bare row sets of a Row."""
         if not self.lenient:
-            fields.refuse_unknown(value, _FIELDS)
+            fields.refuse_unknown(value, FIELDS)
         fields.refuse_stream(value)
         if value.get("id") is not None and not _is_id(value["id"]):
             kind = fields.json_type(value["id"])
