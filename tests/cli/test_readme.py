@@ -17,7 +17,7 @@ TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
 
 
 def blocks(language: str) -> list[str]:
-    """The code blocks of a language, each once. `console` blocks are commands to run as they are."""
+    """The code blocks of a language, each once; `console` blocks are commands to run."""
     return list(dict.fromkeys(re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)))
 
 
