@@ -13,6 +13,7 @@ import llama_cpp
 from convert.errors import ConvertError
 from convert.gguf.vetting import vet
 from l4cli.engine.llamacpp import library
+from l4cli.engine.llamacpp.deep_stack import with_deep_stack
 from l4cli.engine.llamacpp.devices import devices, expert_patterns, on_cpu
 from l4cli.engine.llamacpp.pages import ask_for_huge_pages
 from l4cli.engine.llamacpp.words import PRE_TOKENIZERS, Words
@@ -190,21 +191,21 @@ class LlamaModel:
         the text has a lone surrogate, which no UTF-8 can hold.
         """
         try:
-            data = text.encode("utf-8")
+            text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise RequestError(
                 f"the text holds a lone surrogate at character {error.start}"
             ) from None
         if self._words and not special:
             return self._words.ids(text)
-        return self._tokenize(data, special)
+        return self._tokenize(text, special)
 
     @functools.cached_property
     def _words(self) -> Words | None:
         """The quick way, where it gives the same."""
 
         def tokenize(text: str) -> list[int]:
-            return self._tokenize(text.encode("utf-8"), special=False)
+            return self._tokenize(text, special=False)
 
         is_bpe = self.metadata("tokenizer.ggml.model") == "gpt2"
         if not is_bpe or self.metadata("tokenizer.ggml.pre") not in PRE_TOKENIZERS:
@@ -213,10 +214,16 @@ class LlamaModel:
             return None
         return Words(tokenize) if len(tokenize("\n")) == len(tokenize("0")) == 1 else None
 
-    def _tokenize(self, data: bytes, special: bool) -> list[int]:
+    def _tokenize(self, text: str, special: bool) -> list[int]:
+        data = text.encode("utf-8")
         size = len(data) + 8  # a token has at least one byte, but for a space put in front
         ids = (llama_cpp.llama_token * size)()
-        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), ids, size, False, special)
+        count = with_deep_stack(
+            text,
+            lambda: llama_cpp.llama_tokenize(
+                self.vocab, data, len(data), ids, size, False, special
+            ),
+        )
         if count < 0:
             raise RequestError(f"the text of {len(data)} bytes is too long to tokenize")
         return list(ids[:count])
