@@ -125,7 +125,7 @@ def open_output(
         again = "--retry-errors" if retry_errors else "--resume"
         watcher.tell(
             f"every row that was written to {out} is complete",
-            f"continue with: {console.command_line(again)}",
+            f"go on with: {console.command_line(again)}",
             journal=output.journal,
         )
         yield output
