@@ -14,7 +14,7 @@ from l4cli.documents.split import Chunk, split
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Chunks that are read together: one section of a long document, or several small documents.
+    """Chunks that are read together: a piece of a long document, or several small documents.
 
     `num_tokens` counts the chunks' texts and the label line above each.
     """

@@ -52,7 +52,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class KvTypeRow:
-    """One KV type: the bytes of its KV cache (`kv`) and of everything (`total`); if it fits."""
+    """One KV type: bytes of the KV cache (`kv`), bytes of everything (`total`), and the verdict."""
 
     kv_type: str
     kv: int
@@ -72,7 +72,7 @@ class Preflight:
     usable: bytes of memory that are free for it, on all devices together.
     verdict: whether it fits.
     missing: bytes that are lacking if the verdict is "too large".
-    kv_types: the same for each KV type.
+    kv_types: the memory and the verdict for each KV type.
     largest_ctx: tokens of the largest context that would fit.
     seconds: the time to prefill the documents; None if no rate was measured on this machine.
     stored_bytes: bytes that the prefix store will keep.

@@ -104,7 +104,7 @@ class SplitPreflight:
         return self.verdict != "too large"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the numbers for --json: tokens, calls, bytes and seconds, all without merging."""
+        """Return the numbers for --json, without merging: tokens, calls, bytes, most seconds."""
         demand = self.demand
         return {
             "document_tokens": demand.num_document_tokens,

@@ -122,7 +122,7 @@ class ReadAhead:
         return True
 
     def unpin(self, asked: Asked) -> None:
-        """Unpin the document of a finished row, unless another row has pinned the same document."""
+        """Unpin the document of a finished row; keep it pinned if other rows still need it."""
         if unpin := self._pinned.pop(asked, None):
             unpin()
         for other in self._pinned:
@@ -143,7 +143,7 @@ class ReadAhead:
         ]
 
     def timed(self, completion: Completion) -> Completion:
-        """Return the completion with the time for its document added to its times."""
+        """Return the completion; its times include restoring and prefilling its document."""
         reading = self._readings.pop(completion.request_id, None)
         if reading is None:
             return completion

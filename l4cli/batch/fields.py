@@ -1,7 +1,7 @@
 """Checks the fields that l4's own rows and OpenAI request bodies have in common.
 
-The functions take JSON values and never coerce their types. Each raises InputError that names the
-invalid field. A field that is null counts as missing.
+The functions take JSON values and never coerce their types. If a field is invalid, they raise
+InputError with its name. A field that is null counts as missing.
 """
 
 from __future__ import annotations

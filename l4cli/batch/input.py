@@ -91,7 +91,7 @@ def source_of(text: bool, csv: bool) -> Source:
 def constraint_of(schema: Path | None, grammar: Path | None) -> Constraint | None:
     """Return the constraint that --schema or --grammar sets for every row; None without either.
 
-    Raises InputError that names the file if it cannot be read or is not a JSON schema.
+    Raises InputError with the file's name if it cannot be read or is not a JSON schema.
     """
     if schema and grammar:
         raise UsageError("--schema and --grammar cannot be combined: give one")

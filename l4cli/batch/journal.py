@@ -7,8 +7,8 @@ kill -9 at any moment, the last complete entry says how much of OUT is complete.
 rest of OUT is cut off, the input is checked against the digests, and the run continues after the
 rows that are done. In memory, each row of an earlier run takes 17 bytes.
 
-If llama.cpp crashed, the journal has a line for the crash with the digests of the rows that were
-in work (written by `l4cli/native/watcher.py`).
+If llama.cpp crashed, the journal has a line for the crash with the digests of the rows in progress
+at that moment (written by `l4cli/native/watcher.py`).
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class JournaledOutput:
         return self._skip_first(rows)
 
     def write(self, line: str, digest: bytes, *, failed: bool = False) -> None:
-        """Append one row and its entry. Raises OutputError that names the file if that fails."""
+        """Append one row and its entry. Raises OutputError if the disk is full."""
         self.write_bytes(line.encode() + b"\n", digest, failed=failed)
 
     def write_bytes(self, data: bytes, digest: bytes, *, failed: bool) -> None:

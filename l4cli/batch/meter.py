@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from l4cli.speeds import Speeds
 
-_MIN_TOKENS = 32  # needed of each kind: with fewer, the clock's error is larger than the rate's
+_MIN_TOKENS = 32  # needed of each kind; with fewer, a rate says more of the clock than the machine
 
 
 @dataclass(slots=True)

@@ -52,8 +52,8 @@ def timed_out(seconds: float, text: str) -> Failure:
 def outcome_of(completion: Completion, params: SamplingParams) -> Outcome:
     """Return the completion itself if it is valid, otherwise a Failure.
 
-    With a constraint, an answer is valid only if it is complete, because half of a JSON value or
-    of a grammar's text does not satisfy the constraint.
+    With a constraint, an answer is valid only if it is complete, because an incomplete answer
+    (half a JSON value, for example) does not satisfy the constraint.
     """
     if completion.finish_reason == "error":
         message = completion.error or "unknown error"

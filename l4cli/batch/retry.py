@@ -94,7 +94,7 @@ class RetriedOutput:
 
     @property
     def num_failed(self) -> int:
-        """Rows that failed again in an interrupted retry; they are not run a third time."""
+        """Rows that failed again in an interrupted retry; this retry does not run them again."""
         return self._new.num_failed
 
     @property

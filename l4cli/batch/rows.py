@@ -91,7 +91,7 @@ class BadRow:
 
 
 class RowTemplate(Protocol):
-    """Renders a prompt from a record's fields. Raises InputError that names a missing field."""
+    """Renders a prompt from a record's fields. Raises InputError if one is missing."""
 
     def render(self, values: Mapping[str, Any]) -> str: ...
 
@@ -225,7 +225,7 @@ def _typed(cells: Mapping[str, Any]) -> dict[str, Any]:
 def _read_document(path: Path) -> Document:
     """Read a document of any format that l4 supports.
 
-    Prints a note on stderr if pages have no text. Raises InputError that names the file.
+    Prints a note on stderr if pages have no text. Raises InputError with the file's name.
     """
     try:
         return documents.read_document(path, console.note)

@@ -1,6 +1,6 @@
-"""Rows that were in work when an earlier run crashed. This module is pure.
+"""Rows that were in progress when an earlier run crashed. This module is pure.
 
-A crash of llama.cpp ends the run, and the journal records which rows were in work. `--resume` runs
+A crash of llama.cpp ends the run, and the journal records the rows in progress. `--resume` runs
 those rows one at a time, so a second crash shows which row caused it. That row then becomes an
 error row, and the run continues after it.
 """
@@ -17,7 +17,7 @@ _MOST_CRASHES = 2  # after so many crashes, a row becomes an error row
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """A crash of an earlier run: its signal, and the digests of the rows that were in work."""
+    """A crash of an earlier run: its signal, and the digests of the rows in progress."""
 
     signal: str
     rows: tuple[bytes, ...]

@@ -24,7 +24,7 @@ class JinjaRow:
             raise UsageError(f"--template-row does not compile: {error}") from error
 
     def render(self, values: Mapping[str, Any]) -> str:
-        """Return the prompt. Raises InputError that names a missing field."""
+        """Return the prompt. Raises InputError if a field is missing."""
         try:
             return self._template.render(values)
         except UndefinedError as error:

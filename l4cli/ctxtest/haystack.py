@@ -46,8 +46,8 @@ def make_documents(
 
     rng: the source of randomness.
     probes: the needles and questions.
-    length: the tokens of each document's longest prompt, together with its answer. It may be short
-        by 1% or by a short sentence.
+    length: the tokens of each document's longest prompt, together with its answer. A document may
+        have up to 1%, or one short sentence, less.
     count_sentence: counts the tokens of a sentence within a text.
     count_prompt: counts the tokens of a prompt, given its head and question.
 

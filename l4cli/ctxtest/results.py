@@ -28,7 +28,7 @@ class Results:
     lengths: the lengths to test, in tokens.
     depths: the depths of the needles, 0.0 to 1.0.
     tasks: the names of the tasks.
-    judged: the answers to each length.
+    judged: the judged answers, by length.
     """
 
     lengths: Sequence[int]
@@ -85,7 +85,7 @@ class Results:
         return self._effective(self.score)
 
     def effective_of(self, task: str) -> EffectiveLength | None:
-        """Return the effective length for one task; None if it fails even at short lengths."""
+        """Return the effective length for one task; None if it is too hard at short lengths."""
         if task not in self.able_tasks:
             return None
         return self._effective(lambda length: self.task_score(length, task))
