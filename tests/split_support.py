@@ -1,4 +1,4 @@
-"""A fake model that reads documents in parts, and what it is asked."""
+"""A fake model for documents that are read in parts, with its documents and prompts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUESTION = "Which facts are there?"
 
 
 def book(num_sections: int, name: str = "book.md") -> Document:
-    """A section holds a fact if its number is even."""
+    """Return a document whose even-numbered sections each contain one fact."""
     sections = [
         f"# Section {n}\n\n" + (f"The fact is F{n}.\n\n" if n % 2 == 0 else "") + "filler " * 120
         for n in range(num_sections)
@@ -27,7 +27,7 @@ def book(num_sections: int, name: str = "book.md") -> Document:
 
 
 def reader(prompt: str) -> str:
-    """What a model would say: facts on a part, all facts when notes are merged or answered from."""
+    """Answer like a model: with the facts in a part, or those in the notes to merge or use."""
     facts = " ".join(re.findall(r"F\d+", prompt))
     if "one part of what there is" in prompt:
         return facts or "NOTHING"
@@ -35,14 +35,14 @@ def reader(prompt: str) -> str:
 
 
 class Recorder:
-    """A fake model that counts what it is asked; `say` is its answer to a prompt."""
+    """A fake model that records its prompts; `say` returns its answer to a prompt."""
 
     def __init__(self, say: Callable[[str], str] = reader, n_ctx: int = 2000) -> None:
         self.prompts: list[str] = []
         self.say = say
         self.backend = FakeBackend(n_ctx=4 * n_ctx, n_batch=4096, answer=self._answer)
         self.backend.n_ctx_seq = n_ctx
-        self.backend.num_used_cells = lambda: 0  # its account takes seconds for prompts this long
+        self.backend.num_used_cells = lambda: 0  # counting takes seconds for prompts this long
         self.llm = LLM("fake", FakeVocabulary(), self.backend)
 
     def _answer(self, prompt: str) -> str:
@@ -52,7 +52,7 @@ class Recorder:
 
     @property
     def num_read(self) -> int:
-        """How many parts were asked about."""
+        """The number of different prompts for notes on parts."""
         return len({prompt for prompt in self.prompts if "one part of what there is" in prompt})
 
 

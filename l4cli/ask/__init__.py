@@ -1,11 +1,18 @@
-"""Questions about whole documents.
+"""Answers questions about whole documents (`l4 ask`).
 
-preflight.py   pure: what reading them takes, and what would work where it does not fit
-session.py     read once, ask often
-answering.py   questions as branches of what was read; quoting.py: with proved quotations
-loop.py        one question after another in a terminal
-split_session.py  the same for what is read in parts
-split_preflight.py  pure: what that takes
-split_run.py   what does not fit: parts (parts.py) -> notes (split_prompts.py) -> an answer;
-               split_journal.py: notes kept as they come; completions.py: many requests
+Documents that fit into the context:
+
+preflight.py        pure: memory and time that reading takes, and alternatives if it does not fit
+session.py          prefills the documents once, then answers any number of questions
+answering.py        answers several questions at once; all share the documents' prefix
+quoting.py          adds quotations from the documents to answers
+loop.py             asks for one question after another in a terminal
+
+Longer documents (`--split`), which are read in parts:
+
+split_session.py    the session
+split_preflight.py  pure: the calls, memory and time that it takes
+split_run.py        parts (parts.py) -> notes (split_prompts.py) -> an answer
+split_journal.py    saves each note as soon as it is made
+completions.py      runs many requests
 """

@@ -1,4 +1,4 @@
-"""Questions as branches of what was read, decoded together."""
+"""Answers several questions in one batch; they share the documents' prefix in the KV cache."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from l4cli.signals import catch_interrupts
 
 @dataclass(slots=True)
 class QuestionAnswer(Answer):
-    """The answer to one question, with the passages that back it.
+    """The answer to one question, with the quotations that support it.
 
-    `coverage` is that of documents read in parts.
+    `coverage` is set if the documents were read in parts.
     """
 
     question: str = ""
@@ -36,10 +36,17 @@ def answer(
     on_text: Callable[[int, str], None] = lambda index, text: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[QuestionAnswer]:
-    """Answers in the order of the questions; `on_text` gets the text of the one that is due.
+    """Yield the answers in the order of the questions.
 
-    `prompts` are token ids. All are decoded in one batch as far as there is room. After a Ctrl-C or
-    SIGTERM those that have begun end where they are, and no more begin.
+    llm: the model.
+    questions: the questions, for the answers' `question` field.
+    prompts: the whole prompt of each question, as token ids.
+    params: sampling parameters of all answers.
+    on_text: called with an answer's index and its new text, for one answer after the other.
+    clock: returns the time in seconds.
+
+    The questions are decoded together as far as there is room. After Ctrl-C or SIGTERM, answers in
+    progress end early and no further ones start.
     """
     answers = [QuestionAnswer(question=question) for question in questions]
     requests = [
@@ -60,7 +67,7 @@ def answer(
                 if text := current.text[shown:]:
                     shown = len(current.text)
                     on_text(index, text)
-                if outputs is None:  # it never began
+                if outputs is None:  # the run was stopped before this answer started
                     current.seconds = current.seconds or clock() - started
                     break
             current.exit_code = 0 if current.is_whole else interrupts.exit_code

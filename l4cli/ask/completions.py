@@ -1,4 +1,4 @@
-"""Many requests through the engine, kept full, until they are done or the user has had enough."""
+"""Runs many requests through the engine until all are done or the user stops the run."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from l4cli.loading.llm import LLM
 
 
 class StoppedEarly(Exception):  # noqa: N818 - not an error: the user asked for it
-    """Some requests are not done, because the run was asked to stop."""
+    """Raised when a run was stopped before all its requests were done."""
 
 
 def complete(
     llm: LLM, requests: Sequence[Request], stopping: Callable[[], object] = lambda: False
 ) -> Iterator[Completion]:
-    """Answers as they finish, in any order; StoppedEarly soon after `stopping` has become true.
+    """Yield completions as they finish, in any order.
 
-    A request that cannot be served gives a Completion with finish_reason "error". Where the context
-    is sized by its requests, it is made for these. Nothing of them is left in the engine.
+    A request that cannot be served yields a Completion with finish_reason "error". An automatic
+    context is resized for these requests if necessary. Raises StoppedEarly soon after `stopping`
+    has become true. No request is left in the engine afterwards.
     """
     if not requests:
         return

@@ -1,4 +1,4 @@
-"""One question after another, in a terminal."""
+"""Asks for one question after another in a terminal."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ PROMPT = "? "
 
 
 def ask_loop(ask: Callable[[str], int]) -> int:
-    """Read questions and have `ask` answer each, until Ctrl-D; the exit code.
+    """Read questions until Ctrl-D and have `ask` answer each; return the exit code.
 
-    `ask` gives the exit code of a signal that ended its answer: Ctrl-C ends an answer only. What is
-    typed is not kept: it may tell what the documents say.
+    `ask` returns the exit code of the signal that ended its answer, or 0. Ctrl-C ends the answer
+    but not the loop. The questions are not saved in a history file, because they may reveal what
+    the documents say.
     """
     session: PromptSession[str] = PromptSession(history=InMemoryHistory(), enable_suspend=True)
     while True:

@@ -1,4 +1,7 @@
-"""What does not fit, as parts that do: chunks of documents, and what became of each. Pure."""
+"""Divides documents that do not fit the context into parts that do, and reports what was read.
+
+This module is pure.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from l4cli.documents.split import Chunk, split
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Chunks that are read together: a stretch of one document, or several small documents.
+    """Chunks that are read together: a piece of a long document, or several small documents.
 
-    `num_tokens` counts their texts with the lines that say where each is from.
+    `num_tokens` counts the chunks' texts and the label line above each.
     """
 
     chunks: tuple[Chunk, ...]
@@ -21,25 +24,25 @@ class Part:
 
     @property
     def pages(self) -> frozenset[tuple[str, int]]:
-        """The pages it has a part of, with their documents' digests."""
+        """The pages that the part touches, as pairs of the document's digest and a page number."""
         return frozenset(
             (chunk.document.digest, page) for chunk in self.chunks for page in chunk.pages
         )
 
     @property
     def text(self) -> str:
-        """What the model reads: every chunk under a line that says where it is from."""
+        """The text for the model: each chunk below a label line with its place."""
         return "\n\n".join(_labelled(chunk) for chunk in self.chunks)
 
     def __str__(self) -> str:
-        """Its place as people write it: `manual.pdf, pages 1-14`; of several, first and last."""
+        """Return the place, such as `manual.pdf, pages 1-14`; for several chunks, first … last."""
         first, last = str(self.chunks[0]), str(self.chunks[-1])
         return first if len(self.chunks) == 1 else f"{first} … {last}"
 
 
 @dataclass(frozen=True, slots=True)
 class PartFailure:
-    """A part that could not be read, and why."""
+    """A part that could not be read, and the reason."""
 
     part: Part
     reason: str
@@ -50,10 +53,16 @@ class PartFailure:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much of the documents an answer rests on. Pages are those of formats that have them.
+    """How much of the documents an answer is based on.
 
-    `num_notes` of the parts that were read had something to say; the notes of `num_cut` parts ran
-    to their limit. `num_rounds` is how often notes had to be merged until they fitted.
+    num_parts: parts of the documents.
+    num_tokens: tokens of the parts that were read.
+    num_pages: pages of the documents whose format has pages.
+    num_pages_read: those of them that were read completely.
+    num_notes: parts that had something on the question.
+    num_cut: notes that were cut off at their token limit.
+    num_rounds: rounds of merging until the notes fitted the context.
+    failures: the parts that could not be read.
     """
 
     num_parts: int
@@ -75,7 +84,7 @@ class Coverage:
         return self.num_parts - len(self.failures)
 
     def lines(self) -> list[str]:
-        """The same in words, a line for what was covered and one for each part that was not."""
+        """Return one line on what was read, and one for each part that was not."""
         cut = f"; the notes on {self.num_cut} of them ran to their limit" if self.num_cut else ""
         pages = f", {self.num_pages_read:,} of {self.num_pages:,} pages" if self.num_pages else ""
         covered = (
@@ -88,10 +97,11 @@ class Coverage:
 def parts_of(
     documents: Sequence[Document], max_tokens: int, count: Callable[[str], int]
 ) -> tuple[Part, ...]:
-    """Parts of at most `max_tokens`, the lines that say where they are from included.
+    """Divide documents into parts of at most `max_tokens` tokens each, labels included.
 
-    Documents that are small are read together, in their order; none is cut that fits. ValueError
-    where `max_tokens` leaves no room beside such a line.
+    Small documents share a part, in the given order. A document that fits into a part is never
+    divided. `count` returns the number of tokens of a text. Raises ValueError if `max_tokens`
+    leaves no room for text after the label.
     """
     chunks = [
         chunk
@@ -118,6 +128,6 @@ def _labelled(chunk: Chunk) -> str:
 
 
 def _label_tokens(document: Document, count: Callable[[str], int]) -> int:
-    """The most that a line saying where a chunk is from can take, with the line ends around it."""
+    """Return the most tokens that the label of a chunk can take, with the newlines around it."""
     headings = max((heading.title for heading in document.headings), key=len, default="")
     return count(f'\n\n[{document.name}, pages 00000-00000, "{headings}"]\n') + 2

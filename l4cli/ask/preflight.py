@@ -1,6 +1,6 @@
-"""What reading documents takes, told before it begins; and what would work where it does not fit.
+"""Computes, before reading starts, what it takes, and what would work if it does not fit.
 
-Pure: it is given token counts, a model's shape, a machine and measured rates.
+This module is pure: token counts, the model's shape, the machine and measured rates are passed in.
 """
 
 from __future__ import annotations
@@ -19,13 +19,20 @@ from l4cli.fit.memory import ContextSpec, MemoryUse, memory_use, most_per_token
 from l4cli.fit.shape import ModelShape
 from l4cli.speeds import EffectiveLength, Measured
 
-AS_DEFAULT = PlacementLimits(gpu_layers=-1, cpu_moe=0)  # how models are loaded unless told
-MAX_BRANCHES = 8  # questions decoded at once; more gain little, and each has chunked cells
+AS_DEFAULT = PlacementLimits(gpu_layers=-1, cpu_moe=0)  # how models are loaded by default
+# Questions decoded at once. More gain little, and each needs its own cells in the chunked layers.
+MAX_BRANCHES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Tokens: of the documents, of the longest question, of an answer at most."""
+    """The sizes of a reading.
+
+    num_document_tokens: tokens of all documents.
+    num_question_tokens: tokens of the longest question.
+    max_tokens: the most tokens of an answer.
+    num_questions: the number of questions.
+    """
 
     num_document_tokens: int
     num_question_tokens: int
@@ -34,18 +41,18 @@ class Demand:
 
     @property
     def longest(self) -> int:
-        """One question with its answer behind the documents."""
+        """Tokens of the documents, one question and its answer."""
         return self.num_document_tokens + self.branch
 
     @property
     def branch(self) -> int:
-        """What one question and its answer add."""
+        """Tokens that one question and its answer add."""
         return self.num_question_tokens + self.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class KvTypeRow:
-    """What one KV type takes, in bytes, and whether it fits."""
+    """One KV type: bytes of the KV cache (`kv`), bytes of everything (`total`), and the verdict."""
 
     kv_type: str
     kv: int
@@ -55,11 +62,22 @@ class KvTypeRow:
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """Before reading: `n_ctx` tokens for `num_branches` questions at once. Bytes, seconds.
+    """What a reading takes, and whether it fits this machine.
 
-    `missing` bytes of `verdict` "too large" are lacking, `fits_otherwise_placed` says whether it
-    would fit with the weights placed by us. `seconds` is None where this machine's
-    rate is not known, `stored_bytes` what the prefix store will keep.
+    demand: the token counts.
+    spec: the context that would be made.
+    num_branches: questions decoded at once.
+    n_ctx_train: the context length that the model was trained for; 0 if unknown.
+    use: the memory it takes.
+    usable: bytes of memory that are free for it, on all devices together.
+    verdict: whether it fits.
+    missing: bytes that are lacking if the verdict is "too large".
+    kv_types: the memory and the verdict for each KV type.
+    largest_ctx: tokens of the largest context that would fit.
+    seconds: the time to prefill the documents; None if no rate was measured on this machine.
+    stored_bytes: bytes that the prefix store will keep.
+    effective: the measured effective length of the model; None if it was not measured.
+    fits_otherwise_placed: whether it would fit with an automatic placement of the weights.
     """
 
     demand: Demand
@@ -83,19 +101,19 @@ class Preflight:
 
     @property
     def is_too_long(self) -> bool:
-        """Whether it is longer than the model was trained for, whatever the machine."""
+        """Whether it is longer than the model was trained for; no machine can help then."""
         return bool(self.n_ctx_train) and self.demand.longest > self.n_ctx_train
 
     @property
     def exceeds_effective(self) -> bool:
-        """Whether the model was measured not to use so long a context well."""
+        """Whether measurements show that the model does not use so long a context well."""
         effective = self.effective
         if effective is None or effective.n_tokens >= effective.n_longest:
             return False
         return self.demand.longest > effective.n_tokens
 
     def check(self) -> None:
-        """ContextOverflowError with the numbers, and what would work, unless it fits."""
+        """Raise ContextOverflowError, with the numbers and the alternatives, unless it fits."""
         if self.fits:
             return
         demand = self.demand
@@ -106,18 +124,18 @@ class Preflight:
         if self.is_too_long:
             raise ContextOverflowError(
                 f"{needed}; the model was trained for {self.n_ctx_train:,}: "
-                "--split reads them in chunks, fewer documents fit at once"
+                "use --split, which reads the documents in parts, or give fewer documents"
             )
         ways = [f"--kv-type {row.kv_type}" for row in self._smaller() if row.verdict != "too large"]
         placing = ["--gpu-layers auto"] if self.fits_otherwise_placed else []
-        ways = [*placing, *ways[:1], "--split, which reads them in chunks"]
+        ways = [*placing, *ways[:1], "--split, which reads the documents in parts"]
         room = self.largest_ctx - demand.branch
         if room > 0:
             ways.append(f"documents of up to {room:,} tokens")
         ways.append(f"a machine with {gib(self.missing)} more memory")
         raise ContextOverflowError(
-            f"{needed}, and take {gib(self.use.kv)} of KV cache beside {gib(self.use.weights)} "
-            f"of weights: {gib(self.missing)} more than is free here. "
+            f"{needed}; they need {gib(self.use.kv)} of KV cache, and the weights need "
+            f"{gib(self.use.weights)}: {gib(self.missing)} more than is free here. "
             f"What works: {', or '.join(ways)}"
         )
 
@@ -126,7 +144,7 @@ class Preflight:
         return list(self.kv_types[names.index(self.spec.kv_type) + 1 :])
 
     def as_json(self) -> dict[str, Any]:
-        """Tokens, bytes, seconds."""
+        """Return the numbers for --json, in tokens, bytes and seconds."""
         return {
             "document_tokens": self.demand.num_document_tokens,
             "question_tokens": self.demand.num_question_tokens,
@@ -164,9 +182,17 @@ def preflight(
     measured: Measured | None = None,
     effective: EffectiveLength | None = None,
 ) -> Preflight:
-    """The context that the demand needs, with as many questions at once as fit.
+    """Compute the context that the demand needs, with as many questions at once as fit.
 
-    UsageError for a KV type there is not.
+    demand: the token counts.
+    shape: the model's shape.
+    hardware: the machine.
+    kv_type: the type of the KV cache.
+    limits: how the weights are placed.
+    measured: measured rates, for the time; None if there are none.
+    effective: the model's measured effective length; None if unknown.
+
+    Raises UsageError for an unknown KV type.
     """
     wanted = max(1, min(demand.num_questions, MAX_BRANCHES))
     for branches in range(wanted, 0, -1):
@@ -200,7 +226,10 @@ def preflight(
 
 
 def stored_bytes(shape: ModelShape, num_tokens: int, kv_type: str) -> int:
-    """What a prefix of so many tokens takes on disk: the last block with all layers' keys."""
+    """Return the bytes on disk of a stored prefix of `num_tokens` tokens.
+
+    Whole segments hold only the global layers; the tail at the end holds all layers.
+    """
     if num_tokens < 1:
         return 0
     tail = (num_tokens - 1) % SEGMENT_TOKENS + 1
@@ -214,7 +243,11 @@ def stored_bytes(shape: ModelShape, num_tokens: int, kv_type: str) -> int:
 
 
 def _spec(demand: Demand, branches: int, kv_type: str, n_ctx_train: int) -> ContextSpec:
-    """One sequence for the documents, one a question, and one through which states are saved."""
+    """Return the context for a demand.
+
+    It has one sequence for the documents, one for each question, and one through which states are
+    saved.
+    """
     n_ctx = padded(demand.num_document_tokens + branches * demand.branch)
     if n_ctx_train:
         n_ctx = max(min(n_ctx, n_ctx_train), 1)
@@ -234,7 +267,7 @@ def _use(shape: ModelShape, spec: ContextSpec, copied: Collection[str]) -> Memor
 
 
 def lines(preflight: Preflight, names: Sequence[str]) -> list[tuple[str, str]]:
-    """The numbers as people read them: what, how much."""
+    """Return the numbers for display, as pairs of a label and a value."""
     demand, use = preflight.demand, preflight.use
     return [
         ("documents", f"{len(names)}, {demand.num_document_tokens:,} tokens"),

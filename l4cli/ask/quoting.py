@@ -1,8 +1,9 @@
-"""Quotations behind answers: forced by a grammar to be the documents' words, and proved to be.
+"""Adds quotations to answers: a grammar forces them to be word for word from the documents.
 
-The answer comes first and freely, as it would without them. Then the question is put once more,
-with the request for quotations and with that answer, behind which nothing but passages of the
-documents can follow.
+First the answer is generated without a constraint, as it would be without quotations. Then the
+question is asked again, with an instruction to quote, and with that answer as the beginning of the
+reply. What follows is constrained to passages of the documents. Finally each quotation is located
+in the documents, which proves it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from l4cli.documents.quotes import QUOTE_MARK, QUOTES_LEAD, Quotes, quote_constr
 from l4cli.engine.types import Request
 from l4cli.loading.llm import LLM
 
-MAX_QUOTE_TOKENS = 400  # of all quotations behind one answer
+MAX_QUOTE_TOKENS = 400  # for all quotations of one answer
 _INSTRUCTION = (
     "Then quote the passages that the answer rests on, word for word, "
     f'each on a line of its own that begins with "{QUOTE_MARK}".'
@@ -24,12 +25,12 @@ _INSTRUCTION = (
 
 
 def asking(question: str) -> str:
-    """The question with the request for quotations."""
+    """Return the question with the instruction to quote."""
     return f"{question}\n\n{_INSTRUCTION}"
 
 
 class Quoter:
-    """Has answers quote `documents`."""
+    """Generates quotations from `documents` for answers."""
 
     def __init__(self, llm: LLM, documents: Sequence[Document]) -> None:
         self._llm = llm
@@ -42,9 +43,13 @@ class Quoter:
         prompts: Sequence[Sequence[int]],
         stopping: Callable[[], object] = lambda: False,
     ) -> None:
-        """Enter the quotations of whole answers in them; `prompts` (token ids) ask for those.
+        """Set `quotations` of every answer whose finish_reason is "stop".
 
-        StoppedEarly soon after `stopping` has become true.
+        answers: the answers.
+        prompts: for each answer, the token ids of its question with the instruction to quote.
+        stopping: stops the work once it is true.
+
+        Raises StoppedEarly soon after `stopping` has become true.
         """
         requests = [
             self._request(f"quotations {index}", tokens, answer)
@@ -55,7 +60,7 @@ class Quoter:
             answer = answers[int(done.request_id.rpartition(" ")[2])]
             lines = done.text.split("\n")
             if done.finish_reason == "length" and len(lines) > 1:
-                lines.pop()  # a passage that was cut off
+                lines.pop()  # this passage was cut off
             texts = [line.removeprefix(QUOTE_MARK.strip()).strip() for line in lines]
             answer.quotations = [self._quotes.find(text) for text in texts if text]
 

@@ -1,4 +1,4 @@
-"""One model that has read documents, and the questions put to it."""
+"""A session of `l4 ask`: prefills documents once, then answers questions about them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ from l4cli.speeds import Conditions, OtherWork, is_busy, remember
 
 @dataclass(slots=True)
 class AskSession:
-    """Reads the prompt's documents once, then answers. `sampling` as for `LLM.request`.
+    """Prefills documents once, then answers questions about them.
 
-    How fast it read is kept for later estimates, under `conditions`. With `quotes`, answers end in
-    proved quotations.
+    llm: the model.
+    prompt: the documents.
+    sampling: sampling arguments, as for `LLM.params`.
+    conditions: the key under which the measured prefill rate is kept for later estimates.
+    use_store: restore the documents from the prefix store, and save them to it.
+    quotes: add quotations from the documents to the answers.
+    reading: set by `read`.
     """
 
     llm: LLM
@@ -34,7 +39,7 @@ class AskSession:
     _quoter: Quoter | None = None
 
     def read(self, on_progress: Callable[[int], None] = lambda done: None) -> Reading:
-        """Have the documents in the context; see `reading.read`."""
+        """Prefill the documents or restore them from the prefix store; see `reading.read`."""
         others = OtherWork()
         with catch_interrupts(self.llm.interrupt) as interrupts:
             reading = read(
@@ -54,7 +59,10 @@ class AskSession:
         questions: Sequence[str],
         on_text: Callable[[int, str], None] = lambda index, text: None,
     ) -> Iterator[QuestionAnswer]:
-        """Answers in order; see `answering.answer`. With quotations, all come at the end."""
+        """Yield the answers in order; see `answering.answer`.
+
+        With `quotes`, no answer is yielded until all answers and their quotations are done.
+        """
         prompts = [self.prompt.tokens(question) for question in questions]
         params = self.llm.params(**self.sampling)
         found = answer(self.llm, questions, prompts, params, on_text=on_text)
@@ -72,7 +80,7 @@ class AskSession:
         yield from answers
 
     def as_json(self) -> dict[str, Any]:
-        """What was asked of what, and what reading took: tokens, seconds, bytes."""
+        """Return the model, the documents, and the tokens, seconds and bytes of the reading."""
         reading = self.reading
         assert reading is not None
         return {

@@ -1,7 +1,8 @@
-"""Notes on parts kept as they are made, so that a run that was killed goes on behind them.
+"""Saves the notes on parts as they are made, so a killed run can continue.
 
-A file of JSON lines for each model, set of documents and questions: what a prompt was answered, by
-the digest of its tokens and settings. A torn last line is the kill's doing, and is cut off.
+There is one file of JSON lines for each combination of a model, documents and questions. Each line
+has a note and the digest of its request's tokens and settings. An incomplete last line, left by a
+kill, is cut off.
 """
 
 from __future__ import annotations
@@ -20,27 +21,32 @@ from l4cli.paths import state_dir
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock; two runs at once are then the user's care
+except ImportError:  # Windows has no flock: there, nothing stops two runs from using one file
     fcntl = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What the model said to one prompt."""
+    """The model's reply to one prompt."""
 
     text: str
     finish_reason: FinishReason
 
 
 def journal_path(model: str, documents: Iterable[str], questions: Iterable[str]) -> Path:
-    """Where the notes lie of a model (its fingerprint) on documents (digests) and questions."""
+    """Return the path of a journal.
+
+    model: the model's fingerprint.
+    documents: the documents' digests.
+    questions: the questions.
+    """
     identity = json.dumps([model, list(documents), list(questions)])
     name = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:24]
     return state_dir() / "ask" / f"{name}.jsonl"
 
 
 def key_of(request: Request) -> str:
-    """Stands for a request's tokens and settings. A seed that was drawn for it says nothing."""
+    """Return a digest of a request's tokens and settings, without the seed (drawn at random)."""
     params = {**asdict(request.params), "seed": None}
     settings = json.dumps(params, sort_keys=True).encode()
     tokens = ",".join(map(str, request.prompt)).encode()
@@ -48,7 +54,10 @@ def key_of(request: Request) -> str:
 
 
 class SplitJournal:
-    """The notes of one run, open for more; UsageError where another run has them open."""
+    """The notes of one run, open for appending and locked.
+
+    Raises UsageError if another run has the file open, OutputError if it cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -77,10 +86,10 @@ class SplitJournal:
         self._file.close()
 
     def add(self, key: str, noted: Noted) -> None:
-        """Keep one note; OutputError where the disk does not take it."""
+        """Save one note. Raises OutputError if it cannot be written."""
         line = json.dumps({"key": key, **asdict(noted)}).encode() + b"\n"
         try:
-            # An almost full disk takes a part without complaint; only the next write fails.
+            # An almost full disk writes fewer bytes without an error; only the next write fails.
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
@@ -92,16 +101,16 @@ class SplitJournal:
         self.noted[key] = noted
 
     def discard(self) -> None:
-        """The run is over: nothing of it will be asked again."""
+        """Delete the file: the run is over and its notes are no longer needed."""
         self.path.unlink(missing_ok=True)
 
     def _cut(self) -> None:
-        """Leave what is whole, and go on behind it."""
+        """Cut off everything after the last complete line."""
         self._file.truncate(self._end)
         self._file.seek(self._end)
 
     def _read(self) -> int:
-        """Take in the lines that are whole; where they end."""
+        """Read the complete lines into `noted`; return the offset of their end."""
         end = 0
         for line in self._file.readall().splitlines(keepends=True):
             try:

@@ -1,6 +1,6 @@
-"""What reading in parts takes, told before it begins: parts, calls, tokens, memory, time.
+"""Computes, before reading in parts starts, its parts, calls, tokens, memory and time.
 
-Pure: it is given counts, a model's shape, a machine and measured rates.
+This module is pure: counts, the model's shape, the machine and measured rates are passed in.
 """
 
 from __future__ import annotations
@@ -21,11 +21,18 @@ from l4cli.speeds import Measured
 
 @dataclass(frozen=True, slots=True)
 class SplitDemand:
-    """What the documents and the questions ask of a model.
+    """The calls and tokens that reading in parts takes.
 
-    Tokens: `num_document_tokens` of the parts, `num_prompt_tokens` of what the model is given for
-    notes on them, of which `num_shared_tokens` are those of the prompt before. At most `max_note`
-    for each note; notes on a question are merged where they take more than `room_for_notes`.
+    num_parts: parts of the documents.
+    num_questions: the number of questions.
+    num_document_tokens: tokens of all parts.
+    num_prompt_tokens: tokens of all prompts for notes.
+    num_shared_tokens: those of them that the previous prompt has as well, as a common prefix.
+    max_note: the most tokens of a note.
+    max_answer: the most tokens of an answer.
+    room_for_notes: the most tokens that the notes on one question may have together; if they have
+        more, they are merged.
+    context: the demand of the prompts for notes on a context.
     """
 
     num_parts: int
@@ -48,22 +55,25 @@ class SplitDemand:
 
     @property
     def may_merge(self) -> bool:
-        """Whether notes can be so long that they have to be merged: with more calls."""
+        """Whether notes may be so long that they have to be merged, which takes more calls."""
         return self.num_parts * self.max_note > self.room_for_notes
 
     @property
     def most_prefill_tokens(self) -> int:
-        """Prompt tokens to compute, but for merging: of notes, and of answers from them."""
+        """The most prompt tokens to prefill, for notes and answers, without merging."""
         notes = min(self.num_parts * self.max_note, self.room_for_notes)
         return self.num_prompt_tokens - self.num_shared_tokens + self.num_questions * notes
 
     @property
     def most_decode_tokens(self) -> int:
-        """Tokens to generate, but for merging, if all that is said is as long as it may be."""
+        """The most tokens to generate, for notes and answers, without merging."""
         return self.num_note_calls * self.max_note + self.num_questions * self.max_answer
 
     def seconds(self, measured: Measured | None, n_seq_max: int) -> float | None:
-        """How long that takes at most, at the measured rates; None where there are none."""
+        """Return the most seconds that this takes at the measured rates; None if there are none.
+
+        `n_seq_max` is the number of sequences that run at once.
+        """
         speeds = measured.speeds(n_seq_max) if measured else None
         if speeds is None:
             return None
@@ -72,7 +82,15 @@ class SplitDemand:
 
 @dataclass(frozen=True, slots=True)
 class SplitPreflight:
-    """A demand in a context of `spec` on a machine. Bytes, seconds."""
+    """The memory and time that a demand takes, and whether it fits this machine.
+
+    demand: the calls and tokens.
+    spec: the context that would be made.
+    use: the memory it takes.
+    usable: bytes of memory that are free for it, on all devices together.
+    verdict: whether it fits.
+    seconds: the most seconds it takes; None if no rate was measured.
+    """
 
     demand: SplitDemand
     spec: ContextSpec
@@ -86,7 +104,7 @@ class SplitPreflight:
         return self.verdict != "too large"
 
     def as_json(self) -> dict[str, Any]:
-        """Tokens, calls, bytes, seconds; the last at most, and without merging."""
+        """Return the numbers for --json, without merging: tokens, calls, bytes, most seconds."""
         demand = self.demand
         return {
             "document_tokens": demand.num_document_tokens,
@@ -121,7 +139,18 @@ def split_preflight(
     gpu_layers: int = -1,
     measured: Measured | None = None,
 ) -> SplitPreflight:
-    """The demand in a context of that size. UsageError for a KV type there is not."""
+    """Compute what the demand takes in a context of that size.
+
+    demand: the calls and tokens.
+    size: the size of the context.
+    shape: the model's shape.
+    hardware: the machine.
+    kv_type: the type of the KV cache.
+    gpu_layers: layers on the GPU; -1 for all.
+    measured: measured rates, for the time; None if there are none.
+
+    Raises UsageError for an unknown KV type.
+    """
     spec = ContextSpec(size.n_ctx, size.n_seq_max, kv_type=kv_type, unified=size.unified)
     limits = PlacementLimits(gpu_layers=gpu_layers if hardware.gpus else None, cpu_moe=0)
     fit = place(shape, spec, hardware, limits)
@@ -144,7 +173,7 @@ def split_preflight(
 
 
 def lines(told: SplitPreflight, names: Sequence[str]) -> list[tuple[str, str]]:
-    """The numbers as people read them: what, how much."""
+    """Return the numbers for display, as pairs of a label and a value."""
     demand, use = told.demand, told.use
     misfit = {"too large": ": too large", "from disk": ": weights read from disk: slow"}
     return [
@@ -168,7 +197,7 @@ def lines(told: SplitPreflight, names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def summary(demand: SplitDemand, seconds: float | None) -> str:
-    """The same in a line, for who did not ask."""
+    """Return the most important numbers in one line, to show before a run."""
     time = f"; {_time(seconds)}" if seconds is not None else ""
     parts = f"{demand.num_parts:,} part{'s' * (demand.num_parts > 1)}"
     return f"{demand.num_document_tokens:,} tokens in {parts}; calls: {_calls(demand)}{time}"

@@ -1,7 +1,7 @@
-"""What a model is asked when documents are read in parts: notes on each, notes merged, an answer.
+"""The prompts for documents that are read in parts: take notes, merge notes, answer from notes.
 
-The text comes first and the question last, so that another question about the same part finds it
-computed.
+In each prompt the text comes first and the question last, so another question about the same part
+reuses the text's KV cache.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _NOTHING = "NOTHING"
-# What smaller models say instead; a sentence that goes on may hold something.
+# The sentence that smaller models write instead. A longer sentence may contain a finding.
 _SILENT = re.compile(
     r"(?:The|This) (?:\w+ ){1,5}(?:does not|doesn't|do not) (?:say|tell|mention|state|help|contain)"
     r"[^.,;:\n]{0,80}",
@@ -21,7 +21,7 @@ _SILENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What was found on a question, and where."""
+    """A note on a question, and the place in the documents that it comes from."""
 
     where: str
     text: str
@@ -31,7 +31,7 @@ class Note:
 
 
 def note_prompt(text: str, question: str) -> str:
-    """For the notes on one part."""
+    """Return the prompt for the notes on one part."""
     return (
         f"{text}\n\n---\n"
         "The text above is one part of what there is to read. Write down, in a few notes, what in "
@@ -42,7 +42,7 @@ def note_prompt(text: str, question: str) -> str:
 
 
 def merge_prompt(notes: Sequence[Note], question: str) -> str:
-    """For fewer notes out of many."""
+    """Return the prompt that merges several notes into shorter ones."""
     return (
         f"{_joined(notes)}\n\n---\n"
         "The notes above were taken from parts of a longer text. Merge them into shorter ones. "
@@ -52,7 +52,7 @@ def merge_prompt(notes: Sequence[Note], question: str) -> str:
 
 
 def answer_prompt(notes: Sequence[Note], question: str) -> str:
-    """For the answer."""
+    """Return the prompt for the answer."""
     return (
         f"{_joined(notes) or '(There are no notes: no part says anything on the question.)'}"
         "\n\n---\n"
@@ -63,7 +63,7 @@ def answer_prompt(notes: Sequence[Note], question: str) -> str:
 
 
 def says_nothing(note: str) -> bool:
-    """Whether a part's notes are that nothing in it helps, as asked for or in one sentence."""
+    """Whether a note says that its part does not help: empty, NOTHING, or one such sentence."""
     bare = note.strip().strip(".!\"'*")
     return bare.upper() in ("", _NOTHING) or bool(_SILENT.fullmatch(bare))
 

@@ -1,12 +1,12 @@
-"""Documents that do not fit, read in parts: notes on each, merged until they fit, and the answer.
+"""Reads long documents in parts: takes notes on each part, and merges them until they fit.
 
     run = SplitRun(llm, documents)
     with SplitJournal(run.journal_path(questions)) as journal:
         for findings in run.read(questions, journal):
-            request = run.answer_request(findings)  # to stream like any other
+            request = run.answer_request(findings)  # answers the question from the notes
         journal.discard()
 
-Notes are kept as they come, and asked for once: a run that was killed goes on where it was.
+Each note is saved in the journal as soon as it is made, so a killed run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -29,18 +29,22 @@ from l4cli.engine.types import Request
 from l4cli.errors import ContextOverflowError
 from l4cli.loading.llm import LLM
 
-MAX_PART_TOKENS = 16384  # models overlook more in longer texts, however much would fit
+MAX_PART_TOKENS = 16384  # even if more would fit: models overlook more in longer texts
 MAX_NOTE_TOKENS = 512
-_SLACK = 16  # tokens of a whole prompt beyond those of its parts
-_NOTE_SHARE = 8  # notes on one part may take up to this part of the context: an eighth
+_SLACK = 16  # a prompt tokenized as a whole may have so many tokens more than its pieces together
+_NOTE_SHARE = 8  # the notes on one part may take at most 1/8 of the context
 
 _Key = TypeVar("_Key")
-_NoteRequests = dict[tuple[int, int], Request]  # by the numbers of a question and a part
+_NoteRequests = dict[tuple[int, int], Request]  # by the indices of the question and the part
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: parts times questions, and the tokens of those read in this run."""
+    """How far a run is.
+
+    num_done: finished notes, of `num_all` (one for each pair of part and question).
+    num_tokens: tokens of the parts for notes made in this run, not taken from the journal.
+    """
 
     num_done: int
     num_all: int
@@ -49,7 +53,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found on a question, in notes that fit, and how much of the documents they cover."""
+    """The notes on a question, merged until they fit, and how much of the documents they cover."""
 
     question: str
     notes: tuple[Note, ...]
@@ -58,7 +62,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A note and the parts it rests on."""
+    """A note and the parts it is based on."""
 
     note: Note
     parts: tuple[Part, ...]
@@ -66,7 +70,7 @@ class _Found:
 
 @dataclass(slots=True)
 class _Tally:
-    """What is lost on the way to one question's answer."""
+    """Counts for the coverage of one question's answer, with the parts that failed."""
 
     failures: list[PartFailure]
     num_notes: int = 0
@@ -75,11 +79,13 @@ class _Tally:
 
 
 class SplitRun:
-    """Documents cut into parts for one model.
+    """Reads documents in parts with one model.
 
-    `max_answer` tokens are kept free for the answer and `max_part` is the most a part may have; a
-    `system` message goes before everything. ContextOverflowError where the context is too small for
-    any part.
+    llm: the model.
+    documents: the documents.
+    max_answer: tokens kept free for the answer; at most half the context.
+    max_part: the most tokens of a part.
+    system: the system message of every prompt; None for none.
     """
 
     def __init__(
@@ -100,7 +106,10 @@ class SplitRun:
         self._made: dict[tuple[str, ...], tuple[tuple[Part, ...], _NoteRequests]] = {}
 
     def parts(self, questions: Sequence[str]) -> tuple[Part, ...]:
-        """What is read one after the other, with room for the longest of the questions."""
+        """Return the parts, made small enough for the longest of the questions.
+
+        Raises ContextOverflowError if the context is too small for any part.
+        """
         overhead = max(self._size(note_prompt("", question)) for question in questions)
         room = self.llm.n_ctx - overhead - self._max_note - _SLACK
         try:
@@ -109,11 +118,14 @@ class SplitRun:
             raise ContextOverflowError(
                 f"a context of {self.llm.n_ctx:,} tokens is too small to read these documents in "
                 f"parts: the question and its notes take {overhead + self._max_note:,} of them; "
-                "a larger --ctx gives more"
+                "give a larger --ctx"
             ) from None
 
     def demand(self, questions: Sequence[str]) -> SplitDemand:
-        """What `read` for these questions will take. ContextOverflowError as for `parts`."""
+        """Return what `read` for these questions will take.
+
+        Raises ContextOverflowError as `parts` does.
+        """
         parts, by_number = self._parts_and_requests(questions)
         requests = list(by_number.values())
         prompts = [list(request.prompt) for request in requests]
@@ -130,7 +142,7 @@ class SplitRun:
         )
 
     def journal_path(self, questions: Sequence[str]) -> Path:
-        """Where the notes on these questions are kept."""
+        """Return the path of the journal with the notes on these questions."""
         model = f"{self.llm.fingerprint}:{self.llm.encoder.template_digest}"
         return journal_path(model, (one.digest for one in self.documents), questions)
 
@@ -142,10 +154,16 @@ class SplitRun:
         stopping: Callable[[], object] = lambda: False,
         on_progress: Callable[[Progress], None] = lambda _progress: None,
     ) -> list[Findings]:
-        """Read every part for every question; one Findings a question, in their order.
+        """Read every part for every question. Return the findings of each question, in order.
 
-        A part that fails is named in the coverage, and the others are read. StoppedEarly soon after
-        `stopping` has become true. ContextOverflowError as for `parts`.
+        questions: the questions.
+        journal: has the notes of an interrupted run, and receives the new ones.
+        stopping: stops the run once it is true.
+        on_progress: called after each note.
+
+        A part that fails is named in the coverage; the other parts are still read. Raises
+        StoppedEarly soon after `stopping` has become true, and ContextOverflowError as `parts`
+        does.
         """
         parts, requests = self._parts_and_requests(questions)
         num_tokens = 0
@@ -165,7 +183,10 @@ class SplitRun:
         return all_findings
 
     def answer_request(self, findings: Findings, **sampling: Any) -> Request:
-        """The request whose answer is the answer; of at most `max_answer` tokens."""
+        """Return the request for the answer, with at most `max_answer` tokens.
+
+        An automatic context is resized for it if necessary.
+        """
         prompt = answer_prompt(findings.notes, findings.question)
         request = self._request(prompt, **{**sampling, "max_tokens": self._max_answer})
         if not self.llm.is_sized or not self.llm.has_space_for(request):
@@ -175,7 +196,10 @@ class SplitRun:
     def _found(
         self, parts: Sequence[Part], noted: Sequence[Noted | str], tally: _Tally
     ) -> list[_Found]:
-        """The notes of those parts that had something to say; failures go into the tally."""
+        """Return the notes with a finding. Counts notes and failures in `tally`.
+
+        `noted` has a note for each part, or the error message of a part that failed.
+        """
         found = []
         for part, one in zip(parts, noted, strict=True):
             if isinstance(one, str):
@@ -195,7 +219,10 @@ class SplitRun:
         journal: SplitJournal,
         stopping: Callable[[], object],
     ) -> tuple[Note, ...]:
-        """Notes that fit beside the answer. Each round makes one of at least two."""
+        """Merge notes until they fit into the context together with the answer.
+
+        Each round replaces groups of at least two notes by one note.
+        """
         while len(found) > 1:
             answer = answer_prompt([one.note for one in found], question)
             if self._size(answer) + self._max_answer <= self.llm.n_ctx:
@@ -214,7 +241,7 @@ class SplitRun:
         return tuple(one.note for one in found)
 
     def _groups(self, found: Sequence[_Found], question: str) -> list[list[_Found]]:
-        """Neighbouring notes, as many together as fit; at least two, but for the last."""
+        """Group neighbouring notes, as many as fit a prompt; at least two, except in the last."""
         groups: list[list[_Found]] = []
         for one in found:
             joined = [*groups[-1], one] if groups else [one]
@@ -248,7 +275,11 @@ class SplitRun:
         stopping: Callable[[], object],
         on_note: Callable[[_Key, bool, int], None] = lambda _key, _is_new, _num_done: None,
     ) -> dict[_Key, Noted | str]:
-        """What the model notes for each, from the journal where it has it; or what failed."""
+        """Return the note for each request, from the journal if it has it, or an error message.
+
+        `on_note` is called with the request's key, whether the note is new, and the number of
+        notes so far.
+        """
         noted: dict[_Key, Noted | str] = {}
         asked: dict[str, tuple[_Key, str]] = {}
         for key, request in requests.items():
@@ -272,7 +303,10 @@ class SplitRun:
     def _parts_and_requests(
         self, questions: Sequence[str]
     ) -> tuple[tuple[Part, ...], _NoteRequests]:
-        """The parts, and what notes on them are asked for with. Made once: that takes a while."""
+        """Return the parts, and the requests for notes on them.
+
+        The result is cached for each list of questions, because tokenizing the documents is slow.
+        """
         key = tuple(questions)
         if key not in self._made:
             parts = self.parts(questions)
@@ -302,7 +336,10 @@ class SplitRun:
 
 
 def _merge(group: Sequence[_Found], noted: Noted | str, tally: _Tally) -> list[_Found]:
-    """What a group of notes was merged into; where that failed, what rests on it is lost."""
+    """Return the note that a group was merged into, in a list; [] if it says nothing or failed.
+
+    If merging failed, all parts that the group is based on count as failures in `tally`.
+    """
     parts = tuple(part for one in group for part in one.parts)
     if isinstance(noted, str):
         tally.failures += [PartFailure(part, noted) for part in parts]

@@ -1,4 +1,4 @@
-"""Documents read in parts, and the questions answered from the notes: `l4 ask --split`."""
+"""A session of `l4 ask --split`: reads documents in parts, and answers from the notes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ from l4cli.signals import catch_interrupts
 
 
 class SplitSession:
-    """Reads for given questions, then answers them. `sampling` as for `LLM.request`.
+    """Reads documents in parts for given questions, then answers the questions.
 
-    With `quotes`, answers end in proved quotations. `exit_code` is set if a signal ended it.
+    llm: the model.
+    documents: the documents.
+    sampling: sampling arguments for the answers, as for `LLM.request`. Must contain max_tokens.
+    system: the system message of every prompt; None for none.
+    quotes: add quotations from the documents to the answers.
+
+    The attribute `exit_code` is set if a signal ended `read`.
     """
 
     def __init__(
@@ -44,15 +50,16 @@ class SplitSession:
         self._findings: list[Findings] = []
 
     def demand(self, questions: Sequence[str]) -> SplitDemand:
-        """What that will take, the quotations not counted."""
+        """Return what reading for these questions will take, without the quotations."""
         return self._run.demand(questions)
 
     def read(
         self, questions: Sequence[str], on_progress: Callable[[Progress], None] = lambda done: None
     ) -> None:
-        """Take notes on every part for every question; StoppedEarly after a Ctrl-C or SIGTERM.
+        """Take notes on every part for every question.
 
-        They are kept until the answers have been given: the same again goes on where it stopped.
+        The notes are kept until all answers have been given, so the same command continues where
+        it stopped. Raises StoppedEarly after Ctrl-C or SIGTERM.
         """
         with (
             SplitJournal(self._run.journal_path(questions)) as journal,
@@ -71,7 +78,7 @@ class SplitSession:
         questions: Sequence[str],
         on_text: Callable[[int, str], None] = lambda index, text: None,
     ) -> Iterator[QuestionAnswer]:
-        """Answers to the questions that were read for, in their order."""
+        """Yield the answers to the questions given to `read`, in order, then delete the notes."""
         for index, findings in enumerate(self._findings):
             request = self._run.answer_request(findings, **self._sampling)
             limit = min(self._max_tokens, request.params.max_tokens or self._max_tokens)
@@ -101,5 +108,5 @@ class SplitSession:
                 given.exit_code = interrupts.exit_code
 
     def as_json(self) -> dict[str, Any]:
-        """What was asked of what."""
+        """Return the names of the model and the documents."""
         return {"model": self.llm.name, "documents": [one.name for one in self.documents]}

@@ -1,1 +1,1 @@
-"""A file of prompts in, a file of answers out."""
+"""Answers a file of prompts with a file of answers (`l4 run`)."""

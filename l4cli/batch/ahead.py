@@ -1,15 +1,16 @@
-"""Documents in the KV cache before their questions, by way of the prefix store.
+"""Puts a row's document into the KV cache before its questions run, using the prefix store.
 
-A row's document is brought there first if that is worth it:
+This is done only for documents that are worth it:
 
-- What was stored of it is loaded, whatever else runs: keys and values are those of a reading by
-  itself, bit for bit.
-- Otherwise it is read alone, in the pieces in which `l4 ask` reads, and stored. In another
-  partition into batches it would be rounded differently, and others could not go on from it
-  exactly. Rows under way are finished before that; so it is done for documents that are long, or
-  have several questions.
+- If the document is in the prefix store, it is restored, even while other rows run. The restored
+  keys and values are bit for bit those of prefilling the document alone.
+- Otherwise a document that is long, or has several questions, is prefilled alone, in the same
+  pieces as in `l4 ask`, and saved to the store. Divided into batches in another way, it would be
+  rounded differently, and later runs could not continue from it exactly. The rows in flight must
+  finish first, which is why shorter documents are not worth it.
 
-Any other document is a prompt like those of other rows. All this takes a pool of cells.
+All other documents are ordinary prompts. Restoring and saving need a context whose KV cache is a
+pool.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from l4cli.loading.llm import LLM
 from l4cli.store.chain import MIN_TAIL
 from l4cli.store.directory import is_known, store_root
 
-_LONG_FOR_SEVERAL = 1024  # tokens: their answers are a batch by themselves, shorter ones are not
+# Tokens from which a document with several questions is long. Its answers are a batch of their own,
+# so it stalls the other rows less than a document with one question.
+_LONG_FOR_SEVERAL = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """A row's document, and how many questions it has."""
+    """A row's document, and how many questions the row asks about it."""
 
     document: DocumentPrompt
     num_questions: int
@@ -42,22 +45,29 @@ class Asked:
 
     @property
     def is_long(self) -> bool:
-        """Whether to read it is more than what the others wait for it."""
+        """Whether the document is long enough that prefilling it alone may stall the other rows."""
         return len(self.prefix) >= (
             SEGMENT_TOKENS if self.num_questions == 1 else _LONG_FOR_SEVERAL
         )
 
     @property
     def should_prefill(self) -> bool:
-        """Whether it should be brought: it is long, or has been read before."""
+        """Whether the document is worth restoring or prefilling before its questions.
+
+        It must be longer than MIN_TAIL tokens, and either long or in the prefix store already (as
+        far as its first segment shows).
+        """
         is_short = len(self.prefix) <= MIN_TAIL
         return not is_short and (self.is_long or is_known(store_root(), self.prefix))
 
 
 class ReadAhead:
-    """Brings documents and lets go of them; what that takes goes into `stats`.
+    """Restores or prefills documents before their questions, and pins them until their row is done.
 
-    `on_step` is called after each piece of one that is read, `on_reading` with the whole of it.
+    llm: the model.
+    stats: receives the tokens restored, the bytes saved and the prefill time.
+    on_step: called after each piece of a document that is prefilled.
+    on_reading: called with the Reading of each document that was prefilled.
     """
 
     def __init__(
@@ -70,22 +80,28 @@ class ReadAhead:
         self._llm, self._stats = llm, stats
         self._on_step, self._on_reading = on_step, on_reading
         self._pinned: dict[Asked, Callable[[], None]] = {}
-        self._readings: dict[str, Reading] = {}  # by the request that came first behind them
-        self._waiting: Asked | None = None  # until nothing is in flight
+        self._readings: dict[str, Reading] = {}  # by the id of the document's first request
+        self._waiting: Asked | None = None  # must be prefilled once no request is in flight
         self.is_off = not llm.has_states
 
     def serves(self, asked: Asked | None) -> bool:
-        """Whether nothing is to be brought, or the present context can take it."""
+        """Whether the current context can take the document; always true for None or when off."""
         return asked is None or self.is_off or self._llm.engine.backend.states is not None
 
     def pin_document(
         self, asked: Asked, request_id: str, *, is_busy: bool, stopping: Callable[[], object]
     ) -> bool:
-        """Have the document of a request in the engine, pinned until `unpin`, if it is worth it.
+        """Restore or prefill a document and pin it until `unpin`, if it is worth it.
 
-        False where the request must wait: `is_busy` says that others are in flight, and that it can
-        only be read when they have ended; or `stopping` has become true. What was read is kept
-        then. Errors as of `Prefixes.prefill`.
+        asked: the document.
+        request_id: the request that will run first on the document.
+        is_busy: whether other requests are in flight. Then the document can be restored but not
+            prefilled.
+        stopping: checked between pieces; if true, prefilling ends early. The tokens prefilled so
+            far are kept.
+
+        Returns False if the request must wait or prefilling was stopped, True if it can run now.
+        Raises the errors of `Prefixes.prefill`.
         """
         if is_busy and asked is self._waiting:
             return False
@@ -94,7 +110,7 @@ class ReadAhead:
             is_stored = self._llm.num_stored(asked.prefix) > enough
             if not (is_stored or asked.is_long):
                 return True
-            if not (is_stored and self._restored(asked)):
+            if not (is_stored and self._restore(asked)):
                 if is_busy:
                     self._waiting = None if is_stored else asked
                     return False
@@ -106,7 +122,7 @@ class ReadAhead:
         return True
 
     def unpin(self, asked: Asked) -> None:
-        """Its row is done: the document goes for a newer prefix, unless other rows need it."""
+        """Unpin the document of a finished row; keep it pinned if other rows still need it."""
         if unpin := self._pinned.pop(asked, None):
             unpin()
         for other in self._pinned:
@@ -114,7 +130,11 @@ class ReadAhead:
                 self._pinned[other] = self._llm.engine.prefixes.pin(other.prefix)
 
     def counted(self, outputs: Sequence[StepOutput]) -> list[StepOutput]:
-        """The outputs of a step, where what was computed for a request alone is not cached."""
+        """Correct num_cached_tokens in the outputs of a step.
+
+        The engine finds a prefilled document in its cache. But its tokens were computed for this
+        very request, so they must not count as cached.
+        """
         return [
             output._replace(num_cached_tokens=max(0, output.num_cached_tokens - num_computed))
             if (num_computed := self._num_computed(output.request_id))
@@ -123,7 +143,7 @@ class ReadAhead:
         ]
 
     def timed(self, completion: Completion) -> Completion:
-        """A completion whose times count from when its document began to be read."""
+        """Return the completion; its times include restoring and prefilling its document."""
         reading = self._readings.pop(completion.request_id, None)
         if reading is None:
             return completion
@@ -136,10 +156,10 @@ class ReadAhead:
         reading = self._readings.get(request_id)
         return reading.num_computed_tokens if reading else 0
 
-    def _restored(self, asked: Asked) -> bool:
-        """Load it from the store, if there is room beside what runs."""
+    def _restore(self, asked: Asked) -> bool:
+        """Restore a document from the store, if pinned documents leave room; whether it was."""
         if len(self._pinned) >= max(1, self._llm.engine.backend.n_seq_max // 2):
-            return False  # each takes a sequence from those that could answer
+            return False  # a pinned document takes a sequence that could run a request
         num_restored = self._llm.recall(asked.prefix, exact=True)
         if num_restored:
             self._stats.num_restored_tokens += num_restored
@@ -147,7 +167,7 @@ class ReadAhead:
         return num_restored > 0
 
     def _read(self, document: DocumentPrompt, stopping: Callable[[], object]) -> Reading:
-        """Compute, alone in the cache as `l4 ask` would, what is not stored of it; store that."""
+        """Restore the stored part of a document; prefill the rest alone and save it."""
         stats, name, num_tokens = self._stats, document.documents[0].name, len(document.prefix)
 
         def show(done: int) -> None:

@@ -1,4 +1,4 @@
-"""--dry-run: what a file of rows will ask of the model, told from its vocabulary alone."""
+"""--dry-run: measures the tokens that a file of rows needs; only the vocabulary is loaded."""
 
 from __future__ import annotations
 
@@ -19,36 +19,40 @@ from l4cli.speeds import Speeds
 
 @dataclass(slots=True)
 class Report:
-    """What the rows add up to. A row of several questions or answers counts one prompt for each."""
+    """The token counts of all rows. A row counts as one prompt for each question or answer."""
 
     n_ctx: int
     num_rows: int = 0
     num_prompts: int = 0
     bad_lines: list[int] = field(default_factory=list)
     too_long_lines: list[int] = field(default_factory=list)
-    num_shared_tokens: int = 0  # of prompts, with the prompt before
-    num_answer_tokens: int = 0  # at most
-    longest: int = 0  # prompt and answer together
-    reads_ahead: bool = False  # a document at least
-    num_cells: int = 0  # of all prompts and answers, what a prompt shares with the one before once
-    most_cells: int = 0  # of one of them
-    lengths: array[int] = field(default_factory=lambda: array("Q"))
+    num_shared_tokens: int = 0  # prompt tokens that are also a prefix of the previous prompt
+    num_answer_tokens: int = 0  # the most that all answers together may have
+    longest: int = 0  # the most tokens of one prompt with its answer
+    reads_ahead: bool = False  # whether any document is restored or prefilled before its questions
+    num_cells: int = 0  # tokens of all prompts and answers, without those shared
+    most_cells: int = 0  # the largest share of one prompt and answer in num_cells
+    lengths: array[int] = field(default_factory=lambda: array("Q"))  # of each prompt, in tokens
 
     @property
     def demand(self) -> Demand:
-        """What the rows ask of a context."""
+        """The rows' demand on a context, as in `sizing.demand_of`.
+
+        If documents are read ahead, the largest request is left out of the average: its prefix is
+        in the pool once, and is counted with the longest request.
+        """
         is_more = self.reads_ahead and self.num_prompts > 1
         num_cells = self.num_cells - self.most_cells if is_more else self.num_cells
         own = -(-num_cells // max(1, self.num_prompts - is_more))
         return Demand(self.longest, own, self.num_prompts, pool=self.reads_ahead)
 
     def seconds(self, speeds: Speeds) -> float:
-        """How long it takes at those rates if every answer is as long as it may be."""
+        """Return how long the run takes at those rates if every answer has its full length."""
         num_prefill_tokens = sum(self.lengths) - self.num_shared_tokens
         return speeds.seconds(num_prefill_tokens, self.num_answer_tokens)
 
     def as_json(self) -> dict[str, Any]:
-        """For --json: tokens per prompt as min, median, max and total."""
+        """Return the report for --json."""
         lengths: Sequence[int] = self.lengths or [0]
         return {
             "rows": self.num_rows,
@@ -69,7 +73,7 @@ class Report:
 
 
 def measure(llm: LLM, rows: Iterable[Row | BadRow], options: BatchOptions) -> Report:
-    """Encode every row and ask the scheduler whether it would fit; nothing is computed."""
+    """Encode every row and let the scheduler check whether it fits; nothing is decoded."""
     report = Report(llm.n_ctx)
     before: list[int] = []
     for row in rows:

@@ -1,7 +1,7 @@
-"""The fields of a row that bare rows and OpenAI bodies have in common: checked, never coerced.
+"""Checks the fields that l4's own rows and OpenAI request bodies have in common.
 
-Every function takes JSON values as they came and raises InputError with the field's name. A null
-stands for a field that is not given.
+The functions take JSON values and never coerce their types. If a field is invalid, they raise
+InputError with its name. A field that is null counts as missing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SAMPLING = frozenset((*SCALARS, *_CONSTRAINTS, "stop", "logit_bias", "logprobs",
 
 
 def sampling(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of SamplingParams that a row sets; what it leaves out is not in the result."""
+    """Return the fields of SamplingParams that a row sets; missing fields are left out."""
     given = {
         name: _scalar(name, value[name], types)
         for name, types in SCALARS.items()
@@ -54,7 +54,7 @@ def sampling(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def choices(value: Mapping[str, Any]) -> int:
-    """How many answers a row wants."""
+    """Return how many answers a row asks for: its field n, 1 by default."""
     n = value.get("n")
     if n is None:
         return 1
@@ -64,7 +64,7 @@ def choices(value: Mapping[str, Any]) -> int:
 
 
 def tools(value: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...] | None:
-    """The functions the model may call; none where tool_choice forbids calls."""
+    """Return the functions that the model may call; None if none are given or allowed."""
     given = value.get("tools")
     choice = value.get("tool_choice")
     if choice not in (None, "none", "auto"):
@@ -79,14 +79,18 @@ def tools(value: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...] | None:
 
 
 def tool_name(tool: Mapping[str, Any]) -> str | None:
-    """The name of a function, written as OpenAI does or bare."""
+    """Return the name of a tool: OpenAI's {"function": {…}} or a bare function. None if missing."""
     function = tool.get("function", tool)
     name = function.get("name") if isinstance(function, Mapping) else None
     return name if isinstance(name, str) else None
 
 
 def messages(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """A conversation, its contents as texts and its calls' arguments as objects."""
+    """Return a conversation's messages, normalised.
+
+    Each content becomes one string, the arguments of tool calls become objects, and the role
+    "developer" becomes "system".
+    """
     given = objects("messages", value)
     if not given:
         raise InputError("messages is empty")
@@ -94,7 +98,7 @@ def messages(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 
 def refuse_unknown(value: Mapping[str, Any], known: frozenset[str]) -> None:
-    """A field nobody knows is more likely misspelt than meant to be ignored."""
+    """Raise InputError for a field not in `known`: it is more likely misspelt than optional."""
     if unknown := value.keys() - known:
         raise InputError(
             f"unknown field {sorted(unknown)[0]!r} (--lenient ignores it); "
@@ -103,27 +107,27 @@ def refuse_unknown(value: Mapping[str, Any], known: frozenset[str]) -> None:
 
 
 def refuse_stream(value: Mapping[str, Any]) -> None:
-    """A row asks for a stream in vain: its answer is one line."""
+    """Raise InputError for stream: true, which a row cannot have: its answer is one line."""
     if value.get("stream"):
-        raise InputError("stream: true is not for files, where an answer is one line: leave it out")
+        raise InputError("stream: true is not supported, a row's answer is one line: leave it out")
 
 
 def objects(name: str, value: Any) -> tuple[Mapping[str, Any], ...]:
-    """A list of objects."""
+    """Return a list of JSON objects as a tuple."""
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise InputError(f"{name} must be a list of objects")
     return tuple(value)
 
 
 def text(name: str, value: Any) -> str:
-    """A string."""
+    """Return `value` if it is a string."""
     if not isinstance(value, str):
         raise InputError(f"{name} must be a string, not {json_type(value)}")
     return value
 
 
 def json_type(value: Any) -> str:
-    """What JSON calls the type of a value, with its article."""
+    """Return the JSON name of a value's type, with its article: "a number"."""
     if value is None:
         return "null"
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a string"}
@@ -146,7 +150,7 @@ def _stop(value: Any) -> tuple[str, ...]:
 
 
 def _logit_bias(value: Any) -> tuple[tuple[int, float], ...]:
-    """OpenAI's {"token id": bias}; JSON knows no other keys than strings."""
+    """Parse OpenAI's {"token id": bias}. The ids are strings because JSON has no other keys."""
     biases: list[tuple[str, Any]]
     biases = list(value.items()) if isinstance(value, dict) else [("", None)]
     for token, bias in biases:
@@ -157,7 +161,11 @@ def _logit_bias(value: Any) -> tuple[tuple[int, float], ...]:
 
 
 def _logprobs(value: Mapping[str, Any]) -> int | None:
-    """How many likeliest tokens to show: `logprobs` true or a number, `top_logprobs` a number."""
+    """Return how many of the likeliest tokens to report at each position; None for no logprobs.
+
+    Accepts both of OpenAI's forms: `logprobs` as an integer, and `logprobs: true` with an optional
+    `top_logprobs`. 0 reports the sampled token only.
+    """
     logprobs, top = value.get("logprobs"), value.get("top_logprobs")
     if logprobs is not None and not isinstance(logprobs, int):
         raise InputError(f"logprobs must be true, false or an integer, not {json_type(logprobs)}")
@@ -175,7 +183,7 @@ def _logprobs(value: Mapping[str, Any]) -> int | None:
 def _constraint(value: Mapping[str, Any]) -> dict[str, Constraint | None]:
     given = [name for name in _CONSTRAINTS if value.get(name) is not None]
     if len(given) > 1:
-        raise InputError(f"{given[0]} and {given[1]} cannot both hold: leave one out")
+        raise InputError(f"{given[0]} and {given[1]} cannot be combined: leave one out")
     if not given:
         return {}
     if given == ["response_format"]:
@@ -186,18 +194,21 @@ def _constraint(value: Mapping[str, Any]) -> dict[str, Constraint | None]:
 
 
 def response_format(value: Any) -> Constraint | None:
-    """The constraint of a response_format: OpenAI's, and the bare schemas other servers take."""
+    """Return the constraint of a response_format, None for type text.
+
+    Accepts OpenAI's forms, and the bare JSON schemas that other servers take.
+    """
     if not isinstance(value, dict):
         raise InputError(f"response_format must be an object, not {json_type(value)}")
     kind = value.get("type")
     if kind == "text":
-        return None  # expressly none, also where --schema sets one for all rows
+        return None  # explicitly no constraint: overrides a --schema given for all rows
     if kind == "json_schema":
         inner = value.get("json_schema", value)
         if not isinstance(inner, dict) or not isinstance(inner.get("schema"), (dict, bool)):
             raise InputError("response_format of type json_schema needs json_schema.schema")
         return schema_constraint(inner["schema"])
-    if kind == "json_object" and "schema" in value:  # as llama-server has it
+    if kind == "json_object" and "schema" in value:  # llama-server's form
         return schema_constraint(value["schema"])
     if kind == "json_object":
         return Constraint("json_object")
@@ -209,7 +220,7 @@ def response_format(value: Any) -> Constraint | None:
 
 
 def schema_constraint(schema: Any) -> Constraint:
-    """The constraint that a JSON schema makes."""
+    """Return the constraint for a JSON schema."""
     if not isinstance(schema, (dict, bool)):
         raise InputError(f"a JSON schema must be an object, not {json_type(schema)}")
     return Constraint("json_schema", json.dumps(schema, ensure_ascii=False))
@@ -219,7 +230,7 @@ def _message(name: str, message: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(message.get("role"), str):
         raise InputError(f"{name} needs a role that is a string")
     changed = {**message, "content": _content(name, message)}
-    if message["role"] == "developer":  # OpenAI's newer name
+    if message["role"] == "developer":  # OpenAI's newer name for system
         changed["role"] = "system"
     if message.get("tool_calls") is not None:
         calls = objects(f"{name}.tool_calls", message["tool_calls"])
@@ -230,7 +241,7 @@ def _message(name: str, message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _content(name: str, message: Mapping[str, Any]) -> str:
-    """A message's text; parts of type text are put together."""
+    """Return a message's text; a list of parts of type text is joined."""
     content = message.get("content")
     if isinstance(content, str):
         return content
@@ -242,12 +253,12 @@ def _content(name: str, message: Mapping[str, Any]) -> str:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind != "text" or not isinstance(part.get("text"), str):
             what = f"of type {kind!r}" if kind != "text" else "without a text"
-            raise InputError(f"{name} has a part {what}: only parts of type text can be read")
+            raise InputError(f"{name} has a part {what}: only parts of type text are supported")
     return "".join(part["text"] for part in content)
 
 
 def _call(name: str, call: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A call whose arguments are an object: OpenAI writes them as JSON text."""
+    """Return a tool call with its arguments as an object; OpenAI writes them as JSON text."""
     function = call.get("function", call)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise InputError(f"{name} needs a function with a name")

@@ -1,4 +1,4 @@
-"""Where rows come from and answers go: files, pipes, and what must not happen between them."""
+"""Opens the input and stdout of a run, and refuses an output that would overwrite the input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from l4cli.errors import InputError, UsageError
 
 
 class Output(Protocol):
-    """Takes answers, a line each, and knows which rows have theirs already."""
+    """Receives answers, one line each, and knows which rows an earlier run has answered.
+
+    num_done: rows that need no answer in this run.
+    num_failed: how many of them are errors.
+    journal: the file in which a crash is recorded; None if there is none.
+    suspects: rows that may have caused a crash of an earlier run.
+    """
 
     @property
     def num_done(self) -> int: ...
@@ -30,15 +36,21 @@ class Output(Protocol):
     @property
     def suspects(self) -> Suspects: ...
 
-    def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterable[Row | BadRow]: ...
+    def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterable[Row | BadRow]:
+        """Yield the rows that still need an answer."""
+        ...
 
-    def write(self, line: str, digest: bytes, *, failed: bool) -> None: ...
+    def write(self, line: str, digest: bytes, *, failed: bool) -> None:
+        """Write the answer of the row with that digest."""
+        ...
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        """Called once, after the answer of the last input row has been written."""
+        ...
 
 
 class StdoutOutput:
-    """Answers to stdout: nothing is kept, so nothing can be resumed."""
+    """Writes answers to stdout. There is no journal, so the run cannot be resumed."""
 
     num_done = num_failed = 0
     journal = None
@@ -56,7 +68,7 @@ class StdoutOutput:
 
 @contextmanager
 def open_input(name: str, out: Path | None) -> Iterator[BinaryIO]:
-    """A file of rows, or stdin for "-"; UsageError where it is the output too."""
+    """Open a file of rows, or stdin for "-". Raises UsageError if it is also the output."""
     if name == "-":
         if sys.stdin.isatty():
             raise UsageError("give a file of prompts, or pipe one in: l4 run prompts.jsonl")
@@ -75,12 +87,15 @@ def open_input(name: str, out: Path | None) -> Iterator[BinaryIO]:
 
 
 def folder_of(name: str) -> Path:
-    """What paths in rows are relative to: the input's folder, for stdin the current one."""
+    """Return the folder that paths in rows are relative to: the input's, or "." for stdin."""
     return Path() if name == "-" else Path(name).expanduser().parent
 
 
 def count_lines(name: str) -> int | None:
-    """How many lines of a regular file are not blank; None for a pipe, which is read but once."""
+    """Return the number of non-blank lines of a regular file.
+
+    None for a pipe, which can only be read once.
+    """
     path = Path(name).expanduser()
     if name == "-" or not path.is_file():
         return None
@@ -89,7 +104,7 @@ def count_lines(name: str) -> int | None:
 
 
 def _is_stdout(file: BinaryIO) -> bool:
-    """Whether stdout goes into the very file that is read."""
+    """Whether stdout is redirected to the input file itself."""
     try:
         ours, theirs = os.fstat(file.fileno()), os.fstat(sys.stdout.fileno())
     except (OSError, ValueError):

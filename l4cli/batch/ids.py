@@ -1,4 +1,4 @@
-"""Ids that two rows share: both are answered, but whoever joins by id should know."""
+"""Finds rows that share an id. All are answered, but joining answers to rows needs unique ids."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from l4cli.batch.rows import BadRow, Row
 
 
 class IdRegister:
-    """Remembers the ids of the rows that pass, in 16 bytes each."""
+    """Remembers the id and line of every row, in 16 bytes each."""
 
     def __init__(self) -> None:
         self._digests = array("Q")
         self._lines = array("Q")
 
     def watch(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """The same rows, noted as they pass."""
+        """Yield `rows` unchanged, and register the id of each."""
         for row in rows:
             digest = hashlib.blake2b(str(row.id).encode(errors="replace"), digest_size=8).digest()
             self._digests.append(int.from_bytes(digest, "little"))
@@ -25,7 +25,7 @@ class IdRegister:
             yield row
 
     def shared(self) -> tuple[int, int]:
-        """How many rows have the id of an earlier one, and the line of the first that does."""
+        """Return how many rows repeat an earlier id, and the line of the first one (0 for none)."""
         import numpy as np
 
         if not self._digests:

@@ -1,4 +1,4 @@
-"""How the input of a run is read: what the options of `l4 run` say about it, in one value."""
+"""The input options of `l4 run`, gathered in one value that opens and parses the input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ from l4cli.errors import InputError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class RowsInput:
-    """An input by its name ("-" is stdin) and how its lines become rows."""
+    """An input of rows and how to parse it.
+
+    name: a path, or "-" for stdin.
+    source: the format of the lines.
+    template: the source of the --template-row template; None without one.
+    lenient: ignore unknown fields.
+    """
 
     name: str
     source: Source = "json"
@@ -37,14 +43,14 @@ class RowsInput:
 
     @property
     def is_file(self) -> bool:
-        """Whether its rows are all there; those of a pipe may be long in coming."""
+        """Whether the input is a regular file, so all rows are available; a pipe may be slow."""
         if self.name != "-":
             return Path(self.name).is_file()
         return stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed."""
+        """The input settings that must be unchanged for a run to be resumed."""
         return {
             "input format": self.source,
             "--template-row": self.template,
@@ -52,11 +58,11 @@ class RowsInput:
         }
 
     def open(self, out: Path | None) -> AbstractContextManager[BinaryIO]:
-        """The lines; `out` must be another file."""
+        """Open the input. Raises UsageError if `out` is the same file."""
         return open_input(self.name, out)
 
     def rows(self, lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
-        """The rows, read lazily; UsageError if the template does not compile."""
+        """Yield the rows of `lines`, lazily. Raises UsageError if the template does not compile."""
         template = None
         if self.template is not None:
             from l4cli.batch.template_row import JinjaRow
@@ -71,21 +77,24 @@ class RowsInput:
         )
 
     def count(self) -> int | None:
-        """How many rows there are, where that can be told beforehand."""
+        """Return the number of rows; None for a pipe or CSV, where it is not known in advance."""
         return None if self.source == "csv" else count_lines(self.name)
 
 
 def source_of(text: bool, csv: bool) -> Source:
-    """The format that --text and --csv choose."""
+    """Return the input format that --text and --csv select."""
     if text and csv:
-        raise UsageError("--text and --csv cannot both hold: give one")
+        raise UsageError("--text and --csv cannot be combined: give one")
     return "text" if text else "csv" if csv else "json"
 
 
 def constraint_of(schema: Path | None, grammar: Path | None) -> Constraint | None:
-    """The constraint that --schema or --grammar sets for every row; InputError names the file."""
+    """Return the constraint that --schema or --grammar sets for every row; None without either.
+
+    Raises InputError with the file's name if it cannot be read or is not a JSON schema.
+    """
     if schema and grammar:
-        raise UsageError("--schema and --grammar cannot both hold: give one")
+        raise UsageError("--schema and --grammar cannot be combined: give one")
     if schema:
         source = read_text(schema)
         try:

@@ -1,13 +1,14 @@
-"""An output file that a killed run can go on with.
+"""An output file OUT with a journal, so a killed run can be resumed.
 
-Beside OUT lies OUT.journal: a first line with the settings, then one line for each row of OUT with
-the digest of the input line it answers, where it ends in OUT, and whether it is an error. A row is
-written before its entry, so after kill -9 at any moment the last whole entry tells what of OUT is
-whole: the rest is cut off, the input is checked against the digests, and the run goes on behind
-them. In memory a row of an earlier run takes 17 bytes.
+The journal OUT.journal lies in the same folder. Its first line holds the settings. Each further
+line describes one row of OUT: the digest of the input line that the row answers, the row's end
+offset in OUT, and whether it is an error. A row is written before its journal entry. So after
+kill -9 at any moment, the last complete entry says how much of OUT is complete. To resume, the
+rest of OUT is cut off, the input is checked against the digests, and the run continues after the
+rows that are done. In memory, each row of an earlier run takes 17 bytes.
 
-Where llama.cpp ended the process, a line between them says so, with the digests of the rows that
-were in work (`l4cli/native/watcher.py` writes it).
+If llama.cpp crashed, the journal has a line for the crash with the digests of the rows in progress
+at that moment (written by `l4cli/native/watcher.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from l4cli.errors import InputError, OutputError, UsageError
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock; two runs into one file are then the user's care
+except ImportError:  # Windows has no flock: there, nothing stops two runs from writing one file
     fcntl = None  # type: ignore[assignment]
 
 _VERSION = 2
@@ -35,7 +36,14 @@ _VERSION = 2
 
 @dataclass(slots=True)
 class Done:
-    """What an earlier run left whole, a row an index: digests, ends in OUT, which are errors."""
+    """The complete rows of an earlier run, in the order of OUT.
+
+    digests: DIGEST_BYTES for each row.
+    ends: each row's end offset in OUT.
+    failed: 1 for each row that is an error, otherwise 0.
+    crashes: the crashes of earlier runs.
+    journal_end: the length of the journal's complete entries, in bytes; 0 without a journal.
+    """
 
     digests: bytearray = field(default_factory=bytearray)
     ends: array[int] = field(default_factory=lambda: array("Q"))
@@ -49,11 +57,11 @@ class Done:
 
     @property
     def end(self) -> int:
-        """Where OUT is whole."""
+        """The end of OUT's last complete row, in bytes."""
         return self.ends[-1] if self.ends else 0
 
     def start(self, index: int) -> int:
-        """Where a row begins in OUT."""
+        """Return the offset in OUT at which row `index` starts."""
         return self.ends[index - 1] if index else 0
 
     def digest(self, index: int) -> bytes:
@@ -68,9 +76,13 @@ class Done:
 class JournaledOutput:
     """OUT and its journal, open for appending.
 
-    `settings` is whatever must be equal for the rows of one file to belong together. Without
-    `resume` a file that is there already is refused (UsageError), never overwritten. With
-    `unordered` rows stand in the order they were finished in, and are told by their digests alone.
+    path: the output file OUT.
+    settings: the settings that all rows of one file must share, as JSON values by name.
+    resume: continue an existing file. Without it, an existing file raises UsageError; it is never
+        overwritten.
+    unordered: rows are in the order they finished, so they are identified by their digests alone.
+
+    Raises OutputError if the files cannot be written.
     """
 
     def __init__(
@@ -83,11 +95,12 @@ class JournaledOutput:
         if resume and journal.exists():
             self.done = read_journal(path, settings)
         if not self.done.journal_end and path.exists() and path.stat().st_size:
-            hint = "has no journal to resume by" if resume else "would be overwritten"
-            raise UsageError(
-                f"{path} is there already and {hint}: "
-                "go on with it with --resume, or give another -o"
+            hint = (
+                "has no journal to resume from: give another -o"
+                if resume
+                else "would be overwritten: continue it with --resume, or give another -o"
             )
+            raise UsageError(f"{path} already exists and {hint}")
         self._end = self.done.end
         try:
             self._journal_file = open_locked(journal, self.done.journal_end)
@@ -106,36 +119,36 @@ class JournaledOutput:
 
     @property
     def num_done(self) -> int:
-        """Rows that an earlier run has answered."""
+        """The number of rows that earlier runs have written, errors included."""
         return self.done.num_rows
 
     @property
     def num_failed(self) -> int:
-        """How many of them are errors."""
+        """How many of the `num_done` rows are errors."""
         return sum(self.done.failed)
 
     @property
     def journal(self) -> Path:
-        """Where a crash is noted."""
+        """The file in which a crash is recorded."""
         return journal_of(self.path)
 
     @property
     def suspects(self) -> Suspects:
-        """The rows that earlier runs may have crashed on."""
+        """The rows that may have caused crashes of earlier runs."""
         return Suspects(self.done.crashes)
 
     def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """The rows that are left to do; InputError if one that is done has changed since."""
+        """Yield the rows still to do. Raises InputError if a row already done has changed since."""
         if self.unordered:
             return left_over(rows, [self.done], self.path)
         return self._skip_first(rows)
 
     def write(self, line: str, digest: bytes, *, failed: bool = False) -> None:
-        """Append one row and its entry; OutputError, naming the file, if the disk is full."""
+        """Append one row and its entry. Raises OutputError if the disk is full."""
         self.write_bytes(line.encode() + b"\n", digest, failed=failed)
 
     def write_bytes(self, data: bytes, digest: bytes, *, failed: bool) -> None:
-        """Append one row as it stands in a file, its newline included."""
+        """Append one row as bytes that include the newline, and its entry."""
         end = self._end + len(data)
         entry = {"row": digest.hex(), "end": end, **({"error": True} if failed else {})}
         try:
@@ -145,15 +158,15 @@ class JournaledOutput:
             self._out.truncate(self._end)
             raise OutputError(
                 f"cannot write to {self.path}: {error.strerror}; "
-                "its rows so far are whole, go on with --resume"
+                "the rows written so far are complete, continue with --resume"
             ) from error
         self._end = end
 
     def finish(self) -> None:
-        """Every row of the input has been written."""
+        """Called after the last row of the input has been written; does nothing here."""
 
     def close(self) -> None:
-        """Bring both files to the disk and close them; idempotent."""
+        """Flush both files to disk and close them; idempotent."""
         for file in (self._out, self._journal_file):
             if not file.closed:
                 os.fsync(file.fileno())
@@ -172,12 +185,15 @@ class JournaledOutput:
 
 
 def journal_of(path: Path) -> Path:
-    """The journal that lies beside an output file."""
+    """Return the path of an output file's journal."""
     return path.with_name(path.name + ".journal")
 
 
 def read_journal(path: Path, settings: Mapping[str, Any]) -> Done:
-    """The entries that are whole and whose rows are whole too; UsageError on other settings."""
+    """Read the journal's complete entries, up to the first whose row is not complete in OUT.
+
+    Raises UsageError if the journal has other settings than `settings`.
+    """
     size = path.stat().st_size if path.exists() else 0
     done = Done()
     with journal_of(path).open("rb") as journal:
@@ -202,9 +218,9 @@ def read_journal(path: Path, settings: Mapping[str, Any]) -> Done:
 def left_over(
     rows: Iterable[Row | BadRow], parts: list[Done], path: Path
 ) -> Iterator[Row | BadRow]:
-    """The rows that none of `parts` has, in whatever order those have theirs.
+    """Yield the rows that none of `parts` contains; the order within `parts` does not matter.
 
-    InputError at the input's end if they have rows that it has not.
+    Raises InputError at the end of the input if `parts` contain rows that the input does not.
     """
     import numpy as np
 
@@ -220,22 +236,28 @@ def left_over(
             yield row
     if num_met < len(known):
         raise InputError(
-            f"the input is not the one that {path} was begun with: "
-            f"{len(known) - num_met} of its rows are not in the input any more"
+            f"the input has changed since {path} was started: "
+            f"{len(known) - num_met} of the rows answered there are no longer in the input"
         )
 
 
 def changed_input(path: Path, row: Row | BadRow | None) -> InputError:
-    """The error of an input that is not the one a file was begun with."""
+    """Return the error for an input that differs from the one `path` was started with.
+
+    `row` is the first row that differs; None if the input is too short.
+    """
     where = f"line {row.line}" if row else "its end"
     return InputError(
-        f"the input is not the one that {path} was begun with: it differs at {where}; "
-        "give that one, or another -o"
+        f"the input has changed since {path} was started: it differs at {where}; "
+        "give the original input, or another -o"
     )
 
 
 def open_locked(path: Path, end: int | None = None) -> BinaryIO:
-    """A journal cut off at `end`, open for appending, and ours alone while it is open."""
+    """Open a journal for appending, locked against other runs, and cut it off at `end`.
+
+    Raises UsageError if another run has it open.
+    """
     file = path.open("ab", buffering=0)
     if fcntl is not None:
         try:
@@ -249,7 +271,10 @@ def open_locked(path: Path, end: int | None = None) -> BinaryIO:
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
-    """An almost full disk takes a part without complaint; only the next write fails."""
+    """Write all of `data`, or raise OSError.
+
+    An almost full disk writes fewer bytes without an error; only the next write would fail.
+    """
     if file.write(data) != len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -259,7 +284,7 @@ def _check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any
         old, new = before.get(name), now.get(name)
         if old != new:
             raise UsageError(
-                f"{path} was begun with {name} {_short(old)}, now it is {_short(new)}: "
+                f"{path} was started with {name} {_short(old)}, but now it is {_short(new)}: "
                 "give the same, or another -o"
             )
 

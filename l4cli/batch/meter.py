@@ -1,4 +1,7 @@
-"""The rates of a run, told from the steps of its engine. Pure: times are passed in."""
+"""Measures the prefill and decode rates of a run from the steps of its engine.
+
+This module is pure: times are passed in.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ from dataclasses import dataclass
 
 from l4cli.speeds import Speeds
 
-_MIN_TOKENS = 32  # of each kind: fewer say more of the clock than of the machine
+_MIN_TOKENS = 32  # needed of each kind; with fewer, a rate says more of the clock than the machine
 
 
 @dataclass(slots=True)
 class SpeedMeter:
-    """Tells prefill from decode in the steps of a run, which compute both together.
+    """Separates prefill from decode time in the steps of a run, which compute both together.
 
-    Steps in which every request decodes give the one rate; of the others, the time that their
-    decoding takes at that rate is taken off, and what is left was for prompts.
+    Steps that only decode give the decode rate. For the other steps, the time that their decoded
+    tokens take at that rate is subtracted; the rest was prefill.
     """
 
     decode_seconds: float = 0.0
@@ -23,7 +26,12 @@ class SpeedMeter:
     num_mixed_decode_tokens: int = 0
 
     def add(self, seconds: float, num_decode_tokens: int, *, has_prefill: bool) -> None:
-        """One step: its time, and the tokens it sampled but for those that follow a prompt."""
+        """Add one step.
+
+        seconds: the step's duration.
+        num_decode_tokens: the tokens it sampled, without the first token after each prompt.
+        has_prefill: whether it prefilled prompt tokens.
+        """
         if has_prefill:
             self.mixed_seconds += seconds
             self.num_mixed_decode_tokens += num_decode_tokens
@@ -32,7 +40,10 @@ class SpeedMeter:
             self.num_decode_tokens += num_decode_tokens
 
     def speeds(self, num_prefill_tokens: int) -> Speeds | None:
-        """The rates, `num_prefill_tokens` being all prompts'; None where too little was seen."""
+        """Return the rates; None if there were too few tokens to measure them.
+
+        `num_prefill_tokens` is the number of prompt tokens that all steps together computed.
+        """
         if min(self.num_decode_tokens, num_prefill_tokens) < _MIN_TOKENS:
             return None
         decode_tps = self.num_decode_tokens / self.decode_seconds

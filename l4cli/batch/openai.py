@@ -1,10 +1,10 @@
-"""Rows in OpenAI's Batch format; `openai_answers.py` answers them in kind.
+"""Reads rows in OpenAI's Batch format; `openai_answers.py` writes their answers in that format.
 
     {"custom_id", "method": "POST", "url": "/v1/chat/completions" or "/v1/completions", "body"}
 
-A body is answered by the model that is loaded, whatever model it names. Its fields have OpenAI's
-names, and top_k, min_p, repetition_penalty, ignore_eos, grammar and regex may stand beside them.
-What would change the answer and is not supported is refused; what would not is passed over.
+The loaded model answers, whatever model the body names. The body has OpenAI's fields, and may also
+have top_k, min_p, repetition_penalty, ignore_eos, grammar and regex. An unsupported field raises
+an error if it would change the answer; otherwise it is ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DIALECTS: Mapping[str, Literal["chat", "completions"]] = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completions",
 }
-# Nothing in them changes an answer: they are for OpenAI's books, caches and machines.
+# These fields do not change an answer: they concern OpenAI's accounting, caches and servers.
 _PASSED_OVER = {
     "model",
     "user",
@@ -40,22 +40,22 @@ _FIELDS = {
 
 
 def is_envelope(value: Mapping[str, Any]) -> bool:
-    """Whether a row is meant to be one of OpenAI's."""
+    """Whether a row is in OpenAI's Batch format."""
     return "custom_id" in value or ("url" in value and "body" in value)
 
 
 def dialect(value: Mapping[str, Any]) -> Literal["chat", "completions"]:
-    """Whose shape the answer takes."""
+    """Return the format of the answer, from the url; "chat" if the url is invalid."""
     url = value.get("url")
     return _DIALECTS.get(url, "chat") if isinstance(url, str) else "chat"
 
 
 def read(value: Mapping[str, Any], *, lenient: bool) -> dict[str, Any]:
-    """What an envelope sets of a Row; InputError names what is wrong."""
+    """Return the arguments for Row that an envelope sets. Raises InputError if it is invalid."""
     fields.text("custom_id", value.get("custom_id"))
     if value.get("method", "POST") != "POST":
         raise InputError("method must be POST")
-    if value.get("url") not in list(_DIALECTS):  # a list may be asked for what has no hash
+    if value.get("url") not in list(_DIALECTS):  # a list, because the url may be unhashable
         raise InputError(f"url must be {' or '.join(_DIALECTS)}, not {value.get('url')!r}")
     body = value.get("body")
     if not isinstance(body, dict):
@@ -74,7 +74,7 @@ def read(value: Mapping[str, Any], *, lenient: bool) -> dict[str, Any]:
 
 
 def _renamed(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body with OpenAI's newer name for max_tokens taken for it."""
+    """Return the body with max_completion_tokens, OpenAI's newer name, renamed to max_tokens."""
     renamed = dict(body)
     newer = renamed.pop("max_completion_tokens", None)
     if newer is not None:
@@ -86,7 +86,7 @@ def _renamed(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prompt(body: Mapping[str, Any]) -> str:
-    """The text to continue; a list of one is taken for what is in it."""
+    """Return the prompt of a completions body; a list of one text counts as that text."""
     for name, harmless in (("echo", (False,)), ("suffix", ("",)), ("best_of", (1,))):
         if body.get(name) not in (None, *harmless):
             raise InputError(f"{name} is not supported")
@@ -94,7 +94,7 @@ def _prompt(body: Mapping[str, Any]) -> str:
     if isinstance(prompt, list):
         if len(prompt) != 1:
             raise InputError(
-                f"prompt must be one text, not a list of {len(prompt)}: a row for each"
+                f"prompt must be one text, not a list of {len(prompt)}: write one row for each"
             )
         (prompt,) = prompt
     return fields.text("prompt", prompt)

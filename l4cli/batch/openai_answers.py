@@ -1,4 +1,4 @@
-"""Answers to rows in OpenAI's Batch format, in kind.
+"""Builds the answers to rows in OpenAI's Batch format, as envelopes of the same format:
 
 {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}
 """
@@ -27,9 +27,13 @@ def answer(
     *,
     timings: bool,
 ) -> dict[str, Any]:
-    """The envelope of a row that was answered; `said` has content and calls of each choice.
+    """Return the envelope of an answered row.
 
-    Without `timings`, `created` is 0, so that the same answer is the same line.
+    row: the row.
+    completions: the completion of each choice.
+    model: the model's name.
+    said: the content and the tool calls of each choice.
+    timings: if false, `created` is 0, so equal answers are equal lines.
     """
     is_chat = row.dialect == "chat"
     choice = _chat_choice if is_chat else _text_choice
@@ -48,10 +52,10 @@ def answer(
 
 
 def failure(row: Row | BadRow, failed: Failure) -> dict[str, Any]:
-    """The envelope of a row that was not.
+    """Return the envelope of a row that failed.
 
-    What a server would have refused has a response with its status; what happened on the way, a
-    timeout or an answer cut short, an error beside it.
+    A row that a server would reject, or that fails in the engine, has a response with status 400 or
+    500. A timeout or an incomplete answer has no response but an "error" in the envelope.
     """
     message = f"line {row.line}: {failed.message}"
     if failed.is_refusal or failed.type == "engine":
@@ -65,7 +69,7 @@ def failure(row: Row | BadRow, failed: Failure) -> dict[str, Any]:
 
 
 def has_failed(output: Mapping[str, Any]) -> bool:
-    """Whether an envelope brings an error."""
+    """Whether an envelope contains an error."""
     response = output["response"]
     return response is None or response["status_code"] != 200
 
@@ -113,7 +117,7 @@ def _text_choice(
 
 
 def tool_calls(row: Row, index: int, calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
-    """Calls as OpenAI writes them: arguments as JSON text, an id to answer to."""
+    """Return calls in OpenAI's format: arguments as JSON text, and an id that results refer to."""
     return [
         {
             "id": f"call_{row.digest.hex()}_{index}_{number}",
@@ -128,7 +132,7 @@ def tool_calls(row: Row, index: int, calls: Sequence[ToolCall]) -> list[dict[str
 
 
 def token_logprobs(tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
-    """One entry a token; `bytes` tells what half a character's text cannot."""
+    """Return one entry for each token. Its `bytes` are exact even if it ends inside a character."""
     return [
         {
             **_token(token.piece, token.logprob),
@@ -144,7 +148,7 @@ def _token(piece: bytes, logprob: float) -> dict[str, Any]:
 
 
 def _legacy_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
-    """The older form of /v1/completions: lists side by side; offsets count characters."""
+    """Return the parallel lists of /v1/completions, the older format; offsets count characters."""
     texts = [token.piece.decode("utf-8", errors="replace") for token in tokens]
     offsets = list(itertools.accumulate(map(len, texts), initial=0))[:-1]
     return {
@@ -159,7 +163,7 @@ def _legacy_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
 
 
 def _usage(completions: Sequence[Completion]) -> dict[str, Any]:
-    """The prompt counts once, however many answers it got."""
+    """Return the usage of all choices together; their prompt counts once."""
     prompt = completions[0].num_prompt_tokens
     generated = sum(completion.num_completion_tokens for completion in completions)
     return {

@@ -1,4 +1,4 @@
-"""What became of one request: a Completion, or a Failure."""
+"""The outcome of one request: a Completion if it succeeded, otherwise a Failure."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ _INCOMPLETE = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request without the answer it asked for.
+    """A request that did not get the answer it asked for.
 
-    `type` names the error in output rows. `is_refusal` tells that it never ran. `partial` is what
-    there was of an answer, as fields of the error.
+    type: the error's type in output rows.
+    message: what went wrong.
+    is_refusal: whether the request was rejected before it ran.
+    partial: the text generated until then, as fields of the error; empty if there is none.
     """
 
     type: str
@@ -37,18 +39,22 @@ Outcome = Completion | Failure
 
 
 def refused(error: L4Error) -> Failure:
-    """The failure that an error on the way to the engine is."""
+    """Return the failure for an error that was raised before the engine accepted the request."""
     return Failure(error.type, str(error), is_refusal=not isinstance(error, EngineError))
 
 
 def timed_out(seconds: float, text: str) -> Failure:
-    """The failure of a request given up after `seconds`, with what it had said."""
+    """Return the failure of a request that was aborted after `seconds`, with its text so far."""
     message = f"not finished within --row-timeout of {seconds:g} s"
     return Failure("timeout", message, partial=_partial(text))
 
 
 def outcome_of(completion: Completion, params: SamplingParams) -> Outcome:
-    """A completion, if it keeps what its request promised: under a constraint, a whole answer."""
+    """Return the completion itself if it is valid, otherwise a Failure.
+
+    With a constraint, an answer is valid only if it is complete, because an incomplete answer
+    (half a JSON value, for example) does not satisfy the constraint.
+    """
     if completion.finish_reason == "error":
         message = completion.error or "unknown error"
         return Failure("engine", message, partial=_partial(completion.text))
@@ -71,7 +77,7 @@ def _is_whole(completion: Completion, constraint: Constraint) -> bool:
     try:
         json.loads(completion.text)
     except ValueError:
-        return False  # a stop string can end it too
+        return False  # a stop string ended the answer early
     return True
 
 

@@ -1,16 +1,18 @@
-"""Rows out: one JSON object a line, in the shape of the row it answers.
+"""Builds output rows: one JSON object on each line, in a format that depends on the input row.
 
     prompt      {"id", "text", "finish_reason", "usage", "timings", "model", "seed"}
-    messages    the same with "message": {"role", "content"} in the place of "text"
-    n > 1       "choices": [{"text" or "message", "finish_reason", "seed"}, …] in their place
+    messages    the same, with "message": {"role", "content"} instead of "text"
+    n > 1       the same, with "choices": [{"text" or "message", "finish_reason", "seed"}, …]
+                instead of "text" or "message", "finish_reason" and "seed"
     document    {"id", "document", "answers": [{"id": "id/0", "question", "text", …}, …], …}
-    an error    {"id", "error": {"type", "message", "line"}}, and in the error "text", what there
-                was of an answer
-    OpenAI      openai_answers.py
+    an error    {"id", "error": {"type", "message", "line"}}; the error also has "text" if part of
+                an answer was generated
+    OpenAI      see openai_answers.py
 
-With logprobs a row, or each of its choices or answers, has "logprobs"; where it has tools and the
-answer calls them, the message (or the text row) has "tool_calls" as OpenAI writes them. Times are
-seconds from when the engine got the row; of several answers the first's ttft, the last's end.
+If logprobs were asked for, "logprobs" is in the row, or in each of its choices or answers. If the
+row has tools and the answer calls them, the message (or the text row) has "tool_calls" in OpenAI's
+format. Times are in seconds from when the engine got the row: "ttft" until the first token of the
+first answer, "seconds" until the end of the last.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls
 def output(
     row: Row, outcomes: Sequence[Outcome], model: str, *, timings: bool = True
 ) -> dict[str, Any]:
-    """The output row of everything that became of a row's requests, in their order."""
+    """Return the output row for the outcomes of a row's requests, in the order of the requests.
+
+    `model` is the model's name. `timings` says whether the row includes timings.
+    """
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     if row.document and len(failures) < len(outcomes):
         return _document(row, outcomes, model, timings)
@@ -42,7 +47,7 @@ def output(
 def answer(
     row: Row, completions: Sequence[Completion], model: str, *, timings: bool = True
 ) -> dict[str, Any]:
-    """The output row of a row whose requests all went well."""
+    """Return the output row of a row whose requests all succeeded."""
     if row.document:
         return _document(row, completions, model, timings)
     said = [_said(row, completion) for completion in completions]
@@ -67,21 +72,24 @@ def answer(
 
 
 def failure(row: Row | BadRow, failed: Failure) -> dict[str, Any]:
-    """The output row of something that went wrong."""
+    """Return the output row of a row that failed."""
     if row.dialect != "bare":
         return openai_answers.failure(row, failed)
     return {"id": row.id, "error": _error(row, failed)}
 
 
 def has_failed(output: Mapping[str, Any]) -> bool:
-    """Whether an output row is, or has in it, an error."""
+    """Whether an output row is an error or contains one."""
     if "custom_id" in output:
         return openai_answers.has_failed(output)
     return "error" in output or any("error" in one for one in output.get("answers", ()))
 
 
 def to_line(value: Mapping[str, Any]) -> str:
-    """One output line, without its newline; lone surrogates stay escaped."""
+    """Return an output row as one line of JSON, without the newline.
+
+    A row with lone surrogates is written in ASCII with escapes, because UTF-8 cannot encode them.
+    """
     line = json.dumps(value, ensure_ascii=False)
     try:
         line.encode("utf-8")
@@ -91,7 +99,7 @@ def to_line(value: Mapping[str, Any]) -> str:
 
 
 def _document(row: Row, outcomes: Sequence[Outcome], model: str, timings: bool) -> dict[str, Any]:
-    """One row for all questions: those that failed have their error in their place."""
+    """Return one row for all questions; failed questions have an error instead of an answer."""
     assert row.document is not None
     answers = [
         {"id": f"{row.id}/{index}", "question": question, **_reply(row, outcome)}
@@ -118,7 +126,7 @@ def _reply(row: Row, outcome: Outcome) -> dict[str, Any]:
 
 
 def _said(row: Row, completion: Completion) -> tuple[str, tuple[ToolCall, ...]]:
-    """Content and calls of an answer; only a row that brings tools can have calls."""
+    """Return the content and tool calls of an answer; only rows with tools can have calls."""
     if not row.tools:
         return completion.text, ()
     names = {name for tool in row.tools if (name := tool_name(tool))}
@@ -141,7 +149,7 @@ def _logprobs(completion: Completion) -> dict[str, Any]:
 def _closing(
     usage: Mapping[str, int], completions: Sequence[Completion], model: str, timings: bool
 ) -> dict[str, Any]:
-    """What every answered row ends with."""
+    """Return the fields that end every answered row."""
     times = {
         "ttft": round(min(done.ttft for done in completions), 4),
         "seconds": round(max(done.seconds for done in completions), 4),
@@ -150,7 +158,7 @@ def _closing(
 
 
 def _usage(completions: Sequence[Completion], *, same_prompt: bool) -> dict[str, int]:
-    """Tokens of several answers together: a prompt they share counts once."""
+    """Add up the tokens of several answers. With `same_prompt`, their prompt counts once."""
     prompts = completions[:1] if same_prompt else completions
     return {
         "prompt_tokens": sum(done.num_prompt_tokens for done in prompts),
@@ -164,7 +172,7 @@ def _error(row: Row | BadRow, failed: Failure) -> dict[str, Any]:
 
 
 def _with_siblings(failed: Failure, outcomes: Sequence[Outcome]) -> Failure:
-    """The failure of one answer of several, with what they all said: nothing is lost."""
+    """Return a row's first failure, with the texts of all its answers, so none of them is lost."""
     if len(outcomes) == 1:
         return failed
     texts = [

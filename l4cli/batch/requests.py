@@ -1,4 +1,4 @@
-"""Rows to requests: what a row shows the model, and how each of its answers is drawn."""
+"""Turns rows into requests: each row's prompt, and the sampling parameters of its answers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ LOOK_AHEAD = 256
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """What applies to every row that does not say otherwise.
+    """Settings for every row of a run.
 
-    `unordered` gives rows out as they finish; `row_timeout` is in seconds from when the first of
-    a row's requests begins to run. A context that fits the rows is made for the `look_ahead`
-    requests that come next: 1 where rows may be long in coming. With `use_store`, documents are
-    restored from the prefix store and kept in it.
+    system: the system message for rows that have none.
+    raw: send prompts to the model without the chat template.
+    sampling: arguments for `LLM.request`; a row's own sampling fields override them.
+    window: the most finished rows that wait in memory for an earlier row.
+    unordered: write rows in the order they finish, not in input order.
+    row_timeout: seconds that a row may take, from when its first request starts; None for no limit.
+    timings: whether output rows include timings.
+    look_ahead: how many upcoming requests determine the size of an automatic context. Use 1 if
+        the next row may be slow to arrive, as from a pipe.
+    use_store: restore documents from the prefix store and save them to it.
     """
 
     system: str | None = None
@@ -39,14 +45,14 @@ class BatchOptions:
 
 
 class RowRequests:
-    """The requests of one row. What they have in common is encoded once."""
+    """Makes the requests of one row. The prefix that they share is encoded once."""
 
     def __init__(self, llm: LLM, row: Row, options: BatchOptions) -> None:
         self._llm, self._row, self._options = llm, row, options
 
     @cached_property
     def document(self) -> DocumentPrompt | None:
-        """What all questions of a document row begin with: the same tokens as for `l4 ask`."""
+        """The prompt of a document row, token for token that of `l4 ask`; None for other rows."""
         row = self._row
         if row.document is None:
             return None
@@ -59,16 +65,16 @@ class RowRequests:
 
     @property
     def asked(self) -> Asked | None:
-        """The document as the prefix store is asked for it; None without, or without the store."""
+        """The document for `ReadAhead`; None if the row has none or the prefix store is off."""
         if not self._options.use_store or self.document is None:
             return None
         return Asked(self.document, self._row.num_answers)
 
     def request(self, index: int) -> Request:
-        """The request for the `index`-th answer; its id is the caller's to set.
+        """Return the request for answer `index`, from 0. The caller sets its id.
 
-        Several answers to one prompt have the row's seed, its successor, and so on. Raises L4Error
-        where it cannot be served.
+        If a row has n answers and a seed, answer `index` uses seed + index. Raises L4Error if the
+        row cannot be encoded or its parameters are invalid.
         """
         if self._row.document and self.document:
             return self._request(self.document.tokens(self._row.document.questions[index]))

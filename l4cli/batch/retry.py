@@ -1,9 +1,9 @@
-"""--retry-errors: the error rows of an output are asked again, the others copied.
+"""--retry-errors: runs the error rows of an output again and copies the others.
 
-The rows go into OUT.retry, with a journal of its own, in the order OUT has them; when the input is
-through, OUT.retry takes OUT's name and then its journal the journal's. Until then OUT is whole as
-it was, so kill -9 at any moment costs nothing: the next --retry-errors goes on in OUT.retry, or,
-where only the journal was left to be renamed, renames it.
+The rows are written to OUT.retry, which has its own journal, in the same order as in OUT. At the
+end of the input, OUT.retry is renamed to OUT, and then its journal to OUT's journal. Until then OUT
+is unchanged, so kill -9 at any moment loses nothing. The next --retry-errors continues in
+OUT.retry; if the kill came between the two renames, the journal is renamed first.
 """
 
 from __future__ import annotations
@@ -36,22 +36,32 @@ def open_journaled(
     retry_errors: bool = False,
     unordered: bool = False,
 ) -> JournaledOutput | RetriedOutput:
-    """The output that a run writes to: new, resumed, or anew with its errors asked again."""
+    """Open the output of a run.
+
+    path: the output file.
+    settings: the settings that all rows of one file must share.
+    resume: continue an existing file.
+    retry_errors: run the error rows of an existing file again.
+    unordered: rows are in the order they finished.
+
+    Raises UsageError if the file exists and may not be continued with these options.
+    """
     _finish_renaming(path)
     if retry_errors and journal_of(path).exists():
         return RetriedOutput(path, settings, unordered=unordered)
-    if resume and _beside(path).exists():
+    if resume and _retry_path(path).exists():
         raise UsageError(
-            f"a retry of the errors in {path} was interrupted: go on with it with --retry-errors, "
-            f"or delete {_beside(path)} to give it up"
+            f"a retry of the errors in {path} was interrupted: continue it with --retry-errors, "
+            f"or delete {_retry_path(path)} to give it up"
         )
     return JournaledOutput(path, settings, resume=resume, unordered=unordered)
 
 
 class RetriedOutput:
-    """OUT written anew beside itself, what was answered copied and what failed asked again.
+    """Writes OUT.retry: the answered rows of OUT copied, and new answers for its error rows.
 
-    `num_done` rows need not be asked: they were answered, or an interrupted retry has asked them.
+    The attribute `num_done` is the number of rows that need no answer in this run: OUT has an
+    answer, or an interrupted retry has already run them.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, unordered: bool) -> None:
@@ -62,10 +72,10 @@ class RetriedOutput:
                 opened.enter_context(open_locked(journal_of(path)))
                 self._old = read_journal(path, settings)
                 self._source = opened.enter_context(path.open("rb"))
-                beside = _beside(path)
-                beside.touch()  # before its journal: see _finish_renaming
+                retry_path = _retry_path(path)
+                retry_path.touch()  # before its journal exists: see _finish_renaming
                 self._new = opened.enter_context(
-                    JournaledOutput(beside, settings, resume=True, unordered=unordered)
+                    JournaledOutput(retry_path, settings, resume=True, unordered=unordered)
                 )
             except OSError as error:
                 raise OutputError(f"cannot write {path}: {error.strerror}") from error
@@ -73,7 +83,7 @@ class RetriedOutput:
         self._at = self._num_copied()
         not_copied = self._old.failed[self._at :]
         self.num_done = self._new.num_done + len(not_copied) - sum(not_copied)
-        # For each row under way, the index in OUT up to which rows are copied before it.
+        # For each row in flight: the rows of OUT below this index are copied before it is written.
         self._before: deque[int] = deque()
 
     def __enter__(self) -> RetriedOutput:
@@ -84,23 +94,23 @@ class RetriedOutput:
 
     @property
     def num_failed(self) -> int:
-        """Rows that an interrupted retry has asked again, in vain: not a second time."""
+        """Rows that failed again in an interrupted retry; this retry does not run them again."""
         return self._new.num_failed
 
     @property
     def journal(self) -> Path:
-        """Where a crash is noted."""
+        """The file in which a crash is recorded."""
         return self._new.journal
 
     @property
     def suspects(self) -> Suspects:
-        """The rows that this retry may have crashed on before."""
+        """The rows that may have caused crashes of this retry."""
         return self._new.suspects
 
     def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
-        """The rows that failed, and those OUT does not have yet.
+        """Yield the rows that failed, and those that OUT does not have yet.
 
-        InputError if one that was answered has changed since; one that failed may have.
+        Raises InputError if a row that was answered has changed since; a row that failed may have.
         """
         left = self._left_unordered(rows) if self._unordered else self._left_in_order(rows)
         for index, row in left:
@@ -108,26 +118,26 @@ class RetriedOutput:
             yield row
 
     def write(self, line: str, digest: bytes, *, failed: bool = False) -> None:
-        """Append one row, after those of OUT that come before it."""
+        """Copy the rows of OUT that come before the next row, then append that row."""
         self._copy_to(self._before.popleft())
         if not self._unordered:
             self._at += 1
         self._new.write(line, digest, failed=failed)
 
     def finish(self) -> None:
-        """Copy what is left, and give the new file its name."""
+        """Copy the remaining rows, and rename OUT.retry to OUT."""
         self._copy_to(self._old.num_rows)
         self.close()
-        beside = _beside(self.path)
-        beside.replace(self.path)
-        journal_of(beside).replace(journal_of(self.path))
+        retry_path = _retry_path(self.path)
+        retry_path.replace(self.path)
+        journal_of(retry_path).replace(journal_of(self.path))
 
     def close(self) -> None:
-        """Bring everything to the disk; OUT stays as it was unless `finish` was called."""
+        """Flush all files to disk and close them. OUT is unchanged unless `finish` was called."""
         self._opened.close()
 
     def _num_copied(self) -> int:
-        """How far into OUT an interrupted retry got."""
+        """Return the index in OUT up to which an interrupted retry has copied or replaced rows."""
         num_written = self._new.num_done
         if not self._unordered:
             return min(num_written, self._old.num_rows)
@@ -158,7 +168,7 @@ class RetriedOutput:
             yield self._old.num_rows, row
 
     def _copy_to(self, stop: int) -> None:
-        """Copy the answered rows of OUT up to index `stop`."""
+        """Copy the answered rows of OUT that are not copied yet, up to index `stop`."""
         for index in range(self._at, min(stop, self._old.num_rows)):
             if not self._old.failed[index]:
                 self._source.seek(self._old.start(index))
@@ -167,12 +177,15 @@ class RetriedOutput:
         self._at = max(self._at, stop)
 
 
-def _beside(path: Path) -> Path:
+def _retry_path(path: Path) -> Path:
     return path.with_name(path.name + ".retry")
 
 
 def _finish_renaming(path: Path) -> None:
-    """After a kill between the two renames: the journal that is left belongs to OUT."""
-    journal = journal_of(_beside(path))
-    if journal.exists() and not _beside(path).exists():
+    """Rename a journal OUT.retry.journal without OUT.retry to OUT's journal.
+
+    It is left if the process was killed between the two renames of `finish`.
+    """
+    journal = journal_of(_retry_path(path))
+    if journal.exists() and not _retry_path(path).exists():
         journal.replace(journal_of(path))

@@ -1,12 +1,12 @@
-"""Records to rows: what one row asks for, whichever way it was written.
+"""Turns input records into rows. A row has one of these forms:
 
     {"prompt": "…"}                              one user message
     {"messages": [{"role", "content"}, …]}       a conversation
     {"document": "path", "questions": ["…", …]}  several questions about one document
-    {"custom_id", "method", "url", "body"}       a request of OpenAI's Batch format: openai.py
+    {"custom_id", "method", "url", "body"}       a request in OpenAI's Batch format: openai.py
 
-The first three take an id, tools and tool_choice, n, and the sampling fields of fields.py. A row
-that cannot be read becomes a BadRow in its place; its neighbours never notice.
+The first three forms also accept id, tools, tool_choice, n and the sampling fields of fields.py.
+An invalid record becomes a BadRow at the same position; the other rows are not affected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from l4cli.errors import InputError
 
 DIGEST_BYTES = 8
 RowId = str | int
-Dialect = Literal["bare", "chat", "completions"]  # whose shape the answer takes; bare is l4's own
+# The format of the answer: l4's own ("bare"), or that of OpenAI's chat or completions endpoint.
+Dialect = Literal["bare", "chat", "completions"]
 
 _KINDS = ("prompt", "messages", "document")
 _OPTIONS = fields.SAMPLING | {"id", "tools", "tool_choice", "n", "stream"}
@@ -36,7 +37,12 @@ _TEXTS = {"id", "prompt", "document", "grammar", "regex"}
 
 @dataclass(frozen=True, slots=True)
 class DocumentQuestions:
-    """A document, as the row names it (`path`) and read (`source`), and what is asked about it."""
+    """A document and the questions about it.
+
+    path: the document's path as the row gives it.
+    source: the document's contents.
+    questions: one or more questions; each gets its own request.
+    """
 
     path: str
     source: Document
@@ -45,10 +51,15 @@ class DocumentQuestions:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One valid row: it has a `prompt`, `messages` or a `document`.
+    """One valid row. Exactly one of `prompt`, `messages` and `document` is set.
 
-    `line` counts from 1; `digest` stands for the line's number and content. `sampling` holds the
-    fields of SamplingParams that the row sets itself, `n` how many answers it wants.
+    line: the number of the row's first line in the input, from 1.
+    id: the row's own id, or its line number if it has none.
+    digest: the first 8 bytes of the SHA-256 of the line number and the record's bytes.
+    tools: the functions that the model may call; None for none.
+    n: how many answers to generate for a prompt or conversation.
+    sampling: the fields of SamplingParams that the row sets itself.
+    dialect: the format of the output row.
     """
 
     line: int
@@ -64,13 +75,13 @@ class Row:
 
     @property
     def num_answers(self) -> int:
-        """How many requests to the engine it takes."""
+        """The number of requests that the row takes: one for each question or answer."""
         return len(self.document.questions) if self.document else self.n
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A line that is no valid row, with what is wrong with it."""
+    """An invalid record, with the error that says why."""
 
     line: int
     id: RowId
@@ -80,17 +91,19 @@ class BadRow:
 
 
 class RowTemplate(Protocol):
-    """Makes a prompt of a record's fields; InputError names one that is missing."""
+    """Renders a prompt from a record's fields. Raises InputError if one is missing."""
 
     def render(self, values: Mapping[str, Any]) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class RowReader:
-    """How records become rows.
+    """Converts records to rows.
 
-    With `template`, a record's fields are data for the prompt, but for id and sampling fields.
-    With `lenient`, unknown fields are ignored. Document paths are relative to `folder`.
+    lenient: ignore unknown fields instead of rejecting the row.
+    template: renders the prompt from all fields of a record; the id, tools, n and sampling fields
+        still have their usual meaning. None: the record must be one of the forms above.
+    folder: document paths are relative to it.
     """
 
     lenient: bool = False
@@ -99,11 +112,11 @@ class RowReader:
 
     @property
     def columns(self) -> frozenset[str] | None:
-        """The columns that a CSV file may have; None is any."""
+        """The columns that a CSV file may have; None if every column is allowed."""
         return None if self.lenient or self.template else FIELDS
 
     def read(self, record: Record) -> Row | BadRow:
-        """The row that a record means."""
+        """Return the row for a record, or a BadRow if the record is invalid."""
         line, digest = record.line, _digest(record)
         id: RowId = line
         dialect: Dialect = "bare"
@@ -124,7 +137,7 @@ class RowReader:
             return BadRow(line, id, digest, error, dialect)
 
     def _asked(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        """What a bare row sets of a Row."""
+        """Return the arguments for Row that a row in l4's own format sets."""
         if not self.lenient:
             fields.refuse_unknown(value, FIELDS)
         fields.refuse_stream(value)
@@ -133,8 +146,12 @@ class RowReader:
             raise InputError(f"id must be a string or an integer, not {kind}")
         given = [name for name in _KINDS if name in value]
         if len(given) != 1:
-            has = "both" if given == ["prompt", "messages"] else " and ".join(given) or "neither"
-            raise InputError(f"a row needs either prompt or messages, this one has {has}")
+            has = (
+                "both prompt and messages"
+                if given == ["prompt", "messages"]
+                else " and ".join(given) or "none"
+            )
+            raise InputError(f"a row needs one of prompt, messages and document, but has {has}")
         n = fields.choices(value)
         asked = {"tools": fields.tools(value), "n": n, "sampling": fields.sampling(value)}
         if "document" in value:
@@ -149,11 +166,11 @@ class RowReader:
         path = fields.text("document", value["document"])
         questions = value.get("questions")
         if not isinstance(questions, list) or not all(isinstance(q, str) for q in questions):
-            raise InputError("a document needs questions, a list of strings")
+            raise InputError("a row with a document needs questions, a list of strings")
         if not questions:
             raise InputError("questions is empty")
         if n != 1:
-            raise InputError("a document's questions are answered once each: leave n out")
+            raise InputError("each question about a document gets one answer: leave n out")
         return DocumentQuestions(path, _read_document(self.folder / path), tuple(questions))
 
 
@@ -165,9 +182,10 @@ def read_rows(
     template: RowTemplate | None = None,
     folder: Path = Path(),
 ) -> Iterator[Row | BadRow]:
-    """Rows of a stream of lines, read lazily; blank lines are passed over.
+    """Yield the rows of a stream of lines, reading it lazily. Blank lines are skipped.
 
-    InputError where the stream as a whole makes no sense: a CSV file without its header.
+    The parameters are those of `RowReader`; `source` is the format of the lines. Raises InputError
+    if the stream as a whole is unusable, such as a CSV file without a valid header.
     """
     reader = RowReader(lenient, template, folder)
     return map(reader.read, read_records(lines, source, columns=reader.columns))
@@ -186,7 +204,10 @@ def _is_id(value: Any) -> bool:
 
 
 def _typed(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """CSV cells as the fields they stand for: texts as they are, the rest read as JSON."""
+    """Convert CSV cells to field values: text fields unchanged, others parsed as JSON.
+
+    A cell that is not JSON stays a string, and an empty cell counts as a missing field.
+    """
     value: dict[str, Any] = {}
     for name, cell in cells.items():
         if name in _TEXTS:
@@ -202,9 +223,9 @@ def _typed(cells: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_document(path: Path) -> Document:
-    """A file of any format l4 reads; InputError names it and what is wrong.
+    """Read a document of any format that l4 supports.
 
-    Pages without text are a line on stderr.
+    Prints a note on stderr if pages have no text. Raises InputError with the file's name.
     """
     try:
         return documents.read_document(path, console.note)

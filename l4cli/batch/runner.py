@@ -1,9 +1,9 @@
-"""Rows through the engine: slots kept full, one line a row.
+"""Runs rows through the engine, keeps its slots full, and yields one output row for each.
 
     rows -> requests -> engine -> outcomes -> reorder window -> output rows
 
-Everything is lazy: requests are made when a slot could use them, also those of one row, and at
-most `window` finished rows wait for one before them.
+Everything is lazy: a request is made only when a slot can take it, even among the requests of one
+row. At most `window` finished rows wait for an earlier row.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _OnReading = Callable[[Reading], object]
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """A row on its way: the outcomes of its requests as they come in."""
+    """A row in progress, with the outcomes of its finished requests by index."""
 
-    position: int
+    position: int  # in the input, counted in rows
     row: Row
     requests: RowRequests
     outcomes: dict[int, Outcome] = field(default_factory=dict)
-    num_asked: int = 0
-    asked: Asked | None = None  # the document, if it is to be in the cache before its questions
-    began: float | None = None
+    num_asked: int = 0  # requests made so far
+    asked: Asked | None = None  # set if the document must be in the cache before its questions
+    began: float | None = None  # time.monotonic() when the first request started, for the timeout
 
     @property
     def is_done(self) -> bool:
@@ -61,12 +61,19 @@ def run_rows(
     on_reading: _OnReading = lambda _reading: None,
     suspects: Suspects = _NONE,
 ) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
-    """Rows with their output, in input order unless `unordered`; a bad row has an error row.
+    """Yield each row with its output row, in input order unless `options.unordered` is set.
 
-    Once `stopping` gives 1 no further row is read and those in flight are finished; from 2 on they
-    are given up too. `on_step` is called after each step of the engine, `on_answer` with each
-    request that went well, as it finishes, `on_reading` with what reading a document took.
-    `suspects` of an earlier crash run alone, and one that crashed twice is an error row.
+    llm: the model. Its context is created or resized as the rows need it.
+    rows: the rows to answer. A BadRow yields an error row.
+    options: settings for every row.
+    stats: counts of rows and tokens, updated as the run goes on.
+    stopping: how many times the user asked to stop. At 1 no further row is started, and rows in
+        flight are finished. From 2 on, rows in flight are dropped as well.
+    on_step: called after each step of the engine.
+    on_answer: called with each request that succeeded, as it finishes.
+    on_reading: called after a document was prefilled, with its token counts, times and rates.
+    suspects: rows that may have caused an earlier crash. Each of them runs alone, and a row that
+        has crashed twice yields an error row.
     """
     batch = _Batch(llm, options, stats, stopping, on_step, on_answer, on_reading, suspects)
     source = iter(rows)
@@ -81,7 +88,7 @@ def run_rows(
 
 
 class _Batch:
-    """Rows in flight, and the reorder window: answers wait until all before them are out."""
+    """The rows in flight, and the finished rows that wait for an earlier row (reorder window)."""
 
     def __init__(
         self,
@@ -101,10 +108,10 @@ class _Batch:
         self._ahead = ReadAhead(llm, stats, on_step, on_reading)
         self._collector = Collector()
         self._in_flight: dict[str, tuple[_Job, int, Request]] = {}
-        self._prefilling: set[str] = set()  # requests without a token yet, waiting ones included
-        self._open: _Job | None = None  # the row whose requests are not all made yet
-        self._pending: deque[tuple[_Job, int, Request]] = deque()  # made, not yet in flight
-        self._done: dict[int, tuple[Row | BadRow, dict[str, Any]]] = {}
+        self._prefilling: set[str] = set()  # requests without a token yet, also those that wait
+        self._open: _Job | None = None  # the row that still has requests to make
+        self._pending: deque[tuple[_Job, int, Request]] = deque()  # made, but not yet in flight
+        self._done: dict[int, tuple[Row | BadRow, dict[str, Any]]] = {}  # by position
         self._num_read = 0
         self._num_written = 0
         self._exhausted = False
@@ -120,7 +127,7 @@ class _Batch:
         return self.llm.engine.has_room and len(self._done) < self.options.window
 
     def fill(self, source: Iterator[Row | BadRow]) -> None:
-        """Give the engine requests, of the row at hand and then of the next, while it has room."""
+        """Add requests to the engine while it has room: of the current row, then of the next."""
         if self.stopping():
             self._drop_unbegun()
         if not self.llm.is_sized:
@@ -130,23 +137,23 @@ class _Batch:
             if not self._may_join(job):
                 return
             if self.llm.has_space_for(request) and self._ahead.serves(job.asked):
-                if not self._is_brought(job, request):
+                if not self._document_is_ready(job, request):
                     return
                 self._submit(*self._pending.popleft())
             elif self._in_flight:
-                return  # another context can be made when these have ended
+                return  # the context can be resized when the requests in flight have finished
             else:
                 self._resize(source)
 
     def _may_join(self, job: _Job) -> bool:
-        """Whether a row may run beside those in flight: not if it, or one of them, is a suspect."""
+        """Whether a row may run together with the rows in flight: a suspect must run alone."""
         if not self.suspects.crashes:
             return True
         others = {other.row.digest for other, _, _ in self._in_flight.values() if other is not job}
         return not others or not any(map(self.suspects.includes, (job.row.digest, *others)))
 
     def _drop_unbegun(self) -> None:
-        """Forget the rows that were only read ahead, and what was to come out behind them."""
+        """Drop rows that have not started; with ordered output, also finished rows after them."""
         begun = {job.position for job, _, _ in self._in_flight.values()}
         dropped = [job.position for job, index, _ in self._pending if index == 0]
         dropped = [position for position in dropped if position not in begun]
@@ -160,17 +167,17 @@ class _Batch:
                 del self._done[position]
 
     def _resize(self, source: Iterator[Row | BadRow]) -> None:
-        """Make a context that fits the requests that come next."""
+        """Make a context that fits the next `look_ahead` requests."""
         self._make_pending(self.options.look_ahead, source)
         asked = [job.asked for job, _, _ in self._pending if job.asked and not self._ahead.is_off]
         requests = [request for _, _, request in self._pending]
         self.llm.fit(requests, more=not self._exhausted, pool=bool(asked))
         if not all(map(self._ahead.serves, asked)):
-            self._ahead.is_off = True  # nothing can be stored here after all
+            self._ahead.is_off = True  # this context cannot save or restore states
             self.llm.fit(requests, more=not self._exhausted)
 
-    def _is_brought(self, job: _Job, request: Request) -> bool:
-        """Whether a request can go: its document is there, or need not be."""
+    def _document_is_ready(self, job: _Job, request: Request) -> bool:
+        """Restore or prefill a request's document if needed; False if the request must wait."""
         if job.asked is None or self._ahead.is_off:
             return True
         if not self._in_flight and job.began is None:
@@ -182,23 +189,23 @@ class _Batch:
 
         self._in_work.prepare(job.row.digest)
         try:
-            is_there = self._ahead.pin_document(
+            is_ready = self._ahead.pin_document(
                 job.asked,
                 request.id,
                 is_busy=bool(self._in_flight),
                 stopping=lambda: self.stopping() > 1 or is_late(),
             )
         except L4Error:
-            job.asked = None  # its requests fail for themselves, if they must
+            job.asked = None  # run the requests without it: each reports its own error, if any
             return True
         finally:
             self._in_work.prepare(None)
-        if not (is_there or self._in_flight) and limit is not None and is_late():
+        if not (is_ready or self._in_flight) and limit is not None and is_late():
             self._give_up(job, limit)
-        return is_there
+        return is_ready
 
     def _make_pending(self, count: int, source: Iterator[Row | BadRow]) -> bool:
-        """Have `count` requests ready, as far as there are any; whether there is one."""
+        """Make requests until `count` are pending or the input ends; whether any are pending."""
         while len(self._pending) < count and len(self._done) < self.options.window:
             if self._open:
                 self._ask(self._open)
@@ -210,7 +217,7 @@ class _Batch:
         return bool(self._pending)
 
     def step(self) -> None:
-        """One step of the engine, and what it brought to an end."""
+        """Run one step of the engine and settle the requests that it finished."""
         started = time.perf_counter()
         outputs = self._ahead.counted(self.llm.engine.step())
         self._count(outputs, time.perf_counter() - started)
@@ -229,7 +236,7 @@ class _Batch:
         self.stats.count_step(outputs, seconds, has_prefill=has_prefill)
 
     def ready(self) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
-        """Answers that nothing before them holds back any more."""
+        """Yield the finished rows that no longer wait for an earlier row."""
         while self._done:
             position = next(iter(self._done)) if self.options.unordered else self._num_written
             if position not in self._done:
@@ -251,7 +258,7 @@ class _Batch:
             self._open = _Job(position, row, RowRequests(self.llm, row, self.options))
 
     def _ask(self, job: _Job) -> None:
-        """Make the next request of a row."""
+        """Make the next request of a row and append it to the pending ones."""
         index = job.num_asked
         job.num_asked += 1
         if job.num_asked == job.row.num_answers:
@@ -290,7 +297,7 @@ class _Batch:
                 self._ahead.unpin(job.asked)
 
     def _time_out(self, limit: float, now: float) -> None:
-        """Abort the rows that began more than `limit` seconds ago."""
+        """Abort the rows that started more than `limit` seconds before `now`."""
         waiting = self.llm.engine.waiting
         for id, (job, _, _) in self._in_flight.items():
             if job.began is None and id not in waiting:
@@ -300,7 +307,7 @@ class _Batch:
             self._give_up(job, limit)
 
     def _give_up(self, job: _Job, limit: float) -> None:
-        """Abort what runs of a row, and leave the rest of it undone."""
+        """Abort a row's requests in flight, and settle all its unfinished requests as timed out."""
         if job is self._open:
             self._open = None
         self._pending = deque(item for item in self._pending if item[0] is not job)

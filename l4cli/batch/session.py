@@ -1,4 +1,4 @@
-"""One run of `l4 run`: rows from the input to the output."""
+"""One run of `l4 run`: answers the rows of an input and writes them to an output."""
 
 from __future__ import annotations
 
@@ -27,9 +27,16 @@ from l4cli.speeds import Fact, OtherWork, RunSpeeds, is_busy, remember
 
 
 class RunSession:
-    """Rows through a loaded model; `num_verified` answers are asked again at the end.
+    """Runs rows through a loaded model.
 
-    `on_step` is called after each step of the engine.
+    llm: the model.
+    options: settings for every row.
+    output: where the answers go.
+    interrupts: counts the user's interrupts, which stop the run.
+    num_verified: how many answers `verify` generates again.
+
+    The attribute `on_step` is called after each step of the engine. Raises RequestError if
+    `options.sampling` is invalid.
     """
 
     def __init__(
@@ -48,13 +55,13 @@ class RunSession:
         self.sample = Sample(num_verified)
         self.checked: list[Checked] = []
         self.started = time.perf_counter()
-        self.seconds = 0.0  # that answering took
+        self.seconds = 0.0  # the duration of `answer`
         self.on_step: Callable[[], None] = lambda: None
-        # A wrong setting is told once, not in every row.
+        # Check the settings here: otherwise a wrong one would fail every row.
         llm.check(llm.params(**options.sampling))
 
     def answer(self, rows: Iterable[Row | BadRow]) -> None:
-        """Write an output row for every row that has none yet."""
+        """Write an output row for every row that has none yet, and record the measured rates."""
         self.started, others = time.perf_counter(), OtherWork()
         answered = run_rows(
             self.llm,
@@ -81,13 +88,13 @@ class RunSession:
         remember(self.conditions, *rates, busy=is_busy(others.load()))
 
     def verify(self) -> None:
-        """Ask the sample again, alone."""
+        """Run the sampled requests again, one at a time; fills `checked`."""
         if not self.interrupts:
             self.checked = list(self.sample.check(self.llm))
 
     @property
     def resume_option(self) -> str:
-        """The option that goes on with the output."""
+        """The option that continues this output after an interrupt."""
         return "--retry-errors" if isinstance(self.output, RetriedOutput) else "--resume"
 
 
@@ -100,9 +107,12 @@ def open_output(
     resume: bool,
     retry_errors: bool,
 ) -> Iterator[Output]:
-    """Where the answers of a run go: stdout, or a file with its journal."""
+    """Open the output of a run: stdout if `out` is None, otherwise a file with its journal.
+
+    After a crash, the watcher prints how to continue with it.
+    """
     if out is None:
-        watcher.tell("the answers so far are on stdout; with -o FILE a run can go on where it was")
+        watcher.tell("the answers so far are on stdout; only a run with -o FILE can be continued")
         yield StdoutOutput()
         return
     with open_journaled(
@@ -114,7 +124,7 @@ def open_output(
     ) as output:
         again = "--retry-errors" if retry_errors else "--resume"
         watcher.tell(
-            f"every row that was written to {out} is whole",
+            f"every row that was written to {out} is complete",
             f"go on with: {console.command_line(again)}",
             journal=output.journal,
         )
@@ -122,7 +132,7 @@ def open_output(
 
 
 def _settings(llm: LLM, options: BatchOptions, reading: RowsInput) -> dict[str, Any]:
-    """What must be equal for rows to stand in one file."""
+    """Return the settings that all rows of one output file must share."""
     sampling = dict(options.sampling)
     constraint = sampling.pop("constraint", None)
     return {

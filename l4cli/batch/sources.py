@@ -1,8 +1,8 @@
-"""Lines to records: JSON Lines, plain text or CSV, read lazily.
+"""Splits an input stream into records: JSON Lines, plain text or CSV. Reads lazily.
 
-Lines end at \\n only (U+2028 inside a string is text); a BOM and the \\r of CRLF are taken off, and
-blank lines passed over. A record that cannot be read says so when its fields are asked for, so
-that only its own row is lost.
+Only \\n ends a line (U+2028 inside a string is text). A BOM and the \\r of CRLF are removed, and
+blank lines are skipped. An invalid record raises its error only when its fields are read, so one
+bad record costs one row and not the run.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from l4cli.errors import InputError
 
 Source = Literal["json", "text", "csv"]
 _BOM = b"\xef\xbb\xbf"
-_MAX_CELL = 2**31 - 1  # csv's own limit of 128 KiB is less than a document
+_MAX_CELL = 2**31 - 1  # the csv module's default limit of 128 KiB is too small for documents
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record: the line it begins in, its bytes, and how to read them.
+    """One record of the input.
 
-    `has_cells` tells that its fields are all texts, as those of CSV are.
+    line: the number of its first line, from 1.
+    content: its bytes.
+    fields: parses the content. Raises InputError if it is invalid.
+    has_cells: whether every field is a string, as in CSV.
     """
 
     line: int
@@ -38,7 +41,7 @@ class Record:
 def read_records(
     lines: Iterable[bytes], source: Source, *, columns: frozenset[str] | None = None
 ) -> Iterator[Record]:
-    """Records of a stream. A CSV file may have only `columns`; None is any."""
+    """Yield the records of a stream. A CSV file may have only `columns`; None allows any."""
     if source == "csv":
         return _csv_records(lines, columns)
     parse = _parse_json if source == "json" else _parse_text
@@ -62,9 +65,9 @@ def _parse_json(content: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
-        raise InputError("not JSON that can be read: nested too deeply") from None
-    except ValueError as error:  # an integer of more digits than Python converts
-        raise InputError(f"not JSON that can be read: {error}") from None
+        raise InputError("this JSON cannot be read: it is nested too deeply") from None
+    except ValueError as error:  # an integer with more digits than Python converts
+        raise InputError(f"this JSON cannot be read: {error}") from None
     if not isinstance(value, dict):
         raise InputError(f"a row must be a JSON object, not {json_type(value)}")
     return value
@@ -78,9 +81,9 @@ def _parse_text(content: bytes) -> dict[str, Any]:
 
 
 def _csv_records(lines: Iterable[bytes], columns: frozenset[str] | None) -> Iterator[Record]:
-    """Records under a header; a cell may hold line breaks.
+    """Yield the records below a CSV header. A cell may contain line breaks.
 
-    What is not UTF-8 travels as lone surrogates, so that it spoils one record and no more.
+    Invalid UTF-8 is decoded to lone surrogates and rejected later, so it costs one record only.
     """
     csv.field_size_limit(_MAX_CELL)
     feed = _Lines(_without_bom(lines))
@@ -109,7 +112,7 @@ class _Header:
     delimiter: str
 
     def read(self, cells: list[str], error: InputError | None) -> dict[str, Any]:
-        """The fields of a record, or what is wrong with it."""
+        """Return the fields of a record. Raises InputError if it is invalid."""
         if error:
             raise error
         if len(cells) != len(self.names):
@@ -121,7 +124,7 @@ class _Header:
 
 
 class _Lines:
-    """Text lines for csv.reader that remember where the record at hand began."""
+    """Decodes lines for csv.reader and remembers the lines of the current record."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines = iter(lines)
@@ -148,9 +151,12 @@ class _Lines:
 
 
 def _header(feed: _Lines, columns: frozenset[str] | None) -> _Header:
-    """The first line's names; InputError if they cannot be a header."""
+    """Return the column names of the first non-blank line, and its delimiter.
+
+    Raises InputError if the line is not a valid header.
+    """
     line = next((line for line in feed if line.strip()), "")
-    # Spreadsheets write ; where , is the decimal sign, and tabs when told to.
+    # Spreadsheets write ";" where "," is the decimal separator, and can be set to write tabs.
     delimiter = max(",;\t", key=line.count)
     try:
         names = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter), []))
@@ -158,7 +164,7 @@ def _header(feed: _Lines, columns: frozenset[str] | None) -> _Header:
         raise InputError(f"the CSV header cannot be read: {error}") from None
     for index, name in enumerate(names):
         if not name or name in names[:index]:
-            which = "has no name" if not name else f"is {name!r} for the second time"
+            which = "has no name" if not name else f"repeats the name {name!r}"
             raise InputError(f"column {index + 1} of the CSV header {which}")
     if columns is not None:
         _check_columns(names, columns)
@@ -166,11 +172,14 @@ def _header(feed: _Lines, columns: frozenset[str] | None) -> _Header:
 
 
 def _check_columns(names: tuple[str, ...], columns: frozenset[str]) -> None:
-    """Without a template, every column must be a field: told once, not in every row."""
+    """Raise InputError for a column that is not a field of a row.
+
+    The header is checked once because otherwise every row would fail with the same error.
+    """
     if unknown := [name for name in names if name not in columns]:
         raise InputError(
-            f"the CSV column {unknown[0]!r} is no field of a row: make prompts from columns with "
-            "--template-row, or ignore it with --lenient"
+            f"the CSV column {unknown[0]!r} is not a field of a row: make prompts from columns "
+            "with --template-row, or ignore it with --lenient"
         )
     if names and not {"prompt", "messages", "document"} & set(names):
         raise InputError(
@@ -195,4 +204,4 @@ def _without_bom(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise InputError(f"not JSON: {name} is no JSON number")
+    raise InputError(f"not JSON: {name} is not a JSON number")

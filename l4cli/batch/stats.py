@@ -1,4 +1,7 @@
-"""How far a run is and what it has done, in numbers and in a line. Pure: clocks are passed in."""
+"""Counts the rows and tokens of a run, and formats its progress line and summary.
+
+This module is pure: clocks are passed in.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,19 @@ from l4cli.amounts import duration
 from l4cli.batch.meter import SpeedMeter
 from l4cli.engine.types import StepOutput
 
-_SPAN = 10.0  # seconds that the rates of a running batch look back
+_SPAN = 10.0  # seconds over which the progress line averages its rates
 
 
 @dataclass(slots=True)
 class BatchStats:
-    """Counts so far, of rows written and of tokens that went through the engine.
+    """Counts of the rows written so far, and of the tokens that went through the engine.
 
-    `reading` says which document is being read ahead of its questions; so many tokens of such
-    documents were restored from the prefix store, and so many bytes kept in it.
+    num_errors: output rows that are errors or contain one.
+    num_cached_tokens: prompt tokens found in the KV cache.
+    num_restored_tokens: tokens of documents restored from the prefix store.
+    num_bytes_kept: bytes of documents saved to the prefix store.
+    reading: which document is being prefilled before its questions, and how far; empty if none is.
+    meter: measures the rates.
     """
 
     num_rows: int = 0
@@ -39,9 +46,9 @@ class BatchStats:
     def count_step(
         self, outputs: Sequence[StepOutput], seconds: float, *, has_prefill: bool
     ) -> None:
-        """Take one step's outputs in; a prompt counts with the first token after it.
+        """Count the outputs of one step of `seconds`. A prompt counts with its first output.
 
-        `has_prefill` tells that a prompt was computed that has no token after it yet.
+        has_prefill: whether the step prefilled prompts that have no output yet.
         """
         num_decode_tokens = 0
         for output in outputs:
@@ -56,13 +63,18 @@ class BatchStats:
 
 
 def is_first(output: StepOutput) -> bool:
-    """Whether an output is the first of its request: the prompt has just been computed."""
+    """Whether an output is the first of its request, so its prompt was completed in this step."""
     return output.num_completion_tokens == len(output.token_ids)
 
 
 @dataclass(slots=True)
 class Progress:
-    """The line that says how far a run is. `num_before` rows of `total` were done by another."""
+    """Formats the progress line of a run.
+
+    stats: the counts of this run.
+    total: the number of input rows; None if unknown.
+    num_before: rows that an earlier run has already written.
+    """
 
     stats: BatchStats
     total: int | None = None
@@ -70,7 +82,10 @@ class Progress:
     _samples: deque[tuple[float, int, int]] = field(default_factory=lambda: deque([(0.0, 0, 0)]))
 
     def line(self, seconds: float) -> str:
-        """Rows, errors, rates over the last seconds, and the time left where it can be known."""
+        """Return rows, errors, rates over the last `_SPAN` seconds, and the ETA if it is known.
+
+        `seconds` is the time since the start of the run.
+        """
         stats = self.stats
         now = (seconds, stats.num_prefill_tokens, stats.num_completion_tokens)
         self._samples.append(now)
@@ -93,7 +108,7 @@ class Progress:
 
 
 def summary(stats: BatchStats, seconds: float) -> str:
-    """The line at the end: what was done, and how fast prompts and answers went."""
+    """Return the line at the end of a run: rows, errors, tokens, rates and duration."""
     errors = f", {_plural(stats.num_errors, 'error')}" if stats.num_errors else ""
     speeds = stats.meter.speeds(stats.num_prefill_tokens)
     if speeds:
@@ -108,7 +123,7 @@ def summary(stats: BatchStats, seconds: float) -> str:
 
 
 def cost(stats: BatchStats, seconds: float, price_per_hour: float) -> str:
-    """What the run cost on a machine of that price, and a million tokens of it."""
+    """Return a line with the cost of the run and of a million tokens, given the machine's price."""
     spent = price_per_hour * seconds / 3600
     generated = stats.num_completion_tokens
     every = stats.num_prompt_tokens + generated

@@ -1,4 +1,4 @@
-"""--template-row: a prompt out of a record's fields, by a Jinja template in a sandbox."""
+"""--template-row: renders a prompt from a record's fields with a sandboxed Jinja template."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from l4cli.errors import InputError, UsageError
 
 
 class JinjaRow:
-    """A compiled template; UsageError if it does not compile."""
+    """A compiled template. Raises UsageError if `source` does not compile."""
 
     def __init__(self, source: str) -> None:
         environment = ImmutableSandboxedEnvironment(
@@ -24,7 +24,7 @@ class JinjaRow:
             raise UsageError(f"--template-row does not compile: {error}") from error
 
     def render(self, values: Mapping[str, Any]) -> str:
-        """The prompt; InputError, naming it, where a field is missing."""
+        """Return the prompt. Raises InputError if a field is missing."""
         try:
             return self._template.render(values)
         except UndefinedError as error:
@@ -33,4 +33,4 @@ class JinjaRow:
                 f"--template-row: {error.message or 'undefined'}; this row's fields: {has}"
             ) from None
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise InputError(f"--template-row cannot show this row: {error}") from None
+            raise InputError(f"--template-row cannot render this row: {error}") from None

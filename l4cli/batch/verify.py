@@ -1,4 +1,4 @@
-"""--verify: a sample of a run's answers, asked again one by one and alone."""
+"""--verify: runs a sample of a run's requests again, one at a time, and compares the answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from l4cli.loading.llm import LLM
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An answer and what the same request gave alone."""
+    """An answer of the run, and the answer that the same request gave when it ran alone.
+
+    line: the row's line in the input.
+    text: the answer in the run.
+    alone: the answer alone.
+    """
 
     line: int
     text: str
@@ -25,16 +30,16 @@ class Checked:
 
     @property
     def first_difference(self) -> int:
-        """The index of the first character that differs."""
+        """The index of the first character that differs; if none does, the shorter length."""
         pairs = zip(self.text, self.alone, strict=False)
         equal = (index for index, (a, b) in enumerate(pairs) if a != b)
         return next(equal, min(len(self.text), len(self.alone)))
 
 
 class Sample:
-    """A fair choice of `size` answers among any number, kept as they come (reservoir sampling).
+    """A uniform random sample of `size` answers from a stream of any length (reservoir sampling).
 
-    Only answers that can be repeated are chosen from: greedy ones, and drawn ones with a seed.
+    Only answers that can be reproduced are sampled: greedy ones, and those drawn with a seed.
     """
 
     def __init__(self, size: int, chance: random.Random | None = None) -> None:
@@ -44,7 +49,7 @@ class Sample:
         self._kept: list[tuple[int, Request, str]] = []
 
     def offer(self, row: Row, request: Request, completion: Completion) -> None:
-        """Keep this answer, or do not."""
+        """Add an answer to the sample, or skip it at random."""
         params = request.params
         if not self._size or (params.temperature > 0 and params.seed is None):
             return
@@ -56,7 +61,7 @@ class Sample:
             self._kept[place] = kept
 
     def check(self, llm: LLM) -> Iterator[Checked]:
-        """Each answer that was kept beside the one its request gives alone, no prefix reused."""
+        """Run each sampled request alone, without prefix reuse, and yield both answers."""
         for line, request, text in sorted(self._kept, key=lambda kept: kept[0]):
             llm.engine.forget()
             (alone,) = llm.engine.generate([request])

@@ -1,1 +1,4 @@
-"""How long a context a model can use: facts hidden in text of exact lengths, and asked for."""
+"""Tests how long a context a model can use (`l4 ctx-test`).
+
+Facts are hidden in texts of exact lengths, and the model is asked for them.
+"""

@@ -1,7 +1,7 @@
-"""Documents of an exact number of tokens, with needles at their depths. Pure.
+"""Makes documents of an exact number of tokens, with needles at given depths.
 
-Tokens are counted by the functions passed in: of a sentence as it stands in the text, and of a
-whole prompt.
+This module is pure. Two functions that count tokens are passed in: one for a sentence within a
+text, one for a whole prompt.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from l4cli.ctxtest.probes import Needle, Probe
 from l4cli.ctxtest.wordings import filler, wordings
 from l4cli.errors import UsageError
 
-_NEEDLE_SHARE = 1 / 3  # of a document: the rest is filler
-_PARAGRAPH = (3, 9)  # sentences
-_ROUNDS = 8  # of counting the whole prompt and mending the difference
+_NEEDLE_SHARE = 1 / 3  # the most of a document that needles take; the rest is filler
+_PARAGRAPH = (3, 9)  # sentences, at least and at most
+_ROUNDS = 8  # the most rounds of counting the whole prompt and correcting its length
 
 Count = Callable[[str], int]
 CountPrompt = Callable[[str, str], int]  # of a head and a question
@@ -24,14 +24,14 @@ CountPrompt = Callable[[str, str], int]  # of a head and a question
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text with the probes whose needles are in it."""
+    """A text, and the probes whose needles it contains."""
 
     text: str
     probes: tuple[Probe, ...]
 
     @property
     def head(self) -> str:
-        """What stands before every question, and is read once for all of them."""
+        """The prompt up to the question. It is computed once for all questions."""
         return f"{wordings()['intro']}\n\n{self.text}\n\n"
 
 
@@ -42,17 +42,26 @@ def make_documents(
     count_sentence: Count,
     count_prompt: CountPrompt,
 ) -> Iterator[Document]:
-    """As few documents as hold all needles and are still mostly filler.
+    """Yield as few documents as can hold all needles and still be mostly filler.
 
-    The longest prompt of each, with room for its answer, has `length` tokens, or less by at most
-    1% or a short sentence. UsageError where the length leaves no room.
+    rng: the source of randomness.
+    probes: the needles and questions.
+    length: the tokens of each document's longest prompt, together with its answer. A document may
+        have up to 1%, or one short sentence, less.
+    count_sentence: counts the tokens of a sentence within a text.
+    count_prompt: counts the tokens of a prompt, given its head and question.
+
+    Raises UsageError if `length` is too small.
     """
     for pack in _packs(probes, length * _NEEDLE_SHARE, count_sentence):
         yield _document(rng, pack, length, count_sentence, count_prompt)
 
 
 def _packs(probes: Sequence[Probe], room: float, count: Count) -> list[list[Probe]]:
-    """The probes divided so that the needles of each part fit the room, where that is possible."""
+    """Divide the probes into packs whose needles have at most `room` tokens.
+
+    A single probe with larger needles gets a pack of its own.
+    """
     packs: list[list[Probe]] = []
     left = 0.0
     for probe in probes:
@@ -80,8 +89,8 @@ def _document(
     document, missing = made()
     if missing < 0:
         raise UsageError(
-            f"--lengths: {length} tokens do not hold a needle, its question and an answer: "
-            f"it takes {length - missing}"
+            f"--lengths: {length} tokens are too few for a needle, its question and an answer: "
+            f"give at least {length - missing}"
         )
     tolerance = length // 100
     for _ in range(_ROUNDS):
@@ -89,14 +98,14 @@ def _document(
             break
         hay.resize(missing)
         document, missing = made()
-    while missing < 0:  # sentences merge into other tokens than they have alone
+    while missing < 0:  # in a text, sentences can have other tokens than alone
         hay.resize(min(missing, -1))
         document, missing = made()
     return document
 
 
 class _Hay:
-    """Filler sentences with their tokens, and needles to stand among them."""
+    """Filler sentences and needles, with their token counts."""
 
     def __init__(self, rng: Random, needles: Sequence[Needle], count: Count) -> None:
         self._rng, self._count = rng, count
@@ -105,7 +114,7 @@ class _Hay:
         self._paragraphs = rng.randrange(1 << 30)
 
     def resize(self, num_tokens: int) -> None:
-        """Add about so many tokens of filler, never more; take away at least as many if below 0."""
+        """Add at most `num_tokens` tokens of filler; if negative, remove at least as many."""
         while num_tokens < 0 and self._filler:
             num_tokens += self._filler.pop()[1]
         while num_tokens > 0:
@@ -116,7 +125,7 @@ class _Hay:
             num_tokens -= size
 
     def _sentence(self, room: int) -> tuple[str, int]:
-        """A sentence that fits, or a short one."""
+        """Return a sentence of at most `room` tokens, or else a short one, with its tokens."""
         for _ in range(4):
             sentence = filler().sentence(self._rng)
             if (size := self._count(sentence)) <= room:
@@ -125,7 +134,7 @@ class _Hay:
         return sentence, self._count(sentence)
 
     def text(self) -> str:
-        """All sentences in paragraphs, each needle as near to its depth as a sentence's end is."""
+        """Return all sentences in paragraphs, each needle at the sentence end nearest its depth."""
         total = sum(size for _, size in (*self._filler, *self._needles))
         sentences: list[str] = []
         needles = list(self._needles)
@@ -142,7 +151,7 @@ class _Hay:
 
 
 def _by_depth(needles: Sequence[Needle]) -> list[Needle]:
-    """In order of depth; those of one depth as they came, since links of a chain must follow."""
+    """Sort by depth. Needles of one depth keep their order, which the links of a chain need."""
     return sorted(needles, key=lambda needle: needle.depth)
 
 

@@ -1,12 +1,13 @@
-"""The tasks: what is hidden in a document, what is asked, and what a right answer holds. Pure.
+"""The tasks: each makes needles to hide in a document, questions, and the expected answers.
 
-literal   a needle whose words the question repeats; one at each depth
-latent    a needle without a word in common with its question; one at each depth
-several   needles of one kind over the depths, all asked for at once
-tracking  variables that stand for others, over the depths: which of them have a value
+literal   a needle whose words the question repeats; one needle and question for each depth
+latent    a needle without a word in common with its question; one of each for each depth
+several   several values of one thing, spread over the depths; one question asks for all
+tracking  variables that are set to other variables, spread over the depths; the question asks which
+          of them have a given value
 
-The tasks are those of RULER (needle, multi-value needle, variable tracking) and of NoLiMa (latent),
-made anew from `wordings.toml`.
+This module is pure. The tasks are those of RULER (needle, multi-value needle, variable tracking)
+and NoLiMa (latent), with new texts from `wordings.toml`.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from random import Random
 
 from l4cli.ctxtest.wordings import wordings
 
-# Tokens that an answer may have; more than a right one needs, for models that talk.
+# The most tokens of an answer: more than a correct one needs, because some models are wordy.
 _SHORT_ANSWER, _LONG_ANSWER = 32, 64
 _LETTERS = string.ascii_uppercase
 
 
 @dataclass(frozen=True, slots=True)
 class Needle:
-    """A sentence to stand at a depth: 0.0 begins the document, 1.0 ends it."""
+    """A sentence to hide at a depth, from 0.0 (the document's beginning) to 1.0 (its end)."""
 
     text: str
     depth: float
@@ -33,9 +34,14 @@ class Needle:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Needles and the question that asks for them. `expected` are values with their depths.
+    """Needles and the question that asks for them.
 
-    `decoys` are answers of the like that are wrong: naming one voids an answer.
+    task: the task's name.
+    needles: the sentences to hide.
+    question: the question.
+    expected: the values of a correct answer, each with the depth of its needle.
+    decoys: wrong values of the same kind. An answer that names one of them finds nothing.
+    max_tokens: the most tokens of the answer.
     """
 
     task: str
@@ -47,7 +53,7 @@ class Probe:
 
 
 class _Supply:
-    """Names, places and numbers, each handed out once."""
+    """Draws names, places, numbers and variables; each is used only once."""
 
     def __init__(self, rng: Random) -> None:
         self.rng = rng
@@ -70,7 +76,7 @@ class _Supply:
 
 
 def make_probes(rng: Random, tasks: Sequence[str], depths: Sequence[float]) -> list[Probe]:
-    """The probes of one sample: what one of them hides never answers another."""
+    """Return the probes of one sample. No needle of a probe answers another probe's question."""
     supply = _Supply(rng)
     return [probe for task in tasks for probe in TASKS[task](supply, depths)]
 
@@ -121,7 +127,7 @@ def _tracking(supply: _Supply, depths: Sequence[float]) -> Iterator[Probe]:
 def _chain(
     supply: _Supply, depths: Sequence[float]
 ) -> tuple[str, list[tuple[str, float]], list[Needle]]:
-    """A value, the variables that stand for it, with their depths, and the lines that say so."""
+    """Return a value, the variables that have it, with their depths, and the needles."""
     words = wordings()["tracking"]
     value, needles = supply.number(), []
     variables = [(supply.variable(), d) for d in _spread(supply.rng, depths, words["count"])]
@@ -135,7 +141,7 @@ def _chain(
 
 
 def _spread(rng: Random, depths: Sequence[float], count: int) -> list[float]:
-    """So many of the depths, in rising order, each once if there are enough."""
+    """Return `count` of the depths in rising order, without repeats if there are enough."""
     if len(depths) >= count:
         return sorted(rng.sample(list(depths), count))
     return sorted(rng.choices(depths, k=count))
@@ -147,4 +153,4 @@ TASKS: dict[str, Callable[[_Supply, Sequence[float]], Iterator[Probe]]] = {
     "several": _several,
     "tracking": _tracking,
 }
-MOST_DEPTHS = 21  # as many as there are latent pairs
+MOST_DEPTHS = 21  # the number of latent pairs in wordings.toml

@@ -1,4 +1,4 @@
-"""What a context test found, in lines for people. Pure."""
+"""Formats the results of a context test for the terminal. This module is pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from l4cli.ctxtest.results import ABLE, THRESHOLD, Results
 
 
 def columns(results: Results) -> list[str]:
-    """Headings over `rows`."""
+    """Return the headings of the table whose lines `rows` yields."""
     return ["LENGTH", *(task.upper() for task in results.tasks), "SCORE", "VALUES"]
 
 
 def rows(results: Results) -> Iterator[list[str]]:
-    """The scores of each length that was tested, by task and in all."""
+    """Yield the scores of each tested length, by task and over all tasks."""
     for length in sorted(results.judged):
         scores = [results.task_score(length, task) for task in results.tasks]
         overall = _percent(results.score(length))
@@ -23,24 +23,27 @@ def rows(results: Results) -> Iterator[list[str]]:
 
 
 def verdict(results: Results) -> Iterator[str]:
-    """The effective length in words, and what it does not rest on."""
+    """Yield a line with the effective length, and one with the tasks that are left out, if any."""
     found = results.effective()
     unable = [task for task in results.tasks if task not in results.able_tasks]
     if found is None:
         yield (
-            f"effective length: unknown, since the model finds less than {ABLE:.0%} "
+            f"effective length: unknown, because the model finds less than {ABLE:.0%} "
             "even at short lengths"
         )
         return
-    at_least = f"{THRESHOLD:.0%} of its {found.base_score:.0%} at short lengths"
+    at_least = f"{THRESHOLD:.0%} of the {found.base_score:.0%} it reaches at short lengths"
     if found.n_tokens == 0:
-        yield f"effective length: below {tokens(min(results.judged))} ({at_least} is the mark)"
+        yield (
+            f"effective length: below {tokens(min(results.judged))} "
+            f"(it scores less than {at_least})"
+        )
     elif found.n_tokens == found.n_longest:
         yield f"effective length: at least {tokens(found.n_tokens)}, the longest tested"
     else:
-        yield f"effective length: {tokens(found.n_tokens)} (it keeps {at_least} up to there)"
+        yield f"effective length: {tokens(found.n_tokens)} (up to there it keeps {at_least})"
     if unable:
-        yield f"left out, as the model cannot do it at short lengths: {', '.join(unable)}"
+        yield f"tasks left out, too hard for the model even at short lengths: {', '.join(unable)}"
 
 
 def _percent(score: float | None) -> str:

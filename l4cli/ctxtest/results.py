@@ -1,9 +1,10 @@
-"""Answers added up: by length and task, by length and depth, and to an effective length. Pure.
+"""Computes scores by length and task, scores by length and depth, and the effective length.
 
-The effective length is NoLiMa's: a model's base score is its best at short lengths, and it still
-uses a length well where it scores 85% of that. A length counts only if all shorter ones do, and of
-a task that the model cannot do even at short lengths nothing about lengths can be told.
-(RULER sets one threshold for all models instead, 85.6%, which Llama 2 7B reaches at 4k tokens.)
+This module is pure. The effective length is defined as in NoLiMa: a model's base score is its best
+score at short lengths, and it still uses a length well if it scores at least 85% of the base score
+there. A length counts only if all shorter lengths do. A task that the model cannot do even at short
+lengths says nothing about lengths, so it is left out. (RULER instead uses one threshold for all
+models, 85.6%, which Llama 2 7B reaches at 4k tokens.)
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ from typing import Any
 from l4cli.ctxtest.scoring import Judged
 from l4cli.speeds import EffectiveLength
 
-SHORT = 1024  # tokens: up to here a length is short; the shortest tested always is
-THRESHOLD = 0.85  # of the base score
-ABLE = 0.5  # a base score below which a task says nothing
+SHORT = 1024  # tokens: lengths up to this are short; if none is, the shortest tested length is
+THRESHOLD = 0.85  # the share of the base score that a model must reach at a length
+ABLE = 0.5  # tasks with a lower base score are left out
 
 
 @dataclass(slots=True)
 class Results:
-    """What was answered so far, length by length."""
+    """The answers so far, by length, and the scores computed from them.
+
+    lengths: the lengths to test, in tokens.
+    depths: the depths of the needles, 0.0 to 1.0.
+    tasks: the names of the tasks.
+    judged: the judged answers, by length.
+    """
 
     lengths: Sequence[int]
     depths: Sequence[float]
@@ -33,11 +40,11 @@ class Results:
         self.judged.setdefault(length, []).append(judged)
 
     def task_score(self, length: int, task: str) -> float | None:
-        """The share of values found; None where none was asked for."""
+        """Return the share of a task's values that were found; None if it was not tested there."""
         return _share(judged.found for judged in self._of(length, task))
 
     def cell(self, length: int, depth: float) -> float | None:
-        """The share found of what stood at a depth, over the `mapped_tasks`."""
+        """Return the share of the values at a depth that were found, over the `mapped_tasks`."""
         return _share(
             [found]
             for task in self.mapped_tasks
@@ -47,11 +54,11 @@ class Results:
         )
 
     def num_values(self, length: int) -> int:
-        """How many values the scores of a length rest on."""
+        """Return the number of values that the scores of a length are based on."""
         return sum(len(judged.found) for judged in self.judged.get(length, []))
 
     def base_score(self, task: str) -> float | None:
-        """The best score at short lengths."""
+        """Return a task's best score at short lengths; None if there is none."""
         return self._base(lambda length: self.task_score(length, task))
 
     @property
@@ -61,27 +68,30 @@ class Results:
 
     @property
     def mapped_tasks(self) -> Sequence[str]:
-        """The tasks that show where in a text the model looks: those it can do, if any."""
+        """The tasks for scores by depth: those the model can do, or all if it can do none."""
         return self.able_tasks or self.tasks
 
     def score(self, length: int) -> float | None:
-        """The mean of the tasks that the model can do, each with the same weight."""
+        """Return the unweighted mean score of the tasks that the model can do.
+
+        None if there are none, or one of them was not tested at this length.
+        """
         scores = [self.task_score(length, task) for task in self.able_tasks]
         known = [score for score in scores if score is not None]
         return sum(known) / len(known) if known and len(known) == len(scores) else None
 
     def effective(self) -> EffectiveLength | None:
-        """Over the tasks that the model can do; None where it can do none."""
+        """Return the effective length over the tasks that the model can do; None without any."""
         return self._effective(self.score)
 
     def effective_of(self, task: str) -> EffectiveLength | None:
-        """Of one task; None where the model cannot do it at short lengths."""
+        """Return the effective length for one task; None if it is too hard at short lengths."""
         if task not in self.able_tasks:
             return None
         return self._effective(lambda length: self.task_score(length, task))
 
     def as_json(self) -> dict[str, Any]:
-        """Scores, and every question with its answer."""
+        """Return the scores, and every question with its answer, for --json."""
         tested = sorted(self.judged)
         effective = self.effective()
         return {

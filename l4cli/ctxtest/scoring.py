@@ -1,4 +1,4 @@
-"""Which of the expected values an answer holds. Pure."""
+"""Decides which of the expected values an answer contains. This module is pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from l4cli.ctxtest.probes import Probe
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An answer to a probe, and for each of its expected values whether it was found."""
+    """An answer to a probe, and for each expected value of the probe whether the answer has it."""
 
     probe: Probe
     answer: str
@@ -24,9 +24,10 @@ class Judged:
 
 
 def judge(probe: Probe, answer: str) -> Judged:
-    """A value is found where it stands in the answer as a word of its own, however written.
+    """Judge an answer: a value is found if the answer has it as a whole word.
 
-    An answer that names a wrong value of the kind found nothing: it has not told them apart.
+    Case, character width and thousands separators do not matter. If the answer also names a decoy,
+    nothing is found, because the model did not tell right values from wrong ones.
     """
     text = _normalised(answer)
     astray = any(_holds(text, decoy) for decoy in probe.decoys)
@@ -39,6 +40,6 @@ def _holds(text: str, value: str) -> bool:
 
 
 def _normalised(text: str) -> str:
-    """Without differences of case, width and thousands' commas."""
+    """Remove differences of case, character width and thousands separators."""
     text = unicodedata.normalize("NFKC", text).casefold()
     return re.sub(r"(?<=\d)[,\u202f\u00a0'](?=\d{3}\b)", "", text)

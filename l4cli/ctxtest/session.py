@@ -1,4 +1,4 @@
-"""One context test: documents made, read once each, and all their questions asked."""
+"""One context test: makes documents, prefills each once, and asks all its questions."""
 
 from __future__ import annotations
 
@@ -20,23 +20,38 @@ from l4cli.loading.llm import LLM
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to test. Depths are 0.0 to 1.0; the same seed makes the same documents."""
+    """What to test.
+
+    lengths: tokens of the longest prompt of each document, with its answer.
+    depths: the depths of the needles, 0.0 to 1.0.
+    tasks: names of tasks, from `probes.TASKS`.
+    num_samples: how many sets of documents to test at each length.
+    seed: the same seed makes the same documents.
+    max_tokens: the most tokens of every answer; None for each task's own limit.
+    """
 
     lengths: Sequence[int]
     depths: Sequence[float]
     tasks: Sequence[str]
     num_samples: int = 1
     seed: int = 0
-    max_tokens: int | None = None  # of every answer; each task's own unless given
+    max_tokens: int | None = None
 
     @property
     def num_tokens(self) -> int:
-        """Tokens to read at least: short lengths take more than one document a sample."""
+        """The least number of tokens to prefill; short lengths need several documents a sample."""
         return sum(self.lengths) * self.num_samples
 
 
 class ContextTest:
-    """Asks a model. `stopping` is looked at between steps; `show` gets a line on how far it is."""
+    """Runs a context test with a model.
+
+    llm: the model.
+    plan: what to test.
+    stopping: checked between steps; stops the test once it is true.
+    show: called with a progress line after each step.
+    clock: returns the time in seconds.
+    """
 
     def __init__(
         self,
@@ -52,9 +67,10 @@ class ContextTest:
         self._num_read = 0
 
     def run(self) -> Iterator[tuple[int, Judged]]:
-        """Each length with each answer, as it comes; fewer after an interrupt.
+        """Yield pairs of a length and an answer, one length after the other.
 
-        A length that was interrupted is left out whole: its scores would be of other questions.
+        If the test is stopped, the current length is left out entirely, because its scores would
+        be based on fewer questions than those of other lengths.
         """
         self._started = self._clock()
         for length in sorted(self._plan.lengths):
@@ -74,7 +90,7 @@ class ContextTest:
         return make_documents(rng, probes, length, self._count_sentence, self._count_prompt)
 
     def _ask(self, document: Document, length: int) -> Iterator[Judged]:
-        """All questions on a document, as branches of what they share: it is computed once."""
+        """Yield the judged answers to all questions on a document, which is prefilled once."""
         engine, collector = self._llm.engine, Collector()
         asked: dict[str, Probe] = {}
         head = self._head(document.head)
@@ -110,20 +126,23 @@ class ContextTest:
         return len(self._head(head)) + len(self._question(question))
 
     def _head(self, text: str) -> tuple[int, ...]:
-        """Tokens of a prompt up to its question."""
+        """Return the tokens of a prompt up to its question."""
         encoder = self._llm.encoder
         return tuple(
             encoder.chat_in_sections([text, ""])[0] if encoder.template else encoder.text(text)
         )
 
     def _question(self, text: str) -> tuple[int, ...]:
-        """Tokens of a question, whatever stands before it, up to where the answer begins."""
+        """Return the tokens from the question to the start of the answer.
+
+        They do not depend on the text before the question.
+        """
         if self._llm.encoder.template:
             return tuple(self._llm.encoder.chat_in_sections(["-", text])[1])
         return tuple(self._llm.vocabulary.tokenize(f"{text}\nAnswer:"))
 
     def _request(self, id: str, prompt: tuple[int, ...], probe: Probe) -> Request:
-        """A greedy request; a model without a chat template completes the text up to a line."""
+        """Return a greedy request. Without a chat template, the answer ends at a newline."""
         stop = () if self._llm.encoder.template else ("\n",)
         params = self._llm.params(temperature=0.0, max_tokens=probe.max_tokens, stop=stop)
         return Request(id, prompt, params)

@@ -1,4 +1,4 @@
-"""wordings.toml as values."""
+"""Loads wordings.toml."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from l4cli.models.registry import read_toml
 
 @dataclass(frozen=True, slots=True)
 class Filler:
-    """Sentences that say nothing which is asked for."""
+    """Filler sentences. They never contain an answer.
+
+    sentences: sentence templates; the names in braces are keys of `words`.
+    short: very short sentences, without braces.
+    words: the words for each name in braces.
+    """
 
     sentences: Sequence[str]
     short: Sequence[str]
     words: Mapping[str, Sequence[str]]
 
     def sentence(self, rng: Random) -> str:
-        """One of them, with words drawn for its braces."""
+        """Return a random sentence, with random words for the names in braces."""
         drawn = {name: rng.choice(choices) for name, choices in self.words.items()}
         text = rng.choice(self.sentences).format(**drawn)
         return text[0].upper() + text[1:]
@@ -29,10 +34,11 @@ class Filler:
 
 @functools.cache
 def wordings() -> Mapping[str, Any]:
-    """The tables of wordings.toml."""
+    """Return the tables of wordings.toml."""
     return read_toml(Path(__file__).with_name("wordings.toml"))
 
 
 @functools.cache
 def filler() -> Filler:
+    """Return the filler of wordings.toml."""
     return Filler(**wordings()["filler"])

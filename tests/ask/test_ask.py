@@ -1,4 +1,4 @@
-"""Questions about documents: the prompt, reading and its interruption, branches, the numbers."""
+"""Questions about documents: the prompt, prefill and its interruption, answers, the preflight."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_document_cannot_write_control_tokens(tiny_gguf: Path) -> None:
 
 
 def test_quotations_are_forced_and_proved(tiny_gguf: Path) -> None:
-    """Whatever the model would rather say, behind an answer stand the document's words."""
+    """The quotations are from the document, even with random weights."""
     text = "\n\n".join(f"Rule {n}: the pump is primed with valve {n}." for n in range(9))
     documents = [Document("rules.txt", text, has_lines=True)]
     with load(tiny_gguf, ctx=2048, parallel=2, threads=1) as llm:
@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_answered_from_notes_on_its_parts() -> None:
     assert not list(state_dir().glob("ask/*.jsonl"))
 
 
-# The numbers.
+# The preflight.
 
 SMALL = Hardware(ram_total=4 * GIB, ram_free=4 * GIB, ram_bandwidth=50e9)
 
@@ -282,7 +282,7 @@ def test_the_catalogue_knows_documents_by_name(tmp_path: Path) -> None:
 
 
 def test_what_is_stored_is_told_before(tiny_gguf: Path) -> None:
-    """Global layers for all tokens, the others for the last block's."""
+    """The store keeps global layers for all tokens, other layers for the last segment only."""
     shape = shape_of_file(tiny_gguf)
     per_layer = 2 * 64 * 2
     assert stored_bytes(shape, 8192, "f16") == 8192 * 4 * per_layer

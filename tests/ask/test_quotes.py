@@ -1,4 +1,4 @@
-"""Quotations: found where they stand, however they are written, and never where they do not."""
+"""Quotations: found in the documents however they are written, and not found if not there."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ words = st.text("aeﬁ“”-’…é", min_size=1, max_size=4) | st.sampled_fro
 
 @given(st.lists(st.tuples(words, st.sampled_from([" ", "\n", "  ", "-\n", "\u00ad"])), min_size=1))
 def test_every_stretch_of_the_normal_form_leads_back(parts: list[tuple[str, str]]) -> None:
-    """What a span leads back to has the span's text as its own normal form."""
+    """Every character of the normal form maps back to text whose normal form contains it."""
     text = "".join(word + space for word, space in parts)
     content = Normalized(text)
     assert content.span(0, len(content.text))[0] >= 0
@@ -106,7 +106,7 @@ def test_every_stretch_of_the_normal_form_leads_back(parts: list[tuple[str, str]
     assert begins == sorted(begins)
 
 
-# With a real model: random weights, which would write anything if they were let.
+# With a real model. Its weights are random, so without a constraint it would write anything.
 
 
 @pytest.fixture(scope="module")

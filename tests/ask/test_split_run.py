@@ -1,4 +1,4 @@
-"""Documents read in parts: each part is asked once, kills or not, and none is silently missing."""
+"""Documents read in parts: each part is read once, even after kills, and failures are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch output that survives what happens at two in the morning."""
+"""A batch output and its journal: resuming after kills, torn files and changed inputs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LINES[7] = LINES[6]  # duplicates are distinct rows
 
 
 def write_rows(path: Path, count: int, lines: list[bytes] = LINES) -> None:
-    """One run over `lines` that ends after `count` rows."""
+    """Start or resume a run over `lines` that ends after `count` rows."""
     with JournaledOutput(path, SETTINGS, resume=path.exists()) as out:
         for row in list(out.skip_done(read_rows(lines)))[:count]:
             out.write(f"answer to {row.line} 你", row.digest)
@@ -53,7 +53,7 @@ def test_a_run_goes_on_where_it_ended(tmp_path: Path) -> None:
 def test_files_torn_anywhere_resume_to_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, count: int, out_cut: float, journal_cut: float
 ) -> None:
-    """Each file loses its end independently, as after a crash of the machine."""
+    """OUT and its journal are cut at independent places, as after a crash of the machine."""
     path = tmp_path_factory.mktemp("torn") / "out.jsonl"
     write_rows(path, count)
     journal = path.with_name("out.jsonl.journal")
@@ -69,7 +69,7 @@ def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text("precious\n")
     for resume in (False, True):
-        with pytest.raises(UsageError, match="is there already"):
+        with pytest.raises(UsageError, match="already exists"):
             JournaledOutput(path, SETTINGS, resume=resume)
     assert path.read_text() == "precious\n"
 
@@ -78,7 +78,7 @@ def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     write_rows(path, 3)
     other = {**SETTINGS, "sampling": {"temperature": 1}}
-    with pytest.raises(UsageError, match=r'sampling \{"temperature": 0\}, now it is .* 1\}'):
+    with pytest.raises(UsageError, match=r'sampling \{"temperature": 0\}, but now it is .* 1\}'):
         JournaledOutput(path, other, resume=True)
 
 
@@ -105,7 +105,7 @@ def test_two_runs_cannot_write_one_file(tmp_path: Path) -> None:
 def test_kill_9_at_random_moments_loses_and_doubles_nothing(
     l4: L4, tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    """The real command, killed hard again and again, ends with the bytes of a quiet run."""
+    """The real command, killed and resumed five times, gives the rows of an undisturbed run."""
     prompts = tmp_path / "p.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"hello {n}"}) + "\n" for n in range(40)))
     options = [
@@ -142,7 +142,7 @@ def test_kill_9_at_random_moments_loses_and_doubles_nothing(
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """Rows without what depends on when they ran: times, and what was there already of a prefix."""
+    """Return the rows without the values that depend on timing: timings and cached tokens."""
     rows: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
         del row["usage"]["cached_tokens"], row["timings"]
@@ -160,7 +160,7 @@ def test_a_journal_takes_17_bytes_a_row_in_memory(tmp_path: Path) -> None:
         held, _ = tracemalloc.get_traced_memory()
         assert out.num_done == 20_000
     tracemalloc.stop()
-    assert held < 20_000 * 17 * 1.5  # arrays grow ahead of what they hold
+    assert held < 20_000 * 17 * 1.5  # arrays allocate more than they use
 
 
 def test_resume_needs_a_file(l4: L4, tiny_gguf: Path) -> None:

@@ -1,4 +1,4 @@
-"""OpenAI's Batch format: requests as its clients write them, answers as they read them."""
+"""OpenAI's Batch format: reading requests as its clients write them, and writing the answers."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_completions_request_is_a_text_to_continue() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (envelope(stream=True), "stream: true is not for files"),
+        (envelope(stream=True), "stream: true is not supported"),
         (envelope(messages=[]), "messages is empty"),
         (envelope(max_tokens=3, max_completion_tokens=4), "max_tokens and max_completion_tokens"),
         (envelope(max_completion_tokens="4"), "max_tokens must be an integer"),

@@ -1,4 +1,4 @@
-"""--retry-errors: error rows are asked again, and OUT is whole whatever happens meanwhile."""
+"""--retry-errors: error rows run again, and OUT stays complete if the retry is interrupted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_rows(
     lines: list[bytes] = LINES,
     **options: bool,
 ) -> list[int]:
-    """One run that writes `count` rows, and finishes if that was all; the lines it answered."""
+    """Run until `count` rows are written; finish if those were all. Return the lines answered."""
     answered = []
     options = {"resume": path.exists(), **options}
     with open_journaled(path, SETTINGS, **options) as out:  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def test_a_line_that_failed_may_be_mended(tmp_path: Path) -> None:
     assert write_rows(path, retry_errors=True, lines=mended) == list(FAILED)
     assert lines_of(path) == whole()
     with pytest.raises(InputError, match="differs at line 5"):
-        write_rows(path, lines=LINES)  # it is now the mended input's
+        write_rows(path, lines=LINES)  # the journal now has the digest of the mended line
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_line_that_was_answered_may_not_change(
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "out"
     write_rows(path, failing=FAILED)
-    with pytest.raises(UsageError, match='begun with model "m", now it is "other"'):
+    with pytest.raises(UsageError, match='started with model "m", but now it is "other"'):
         RetriedOutput(path, {"model": "other"}, unordered=False)
 
 
@@ -141,8 +141,8 @@ def test_a_retry_stopped_anywhere_goes_on(
         before = path.read_bytes()
         first = write_rows(path, count, retry_errors=True, unordered=unordered)
         if (path.parent / "out.retry").exists():
-            assert path.read_bytes() == before  # OUT is whole until the end
-            with pytest.raises(UsageError, match="interrupted: go on with it with --retry-errors"):
+            assert path.read_bytes() == before  # OUT is unchanged until the end
+            with pytest.raises(UsageError, match="interrupted: continue it with --retry-errors"):
                 write_rows(path, unordered=unordered)
             rest = write_rows(path, retry_errors=True, unordered=unordered)
             assert not set(first) & set(rest)
@@ -152,7 +152,7 @@ def test_a_retry_stopped_anywhere_goes_on(
 
 
 def test_a_kill_at_any_moment_of_the_end_costs_nothing(tmp_path: Path) -> None:
-    """Every state of the folder that the last steps of a retry go through."""
+    """Retries from each state that the folder has during the last steps of a retry."""
     path = tmp_path / "out"
     write_rows(path, failing=FAILED)
     states = list(_states_of_finish(path, tmp_path))
@@ -164,7 +164,7 @@ def test_a_kill_at_any_moment_of_the_end_costs_nothing(tmp_path: Path) -> None:
 
 
 def _states_of_finish(path: Path, folder: Path) -> Iterator[Path]:
-    """Copies of the folder before the renames, between them and after them."""
+    """Yield copies of the folder before the renames, between them and after them."""
 
     def copy(name: str) -> Path:
         target = folder / name
@@ -214,5 +214,5 @@ def test_unordered_rows_are_told_by_their_content(tmp_path: Path) -> None:
     assert write_rows(path, unordered=True) == [6, 5, 4, 3, 2, 1]
     assert sorted(lines_of(path)) == sorted(whole())
     changed = [*LINES[:9], b'{"prompt": "new"}']
-    with pytest.raises(InputError, match="1 of its rows are not in the input any more"):
+    with pytest.raises(InputError, match="1 of the rows answered there are no longer in"):
         write_rows(path, unordered=True, lines=changed)

@@ -1,4 +1,4 @@
-"""Lines to rows: what is accepted, and how each bad line is named."""
+"""Parsing lines to rows: the accepted forms, and the error message for each kind of bad line."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def test_a_line_separator_inside_a_string_is_text() -> None:
         ("[1]", "a row must be a JSON object, not a list"),
         ('"x"', "a row must be a JSON object, not a string"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"prompt": NaN}', "NaN is no JSON number"),
+        ('{"prompt": NaN}', "NaN is not a JSON number"),
         (b'{"prompt": "\xff"}', "not UTF-8 at byte 13 of the line"),
-        ("{}", "either prompt or messages, this one has neither"),
-        ('{"prompt": "a", "messages": []}', "this one has both"),
+        ("{}", "one of prompt, messages and document, but has none"),
+        ('{"prompt": "a", "messages": []}', "but has both prompt and messages"),
         ('{"prompt": 3}', "prompt must be a string, not a number"),
         ('{"messages": []}', "messages is empty"),
         ('{"messages": ["x"]}', "messages must be a list of objects"),
@@ -148,7 +148,7 @@ def test_a_schema_for_all_rows_yields_to_a_row_that_wants_text() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ('"stream": true', "stream: true is not for files"),
+        ('"stream": true', "stream: true is not supported"),
         ('"n": 0', "n must be an integer from 1 to 128"),
         ('"n": true', "n must be an integer from 1 to 128"),
         ('"logprobs": "yes"', "logprobs must be true, false or an integer, not a string"),
@@ -157,7 +157,7 @@ def test_a_schema_for_all_rows_yields_to_a_row_that_wants_text() -> None:
         ('"logit_bias": {"1": true}', "logit_bias must be an object such as"),
         ('"logit_bias": [1]', "logit_bias must be an object such as"),
         ('"ignore_eos": 1', "ignore_eos must be true or false, not a number"),
-        ('"grammar": "g", "regex": "r"', "grammar and regex cannot both hold"),
+        ('"grammar": "g", "regex": "r"', "grammar and regex cannot be combined"),
         ('"response_format": "json"', "response_format must be an object, not a string"),
         ('"response_format": {"type": "xml"}', "the type text, json_object or json_schema"),
         ('"response_format": {"type": "json_schema"}', "needs json_schema.schema"),
@@ -211,7 +211,7 @@ def test_messages_are_taken_as_openai_writes_them() -> None:
     [
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
-            "messages[0] has a part of type 'image_url': only parts of type text can be read",
+            "messages[0] has a part of type 'image_url': only parts of type text are supported",
         ),
         ({"role": "user", "content": [{"type": "text"}]}, "a part without a text"),
         (
@@ -257,7 +257,7 @@ def test_a_document_may_be_of_any_format(tmp_path: Path) -> None:
         ('"document": "empty", "questions": ["q"]', "empty: the file is empty"),
         ('"document": "a\\u0000b", "questions": ["q"]', "embedded null"),
         ('"document": 1, "questions": ["q"]', "document must be a string"),
-        ('"document": "ok"', "a document needs questions"),
+        ('"document": "ok"', "a row with a document needs questions"),
         ('"document": "ok", "questions": []', "questions is empty"),
         ('"document": "ok", "questions": [1]', "a list of strings"),
         ('"document": "ok", "questions": ["q"], "n": 2', "leave n out"),

@@ -1,4 +1,4 @@
-"""Documents of `l4 run` and the prefix store that they share with `l4 ask`, over a fake backend."""
+"""Documents in `l4 run`, and the prefix store it shares with `l4 ask`, with a fake backend."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SHORT = "Closed on Mondays.\n" * 5
 
 
 class Cells(FakeBackend):
-    """Remembers what was decoded together; counting shared cells exactly would take too long."""
+    """Records every batch. Does not count used cells: that would take too long here."""
 
     def __init__(self, n_ctx: int = 16_384, n_seq_max: int = 4, **options: Any) -> None:
         super().__init__(n_ctx, n_batch=64, n_seq_max=n_seq_max, with_states=True, **options)
@@ -48,7 +48,7 @@ class Cells(FakeBackend):
 
 
 class Run:
-    """One process that answers rows; `folder` has the documents."""
+    """One `l4 run` process. Writes the documents to `folder`; calling it answers rows."""
 
     def __init__(self, folder: Path, llm: LLM | None = None, **options: Any) -> None:
         for name, text in (("manual.txt", MANUAL), ("notes.txt", NOTES), ("short.txt", SHORT)):
@@ -76,7 +76,7 @@ def prefix_of(text: str) -> tuple[int, ...]:
 
 
 def ask(text: str, *questions: str, name: str = "manual.txt") -> AskSession:
-    """`l4 ask` in a process of its own."""
+    """Ask questions about a document, as `l4 ask` in a process of its own."""
     llm = LLM("fake", FakeVocabulary(), Cells())
     prompt = DocumentPrompt(llm.encoder, [Document(name, text)])
     session = AskSession(llm, prompt, {"max_tokens": 50}, Conditions("fake"))
@@ -115,7 +115,7 @@ def test_what_run_has_read_is_there_for_ask_and_for_the_next_run(tmp_path: Path)
     run, prefix = Run(tmp_path), prefix_of(MANUAL)
     (row,) = run({"document": "manual.txt", "questions": ["who?", "when?", "why?"]})
     assert texts(row) == ["WHO?", "WHEN?", "WHY?"]
-    assert cached(row)[0] == 0  # it was computed for the first of them
+    assert cached(row)[0] == 0  # the document was computed for the first question
     assert min(cached(row)[1:]) >= len(prefix)
     assert run.stats.num_bytes_kept > 0
     (entry,) = catalogue.entries(store_root())
@@ -129,7 +129,10 @@ def test_what_run_has_read_is_there_for_ask_and_for_the_next_run(tmp_path: Path)
 
 
 def test_documents_among_other_rows_are_read_alone(tmp_path: Path) -> None:
-    """In the pieces of a reading by itself: what is kept of them must not depend on company."""
+    """Documents are prefilled in the pieces of `l4 ask`, whatever other rows run before or after.
+
+    The states that are saved must not depend on the other rows.
+    """
     run, prefix = Run(tmp_path), prefix_of(MANUAL)
     rows = run(
         {"prompt": "a"},
@@ -143,7 +146,7 @@ def test_documents_among_other_rows_are_read_alone(tmp_path: Path) -> None:
     assert [row.get("text") or texts(row) for row in rows] == [
         "A", ["1", "2"], "B", ["3"], ["4", "5"], ["6"], "C",
     ]  # fmt: skip
-    assert cached(rows[5]) == [len(prefix)]  # by way of the disk
+    assert cached(rows[5]) == [len(prefix)]  # restored from disk
     computed: list[int] = []
     for items in run.llm.engine.backend.batches:
         assert len(items) == 1 or not any(
@@ -152,7 +155,7 @@ def test_documents_among_other_rows_are_read_alone(tmp_path: Path) -> None:
             if len(item.tokens) > 1 and item.pos + len(item.tokens) <= len(prefix)
         )
         computed += [item.pos for item in items if tuple(item.tokens) == prefix[item.pos :][:64]]
-    assert computed == sorted(set(computed))  # each piece once
+    assert computed == sorted(set(computed))  # each piece is computed once
     assert {entry.document.names[0] for entry in catalogue.entries(store_root())} == {
         str(tmp_path / "manual.txt"), str(tmp_path / "notes.txt"),
     }  # fmt: skip
@@ -231,7 +234,10 @@ def test_a_document_too_long_for_the_context_is_an_error_row(tmp_path: Path) -> 
 
 
 def elastic_llm(made: list[ContextSize], *, has_states: bool = True) -> LLM:
-    """Makes its contexts to fit; states only where sequences share the cells, as llama.cpp has."""
+    """Return an LLM that makes contexts to fit, and appends their sizes to `made`.
+
+    As with llama.cpp, only a pool context can save and restore states.
+    """
 
     def make(size: ContextSize) -> Cells:
         made.append(size)
@@ -252,7 +258,7 @@ def test_the_context_is_a_pool_for_documents_only(tmp_path: Path) -> None:
     assert [size.unified for size in made] == [False]
 
     made.clear()
-    run = Run(tmp_path, elastic_llm(made), look_ahead=1)  # rows from a pipe, one by one
+    run = Run(tmp_path, elastic_llm(made), look_ahead=1)  # as for rows from a pipe
     rows = run({"prompt": "x" * 3000}, document, {"prompt": "a"})
     assert [size.unified for size in made] == [False, True]
     assert (texts(rows[1]), rows[2]["text"]) == (["HOW?", "WHY?"], "A")
@@ -269,7 +275,7 @@ def test_a_model_whose_states_cannot_be_stored_reads_all_the_same(tmp_path: Path
     run = Run(tmp_path, elastic_llm(made, has_states=False))
     rows = run(*[{"document": "manual.txt", "questions": ["how?", "why?"]}, {"prompt": "a"}] * 2)
     assert [texts(row) for row in rows[::2]] == [["HOW?", "WHY?"]] * 2
-    assert [size.unified for size in made] == [True, False]  # a part for each serves it best
+    assert [size.unified for size in made] == [True, False]  # without states, regions are faster
     assert not list(store_root().glob("*/*.state"))
 
 
@@ -289,7 +295,7 @@ def test_a_dry_run_knows_that_it_takes_a_pool(tmp_path: Path) -> None:
 def test_a_waiting_document_is_looked_up_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not at every step of those that it waits for: that would cost more than it saves."""
+    """It is not looked up again at every step of the rows it waits for, which would be slow."""
     run = Run(tmp_path)
     looked_up: list[int] = []
     num_stored = LLM.num_stored
@@ -305,7 +311,7 @@ def test_a_waiting_document_is_looked_up_once(
 
 
 def test_the_first_ctrl_c_lets_a_document_be_read_to_its_end(tmp_path: Path) -> None:
-    """It breaks off the decode that is under way, and what has begun is finished all the same."""
+    """The interrupt aborts the current decode, but the document and its row are still finished."""
     run = Run(tmp_path)
     pressed = 0
 

@@ -1,4 +1,4 @@
-"""The batch runner over a fake backend: order, errors as rows, flat memory."""
+"""The batch runner with a fake backend: order of rows, error rows, constant memory."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def row(**fields: Any) -> bytes:
 
 
 def seeds_of(llm: LLM) -> list[int | None]:
-    """The seeds that samplers are made with, as they come."""
+    """Return a list that collects the seed of every sampler that is made."""
     seeds: list[int | None] = []
     make = llm.engine.backend.sampler
 
@@ -184,7 +184,7 @@ def test_n_answers_share_a_prompt_and_have_seeds_of_their_own() -> None:
     assert [choice["seed"] for choice in choices] == [2**32 - 3, 2**32 - 2, 0]
     assert sorted(seeds[:3], key=str) == sorted([2**32 - 3, 2**32 - 2, 0], key=str)
     usage = rows[0]["usage"]
-    assert usage["prompt_tokens"] == len(text) + 3  # BOS, newline and the answer's beginning
+    assert usage["prompt_tokens"] == len(text) + 3  # BOS, newline and generation prompt
     assert usage["completion_tokens"] == 3 * len(text)
     assert llm.engine.backend.num_decoded_tokens < 5 * len(text)  # type: ignore[attr-defined]
     assert rows[1]["text"] == "B"
@@ -332,7 +332,7 @@ def test_a_row_that_takes_too_long_is_given_up_with_what_it_said(
         nonlocal ticks
         ticks += 1
 
-    monkeypatch.setattr(time, "monotonic", lambda: ticks)  # a second is a step
+    monkeypatch.setattr(time, "monotonic", lambda: ticks)  # each step takes a second
     options = BatchOptions(sampling={"max_tokens": 500}, row_timeout=50)
     lines = [row(prompt="slow"), row(prompt="slow", n=3), *[row(prompt="quick")] * 5]
     batch = run_rows(llm, read_rows(lines), options, BatchStats(), on_step=tick)
@@ -358,7 +358,7 @@ def test_a_sample_of_answers_is_the_same_alone() -> None:
     checked = list(sample.check(llm))
     assert len(checked) == 5
     assert all(one.is_same for one in checked)
-    assert not all(one.line % 2 for one in checked)  # drawn ones have got a seed, too
+    assert not all(one.line % 2 for one in checked)  # sampled answers have a seed, too
     llm.engine.backend.answer = lambda _prompt: "ROW oh"  # type: ignore[attr-defined]
     assert [one.first_difference for one in sample.check(llm)] == [4] * 5
 
@@ -370,13 +370,13 @@ def test_progress_and_summary_say_how_far_and_how_fast() -> None:
     line = "30/50 rows · 1 error · prefill 200 tok/s · decode 100 tok/s · ETA 8.0 s"
     assert progress.line(4.0) == line
     stats.num_completion_tokens += 50
-    assert "decode 5 tok/s" in progress.line(14.0)  # the rate of late, not of ever
+    assert "decode 5 tok/s" in progress.line(14.0)  # the recent rate, not the average
     assert "ETA" not in Progress(stats).line(4.0)
     assert summary(stats, 100.0) == (
         "10 rows, 1 error · 1000 prompt tokens (200 cached) · 450 generated, 4/s · 1:40 min"
     )
     stats.meter.add(8.0, 400, has_prefill=False)
-    stats.meter.add(3.0, 50, has_prefill=True)  # one second of it for 50 tokens
+    stats.meter.add(3.0, 50, has_prefill=True)  # one second of it decodes the 50 tokens
     assert " · prefill 400 tok/s, decode 50 tok/s · 1:40 min" in summary(stats, 100.0)
     assert cost(stats, 3600, 2.9) == (
         "cost 2.9: 6444 per million generated tokens, 2000 per million prompt and generated tokens"

@@ -1,4 +1,4 @@
-"""Lines to records: plain text and CSV as people's tools write them."""
+"""Splitting lines to records: plain text, and CSV as common tools write it."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def test_a_quote_never_closed_is_named_where_it_opens() -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("prompt,label", "column 'label' is no field of a row"),
-        ("prompt,prompt", "column 2 of the CSV header is 'prompt' for the second time"),
+        ("prompt,label", "column 'label' is not a field of a row"),
+        ("prompt,prompt", "column 2 of the CSV header repeats the name 'prompt'"),
         ("prompt,", "column 2 of the CSV header has no name"),
         ("id,seed", "no column 'prompt'"),
     ],
@@ -123,8 +123,8 @@ def test_a_template_makes_prompts_from_json_fields_and_text_lines() -> None:
     [
         ("{{ title }}", "'title' is undefined; this row's fields: text"),
         ("{{ text.nothing.x }}", "has no attribute 'nothing'"),
-        ("{{ text + 1 }}", "cannot show this row"),
-        ("{{ 1 / 0 }}", "cannot show this row"),
+        ("{{ text + 1 }}", "cannot render this row"),
+        ("{{ 1 / 0 }}", "cannot render this row"),
         ("{{ text.__class__.__mro__ }}", "unsafe"),
     ],
 )

@@ -93,14 +93,14 @@ def test_a_dry_run_counts_the_tokens_that_the_run_uses(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--text", "--csv"], "--text and --csv cannot both hold"),
+        (["--text", "--csv"], "--text and --csv cannot be combined"),
         (["--json"], "--json is for the report of --dry-run"),
         (["--retry-errors"], "--retry-errors goes on with an output file: name it with -o"),
         (["--row-timeout", "0"], "--row-timeout must be above 0 seconds"),
         (["--schema", "none.json"], "none.json: No such file or directory"),
         (["--schema", "bad.json"], "bad.json: not JSON"),
         (["--schema", "list.json"], "list.json: a JSON schema must be an object, not a list"),
-        (["--schema", "list.json", "--grammar", "g"], "--schema and --grammar cannot both hold"),
+        (["--schema", "list.json", "--grammar", "g"], "--schema and --grammar cannot be combined"),
         (["--template-row", "{{ a"], "--template-row does not compile"),
         (["--csv", "p.csv"], "the CSV file has no column 'prompt'"),
         (["-o", "p"], "p is both input and output: the answers would overwrite it"),
@@ -124,12 +124,12 @@ def test_a_changed_setting_is_refused_by_its_name(l4: L4, tiny_gguf: Path, tmp_p
     command = ("run", file, "-m", tiny_gguf, "-o", out, "--ctx", "512", "--threads", "1")
     assert l4(*command, "-n", "2").returncode == 0
     for options, message in (
-        (["-n", "3"], "--max-tokens 2, now it is 3"),
-        (["-n", "2", "--ignore-eos"], "--ignore-eos null, now it is true"),
-        (["-n", "2", "--unordered"], "--unordered false, now it is true"),
-        (["-n", "2", "--template-row", "x"], '--template-row null, now it is "x"'),
+        (["-n", "3"], "--max-tokens 2, but now it is 3"),
+        (["-n", "2", "--ignore-eos"], "--ignore-eos null, but now it is true"),
+        (["-n", "2", "--unordered"], "--unordered false, but now it is true"),
+        (["-n", "2", "--template-row", "x"], '--template-row null, but now it is "x"'),
     ):
-        with pytest.raises(UsageError, match=f"begun with {re.escape(message)}: give the same"):
+        with pytest.raises(UsageError, match=f"started with {re.escape(message)}: give the same"):
             app([*map(str, command), "--resume", *options], standalone_mode=False)
 
 
@@ -165,7 +165,7 @@ def test_a_disk_that_fills_up_leaves_whole_rows_to_go_on_from(
 
     full = l4(*command, "-o", out, preexec_fn=small_disk)
     assert full.returncode == 2
-    assert "its rows so far are whole, go on with --resume" in full.stderr
+    assert "the rows written so far are complete, continue with --resume" in full.stderr
     assert full.stderr.startswith(f"l4: cannot write to {out}: ")
     assert 0 < len(rows(out.read_text())) < 20
     assert l4(*command, "-o", out, "--resume").returncode == 0

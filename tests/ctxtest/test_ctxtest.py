@@ -1,4 +1,4 @@
-"""Texts with needles, what an answer is worth, and the length up to which a model uses them."""
+"""Documents with needles, scoring of answers, and the effective length."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 def count(text: str) -> int:
-    """Words and signs: as good a token as any."""
+    """Count words and punctuation marks, as a simple tokenizer would."""
     return len(_TOKEN.findall(text))
 
 
@@ -70,7 +70,7 @@ def test_needles_stand_at_their_depth_within_a_sentence(task: str, length: int) 
         needles = [needle for probe in document.probes for needle in probe.needles]
         for needle in needles:
             before = count(document.text[: document.text.index(needle.text)])
-            # Needles of one depth stand side by side.
+            # Needles of one depth follow each other directly.
             beside = sum(count(n.text) for n in needles if n.depth == needle.depth)
             off = before - needle.depth * total
             assert -sentence - beside <= off <= sentence, needle
@@ -104,7 +104,7 @@ def test_the_same_seed_makes_the_same_documents() -> None:
 
 
 def test_a_length_too_short_for_its_needles_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"40 tokens do not hold a needle.* it takes \d+"):
+    with pytest.raises(UsageError, match=r"40 tokens are too few for a needle.* at least \d+"):
         documents(40, ["tracking"])
 
 
@@ -149,7 +149,7 @@ def probe(task: str, *values: str, decoys: tuple[str, ...] = ()) -> Probe:
         ("**12345**, １２３４５", (True, False)),
         ("123456 or 012345", (False, False)),
         ("", (False, False)),
-        ("12345, 67890 or 11111", (False, False)),  # names what is wrong, too
+        ("12345, 67890 or 11111", (False, False)),  # also names a decoy
     ],
 )
 def test_an_answer_is_right_where_it_names_the_value_and_no_other(
@@ -166,7 +166,7 @@ def test_names_are_right_however_they_are_written() -> None:
 
 
 def results(scores: dict[int, dict[str, float]]) -> Results:
-    """Ten values of each task at each length, so many of them found."""
+    """Return results with ten values for each task and length, of which `scores` are found."""
     tasks = list(next(iter(scores.values())))
     made = Results(list(scores), [0.5], tasks)
     for length, by_task in scores.items():
@@ -210,7 +210,7 @@ def test_tasks_that_a_model_cannot_do_say_nothing_of_lengths() -> None:
 
 
 def oracle(reach: int) -> Callable[[str], str]:
-    """Answers literal questions about what stands in the first `reach` characters."""
+    """Return a model that answers literal questions on the first `reach` characters of a prompt."""
 
     def answer(prompt: str) -> str:
         for statement, question in wordings()["literal"]["pairs"]:
@@ -226,11 +226,11 @@ def oracle(reach: int) -> Callable[[str], str]:
 
 class BigFakeBackend(FakeBackend):
     def num_used_cells(self) -> int:
-        return 0  # its account of shared cells is quadratic
+        return 0  # counting shared cells takes quadratic time
 
 
 class PlainVocabulary(FakeVocabulary):
-    """Without a chat template. FakeBackend's answers begin behind a 0."""
+    """A vocabulary without a chat template. FakeBackend starts its answers after a 0 byte."""
 
     chat_template = None
 
@@ -257,7 +257,7 @@ def test_a_model_that_reads_so_far_is_found_to_read_so_far() -> None:
     assert (effective.n_tokens, effective.n_longest) == (2048, 8192)
     assert any(re.search(r"8192 tokens: \d+ read · \d+% of all · about \d+ s", s) for s in shown)
     assert isinstance(llm.engine.backend, FakeBackend)
-    # Each document is computed once, whatever the number of its questions.
+    # Each document is computed once, however many questions it has.
     assert llm.engine.backend.num_decoded_tokens < 1.1 * plan.num_tokens
     assert llm.engine.backend.num_open_samplers == 0
 
@@ -288,7 +288,10 @@ def test_an_interrupted_length_is_left_out_whole() -> None:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """`l4 ctx-test` in this process on a model that reads 5000 characters: code, stdout, stderr."""
+    """Runs `l4 ctx-test` in this process on a model that reads 5000 characters.
+
+    Returns the exit code, stdout and stderr.
+    """
 
     def run(*args: str) -> tuple[int, str, str]:
         monkeypatch.setattr("l4cli.commands.open_model.open_model", lambda *_args: fake_llm(5000))
@@ -313,7 +316,7 @@ def test_the_command_shows_a_map_and_keeps_the_length(command: Any) -> None:
         "1k  100 100",
         "2k  100 100",
         "8k  100   0",
-        "effective length: 2k (it keeps 85% of its 100% at short lengths up to there)",
+        "effective length: 2k (up to there it keeps 85% of the 100% it reaches at short lengths)",
     ]
     assert err == "11264 tokens to read\n"
     kept = recall_effective_length("", "f16")
@@ -322,7 +325,7 @@ def test_the_command_shows_a_map_and_keeps_the_length(command: Any) -> None:
 
 
 def test_the_command_on_a_real_model(l4: L4, tiny_gguf: Path) -> None:
-    """Random weights find nothing, and so there is no effective length."""
+    """A model with random weights finds nothing, so its effective length is unknown."""
     done = l4("ctx-test", "-m", tiny_gguf, "--lengths", "512", "--depths", "0,100", "-t", "1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].startswith("512     0%       0%      0%")
@@ -351,7 +354,7 @@ def test_the_command_as_json(command: Any) -> None:
     [
         (["--lengths", "1k,much"], "--lengths: 'much' is no number of tokens"),
         (["--lengths", "128k"], "--lengths: 131072 tokens, but the model"),
-        (["--lengths", "50"], "--lengths: 50 tokens do not hold"),
+        (["--lengths", "50"], "--lengths: 50 tokens are too few"),
         (["--depths", "0,101"], "percentages are between 0 and 100"),
         (["--depths", "top"], "percentages between commas"),
         (["--depths", ",".join(map(str, range(30)))], "--depths: at most 21"),

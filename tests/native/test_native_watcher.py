@@ -104,7 +104,7 @@ def test_a_run_that_is_killed_says_what_is_safe_and_goes_on(
     _, said = process.communicate(timeout=60)
     assert process.returncode == -number
     assert f"\nl4: {words}\n" in f"\n{said}"
-    assert f"every row that was written to {out} is whole" in said
+    assert f"every row that was written to {out} is complete" in said
     (again,) = [line for line in said.splitlines() if "go on with:" in line]
     assert again.endswith(f"--deterministic --temperature 0 -o '{out}' --resume")
     is_crash = number != signal.SIGKILL
@@ -165,7 +165,7 @@ def test_a_row_that_crashes_twice_becomes_an_error_row(
     errors = [row for row in found if "error" in row]
     assert [row["id"] for row in errors] == [6]
     assert errors[0]["error"]["type"] == "crash"
-    assert "l4 was ended by this row 2 times (SIGSEGV)" in errors[0]["error"]["message"]
+    assert "l4 crashed on this row 2 times (SIGSEGV)" in errors[0]["error"]["message"]
     assert errors[0]["error"]["line"] == 6
 
     # Asked for by name it is tried again, and where nothing crashes any more it is answered.
