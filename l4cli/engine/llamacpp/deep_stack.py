@@ -1,9 +1,9 @@
 """Call llama.cpp's tokenizer with a stack that is deep enough for the text.
 
-llama.cpp splits the texts of most vocabularies with std::regex, which calls itself for each character
-of a match. A run of about 27,000 letters, spaces or other characters of one class overflows the usual
-stack of 8 MB and ends the process (llama.cpp issues 14655, 15594, 27783). A thread may have a larger
-stack; the system provides its memory only as far as the calls go.
+llama.cpp splits the texts of most vocabularies with std::regex, which calls itself for each
+character of a match. A run of about 27,000 letters, spaces or other characters of one class
+overflows the usual stack of 8 MB and ends the process (llama.cpp issues 14655, 15594, 27783). A
+thread may have a larger stack; the system provides its memory only as far as the calls go.
 """
 
 from __future__ import annotations

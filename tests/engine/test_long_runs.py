@@ -1,0 +1,107 @@
+"""Tokenizing long runs of characters of one class, which overflow the usual stack in llama.cpp."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import gguf
+import pytest
+import tiny_tokenizer
+from conftest import L4
+
+from l4cli.engine.llamacpp import LlamaModel
+from l4cli.engine.llamacpp.deep_stack import with_deep_stack
+from l4cli.errors import RequestError
+
+# One of each set of regular expressions in src/llama-vocab.cpp, but superbpe's, which takes minutes
+# for a run of digits in llama.cpp itself.
+PRE_TOKENIZERS = (
+    "llama4", "gpt-4o", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "falcon3",
+    "tekken", "poro-chat", "viking", "jais-2", "chameleon", "exaone-moe", "tiny_aya", "grok-2",
+    "bailingmoe", "seed-coder", "hunyuan", "youtu", "refact", "chatglm-bpe", "minimax-m2", "afmoe",
+    "kimi-k2", "qwen2", "llama3", "default",
+)  # fmt: skip
+RUNS = (
+    "a",
+    "A",
+    "aB",
+    "ACGT",
+    " ",
+    "\n",
+    " \n",
+    "\t",
+    "=",
+    "7",
+    "😀",
+    "中",
+    "ก",
+    "e\u0301",
+    "\xa0",
+)
+N_CHARACTERS = 30_000
+
+
+@pytest.fixture(scope="module", params=PRE_TOKENIZERS)
+def vocabulary(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LlamaModel]:
+    """A vocabulary of bytes that llama.cpp splits by this pre-tokenizer."""
+    path = tmp_path_factory.mktemp("pre") / f"{request.param}.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(1)
+    writer.add_context_length(1 << 20)
+    writer.add_embedding_length(64)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(1)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(request.param)
+    writer.add_token_list(list(tiny_tokenizer._VOCAB))
+    writer.add_token_types([gguf.TokenType.NORMAL] * len(tiny_tokenizer._VOCAB))
+    writer.add_token_merges([" ".join(pair) for pair in tiny_tokenizer._MERGES])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    model = LlamaModel(path, vocab_only=True)
+    yield model
+    model.close()
+
+
+def test_long_runs_are_tokenized_whole(vocabulary: LlamaModel) -> None:
+    for run in RUNS:
+        text = f"before {run * (N_CHARACTERS // len(run))} after\n"
+        ids = vocabulary.tokenize(text)
+        assert b"".join(map(vocabulary.piece, ids)).decode() == text, run
+
+
+def test_what_is_raised_in_the_thread_arrives() -> None:
+    def fail() -> int:
+        assert threading.current_thread() is not threading.main_thread()
+        raise ValueError("here")
+
+    with pytest.raises(ValueError, match="here"):
+        with_deep_stack("x" * 10_000, fail)
+
+
+def test_a_run_beyond_memory_is_refused_with_its_length() -> None:
+    with pytest.raises(RequestError, match="a run of 5,000,000 characters"):
+        with_deep_stack("x" * 5_000_000, lambda: 0)
+
+
+def test_a_long_line_of_short_words_is_not_refused() -> None:
+    assert with_deep_stack("word " * 2_000_000, lambda: 1) == 1
+
+
+def test_a_row_with_a_long_run_harms_no_neighbour(l4: L4, tmp_path: Path) -> None:
+    prompts = ["What is GGUF?", "a" * N_CHARACTERS, " " * N_CHARACTERS, "What is GGUF?"]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(json.dumps({"prompt": prompt}) for prompt in prompts))
+    done = l4("run", "-m", "demo", "--ctx", "2048", str(rows))
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1, done.stderr
+    assert answers[0]["text"] == answers[3]["text"]
+    assert all("tokens" in answer["error"]["message"] for answer in answers[1:3])
