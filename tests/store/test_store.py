@@ -308,8 +308,8 @@ def test_a_checked_file_names_what_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "x.state"
     state_file.write(path, "key", 0, lambda part: part.write_bytes(b"state of sixteen"))
     state_file.check(path, "key", 0)
-    with pytest.raises(state_file.BadStateError, match="another model or place"):
+    with pytest.raises(state_file.BadStateError, match="another model or position"):
         state_file.check(path, "key", 8192)
     path.write_bytes(b"something else altogether, but long enough")
-    with pytest.raises(state_file.BadStateError, match=r"no file of l4's"):
+    with pytest.raises(state_file.BadStateError, match="not written by l4"):
         state_file.check(path, "key", 0)
