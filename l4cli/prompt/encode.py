@@ -117,7 +117,7 @@ class PromptEncoder:
         found = self._in_sections(messages, tools, True)
         if len(found) != len(sections):
             raise RequestError(
-                "the model's chat template changes messages: it cannot answer about documents"
+                "the model's chat template changes messages: it does not work with documents"
             )
         return found
 

@@ -22,7 +22,7 @@ class Conditions:
     kv_type: str = "f16"
     n_threads: int = 1
     n_gpu_layers: int = 0  # -1 is all; 0 in a build without a GPU
-    n_cpu_moe: int = 0  # those of these layers whose experts stay in RAM
+    n_cpu_moe: int = 0  # of these layers, those whose experts stay in RAM
     repack: bool = True  # whether weights may be copied into the CPU kernels' own order
     cards: str = ""  # names of the graphics cards, where any layer lies on them
 

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-_SPOILS = 0.5, 0.1  # figures are spoiled by so many busy processors, and this share of all
+_SPOILS = 0.5, 0.1  # busy processors that spoil figures: at least so many, and this share of all
 _SHORTEST = 0.2  # seconds; shorter times are inexact, because the system counts in hundredths
 _IDLE = (3, 4)  # columns of /proc/stat: idle, and waiting for a disk
 _GUESTS = 8  # columns from here on are already counted in others

@@ -73,7 +73,7 @@ def _measured(facts: Sequence[Fact]) -> Measured:
 
 
 def remember(conditions: Conditions, *facts: Fact, busy: bool = False) -> bool:
-    """Store facts, each instead of an earlier one of its kind and key; never raises.
+    """Store facts; each replaces an earlier one of its kind and key. Never raises.
 
     busy: whether the machine was busy with other work. Such facts never replace those from an idle
         machine, and are dropped as soon as an idle machine gives a fact of their kind.
