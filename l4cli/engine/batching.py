@@ -15,7 +15,7 @@ from l4cli.engine.sequence import Sequence
 TILE = 64  # tokens of a sequence that flash attention on a CPU takes at once: GGML_FA_TILE_Q
 WASTED = 1 / 8  # the largest share of a prompt to compute twice or later to fill whole tiles
 _NEARLY = 0.8  # prompts with this share of the longest one's tokens are computed together with it
-_ODD_END = 4  # tokens; a rest of a prompt this short is computed token by token, like decoding
+_ODD_END = 4  # tokens; the last ones of a prompt are computed one per step, like decoding
 
 
 class Room(Protocol):
@@ -67,9 +67,9 @@ def _in_regions(prompts: list[Sequence], room: Room) -> list[Chunk]:
     sequences, flash attention reads the cache again for every one.
     """
     if room.min_prefill is not None:
-        anew = [sequence for sequence in prompts if not sequence.num_cached_tokens]
-        if sum(sequence.num_pending_tokens for sequence in anew) >= room.min_prefill:
-            return _fill(anew, room.n_batch)
+        fresh = [sequence for sequence in prompts if not sequence.num_cached_tokens]
+        if sum(sequence.num_pending_tokens for sequence in fresh) >= room.min_prefill:
+            return _fill(fresh, room.n_batch)
     budget = min(room.n_batch, room.n_ubatch)
     longest = max(sequence.num_pending_tokens for sequence in prompts)
     least = _NEARLY * min(longest, budget)
@@ -81,7 +81,7 @@ def _level(prompts: list[Chunk]) -> list[Chunk]:
 
     With a region per sequence, llama.cpp splits a batch into ubatches with equally many tokens of
     every sequence. Uneven ends would become small ubatches, each as slow as a decode. As single
-    tokens beside sequences that decode, they cost next to nothing.
+    tokens in a batch with decoding sequences, they cost next to nothing.
     """
     shortest = min((chunk.num_tokens for chunk in prompts if chunk.is_last), default=0)
     if not shortest:

@@ -6,7 +6,7 @@ from l4cli.errors import UsageError
 
 CELL_PADDING = 256  # cells; llama.cpp rounds the size of a context up to a multiple of it
 
-# Bytes per KV element. Of quantized types: a ggml block of 32 elements, its scales included.
+# Bytes per KV element. For quantized types: a ggml block's bytes, with scales, per 32 elements.
 KV_ELEMENT_BYTES = {
     "f16": 2.0,
     "bf16": 2.0,

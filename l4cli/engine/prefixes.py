@@ -42,8 +42,8 @@ class Prefixes:
     def prefill(self, tokens: Seq[int], *, pin: bool = False) -> Iterator[int]:
         """Compute `tokens` in fixed pieces; yield the number of computed tokens after each piece.
 
-        The first number yielded is what was computed before. The computed prefix is retained. After
-        an `interrupt`, or when the loop is left, it ends with the last whole piece.
+        The first number yielded counts the tokens that were computed earlier. At the end the prefix
+        is retained; after an `interrupt`, or if the loop is left, only to the last whole piece.
 
         pin: evict the prefix only when no request could run otherwise.
 

@@ -118,7 +118,7 @@ class Scheduler:
         """Like `open_prefix`, but continue from the first `length` tokens of a retained sequence.
 
         The new sequence takes over the donor's id and cells, and all other prefixes are evicted.
-        Its cells then lie as if it had been computed alone.
+        Its cells then lie as if it had been computed alone. None if there is no room.
         """
         for seq_id in list(self._retained):
             if seq_id != donor.seq_id:
@@ -216,7 +216,7 @@ class Scheduler:
         return True
 
     def _to_share(self, sequence: Sequence, shared: int) -> int:
-        """The length of a shared prefix, a little less if the rest then fills one whole tile."""
+        """The length of a prefix to reuse: a few tokens less if the rest then fills a whole tile."""
         rest = len(sequence.tokens) - shared
         more = TILE - rest
         is_worth = not self.kv.unified and 0 < more < WASTED * rest and shared >= _LONG
@@ -229,7 +229,8 @@ class Scheduler:
     def _make_room(self, needed: int, keep: Sequence | None) -> bool:
         """Evict retained prefixes until an id and `needed` cells are free.
 
-        Unpinned ones go first, and the least recently used of them before the others.
+        Unpinned ones are evicted first, and the least recently used before the others. Pinned ones
+        are evicted only if nothing runs.
         """
         for sequence in sorted(self._retained.values(), key=lambda sequence: sequence.pinned):
             if self._free_ids and self.ledger.free >= needed:

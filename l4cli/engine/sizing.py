@@ -96,7 +96,7 @@ def choose_size(demand: Demand, limits: SizingLimits) -> ContextSize:
 
 
 def pool_cells(n_ctx: int, n_ctx_seq: int, n_batch: int) -> int:
-    """KV cells of a second context that computes the prompts, beside one that computes answers.
+    """KV cells of a separate context for prompts, if another one computes the answers.
 
     They are enough for one prompt in progress and a batch of new ones, but no more than two
     batches or a quarter of `n_ctx`, whichever is larger.

@@ -251,7 +251,7 @@ class Measured:
 
 
 def _at(points: Mapping[float, float], x: float) -> float:
-    """The value at `x` of the lines through `points` (x to y), of which there is at least one.
+    """The value at `x` of the lines through `points`, which map x to y; at least one is needed.
 
     Before the first point the value is constant. After the last one, the last line continues but
     never falls: more context does not make a token cheaper.

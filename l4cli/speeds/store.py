@@ -95,7 +95,7 @@ def recall_effective_length(model: str, kv_type: str) -> EffectiveLength | None:
 
 
 def remember_effective_length(model: str, kv_type: str, found: EffectiveLength) -> None:
-    """Store the result, unless it only confirms what a longer test found."""
+    """Store the result, unless it only confirms that of a longer test."""
     known = recall_effective_length(model, kv_type)
     has_no_limit = found.n_tokens == found.n_longest
     if known and has_no_limit and found.n_longest <= min(known.n_tokens, known.n_longest - 1):

@@ -26,7 +26,7 @@ _KINDS |= {(False, False): "tail~"}  # the keys are (is_whole, exact)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Tokens `start` to `stop` of a prefix; `before` is the digest of what precedes them.
+    """Tokens `start` to `stop` of a prefix; `before` is the digest of the earlier ones.
 
     A whole segment is stored without the keys of its own attention chunk, because no later token
     attends to them: it can only be used as a whole. A tail can be used up to any of its tokens.

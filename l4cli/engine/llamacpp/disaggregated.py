@@ -55,7 +55,8 @@ class DisaggregatedBackend:
     def decode(self, items: Sequence[BatchItem]) -> None:
         """Compute the items' tokens: prompts in a separate pass if there are enough of them.
 
-        Raises what LlamaBackend.decode does; `num_computed` then tells how far each sequence got.
+        Raises the errors of LlamaBackend.decode; `num_computed` then tells how far each sequence
+        got.
         """
         apart = self._to_prefill(items)
         prompts = [item for item in items if item.seq_id in apart]

@@ -4,7 +4,7 @@ llama.cpp refuses a state whose number of streams differs from the context's, al
 has cells in one stream only. A state (`llama_kv_cache::state_write`) is a header, and then for each
 cache (the full one, and that of the attention window) the number of streams and, for each stream,
 the number of cells and their contents. So the state from a pool, which has one stream, is rewritten
-as a state of many streams, of which all but one are empty.
+as a state of many streams; all but one are empty.
 """
 
 from __future__ import annotations
