@@ -216,7 +216,7 @@ class Scheduler:
         return True
 
     def _to_share(self, sequence: Sequence, shared: int) -> int:
-        """The length of a prefix to reuse: a few tokens less if the rest then fills a whole tile."""
+        """The length of a prefix to reuse: a little less if the rest then fills a whole tile."""
         rest = len(sequence.tokens) - shared
         more = TILE - rest
         is_worth = not self.kv.unified and 0 < more < WASTED * rest and shared >= _LONG

@@ -233,7 +233,7 @@ class _Trial:
 
 
 def _are_alike(found: Logits, expected: Logits) -> bool:
-    """Whether two rows of logits are equal, except for sums rounded in another order."""
+    """Whether two rows of logits are equal, except for the order in which sums are rounded."""
     return bool(np.mean((found - expected) ** 2) <= 1e-4 * np.mean(expected**2))
 
 
