@@ -197,7 +197,7 @@ def _rounds(
         return
     if not (yes or is_conversation or (sys.stdin.isatty() and sys.stderr.isatty())):
         raise UsageError(
-            "without a terminal, --tools cannot ask before a call: give --yes to run calls unasked"
+            "without a terminal, --tools cannot ask before a call: --yes runs calls unasked"
         )
     from l4cli.chat.tools.rounds import ToolRounds
     from l4cli.chat.tools.toolbox import Toolbox

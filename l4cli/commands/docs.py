@@ -136,7 +136,7 @@ def prune_store(
             "--limit",
             metavar="SIZE",
             parser=options.parse_size,
-            help="Remove the least recently used until the rest takes at most SIZE, e.g. 20G.",
+            help="Remove the least recently used until the store takes at most SIZE, e.g. 20G.",
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,

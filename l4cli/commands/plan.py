@@ -64,7 +64,7 @@ def plan(
             "--gpu",
             metavar="SIZE[@GB/s]|none",
             help="Plan for a GPU with this memory, e.g. 24G, or 24G@936 with its bandwidth; may be "
-            "repeated. none plans without a GPU.",
+            "repeated. 'none' plans without a GPU.",
         ),
     ] = None,
     ram: Annotated[

@@ -78,7 +78,7 @@ def _plan(model: str, revision: str | None) -> Pull:
         name, _, quant = model.partition(":")
         if is_hub_id(name):
             raise ModelNotFoundError(
-                f"no model named {name!r}; for a repository on the Hub give {HUB_PREFIX}{model}"
+                f"no model named {name!r}; for a repository on the Hub say {HUB_PREFIX}{model}"
             )
         spec = load_registry().find(name)
         if spec.checkpoint == "demo":

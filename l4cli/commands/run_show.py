@@ -90,7 +90,7 @@ def report(session: RunSession, label: str, out: Path | None, price_per_hour: fl
     if stats.num_errors:
         console.warn(f"{stats.num_errors} of {stats.num_rows} rows are errors{hint}")
     if num_failed:
-        console.warn(f"{num_failed} rows of the earlier run are errors{hint}")
+        console.warn(f"{num_failed} of the earlier rows are errors{hint}")
     if not _report_checked(session) or stats.num_errors or num_failed:
         raise typer.Exit(EXIT_FAILED)
 
