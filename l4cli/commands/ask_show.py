@@ -115,7 +115,9 @@ def _explain(answer: QuestionAnswer) -> int:
         console.warn(f"{answer.question}: {answer.error}")
         return EXIT_FAILED
     if answer.finish_reason == "length":
-        console.warn(f"the answer was cut off after {len(answer.token_ids):,} tokens (-n)")
+        console.warn(
+            f"the answer was cut off after {len(answer.token_ids):,} tokens; -n allows longer ones"
+        )
     if answer.coverage:
         for line in answer.coverage.lines():
             console.warn(line)

@@ -25,9 +25,8 @@ _LABEL = 13
 _NOTHING = "unknown"
 _LABELS = {"configuration": "config", "hub": "Hub's cache"}
 _NO_BREAK = "\u00a0"
-_AMOUNT = re.compile(
-    r"(\d) (?=(?:s|min|[kMGT]?i?B)\b)"
-)  # a number that must stay on one line with its unit
+# The space between a number and its unit, where no line may break.
+_AMOUNT = re.compile(r"(\d) (?=(?:s|min|[kMGT]?i?B)\b)")
 _MOST_ENTRIES = 3  # folders inside the cache to list, the largest first
 
 

@@ -100,7 +100,7 @@ def test_a_conversation_with_documents(tiny_gguf: Path, manual: Path) -> None:
         terminal.wait_for(r"\(Ctrl-D leaves\)")
         terminal.wait_for(r"^\? *$")
         terminal.type("hello?" + ENTER)
-        terminal.wait_for(r"\(-n\)\n\? *$")
+        terminal.wait_for(r"-n allows longer ones\n\? *$")
         terminal.type(CTRL_D)
         assert terminal.exit_code() == 0
 

@@ -1,4 +1,4 @@
-"""`l4 convert --hub` with a local test server as the Hub: it fetches and deletes shard by shard."""
+"""`l4 convert --hub` with a local test server as the Hub: it fetches and deletes each shard."""
 
 from __future__ import annotations
 
