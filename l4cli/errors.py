@@ -25,10 +25,8 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_HUNG_UP = 129
 EXIT_TERMINATED = 143
-EXITS_THAT_LEAVE = (
-    EXIT_HUNG_UP,
-    EXIT_TERMINATED,
-)  # Ctrl-C ends an answer; these also end a conversation
+# Exit codes after which a conversation ends, too. Ctrl-C only ends an answer.
+EXITS_THAT_LEAVE = (EXIT_HUNG_UP, EXIT_TERMINATED)
 
 
 class L4Error(Exception):

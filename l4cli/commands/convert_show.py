@@ -99,7 +99,7 @@ def reports(plans: Sequence[Plan], reports: Sequence[Report], *, json: bool) -> 
 
 
 def verifications(found: Sequence[tuple[Path, Verification]], *, json: bool) -> None:
-    """Show how far each output is from its source: the worst type first, in it the worst tensor."""
+    """Show how far each output is from its source: the worst type and tensor first."""
     if json:
         _json(
             [

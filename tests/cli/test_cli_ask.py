@@ -58,9 +58,8 @@ def test_what_was_read_is_there_for_the_next_question(
         lambda path, model: vetted.append(path) or vet_loading(path, model),
     )
     second = json.loads(run(capsys, monkeypatch, "ask", manual, *asked, *model, "--json")[1])
-    assert vetted == [
-        tiny_gguf
-    ]  # checked once, although the vocabulary is loaded before the weights
+    # The file is checked once, although the vocabulary is loaded before the weights.
+    assert vetted == [tiny_gguf]
     assert second["reading"]["restored"] == second["reading"]["tokens"] > 300
     assert [len(one["answer"]) > 0 for one in second["answers"]] == [True, True]
     for one in second["answers"]:

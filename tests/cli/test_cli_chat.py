@@ -121,9 +121,8 @@ def test_questions_through_pipes_go_on_in_a_session(
     for question in ("hi", "and?"):
         done = l4("chat", "-p", question, *ARGS)
         assert (done.returncode, done.stdout) == (0, f"{RECITED[:8]}\n")
-    assert (
-        l4("chat", "-c", "-p", "x", *ARGS).returncode == 2
-    )  # -c and the session of config.toml contradict each other
+    # -c and the session of config.toml contradict each other.
+    assert l4("chat", "-c", "-p", "x", *ARGS).returncode == 2
     (path,) = (tmp_path / "xdg-state" / "l4" / "sessions").iterdir()
     records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     said = [record["content"] for record in records if "role" in record]

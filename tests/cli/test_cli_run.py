@@ -199,9 +199,8 @@ def test_a_second_ctrl_c_stops_at_once(tiny_gguf: Path, tmp_path: Path) -> None:
     with process:
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        time.sleep(
-            0.5
-        )  # until the first is handled, which shows nowhere; two at once would count as one
+        # Let the first signal be handled, which shows nowhere. Two at once would count as one.
+        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
 
