@@ -354,7 +354,7 @@ def test_the_command_as_json(command: Any) -> None:
         (["--lengths", "50"], "--lengths: 50 tokens do not hold"),
         (["--depths", "0,101"], "percentages must be between 0 and 100"),
         (["--depths", "top"], "percentages separated by commas"),
-        (["--depths", ",".join(map(str, range(30)))], "--depths: at most 21"),
+        (["--depths", ",".join(map(str, range(30)))], "--depths: give at most 21"),
         (["--tasks", "literal,poetry"], "no task 'poetry'; choose from literal, latent"),
         (["--samples", "0"], "--samples"),
     ],
