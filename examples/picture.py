@@ -1,8 +1,9 @@
-"""Make examples/l4.svg: a picture of a real session in a real terminal.
+"""Make examples/l4.svg: a picture of a real terminal session with l4.
 
-    python examples/picture.py        (with l4 and its test extra installed, from the repository)
+    python examples/picture.py
 
-Every command is run in a pseudo-terminal; what its screen shows at the end goes into the picture.
+Run it from the repository, with l4 and its `test` extra installed. Every command runs in a
+pseudo-terminal; the picture shows the screen after it has ended.
 """
 
 import os
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 def run(command: str, folder: str) -> list[str]:
-    """The lines on the screen when `command` has ended; leaves with its output if it failed."""
+    """The lines on the screen after `command` has ended. Exits with its output if it failed."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

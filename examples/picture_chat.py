@@ -1,9 +1,9 @@
 """Make examples/chat.svg: a picture of a real chat with the demo model, tools and branches.
 
-    python examples/picture_chat.py        (with l4 and its test extra installed)
+    python examples/picture_chat.py
 
-`l4 chat` runs in a pseudo-terminal, is typed into, and what its screen shows at the end, colours
-and all, goes into the picture.
+Run it with l4 and its `test` extra installed. It runs `l4 chat` in a pseudo-terminal and types into
+it; the picture shows the screen at the end, with its colours.
 """
 
 import os
@@ -20,7 +20,7 @@ from rich.text import Text
 
 WIDTH, HEIGHT = 96, 34
 HERE = Path(__file__).resolve().parent
-AT_PROMPT = "\x1b[?2004h"  # bracketed paste switched on: a prompt is there
+AT_PROMPT = "\x1b[?2004h"  # sent when a prompt appears: it switches bracketed paste on
 TYPED = (
     "What is GGUF?",
     "Which commands does l4 have?",
@@ -29,7 +29,7 @@ TYPED = (
     "y",
     "/tree",
 )
-# pyte's names of the sixteen colours, where rich has others
+# rich's names for the colours that pyte names differently
 COLOURS = {"brown": "yellow", "default": "default"}
 
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def run(command: list[str]) -> pyte.Screen:
-    """The screen when all has been typed and answered."""
+    """The screen after everything has been typed and answered."""
     screen = pyte.Screen(WIDTH, HEIGHT)
     stream = pyte.ByteStream(screen)
     with tempfile.TemporaryDirectory() as state:
@@ -55,7 +55,7 @@ def run(command: list[str]) -> pyte.Screen:
             dimensions=(HEIGHT, WIDTH),
             timeout=300,
         )
-        screen.write_process_input = child.send  # the answer to "where is the cursor?"
+        screen.write_process_input = child.send  # lets pyte answer when l4 asks where the cursor is
 
         def to_prompt() -> None:
             child.expect_exact(AT_PROMPT)
@@ -65,7 +65,7 @@ def run(command: list[str]) -> pyte.Screen:
         for text in TYPED:
             child.send(f"{text}\r")
             to_prompt()
-        while True:  # the prompt and the bar below it
+        while True:  # read until the prompt and the bar below it are drawn
             try:
                 stream.feed(child.read_nonblocking(65536, timeout=2))
             except pexpect.TIMEOUT:
@@ -76,7 +76,7 @@ def run(command: list[str]) -> pyte.Screen:
 
 
 def shown(screen: pyte.Screen) -> list[Text]:
-    """The screen's lines with their styles, less the empty ones between the prompt and the bar."""
+    """The screen's lines with their styles, without empty ones between the prompt and the bar."""
     lines = []
     for row in range(screen.lines):
         cells = (screen.buffer[row][column] for column in range(screen.columns))
@@ -92,6 +92,7 @@ def shown(screen: pyte.Screen) -> list[Text]:
 
 
 def style_of(char: pyte.screens.Char) -> Style:
+    """The rich style of a character on pyte's screen."""
     colour = COLOURS.get(char.fg, char.fg)
     if colour.startswith("bright"):
         colour = "bright_" + COLOURS.get(colour[6:], colour[6:])

@@ -1,4 +1,4 @@
-"""Show a batch run as a person would read it: each prompt with its answer.
+"""Print the prompts and answers of an `l4 run` for people to read.
 
 python examples/show.py prompts.jsonl out.jsonl
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 
 def main(prompts: str, answers: str) -> int:
+    """Print each prompt with its answer; return 1 if an answer is an error, else 0."""
     rows = [json.loads(line) for line in Path(prompts).read_text("utf-8").split("\n") if line]
     outs = [json.loads(line) for line in Path(answers).read_text("utf-8").split("\n") if line]
     for row, out in zip(rows, outs, strict=True):
@@ -21,6 +22,7 @@ def main(prompts: str, answers: str) -> int:
 
 
 def shorten(text: str, width: int = 160) -> str:
+    """`text` on one line of at most `width` characters, with its middle left out."""
     text = " ".join(text.split())
     return text if len(text) <= width else f"{text[: width - 20]} … {text[-18:]}"
 

@@ -1,4 +1,4 @@
-"""Functions for a model to call: `l4 chat --tools examples/tools.py`."""
+"""Example functions for a model to call: `l4 chat --tools examples/tools.py`."""
 
 from datetime import datetime
 from pathlib import Path

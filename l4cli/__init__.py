@@ -5,7 +5,8 @@
     with load("demo") as llm:
         print(llm.generate("What is GGUF?").text)
 
-Importing this package is cheap; llama.cpp is loaded with the first model.
+Importing this package is cheap: the names below are imported on first use, and llama.cpp is loaded
+with the first model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {  # the module that defines each public name
     "LLM": "l4cli.loading.llm",
     "load": "l4cli.loading.load",
     "Completion": "l4cli.engine.types",
@@ -43,8 +44,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
+    if name in _MODULES:
         from importlib import import_module
 
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`python -m l4cli` is `l4`."""
+"""Makes `python -m l4cli` run the `l4` command."""
 
 from l4cli.app import main
 

@@ -1,4 +1,7 @@
-"""Amounts as people read them: memory, time, contexts. Pure; one rule of digits for each."""
+"""Formats memory sizes, times and token counts for people, with one rounding rule for each.
+
+All functions here are pure.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,19 @@ _K, _M = 1 << 10, 1 << 20
 
 
 def gib(n_bytes: float) -> str:
-    """Memory, in units of 1024: 60.9 GiB."""
+    """Memory in GiB (1024**3 bytes): 60.9 GiB."""
     return f"{gib_figure(n_bytes)} GiB"
 
 
 def gib_figure(n_bytes: float) -> str:
-    """The same without its unit, for columns: 1129, 60.9, 0.26."""
+    """Memory in GiB without the unit, for table columns: 1129, 60.9, 0.26."""
     value = n_bytes / GIB
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 1 else 2
     return f"{value:.{digits}f}"
 
 
 def duration(seconds: float) -> str:
-    """A time that was measured, or is counted down: 4.2 s, 3:07 min or 1:02:33."""
+    """A measured or remaining time: 4.2 s, 3:07 min or 1:02:33."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -28,14 +31,14 @@ def duration(seconds: float) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """A time that is estimated: about 12 s, about 25 min, about 1.5 h."""
+    """An estimated time: about 12 s, about 25 min, about 1.5 h."""
     if seconds < 90:
         return f"about {seconds:.0f} s"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
 def tokens(n: int) -> str:
-    """A context as people write it: 128k, 10M; in full where it is no round number."""
+    """A number of tokens: 128k or 10M (units of 1024) if it is round, else in full: 5,000."""
     if n >= _M and n % _M == 0:
         return f"{n // _M}M"
     if n >= _K and n % _K == 0:
@@ -44,7 +47,7 @@ def tokens(n: int) -> str:
 
 
 def rounded_tokens(n: int) -> str:
-    """A context in two or three figures, rounded down: 480k, 6.2M."""
+    """A number of tokens rounded down to two or three digits: 480k, 6.2M."""
     if n >= 10 * _M:
         return f"{n // _M}M"
     if n >= _M:

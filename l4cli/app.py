@@ -1,4 +1,4 @@
-"""The `l4` command: registers the commands, and turns errors into a line and an exit code."""
+"""The `l4` command: registers its subcommands and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ from l4cli.native.watcher import watching
 
 app = typer.Typer(
     name="l4",
-    help="Run Llama 4 and other GGUF models: convert checkpoints, chat, push files of prompts.",
+    help="Run Llama 4 and other GGUF models: convert checkpoints, chat, answer files of prompts, "
+    "ask questions about documents.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -68,11 +69,11 @@ def _global_options(
         bool, typer.Option("--verbose", help="Show llama.cpp's own log on stderr.")
     ] = False,
     _debug: Annotated[
-        bool, typer.Option("--debug", help="Show a traceback where an error is reported.")
+        bool, typer.Option("--debug", help="Show the full traceback of an error.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand == "doctor":
-        return  # it works where llama.cpp cannot be loaded, nor config.toml be read
+        return  # doctor must work even where llama.cpp or config.toml cannot be loaded
     if verbose:
         from l4cli.engine.llamacpp import library
 
@@ -81,7 +82,7 @@ def _global_options(
 
 
 def main() -> None:
-    """Entry point of the `l4` command; exits with the codes of `l4cli.errors`."""
+    """Entry point of the `l4` command. Exits with one of the codes in `l4cli.errors`."""
     try:
         console.hold_standard_streams()
     except L4Error as error:
@@ -93,7 +94,7 @@ def main() -> None:
     console.use_utf8()
     signal.signal(signal.SIGTERM, _on_terminate)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, _on_terminate)  # the terminal was closed; `nohup` ignores it
+        signal.signal(signal.SIGHUP, _on_terminate)  # the terminal closed; not under `nohup`
     arguments = sys.argv[1:]
     try:
         with nullcontext() if {"--help", "-h"} & {*arguments} else watching(arguments):
@@ -104,11 +105,14 @@ def main() -> None:
 
 
 def invoke(debug: bool) -> int:
-    """Run the command that sys.argv names; its exit code. With `debug` errors are raised."""
+    """Run the command in sys.argv and return its exit code.
+
+    With `debug`, errors are raised instead of being reported in one line.
+    """
     try:
         return app(prog_name="l4", standalone_mode=False) or EXIT_OK
     except console.ReaderGoneError:
-        # Nothing more to do, nothing to say; Python's own flush at exit must not complain either.
+        # Exit quietly. Python flushes stdout at exit, and with /dev/null there that cannot fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except (KeyboardInterrupt, typer.Abort):
@@ -116,29 +120,30 @@ def invoke(debug: bool) -> int:
     except (L4Error, ConvertError, TyperException) as error:
         if debug:
             raise
-        if str(error):  # `l4` alone has shown its help and has no more to say
+        if str(error):  # empty for `l4` alone, which has already shown its help
             console.warn(_line(error))
         return error.exit_code if isinstance(error, L4Error) else EXIT_USAGE
     except MemoryError:
         if debug:
             raise
         console.warn(
-            "there is not enough memory for this: a smaller --ctx, quantization or --parallel "
-            "takes less (`l4 plan` tells how much)"
+            "out of memory: use a smaller --ctx, --parallel or quantization "
+            "(`l4 plan` shows how much memory each needs)"
         )
         return EXIT_FAILED
     except Exception as error:
         if debug:
             raise
-        # Not the user's doing, and it must not look like it.
+        # A bug in l4. The message must not look like a mistake of the user.
         console.warn(
             f"this is a bug in l4 ({type(error).__name__}: {error}); "
-            "run it again with `l4 --debug …` and report what it shows"
+            "run it again with `l4 --debug …` and report the traceback"
         )
         return EXIT_FAILED
 
 
 def _line(error: Exception) -> str:
+    """The error's message as one line."""
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""

@@ -1,6 +1,6 @@
-"""Where output goes: data to stdout, everything else to stderr.
+"""Writes the command's output: data to stdout, everything else to stderr.
 
-Progress shows only on a terminal; rich is loaded only when something needs it, and honours
+Progress is shown only on a terminal. rich is imported only when something needs it; it honours
 NO_COLOR and TERM=dumb by itself.
 """
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 
-# What a terminal would obey is shown as a picture of it instead: answers are only text.
+# Visible symbols that replace control characters, so that text from a model or a file cannot
+# control the terminal.
 _PICTURES = {
     **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t\r"},
     **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
@@ -31,13 +32,13 @@ _PICTURES = {
 
 
 class ReaderGoneError(Exception):
-    """Whoever read our stdout has closed it, as `| head` does."""
+    """The program that read our stdout has closed it, as `| head` does."""
 
 
 def data(text: str, *, end: str = "\n") -> None:
-    """Write to stdout and flush.
+    """Write `text` to stdout and flush.
 
-    OutputError when it cannot be written, ReaderGoneError when nobody reads it any more.
+    Raises OutputError if stdout cannot be written, ReaderGoneError if its reader has closed it.
     """
     try:
         sys.stdout.write(text + end)
@@ -49,51 +50,53 @@ def data(text: str, *, end: str = "\n") -> None:
 
 
 def data_json(value: Any) -> None:
-    """Write one JSON value to stdout, for people and programs alike."""
+    """Write one JSON value to stdout, indented."""
     data(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def note(text: str) -> None:
-    """A line for the person at the terminal, on stderr."""
+    """Write a line for the user to stderr."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
 def warn(text: str) -> None:
-    """A line on stderr about what went otherwise than one would think, with the program's name."""
+    """Write a warning or error to stderr, with the program's name in front: `l4: …`."""
     note(f"l4: {text}")
 
 
 def command_line(*more: str, without: Sequence[str] = ()) -> str:
-    """The command that was given, as one would type it, with what it lacks of `more`.
+    """The command line that the user gave, quoted for a shell.
 
-    Options in `without` are left out.
+    more: options to append unless they were given already.
+    without: options to leave out.
     """
     given = [word for word in sys.argv[1:] if word not in without]
     return shlex.join(["l4", *given, *(option for option in more if option not in given)])
 
 
 def stderr_is_terminal() -> bool:
-    """Whether someone is watching stderr, on a terminal that can move its cursor."""
+    """Whether stderr is a terminal that can move its cursor."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def stdout_is_terminal() -> bool:
-    """Whether data appears on a terminal instead of in a file or a pipe."""
+    """Whether stdout is a terminal, not a file or a pipe."""
     return sys.stdout.isatty()
 
 
 def hold_standard_streams() -> None:
-    """Keep the places of streams that were closed before l4 began (`l4 … 2>&-`).
+    """Open /dev/null in place of standard streams that were closed before l4 started (`l4 … 2>&-`).
 
-    The next file opened would get such a place, and whatever is written to it. Without a stderr
-    notes go nowhere; without a stdout there is nothing to do: OutputError.
+    Otherwise the next file that l4 opens would get the stream's file descriptor, and with it
+    everything that is written to the stream. With stderr closed, notes are discarded. Raises
+    OutputError if stdout is closed: then no command could show its result.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest place that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor: `fd`
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     if sys.stdout is None:
@@ -101,14 +104,14 @@ def hold_standard_streams() -> None:
 
 
 def use_utf8() -> None:
-    """Write UTF-8 whatever the locale says; a lone surrogate in a name must not stop a run."""
+    """Write UTF-8 in every locale. Escape lone surrogates: one in a name must not stop a run."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def stderr_console() -> Console:
-    """A rich console on stderr."""
+    """A rich console that writes to stderr."""
     from rich.console import Console
 
     return Console(stderr=True)
@@ -117,13 +120,17 @@ def stderr_console() -> Console:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, to_stderr: bool = False
 ) -> None:
-    """A table on stdout: ruled and coloured on a terminal, aligned plain text in a pipe."""
+    """Write a table: fitted to the terminal, with bold headings; aligned plain text in a pipe.
+
+    columns: the headings.
+    to_stderr: write to stderr instead of stdout.
+    """
     from rich.console import Console
     from rich.table import Table
 
     stream = sys.stderr if to_stderr else sys.stdout
     plain = not stream.isatty()
-    width = 200 if plain else None  # a pipe has no width to wrap at
+    width = 200 if plain else None  # do not wrap in a pipe
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         grid.add_column(column, overflow="fold", no_wrap=plain)
@@ -137,14 +144,17 @@ def table(
 
 
 def harmless(text: str) -> str:
-    """Text without the control characters that move a terminal's cursor or change its state."""
+    """`text` with control characters replaced by visible symbols, safe to show on a terminal."""
     return text.translate(_PICTURES)
 
 
 def heat_map(
     rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[float | None]]
 ) -> None:
-    """Shares of 0..1 on stdout as percentages, from red to green on a terminal with colours."""
+    """Write a grid of percentages to stdout, coloured from red (0) to green (1) on a terminal.
+
+    cells: one list of shares (0 to 1) for each row; None is shown as a dash.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -167,13 +177,13 @@ def heat_map(
 
 
 def _heat(value: float) -> str:
-    """A style for a share: black on red (none) over yellow to green (all)."""
+    """The style for a share: black text on red (0) through yellow (0.5) to green (1)."""
     red, green = min(1.0, 2 - 2 * value), min(1.0, 2 * value)
     return f"#000000 on #{round(70 + 160 * red):02x}{round(70 + 140 * green):02x}46"
 
 
 def human_size(n_bytes: float) -> str:
-    """Bytes in decimal units, as download pages and disks count them: 65.35 GB."""
+    """A size in units of 1000, as disks and download pages count: 65.35 GB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if n_bytes < 1000 or unit == "TB":
             return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.2f} {unit}"
@@ -185,9 +195,13 @@ def human_size(n_bytes: float) -> str:
 def byte_progress(
     label: str, total: int, *, done: int = 0
 ) -> Iterator[Callable[[int | None, str], None]]:
-    """A bar with bytes, rate and time left, `done` to begin with; yields `update(done, detail)`.
+    """Show a progress bar with bytes, bytes a second and time left; yields `update(done, detail)`.
 
-    None for `done` leaves it as it was.
+    label: the text before the bar.
+    total: bytes in all.
+    done: bytes done at the start.
+    The `done` of `update` is the bytes done so far (None leaves them unchanged); its `detail` is a
+    short text at the end of the line.
     """
     if not stderr_is_terminal():
         yield lambda done, detail: None
@@ -209,9 +223,11 @@ def byte_progress(
 
 @contextmanager
 def token_progress(label: str, total: int, *, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """A bar with tokens, tokens a second and time left; yields `update(done)`.
+    """Show a progress bar with tokens, tokens a second and time left; yields `update(done)`.
 
-    The rate counts from `done`, for what is there already took no time.
+    label: the text before the bar.
+    total: tokens in all.
+    done: tokens that are there at the start; they do not count for the rate.
     """
     if not stderr_is_terminal():
         yield lambda done: None
@@ -238,7 +254,7 @@ def token_progress(label: str, total: int, *, done: int = 0) -> Iterator[Callabl
 
 @contextmanager
 def status(label: str) -> Iterator[Callable[[str], None]]:
-    """One line that is rewritten in place; yields `update(text)`."""
+    """Show a status line with a spinner on a terminal; yields `update(text)` to change it."""
     if not stderr_is_terminal():
         yield lambda text: None
         return
@@ -250,10 +266,10 @@ def status(label: str) -> Iterator[Callable[[str], None]]:
 
 
 def _live(*columns: ProgressColumn) -> Progress:
-    """A progress display on stderr that keeps its hands off stdout.
+    """A progress display on stderr that leaves stdout alone.
 
-    rich would otherwise send what is written to stdout meanwhile to its own console: answers
-    would go to the terminal instead of into the user's file.
+    By default rich redirects stdout to its own console while the display is live: answers would
+    then go to the terminal instead of the user's file.
     """
     from rich.progress import Progress
 

@@ -1,20 +1,20 @@
-"""Every error l4 raises on purpose, and the exit code each one means.
+"""The errors that l4 raises on purpose, and the exit code of each.
 
-    L4Error                      exit 2: the user can mend it; the message is one line that says how
-    ├── UsageError               an option or argument that makes no sense
-    ├── InputError               a file or a line of it that cannot be read
+    L4Error                      exit 2: the user can fix it; the message is one line that says how
+    ├── UsageError               an option or argument that is wrong
+    ├── InputError               a file, or a line of one, that cannot be read
     ├── ModelError               a model that cannot be used
-    │   ├── ModelNotFoundError   no such file or name (with near matches)
+    │   ├── ModelNotFoundError   no such file or name (the message suggests similar names)
     │   ├── ModelLoadError       not a GGUF, truncated, unsupported, out of memory
-    │   └── HubError             a repository on the Hub: gated, absent, cut off
+    │   └── HubError             a repository on the Hub is gated, absent or unreachable
     ├── RequestError             one request that cannot be served; in a batch, an error row
     │   └── ContextOverflowError the prompt and its max_tokens do not fit the context
     ├── OutputError              an output that cannot be written
     └── EngineError              exit 1: llama.cpp failed on a valid request
-        └── CrashError           llama.cpp ended the process over it, in an earlier run
+        └── CrashError           an earlier run crashed in llama.cpp on this request
 
-`l4cli.app.main` is the one place where these become a line on stderr and an exit code; anything
-else that reaches it is a bug and is shown as one.
+Only `l4cli.app` turns these into a line on stderr and an exit code. Any other exception that
+reaches it is reported as a bug in l4.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_HUNG_UP = 129
 EXIT_TERMINATED = 143
-EXITS_THAT_LEAVE = (EXIT_HUNG_UP, EXIT_TERMINATED)  # Ctrl-C only ends an answer
+# Exit codes after which a conversation ends, too. Ctrl-C only ends an answer.
+EXITS_THAT_LEAVE = (EXIT_HUNG_UP, EXIT_TERMINATED)
 
 
 class L4Error(Exception):
-    """An error with a message for the user; `type` names it in error rows."""
+    """An error with a message for the user. `type` is its name in the error rows of `l4 run`."""
 
     exit_code = EXIT_USAGE
     type = "error"
 
 
 class UsageError(L4Error):
-    """An option or argument that makes no sense."""
+    """An option or argument that is wrong."""
 
     type = "usage"
 
@@ -54,7 +55,7 @@ class ModelError(L4Error):
 
 
 class ModelNotFoundError(ModelError):
-    """No file and no registered model of that name."""
+    """No file and no known model has this name."""
 
     type = "model_not_found"
 
@@ -66,19 +67,19 @@ class ModelLoadError(ModelError):
 
 
 class HubError(ModelError):
-    """A repository on the Hub that cannot be had."""
+    """A repository on the Hub that cannot be read: gated, absent or unreachable."""
 
     type = "hub"
 
 
 class RequestError(L4Error):
-    """A request that cannot be served; its neighbours are unharmed."""
+    """A request that cannot be served. Other requests are not affected."""
 
     type = "invalid_request"
 
 
 class ContextOverflowError(RequestError):
-    """A prompt that, with its max_tokens, is longer than the context."""
+    """A prompt and its max_tokens together do not fit the context."""
 
     type = "context_overflow"
 
@@ -90,13 +91,13 @@ class OutputError(L4Error):
 
 
 class EngineError(L4Error):
-    """llama.cpp failed on a request that was valid."""
+    """llama.cpp failed on a valid request."""
 
     exit_code = EXIT_FAILED
     type = "engine"
 
 
 class CrashError(EngineError):
-    """llama.cpp ended the process over a request, in an earlier run."""
+    """An earlier run crashed in llama.cpp on this request."""
 
     type = "crash"

@@ -1,4 +1,4 @@
-"""The user's folders: configuration, caches and state, by the XDG base directory specification."""
+"""The user's folders for configuration, caches and state (XDG Base Directory Specification)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 
 def config_dir() -> Path:
-    """The folder of the user's configuration: $XDG_CONFIG_HOME/l4, or ~/.config/l4."""
+    """The folder for the user's configuration: $XDG_CONFIG_HOME/l4, or ~/.config/l4."""
     return _xdg("XDG_CONFIG_HOME", ".config")
 
 
 def cache_dir() -> Path:
-    """The folder of what can be made again: $XDG_CACHE_HOME/l4, or ~/.cache/l4."""
+    """The folder for files that can be recreated: $XDG_CACHE_HOME/l4, or ~/.cache/l4."""
     return _xdg("XDG_CACHE_HOME", ".cache")
 
 
 def state_dir() -> Path:
-    """The folder of sessions and history: $XDG_STATE_HOME/l4, or ~/.local/state/l4."""
+    """The folder for chat sessions and history: $XDG_STATE_HOME/l4, or ~/.local/state/l4."""
     return _xdg("XDG_STATE_HOME", ".local/state")
 
 

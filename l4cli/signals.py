@@ -1,8 +1,8 @@
-"""Ctrl-C that works while llama.cpp computes.
+"""Makes Ctrl-C work while llama.cpp computes.
 
-Python runs signal handlers only between bytecodes, so a handler alone would wait for the end of
-a long `llama_decode`. The interpreter does write the signal's number to the wakeup fd at once,
-from C; a small thread reads it there and tells the engine to stop.
+Python runs signal handlers only between bytecodes, so a handler alone would wait for the end of a
+long `llama_decode`. But the interpreter writes the signal's number to the wakeup file descriptor
+at once, from C. A small thread reads the number there and tells the engine to stop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import FrameType
 
 @dataclass(slots=True)
 class Interrupts:
-    """How often the user asked to stop, and the exit code that asks for."""
+    """How often the user asked to stop; the exit code that follows is 128 + the signal's number."""
 
     count: int = 0
     exit_code: int = 0
@@ -31,12 +31,14 @@ class Interrupts:
 def catch_interrupts(
     interrupt: Callable[[], None] = lambda: None, *, is_last: bool = False
 ) -> Iterator[Interrupts]:
-    """Within, SIGINT, SIGTERM and SIGHUP call `interrupt` at once and are counted.
+    """Within this context, SIGINT, SIGTERM and SIGHUP are counted and call `interrupt` at once.
 
-    Nothing is raised: an exception out of a handler may land in one of llama.cpp's callbacks, where
-    it is lost. Where it `is_last` the process ends soon after one was counted, and a further one
-    that comes too late to be counted is ignored. Outside the main thread, where Python has no
-    signals, it does nothing.
+    No exception is raised: one raised by a handler may land in a callback from llama.cpp, where it
+    is lost. Outside the main thread, where Python receives no signals, this does nothing.
+
+    interrupt: called from another thread for each signal.
+    is_last: the process ends soon after this context. If a signal was counted, later ones are
+        ignored after the context, instead of being handled as before.
     """
     seen = Interrupts()
     if threading.current_thread() is not threading.main_thread():
@@ -57,7 +59,7 @@ def catch_interrupts(
 
 
 def _numbers() -> list[int]:
-    """The signals that ask to stop. A closed terminal's is none where it is ignored (`nohup`)."""
+    """The signals that ask to stop: SIGINT, SIGTERM, and SIGHUP unless it is ignored (`nohup`)."""
     numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:

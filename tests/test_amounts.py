@@ -1,4 +1,4 @@
-"""Memory, times and contexts as people read them."""
+"""Memory sizes, times and token counts, formatted for people."""
 
 from __future__ import annotations
 

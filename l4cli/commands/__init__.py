@@ -1,1 +1,3 @@
-"""One thin file a command: parse, call, print. `l4cli.app` registers them."""
+"""One file for each command: it parses options, calls the library and prints. `l4cli.app` registers
+them.
+"""

@@ -1,4 +1,4 @@
-"""`l4 ask`: questions about whole documents."""
+"""`l4 ask`: answers questions about whole documents."""
 
 from __future__ import annotations
 
@@ -29,31 +29,51 @@ def ask(
     documents: Annotated[
         list[str],
         typer.Argument(
-            metavar="DOC...", help="Files, folders, patterns, or - for stdin; PDF, text, HTML …"
+            metavar="DOC...",
+            help="Documents: files, folders or glob patterns (text, PDF, DOCX, HTML …); - reads "
+            "stdin.",
         ),
     ],
     question: Annotated[
         list[str] | None,
-        typer.Option("--question", "-q", metavar="TEXT", help="A question; may be repeated."),
+        typer.Option(
+            "--question", "-q", metavar="TEXT", help="Question to answer; may be repeated."
+        ),
     ] = None,
     questions: Annotated[
         Path | None,
-        typer.Option("--questions", metavar="FILE", help="Questions from a file, one a line."),
+        typer.Option(
+            "--questions", metavar="FILE", help="Read questions from a file, one per line."
+        ),
     ] = None,
     quote: Annotated[
         bool,
-        typer.Option("--quote", help="Back answers with passages, proved to be in the documents."),
+        typer.Option(
+            "--quote",
+            help="End each answer with word-for-word quotations from the documents, each with its "
+            "file, page and line.",
+        ),
     ] = False,
     split: Annotated[
         bool,
-        typer.Option("--split", help="Read in parts what does not fit, notes on each first."),
+        typer.Option(
+            "--split",
+            help="Read documents that are longer than the context in parts: take notes on each "
+            "part, then answer from the notes.",
+        ),
     ] = False,
     no_cache: Annotated[
         bool,
-        typer.Option("--no-cache", help="Neither use nor keep what was read of the documents."),
+        typer.Option(
+            "--no-cache",
+            help="Read the documents again even if they are stored, and do not store them.",
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what reading takes, and stop there.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Show the tokens, memory and time needed; read and answer nothing."
+        ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")] = False,
     model: options.Model = None,
@@ -72,17 +92,19 @@ def ask(
     store_limit: options.StoreLimit = None,
     force: options.Force = False,
 ) -> None:
-    """Ask about whole documents.
+    """Answer questions about whole documents.
 
-    They are read into the context once. What was read is kept on disk, so that
-    the next question, today or next week, begins at once; `l4 docs` lists it.
+    The documents are read into the context once, and the result is stored on
+    disk: the next question, today or next week, starts at once. `l4 docs`
+    lists the stored documents.
 
         l4 ask manual.pdf -q "How is the pump primed?"
 
-    Without a question, in a terminal, asks for one after another; Ctrl-D leaves.
+    Without a question, in a terminal, you type one question after another;
+    Ctrl-D leaves.
 
-    Exit code: 0 all was answered, 1 a document could not be read or an answer
-    failed, 2 nothing could be asked.
+    Exit code: 0 if everything was answered, 1 if a document could not be read
+    or an answer failed, 2 if nothing could be asked.
     """
     from l4cli.ask.quoting import MAX_QUOTE_TOKENS, asking
     from l4cli.ask.session import AskSession
@@ -91,9 +113,9 @@ def ask(
 
     sources, asked = _arguments(documents, question or [], questions)
     if not asked and not dry_run and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("no question: give one with -q, or a file of them with --questions")
+        raise UsageError("no question: give one with -q, or a file of questions with --questions")
     if split and not asked:
-        raise UsageError("--split needs a question to read for: give it with -q")
+        raise UsageError("--split needs a question before it reads: give it with -q")
     texts, num_failed = prepare.read_documents(sources)
     max_tokens = max_tokens or _DEFAULT_MAX_TOKENS
     sampling = options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed)
@@ -135,14 +157,17 @@ def ask(
 def _arguments(
     documents: list[str], given: list[str], file: Path | None
 ) -> tuple[list[str], list[str]]:
-    """Documents and questions. A last argument that is plainly no file is a question, too."""
+    """The documents and the questions.
+
+    Without -q and --questions, a last argument that is plainly no file is taken as the question.
+    """
     from l4cli.documents.text import read_text
 
     asked = list(given)
     if file is not None:
         asked += [line.strip() for line in read_text(file).splitlines() if line.strip()]
         if not asked:
-            raise InputError(f"{file}: no questions in it")
+            raise InputError(f"{file}: the file has no questions")
     if not asked and len(documents) > 1 and _is_question(documents[-1]):
         return documents[:-1], documents[-1:]
     if not all(text.strip() for text in asked):
@@ -151,7 +176,7 @@ def _arguments(
 
 
 def _is_question(text: str) -> bool:
-    """Whether an argument is words: several of them, with no sign of a path or pattern."""
+    """Whether an argument is several words, and neither a path nor a glob pattern."""
     return bool(re.search(r"\S\s+\S", text)) and not (
         Path(text).expanduser().exists() or re.search(r"[/\\*\[]|\.\w{1,5}$", text)
     )
@@ -165,7 +190,10 @@ def _split(
     json: bool,
     loading: LoadOptions,
 ) -> int:
-    """Answer from notes on parts; the exit code. `answering` as of SplitSession."""
+    """Take notes on the parts, answer from them, and return the exit code.
+
+    answering: further arguments of SplitSession.
+    """
     from l4cli import speeds
     from l4cli.ask.completions import StoppedEarly
     from l4cli.ask.split_preflight import summary
@@ -174,7 +202,7 @@ def _split(
 
     with open_model(model, loading) as llm:
         watcher.tell(
-            "the notes on the parts that were read are kept",
+            "the notes on the parts that were read are saved",
             f"go on with: {console.command_line()}",
         )
         session = SplitSession(llm, texts, **answering)
@@ -186,7 +214,9 @@ def _split(
             with console.status("reading in parts") as update:
                 session.read(asked, lambda done: update(show.parts_read(done)))
         except StoppedEarly:
-            console.warn("stopped; the notes so far are kept: the same command goes on there")
+            console.warn(
+                "stopped; the notes so far are saved: the same command continues from there"
+            )
             return session.exit_code
         return show.answers(session, asked, json)
 
@@ -199,7 +229,7 @@ def _split_dry_run(
     json: bool,
     loading: LoadOptions,
 ) -> int:
-    """Say what that takes, with the vocabulary alone; the exit code."""
+    """Show what --split would take, without loading weights; return the exit code."""
     from l4cli import speeds
     from l4cli.ask.split_preflight import split_preflight
     from l4cli.ask.split_session import SplitSession
@@ -225,6 +255,7 @@ def _split_dry_run(
 
 
 def _loop(session: AskSession) -> int:
+    """Answer questions typed in the terminal; return the exit code."""
     from l4cli.ask.loop import ask_loop
 
     console.note(

@@ -1,4 +1,4 @@
-"""What comes before the first answer: documents, numbers, reading. For `ask` and `docs add`."""
+"""Prepares documents for `l4 ask` and `l4 docs add`: finds them, estimates, and reads them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from l4cli.documents.prompt import DocumentPrompt
     from l4cli.loading.llm import LLM
 
-TYPED_QUESTION = 512  # tokens that are kept free for one typed in a terminal
+TYPED_QUESTION = 512  # tokens reserved for a question typed in the terminal
 
 
 def read_documents(sources: Sequence[str]) -> tuple[list[Document], int]:
-    """The documents, and how many could not be read; InputError if none could."""
+    """The documents, and how many could not be read. Raises InputError if there are none."""
     from l4cli.documents import ingest
 
     errors: list[InputError] = []
@@ -30,7 +30,7 @@ def read_documents(sources: Sequence[str]) -> tuple[list[Document], int]:
             console.warn(str(error))
         raise last
     for error in errors:
-        console.warn(f"{error}; the others are read without it")
+        console.warn(f"{error}; continuing without it")
     if not texts:
         raise InputError(f"{', '.join(sources)}: no documents")
     return texts, len(errors)
@@ -42,7 +42,12 @@ def preflight_of(
     asked: Sequence[str],
     max_tokens: int,
 ) -> Preflight:
-    """What reading the documents and answering takes. `llm` may be without weights."""
+    """What reading the documents and answering the questions takes.
+
+    llm: may be without weights.
+    asked: the questions; if empty, room is left for one typed in the terminal.
+    max_tokens: of each answer.
+    """
     from l4cli import speeds
     from l4cli.ask.preflight import Demand, preflight
     from l4cli.fit.hardware import probe
@@ -62,21 +67,24 @@ def preflight_of(
 
 
 def warn(told: Preflight) -> None:
+    """Warn if reading will be slow, or if the documents are longer than the model uses well."""
     if told.verdict == "from disk":
-        console.warn("weights are read from disk, for memory is short: this will be slow")
+        console.warn(
+            "memory cannot hold all weights, so they are read from disk: this will be slow"
+        )
     if told.exceeds_effective and told.effective:
         console.warn(
-            f"`l4 ctx-test` found this model reliable up to {told.effective.n_tokens:,} "
-            f"tokens; these documents have {told.demand.num_document_tokens:,}"
+            f"`l4 ctx-test` found this model reliable up to {told.effective.n_tokens:,} tokens, "
+            f"but these documents have {told.demand.num_document_tokens:,}"
         )
 
 
 def read(session: AskSession) -> int:
-    """Read the documents behind a bar; the exit code of a signal that ended it."""
+    """Read the documents with a progress bar; return 0, or the exit code of a signal that came."""
     total = len(session.prompt.prefix)
     with console.token_progress("reading", total) as update:
         reading = session.read(update)
     if reading.exit_code:
-        kept = " and is kept" if reading.num_bytes_saved else ""
+        kept = " and saved" if reading.num_bytes_saved else ""
         console.warn(f"stopped; {reading.num_read_tokens:,} of {total:,} tokens were read{kept}")
     return reading.exit_code

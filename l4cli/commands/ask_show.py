@@ -1,4 +1,4 @@
-"""What `l4 ask` shows: the numbers before reading, and the answers."""
+"""What `l4 ask` shows: the report of --dry-run, and the answers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def report(told: Preflight, documents: Sequence[Document], json: bool) -> None:
-    """The numbers on stdout; what would work, where it does not fit, on stderr."""
+    """Write the preflight to stdout. If it does not fit, write what would help to stderr."""
     from l4cli.ask.preflight import lines
 
     names = [document.name for document in documents]
     if json:
         console.data_json({"documents": names, **told.as_json()})
     else:
-        console.table(["READING", "TAKES"], lines(told, names))
+        console.table(["READING", "NEEDS"], lines(told, names))
     try:
         told.check()
     except ContextOverflowError as error:
@@ -35,20 +35,23 @@ def report(told: Preflight, documents: Sequence[Document], json: bool) -> None:
 
 
 def split_report(told: SplitPreflight, documents: Sequence[Document], json: bool) -> None:
-    """The numbers of reading in parts, on stdout."""
+    """Write the preflight of --split to stdout."""
     from l4cli.ask.split_preflight import lines
 
     names = [document.name for document in documents]
     if json:
         console.data_json({"documents": names, **told.as_json()})
     else:
-        console.table(["READING IN PARTS", "TAKES"], lines(told, names))
+        console.table(["READING IN PARTS", "NEEDS"], lines(told, names))
 
 
 def answers(
     session: AskSession | SplitSession, questions: Sequence[str], json: bool = False
 ) -> int:
-    """Ask, and show the answers on stdout as they come, or as JSON at the end; the exit code."""
+    """Ask the questions, write the answers to stdout, and return the exit code.
+
+    Text is written as it is generated, JSON at the end.
+    """
     printer = _Printer(questions)
     streams = not json and not (session.quotes and len(questions) > 1)
     done, code = [], EXIT_OK
@@ -64,25 +67,25 @@ def answers(
 
 
 def parts_read(progress: Progress) -> str:
-    """For the status line."""
+    """The text of the status line."""
     return f"reading in parts: {progress.num_done:,} of {progress.num_all:,}"
 
 
 class _Printer:
-    """Answers as text: of several each under its question, as Markdown has it."""
+    """Writes answers as text; each of several questions is a Markdown heading above its answer."""
 
     def __init__(self, questions: Sequence[str]) -> None:
         self._questions = questions
         self._is_terminal = console.stdout_is_terminal()
-        self._last = "\n"  # character written
-        self._headed = -1
+        self._last = "\n"  # the last character written
+        self._headed = -1  # index of the last question written as a heading
 
     def write(self, index: int, text: str) -> None:
         self._head(index)
         self._put(text)
 
     def end(self, index: int, quotations: Sequence[Quotation]) -> None:
-        """The answer is whole, perhaps empty: put its quotations behind it, and end the line."""
+        """End the answer's line and write its quotations. The answer may be empty."""
         self._head(index)
         self._put("" if self._last == "\n" else "\n")
         for one in quotations:
@@ -105,14 +108,16 @@ def _silent(_index: int, _text: str) -> None: ...
 
 
 def _explain(answer: QuestionAnswer) -> int:
-    """Say why an answer is not whole; the exit code that this means."""
+    """Write why an answer is incomplete, if it is; return the exit code for it."""
     if answer.exit_code:
         return answer.exit_code
     if answer.error:
         console.warn(f"{answer.question}: {answer.error}")
         return EXIT_FAILED
     if answer.finish_reason == "length":
-        console.warn(f"the answer was cut off after {len(answer.token_ids):,} tokens (-n)")
+        console.warn(
+            f"the answer was cut off after {len(answer.token_ids):,} tokens; -n allows longer ones"
+        )
     if answer.coverage:
         for line in answer.coverage.lines():
             console.warn(line)

@@ -1,4 +1,4 @@
-"""`l4 bench`: how fast a model is on this machine."""
+"""`l4 bench`: measures how fast a model runs on this machine."""
 
 from __future__ import annotations
 
@@ -20,33 +20,46 @@ if TYPE_CHECKING:
 Model = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME|FILE]",
+        metavar="NAME|FILE",
         envvar="L4_MODEL",
-        help="A GGUF file, or a name from `l4 models`; the default model unless given.",
+        help="A GGUF file, or a name from `l4 models` (default: the model that it marks with *).",
         show_default=False,
     ),
 ]
 Depth = Annotated[
     str | None,
-    typer.Option(metavar="N,…", help="Measure behind so many tokens of context: 0,4k,16k."),
+    typer.Option(
+        metavar="N,…", help="Measure with this many tokens already in the context: 0,4k,16k."
+    ),
 ]
 Batch = Annotated[
-    str | None, typer.Option(metavar="N,…", help="Decode so many sequences at once: 1,4,16.")
+    str | None, typer.Option(metavar="N,…", help="Decode this many sequences at once: 1,4,16.")
 ]
 Ubatch = Annotated[
     str | None,
-    typer.Option(metavar="N,…", help="Compute prompts in pieces of so many tokens: 128,512."),
+    typer.Option(
+        metavar="N,…",
+        help="Prefill this many tokens per step of computation (n_ubatch): 128,512.",
+    ),
 ]
 Prompt = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Tokens of the prompts to compute.")
+    int | None, typer.Option(min=1, metavar="N", help="Tokens to prefill in each measurement.")
 ]
 Gen = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Tokens to decode in each sequence.")
+    int | None,
+    typer.Option(min=1, metavar="N", help="Tokens to decode in each sequence, per measurement."),
 ]
-Repeat = Annotated[int | None, typer.Option(min=1, metavar="N", help="Repeats; the median counts.")]
+Repeat = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Repeats of each measurement; the median counts."),
+]
 Seconds = Annotated[
     float,
-    typer.Option(min=1, metavar="S", help="About how long it may take; what is given holds."),
+    typer.Option(
+        min=1,
+        metavar="S",
+        help="Aim for about S seconds in all, by choosing the options that are not given.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
 
@@ -68,13 +81,14 @@ def bench(
     kv_type: options.KvType = "f16",
     force: options.Force = False,
 ) -> None:
-    """Measure how fast a model is here: prefill and decode, batch and depth.
+    """Measure how fast a model prefills and decodes on this machine.
 
-    What is not given is chosen so that it takes about a minute. Tokens per
-    second are those of the median repeat; ± is half of what the fastest and
-    the slowest differ by. Memory is what comes beside the model's file.
-    Estimates of time elsewhere in l4 rest on what was measured last while
-    nothing else was computing here. Ctrl-C shows what is done.
+    Depths, batches and repeats that you do not give are chosen to take about a
+    minute. Tokens per second are the median of the repeats; ± is half the
+    difference between the fastest and the slowest. Memory is what is needed in
+    addition to the model's file. Other commands estimate times from the last
+    bench that ran while nothing else was computing on this machine. Ctrl-C
+    shows the results so far.
     """
     from l4cli.bench import report
     from l4cli.bench.grid import Asked
@@ -94,7 +108,7 @@ def bench(
         repeat=repeat,
     )
     loading = options.loading(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
-    file = find_file(model)  # converting the demo model is not part of the time to load
+    file = find_file(model)  # convert the demo model before the time to load is measured
     others = OtherWork()
     started = time.perf_counter()
     with open_model(file, loading.but(elastic=True)) as llm:
@@ -112,7 +126,7 @@ def bench(
             try:
                 found += run.run(asked, seconds=seconds)
             except (EngineError, ModelLoadError) as error:
-                failure = error  # what was measured before is true all the same
+                failure = error  # the results before the failure are still shown
         load = others.load()
         learnt = (LoadTime(load_seconds), reach_of(llm.vocabulary), *facts(found))
         kept = remember(settings, *learnt, busy=is_busy(load))
@@ -143,14 +157,19 @@ def bench(
 
 
 def _show(value: dict[str, Any], found: Sequence[Timing], memory: Sequence[Memory]) -> None:
-    """The table, and what else was measured."""
+    """Write the results to stdout as text.
+
+    value: the results as --json writes them.
+    found: the timings for the table.
+    memory: what each context took.
+    """
     from l4cli.bench import report
 
     width = shutil.get_terminal_size().columns if console.stdout_is_terminal() else None
     layers = "all" if value["n_gpu_layers"] < 0 else value["n_gpu_layers"]
     gpu = f", {layers} layers on the GPU" if value["n_gpu_layers"] else ""
     if value["n_cpu_moe"]:
-        gpu += f" but for the experts of {value['n_cpu_moe']}"
+        gpu += f" except the experts of {value['n_cpu_moe']}"
     threads = f"{value['n_threads']} thread{'s' if value['n_threads'] > 1 else ''}"
     console.data(
         f"{value['model']} · {threads}{gpu} · KV cache {value['kv_type']} · "

@@ -1,4 +1,4 @@
-"""`l4 chat`: a conversation in the terminal, or one question through a pipe."""
+"""`l4 chat`: a conversation in the terminal, or one answer for a pipe or script."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ Tools = Annotated[
     typer.Option(
         "--tools",
         metavar="FILE.py",
-        help="Offer the model this file's functions, by their hints and docstrings.",
+        help="Let the model call the functions of this Python file; their type hints and "
+        "docstrings tell it how.",
         rich_help_panel=TOOLS_PANEL,
     ),
 ]
 Yes = Annotated[
     bool,
-    typer.Option("--yes", "-y", help="Run calls without asking.", rich_help_panel=TOOLS_PANEL),
+    typer.Option("--yes", "-y", help="Run tool calls without asking.", rich_help_panel=TOOLS_PANEL),
 ]
 MaxRounds = Annotated[
     int,
@@ -40,7 +41,7 @@ MaxRounds = Annotated[
         "--max-rounds",
         min=1,
         metavar="N",
-        help="How often in a turn the model may call and see the results.",
+        help="Largest number of rounds of tool calls in one turn.",
         rich_help_panel=TOOLS_PANEL,
     ),
 ]
@@ -50,7 +51,7 @@ ToolTimeout = Annotated[
         "--tool-timeout",
         min=0.1,
         metavar="SECONDS",
-        help="How long a call may take.",
+        help="Longest time for one tool call, in seconds.",
         rich_help_panel=TOOLS_PANEL,
     ),
 ]
@@ -60,7 +61,7 @@ def chat(
     prompt: Annotated[
         str | None,
         typer.Option(
-            "--prompt", "-p", metavar="TEXT", help="Answer this, and leave: no conversation."
+            "--prompt", "-p", metavar="TEXT", help="Answer this one prompt on stdout and exit."
         ),
     ] = None,
     file: Annotated[
@@ -69,22 +70,29 @@ def chat(
             "--file",
             "-f",
             metavar="FILE",
-            help="Put this file (text, PDF, DOCX …) before the (first) question; may be repeated.",
+            help="Put this file (text, PDF, DOCX …) before the first question; may be repeated.",
         ),
     ] = None,
     go_on: Annotated[
-        bool, typer.Option("--continue", "-c", help="Go on with the session used last.")
+        bool, typer.Option("--continue", "-c", help="Continue the session used last.")
     ] = False,
     session_name: Annotated[
         str | None,
-        typer.Option("--session", metavar="NAME", help="Go on with the session NAME, or begin it."),
+        typer.Option(
+            "--session", metavar="NAME", help="Continue the session NAME, or start it if it is new."
+        ),
     ] = None,
     no_markdown: Annotated[
-        bool, typer.Option("--no-markdown", help="Show answers as they are written.")
+        bool,
+        typer.Option(
+            "--no-markdown", help="Show answers as plain text, without rendering Markdown."
+        ),
     ] = False,
     no_history: Annotated[
         bool,
-        typer.Option("--no-history", help="Keep nothing: neither what is typed nor the session."),
+        typer.Option(
+            "--no-history", help="Save neither the session nor the history of typed lines."
+        ),
     ] = False,
     tools: Tools = None,
     yes: Yes = False,
@@ -109,19 +117,19 @@ def chat(
 ) -> None:
     """Chat with a model.
 
-    In a terminal: a conversation. /help lists its commands; Ctrl-C stops an
-    answer, Ctrl-D leaves.
+    In a terminal, this starts a conversation. /help lists its commands, Ctrl-C
+    stops an answer, Ctrl-D leaves.
 
-    With -p, or with text piped in: one answer, on stdout. Files come first,
-    then what is piped in, then the prompt:
+    With -p or with text from a pipe, it writes one answer to stdout. The model
+    reads the files first, then the text from the pipe, then the prompt:
 
         cat notes.md | l4 chat -p "Summarise these notes"
 
-    With --tools the model can call the functions of a Python file; each call
+    With --tools, the model can call the functions of a Python file. Each call
     is shown, and you are asked before it runs.
 
-    Conversations are kept, each in a file of its own: -c goes on with the
-    last one. With -p, only what -c or --session names is kept.
+    Each conversation is saved as a session; -c continues the last one. With
+    -p, a session is saved only if you give -c or --session.
     """
     from l4cli.chat import files
     from l4cli.chat.tty import typing_held
@@ -131,7 +139,7 @@ def chat(
     question = _question(prompt)
     if question is None and not sys.stdout.isatty():
         raise UsageError(
-            "a conversation needs a terminal for its answers; -p PROMPT asks just one question"
+            "a conversation needs a terminal for its answers; use -p PROMPT for a single question"
         )
     system = read_text_option(system)
     keep = not no_history
@@ -172,7 +180,7 @@ def chat(
 
 
 def _one_shot(session: ChatSession, question: str) -> int:
-    """Answer on stdout; the exit code, which is that of the signal if one ended the answer."""
+    """Write one answer to stdout; return 0, or the exit code of the signal that stopped it."""
     answer = session.ask(question)
     if answer.finish_reason == "length":
         console.warn(f"the answer was cut off after {len(answer.token_ids):,} tokens")
@@ -183,12 +191,14 @@ def _one_shot(session: ChatSession, question: str) -> int:
 def _rounds(
     file: Path | None, yes: bool, max_rounds: int, timeout: float, *, is_conversation: bool
 ) -> Iterator[ToolRounds | None]:
-    """What carries calls out, if there are tools, and with it the process that they run in."""
+    """Yield the ToolRounds that run tool calls, in a process of their own; None without --tools."""
     if file is None:
         yield None
         return
     if not (yes or is_conversation or (sys.stdin.isatty() and sys.stderr.isatty())):
-        raise UsageError("without a terminal to ask on, --tools needs --yes to run what is called")
+        raise UsageError(
+            "without a terminal, --tools cannot ask before a call: --yes runs calls unasked"
+        )
     from l4cli.chat.tools.rounds import ToolRounds
     from l4cli.chat.tools.toolbox import Toolbox
 
@@ -212,7 +222,10 @@ def _ask(is_conversation: bool) -> Ask:
 def _session_file(
     go_on: bool, name: str | None, keep: bool, *, is_conversation: bool
 ) -> SessionFile | None:
-    """The session asked for, opened; a new one for a conversation; None if nothing is kept."""
+    """Open the session that the options name, or a new one for a conversation.
+
+    Returns None if nothing is to be saved.
+    """
     from l4cli.chat.history.session_file import (
         SessionFile,
         last_session,
@@ -222,17 +235,19 @@ def _session_file(
 
     if not keep:
         if go_on or name:
-            raise UsageError("--no-history keeps nothing, so there is no session to go on with")
+            raise UsageError(
+                "--no-history saves no session: do not combine it with --continue or --session"
+            )
         return None
     if go_on and name:
-        raise UsageError("--continue is the last session, --session NAME another: give one of them")
+        raise UsageError("--continue and --session NAME cannot be combined: give one of them")
     if go_on or name:
         return SessionFile(session_path(name or last_session()))
     return SessionFile(new_session_path()) if is_conversation else None
 
 
 def _question(prompt: str | None) -> str | None:
-    """What is asked by -p and through stdin; None if this is to be a conversation."""
+    """The question from stdin and -p, joined; None for a conversation."""
     from l4cli.chat import files
     from l4cli.chat.history.conversation import joined
 
@@ -243,7 +258,7 @@ def _question(prompt: str | None) -> str | None:
     else:
         piped = sys.stdin.buffer.read()
     if not piped.strip() and prompt is None:
-        raise UsageError("nothing to answer: stdin is empty; give -p PROMPT or pipe a text in")
+        raise UsageError("nothing to answer: stdin is empty; give -p PROMPT or pipe in a text")
     if prompt is not None and not prompt.strip():
-        raise UsageError("-p is empty: give it the question")
+        raise UsageError("-p is empty: give it a question")
     return joined([files.decode(piped, "stdin") if piped.strip() else "", prompt or ""])

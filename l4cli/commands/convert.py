@@ -1,4 +1,4 @@
-"""`l4 convert`: a Hugging Face checkpoint to a quantized GGUF."""
+"""`l4 convert`: converts a Hugging Face checkpoint to a quantized GGUF."""
 
 from __future__ import annotations
 
@@ -47,18 +47,20 @@ def convert(
     ram: options.Ram = None,
     threads: options.Threads = None,
 ) -> None:
-    """Convert a checkpoint to GGUF, quantizing on the way.
+    """Convert a Hugging Face checkpoint to GGUF and quantize it.
 
-    One pass, with no intermediate file: read, transform, quantize in threads,
-    write. The output appears under its name only when it is whole; until then
-    it grows in FILE.part. Types, and what bears on them, mean what they mean to
-    llama-quantize, and give the same bytes.
+    This takes one pass, without intermediate files: read, transform, quantize
+    in several threads, write. The output grows in FILE.part and gets its name
+    only when it is complete. Types, and the options that change them, mean the
+    same as in llama-quantize and give the same bytes.
     """
     import convert as converter
     from convert.kernels.quantize import has_lanes, is_much
 
     if hub and (verify or verify_only):
-        raise UsageError("--hub drops every shard that is converted; verify with all of them here")
+        raise UsageError(
+            "--hub deletes each shard once it is converted; to verify, download the checkpoint"
+        )
     src, name, shards = _find_source(source, hub, revision)
     wishes = converter.TypeOptions(
         imatrix=imatrix,
@@ -73,7 +75,7 @@ def convert(
         type = [converter.file_type(str(out)) if is_stated else options.DEFAULT_TYPE]
     if _LIST in map(str.lower, type):
         if len(type) > 1:
-            raise UsageError("--type list shows every type; give it alone")
+            raise UsageError("--type list shows every type: do not combine it with other types")
         show.sizes(converter.sizes(src, options=wishes, shards=shards), json=json)
         return
     plans = converter.plan_all(src, type, options=wishes, force=force, shards=shards)
@@ -82,7 +84,7 @@ def convert(
     planned = list(zip(plans, _targets(out, name, plans), strict=True))
     split = _split(split_max_size, split_max_tensors)
     if not verify_only and is_much(plans) and not has_lanes():
-        console.note("with numba (pip install 'l4[fast]') quantizing takes a fraction of the time")
+        console.note("quantizing takes a fraction of the time with numba: pip install 'l4[fast]'")
     buffers = _buffers(plans, threads, ram)
     if dry_run:
         estimate = converter.estimate(planned, split=split, threads=threads, ram=buffers)
@@ -93,7 +95,7 @@ def convert(
         targets = [target for _, target in planned]
         with ExitStack() as stack:
             watcher.tell(
-                "what was written is kept beside the output",
+                "the part that was written is kept beside the output",
                 f"go on with: {console.command_line('--resume')}",
             )
             done = stack.enter_context(_leftovers_told(targets, resume))
@@ -116,7 +118,7 @@ def convert(
 
 
 def _verify(planned: list[tuple[Plan, Path]], threads: int | None, json: bool) -> None:
-    """Verify the outputs one by one; exit 1 if one of them is not what it should be."""
+    """Compare each output with its source; raise typer.Exit(1) if one of them is wrong."""
     import convert as converter
 
     found = []
@@ -135,10 +137,10 @@ def _verify(planned: list[tuple[Plan, Path]], threads: int | None, json: bool) -
 def _find_source(
     source: str, hub: bool, revision: str | None
 ) -> tuple[Path, str, HubShards | None]:
-    """The checkpoint's directory, its name, and where its shards come from if not from there."""
+    """The checkpoint's directory, its name, and with --hub the supply of its shards, else None."""
     if not hub:
         if revision is not None:
-            raise UsageError("--revision is of the Hub; give --hub with it")
+            raise UsageError("--revision names a revision on the Hub: give --hub with it")
         found = locate_checkpoint(source)
         return found.path, found.name, None
     from l4cli.models.hub import open_checkpoint
@@ -150,7 +152,7 @@ def _find_source(
 
 
 def _shards_folder(targets: Sequence[Path]) -> Path:
-    """Where shards are fetched to: beside the (first) output."""
+    """The folder that shards are fetched to, beside the first output."""
     return targets[0].with_name(f"{targets[0].name}.part.shards")
 
 
@@ -162,13 +164,19 @@ def _parse_tensor_type(text: str) -> tuple[str, str]:
 
 
 def _targets(out: str | None, name: str, plans: Sequence[Plan]) -> list[Path]:
-    """What each plan's output is called; `name` is the checkpoint's."""
+    """The path of each plan's output.
+
+    out: the value of --out.
+    name: the checkpoint's name, for outputs that --out does not name.
+    """
     pattern = f"{name}-{{type}}.gguf"
     if out is not None:
         path = Path(out).expanduser()
         pattern = str(path / pattern) if path.is_dir() else str(path)
     if len(plans) > 1 and "{type}" not in pattern:
-        raise UsageError(f"-o {out}: several types need {{type}} in the name, or a directory")
+        raise UsageError(
+            f"-o {out}: for several types, put {{type}} into the name or give a directory"
+        )
     return [Path(pattern.replace("{type}", plan.ftype)) for plan in plans]
 
 
@@ -179,20 +187,20 @@ def _split(max_size: int | None, max_tensors: int | None) -> Split | None:
 
 
 def _buffers(plans: Sequence[Plan], threads: int | None, ram: int | None) -> int | None:
-    """What of `ram`, the most that the process may take, is left for buffers."""
+    """The bytes left for buffers if the process may take `ram` bytes; None if `ram` is None."""
     if ram is None:
         return None
     from convert.kernels.quantize import quantizer
     from convert.writing import resources
 
-    quantizer(plans)  # what it loads is held, too
+    quantizer(plans)  # loads libraries, which count as held memory below
     threads = threads or resources.n_cpus()
     held = resources.held()
     least = held + resources.least_buffers(plans, threads)
     if ram < least:
-        advised = least + (4 << 20)  # the same process does not weigh the same every time
+        advised = least + (4 << 20)  # the memory of the same process varies a little
         raise UsageError(
-            f"--ram {ram >> 20}M is too little: with {threads} threads the least that works is "
+            f"--ram {ram >> 20}M is too little: with {threads} threads give at least "
             f"{advised >> 20}M"
         )
     return ram - held
@@ -200,17 +208,18 @@ def _buffers(plans: Sequence[Plan], threads: int | None, ram: int | None) -> int
 
 @contextmanager
 def _leftovers_told(targets: list[Path], resume: bool) -> Iterator[int]:
-    """Tell of unfinished conversions: one that is about to be lost, one that is left behind.
+    """Report unfinished conversions: those that are restarted and, on failure, those that remain.
 
-    Yields how many bytes are done to begin with. Shards that were fetched for nothing are removed.
+    Yields the number of bytes that are done already. On failure, fetched shards are removed unless
+    an unfinished output can still use them.
     """
     import convert as converter
 
     before = [(target, found) for target in targets if (found := converter.leftover(target))]
     for target, found in before if not resume else ():
         console.note(
-            f"{target}: an unfinished conversion, {_share(found)} done, is started over; "
-            "--resume would have gone on with it"
+            f"{target}: an unfinished conversion, {_share(found)} done, is restarted; "
+            "with --resume it would go on"
         )
     try:
         yield sum(found.n_done for _, found in before) if resume else 0
@@ -222,8 +231,8 @@ def _leftovers_told(targets: list[Path], resume: bool) -> Iterator[int]:
         for target, left in lefts:
             files = (*left.files, shards) if shards.is_dir() else left.files
             console.note(
-                f"{target}: {_share(left)} are done and kept: the same command with --resume "
-                f"goes on; to drop them, delete {' and '.join(map(str, files))}"
+                f"{target}: {_share(left)} is done and kept: the same command with --resume "
+                f"goes on; to discard it, delete {' and '.join(map(str, files))}"
             )
         raise
 

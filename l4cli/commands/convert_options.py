@@ -1,4 +1,4 @@
-"""The options of `l4 convert`, in the panels its help shows."""
+"""The options of `l4 convert`, in the order of the panels in its help."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import typer
 from l4cli.commands.options import parse_memory, parse_size
 
 DEFAULT_TYPE = "Q4_K_M"
-_TYPES_PANEL, _OUTPUT_PANEL, _WORK_PANEL = "Types", "Output", "How to work"
+_TYPES_PANEL, _OUTPUT_PANEL, _WORK_PANEL = "Types", "Output", "Execution"
 
 Source = Annotated[
     str,
     typer.Argument(
         metavar="SRC",
-        help="A Hugging Face checkpoint: its directory, or, of what the Hub's cache holds, a "
-        "name from models.toml (`l4 models`) or an id as org/name.",
+        help="Hugging Face checkpoint: a directory, or the name (`l4 models`) or id (org/name) of "
+        "one in the Hub's local cache.",
     ),
 ]
 Hub = Annotated[
     bool,
     typer.Option(
         "--hub",
-        help="SRC is on the Hub: fetch its shards one by one, each dropped once it is converted.",
+        help="Fetch SRC from the Hub shard by shard, and delete each shard after it is converted.",
     ),
 ]
 Revision = Annotated[
@@ -31,21 +31,30 @@ Revision = Annotated[
     typer.Option(
         "--revision",
         metavar="REV",
-        help="With --hub: the commit, tag or branch; main unless given.",
+        help="With --hub: commit, tag or branch to fetch (default: main).",
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the plan and what it takes; read no weights.")
+    bool,
+    typer.Option(
+        "--dry-run", help="Show every tensor, the size, time and memory needed; read no weights."
+    ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Convert even what llama.cpp would run wrong.")
+    bool, typer.Option("--force", help="Convert even if llama.cpp would run the result wrong.")
 ]
 Verify = Annotated[
     bool,
-    typer.Option("--verify", help="Then compare every weight with its source; exit 1 on a breach."),
+    typer.Option(
+        "--verify",
+        help="Afterwards, compare every weight with its source; exit 1 if one is too far off.",
+    ),
 ]
 VerifyOnly = Annotated[
-    bool, typer.Option("--verify-only", help="Convert nothing; verify the file of -o.")
+    bool,
+    typer.Option(
+        "--verify-only", help="Convert nothing; compare the existing file of -o with SRC."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
 
@@ -54,8 +63,8 @@ Type = Annotated[
     typer.Option(
         "--type",
         metavar="TYPE",
-        help=f"Q8_0, Q6_K, IQ2_XXS, …; {DEFAULT_TYPE} unless given. Several read the source once; "
-        "`list` shows all, and the size of each.",
+        help=f"Quantization type, e.g. Q8_0 or IQ2_XXS (default: {DEFAULT_TYPE}); may be repeated, "
+        "SRC is then read only once. `list` shows all types with the size of each.",
         rich_help_panel=_TYPES_PANEL,
     ),
 ]
@@ -64,8 +73,8 @@ Imatrix = Annotated[
     typer.Option(
         "--imatrix",
         metavar="FILE",
-        help="Importance matrix of llama-imatrix (GGUF or .dat); `--type list` shows which types "
-        "need one.",
+        help="Importance matrix made by llama-imatrix (GGUF or .dat); `--type list` shows which "
+        "types need one.",
         rich_help_panel=_TYPES_PANEL,
     ),
 ]
@@ -74,7 +83,8 @@ ColdExperts = Annotated[
     typer.Option(
         "--cold-experts",
         metavar="QTYPE",
-        help="Safer type, such as Q6_K, where the imatrix hardly saw some expert.",
+        help="Safer type, such as Q6_K, for tensors with experts that the text of the imatrix "
+        "hardly reached.",
         rich_help_panel=_TYPES_PANEL,
     ),
 ]
@@ -83,7 +93,8 @@ TensorType = Annotated[
     typer.Option(
         "--tensor-type",
         metavar="PATTERN=QTYPE",
-        help="Type of the tensors in whose names the pattern is found; the first one decides.",
+        help="Type of the tensors whose names match the regular expression PATTERN; may be "
+        "repeated, the first match counts.",
         rich_help_panel=_TYPES_PANEL,
     ),
 ]
@@ -92,7 +103,7 @@ OutputTensorType = Annotated[
     typer.Option(
         "--output-tensor-type",
         metavar="QTYPE",
-        help="Type of output.weight.",
+        help="Type of the tensor output.weight.",
         rich_help_panel=_TYPES_PANEL,
     ),
 ]
@@ -101,14 +112,16 @@ TokenEmbeddingType = Annotated[
     typer.Option(
         "--token-embedding-type",
         metavar="QTYPE",
-        help="Type of token_embd.weight.",
+        help="Type of the tensor token_embd.weight.",
         rich_help_panel=_TYPES_PANEL,
     ),
 ]
 Pure = Annotated[
     bool,
     typer.Option(
-        "--pure", help="One type for all, without the recipe.", rich_help_panel=_TYPES_PANEL
+        "--pure",
+        help="Give all quantized tensors the same type, instead of the mix that --type stands for.",
+        rich_help_panel=_TYPES_PANEL,
     ),
 ]
 
@@ -118,7 +131,8 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="FILE",
-        help="The GGUF to write, or a directory; {type} in it stands for the type.",
+        help="GGUF file to write, or a directory; {type} in the name is replaced by the type "
+        "(default: NAME-{type}.gguf here).",
         rich_help_panel=_OUTPUT_PANEL,
     ),
 ]
@@ -128,7 +142,7 @@ SplitMaxSize = Annotated[
         "--split-max-size",
         metavar="SIZE",
         parser=parse_size,
-        help="Split into files of so many bytes of tensors: 500M, 48G.",
+        help="Split the output into files with at most this many bytes of tensors, e.g. 48G.",
         rich_help_panel=_OUTPUT_PANEL,
     ),
 ]
@@ -138,7 +152,7 @@ SplitMaxTensors = Annotated[
         "--split-max-tensors",
         min=1,
         metavar="N",
-        help="Split into files of so many tensors.",
+        help="Split the output into files with at most N tensors.",
         rich_help_panel=_OUTPUT_PANEL,
     ),
 ]
@@ -147,7 +161,7 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on with a conversion that was stopped; else it starts over.",
+        help="Continue a conversion that was stopped; without it, the conversion starts over.",
         rich_help_panel=_WORK_PANEL,
     ),
 ]
@@ -157,7 +171,7 @@ Ram = Annotated[
         "--ram",
         metavar="SIZE",
         parser=parse_memory,
-        help="Most memory to take: 512M, 2G; some 64M a thread unless given.",
+        help="Largest memory use, e.g. 512M or 2G (default: about 64M per thread).",
         rich_help_panel=_WORK_PANEL,
     ),
 ]
@@ -168,7 +182,7 @@ Threads = Annotated[
         "-t",
         min=1,
         metavar="N",
-        help="Quantizing threads; one a CPU unless given.",
+        help="Number of threads that quantize (default: one per CPU).",
         rich_help_panel=_WORK_PANEL,
     ),
 ]

@@ -1,7 +1,7 @@
-"""What `l4 convert` shows: plans and estimates, what was written, what was verified.
+"""What `l4 convert` shows: plans and estimates, reports of conversions, verifications.
 
-JSON goes to stdout, one object for one output and a list for several. So does what was asked for
-(a plan, a verification); a report of work done goes to stderr.
+JSON goes to stdout: one object for one output, a list for several. Plans and verifications also go
+to stdout, since the user asked for them; the report of a conversion goes to stderr.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_DIFFERENCES = 8
 
 
 def plans(planned: Sequence[tuple[Plan, Path]], estimate: Estimate, *, json: bool) -> None:
-    """What would be written, and what it takes."""
+    """Show what would be written, and the time, memory and disk that it would take."""
     if json:
         needs = {
             "seconds": round(estimate.seconds, 1),
@@ -44,16 +44,16 @@ def plans(planned: Sequence[tuple[Plan, Path]], estimate: Estimate, *, json: boo
         _types_table(plan)
         console.note(f"would write {_summary(plan, out, n_bytes)}")
     console.note(
-        f"would take {roughly(estimate.seconds)} by the rates of another machine, "
+        f"would take {roughly(estimate.seconds)} (from rates measured on another machine), "
         f"{console.human_size(estimate.ram)} of memory, {console.human_size(estimate.disk)} of "
         f"disk ({console.human_size(estimate.disk_free)} free)"
     )
     if estimate.disk > estimate.disk_free:
-        console.note("warning: the disk is too small; write elsewhere with -o")
+        console.note("warning: the disk is too small; write to another disk with -o")
 
 
 def sizes(found: Sequence[TypeSize], *, json: bool) -> None:
-    """Every type, and what it would make of the checkpoint; the largest first."""
+    """Show every type with the size that the checkpoint would have in it, the largest first."""
     if json:
         console.data_json([asdict(size) for size in found])
         return
@@ -69,7 +69,7 @@ def sizes(found: Sequence[TypeSize], *, json: bool) -> None:
 
 
 def reports(plans: Sequence[Plan], reports: Sequence[Report], *, json: bool) -> None:
-    """What was written."""
+    """Show what was written."""
     pairs = list(zip(plans, reports, strict=True))
     if json:
         _json(
@@ -91,7 +91,7 @@ def reports(plans: Sequence[Plan], reports: Sequence[Report], *, json: bool) -> 
         if len(report.files) > 1:
             console.note(f"in {len(report.files)} files, the last {report.files[-1]}")
         if report.n_resumed:
-            console.note(f"of which {console.human_size(report.n_resumed)} had been done before")
+            console.note(f"{console.human_size(report.n_resumed)} of it had been written before")
     console.note(
         f"in {reports[0].seconds:.1f} s, with {console.human_size(reports[0].peak_rss)} of memory "
         "at most"
@@ -99,7 +99,7 @@ def reports(plans: Sequence[Plan], reports: Sequence[Report], *, json: bool) -> 
 
 
 def verifications(found: Sequence[tuple[Path, Verification]], *, json: bool) -> None:
-    """How far each output is from its source, the worst tensors of every type first."""
+    """Show how far each output is from its source: the worst type and tensor first."""
     if json:
         _json(
             [
@@ -132,13 +132,13 @@ def verifications(found: Sequence[tuple[Path, Verification]], *, json: bool) -> 
         for difference in result.differences[:_MAX_DIFFERENCES]:
             console.note(f"{path}: {difference}")
         if (n_more := len(result.differences) - _MAX_DIFFERENCES) > 0:
-            console.note(f"{path}: and {n_more} more; --json names all")
+            console.note(f"{path}: and {n_more} more; --json lists all")
         n_bad = len(result.differences) + sum(not tensor.is_fine for tensor in result.tensors)
-        console.note(f"{path}: {f'{n_bad} breaches' if n_bad else 'as it should be'}")
+        console.note(f"{path}: {f'failed checks: {n_bad}' if n_bad else 'verified'}")
 
 
 def facts(plan: Plan, out: Path, n_bytes: int) -> dict[str, Any]:
-    """An output in numbers."""
+    """The facts about one output, for JSON."""
     return {
         "source": str(plan.source),
         "out": str(out),
@@ -157,7 +157,10 @@ def facts(plan: Plan, out: Path, n_bytes: int) -> dict[str, Any]:
 
 
 def _worst_first(tensors: Sequence[TensorCheck]) -> list[TensorCheck]:
-    """Types by how much of their bound the worst of them takes; within a type, by error."""
+    """The tensors, sorted by type and then by error.
+
+    Types are sorted by the largest share of its bound that the error of one of their tensors takes.
+    """
     shares: dict[str, float] = defaultdict(float)
     for tensor in tensors:
         share = tensor.error / tensor.bound if tensor.bound else float(tensor.error > 0)
@@ -177,7 +180,7 @@ def _check_facts(tensor: TensorCheck) -> dict[str, Any]:
 
 
 def _types_table(plan: Plan) -> None:
-    """Which types the output is made of, on stderr."""
+    """Write a table of the types in the output to stderr."""
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for tensor in plan.tensors:
         for index, n in enumerate((1, tensor.output.n_params, tensor.n_bytes)):

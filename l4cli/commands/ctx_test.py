@@ -1,4 +1,4 @@
-"""`l4 ctx-test`: how long a context a model can use."""
+"""`l4 ctx-test`: tests how long a context a model can use."""
 
 from __future__ import annotations
 
@@ -18,31 +18,41 @@ if TYPE_CHECKING:
 
 _LENGTHS = "1k,2k,4k,8k,16k"
 _DEPTHS = "0,10,20,30,40,50,60,70,80,90,100"
-_PARALLEL = 4  # questions of a document decoded together
-_BRANCH = 256  # tokens of a question and its answer, at most
+_PARALLEL = 4  # questions about a document that are decoded together
+_BRANCH = 256  # most tokens of a question and its answer together
 
 Lengths = Annotated[
     str | None,
     typer.Option(
         metavar="N,…",
-        help=f"Tokens of a prompt and its answer; {_LENGTHS} as far as the model was trained.",
+        help=f"Lengths to test: tokens of prompt and answer together (default: {_LENGTHS}, as far "
+        "as the model was trained).",
     ),
 ]
 Depths = Annotated[
-    str, typer.Option(metavar="P,…", help="Where the needles stand, in percent of the document.")
+    str,
+    typer.Option(metavar="P,…", help="Where to hide the facts, in percent of the text's length."),
 ]
 Tasks = Annotated[
-    str, typer.Option(metavar="NAME,…", help="Any of literal, latent, several and tracking.")
+    str,
+    typer.Option(
+        metavar="NAME,…", help="Tasks to test: any of literal, latent, several and tracking."
+    ),
 ]
-Samples = Annotated[int, typer.Option(min=1, metavar="N", help="Samples of each length.")]
-Seed = Annotated[int, typer.Option(metavar="N", help="Other seeds make other documents.")]
+Samples = Annotated[int, typer.Option(min=1, metavar="N", help="Number of samples per length.")]
+Seed = Annotated[
+    int, typer.Option(metavar="N", help="Seed of the texts: another seed makes other texts.")
+]
 MaxTokens = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Longest answer; more than 32 or 64 for models that think first."
+        min=1,
+        metavar="N",
+        help="Longest answer, in tokens (default: 32 or 64, depending on the task); models that "
+        "think first need more.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON, every answer in it.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON, including every answer.")]
 
 
 def ctx_test(
@@ -61,16 +71,16 @@ def ctx_test(
     kv_type: options.KvType = "f16",
     force: options.Force = False,
 ) -> None:
-    """Test how long a context a model can use.
+    """Test how long a context a model can really use.
 
-    Facts are hidden at several depths of texts of several lengths, made on
-    the spot, and asked for: literally (literal), in other words (latent),
-    several at once (several), and through chains of variables (tracking).
-    A text is read once for all its questions.
+    The test makes texts of several lengths and hides facts at several depths
+    in them. Then it asks for the facts: literally (literal), in other words
+    (latent), several at once (several), and through chains of variables
+    (tracking). Each text is read once for all its questions.
 
-    The effective length is the longest at which the score is at least 85%
-    of that at short lengths; it is kept, and `l4 ask` warns beyond it.
-    Ctrl-C shows the lengths that are done.
+    The effective length is the longest at which the score is at least 85% of
+    the score at short lengths. It is saved, and `l4 ask` warns if documents
+    are longer. Ctrl-C shows the lengths tested so far.
     """
     from l4cli.commands.open_model import open_model
     from l4cli.ctxtest.results import Results
@@ -99,7 +109,7 @@ def ctx_test(
                 for length, judged in test.run():
                     results.add(length, judged)
             except EngineError as error:
-                failure = error  # the lengths before it are tested all the same
+                failure = error  # the results of the lengths before it are still shown
         found = results.effective()
         if found and not interrupts and not failure:
             remember_effective_length(loaded.model, loaded.kv_type, found)
@@ -117,61 +127,65 @@ def ctx_test(
 
 
 def _depth_shares(value: str) -> list[float]:
+    """The depths of --depths as shares, 0.0 to 1.0, sorted."""
     from l4cli.ctxtest.probes import MOST_DEPTHS
 
     try:
         percents = sorted({float(part) for part in value.split(",")})
     except ValueError:
-        raise UsageError(f"--depths {value!r}: percentages between commas, as 0,50,100") from None
+        raise UsageError(
+            f"--depths {value!r}: give percentages separated by commas, e.g. 0,50,100"
+        ) from None
     if not all(0 <= percent <= 100 for percent in percents):
-        raise UsageError(f"--depths {value!r}: percentages are between 0 and 100")
+        raise UsageError(f"--depths {value!r}: percentages must be between 0 and 100")
     if len(percents) > MOST_DEPTHS:
-        raise UsageError(f"--depths: at most {MOST_DEPTHS} of them, not {len(percents)}")
+        raise UsageError(f"--depths: give at most {MOST_DEPTHS} depths, not {len(percents)}")
     return [percent / 100 for percent in percents]
 
 
 def _task_names(value: str) -> list[str]:
+    """The tasks of --tasks, without duplicates."""
     from l4cli.ctxtest.probes import TASKS
 
     names = list(dict.fromkeys(name.strip() for name in value.split(",")))
     for name in names:
         if name not in TASKS:
-            raise UsageError(f"--tasks: no task {name!r}; there are {', '.join(TASKS)}")
+            raise UsageError(f"--tasks: no task {name!r}; choose from {', '.join(TASKS)}")
     return names
 
 
 def _within(asked: tuple[int, ...] | None, default: tuple[int, ...], llm: LLM) -> list[int]:
-    """The lengths to test; UsageError where the context does not hold what was asked for."""
+    """The lengths to test. Raises UsageError if the context cannot hold one that was asked for."""
     most = llm.n_ctx
     if asked is None:
         return [length for length in default if length <= most] or [most]
     if max(asked) > most:
         raise UsageError(
             f"--lengths: {max(asked)} tokens, but the model was trained for {most}: "
-            "test up to there"
+            "give shorter lengths"
         )
     return list(asked)
 
 
 def _announce(plan: Plan, prefill_seconds: Callable[[int], float | None]) -> None:
-    """Say beforehand what there is to read, and how long that takes if it is known."""
+    """Write how many tokens will be read, and how long that takes if a rate was measured."""
     from l4cli.amounts import roughly
 
     known = [prefill_seconds(length) for length in plan.lengths]
     seconds = sum(found for found in known if found is not None) * plan.num_samples
-    time = f", {roughly(seconds)} by the speed measured here" if seconds else ""
+    time = f", {roughly(seconds)} at the speed measured here" if seconds else ""
     console.note(f"{plan.num_tokens} tokens to read{time}")
 
 
 def _show(results: Results) -> None:
-    """The scores, the heat map of length and depth, and the verdict."""
+    """Write the scores, the heat map of lengths and depths, and the verdict to stdout."""
     from l4cli.amounts import tokens
     from l4cli.ctxtest import report
 
     tested = sorted(results.judged)
     console.table(report.columns(results), list(report.rows(results)))
     tasks = ", ".join(results.mapped_tasks)
-    console.data(f"\nfound, in percent, by length and depth ({tasks}):")
+    console.data(f"\nfacts found, in percent, by length and depth ({tasks}):")
     console.heat_map(
         [tokens(length) for length in tested],
         [f"{depth * 100:g}" for depth in results.depths],

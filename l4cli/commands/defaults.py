@@ -1,4 +1,4 @@
-"""Values that commands have before options are given: config.toml, and the L4_* variables."""
+"""Default values of options: from config.toml and from the L4_* environment variables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from l4cli.paths import config_dir
 
 
 def config_path() -> Path:
-    """Where config.toml lies, or would. InputError where there is no home folder to look in."""
+    """The path of config.toml, existing or not. Raises InputError if there is no home folder."""
     try:
         return config_dir() / "config.toml"
     except RuntimeError as error:
@@ -27,10 +27,11 @@ def config_path() -> Path:
 
 
 def from_config_file(app: Any) -> dict[str, object]:
-    """Defaults per command of `app` from config.toml, under flags and L4_* variables.
+    """The defaults that config.toml has for each command of `app`.
 
-    A table for each command, its keys the long options: [run] with max-tokens = 512, [docs.add]
-    with store-limit = "20G".
+    Options and L4_* variables override them. The file has one table for each command, whose keys
+    are long options: [run] with max-tokens = 512, [docs.add] with store-limit = "20G". Raises
+    InputError for a bad file.
     """
     path = config_path()
     try:
@@ -43,13 +44,16 @@ def from_config_file(app: Any) -> dict[str, object]:
 
 
 def _defaults(group: Any, content: Mapping[str, Any], path: Path, name: str = "") -> dict[str, Any]:
-    """What a table says of the commands of a group; a group in it has tables of its own."""
+    """The defaults for the commands of a group; a group inside it has nested tables.
+
+    name: the path of the group's table with a dot at the end; "" for the whole file.
+    """
     commands = group.commands
     defaults: dict[str, Any] = {}
     for section, values in content.items():
         if section not in commands or not isinstance(values, dict):
             raise InputError(
-                f"{path}: {name + section!r} is no command; sections: {', '.join(commands)}"
+                f"{path}: {name + section!r} is not a command; sections: {', '.join(commands)}"
             )
         command = commands[section]
         if hasattr(command, "commands"):
@@ -60,7 +64,7 @@ def _defaults(group: Any, content: Mapping[str, Any], path: Path, name: str = ""
 
 
 def _options(command: Any, values: Mapping[str, Any], path: Path, name: str) -> dict[str, Any]:
-    """What a table says of one command's options."""
+    """The defaults for the options of one command; `name` is its table's, for error messages."""
     known = {
         option.lstrip("-").replace("-", "_"): parameter
         for parameter in command.params
@@ -71,19 +75,19 @@ def _options(command: Any, values: Mapping[str, Any], path: Path, name: str) -> 
         parameter = known.get(key.replace("-", "_"))
         if parameter is None:
             raise InputError(f"{path}: [{name}] has no option {key.replace('-', '_')!r}")
-        # An option that may be given several times is a list; one of it need not be.
+        # An option that may be repeated takes a list. A single value need not be written as one.
         is_single = getattr(parameter, "multiple", False) and not isinstance(value, list)
         given[parameter.name] = [value] if is_single else value
     return given
 
 
 def variables(app: Any) -> frozenset[str]:
-    """The environment variables that options of the commands of `app` take their values from."""
+    """The names of the environment variables that options of the commands of `app` read."""
     return frozenset(name for name, _, _ in _variables(app))
 
 
 def refused_variables(app: Any) -> dict[str, str]:
-    """The variables that are set to what a command cannot take, with what it says of the value."""
+    """Environment variables with a value that a command refuses, each with the error message."""
     refused: dict[str, str] = {}
     for name, option, command in _variables(app):
         value = os.environ.get(name)
@@ -97,7 +101,7 @@ def refused_variables(app: Any) -> dict[str, str]:
 
 
 def _variables(app: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Each variable with an option that takes its value from it, and that option's command."""
+    """Yields each environment variable with an option that reads it, and that option's command."""
     for command in app.commands.values():
         if hasattr(command, "commands"):
             yield from _variables(command)

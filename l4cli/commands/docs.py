@@ -1,4 +1,4 @@
-"""`l4 docs`: which documents have been read and kept, ready for questions."""
+"""`l4 docs`: lists, adds and removes the documents that are stored for `l4 ask`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from l4cli.store.catalogue import Entry
 
 docs = typer.Typer(
-    help="List the documents that have been read and are kept for `l4 ask`; add and remove them.",
+    help="List, add and remove the documents that are stored for `l4 ask`.",
     no_args_is_help=True,
 )
 
@@ -24,7 +24,7 @@ docs = typer.Typer(
 def list_documents(
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
 ) -> None:
-    """List what has been read, last used first."""
+    """List the stored documents, the most recently used first."""
     from l4cli.store import catalogue
     from l4cli.store.directory import store_root
 
@@ -33,7 +33,7 @@ def list_documents(
         console.data_json([_as_json(entry) for entry in entries])
         return
     console.table(
-        ["DOCUMENT", "TOKENS", "SIZE", "MODEL", "USED"],
+        ["DOCUMENT", "TOKENS", "SIZE", "MODEL", "LAST USED"],
         [
             [
                 ", ".join(entry.document.names),
@@ -48,7 +48,7 @@ def list_documents(
     count, n_bytes = catalogue.others(store_root())
     if count:
         console.note(
-            f"and {console.human_size(n_bytes)} of conversations and of what they replaced"
+            f"and {console.human_size(n_bytes)} of chats and of replaced states, not listed here"
         )
 
 
@@ -56,7 +56,9 @@ def list_documents(
 def add_documents(
     documents: Annotated[
         list[str],
-        typer.Argument(metavar="DOC...", help="Files, folders, patterns, or - for stdin."),
+        typer.Argument(
+            metavar="DOC...", help="Documents: files, folders or glob patterns; - reads stdin."
+        ),
     ],
     model: options.Model = None,
     system: options.System = None,
@@ -68,9 +70,10 @@ def add_documents(
     force: options.Force = False,
     store_limit: options.StoreLimit = None,
 ) -> None:
-    """Read documents now, each by itself, so that questions need not wait.
+    """Read documents and store them, so that later questions start at once.
 
-    Model, system message and KV type must be those that the questions will have.
+    Each document is stored by itself. Use the same model, system message and
+    KV type as for the questions.
     """
     from l4cli.ask.session import AskSession
     from l4cli.commands import ask_prepare as prepare
@@ -97,7 +100,7 @@ def add_documents(
             assert session.reading is not None
             console.note(
                 f"{prompt.documents[0].name}: {len(prompt.prefix):,} tokens, "
-                + ("kept" if session.reading.num_bytes_saved else "nothing new")
+                + ("stored" if session.reading.num_bytes_saved else "nothing new to store")
             )
     raise typer.Exit(EXIT_FAILED if num_failed else EXIT_OK)
 
@@ -105,10 +108,11 @@ def add_documents(
 @docs.command("rm")
 def remove_documents(
     names: Annotated[
-        list[str], typer.Argument(metavar="DOC...", help="Names as `l4 docs list` shows them.")
+        list[str],
+        typer.Argument(metavar="DOC...", help="Names of documents as `l4 docs list` shows them."),
     ],
 ) -> None:
-    """Remove what was kept of documents; the documents themselves stay."""
+    """Remove documents from the store. The documents themselves stay."""
     from l4cli.store import catalogue
     from l4cli.store.directory import store_root
 
@@ -116,7 +120,9 @@ def remove_documents(
     entries = catalogue.entries(root)
     for name in names:
         if not any(name in entry.document.names for entry in entries):
-            raise InputError(f"{name}: nothing is kept of it; `l4 docs list` shows what there is")
+            raise InputError(
+                f"{name}: this document is not stored; `l4 docs list` shows those that are"
+            )
     chosen = [entry for entry in entries if set(names) & set(entry.document.names)]
     freed = sum(catalogue.remove(root, entry) for entry in chosen)
     console.note(f"{console.human_size(freed)} freed")
@@ -130,17 +136,17 @@ def prune_store(
             "--limit",
             metavar="SIZE",
             parser=options.parse_size,
-            help="Remove what was used longest ago until all takes this much, as 20G.",
+            help="Remove the least recently used until the store takes at most SIZE, e.g. 20G.",
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
 ) -> None:
-    """Make room: remove what was used longest ago, conversations' states included.
+    """Free disk space: remove the least recently used documents and chat states.
 
-    The store keeps itself within a fifth of the disk, or within what the
-    option --store-limit of `l4 ask`, `run`, `chat` and `docs add` says, as 20G.
-    L4_STORE_LIMIT in the environment holds for all of them; in config.toml it
-    is store-limit, in the tables ask, run, chat and docs.add.
+    The store limits itself to a fifth of the disk, or to the --store-limit of
+    `l4 ask`, `run`, `chat` and `docs add`, e.g. 20G. The environment variable
+    L4_STORE_LIMIT sets the limit for all of them. In config.toml it is
+    store-limit, in the tables ask, run, chat and docs.add.
     """
     from l4cli.store import catalogue
     from l4cli.store.directory import store_root
@@ -152,8 +158,9 @@ def prune_store(
 
 
 def _left(entry: Entry) -> str:
+    """How many tokens of a document are still stored, if not all of them."""
     stored, total = entry.num_stored_tokens, entry.document.num_tokens
-    return "" if stored >= total else f" ({stored:,} of them left)"
+    return "" if stored >= total else f" ({stored:,} still stored)"
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:

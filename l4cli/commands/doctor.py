@@ -1,4 +1,4 @@
-"""`l4 doctor`: what l4 stands on here, what is wrong with it, and the lines that mend it."""
+"""`l4 doctor`: checks this machine and l4's installation, and shows how to fix problems."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 def doctor(
     context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a screen.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")] = False,
 ) -> None:
-    """Examine this machine, and what l4 stands on: what an issue report asks for.
+    """Check this machine and l4's installation, and show how to fix problems.
 
-    llama.cpp is tried in a process of its own, so this works where nothing
-    else does. Of each problem the line is shown that mends it. Exit code 1 if
-    something needs mending, 0 if all is well but for hints.
+    Include the output in an issue report. llama.cpp is tested in a process of
+    its own, so this command works even where no other command does. Each
+    problem is shown with the commands that fix it.
+
+    Exit code: 1 if there is a problem, 0 if there are at most hints.
     """
     from l4cli.commands import doctor_json, doctor_show
     from l4cli.doctor.facts import collect
@@ -40,14 +42,14 @@ def doctor(
 
 
 def _settings(app: Any) -> Settings:
-    """Variables and config.toml, with what the commands of `app` say of them."""
+    """The environment variables and config.toml, with the errors that the commands of `app` see."""
     from l4cli.doctor.facts import Settings, variables
 
     known, refused = defaults.variables(app), defaults.refused_variables(app)
     found = variables(known, refused)
     try:
         path = defaults.config_path()
-    except L4Error:  # there is no home: the folders tell of it
+    except L4Error:  # no home folder: the rows for folders report that
         return Settings(found)
     try:
         has_config = bool(defaults.from_config_file(app)) or path.exists()

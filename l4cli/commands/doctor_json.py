@@ -1,4 +1,4 @@
-"""What `l4 doctor --json` writes."""
+"""The JSON that `l4 doctor --json` writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write(facts: Facts, found: Sequence[Problem]) -> None:
-    """All that was found; secrets are not among it."""
+    """Write all facts and problems to stdout as JSON. Secrets are not among them."""
     software = facts.software
     needs_mending = any(not each.is_hint for each in found)
     console.data_json(
@@ -71,7 +71,7 @@ def write(facts: Facts, found: Sequence[Problem]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """A value converted to types that JSON has."""
     if isinstance(value, Enum):
         return value.name.lower()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

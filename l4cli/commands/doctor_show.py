@@ -1,4 +1,4 @@
-"""What `l4 doctor` shows: one screen of 80 columns or less."""
+"""The text that `l4 doctor` shows: one screen, at most 80 columns wide."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ _LABEL = 13
 _NOTHING = "unknown"
 _LABELS = {"configuration": "config", "hub": "Hub's cache"}
 _NO_BREAK = "\u00a0"
-_AMOUNT = re.compile(r"(\d) (?=(?:s|min|[kMGT]?i?B)\b)")  # a number stays beside its unit
-_MOST_ENTRIES = 3  # folders within the cache that are told of
+# The space between a number and its unit, where no line may break.
+_AMOUNT = re.compile(r"(\d) (?=(?:s|min|[kMGT]?i?B)\b)")
+_MOST_ENTRIES = 3  # folders inside the cache to list, the largest first
 
 
 def screen(facts: Facts, found: Sequence[Problem]) -> None:
-    """The facts, a line or two each, then the problems with the lines that mend them."""
+    """Write the facts, then the problems with the commands that fix them."""
     width = _width()
     for label, text in _rows(facts):
         _fold(f"{label:<{_LABEL}}", text, width)
@@ -39,22 +40,22 @@ def screen(facts: Facts, found: Sequence[Problem]) -> None:
         console.data("")
         _fold("", f"{'hint' if each.is_hint else 'problem'}: {each.text}", width)
         for line in each.remedies:
-            # Never folded here: it is to be pasted, and the terminal knows where lines end.
-            console.data(f"  {line}" if line not in shown else "  (the line that is shown above)")
+            # Not folded: this command is to be pasted, and a terminal wraps it without line breaks.
+            console.data(f"  {line}" if line not in shown else "  (the same command as above)")
             shown.add(line)
     console.data("")
     _fold("", _summary(found), width)
 
 
 def _width() -> int | None:
-    """Columns to fold at; None in a pipe, where a fact is a line."""
+    """The columns to fold at. None in a pipe, where each fact is one line."""
     if not console.stdout_is_terminal():
         return None
     return max(_LABEL + 10, min(_WIDTH, shutil.get_terminal_size().columns))
 
 
 def _fold(label: str, text: str, width: int | None) -> None:
-    """Write a text behind its label, folded so that nothing is cut off."""
+    """Write a label and a text, folded to `width` columns so that nothing is cut off."""
     text = console.harmless(" ".join(text.split()))
     if width is None:
         console.data(f"{label}{text}".rstrip())
@@ -72,7 +73,7 @@ def _summary(found: Sequence[Problem]) -> str:
     wrong = len(found) - hints
     if not found:
         return "all is well"
-    counted = [_count(wrong, "problem")] if wrong else ["nothing needs mending"]
+    counted = [_count(wrong, "problem")] if wrong else ["no problems"]
     counted += [_count(hints, "hint")] if hints else []
     return ", ".join(counted)
 
@@ -109,12 +110,12 @@ def _built(facts: Facts) -> str:
     recipe = build.recipe
     made = "installed by pip"
     if recipe:
-        made = f"compiled by l4's set-up with {recipe.get('compiler') or _NOTHING}"
+        made = f"compiled by l4's setup with {recipe.get('compiler') or _NOTHING}"
         notes = _joined(str(recipe.get("verdict") or ""), str(recipe.get("cmake_args") or ""))
         made += f" ({notes})" if notes else ""
     use = {
-        True: "for graphics cards, too",
-        False: "for the processor alone",
+        True: "with GPU support",
+        False: "for the CPU only",
         None: "",
     }[software.gpu_support]
     return _joined(f"llama-cpp-python {build.version}", made, use)
@@ -132,7 +133,7 @@ def _tested(facts: Facts) -> str:
 
 
 def _outcome(outcome: Outcome) -> str:
-    """What the self-test found, in words that follow "self-test"."""
+    """The result of the self-test, worded to follow the label "self-test"."""
     if outcome.is_fine:
         return f"could not be run: {in_short(outcome.reason)}" if outcome.reason else "all is well"
     if not outcome.loads:
@@ -160,7 +161,7 @@ def _compiler(facts: Facts) -> str:
     if toolchain.reason:
         text += f" ({toolchain.reason})"
     other = facts.software.other_toolchain
-    return f"{text}; {other.compiler} can" if other else text
+    return f"{text}; {other.compiler} can build llama.cpp" if other else text
 
 
 def _processor(facts: Facts) -> str:
@@ -197,7 +198,7 @@ def _graphics(facts: Facts) -> str:
         cards = "none found"
     if software.gpu_support is False:
         unused = graphics.nvidia or graphics.vendors
-        return f"{cards}; llama.cpp is built without support for them" if unused else cards
+        return f"{cards}; llama.cpp is built without GPU support" if unused else cards
     if software.gpu_support:
         return f"{cards}; llama.cpp sees {', '.join(software.seen_cards) or 'none'}"
     return cards
@@ -211,7 +212,7 @@ def _folder(folder: Folder) -> str:
     within = ", ".join(
         f"{entry.name} {_size(entry.size)}" for entry in entries if entry.size.n_bytes
     )
-    size = _size(folder.size) if folder.exists else "not there yet"
+    size = _size(folder.size) if folder.exists else "does not exist yet"
     if within:
         size = f"{size} ({within})"
     cannot = f"cannot be written: {folder.complaint}" if folder.complaint else ""
@@ -223,8 +224,8 @@ def _size(size: Size) -> str:
 
 
 def _short(path: Path) -> str:
-    """A path with ~ for the home folder: reports are public."""
-    home = os.path.expanduser("~")  # noqa: PTH111  # Path's own raises where there is no home
+    """A path with ~ for the home folder, which may contain the user's name: reports are public."""
+    home = os.path.expanduser("~")  # noqa: PTH111  # Path.expanduser raises where there is no home
     text = str(path)
     return f"~{text[len(home) :]}" if home != "/" and text.startswith(f"{home}/") else text
 
@@ -238,7 +239,7 @@ def _hub(facts: Facts) -> str:
         said = f"answers in {duration(hub.seconds)}"
     else:
         said = f"cannot be reached ({hub.complaint})"
-    return _joined(hub.endpoint, said, "by way of a proxy" if hub.has_proxy else "", token)
+    return _joined(hub.endpoint, said, "through a proxy" if hub.has_proxy else "", token)
 
 
 def _terminal(facts: Facts) -> str:
@@ -251,7 +252,7 @@ def _terminal(facts: Facts) -> str:
         terminal.encoding,
         f"colours: {terminal.colours}",
         term if term not in terminal.colours else "",
-        f"no terminal at {' and '.join(others)}" if others else "",
+        f"{' and '.join(others)} not on a terminal" if others else "",
     )
 
 

@@ -1,4 +1,4 @@
-"""`l4 info`: what a model is, in one screen."""
+"""`l4 info`: describes a model in one screen."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ def info(
         str,
         typer.Argument(
             metavar="FILE|DIR|NAME",
-            help="A GGUF (of a split one, the first file), a checkpoint, or a name from "
+            help="GGUF file (the first one, if it is split), checkpoint directory, or a name from "
             "`l4 models`.",
         ),
     ],
-    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor, too.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+    tensors: Annotated[bool, typer.Option("--tensors", help="Also list every tensor.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")] = False,
 ) -> None:
-    """Describe a model from its headers: size, shape, types, tokenizer, what is wrong with it.
+    """Describe a model: size, shape, types, tokenizer, and what is wrong with it.
 
-    Exit code 1 if it could not be run, or would run wrong.
+    Only headers are read. Exit code 1 if the model could not run or would run
+    wrong.
     """
     import convert
 
@@ -39,7 +40,7 @@ def info(
 
 
 def _find(model: str) -> Path:
-    """The file or directory that is meant; one that is named wrongly is told as for `l4 run`."""
+    """The model's file or directory. Raises the same errors as `l4 run` if there is none."""
     from l4cli.commands.open_model import note_conversion
     from l4cli.models.locate import is_hub_id, locate, locate_checkpoint
 

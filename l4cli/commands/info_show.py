@@ -1,4 +1,4 @@
-"""What `l4 info` shows: one screen of 80 columns, or JSON."""
+"""What `l4 info` shows: one screen of at most 80 columns, or JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 _WIDTH = 80
 _LABEL = 13
-_SHOWN = 3  # names that are told of many
+_SHOWN = 3  # most tensor names to list
 
 
 def screen(found: Description, *, tensors: bool) -> None:
-    """The facts, a table of what the tensors are for, and the findings."""
+    """Write the facts, a table of the tensors by purpose, and the findings.
+
+    tensors: also list every tensor.
+    """
     console.data(_heading(found))
     for label, text in _facts(found):
         for line in _wrapped(label, text):
@@ -55,7 +58,7 @@ def screen(found: Description, *, tensors: bool) -> None:
 
 
 def as_json(found: Description, *, tensors: bool) -> None:
-    """All there is, arrays of the metadata excepted."""
+    """Write everything that is known as JSON, except arrays in the metadata."""
     tokenizer = found.tokenizer
     recognized = found.recognized
     value: dict[str, Any] = {
@@ -115,12 +118,12 @@ def as_json(found: Description, *, tensors: bool) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+    """NaN and infinity as strings, since JSON has neither; other values unchanged."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def count(n: int) -> str:
-    """A number of weights as models are named by: 109B."""
+    """A number of weights in three digits with a unit, as in names of models: 109B."""
     for unit, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if n >= scale:
             return f"{n / scale:.3g}{unit}" if n < 999.5 * scale else f"{n / scale:.0f}{unit}"
@@ -141,7 +144,7 @@ def _facts(found: Description) -> Iterator[tuple[str, str]]:
     shape = found.shape
     yield (
         "parameters",
-        f"{count(found.n_params)}, {count(found.n_params_active)} active a token; "
+        f"{count(found.n_params)}, {count(found.n_params_active)} active per token; "
         f"{found.bits_per_weight:.2f} bits per weight",
     )
     if shape["n_layers"]:
@@ -172,12 +175,12 @@ def _attention(found: Description) -> str:
     shape = found.shape
     text = f"{shape['n_heads']} heads, {shape['n_kv_heads']} KV heads, {shape['head_dim']} wide"
     if found.architecture == "llama4" and shape["sliding_window"] != 0:
-        return f"{text}; three chunked layers (8,192 tokens) to a global one"
+        return f"{text}; three chunked layers (8,192 tokens) per global one"
     return text + _of(shape, "sliding_window", "; sliding window of {:,} tokens")
 
 
 def _experts(shape: Any) -> str:
-    text = f"{shape['n_experts']}, of which a token uses {shape['n_experts_used']}"
+    text = f"{shape['n_experts']}, {shape['n_experts_used']} used per token"
     if shape["expert_size"]:
         text += f"; {shape['expert_size']:,} wide"
     if shape["n_moe_layers"] != shape["n_layers"]:
@@ -224,13 +227,13 @@ def _template(found: Description) -> str:
 def _recipe(found: Description) -> str:
     recognized = found.recognized
     assert recognized is not None
-    said = "" if recognized.is_stated else " (it does not say; this fits best)"
+    said = "" if recognized.is_stated else " (not stated in the file; the best match)"
     if not recognized.others:
         return f"{recognized.ftype}, as llama-quantize makes it{said}"
     names = list(recognized.others)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (
-        f"{recognized.ftype}{said}, but for {len(names)} of {len(found.tensors)} tensors: "
+        f"{recognized.ftype}{said}, except for {len(names)} of {len(found.tensors)} tensors: "
         f"{', '.join(names[:_SHOWN])}{more}"
     )
 
@@ -246,7 +249,7 @@ def _wrapped(label: str, text: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Text from a file without what a terminal would obey."""
+    """Text from a file with unprintable characters replaced, safe to show on a terminal."""
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )

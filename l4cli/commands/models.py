@@ -1,4 +1,4 @@
-"""`l4 models`: the models known by name, and what is on this machine."""
+"""`l4 models`: lists the models known by name and those on this machine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 def models(
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of tables.")] = False,
 ) -> None:
-    """List the models l4 knows by name, and all that are on this machine.
+    """List the models that l4 knows by name, and those on this machine.
 
-    Those in the Hub's cache count whoever put them there; last used is as the file system has it.
+    Models in the Hub's cache are listed even if another program put them
+    there. Last used is when a file was last read or written, as far as the file
+    system records it.
     """
     from l4cli.models.installed import cached_models
     from l4cli.models.registry import load_registry
@@ -33,7 +35,7 @@ def models(
         console.data_json(known + [_describe_other(name, cached) for name in sorted(others)])
         return
     console.table(
-        ["NAME", "HERE", "CONTEXT", "DESCRIPTION"],
+        ["NAME", "ON DISK", "CONTEXT", "DESCRIPTION"],
         [
             [
                 f"{spec.name}{' *' if spec.name == registry.default else ''}",
@@ -47,18 +49,18 @@ def models(
     if cached:
         console.data("")
         console.table(
-            ["HERE", "SIZE", "LAST USED", ""],
+            ["ON DISK", "SIZE", "LAST USED", ""],
             [
                 [
                     model.full_name,
                     console.human_size(model.n_bytes),
                     _day(model.last_used),
-                    "" if model.is_whole else "not whole",
+                    "" if model.is_whole else "incomplete",
                 ]
                 for model in cached
             ],
         )
-    console.note("* is used where no --model is given")
+    console.note("* is the default, used without --model")
 
 
 def _describe(spec: ModelSpec, default: str, cached: Sequence[CachedModel]) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def _describe(spec: ModelSpec, default: str, cached: Sequence[CachedModel]) -> d
 
 
 def _describe_other(name: str, cached: Sequence[CachedModel]) -> dict[str, Any]:
-    """A model that models.toml does not name, with the same keys."""
+    """A model that models.toml does not name, with the same JSON keys as `_describe`."""
     return {
         "name": name,
         "default": False,
@@ -89,7 +91,7 @@ def _describe_other(name: str, cached: Sequence[CachedModel]) -> dict[str, Any]:
 
 
 def _present(name: str, cached: Sequence[CachedModel]) -> list[dict[str, Any]]:
-    """Quantizations on this machine with their sizes in bytes."""
+    """The quantizations of a model on this machine."""
     return [
         {
             "quant": model.quant,

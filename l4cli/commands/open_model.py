@@ -1,4 +1,4 @@
-"""Loading a model on behalf of a command: what the person sees meanwhile."""
+"""Loads a model for a command, and shows the progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from l4cli.signals import catch_interrupts
 
 
 def open_model(model: str | ModelFile | None, options: LoadOptions) -> LLM:
-    """Load a model with a status line on stderr; the demo model is converted first, with a word."""
+    """Load a model, with a status line on stderr. The demo model is converted first if needed."""
     with console.status("loading the model") as update, catch_interrupts() as interrupts:
 
         def on_progress(done: float) -> None:
@@ -32,24 +32,24 @@ def open_model(model: str | ModelFile | None, options: LoadOptions) -> LLM:
 
 
 def open_vocabulary(model: str | None, options: LoadOptions) -> LLM:
-    """A model without its weights: it encodes prompts and knows what would fit, no more."""
+    """A model without its weights, good only to encode prompts and to see what would fit."""
     return load_vocabulary(find_file(model), options, on_note=console.warn)
 
 
 def find_file(model: str | ModelFile | None) -> ModelFile:
-    """The file of a model; the demo model is converted now, if it is not there yet."""
+    """The file of a model. The demo model is converted now if that has not been done yet."""
     if isinstance(model, ModelFile):
         return model
     return find_model(model, on_convert=note_conversion)
 
 
 def note_conversion(path: Path) -> None:
-    """Say that the demo model is converted first."""
-    console.note(f"converting the demo model, once, to {path}")
+    """Write that the demo model is being converted to `path`."""
+    console.note(f"converting the demo model to {path} (only this once)")
 
 
 def read_text_option(value: str | None) -> str | None:
-    """An option's text, or with @FILE the content of that file."""
+    """The value of an option; @FILE gives the content of that file."""
     if value is None or not value.startswith("@"):
         return value
     return read_text(Path(value[1:]))

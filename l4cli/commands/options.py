@@ -1,4 +1,4 @@
-"""Options that several commands share, each defined once."""
+"""The options that several commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -21,17 +21,23 @@ _SUFFIX = {"": 1, "k": 1024, "m": 1024**2}
 
 
 def parse_tokens(value: str | int) -> int:
-    """A number of tokens: 4096, 128k or 1M (of 1024)."""
+    """A number of tokens: 4096, 128k or 1M (k is 1024, M is 1024**2)."""
     match = re.fullmatch(r"(\d+)([kKmM]?)", str(value).strip())
     if not match or int(match[1]) < 1:
-        raise typer.BadParameter(f"{value!r} is no number of tokens; try 4096, 128k or 1M")
+        raise typer.BadParameter(f"{value!r} is not a number of tokens; try 4096, 128k or 1M")
     return int(match[1]) * _SUFFIX[match[2].lower()]
 
 
 def parse_counts(
     value: str | None, name: str, *, of: str = "tokens", least: int = 1, most: int | None = None
 ) -> tuple[int, ...] | None:
-    """Numbers of tokens or sequences between commas, each once, in rising order: 0,4k,16k."""
+    """Numbers separated by commas (0,4k,16k), sorted and without duplicates.
+
+    value: the option's value; None gives None.
+    name: the option's name, for error messages.
+    of: what is counted, for error messages.
+    least, most: bounds of each number; `most` None means no upper bound.
+    """
     if value is None:
         return None
     counts = set()
@@ -40,7 +46,7 @@ def parse_counts(
             counts.add(0 if part.strip() == "0" else parse_tokens(part))
         except typer.BadParameter:
             example = "0,4k,16k" if of == "tokens" else "1,4,16"
-            raise UsageError(f"{name}: {part!r} is no number of {of}; try {example}") from None
+            raise UsageError(f"{name}: {part!r} is not a number of {of}; try {example}") from None
     if min(counts) < least:
         raise UsageError(f"{name} must be at least {least}")
     if most is not None and max(counts) > most:
@@ -49,19 +55,19 @@ def parse_counts(
 
 
 def parse_size(value: str | int) -> int:
-    """A size in bytes in units of 1000, as files are counted: 500M, 48G."""
+    """A size of files in bytes, with units of 1000: 500M, 48G."""
     return _parse_bytes(str(value), 1000)
 
 
 def parse_memory(value: str | int) -> int:
-    """A size in bytes in units of 1024, as memory is counted: 512M, 2G."""
+    """A size of memory in bytes, with units of 1024: 512M, 2G."""
     return _parse_bytes(str(value), 1024)
 
 
 def _parse_bytes(value: str, unit: int) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgGtT]?)B?", value.strip())
     if not match or float(match[1]) <= 0:
-        raise typer.BadParameter(f"{value!r} is no size; try 512M or 2G")
+        raise typer.BadParameter(f"{value!r} is not a size; try 512M or 2G")
     return int(float(match[1]) * unit ** " kmgt".index(match[2].lower() or " "))
 
 
@@ -71,13 +77,13 @@ def parse_layers(value: str | int) -> int | str:
 
 
 def parse_moe(value: str | int) -> int | str:
-    """A number of layers, "all" or "auto"."""
+    """A number of layers, or "auto"; "all" gives llama.cpp's largest number of layers."""
     number = _number_or(value, ("auto", "all"), least=0)
     return _ALL_LAYERS if number == "all" else number
 
 
 def parse_split(value: str | Sequence[float]) -> tuple[float, ...] | str:
-    """Shares, separated by commas, or "auto"."""
+    """Shares separated by commas, or "auto"."""
     if not isinstance(value, str):
         return tuple(value)
     if value == "auto":
@@ -87,12 +93,12 @@ def parse_split(value: str | Sequence[float]) -> tuple[float, ...] | str:
     except ValueError:
         shares = ()
     if not shares or min(shares) < 0 or not 0 < sum(shares) < math.inf:
-        raise typer.BadParameter(f"{value!r} is no list of shares; try 3,1 or auto")
+        raise typer.BadParameter(f"{value!r} is not a list of shares; try 3,1 or auto")
     return shares
 
 
 def parse_chat_ctx(value: str | int) -> int | str:
-    """A number of tokens, or "auto" for as many as fit."""
+    """A number of tokens; "auto" gives "largest": as many as fit in memory."""
     return "largest" if value in ("auto", "largest") else parse_tokens(value)
 
 
@@ -102,20 +108,22 @@ def _number_or(value: str | int, words: tuple[str, ...], *, least: int) -> int |
         return text
     if not re.fullmatch(r"-?\d{1,9}", text) or int(text) < least:
         known = " or ".join(words)
-        raise typer.BadParameter(f"{value!r} is neither a number from {least} on nor {known}")
+        raise typer.BadParameter(
+            f"{value!r} is not valid: give {known}, or a number of at least {least}"
+        )
     return int(text)
 
 
 def loading(
     threads: int | None,
-    gpu_layers: Any,  # parsed by parse_layers, as cpu_moe and tensor_split by their parsers
+    gpu_layers: Any,  # these three are parsed already, by parse_layers, parse_moe and parse_split
     cpu_moe: Any,
     tensor_split: Any,
     kv_type: str,
     force: bool,
     store_limit: int | None = None,
 ) -> LoadOptions:
-    """The options of the hardware panel."""
+    """LoadOptions made from the options of the hardware panel."""
     from l4cli.loading.options import LoadOptions
 
     return LoadOptions(
@@ -137,7 +145,7 @@ def sampling(
     min_p: float | None,
     seed: int | None,
 ) -> dict[str, Any]:
-    """The options of the sampling panel as `LLM.params` takes them; None is not given."""
+    """The options of the sampling panel, as `LLM.params` takes them; None means not given."""
     return {
         "max_tokens": max_tokens,
         "temperature": temperature,
@@ -155,7 +163,8 @@ Model = Annotated[
         "-m",
         envvar="L4_MODEL",
         metavar="NAME|FILE",
-        help="A GGUF file, or a name from `l4 models` (NAME:QUANT picks a quantization).",
+        help="A GGUF file, or a name from `l4 models`, with a quantization if you like: "
+        "scout:Q4_K_M (default: the model that `l4 models` marks with *).",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -166,7 +175,8 @@ Ctx = Annotated[
         envvar="L4_CTX",
         metavar="N|auto",
         parser=parse_chat_ctx,
-        help="Context in tokens, 16384 unless given; auto takes as much as fits.",
+        help="Context size in tokens, e.g. 32k; auto takes as much as fits in memory (default: "
+        "16384, or less if the model was trained for less).",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
@@ -178,7 +188,7 @@ Threads = Annotated[
         envvar="L4_THREADS",
         min=1,
         metavar="N",
-        help="CPU threads; as many as there are physical cores unless given.",
+        help="Number of CPU threads (default: one per physical core).",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
@@ -189,7 +199,8 @@ GpuLayers = Annotated[
         envvar="L4_GPU_LAYERS",
         parser=parse_layers,
         metavar="N|auto",
-        help="Layers to keep on the GPU, in a build with GPU support; -1 is all.",
+        help="Number of layers to keep on the GPU; -1 keeps all, auto as many as fit. Needs a "
+        "llama.cpp built with GPU support.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
@@ -200,7 +211,8 @@ CpuMoe = Annotated[
         envvar="L4_CPU_MOE",
         parser=parse_moe,
         metavar="N|all|auto",
-        help="Keep the routed experts of the first N layers in RAM.",
+        help="Keep the routed experts of the first N layers in RAM; auto picks N (default: 0, or "
+        "auto with --gpu-layers auto).",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
@@ -211,7 +223,7 @@ TensorSplit = Annotated[
         envvar="L4_TENSOR_SPLIT",
         parser=parse_split,
         metavar="N,N…|auto",
-        help="Shares of the layers for several GPUs, as 3,1.",
+        help="Share of the layers for each of several GPUs, e.g. 3,1; auto picks the shares.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
@@ -219,7 +231,7 @@ Force = Annotated[
     bool,
     typer.Option(
         "--force",
-        help="Load what does not seem to fit all the same.",
+        help="Load the model even if it does not seem to fit in memory.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
@@ -229,7 +241,8 @@ KvType = Annotated[
         "--kv-type",
         envvar="L4_KV_TYPE",
         metavar="TYPE",
-        help="Type of the KV cache: f16, or q8_0 and q4_0 for less memory; auto chooses.",
+        help="Type of the KV cache: f16, or q8_0 or q4_0 to save memory; auto picks the best one "
+        "that fits.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
@@ -240,7 +253,8 @@ StoreLimit = Annotated[
         envvar="L4_STORE_LIMIT",
         parser=parse_size,
         metavar="SIZE",
-        help="What all kept prefixes may take on disk, as 20G; else a fifth of it.",
+        help="Largest size on disk of the prefix store, which keeps documents and chats ready to "
+        "use, e.g. 20G (default: a fifth of the disk).",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
@@ -249,7 +263,8 @@ Temperature = Annotated[
     typer.Option(
         "--temperature",
         metavar="T",
-        help="0 picks the most likely token; higher is more varied.",
+        help="Randomness: 0 always picks the most likely token, higher values vary more "
+        "(default: the model's own, else 0.6).",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -258,7 +273,8 @@ TopP = Annotated[
     typer.Option(
         "--top-p",
         metavar="P",
-        help="Draw from the likeliest tokens that make up P together.",
+        help="Sample from the most likely tokens whose probabilities add up to P (default: the "
+        "model's own, else 0.9).",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -267,7 +283,8 @@ TopK = Annotated[
     typer.Option(
         "--top-k",
         metavar="K",
-        help="Draw from the K likeliest tokens; 0 is off.",
+        help="Sample from the K most likely tokens; 0 means all (default: the model's own, else "
+        "0).",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -276,14 +293,18 @@ MinP = Annotated[
     typer.Option(
         "--min-p",
         metavar="P",
-        help="Leave out tokens less likely than P times the likeliest.",
+        help="Leave out tokens whose probability is below P times that of the most likely one "
+        "(default: the model's own, else 0).",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
 Seed = Annotated[
     int | None,
     typer.Option(
-        "--seed", metavar="N", help="Makes the draw repeatable.", rich_help_panel=SAMPLING_PANEL
+        "--seed",
+        metavar="N",
+        help="Seed of the random draw, to make it repeatable (default: a new one each time).",
+        rich_help_panel=SAMPLING_PANEL,
     ),
 ]
 MaxTokens = Annotated[
@@ -292,7 +313,8 @@ MaxTokens = Annotated[
         "--max-tokens",
         "-n",
         metavar="N",
-        help="Longest answer in tokens.",
+        help="Longest answer, in tokens (default: 1024; in `l4 chat`, what is left of the "
+        "context).",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -301,7 +323,7 @@ System = Annotated[
     typer.Option(
         "--system",
         metavar="TEXT|@FILE",
-        help="A system message to begin with; @FILE reads it from a file.",
+        help="System message; @FILE reads it from a file.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]

@@ -1,4 +1,4 @@
-"""`l4 plan`: what fits on this machine, or on a described one, and how fast it would be."""
+"""`l4 plan`: shows what fits on this machine or a described one, and how fast it would be."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from l4cli.models.registry import ModelSpec, Registry
     from l4cli.speeds import Conditions
 
-# Of the types there are, those that people choose between.
+# The types that people usually choose between.
 TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K", "IQ2_XXS", "IQ1_S")
 _DEFAULT_CTX = 16384
-_MOST_MEMORY, _MOST_RATE = 1 << 50, 1e15  # bytes, and bytes a second
+_MOST_MEMORY, _MOST_RATE = 1 << 50, 1e15  # bytes, and bytes per second
 
 
 def plan(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL|GGUF|DIR]",
-            help="A name from `l4 models`, NAME:QUANT, a GGUF file, or a checkpoint to convert; "
-            "all names unless given.",
+            metavar="MODEL|GGUF|DIR",
+            help="A name from `l4 models`, NAME:QUANT, a GGUF file, or the directory of a "
+            "checkpoint to convert (default: every model that `l4 models` names).",
         ),
     ] = None,
     ctx: Annotated[
@@ -41,7 +41,7 @@ def plan(
             "--ctx",
             metavar="N",
             parser=options.parse_tokens,
-            help="Context in tokens, shared by all sequences; 128k and 10M are understood.",
+            help="Context size in tokens, shared by all sequences, e.g. 128k or 10M.",
         ),
     ] = _DEFAULT_CTX,
     kv_type: Annotated[
@@ -55,7 +55,7 @@ def plan(
             metavar="N",
             min=1,
             max=options.MOST_SEQUENCES,
-            help="Sequences at the same time.",
+            help="Number of sequences to run at the same time.",
         ),
     ] = 1,
     gpu: Annotated[
@@ -63,22 +63,26 @@ def plan(
         typer.Option(
             "--gpu",
             metavar="SIZE[@GB/s]|none",
-            help="A graphics card of so much memory, as 24G or 24G@936; may be repeated.",
+            help="Plan for a GPU with this memory, e.g. 24G, or 24G@936 with its bandwidth; may be "
+            "repeated. 'none' plans without a GPU.",
         ),
     ] = None,
     ram: Annotated[
         str | None,
         typer.Option(
-            "--ram", metavar="SIZE[@GB/s]", help="So much memory instead of what is here, as 64G."
+            "--ram",
+            metavar="SIZE[@GB/s]",
+            help="Plan for this much RAM instead of this machine's, e.g. 64G, or 64G@80 with its "
+            "bandwidth.",
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
 ) -> None:
-    """Show what fits where: weights, context, and the speed to expect.
+    """Show what fits in memory: weights, context, and the speed to expect.
 
-    For this machine, or with --gpu and --ram for one you think of buying. The
-    models of `l4 models` need no files; of a GGUF file the header is read,
-    of a checkpoint its config.json.
+    The plan is for this machine, or for the one that --gpu and --ram describe.
+    The models of `l4 models` need no files. Only the header of a GGUF file and
+    the config.json of a checkpoint are read.
     """
     from l4cli.fit.memory import ContextSpec
     from l4cli.fit.plan import make_row
@@ -105,6 +109,7 @@ def plan(
 
 
 def _machine(gpu: list[str] | None, ram: str | None) -> Hardware:
+    """The machine that --gpu and --ram describe, or this one without them."""
     from l4cli.fit import hardware
 
     bandwidth = None if ram else hardware.measure_bandwidth()
@@ -121,15 +126,15 @@ def _machine(gpu: list[str] | None, ram: str | None) -> Hardware:
 
 
 def _sized(text: str, option: str) -> tuple[int, float | None]:
-    """Bytes, and bytes a second where they are given."""
+    """Parse SIZE[@GB/s]: bytes, and bytes per second or None."""
     size, _, speed = text.partition("@")
     try:
         n_bytes = options.parse_memory(size)
         rate = float(speed.lower().removesuffix("gb/s")) * 1e9 if speed else None
     except (typer.BadParameter, ValueError):
-        raise UsageError(f"{option} {text!r} is no size; try 24G or 24G@936") from None
+        raise UsageError(f"{option} {text!r} is not a size; try 24G or 24G@936") from None
     if rate is not None and not rate > 0:
-        raise UsageError(f"{option} {text!r} is not above 0 GB/s; try 24G@936")
+        raise UsageError(f"{option} {text!r}: the bandwidth must be above 0 GB/s; try 24G@936")
     if n_bytes > _MOST_MEMORY or (rate is not None and rate > _MOST_RATE):
         raise UsageError(f"{option} {text!r} is more than any machine has")
     return n_bytes, rate
@@ -137,7 +142,10 @@ def _sized(text: str, option: str) -> tuple[int, float | None]:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """A model to plan with its context, cut to what it can have. `path` None: it is not here."""
+    """A model to plan, with its context cut to the length that it was trained for.
+
+    path: its file; None if it is not on this machine.
+    """
 
     name: str
     shape: ModelShape
@@ -146,7 +154,7 @@ class _Planned:
 
     @property
     def conditions(self) -> Conditions | None:
-        """What it would be measured under, wherever its weights lie."""
+        """The conditions of measurements of this model, with any placement of its weights."""
         from l4cli.loading.file import fingerprint_of
         from l4cli.native.cpu import num_physical_cores
         from l4cli.speeds import Conditions
@@ -157,7 +165,7 @@ class _Planned:
 
 
 def _planned(model: str | None, wanted: ContextSpec) -> Iterator[_Planned]:
-    """What to plan: every type of a model or checkpoint, one of them, a file, or every model."""
+    """Yields what to plan: all types of a model or checkpoint, one type, a file, or all models."""
     from l4cli.fit.described import checkpoint_shape
     from l4cli.fit.shape import shape_of_file
     from l4cli.loading.decide import check_context
@@ -191,7 +199,10 @@ def _planned(model: str | None, wanted: ContextSpec) -> Iterator[_Planned]:
 
 
 def _of_type(spec: ModelSpec, ftype: str, registry: Registry) -> tuple[ModelShape, Path | None]:
-    """A type of a model: from its file, if that is on this machine, or from models.toml."""
+    """The shape of a model in one type, and its file if that is on this machine.
+
+    Without a file the shape comes from models.toml.
+    """
     from l4cli.fit.described import described_shape
     from l4cli.fit.shape import shape_of_file
     from l4cli.models.locate import file_here
@@ -203,7 +214,7 @@ def _of_type(spec: ModelSpec, ftype: str, registry: Registry) -> tuple[ModelShap
 
 
 def _samples(planned: Sequence[_Planned], machine: Hardware) -> list[Sample]:
-    """What was measured here of these models, and what would have been expected of it."""
+    """Speeds measured on this machine for these models, each with the speed that was expected."""
     from l4cli.fit.rates import sample
     from l4cli.speeds import recall_placements
 

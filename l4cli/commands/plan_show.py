@@ -1,4 +1,4 @@
-"""What `l4 plan` shows: a table of 80 columns with a line a model, or JSON."""
+"""What `l4 plan` shows: a table of at most 80 columns with one line per model, or JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def table(machine: Hardware, spec: ContextSpec, rows: Sequence[Row], *, is_one_model: bool) -> None:
-    """The machine, a row a type, what binds each, and of one model how its cache is shared out."""
+    """Write the machine, a row for each model or type, and what limits each of them.
+
+    With `is_one_model`, also write how the KV cache is divided between kinds of layers.
+    """
     console.data(_heading(machine, spec, rows))
     _rows(rows, machine)
     if is_one_model and (line := _cache_line(rows[0].shape, spec)):
@@ -27,7 +30,7 @@ def table(machine: Hardware, spec: ContextSpec, rows: Sequence[Row], *, is_one_m
 
 
 def as_json(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> None:
-    """Bytes, tokens, tokens a second."""
+    """Write the plan as JSON, in bytes, tokens and tokens per second."""
     console.data_json(
         {
             "machine": {
@@ -63,14 +66,14 @@ def _how_rates_are_known(rows: Sequence[Row]) -> str:
     origins = {row.rates.origin for row in rows}
     if origins == {"measured"}:
         return "TOK/S: measured on this machine"
-    by = "what was measured here" if "calibrated" in origins else "memory bandwidth"
+    by = "measurements on this machine" if "calibrated" in origins else "memory bandwidth"
     if "measured" in origins:
-        return f"TOK/S: measured on this machine, or ~ estimated by {by}"
-    return f"TOK/S: ~ estimated by {by}"
+        return f"TOK/S: measured on this machine, or ~ estimated from {by}"
+    return f"TOK/S: ~ estimated from {by}"
 
 
 def _cards(machine: Hardware) -> str:
-    """The graphics cards, those alike counted."""
+    """The graphics cards; equal ones are counted together: 8 x GPU 24.0 GiB."""
     cards = Counter((gpu.name.rstrip(" 0123456789"), gpu.total) for gpu in machine.gpus)
     if not machine.is_described:
         cards = Counter((gpu.name, gpu.total) for gpu in machine.gpus)
@@ -111,13 +114,13 @@ def _rows(rows: Sequence[Row], machine: Hardware) -> None:
 
 
 def _left(n_bytes: float) -> str:
-    """Two of these stand in one column: shorter than elsewhere."""
+    """GiB without a unit. Shorter than `gib_figure`, since two of these share a column."""
     value = n_bytes / GIB
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
 
 
 def _cache_line(shape: ModelShape, spec: ContextSpec) -> str | None:
-    """Of a model with layers of two kinds, how the cache is shared out between them."""
+    """How the KV cache is divided between global and windowed layers; None if all are alike."""
     from l4cli.fit.memory import kv_cache
 
     windows = [window for window in shape.cache.windows if window]

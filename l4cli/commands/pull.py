@@ -1,4 +1,4 @@
-"""`l4 pull`: a model from the Hub into its own cache."""
+"""`l4 pull`: fetches a model from the Hub into the Hub's local cache."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ def pull(
         str,
         typer.Argument(
             metavar="NAME[:QUANT]|hf.co/ORG/NAME[:QUANT]",
-            help="A name from `l4 models`, or a repository with GGUF files.",
+            help="A name from `l4 models`, or a repository on the Hub that has GGUF files.",
         ),
     ],
     revision: Annotated[
         str | None,
-        typer.Option("--revision", metavar="REV", help="A commit, tag or branch of it."),
+        typer.Option(
+            "--revision", metavar="REV", help="Commit, tag or branch to fetch (default: main)."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show files, sizes and free disk; fetch nothing.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
 ) -> None:
-    """Fetch a model from the Hub, go on with what was begun, and check every byte.
+    """Fetch a model from the Hub, and check every byte.
 
-    What is here already is only checked. HF_TOKEN, HF_ENDPOINT and HF_HOME hold here, too.
+    An unfinished download continues where it stopped. Files that are already
+    here are only checked. HF_TOKEN, HF_ENDPOINT and HF_HOME are honoured.
     """
     from l4cli.models.hub.pull import carry_out, refuse_unless_it_fits
 
@@ -59,7 +62,7 @@ def pull(
         path = carry_out(plan, on_bytes)
     if json:
         console.data_json(_facts(plan) | {"path": str(path)})
-    console.note(f"{plan.repo}: {plan.quant} is here, whole and checked: {path}")
+    console.note(f"{plan.repo}: {plan.quant} is complete and its checksums are right: {path}")
 
 
 def _plan(model: str, revision: str | None) -> Pull:
@@ -93,7 +96,7 @@ def _plan(model: str, revision: str | None) -> Pull:
 
 @contextmanager
 def _kept(plan: Pull) -> Iterator[None]:
-    """Say what is left where it does not come to its end."""
+    """If the download fails or is stopped, write how much of it is kept."""
     from l4cli.models.hub.pull import GO_ON, n_bytes_here
 
     try:
@@ -113,7 +116,7 @@ def _show(plan: Pull, json: bool) -> None:
         console.data_json(_facts(plan))
         return
     console.table(
-        ["FILE", "SIZE", "HERE"],
+        ["FILE", "SIZE", "FETCHED"],
         [
             [file.name, console.human_size(file.n_bytes), console.human_size(file.n_here)]
             for file in plan.files
@@ -121,11 +124,13 @@ def _show(plan: Pull, json: bool) -> None:
     )
     console.note(f"{plan.repo}: {plan.quant}, {_sizes(plan)}")
     if plan.n_bytes - plan.n_here > plan.disk_free:
-        console.note("warning: the disk is too small; free some space, or name another HF_HOME")
+        console.note(
+            "warning: the disk is too small; free some space, or set HF_HOME to another disk"
+        )
 
 
 def _sizes(plan: Pull) -> str:
-    here = f", {console.human_size(plan.n_here)} of it here" if plan.n_here else ""
+    here = f", {console.human_size(plan.n_here)} already fetched" if plan.n_here else ""
     files = f" in {len(plan.files)} files" if len(plan.files) > 1 else ""
     return (
         f"{console.human_size(plan.n_bytes)}{files}{here}; "

@@ -1,4 +1,4 @@
-"""`l4 rm`: take a model out of the caches."""
+"""`l4 rm`: deletes a model from the caches."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from l4cli.errors import UsageError
 def rm(
     model: Annotated[
         str,
-        typer.Argument(metavar="NAME[:QUANT]", help="A model that `l4 models` shows as here."),
+        typer.Argument(metavar="NAME[:QUANT]", help="A model that `l4 models` shows as on disk."),
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a line.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout as well.")] = False,
 ) -> None:
-    """Remove a model from the Hub's cache or l4's own, and nothing outside of them.
+    """Delete a model from the Hub's cache or l4's own cache.
 
-    A process that has it loaded goes on; the space is free when that ends.
+    Files outside these caches are never deleted. A process that has the model
+    loaded goes on; the disk space is freed when it ends.
     """
     from l4cli.models.installed import cached_models
     from l4cli.models.registry import load_registry
@@ -31,7 +32,9 @@ def rm(
     size = console.human_size(found.n_bytes)
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError(f"{found.full_name}, {size}: nobody can be asked; give --yes")
+            raise UsageError(
+                f"{found.full_name}, {size}: no terminal to confirm on; give --yes to remove it"
+            )
         if not typer.confirm(f"Remove {found.full_name}, {size}?", err=True):
             console.note("nothing was removed")
             return
@@ -45,4 +48,4 @@ def rm(
         console.note(f"{kept} stay: other models share them")
     if users:
         numbers = ", ".join(map(str, users))
-        console.note(f"process {numbers} still has it loaded: the space is free when that ends")
+        console.note(f"process {numbers} still has it loaded: the space is freed when that ends")

@@ -47,19 +47,20 @@ def run(
     store_limit: options.StoreLimit = None,
     force: options.Force = False,
 ) -> None:
-    """Answer a file of prompts, one JSON line each.
+    """Answer a file of prompts: one JSON line in, one JSON line out.
 
     A row is {"prompt": "..."}, {"messages": [...]}, {"document": "file",
-    "questions": [...]} or a request of OpenAI's Batch format, with an id,
-    tools and sampling settings of its own if it likes. Answers go to stdout,
-    or to --out, in the same order, errors as rows among them. With --out a
-    run that was killed goes on where it was: --resume.
+    "questions": [...]} or a request in OpenAI's Batch format. It may have
+    its own id, tools and sampling settings. Answers go to stdout or --out, in
+    the order of the input; a row that fails becomes an error row in its place.
+    With --out, --resume continues an interrupted run where it stopped.
 
-    Documents that `l4 ask` or an earlier run has read are not computed again;
-    those that are long, or have several questions, are kept for later.
+    A document that `l4 ask` or an earlier run has read is restored, not
+    computed again. Documents that are long or have several questions are
+    saved for later.
 
-    Exit code: 0 every row was answered, 1 some rows are errors, 2 nothing
-    could be run.
+    Exit code: 0 if every row was answered, 1 if some rows are errors, 2 if
+    nothing could be run.
     """
     from l4cli.batch.input import RowsInput, constraint_of, source_of
     from l4cli.batch.requests import LOOK_AHEAD, BatchOptions
@@ -70,9 +71,9 @@ def run(
 
     if (resume or retry_errors) and out is None:
         name = "--retry-errors" if retry_errors else "--resume"
-        raise UsageError(f"{name} goes on with an output file: name it with -o")
+        raise UsageError(f"{name} continues an output file: name it with -o")
     if json and not dry_run:
-        raise UsageError("--json is for the report of --dry-run; answers are JSON anyway")
+        raise UsageError("--json is for the report of --dry-run; answers are always JSON")
     if row_timeout is not None and row_timeout <= 0:
         raise UsageError("--row-timeout must be above 0 seconds")
     sampling = {

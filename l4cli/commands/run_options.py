@@ -1,4 +1,4 @@
-"""The options that `l4 run` alone has, in the panels that its help shows."""
+"""The options that only `l4 run` has, in the order of the panels in its help."""
 
 from __future__ import annotations
 
@@ -9,37 +9,42 @@ import typer
 
 from l4cli.commands.options import HARDWARE_PANEL, MOST_SEQUENCES, SAMPLING_PANEL, parse_tokens
 
-INPUT_PANEL, OUTPUT_PANEL, CHECK_PANEL = "Rows in", "Answers out", "Before and after"
+INPUT_PANEL, OUTPUT_PANEL, CHECK_PANEL = "Input", "Output", "Checks and cost"
 
 
 def parse_parallel(value: str) -> int | str:
-    """A number of sequences, or auto."""
+    """A number of sequences, or "auto"."""
     if value == "auto":
         return value
     if not value.isdigit() or int(value) < 1:
-        raise typer.BadParameter(f"{value!r} is neither a number from 1 on nor auto")
+        raise typer.BadParameter(f"{value!r} is not valid: give auto, or a number of at least 1")
     if int(value) > MOST_SEQUENCES:
-        raise typer.BadParameter(f"llama.cpp runs {MOST_SEQUENCES} sequences at once at most")
+        raise typer.BadParameter(f"llama.cpp runs at most {MOST_SEQUENCES} sequences at once")
     return int(value)
 
 
 def parse_ctx(value: str) -> int | str:
-    """A number of tokens, or auto."""
+    """A number of tokens, or "auto"."""
     return value if value == "auto" else parse_tokens(value)
 
 
 Input = Annotated[
-    str, typer.Argument(metavar="INPUT", help="Prompts as JSON Lines; - reads stdin.")
+    str,
+    typer.Argument(metavar="INPUT", help="File of prompts in JSON Lines format; - reads stdin."),
 ]
 Text = Annotated[
     bool,
-    typer.Option("--text", help="Each line is a prompt as it stands.", rich_help_panel=INPUT_PANEL),
+    typer.Option(
+        "--text",
+        help="Read plain text: each line is one prompt.",
+        rich_help_panel=INPUT_PANEL,
+    ),
 ]
 Csv = Annotated[
     bool,
     typer.Option(
         "--csv",
-        help="Read CSV with a header: a prompt column, or --template-row.",
+        help="Read CSV with a header line; take the column prompt, or use --template-row.",
         rich_help_panel=INPUT_PANEL,
     ),
 ]
@@ -48,7 +53,8 @@ TemplateRow = Annotated[
     typer.Option(
         "--template-row",
         metavar="JINJA|@FILE",
-        help="Make each prompt from columns or fields: 'Translate: {{ text }}'.",
+        help="Jinja template that makes each prompt from the row's columns or fields, e.g. "
+        "'Translate: {{ text }}'; @FILE reads it from a file.",
         rich_help_panel=INPUT_PANEL,
     ),
 ]
@@ -56,7 +62,7 @@ Raw = Annotated[
     bool,
     typer.Option(
         "--raw",
-        help="Continue each prompt as it stands, with no chat template.",
+        help="Let the model continue each prompt, without a chat template.",
         rich_help_panel=INPUT_PANEL,
     ),
 ]
@@ -64,7 +70,7 @@ Lenient = Annotated[
     bool,
     typer.Option(
         "--lenient",
-        help="Ignore unknown fields instead of failing the row.",
+        help="Ignore unknown fields in a row; otherwise they make it an error row.",
         rich_help_panel=INPUT_PANEL,
     ),
 ]
@@ -72,7 +78,8 @@ NoCache = Annotated[
     bool,
     typer.Option(
         "--no-cache",
-        help="Neither use nor keep what was read of documents (nor does --deterministic).",
+        help="Do not restore documents from earlier runs, and do not save them for later "
+        "(--deterministic implies this).",
         rich_help_panel=INPUT_PANEL,
     ),
 ]
@@ -82,7 +89,7 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="FILE",
-        help="Write answers here, with a journal to resume by.",
+        help="Write the answers to FILE, and a journal for --resume beside it (default: stdout).",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
@@ -90,7 +97,7 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on with an --out file that was interrupted.",
+        help="Continue an interrupted run: keep the answers in --out and add the missing ones.",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
@@ -98,7 +105,7 @@ RetryErrors = Annotated[
     bool,
     typer.Option(
         "--retry-errors",
-        help="--resume, and ask the error rows of --out again.",
+        help="Like --resume, and also ask the error rows in --out again.",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
@@ -106,7 +113,7 @@ Unordered = Annotated[
     bool,
     typer.Option(
         "--unordered",
-        help="Write rows as they finish, not in input order.",
+        help="Write each row as soon as it is finished, not in the order of the input.",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
@@ -114,7 +121,7 @@ Timings = Annotated[
     bool,
     typer.Option(
         "--timings/--no-timings",
-        help="With or without times in the rows; without, equal runs give equal bytes.",
+        help="Include times in the rows; without them, equal runs give byte-identical output.",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
@@ -123,7 +130,7 @@ RowTimeout = Annotated[
     typer.Option(
         "--row-timeout",
         metavar="S",
-        help="Give a row up S seconds after it began to run.",
+        help="Stop a row S seconds after it started, and make it an error row.",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
@@ -132,7 +139,7 @@ Schema = Annotated[
     typer.Option(
         "--schema",
         metavar="FILE",
-        help="A JSON schema that every answer must match.",
+        help="JSON Schema that every answer must match.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -141,7 +148,7 @@ Grammar = Annotated[
     typer.Option(
         "--grammar",
         metavar="FILE",
-        help="A GBNF grammar that every answer must match.",
+        help="GBNF grammar that every answer must match.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -149,7 +156,7 @@ IgnoreEos = Annotated[
     bool,
     typer.Option(
         "--ignore-eos",
-        help="Go on to --max-tokens whatever the model says.",
+        help="Do not stop at the model's end tokens: generate --max-tokens tokens.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -157,13 +164,15 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Count tokens and see what fits; load no weights.",
+        help="Show token counts, memory and time without running; load no weights.",
         rich_help_panel=CHECK_PANEL,
     ),
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="--dry-run's report as JSON.", rich_help_panel=CHECK_PANEL),
+    typer.Option(
+        "--json", help="Write the report of --dry-run as JSON.", rich_help_panel=CHECK_PANEL
+    ),
 ]
 Verify = Annotated[
     int,
@@ -171,7 +180,7 @@ Verify = Annotated[
         "--verify",
         metavar="N",
         min=0,
-        help="Ask N of the rows again, alone, and compare.",
+        help="After the run, ask N random answers again, each alone, and compare the texts.",
         rich_help_panel=CHECK_PANEL,
     ),
 ]
@@ -181,7 +190,7 @@ PricePerHour = Annotated[
         "--price-per-hour",
         metavar="X",
         min=0,
-        help="What the machine costs: sums up the cost of the run.",
+        help="Show the cost of the run on a machine that costs X per hour, in any currency.",
         rich_help_panel=CHECK_PANEL,
     ),
 ]
@@ -192,7 +201,7 @@ Parallel = Annotated[
         envvar="L4_PARALLEL",
         parser=parse_parallel,
         metavar="N|auto",
-        help="Rows answered at the same time; auto finds out what is fastest.",
+        help="Number of rows to answer at the same time; auto finds the fastest while it runs.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
@@ -203,7 +212,8 @@ Ctx = Annotated[
         envvar="L4_CTX",
         metavar="N|auto",
         parser=parse_ctx,
-        help="Tokens of context, for all rows at once; auto makes it fit them.",
+        help="Context size in tokens, shared by the rows that run at the same time; auto makes "
+        "it fit them.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
@@ -211,7 +221,7 @@ Deterministic = Annotated[
     bool,
     typer.Option(
         "--deterministic",
-        help="One row at a time: the same text whatever stands beside it.",
+        help="Run one row at a time: a row then gives the same text whatever other rows there are.",
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]

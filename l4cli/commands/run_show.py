@@ -1,4 +1,4 @@
-"""What the person sees of `l4 run`: progress, the summary, the report of --dry-run."""
+"""What `l4 run` shows: progress, the summary at the end, the report of --dry-run."""
 
 from __future__ import annotations
 
@@ -24,17 +24,20 @@ from l4cli.fit.memory import ContextSpec, kv_bytes
 from l4cli.loading.llm import LLM
 from l4cli.speeds import recall
 
-_UPDATE_EVERY = 0.1  # seconds between two renewals of the progress line
-_MOST_LINES = 10  # line numbers to name before it is "and others"
+_UPDATE_EVERY = 0.1  # seconds between two updates of the progress line
+_MOST_LINES = 10  # line numbers to list before "and N more"
 
 
 @contextmanager
 def progress(
     session: RunSession, out: Path | None, count: Callable[[], int | None]
 ) -> Iterator[None]:
-    """Within, a line on a terminal's stderr tells how far the run is.
+    """Show a progress line on stderr while the run goes on.
 
-    Not where the answers themselves appear there. `count` gives the number of rows, if it can.
+    Shows nothing if stderr is no terminal, or if the answers go to a terminal themselves.
+
+    out: the output file; None means stdout.
+    count: returns the number of rows, or None if it is not known.
     """
     if not console.stderr_is_terminal() or (out is None and console.stdout_is_terminal()):
         yield
@@ -57,7 +60,12 @@ def progress(
 
 
 def report(session: RunSession, label: str, out: Path | None, price_per_hour: float | None) -> None:
-    """What was done, what went otherwise than planned, and the exit code of it."""
+    """Write the summary and the warnings of a run; raise typer.Exit if not every row was answered.
+
+    label: the name of the input, for error messages.
+    out: the output file; None means stdout.
+    price_per_hour: of the machine; None shows no cost.
+    """
     stats, num_done = session.stats, session.output.num_done
     if stats.num_rows + num_done == 0 and not session.interrupts:
         raise InputError(f"{label} has no rows: nothing to do")
@@ -68,11 +76,11 @@ def report(session: RunSession, label: str, out: Path | None, price_per_hour: fl
     if price_per_hour is not None:
         console.note(cost(stats, session.seconds, price_per_hour))
     if num_done:
-        console.note(f"{num_done} rows were in {out} already")
+        console.note(f"{num_done} rows were already in {out}")
     num_shared, line = session.ids.shared()
     if num_shared:
         rows = "row has" if num_shared == 1 else "rows have"
-        console.warn(f"{num_shared} {rows} the id of an earlier one, first in line {line}")
+        console.warn(f"{num_shared} {rows} the same id as an earlier row, first in line {line}")
     if session.interrupts:
         hint = f"; go on with: {session.resume_option} -o {out}" if out else ""
         console.warn(f"stopped after {stats.num_rows} rows; the rest was not run{hint}")
@@ -82,33 +90,35 @@ def report(session: RunSession, label: str, out: Path | None, price_per_hour: fl
     if stats.num_errors:
         console.warn(f"{stats.num_errors} of {stats.num_rows} rows are errors{hint}")
     if num_failed:
-        console.warn(f"{num_failed} of the rows from before are errors{hint}")
+        console.warn(f"{num_failed} of the earlier rows are errors{hint}")
     if not _report_checked(session) or stats.num_errors or num_failed:
         raise typer.Exit(EXIT_FAILED)
 
 
 def _report_checked(session: RunSession) -> bool:
-    """What --verify found; whether all was well."""
+    """Report what --verify found; return whether all answers were the same."""
     different = [checked for checked in session.checked if not checked.is_same]
     for checked in different:
         at = checked.first_difference
         here, there = (repr(text[at : at + 20]) for text in (checked.text, checked.alone))
         console.warn(
-            f"--verify: line {checked.line} differs from character {at} on: "
+            f"--verify: the answer to line {checked.line} differs from character {at} on: "
             f"{here} in the run, {there} alone"
         )
     if session.checked:
         num_same = len(session.checked) - len(different)
-        console.note(f"verified: {num_same} of {len(session.checked)} answers are the same alone")
+        console.note(
+            f"verified: {num_same} of {len(session.checked)} answers were the same when asked alone"
+        )
     return not different
 
 
 def _prefix_store(stats: BatchStats) -> str:
-    """What of the rows' documents was in the prefix store, and what is now."""
+    """How much of the rows' documents was restored from the prefix store, and saved to it."""
     kept = console.human_size(stats.num_bytes_kept)
     return (
-        f"documents: {stats.num_restored_tokens:,} tokens restored, {kept} kept "
-        "(`l4 docs list`; --no-cache does neither)"
+        f"documents: {stats.num_restored_tokens:,} tokens restored, {kept} saved "
+        "(`l4 docs list` shows them; --no-cache does neither)"
     )
 
 
@@ -119,7 +129,11 @@ def dry_run_report(
     *,
     json: bool,
 ) -> None:
-    """Print what the rows will ask of the model; exit code 1 if some can never be answered."""
+    """Write what the rows need; raise typer.Exit(1) if some can never be answered.
+
+    llm: may be without weights.
+    json: write JSON instead of text.
+    """
     report = dry_run.measure(llm, rows, options)
     size = choose_size(report.demand, llm.limits)
     conditions = llm.conditions
@@ -144,23 +158,23 @@ def dry_run_report(
 
 
 def _lines(value: dict[str, Any], kv_type: str) -> Iterator[str]:
-    """The report for people."""
+    """The lines of the report for people."""
     tokens = value["prompt_tokens"]
     yield f"rows            {value['rows']}, with {value['prompts']} prompts"
     yield (
         f"prompt tokens   min {tokens['min']}, median {tokens['median']:g}, max {tokens['max']}, "
         f"total {tokens['total']}"
     )
-    yield f"shared          {tokens['shared_with_the_one_before']} tokens with the prompt before"
+    yield f"shared          {tokens['shared_with_the_one_before']} tokens with the previous prompt"
     yield f"answers         at most {value['answer_tokens_at_most']} tokens"
     yield (
-        f"longest row     {value['longest_prompt_and_answer']} tokens with its answer, "
+        f"longest row     {value['longest_prompt_and_answer']} tokens with its answer; "
         f"the context holds {value['n_ctx']}"
     )
     if value["kv_cache_bytes"] is not None:
         yield (
             f"KV cache        {console.human_size(value['kv_cache_bytes'])} ({kv_type}), "
-            f"for {value['n_seq_max']} at once at most"
+            f"for at most {value['n_seq_max']} rows at once"
         )
     if value["seconds_at_most"] is not None:
         time_needed = duration(value["seconds_at_most"])

@@ -1,1 +1,1 @@
-"""Requests to tokens: continuous batching over llama.cpp's low-level API."""
+"""The inference engine: continuous batching over llama.cpp's low-level API."""

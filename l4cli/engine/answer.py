@@ -1,4 +1,4 @@
-"""The answer to one request, as it grows."""
+"""Collects the answer to one request, output by output."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from l4cli.engine.types import FinishReason, StepOutput
 
 @dataclass(slots=True)
 class Answer:
-    """What has come of one request so far. Times are seconds from when it was put.
+    """The answer to one request so far. Times are in seconds since the request was made.
 
-    `finish_reason` is "abort" until something else ends it. `error` says why it failed,
-    `exit_code` is set if a signal ended it.
+    finish_reason: "abort" until something else ends the request.
+    error: why the request failed.
+    exit_code: set if a signal ended the request.
     """
 
     text: str = ""
@@ -30,27 +31,27 @@ class Answer:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is anything of it: else it was stopped before its first token."""
+        """Whether the answer has any content: False if it was stopped before its first token."""
         return bool(self.token_ids) or self.finish_reason != "abort"
 
     @property
     def is_whole(self) -> bool:
-        """Whether the model ended it, or its length."""
+        """Whether the model or the length limit ended the answer."""
         return self.finish_reason in ("stop", "length")
 
     @property
     def num_computed_tokens(self) -> int:
-        """Tokens of the prompt that were not in the KV cache already."""
+        """Tokens of the prompt that were not in the KV cache and had to be computed."""
         return self.num_prompt_tokens - self.num_cached_tokens
 
     @property
     def generation_tps(self) -> float:
-        """Tokens generated a second after the first, 0 where there was only one."""
+        """Tokens per second after the first token; 0 if there was only one."""
         seconds = self.seconds - self.ttft
         return (len(self.token_ids) - 1) / seconds if len(self.token_ids) > 1 and seconds else 0.0
 
     def take(self, output: StepOutput, seconds: float) -> str:
-        """Add what a step brought after so many seconds; the text that it adds."""
+        """Add the output of a step that ended after `seconds`; return the text that it adds."""
         text = _certain(output)
         self.text += text
         self.token_ids += output.token_ids
@@ -65,9 +66,9 @@ class Answer:
         return text
 
     def drop_half_character(self, piece: Callable[[int], bytes]) -> None:
-        """Take off the tokens of a character that was cut short, so that ids and text agree.
+        """Remove the tokens of a character that was cut short, so that token ids and text agree.
 
-        `piece` gives a token's bytes.
+        piece: returns a token's bytes.
         """
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         decoder.decode(b"".join(map(piece, self.token_ids[-4:])))
@@ -77,7 +78,7 @@ class Answer:
 
 
 def _certain(output: StepOutput) -> str:
-    """The text of an output, without a character of which only some bytes came."""
+    """The text of an output, without an incomplete character at the end of a cut-off answer."""
     if output.finish_reason in ("abort", "length"):
         return output.text.removesuffix("\ufffd")
     return output.text

@@ -1,8 +1,8 @@
-"""Which tokens of which running sequences go into the next batch. Pure.
+"""Chooses the tokens of the running sequences that the next batch computes. Pure.
 
-In a pool, sequences that decode go first and prompts fill the rest of `n_batch`. In regions
-llama.cpp never computes the two together: there prompts go first, and sequences decode when all
-can.
+In a pool, sequences that decode go first, and prompts fill the rest of `n_batch`. In regions,
+llama.cpp never computes both together: prompts go first, and sequences decode when no prompt is
+left.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import NamedTuple, Protocol
 from l4cli.engine.sequence import Sequence
 
 TILE = 64  # tokens of a sequence that flash attention on a CPU takes at once: GGML_FA_TILE_Q
-WASTED = 1 / 8  # of a prompt's tokens, the most to compute twice or later for whole tiles
-_NEARLY = 0.8  # as long as the longest: worth cutting all to the same length
-_ODD_END = 4  # tokens: of a prompt, computed one a step beside what decodes
+WASTED = 1 / 8  # the largest share of a prompt to compute twice or later to fill whole tiles
+_NEARLY = 0.8  # prompts with this share of the longest one's tokens are computed together with it
+_ODD_END = 4  # tokens; the last ones of a prompt are computed one per step, like decoding
 
 
 class Room(Protocol):
-    """The part of a Backend that says what a batch can hold."""
+    """The attributes of a Backend that say what a batch can hold."""
 
     n_batch: int
     n_ubatch: int
@@ -30,7 +30,7 @@ class Room(Protocol):
 
 
 class Chunk(NamedTuple):
-    """Tokens of a sequence from `start` to `stop`; `is_last` where they reach its end."""
+    """Tokens `start` to `stop` of a sequence; `is_last` if they include its last token."""
 
     sequence: Sequence
     start: int
@@ -45,12 +45,12 @@ class Chunk(NamedTuple):
         return self.stop - self.start
 
     def rest(self) -> Chunk:
-        """The part of it that has not been computed yet."""
+        """The part of the chunk that has not been computed yet."""
         return Chunk(self.sequence, self.sequence.num_computed_tokens, self.stop)
 
 
 def next_batch(running: list[Sequence], room: Room) -> list[Chunk]:
-    """What these sequences compute next, by sequence id, as llama.cpp wants it."""
+    """The chunks to compute next, in the order of sequence ids, as llama.cpp needs them."""
     if room.unified:
         return sorted(_fill(sorted(running, key=_catches_up), room.n_batch), key=_seq_id)
     running = sorted(running, key=lambda sequence: sequence.seq_id)
@@ -59,16 +59,17 @@ def next_batch(running: list[Sequence], room: Room) -> list[Chunk]:
 
 
 def _in_regions(prompts: list[Sequence], room: Room) -> list[Chunk]:
-    """Of prompts over a cache in regions, those to compute next.
+    """The chunks of prompts to compute next, for a cache in regions.
 
-    Those that begin anew are computed apart where they are enough, in pieces of any length. Of the
-    others the longest and their like, whole if they can be, in one ubatch: where llama.cpp takes a
-    few tokens of each of many, flash attention reads the cache anew for every one.
+    Prompts without a reused prefix are computed apart if they have `min_prefill` tokens together;
+    their chunks can have any length. Otherwise the longest prompts, and those nearly as long, go
+    into one ubatch, whole if possible. When llama.cpp takes only a few tokens of each of many
+    sequences, flash attention reads the cache again for every one.
     """
     if room.min_prefill is not None:
-        anew = [sequence for sequence in prompts if not sequence.num_cached_tokens]
-        if sum(sequence.num_pending_tokens for sequence in anew) >= room.min_prefill:
-            return _fill(anew, room.n_batch)
+        fresh = [sequence for sequence in prompts if not sequence.num_cached_tokens]
+        if sum(sequence.num_pending_tokens for sequence in fresh) >= room.min_prefill:
+            return _fill(fresh, room.n_batch)
     budget = min(room.n_batch, room.n_ubatch)
     longest = max(sequence.num_pending_tokens for sequence in prompts)
     least = _NEARLY * min(longest, budget)
@@ -76,11 +77,11 @@ def _in_regions(prompts: list[Sequence], room: Room) -> list[Chunk]:
 
 
 def _level(prompts: list[Chunk]) -> list[Chunk]:
-    """Prompts of nearly the same length cut to the same, the rest of them left for later steps.
+    """Cut prompts of nearly the same length to equal lengths; the rest is left for later steps.
 
-    Where each sequence has a region of the cache, llama.cpp computes a batch in pieces of equally
-    many tokens from every sequence: odd ends would be small pieces of their own, each as dear as a
-    decode. As single tokens beside those that decode they cost next to nothing.
+    With a region per sequence, llama.cpp splits a batch into ubatches with equally many tokens of
+    every sequence. Uneven ends would become small ubatches, each as slow as a decode. As single
+    tokens in a batch with decoding sequences, they cost next to nothing.
     """
     shortest = min((chunk.num_tokens for chunk in prompts if chunk.is_last), default=0)
     if not shortest:
@@ -90,12 +91,12 @@ def _level(prompts: list[Chunk]) -> list[Chunk]:
     return [
         Chunk(chunk.sequence, chunk.start, chunk.start + shortest)
         for chunk in prompts
-        if chunk.num_tokens >= shortest  # what the budget cut short waits for its like
+        if chunk.num_tokens >= shortest  # the chunk that the budget cut shorter waits
     ]
 
 
 def _fill(sequences: Iterable[Sequence], budget: int, each: int | None = None) -> list[Chunk]:
-    """What these have pending, as far as the budget goes, at most `each` tokens of one."""
+    """The sequences' pending tokens, at most `budget` in all and `each` of one sequence."""
     chunks = []
     for sequence in sequences:
         count = min(sequence.num_pending_tokens, each or budget, budget)

@@ -1,4 +1,4 @@
-"""Step outputs put together into whole answers."""
+"""Joins step outputs into whole answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Parts:
 
 
 class Collector:
-    """Gathers the outputs of requests in flight; times count from `begin`."""
+    """Collects the outputs of requests in flight. Times count from `begin`."""
 
     def __init__(self) -> None:
         self._parts: dict[str, _Parts] = {}
@@ -30,7 +30,7 @@ class Collector:
         self._parts[request.id] = _Parts(request.params.seed, time.perf_counter())
 
     def feed(self, outputs: Iterable[StepOutput]) -> Iterator[Completion]:
-        """Take outputs in; the completions of those that were a request's last."""
+        """Add outputs; yield the completions of the requests that they end."""
         for output in outputs:
             parts = self._parts[output.request_id]
             if parts.first is None:
@@ -44,7 +44,7 @@ class Collector:
 
 
 def refused(request: Request, error: RequestError) -> Completion:
-    """The completion of a request that the engine would not take."""
+    """The completion of a request that the engine refused."""
     return Completion(request.id, "", (), "error", len(request.prompt), 0, 0, 0, 0, str(error))
 
 

@@ -1,6 +1,6 @@
-"""Token pieces to text, as they come.
+"""Turns token pieces into text, piece by piece.
 
-Contract: for any split of the same bytes, the texts joined equal the one-shot
+Contract: however the same bytes are split into pieces, the texts joined equal the one-shot
 `b"".join(pieces).decode("utf-8", errors="replace")`, cut where the stop string that is complete
 first begins.
 """
@@ -14,10 +14,10 @@ _Utf8 = codecs.getincrementaldecoder("utf-8")
 
 
 class Detokenizer:
-    """Incremental UTF-8 with stop strings held back.
+    """An incremental UTF-8 decoder that holds possible stop strings back.
 
-    A character is given out when its last byte has come; text that could be the beginning of a
-    stop string waits until that is decided. `stopped` tells whether a stop string was met.
+    A character is returned once its last byte has arrived. Text that could be the beginning of a
+    stop string is held back until that is decided. `stopped` says whether a stop string was found.
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
@@ -27,15 +27,15 @@ class Detokenizer:
         self._held = ""
 
     def feed(self, piece: bytes) -> str:
-        """Text that has become certain with `piece`."""
+        """Add `piece`; return the text that can no longer change."""
         if self._decoder.buffer or not piece.isascii():
             new = self._decoder.decode(piece)
-        else:  # as nearly always, and then quicker so
+        else:  # nearly always, and faster than the decoder
             new = piece.decode("ascii")
         return self._release(new) if self._stop else new
 
     def finish(self) -> str:
-        """What was still held back, at the end of the sequence."""
+        """Return the text that is still held back, at the end of the sequence."""
         text = self._release(self._decoder.decode(b"", final=True)) + self._held
         self._held = ""
         return text

@@ -1,12 +1,12 @@
-"""The engine: add requests, step, hand out what each step produced.
+"""The engine: queues requests, computes them in batches, and returns the output of each step.
 
-engine.add_request(request)      queue it; refused at once if it can never fit
-engine.step()                    one batch through llama.cpp; what it added to each request
-engine.abort(request_id)         take it out; what it computed stays reusable
-engine.run(requests)             the loop around `step`: what each step brought, until all are done
-engine.stream(request)           one request, output by output
-engine.prefixes                  texts read ahead, before any request asks for them
-engine.generate(requests)        any number of requests, each whole as it finishes
+engine.add_request(request)      queue a request; refused at once if it can never fit
+engine.step()                    compute one batch; return the new outputs
+engine.abort(request_id)         end a request; its computed tokens stay reusable
+engine.run(requests)             call `step` until all are done; yield the outputs of each step
+engine.stream(request)           yield the outputs of one request
+engine.prefixes                  texts prefilled before any request asks for them
+engine.generate(requests)        yield the whole answer of each request when it finishes
 engine.agenerate(requests)       the same for asyncio
 """
 
@@ -42,7 +42,7 @@ from l4cli.errors import EngineError, RequestError
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Tokens of a sequence: computed so far, of these found in the KV cache, and its prompt's."""
+    """Tokens of a sequence: computed so far, those of them reused from the cache, its prompt."""
 
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
@@ -51,7 +51,7 @@ class Progress:
 
 @dataclass(slots=True)
 class _Live:
-    """A request in flight with what belongs to it alone."""
+    """A request in flight, with its own sampler and detokenizer."""
 
     sequence: Sequence
     sampler: Sampler
@@ -59,13 +59,16 @@ class _Live:
 
 
 class Engine:
-    """Continuous batching over one backend. Not thread-safe, but for `interrupt`.
+    """Continuous batching over one backend. Not thread-safe, except for `interrupt`.
 
-    With `tune`, how many sequences run at once is found out while they run. `deterministic` makes
-    every prompt be computed in the same pieces whatever came before it: on a backend of one
-    sequence, the same request then gives the same bits. Closing the engine closes the backend.
-    Errors of one request end that request with finish_reason "error"; EngineError is raised only
-    when the backend itself is unusable.
+    backend: closed together with the engine.
+    max_retained: number of finished sequences whose KV cache is kept as prefixes.
+    tune: find out during the work how many sequences run best at once.
+    deterministic: compute every prompt in the same pieces, whatever came before it. On a backend
+        of one sequence, the same request then gives the same bits.
+
+    An error of one request ends that request with finish_reason "error". EngineError is raised
+    only if the backend itself is unusable.
     """
 
     def __init__(
@@ -98,12 +101,12 @@ class Engine:
 
     @property
     def waiting(self) -> set[str]:
-        """Ids of the requests that do not run yet."""
+        """Ids of the requests that are not admitted yet."""
         return {sequence.request.id for sequence in self.scheduler.waiting}
 
     @property
     def progress(self) -> Progress:
-        """How far the prompt is that has run longest."""
+        """The progress of the sequence that has been running longest."""
         for sequence in self.scheduler.running[:1]:
             return Progress(
                 sequence.num_computed_tokens,
@@ -113,16 +116,16 @@ class Engine:
         return Progress()
 
     def retain(self, count: int) -> None:
-        """Keep the KV cache of up to `count` finished sequences, for requests that go on there."""
+        """Keep the KV cache of up to `count` finished sequences for requests that continue them."""
         self.scheduler.max_retained = count
 
     def forget(self) -> None:
-        """Drop what finished sequences left in the KV cache: the next request computes its own."""
+        """Drop the KV cache of finished sequences: the next request reuses none of it."""
         self.scheduler.forget()
 
     @property
     def has_room(self) -> bool:
-        """Whether another request would help: one waiting per slot refills every slot at once."""
+        """Whether another request would help: one waiting per slot can refill all slots at once."""
         return len(self.scheduler.waiting) < self.backend.n_seq_max
 
     def add_request(self, request: Request) -> None:
@@ -142,10 +145,10 @@ class Engine:
         self._live[request.id] = _Live(sequence, sampler, Detokenizer(request.params.stop))
 
     def step(self) -> list[StepOutput]:
-        """Decode one batch and sample where a sequence has caught up.
+        """Decode one batch, and sample a token of each sequence whose tokens are all computed.
 
-        Empty when nothing is in flight, when the batch only advanced prompts, and after
-        `interrupt`, which leaves every request as far as it got.
+        Returns an empty list when nothing is in flight, when the batch only advanced prompts, and
+        after `interrupt`, which keeps the progress of every request.
         """
         chunks = self.scheduler.schedule()
         if not chunks:
@@ -170,7 +173,7 @@ class Engine:
         return self._finish(live, "abort", live.detokenizer.finish()) if live else None
 
     def interrupt(self) -> None:
-        """Make a `step` under way return soon. Safe from signal handlers and other threads."""
+        """Make a running `step` return soon. Safe from signal handlers and other threads."""
         self.backend.interrupt()
 
     def run(
@@ -181,17 +184,20 @@ class Engine:
         on_begun: Callable[[Request], None] = lambda request: None,
         on_refused: Callable[[Request, RequestError], None] | None = None,
     ) -> Generator[list[StepOutput], None, None]:
-        """What each step brings to these requests, which are read lazily, until all are done.
+        """Compute `requests`, which are read lazily, and yield the outputs of each step.
 
-        A step that only advanced prompts brings nothing. Once `stopping` is true what still runs is
-        aborted, and its last outputs come as one more step's. Leaving the loop aborts it, too.
-        Requests that others add meanwhile are computed along, and left to them.
+        A step that only advanced prompts yields an empty list. Leaving the loop early aborts the
+        requests that still run. Requests that were added elsewhere are computed in the same steps;
+        their outputs are not yielded, and they are not aborted.
 
-        RequestError where a request cannot be served; with `on_refused` that is told instead, and
-        the others go on. `on_begun` is told each request that the engine has taken.
+        stopping: asked before each step. Once it is true, the requests that still run are aborted,
+            and their last outputs are yielded together.
+        on_begun: called with each request that the engine has queued.
+        on_refused: called with each request that cannot be served, and the error; the others go
+            on. Without it, that error (a RequestError) is raised.
         """
         source = iter(requests)
-        own: dict[str, Request] = {}  # of those in flight, in the order they were added
+        own: dict[str, Request] = {}  # those of `requests` in flight, in the order of adding
         is_exhausted = False
         try:
             while not stopping():
@@ -212,7 +218,7 @@ class Engine:
                 if not own and is_exhausted:
                     return
                 outputs = [output for output in self.step() if output.request_id in own]
-                # What is in flight no more has ended, or somebody else has aborted it.
+                # A request that is no longer in flight has ended, or other code has aborted it.
                 own = {id: request for id, request in own.items() if id in self._live}
                 yield outputs
             left, own = list(own), {}
@@ -222,7 +228,7 @@ class Engine:
                 self.abort(request_id)
 
     def stream(self, request: Request) -> Generator[StepOutput, None, None]:
-        """Outputs of one request as they come; leaving the loop early aborts it."""
+        """Yield the outputs of one request; leaving the loop early aborts it."""
         with closing(self.run([request])) as steps:
             for outputs in steps:
                 yield from outputs
@@ -230,10 +236,10 @@ class Engine:
     def generate(
         self, requests: Iterable[Request], stopping: Callable[[], object] = lambda: False
     ) -> Generator[Completion, None, None]:
-        """Answers as they finish, in any order, read lazily from any number of requests.
+        """Yield each whole answer when it finishes, in any order; `requests` are read lazily.
 
-        A request that can never fit gives a Completion with finish_reason "error", one that ran
-        when `stopping` became true one with "abort".
+        A request that can never fit gives a Completion with finish_reason "error". Requests that
+        still run when `stopping` becomes true give one with "abort".
         """
         collector, refusals = Collector(), list[Completion]()
 
@@ -248,9 +254,10 @@ class Engine:
                 yield from collector.feed(outputs)
 
     async def agenerate(self, requests: Iterable[Request]) -> AsyncIterator[Completion]:
-        """`generate` for asyncio: llama.cpp computes in a thread of its own meanwhile.
+        """`generate` for asyncio: llama.cpp computes in a separate thread.
 
-        The engine is that thread's until the loop has ended; leaving it early aborts what runs.
+        Only that thread uses the engine until the loop has ended. Leaving the loop early aborts
+        the requests that still run.
         """
         loop = asyncio.get_running_loop()
         completions = self.generate(requests)
@@ -275,7 +282,7 @@ class Engine:
         self.backend.close()
 
     def _recover(self, chunks: list[Chunk], error: EngineError) -> list[StepOutput]:
-        """After a decode that failed: once more, one by one, so that only the culprit ends."""
+        """After a failed decode, decode the chunks one by one: only the failing request ends."""
         self._reconcile(chunks)
         if len(chunks) == 1:
             live = self._live[chunks[0].sequence.request.id]
@@ -292,10 +299,10 @@ class Engine:
         return outputs
 
     def _reconcile(self, chunks: list[Chunk]) -> None:
-        """After a decode that did not end well: ask the KV cache how far each sequence got.
+        """After an incomplete decode, ask the KV cache how far each sequence got.
 
-        The last token is always computed again, because its logits are lost, and a prompt from
-        where a piece of it may begin.
+        The last token is always computed again, because its logits are lost. A prompt goes on from
+        a multiple of `prefix_step`, where one of its pieces may begin.
         """
         step = self.scheduler.prefix_step
         for sequence in (chunk.sequence for chunk in chunks):
@@ -327,7 +334,7 @@ class Engine:
         return self._append(live, sampled)
 
     def _append(self, live: _Live, sampled: Sampled) -> StepOutput:
-        """Take one sampled token in, and see whether the request has reached its end."""
+        """Add a sampled token, and end the request if it is complete."""
         sequence, params, token = live.sequence, live.sequence.request.params, sampled.token
         if self.backend.is_eog(token) and not params.ignore_eos:
             return self._finish(live, "stop", live.detokenizer.finish())

@@ -1,9 +1,10 @@
-"""The pieces in which a long prompt is always read. Pure.
+"""The pieces in which a long prompt is always prefilled. Pure.
 
-The same tokens give the same bits only when they are computed in the same batches. So a text that
-is read once and used often is cut in the same places whoever reads it, and however far another has
-come: at multiples of a segment, one token after them, and from there every `size` tokens. At a
-multiple a sequence can go on without any chunked keys; one token later its state is smallest.
+The same tokens give the same bits only if they are computed in the same batches. So a text that is
+computed once and used often is always cut at the same positions, in every process and wherever the
+computation starts: at multiples of a segment, one token after them, and from there every `size`
+tokens. At a multiple, a sequence can continue without any chunked keys. One token later its state
+is smallest.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 SEGMENT_TOKENS = 8192  # tokens: Llama 4's attention chunk
-PIECE = 512  # tokens at most; llama.cpp computes larger batches in pieces of as many
+PIECE = 512  # tokens at most; llama.cpp splits larger batches into ubatches of this size
 
 
 def pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
-    """From a cut to any `stop`, as pairs of positions."""
+    """The pieces from the cut `start` to any `stop`, as pairs of positions."""
     while start < stop:
         until = min(stop, _next_cut(start, size))
         yield start, until

@@ -1,6 +1,6 @@
-"""Prefixes that no request asked for: texts read ahead, or restored from disk.
+"""Prefixes that no request asked for: texts prefilled in advance, or restored from disk.
 
-A prefix becomes a retained sequence, from which requests that begin with it are forked.
+A prefix becomes a retained sequence. Requests that begin with it are forked from it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from l4cli.errors import ContextOverflowError, EngineError, RequestError
 
 
 class Prefixes:
-    """What the KV cache holds of given tokens, and ways to make it hold more."""
+    """Finds prefixes in the KV cache, prefills and restores more of them, and pins them."""
 
     def __init__(self, backend: Backend, scheduler: Scheduler) -> None:
         self._backend = backend
         self._scheduler = scheduler
-        self.piece = min(PIECE, backend.n_batch)  # tokens, the same in contexts of any n_batch
-        self._reading: list[Sequence] = []  # by `prefill`, one at most
+        self.piece = min(PIECE, backend.n_batch)  # tokens; the same for any n_batch of 512 or more
+        self._reading: list[Sequence] = []  # the sequence that `prefill` computes now, if any
 
     def holder(self, tokens: Seq[int], *, exact: bool = False) -> tuple[Sequence | None, int]:
-        """The sequence that holds most of `tokens`, and how many.
+        """The sequence that holds the longest prefix of `tokens`, and the length of that prefix.
 
-        With `exact` only what `prefill` has computed counts.
+        With `exact`, only tokens count that `prefill` has computed.
         """
         best: Sequence | None = None
         most, wanted = 0, list(tokens)
@@ -40,15 +40,18 @@ class Prefixes:
         return best, most
 
     def prefill(self, tokens: Seq[int], *, pin: bool = False) -> Iterator[int]:
-        """Compute `tokens`, always in the same pieces; yields how many there are, piece by piece.
+        """Compute `tokens` in fixed pieces; yield the number of computed tokens after each piece.
 
-        It goes on from what is held. Afterwards the prefix is retained, as far as it came: after
-        an `interrupt`, or when the loop is left, up to the last whole piece. With `pin` it stays
-        until nothing else could run otherwise. ContextOverflowError if the context is too small,
-        RequestError while requests are in flight.
+        The first number yielded counts the tokens that were computed earlier. At the end the prefix
+        is retained; after an `interrupt`, or if the loop is left, only to the last whole piece.
+
+        pin: evict the prefix only when no request could run otherwise.
+
+        Raises ContextOverflowError if the context is too small, and RequestError while requests are
+        in flight.
         """
         if self._scheduler.running or self._scheduler.waiting:
-            raise RequestError("a prefix is read only while no request is in flight")
+            raise RequestError("a prefix can be prefilled only while no request is in flight")
         wanted = list(tokens)
         sequence = self._open(wanted)
         sequence.pinned = pin
@@ -65,9 +68,9 @@ class Prefixes:
             self._scheduler.keep_prefix(sequence)
 
     def pin(self, tokens: Seq[int]) -> Callable[[], None]:
-        """Let what holds most of `tokens` stay until nothing else could run otherwise.
+        """Pin the sequence that holds most of `tokens`; return a function that unpins it.
 
-        What comes back undoes it.
+        A pinned sequence is evicted only when no request could run otherwise.
         """
         holder, _ = self.holder(tokens)
         if holder:
@@ -81,9 +84,9 @@ class Prefixes:
 
     @contextmanager
     def restoring(self, tokens: Seq[int]) -> Iterator[Sequence | None]:
-        """A new sequence to restore `tokens` into, None if there is no room for it.
+        """Open a new sequence to restore `tokens` into; None if there is no room for it.
 
-        Whoever loads says so in `num_computed_tokens`; at the end so many are retained.
+        The caller sets `num_computed_tokens` after each load. At the end that many are retained.
         """
         sequence = self._scheduler.open_prefix(list(tokens))
         try:
@@ -108,14 +111,14 @@ class Prefixes:
         return sequence
 
     def _cut(self, donor: Sequence, shared: int, length: int) -> int:
-        """From where pieces go on: all of it, or the last cut that the cache can go back to."""
+        """Where computing continues: after all shared tokens, or at the last exact cut."""
         if not shared == length == donor.num_prefilled_tokens:
             shared = last_cut(shared, self.piece)
         exact = self._backend.exact_prefix(donor.seq_id, shared)
         return exact if exact == shared else last_cut(exact, self.piece)
 
     def _compute(self, sequence: Sequence, start: int, stop: int) -> bool:
-        """One piece; False if it was interrupted, and is then undone."""
+        """Compute one piece. If it is interrupted, undo it and return False."""
         item = BatchItem(sequence.seq_id, start, sequence.tokens[start:stop], wants_logits=False)
         try:
             self._backend.decode([item])

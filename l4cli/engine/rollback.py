@@ -1,14 +1,14 @@
-"""From which earlier position a sequence can go on exactly. Pure.
+"""Finds the earlier positions from which a sequence can continue exactly. Pure.
 
-llama.cpp recycles cells that its attention window has left behind, and `llama_memory_seq_rm`
-answers true all the same when a rollback would need them (src/llama-kv-cache-iswa.cpp): attention
-is then silently wrong. So the rule is kept here, from what has been decoded, truncated and forked:
+llama.cpp reuses cells that its attention window has left behind. `llama_memory_seq_rm` returns true
+even if a rollback would need those cells (src/llama-kv-cache-iswa.cpp): attention is then silently
+wrong. So this module tracks decoded, truncated and forked tokens, and applies its own rule:
 
 - full attention: any position.
-- chunked (Llama 4, chunks of 8192): any position in the chunk at hand, and any chunk boundary,
-  since at a boundary no chunked keys are needed at all.
-- sliding window: any position whose window has not been left behind.
-- recurrent: only where the sequence stands.
+- chunked (Llama 4, chunks of 8192): any position in the current chunk, and any chunk boundary,
+  because at a boundary no chunked keys are needed at all.
+- sliding window: any position whose window is still in the cache.
+- recurrent: only the current position.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RollbackRule:
         return 0
 
     def advanced(self, seq_id: int, num_computed: int) -> None:
-        """A decode brought the sequence to `num_computed` tokens."""
+        """Record that a decode brought the sequence to `num_computed` tokens."""
         if self.kind == "chunked":
             lowest = num_computed // self.window * self.window
         elif self.kind == "sliding":
@@ -52,12 +52,12 @@ class RollbackRule:
         self._kept_from[seq_id] = max(self._kept_from.get(seq_id, 0), lowest)
 
     def truncated(self, seq_id: int, length: int) -> None:
-        """The sequence was cut to `length`; 0 forgets it."""
+        """Record that the sequence was cut to `length`; 0 forgets it."""
         if length == 0:
             self._kept_from.pop(seq_id, None)
         elif length < self._kept_from.get(seq_id, 0):
-            self._kept_from[seq_id] = length  # a boundary: nothing below is needed or kept
+            self._kept_from[seq_id] = length  # a chunk boundary: nothing below is needed or kept
 
     def forked(self, src: int, dst: int, length: int) -> None:
-        """`dst` now shares the first `length` tokens of `src`."""
+        """Record that `dst` now shares the first `length` tokens of `src`."""
         self._kept_from[dst] = min(self._kept_from.get(src, 0), length)

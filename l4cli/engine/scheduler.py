@@ -1,15 +1,16 @@
-"""Who runs: admission, shared prefixes, and what is retained of those that have ended.
+"""Chooses which requests run, which prefixes they share, and which prefixes are retained.
 
-There is no prefill phase and no decode phase: every running sequence only catches up from
-`num_computed_tokens` to its length (`batching.py` says with what next). The idea is that of vLLM's
-v1 scheduler, with llama.cpp's forks in the place of paged blocks:
+There is no prefill phase and no decode phase: every running sequence advances from
+`num_computed_tokens` to its length (`batching.py` chooses its next tokens). The idea is that of
+vLLM's v1 scheduler, with llama.cpp's forks instead of paged blocks:
 
-- A request is admitted when a sequence id is free and its whole length can be set aside, so a
-  newcomer can never starve a running neighbour.
-- What another sequence, running or finished, has already computed of its prompt is forked, not
-  computed again; a request whose prefix is just being computed waits for it.
-- Finished sequences are retained as prefixes for later ones, least recently used evicted first.
-  Pinned ones go only when nothing runs and the next request could not be admitted otherwise.
+- A request is admitted when a sequence id is free and cells for its whole length can be reserved.
+  So a new request can never starve a running one.
+- A prefix that another sequence, running or finished, has computed is forked, not computed again.
+  A request whose prefix is being computed right now waits for it.
+- Finished sequences are retained as prefixes for later requests; the least recently used one is
+  evicted first. Pinned ones are evicted only when nothing runs and the next request could not be
+  admitted otherwise.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from l4cli.engine.sequence import Sequence, common_prefix
 from l4cli.engine.types import Request
 from l4cli.errors import ContextOverflowError, RequestError
 
-# Shorter prefixes are computed again: a wait for them costs more than it saves.
+# Shorter prefixes are computed again: waiting for them costs more than it saves.
 MIN_SHARED_TOKENS = 16
 
-_LONG = 512  # tokens: a prefix over which attention takes a good part of the time
+_LONG = 512  # tokens; over longer prefixes, attention takes a good part of the time
 
 
 class KvCache(Room, Protocol):
-    """The part of a Backend that admission needs."""
+    """The parts of a Backend that admission needs."""
 
     n_ctx: int
     n_ctx_seq: int
@@ -45,26 +46,29 @@ class KvCache(Room, Protocol):
 
 
 class Scheduler:
-    """Waiting, running and retained sequences over one KV cache.
+    """The waiting, running and retained sequences of one KV cache.
 
-    At most `max_running` sequences run at once; it may change at any time, and those beyond it,
-    last come first, pause. Prefixes are reused in whole multiples of `prefix_step` tokens.
+    max_retained: most unpinned sequences to retain.
+    prefix_step: prefixes are reused in whole multiples of so many tokens.
+
+    At most `max_running` sequences run at once. It may change at any time; sequences beyond it,
+    the last admitted ones, pause.
     """
 
     def __init__(self, kv: KvCache, max_retained: int = 1, prefix_step: int = 1) -> None:
         self.kv = kv
         self.max_running = kv.n_seq_max
         self.prefix_step = prefix_step
-        self.max_retained = max_retained  # more would save prefills, but attention runs over them
+        self.max_retained = max_retained  # more save prefills, but attention scans their cells
         self.ledger = CellLedger(kv.n_ctx)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self._retained: dict[int, Sequence] = {}  # least recently used first
-        # Lowest first: llama.cpp decodes together only sequences whose ids follow one another.
+        # Lowest id first: llama.cpp decodes sequences together only if their ids are consecutive.
         self._free_ids = list(range(kv.n_seq_max))
 
     def add(self, request: Request) -> Sequence:
-        """Queue a request; ContextOverflowError if it could never fit, RequestError if empty."""
+        """Queue a request; ContextOverflowError if it can never fit, RequestError if empty."""
         if not request.prompt:
             raise RequestError("the prompt is empty")
         num_prompt, n_ctx = len(request.prompt), self.kv.n_ctx_seq
@@ -85,12 +89,12 @@ class Scheduler:
         return sequence
 
     def schedule(self) -> list[Chunk]:
-        """Admit what fits; then what to compute next of those that run."""
+        """Admit the requests that fit, and return the chunks to compute next."""
         self._admit()
         return next_batch(self.running[: self.max_running], self.kv)
 
     def retire(self, sequence: Sequence) -> None:
-        """Take a sequence out; what it computed stays as a prefix for others."""
+        """Remove a sequence; its computed tokens stay as a prefix for others."""
         if sequence.seq_id < 0:
             self.waiting.remove(sequence)
             return
@@ -99,9 +103,9 @@ class Scheduler:
         self._retain(sequence)
 
     def open_prefix(self, tokens: list[int]) -> Sequence | None:
-        """A sequence for tokens that no request asked for, to be computed by the caller.
+        """Open a sequence for tokens that no request asked for; the caller computes them.
 
-        None if there is no room. `keep_prefix` gives it back.
+        None if there is no room. Return the sequence with `keep_prefix`.
         """
         if not self._make_room(len(tokens), keep=None):
             return None
@@ -111,10 +115,10 @@ class Scheduler:
         return sequence
 
     def reopen_prefix(self, donor: Sequence, length: int, tokens: list[int]) -> Sequence | None:
-        """The same, going on from the first `length` tokens of a retained sequence.
+        """Like `open_prefix`, but continue from the first `length` tokens of a retained sequence.
 
-        It takes the donor's place, and all other prefixes go: its cells then lie as if it had been
-        computed alone.
+        The new sequence takes over the donor's id and cells, and all other prefixes are evicted.
+        Its cells then lie as if it had been computed alone. None if there is no room.
         """
         for seq_id in list(self._retained):
             if seq_id != donor.seq_id:
@@ -130,7 +134,7 @@ class Scheduler:
         return sequence
 
     def keep_prefix(self, sequence: Sequence) -> None:
-        """Retain a prefix as far as it was computed."""
+        """Retain the computed tokens of an opened prefix."""
         self._trim(sequence)
         if sequence.num_computed_tokens:
             self._retain(sequence)
@@ -148,23 +152,24 @@ class Scheduler:
             self._evict(seq_id)
 
     def _admit(self) -> None:
-        for sequence in self._in_line():
+        for sequence in self._admission_order():
             if len(self.running) >= self.max_running:
                 return
             if not self._free_ids and not self._retained:
                 return
             donor, shared = self._best_donor(sequence)
             if donor and shared > donor.num_computed_tokens:
-                continue  # its prefix is being computed right now
+                continue  # the donor is computing the prefix right now
             if not self._place(sequence, donor, shared):
-                return  # first come, first served: nobody overtakes for want of room
+                return  # first come, first served: no request overtakes one that lacks room
             self.waiting.remove(sequence)
             self.running.append(sequence)
 
-    def _in_line(self) -> list[Sequence]:
-        """Who waits, first come first; in regions, those that can begin now the longest first.
+    def _admission_order(self) -> list[Sequence]:
+        """The waiting sequences in the order of admission: first come, first served.
 
-        They get ids in that order, so that prompts of nearly the same length follow one another.
+        In regions, those that can begin now are ordered by length, longest first. They get ids in
+        that order, so that prompts of nearly the same length have consecutive ids.
         """
         waiting = list(self.waiting)
         if self.kv.unified:
@@ -174,15 +179,15 @@ class Scheduler:
         return sorted(waiting[:room], key=lambda s: len(s.tokens), reverse=True) + waiting[room:]
 
     def _best_donor(self, sequence: Sequence) -> tuple[Sequence | None, int]:
-        """The sequence sharing the longest prefix worth sharing, and that prefix's length."""
+        """The sequence that shares the longest useful prefix, and the length of that prefix."""
         best: Sequence | None = None
         most = MIN_SHARED_TOKENS - 1
         limit = len(sequence.tokens) - 1  # the last token must be computed, for its logits
         for donor in self.prefixes:
             if donor.tokens[most : most + 1] != sequence.tokens[most : most + 1]:
-                continue  # it shares no more than the best
+                continue  # this donor shares no more than the best one
             shared = min(common_prefix(donor.tokens, sequence.tokens), limit)
-            if self.prefix_step > 1:  # an answer was not computed in such pieces
+            if self.prefix_step > 1:  # answers were not computed in steps of that size
                 shared = min(shared, donor.num_prompt_tokens)
             if shared > most:
                 best, most = donor, shared
@@ -211,7 +216,7 @@ class Scheduler:
         return True
 
     def _to_share(self, sequence: Sequence, shared: int) -> int:
-        """Of a shared prefix, a few tokens less where the rest then is a whole tile."""
+        """The length of a prefix to reuse: a little less if the rest then fills a whole tile."""
         rest = len(sequence.tokens) - shared
         more = TILE - rest
         is_worth = not self.kv.unified and 0 < more < WASTED * rest and shared >= _LONG
@@ -222,7 +227,11 @@ class Scheduler:
         return self.kv.exact_prefix(donor.seq_id, exact // self.prefix_step * self.prefix_step)
 
     def _make_room(self, needed: int, keep: Sequence | None) -> bool:
-        """Evict retained prefixes, oldest first, until an id and `needed` cells are free."""
+        """Evict retained prefixes until an id and `needed` cells are free.
+
+        Unpinned ones are evicted first, and the least recently used before the others. Pinned ones
+        are evicted only if nothing runs.
+        """
         for sequence in sorted(self._retained.values(), key=lambda sequence: sequence.pinned):
             if self._free_ids and self.ledger.free >= needed:
                 break
@@ -231,7 +240,7 @@ class Scheduler:
         return bool(self._free_ids) and self.ledger.free >= needed
 
     def _roll_back(self, donor: Sequence, length: int) -> None:
-        """Cut a retained sequence down to a prefix that another can go on from."""
+        """Cut a retained sequence to the prefix that another sequence continues."""
         self.kv.truncate(donor.seq_id, length)
         self.ledger.truncate(donor.seq_id, length)
         donor.num_computed_tokens = length
@@ -239,7 +248,7 @@ class Scheduler:
         del donor.tokens[length:]
 
     def _trim(self, sequence: Sequence) -> None:
-        """Give up what was set aside for tokens that were not computed."""
+        """Release the cells that were reserved for tokens that were not computed."""
         self.ledger.truncate(sequence.seq_id, sequence.num_computed_tokens)
         del sequence.tokens[sequence.num_computed_tokens :]
 

@@ -1,4 +1,4 @@
-"""One request on its way through the engine."""
+"""The state of one request in the engine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from l4cli.engine.types import Request
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """Prompt and generated tokens, and how many of them the KV cache holds.
+    """Prompt and generated tokens of a request, and how many of them the KV cache holds.
 
-    `num_reserved` cells are set aside at admission, so that a running sequence can always reach
-    its full length. `seq_id` is -1 while it waits. `num_prefilled_tokens` were computed (or
-    restored) in the pieces of `prefill`; a `pinned` sequence is retained before all others.
+    num_reserved: cells reserved at admission, enough for the sequence to reach its full length.
+    tokens: the prompt, then the generated tokens.
+    seq_id: -1 while the sequence waits.
+    num_computed_tokens: leading tokens that the KV cache holds.
+    num_cached_tokens: those of them that were reused from another sequence at admission.
+    num_prefilled_tokens: leading tokens that were computed, or restored, in the pieces of
+        `Prefixes.prefill`.
+    pinned: the sequence is retained before all unpinned ones.
     """
 
     request: Request
@@ -32,7 +37,7 @@ class Sequence:
 
     @property
     def num_pending_tokens(self) -> int:
-        """Tokens it still has to catch up with; 1 while it decodes."""
+        """Tokens that are not computed yet; 1 while the sequence decodes."""
         return len(self.tokens) - self.num_computed_tokens
 
 
@@ -41,7 +46,7 @@ def common_prefix(a: list[int], b: list[int]) -> int:
     low, high = 0, min(len(a), len(b))
     if high == 0 or a[0] != b[0]:
         return 0
-    step = 64  # most prompts part early: do not compare whole documents to learn it
+    step = 64  # most prompts differ early: comparing whole documents would waste time
     while low < high:
         middle = min(high, low + step)
         if a[low:middle] != b[low:middle]:

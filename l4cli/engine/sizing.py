@@ -1,8 +1,8 @@
-"""How large a context to make for the requests at hand, and how to divide it. Pure.
+"""Chooses the size of the context for given requests, and between pool and regions. Pure.
 
-Best is a region of its own for each sequence, as long as the longest request: attention then looks
-at nothing else. But a prefix that many share is stored as many times. Where memory for that falls
-short, one pool for all holds it once, and more sequences run.
+A private KV region per sequence, as long as the longest request, is fastest: attention then skips
+the other sequences' cells. But a prefix that many requests share is then stored once per sequence.
+If memory is too small for that, one pool holds the prefix once, and more sequences run.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from l4cli.engine.kv import CELL_PADDING, padded
 from l4cli.engine.sequence import common_prefix
 from l4cli.engine.types import Request
 
-KV_PART = 4  # of the machine's memory, the most that an automatic context takes: a quarter
-POOL_PART = 4  # of its cells, the most that prompts take besides, in a context of their own
-_ENOUGH = 16  # sequences; beyond, attention over a shared pool costs more than they bring
-_MOST_IN_POOL = 255  # sequences: llama.cpp's limit, less the one that states go through
+KV_PART = 4  # an automatic context takes at most one part in four of the machine's memory
+POOL_PART = 4  # a second context, for prompts only, takes at most one part in four of its cells
+_ENOUGH = 16  # sequences; with more, attention over a shared pool costs more than they gain
+_MOST_IN_POOL = 255  # sequences: llama.cpp's limit, less the spare one that saves states
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Tokens of the longest request, and what a request adds on average to the one before it.
+    """The KV cells that requests need, for prompts and answers.
 
-    Answers are included. `num_requests` None says that more will come. With `pool` prefixes are to
-    be restored or kept, which takes a pool.
+    longest: tokens of the longest request.
+    own: mean number of tokens by which a request extends the prefix shared with the one before.
+    num_requests: None means that more will come.
+    pool: whether prefixes are to be restored or saved, which takes a pool.
     """
 
     longest: int
@@ -46,7 +48,7 @@ class ContextSize:
 
 @dataclass(frozen=True, slots=True)
 class SizingLimits:
-    """What sizes are possible: sequences, tokens in one, and KV cells in all."""
+    """The largest possible sizes: sequences, tokens in one sequence, and KV cells in all."""
 
     n_seq_max: int
     n_ctx_seq: int
@@ -54,15 +56,15 @@ class SizingLimits:
 
     @property
     def longest(self) -> int:
-        """The longest request there can be room for."""
+        """Tokens of the longest request that can fit."""
         return min(self.n_ctx_seq, self.n_cells)
 
 
 def demand_of(requests: Sequence[Request], *, more: bool, pool: bool = False) -> Demand:
-    """What these requests demand; with `more` they are only the first.
+    """The demand of these requests; `more` says that others will follow.
 
-    In a pool that is asked for one sequence more is for the prefix that they share, and what the
-    request with that prefix adds is there once, with the longest.
+    With `pool`, one more sequence holds the shared prefix. The largest extension then does not
+    count in `own`, because `longest` includes it already.
     """
     lengths = [len(request.prompt) + (request.params.max_tokens or 0) for request in requests]
     prompts = [list(request.prompt) for request in requests]
@@ -79,7 +81,7 @@ def demand_of(requests: Sequence[Request], *, more: bool, pool: bool = False) ->
 
 
 def choose_size(demand: Demand, limits: SizingLimits) -> ContextSize:
-    """The context for a demand. What is longer than the limits is left for the engine to refuse."""
+    """The context for a demand. The engine later refuses requests longer than the limits."""
     longest = min(padded(demand.longest), limits.longest)
     wanted = limits.n_seq_max
     if demand.num_requests is not None:
@@ -94,6 +96,9 @@ def choose_size(demand: Demand, limits: SizingLimits) -> ContextSize:
 
 
 def pool_cells(n_ctx: int, n_ctx_seq: int, n_batch: int) -> int:
-    """KV cells for prompts beside a context for answers: for one under way and those that begin,
-    where that is no more than a part of `n_ctx`, but always for two batches."""
+    """KV cells of a separate context for prompts, if another one computes the answers.
+
+    They are enough for one prompt in progress and a batch of new ones, but no more than two
+    batches or a quarter of `n_ctx`, whichever is larger.
+    """
     return min(n_ctx_seq + n_batch, max(2 * n_batch, n_ctx // POOL_PART))

@@ -1,4 +1,4 @@
-"""What goes into the engine, what comes out, and what it asks of a backend."""
+"""The engine's requests and results, and the interface of the backend that it computes on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _NUM_SEEDS = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A language that the whole answer belongs to.
+    """A formal language that the whole answer must belong to.
 
-    `source` is the JSON Schema as JSON text, nothing for "json_object", GBNF for "grammar", a
-    regular expression for "regex", and Lark as llguidance extends it for "lark".
+    kind: how `source` describes the language.
+    source: the JSON Schema as JSON text for "json_schema"; empty for "json_object"; GBNF for
+        "grammar"; a regular expression for "regex"; Lark with llguidance's extensions for "lark".
     """
 
     kind: Literal["json_schema", "json_object", "grammar", "regex", "lark"]
@@ -28,13 +29,20 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the tokens of one request are chosen.
+    """How to choose the tokens of one request. Values outside their range raise RequestError.
 
-    The defaults are those Meta suggests for Llama 4. `temperature` 0 is greedy: top_p, top_k and
-    min_p are then without effect. `max_tokens` None means up to the end of the context. `seed` None
-    draws a fresh one. `repetition_penalty` counts prompt and answer, as transformers does; the
-    other two count the answer, as OpenAI defines them. `logprobs` k asks for the logprob of every
-    chosen token and of the k likeliest. Values outside their range raise RequestError.
+    The defaults are those that Meta suggests for Llama 4.
+
+    max_tokens: most tokens to generate; None means up to the end of the context.
+    temperature: 0 is greedy; top_p, top_k and min_p then have no effect.
+    seed: None draws a new one.
+    stop: strings that end the answer; the text ends before them.
+    ignore_eos: whether to continue after EOG tokens.
+    repetition_penalty: counts the tokens of prompt and answer, as transformers does.
+    frequency_penalty, presence_penalty: count the answer's tokens only, as OpenAI defines them.
+    logit_bias: pairs of a token id and the number to add to its logit.
+    logprobs: k asks for the logprob of every chosen token and of the k likeliest tokens.
+    constraint: a language that the answer must belong to.
     """
 
     max_tokens: int | None = None
@@ -78,7 +86,10 @@ class SamplingParams:
                 raise RequestError(message)
 
     def varied(self, index: int) -> SamplingParams:
-        """For the `index`-th of several answers to one prompt: a given seed is another for each."""
+        """The parameters of the `index`-th of several answers to one prompt.
+
+        A given seed is shifted by `index`, so that the answers differ.
+        """
         if not index or self.seed is None:
             return self
         return replace(self, seed=(self.seed + index) % _NUM_SEEDS)
@@ -86,17 +97,20 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """Natural logarithms of probabilities before temperature, penalties and constraint."""
+    """A chosen token's logprob: the natural logarithm of its probability.
+
+    Probabilities are those before temperature, penalties and constraint.
+    """
 
     token_id: int
     piece: bytes
     logprob: float
-    top: tuple[tuple[int, bytes, float], ...] = ()  # likeliest first
+    top: tuple[tuple[int, bytes, float], ...] = ()  # (id, piece, logprob), likeliest first
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Token ids to continue. `id` is unique among the requests in flight."""
+    """Token ids for the model to continue. `id` is unique among the requests in flight."""
 
     id: str
     prompt: tuple[int, ...]
@@ -104,11 +118,14 @@ class Request:
 
 
 class StepOutput(NamedTuple):
-    """What one step added to one request.
+    """The result of one step for one request.
 
-    `text` is only what is new and certain: no half characters, nothing that may yet become a stop
-    string. `finish_reason` is set on a request's last output, and only there; `error` says what
-    happened when it is "error".
+    text: the new text that can no longer change; it has no incomplete characters, and nothing
+        that could still become part of a stop string.
+    token_ids: the new tokens.
+    finish_reason: set on the request's last output, and only there.
+    num_completion_tokens: tokens of the answer so far.
+    error: the reason if finish_reason is "error".
     """
 
     request_id: str
@@ -124,7 +141,10 @@ class StepOutput(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The whole answer to one request. Times are seconds; `ttft` counts from admission."""
+    """The whole answer to one request.
+
+    Times are in seconds from when the engine queued the request; `ttft` is that of the first token.
+    """
 
     request_id: str
     text: str
@@ -141,9 +161,9 @@ class Completion:
 
 
 class BatchItem(NamedTuple):
-    """A run of consecutive tokens of one sequence, to be decoded from position `pos` on.
+    """Consecutive tokens of one sequence, to be decoded from position `pos` on.
 
-    With `wants_logits`, the last token's logits are kept for sampling.
+    With `wants_logits`, the backend keeps the last token's logits for sampling.
     """
 
     seq_id: int
@@ -153,11 +173,11 @@ class BatchItem(NamedTuple):
 
 
 class DecodeAbortedError(Exception):
-    """`interrupt()` stopped a decode; ubatches already processed stay in the KV cache."""
+    """`interrupt()` stopped a decode; the ubatches already computed stay in the KV cache."""
 
 
 class Sampled(NamedTuple):
-    """A chosen token. With `ends`, the request's constraint lets nothing follow it."""
+    """A chosen token. `ends` says that the request's constraint allows no token after it."""
 
     token: int
     logprob: TokenLogprob | None = None
@@ -168,52 +188,63 @@ class Sampler(Protocol):
     """Chooses tokens for one sequence."""
 
     def sample(self, output: int) -> Sampled:
-        """The next token, from the `output`-th logits kept by the last decode."""
+        """Choose the next token from the `output`-th logits that the last decode kept."""
         ...
 
     def close(self) -> None: ...
 
 
 class States(Protocol):
-    """Parts of sequences on disk.
+    """Saves parts of sequences to files, and loads them.
 
-    A state is cut at multiples of `segment` tokens, where nothing is needed of what lies before but
-    the layers that see all; and wherever a sequence ends. `key` names all that a file must have in
-    common with the context that loads it, beside the weights.
+    segment: number of tokens. A sequence is cut into states at its multiples, because no key of
+        a chunked layer is needed after one, and at the sequence's end.
+    key: everything except the weights that a file must have in common with the context that
+        loads it.
     """
 
     segment: int
     key: str
 
     def size(self, seq_id: int, start: int, stop: int) -> int:
-        """Bytes that positions `start` to `stop` take."""
+        """Bytes that a state of the positions `start` to `stop` takes."""
         ...
 
     def save(self, seq_id: int, start: int, tokens: Seq[int], path: Path) -> int:
-        """Write positions from `start` on, which hold `tokens`; bytes. EngineError if it fails."""
+        """Write the positions from `start` on, which hold `tokens`; return the bytes written.
+
+        EngineError if it fails.
+        """
         ...
 
     def load(self, seq_id: int, start: int, tokens: Seq[int], path: Path) -> None:
-        """Append `tokens` to a sequence of `start` tokens, out of a file that begins with them.
+        """Append `tokens` to a sequence of `start` tokens, from a file that begins with them.
 
-        EngineError if it does not, or does not fit; the sequence is then as it was.
+        EngineError if the file begins with other tokens or does not fit into the cache; the
+        sequence is then unchanged.
         """
         ...
 
     def settle(self, seq_id: int) -> None:
-        """Lay the cells of the attention window out as `load` would."""
+        """Arrange the cells of the attention window as `load` would."""
         ...
 
 
 class Backend(Protocol):
     """Weights, KV cache and sampling: llama.cpp, or a fake in tests.
 
-    All calls come from one thread, but for `interrupt`. `decode` raises DecodeAbortedError after
-    `interrupt`, EngineError on failure. `n_ctx` counts the KV cells of all sequences together,
-    `n_ctx_seq` those that one of them may hold; `unified` says that they share them all. `n_batch`
-    tokens go into one decode, `n_ubatch` of them are computed at a time. `states`
-    is None where sequences cannot be saved. Where a batch has `min_prefill` tokens of prompts or
-    more of which nothing was forked, they are computed apart from the rest (None: never).
+    All methods except `interrupt` are called from one thread. `decode` raises DecodeAbortedError
+    after `interrupt`, and EngineError on failure.
+
+    n_ctx: KV cells of all sequences together.
+    n_ctx_seq: KV cells that one sequence may hold.
+    n_batch: most tokens in one decode.
+    n_ubatch: tokens that are computed at a time.
+    n_seq_max: most sequences.
+    unified: whether all sequences share the cells (a pool); otherwise each has its own region.
+    min_prefill: prompts without a reused prefix are computed apart from the rest of a batch if
+        they have at least so many tokens together; None means never.
+    states: saves and loads parts of sequences; None if the backend cannot.
     """
 
     n_ctx: int
@@ -232,7 +263,10 @@ class Backend(Protocol):
     def decode(self, items: Seq[BatchItem]) -> None: ...
 
     def sampler(self, params: SamplingParams, prompt: Seq[int]) -> Sampler:
-        """RequestError where the parameters ask for what this vocabulary or l4 cannot do."""
+        """Make the sampler of a request with this prompt.
+
+        RequestError if the parameters ask for something that the vocabulary or l4 cannot do.
+        """
         ...
 
     def piece(self, token: int) -> bytes: ...
@@ -240,11 +274,11 @@ class Backend(Protocol):
     def is_eog(self, token: int) -> bool: ...
 
     def num_computed(self, seq_id: int) -> int:
-        """How many tokens of a sequence the KV cache holds, counted from position 0."""
+        """Number of tokens of a sequence that the KV cache holds, counted from position 0."""
         ...
 
     def exact_prefix(self, seq_id: int, length: int) -> int:
-        """The longest prefix, at most `length`, from which decoding can go on exactly."""
+        """The longest prefix, at most `length` tokens, from which decoding continues exactly."""
         ...
 
     def fork(self, src: int, dst: int, length: int) -> None:
@@ -252,11 +286,11 @@ class Backend(Protocol):
         ...
 
     def truncate(self, seq_id: int, length: int) -> None:
-        """Forget everything from position `length` on (0: the whole sequence)."""
+        """Remove everything from position `length` on (0: the whole sequence)."""
         ...
 
     def interrupt(self) -> None:
-        """Make the decode under way, or the next one, stop soon. Safe from any thread."""
+        """Make the current decode, or the next one, stop soon. Safe from any thread."""
         ...
 
     def close(self) -> None: ...

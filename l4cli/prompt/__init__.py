@@ -1,4 +1,4 @@
-"""Messages to token ids: the model's chat template, safe from injection."""
+"""Turns messages into token ids with the model's chat template, safe from injection."""
 
 from l4cli.prompt.encode import PromptEncoder
 

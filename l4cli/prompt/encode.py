@@ -1,9 +1,9 @@
-"""Prompts to token ids, such that text can never become a control token.
+"""Turns prompts into token ids; text can never become a control token.
 
-A template writes `<|eot|>` as text, and so can a user, a document or a tool's result. To keep them
-apart, the text of control tokens inside messages is broken with a guard character before the
-template runs; what control-token text the result then holds is the template's own. It is cut out
-and mapped to its ids; all the rest, guards taken out again, is tokenized as plain text.
+A template writes `<|eot|>` as text, and a user, a document or a tool's result may contain the same
+text. To tell them apart, the encoder breaks the text of control tokens inside messages with a guard
+character before the template runs. Control-token text in the result is then the template's own, and
+is mapped to its ids. Everything else is tokenized as plain text, without the guards.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any, Protocol
 from l4cli.errors import RequestError
 from l4cli.prompt.template import ChatTemplate, Message, llama4_template
 
-# Private-use characters; one that the messages do not contain is taken.
+# Private-use characters; the first one that the messages do not contain is the guard.
 _GUARDS = [chr(code) for code in range(0xE000, 0xE010)]
 
 
-# What a template writes around contents comes again with every prompt, as a system prompt does.
-_SHORT = 8192  # characters
-_NUM_KNOWN = 128
+# The texts that a template writes around contents, and a system prompt, repeat in every prompt.
+_SHORT = 8192  # characters; the ids of longer texts are not kept
+_NUM_KNOWN = 128  # texts whose ids are kept
 
 
 class Vocabulary(Protocol):
-    """What encoding needs of a model."""
+    """The parts of a model that encoding needs."""
 
     @property
     def n_vocab(self) -> int: ...
@@ -55,8 +55,8 @@ class Vocabulary(Protocol):
 class PromptEncoder:
     """Turns texts and conversations into token ids for one vocabulary.
 
-    Its template is the model's own; a Llama 4 vocabulary without one gets Llama 4's. Any other
-    model without a template can complete plain texts only.
+    It uses the model's own chat template. A Llama 4 vocabulary without one gets Llama 4's. Any
+    other model without a template can only continue plain texts.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -74,7 +74,7 @@ class PromptEncoder:
 
     @property
     def template_digest(self) -> str:
-        """Tells one chat template from another; "" without one."""
+        """A hash that identifies the chat template; "" without one."""
         if self.template is None:
             return ""
         return hashlib.sha256(self.template.source.encode()).hexdigest()[:16]
@@ -88,9 +88,9 @@ class PromptEncoder:
     ) -> list[int]:
         """Ids of a conversation, up to where the assistant's answer begins.
 
-        A content that is a tuple of texts is shown as one, and they are tokenized apart: each gives
-        the same ids whatever follows it. Raises RequestError if the model has no chat template or
-        it refuses the messages.
+        A content may be a tuple of texts: the template gets them joined, and they are tokenized
+        separately, so that each gives the same ids whatever follows it. Raises RequestError if the
+        model has no chat template or the template refuses the messages.
         """
         sections = self._in_sections(messages, tools, add_generation_prompt)
         return [token for section in sections for token in section]
@@ -102,18 +102,23 @@ class PromptEncoder:
         system: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[list[int]]:
-        """Ids of a conversation of one user message that is made of `sections`, for each of them.
+        """Ids of a conversation with one user message, in a list for each of its `sections`.
 
-        What the template writes around the message belongs to the first and the last. RequestError
-        as for `chat`, or if the template does not show a message once and whole.
+        The template's own text before the message belongs to the first list, that after it to the
+        last. RequestError as for `chat`, or if the template does not show the message exactly once
+        and unchanged.
         """
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         messages.append({"role": "user", "content": tuple(sections)})
         if self.template is None:
-            raise RequestError("this model has no chat template: documents need one to be asked of")
+            raise RequestError(
+                "this model has no chat template: questions about documents need one"
+            )
         found = self._in_sections(messages, tools, True)
         if len(found) != len(sections):
-            raise RequestError("the model's chat template changes messages: it cannot be asked")
+            raise RequestError(
+                "the model's chat template changes messages: it does not work with documents"
+            )
         return found
 
     def _in_sections(
@@ -122,7 +127,7 @@ class PromptEncoder:
         tools: Sequence[Mapping[str, Any]] | None,
         add_generation_prompt: bool,
     ) -> list[list[int]]:
-        """Ids of a conversation, cut where contents are."""
+        """Ids of a conversation, with a cut between the texts of a tuple content."""
         if self.template is None:
             raise RequestError(
                 "this model has no chat template: give a plain prompt to continue instead"
@@ -130,7 +135,7 @@ class PromptEncoder:
         cut = guard = _unused_guard([messages, tools])
         whole = [_joined(message, cut) for message in messages]
         if any(isinstance(message.get("content"), tuple) for message in messages):
-            guard = _unused_guard([whole, tools])  # another one, where there is a cut
+            guard = _unused_guard([whole, tools])  # differs from `cut` if a text is cut
         rendered = self.template.render(
             self._guarded(whole, guard),
             tools=self._guarded(tools, guard),
@@ -154,7 +159,7 @@ class PromptEncoder:
         )
 
     def _guarded(self, value: Any, guard: str) -> Any:
-        """The same messages with the text of every control token broken by a guard."""
+        """The same value with the text of every control token broken by a guard."""
         if isinstance(value, str):
             return self._pattern.sub(lambda match: match[0][0] + guard + match[0][1:], value)
         if isinstance(value, Mapping):
@@ -180,7 +185,7 @@ class PromptEncoder:
         return tuple(self._vocabulary.tokenize(text)) if text else ()
 
     def _with_bos(self, tokens: list[int]) -> list[int]:
-        """Exactly one BOS in front, whoever put it there; none where the model wants none."""
+        """The ids with a BOS in front if the model wants one; the template may have written it."""
         bos = self._vocabulary.bos_token
         if bos is None or not self._vocabulary.adds_bos or tokens[:1] == [bos]:
             return tokens
@@ -188,7 +193,7 @@ class PromptEncoder:
 
 
 def _joined(message: Message, cut: str) -> Message:
-    """The message with a content in one piece."""
+    """The message with a tuple content joined by `cut`."""
     content = message.get("content")
     return {**message, "content": cut.join(content)} if isinstance(content, tuple) else message
 

@@ -1,4 +1,4 @@
-"""Chat templates: Jinja source out of a GGUF, rendered in a sandbox.
+"""Chat templates: Jinja source from a GGUF, rendered in a sandbox.
 
 The environment is that of transformers' `apply_chat_template` (utils/chat_template_utils.py):
 `trim_blocks`, `lstrip_blocks`, loop controls, the `generation` block, `raise_exception`,
@@ -31,8 +31,8 @@ def llama4_template() -> str:
 class ChatTemplate:
     """A compiled template.
 
-    ModelError if the source does not compile; RequestError from `render` if the template refuses
-    the messages, which is how templates forbid role orders they were not made for.
+    ModelError if the source does not compile. `render` raises RequestError if the template refuses
+    the messages: templates forbid unsuitable role orders in this way.
     """
 
     def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
@@ -63,18 +63,18 @@ class ChatTemplate:
             return self._template.render(
                 messages=[dict(message) for message in messages],
                 tools=list(tools) if tools else None,
-                documents=None,  # templates tell "none" from "undefined"
+                documents=None,  # templates distinguish none from undefined
                 add_generation_prompt=add_generation_prompt,
                 **self._special,
             )
-        except Exception as error:  # it is the model's program: whatever it raises is its own
+        except Exception as error:  # the template is the model's program, and can raise anything
             raise RequestError(
                 f"the model's chat template cannot show these messages: {_said_by(error)}"
             ) from error
 
 
 class _GenerationBlock(Extension):
-    """`{% generation %}` marks what the model says, for training; here it is what it encloses."""
+    """`{% generation %}` marks the model's own text for training; here its content is rendered."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja's own attribute
 

@@ -1,9 +1,9 @@
-"""Tool calls out of an answer's text.
+"""Parses the tool calls in an answer's text.
 
 Llama 4 writes them as a Python list, `[get_weather(city="Oslo"), f(x=1)]`, or as JSON,
 `{"name": "get_weather", "parameters": {"city": "Oslo"}}`, either one with or without
-`<|python_start|>` and `<|python_end|>` around it. Nothing is ever evaluated; an answer that is not
-calls from its first character to its last stays text.
+`<|python_start|>` and `<|python_end|>` around it. Nothing is ever evaluated. Without these tags, an
+answer that contains anything besides calls stays text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _TAGGED = re.compile(r"<\|python_start\|>(.*?)(?:<\|python_end\|>|$)", re.DOTALL)
-_CONSTANTS = {"true": True, "false": False, "null": None}  # models mix JSON's names in
+_CONSTANTS = {"true": True, "false": False, "null": None}  # models also use JSON's names
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class ToolCall:
 def parse_tool_calls(
     text: str, names: Collection[str] | None = None
 ) -> tuple[str, tuple[ToolCall, ...]]:
-    """What an answer says and what it calls: (content, calls).
+    """Split an answer into its text and its calls: (content, calls).
 
-    With tags, the content is what stands before them; otherwise there is either content or calls.
-    With `names`, an answer that calls anything else stays text.
+    With tags, the content is the text before them. Otherwise there is either content or calls.
+    With `names`, an answer that calls any other function stays text.
     """
     tagged = _TAGGED.search(text)
     source = tagged[1] if tagged else text
@@ -49,7 +49,7 @@ def parse_tool_calls(
 
 
 def _parse(source: str, tagged: bool) -> list[ToolCall]:
-    """The calls a text consists of; ValueError or SyntaxError if it is anything else."""
+    """The calls that a text consists of; ValueError or SyntaxError if it has anything else."""
     if source.startswith("{") or re.match(r"\[\s*\{", source):
         return [_from_json(value) for value in _json_values(source)]
     if source.startswith("[") or tagged:
@@ -58,7 +58,7 @@ def _parse(source: str, tagged: bool) -> list[ToolCall]:
 
 
 def _json_values(source: str) -> list[Any]:
-    """One object, a list of them, or several on end, with `;` or nothing between."""
+    """The values of one object, a list of them, or several in a row; `;` may separate them."""
     decoder = json.JSONDecoder()
     values: list[Any] = []
     at = 0
@@ -83,7 +83,7 @@ def _from_json(value: Any) -> ToolCall:
 
 def _from_python(source: str) -> list[ToolCall]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escapes such as "\d", which Python keeps as they are
+        warnings.simplefilter("ignore")  # about escapes such as "\d", which Python does not change
         tree = ast.parse(source, mode="eval").body
     calls = tree.elts if isinstance(tree, ast.List) else [tree]
     return [_call(node) for node in calls]
@@ -109,7 +109,7 @@ def _dotted(node: ast.expr) -> str:
 
 
 def _value(node: ast.expr) -> Any:
-    """A literal as the JSON value it stands for."""
+    """The JSON value of a literal."""
     if isinstance(node, ast.Name) and node.id in _CONSTANTS:
         return _CONSTANTS[node.id]
     if isinstance(node, (ast.List, ast.Tuple)):

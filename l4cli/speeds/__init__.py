@@ -1,16 +1,16 @@
-"""What was measured of a model on this machine: rates, loading, how long a context it can use.
+"""Measurements of a model on this machine: token rates, load time, usable context length.
 
-`l4 bench`, `l4 run` and `l4 ctx-test` leave their facts here; estimates of time and the choice of
-settings rest on them. They are a convenience: what cannot be read is not known, what cannot be
-written is forgotten, and nothing else is the worse for it.
+`l4 bench`, `l4 run` and `l4 ctx-test` store their facts here. Time estimates and the choice of
+settings use them. Facts are optional: one that cannot be read counts as not measured, one that
+cannot be written is dropped, and nothing else fails.
 
     known = recall(Conditions(llm.fingerprint, kv_type="f16", n_threads=8))
     known.prefill_seconds(100_000), known.decode_tps(batch=4, depth=8192)    # None: not measured
     recall_effective_length(llm.fingerprint, "f16")                          # None: not tested
 
-    facts.py   the facts and what is told from them: pure
-    store.py   the file they are kept in
-    others.py  whether other processes spoil what is being measured
+    facts.py   the facts, and estimates made from them: pure
+    store.py   the file that keeps them
+    others.py  whether other processes disturb a measurement
 """
 
 from l4cli.speeds.facts import (

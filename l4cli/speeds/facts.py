@@ -1,4 +1,4 @@
-"""Facts that are measured, and what can be told from them. Pure."""
+"""The facts that are measured, and the estimates made from them. Pure."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from itertools import pairwise
 from typing import ClassVar
 
 DEFAULT_N_UBATCH = 512
-_PIECES = 64  # of a long prompt, each with a cost of its own
+_PIECES = 64  # a long prompt's estimate is the sum over so many pieces, each with its own cost
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What must be the same for a speed to hold again.
+    """The conditions that must be equal for a measured speed to be valid again.
 
-    `model` is `LLM.fingerprint`. Machine, l4's version and llama.cpp's are added by the store.
+    `model` is `LLM.fingerprint`. The store adds the machine and the versions of l4 and llama.cpp.
     """
 
     model: str
     kv_type: str = "f16"
     n_threads: int = 1
     n_gpu_layers: int = 0  # -1 is all; 0 in a build without a GPU
-    n_cpu_moe: int = 0  # layers of these whose experts stay in RAM
+    n_cpu_moe: int = 0  # of these layers, those whose experts stay in RAM
     repack: bool = True  # whether weights may be copied into the CPU kernels' own order
     cards: str = ""  # names of the graphics cards, where any layer lies on them
 
@@ -35,9 +35,12 @@ class Conditions:
         n_layers: int,
         repack: bool = True,
     ) -> Conditions:
-        """The same but for where the weights lie; one placement is one, however it was told.
+        """The same conditions with the weights placed differently, always in the same form.
 
-        `gpu_layers` -1, or more than the `n_layers` there are, is all; without `cards` it is none.
+        cards: names of the graphics cards; without any, no layer lies on one.
+        gpu_layers: layers on the cards; -1, or more than `n_layers`, means all.
+        cpu_moe: of these, layers whose experts stay in RAM.
+        n_layers: layers of the model.
         """
         if not cards or not gpu_layers:
             return replace(self, n_gpu_layers=0, n_cpu_moe=0, repack=repack, cards="")
@@ -53,19 +56,19 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """Tokens per second: of prompts while prompts are computed, of answers while all decode."""
+    """Tokens per second: of prompts while prompts are prefilled, of answers while all decode."""
 
     prefill_tps: float
     decode_tps: float
 
     def seconds(self, num_prefill_tokens: int, num_decode_tokens: int) -> float:
-        """How long so many tokens take."""
+        """Seconds that so many tokens take."""
         return num_prefill_tokens / self.prefill_tps + num_decode_tokens / self.decode_tps
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpeeds:
-    """The rates of the last long enough run with that many slots."""
+    """The rates of the last long enough run with `n_seq_max` slots."""
 
     KIND: ClassVar = "run"
     KEY: ClassVar = ("n_seq_max",)
@@ -77,9 +80,9 @@ class RunSpeeds:
 
 @dataclass(frozen=True, slots=True)
 class PrefillRate:
-    """`n_tokens` computed behind `depth` others, `n_ubatch` at a time: tokens per second.
+    """Tokens per second of `n_tokens` computed after `depth` others, `n_ubatch` at a time.
 
-    `spread` is half the distance of the slowest repeat from the fastest, as a share of `tps`.
+    `spread` is half the difference between the slowest and the fastest repeat, as a share of `tps`.
     """
 
     KIND: ClassVar = "prefill"
@@ -94,7 +97,7 @@ class PrefillRate:
 
 @dataclass(frozen=True, slots=True)
 class DecodeRate:
-    """`batch` sequences decoding at once behind `depth` tokens each: tokens per second of all."""
+    """Tokens per second of `batch` sequences together, which decode after `depth` tokens each."""
 
     KIND: ClassVar = "decode"
     KEY: ClassVar = ("batch", "depth")
@@ -117,10 +120,14 @@ class LoadTime:
 
 @dataclass(frozen=True, slots=True)
 class AttentionReach:
-    """How far back a model's layers see: `share` of them only into the `chunk` of tokens at hand
-    (Llama 4), or only `window` tokens back; the others see everything. 0 where there are none.
+    """How far back a model's layers attend.
 
-    What a token costs grows with what it attends to; so depths are compared by that.
+    share: the share of layers that attend only within the current `chunk` of tokens (Llama 4), or
+        only `window` tokens back. The others attend to everything.
+    chunk, window: tokens; 0 without such layers.
+
+    The cost of a token grows with the number of tokens that it attends to, so depths are compared
+    by that number.
     """
 
     KIND: ClassVar = "attention"
@@ -131,7 +138,7 @@ class AttentionReach:
     window: int = 0
 
     def seen(self, depth: float) -> float:
-        """Tokens that a token at `depth` attends to, the mean of the layers."""
+        """Tokens that a token at `depth` attends to, averaged over the layers."""
         return (1 - self.share) * depth + self.share * self._seen_nearby(depth)
 
     def mean_seen(self, start: float, stop: float) -> float:
@@ -147,7 +154,7 @@ class AttentionReach:
         return min(depth, self.window) if self.window else depth
 
     def _sum_nearby(self, depth: float) -> float:
-        """The integral of what layers that see nearby only attend to, from 0 to `depth`."""
+        """The integral of `_seen_nearby` from 0 to `depth`."""
         if self.chunk:
             chunks, rest = divmod(depth, self.chunk)
             return float(chunks * self.chunk**2 / 2 + rest**2 / 2)
@@ -157,9 +164,9 @@ class AttentionReach:
 
 @dataclass(frozen=True, slots=True)
 class EffectiveLength:
-    """The longest context, in tokens, that a model still used well; 0: none of those tested.
+    """The longest context, in tokens, that a model still used well; 0 if none of those tested.
 
-    `n_longest` is the longest that was tested: where both are equal it may reach further.
+    `n_longest` is the longest that was tested. If both are equal, the model may use even more.
     """
 
     KIND: ClassVar = "effective-length"
@@ -167,7 +174,7 @@ class EffectiveLength:
 
     n_tokens: int
     n_longest: int
-    score: float  # 0..1, at `n_tokens`; at the shortest length where `n_tokens` is 0
+    score: float  # 0..1, at `n_tokens`, or at the shortest length if `n_tokens` is 0
     base_score: float  # 0..1, at short lengths
 
 
@@ -176,7 +183,7 @@ Fact = RunSpeeds | PrefillRate | DecodeRate | LoadTime | AttentionReach
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All that is known under some conditions; every answer is None where that is nothing."""
+    """All facts measured under the same conditions; estimates are None without facts for them."""
 
     runs: tuple[RunSpeeds, ...] = ()
     prefill: tuple[PrefillRate, ...] = ()
@@ -187,10 +194,11 @@ class Measured:
     def prefill_seconds(
         self, n_tokens: int, depth: int = 0, *, n_ubatch: int = DEFAULT_N_UBATCH
     ) -> float | None:
-        """Seconds to compute `n_tokens` of a prompt behind `depth` others.
+        """Seconds to compute `n_tokens` of a prompt after `depth` others.
 
-        A token's cost is taken to grow linearly with what it attends to, between the measured
-        depths and beyond. Without a bench the rate of a run stands for every depth.
+        Assumes that a token's cost grows linearly with the number of tokens that it attends to,
+        between the measured depths and beyond. Without a bench, the rate of a run counts for every
+        depth.
         """
         if not self.prefill:
             run = self._nearest_run(1)
@@ -211,8 +219,8 @@ class Measured:
     def decode_tps(self, batch: int = 1, depth: int = 0) -> float | None:
         """Tokens per second of `batch` sequences together, each with `depth` tokens before it.
 
-        Between measured batches and depths the time of a step is taken to be linear. More
-        sequences than were measured are taken to bring nothing more.
+        Assumes that the time of a step is linear between measured batches and depths. More
+        sequences than were measured are assumed to gain nothing.
         """
         if not self.decode:
             run = self._nearest_run(batch)
@@ -227,7 +235,10 @@ class Measured:
         return batch / _at(seconds_a_step, batch)
 
     def speeds(self, n_seq_max: int) -> Speeds | None:
-        """Both rates for a run with that many slots: of the run with the nearest number, if any."""
+        """Both rates for a run with that many slots: from the run with the nearest number of slots.
+
+        Without any run, from the bench; None without either.
+        """
         if run := self._nearest_run(n_seq_max):
             return Speeds(run.prefill_tps, run.decode_tps)
         seconds, decode_tps = self.prefill_seconds(DEFAULT_N_UBATCH), self.decode_tps(n_seq_max)
@@ -240,10 +251,10 @@ class Measured:
 
 
 def _at(points: Mapping[float, float], x: float) -> float:
-    """The value at `x` of the lines through the points, x to y, of which there is at least one.
+    """The value at `x` of the lines through `points`, which map x to y; at least one is needed.
 
-    Before the first it is level; behind the last it goes on as it came, but never falls: more
-    context does not make a token cheaper.
+    Before the first point the value is constant. After the last one, the last line continues but
+    never falls: more context does not make a token cheaper.
     """
     known = sorted(points.items())
     if x <= known[0][0]:

@@ -1,4 +1,4 @@
-"""What else a machine computes while something is measured on it: others' work spoils figures."""
+"""Measures the work of other processes during a measurement, because it distorts the figures."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import os
 import time
 from pathlib import Path
 
-_SPOILS = 0.5, 0.1  # processors' worth of it, and as a share of them, from which on it does
-_SHORTEST = 0.2  # seconds; the system counts in hundredths of one
+_SPOILS = 0.5, 0.1  # busy processors that spoil figures: at least so many, and this share of all
+_SHORTEST = 0.2  # seconds; shorter times are inexact, because the system counts in hundredths
 _IDLE = (3, 4)  # columns of /proc/stat: idle, and waiting for a disk
-_GUESTS = 8  # columns from here on are counted in others, too
+_GUESTS = 8  # columns from here on are already counted in others
 
 
 class OtherWork:
-    """What other processes compute from its making on."""
+    """The work of other processes since this object was made."""
 
     def __init__(self) -> None:
         self._before = _load_average()
         self._began = _computed()
 
     def load(self) -> float | None:
-        """Processors that others kept busy, on average since then.
+        """The number of processors that others kept busy, on average since then.
 
-        Where the system does not tell whose work is whose, the load average from before; None
-        where nobody counts.
+        Where the system does not tell whose work it is, this is the load average from before. None
+        if that is unknown, too, or if the time was too short.
         """
         now = _computed()
         if self._began is None or now is None:
@@ -33,13 +33,13 @@ class OtherWork:
 
 
 def is_busy(load: float | None) -> bool:
-    """Whether so much work of others spoils what is measured beside it."""
+    """Whether that much work of other processes spoils a measurement."""
     least, share = _SPOILS
     return load is not None and load >= max(least, share * (os.cpu_count() or 1))
 
 
 def _computed() -> tuple[float, float, float] | None:
-    """Seconds: of the clock, of all processors' work, of ours. None off Linux."""
+    """Seconds: of the clock, of all processors' work, of this process's work. None off Linux."""
     try:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
         ticks = [int(field) for field in fields[:_GUESTS]]
@@ -50,7 +50,7 @@ def _computed() -> tuple[float, float, float] | None:
 
 
 def _load_average() -> float | None:
-    """Processes that wanted to compute, over the last minute; None where nobody counts them."""
+    """Mean number of processes that wanted to compute in the last minute; None if unknown."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):

@@ -1,4 +1,4 @@
-"""The file of facts: JSON lines under the state directory, a fact a line, the latest last."""
+"""The file of facts: JSON lines in the state directory, one fact per line, the latest last."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from l4cli.speeds.facts import (
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock; of two processes that write at once one is forgotten
+except ImportError:  # Windows has no flock: if two processes write at once, one's facts are lost
     fcntl = None  # type: ignore[assignment]
 
 _MOST_FACTS = 2000  # the oldest are dropped
@@ -37,18 +37,18 @@ _KINDS = {
     kind.KIND: kind
     for kind in (RunSpeeds, PrefillRate, DecodeRate, LoadTime, AttentionReach, EffectiveLength)
 }
-# The fields of Conditions that say where weights lie, and what a record that lacks one means.
+# The fields of Conditions that say where weights lie, with the value for records that lack them.
 _PLACEMENT = {"n_gpu_layers": 0, "n_cpu_moe": 0, "repack": True, "cards": ""}
 _POSITIVE = {"tps", "prefill_tps", "decode_tps", "batch", "n_ubatch", "n_seq_max"}
 
 
 def recall(conditions: Conditions) -> Measured:
-    """What was measured under these conditions; never raises."""
+    """The facts measured under `conditions`; never raises."""
     return recall_placements(conditions).get(conditions, Measured())
 
 
 def recall_placements(conditions: Conditions) -> dict[Conditions, Measured]:
-    """What was measured wherever the weights lay, all else as in `conditions`; never raises."""
+    """The facts for every placement of the weights, all else as in `conditions`; never raises."""
     where = _where(conditions)
     for name in _PLACEMENT:
         where.pop(name, None)
@@ -73,17 +73,19 @@ def _measured(facts: Sequence[Fact]) -> Measured:
 
 
 def remember(conditions: Conditions, *facts: Fact, busy: bool = False) -> bool:
-    """Keep facts, each in the place of an earlier one of its kind and key; never raises.
+    """Store facts; each replaces an earlier one of its kind and key. Never raises.
 
-    What was measured on a `busy` machine never takes the place of what was measured on an idle
-    one, and is dropped as soon as anything of its kind is. Whether all were kept.
+    busy: whether the machine was busy with other work. Such facts never replace those from an idle
+        machine, and are dropped as soon as an idle machine gives a fact of their kind.
+
+    Returns whether all facts were stored.
     """
     where = _where(conditions) | ({"busy": True} if busy else {})
     return _write([_record(where, fact) for fact in facts])
 
 
 def recall_effective_length(model: str, kv_type: str) -> EffectiveLength | None:
-    """What `l4 ctx-test` found of a model file (`LLM.fingerprint`); None if it has not run."""
+    """The result of `l4 ctx-test` for a model file (`LLM.fingerprint`); None if it has not run."""
     where = {"model": model, "kv_type": kv_type}
     for record in _read():
         if record.get("kind") == EffectiveLength.KIND and _is_of(record, where):
@@ -93,7 +95,7 @@ def recall_effective_length(model: str, kv_type: str) -> EffectiveLength | None:
 
 
 def remember_effective_length(model: str, kv_type: str, found: EffectiveLength) -> None:
-    """Keep it for `recall_effective_length`, unless it only confirms what a longer test found."""
+    """Store the result, unless it only confirms that of a longer test."""
     known = recall_effective_length(model, kv_type)
     has_no_limit = found.n_tokens == found.n_longest
     if known and has_no_limit and found.n_longest <= min(known.n_tokens, known.n_longest - 1):
@@ -103,20 +105,20 @@ def remember_effective_length(model: str, kv_type: str, found: EffectiveLength) 
 
 def _where(conditions: Conditions) -> dict[str, Any]:
     where = {**asdict(conditions), "machine": _machine(), "version": _version()}
-    if not conditions.cards:  # as in the records of those who had never heard of cards
+    if not conditions.cards:  # records from before this field existed lack it
         del where["cards"]
     return where
 
 
 @functools.cache
 def _machine() -> str:
-    """The processors of this machine: a home directory may be that of several."""
+    """The processors of this machine: several machines can share a home directory."""
     return f"{os.cpu_count()} x {cpu_model()}"
 
 
 @functools.cache
 def _version() -> str:
-    """Of l4, and of the llama.cpp that computes."""
+    """The versions of l4 and of llama-cpp-python, which computes."""
     try:
         return " ".join(metadata.version(name) for name in ("l4", "llama-cpp-python"))
     except metadata.PackageNotFoundError:  # run from a checkout
@@ -132,7 +134,7 @@ def _is_of(record: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
 
 
 def _fact(record: Mapping[str, Any]) -> Fact | EffectiveLength | None:
-    """The fact in a record; None where it is damaged or makes no sense."""
+    """The fact in a record; None if it is damaged or makes no sense."""
     kind = _KINDS.get(str(record.get("kind")))
     if kind is None:
         return None
@@ -148,7 +150,7 @@ def _fact(record: Mapping[str, Any]) -> Fact | EffectiveLength | None:
 
 
 def _write(records: Sequence[dict[str, Any]]) -> bool:
-    """Add records to the file; whether all of them are in it."""
+    """Add records to the file; return whether all of them are in it."""
     with contextlib.suppress(OSError), _locked() as path:
         known = list(_read())
         added = _better(records, than=known)
@@ -165,23 +167,23 @@ def _write(records: Sequence[dict[str, Any]]) -> bool:
 def _better(
     records: Sequence[dict[str, Any]], *, than: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Without those of a busy machine where there are others of their kind from an idle one.
+    """The records, but none of a busy machine if `than` has one of its kind from an idle machine.
 
-    A curve through points of both would tell of neither.
+    A curve through points from both would describe neither.
     """
     idle = {_kind(record) for record in than if not record.get("busy")}
     return [record for record in records if not record.get("busy") or _kind(record) not in idle]
 
 
 def _key(record: Mapping[str, Any]) -> str:
-    """What makes two records the same fact, measured twice."""
+    """A string that is equal for two measurements of the same fact."""
     kind = _KINDS.get(str(record.get("kind")))
     values = set(kind.__slots__) - set(kind.KEY) if kind else set()
     return _without(record, values)
 
 
 def _kind(record: Mapping[str, Any]) -> str:
-    """What makes two records facts of one kind, under the same conditions."""
+    """A string that is equal for two facts of one kind under the same conditions."""
     kind = _KINDS.get(str(record.get("kind")))
     return _without(record, set(kind.__slots__) if kind else set())
 
@@ -194,7 +196,7 @@ def _without(record: Mapping[str, Any], names: Set[str]) -> str:
 
 @contextlib.contextmanager
 def _locked() -> Iterator[Path]:
-    """The file's path, within which no other process reads it to write it."""
+    """Yield the file's path; until the end, no other process reads the file to rewrite it."""
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as lock:
@@ -208,7 +210,7 @@ def _path() -> Path:
 
 
 def _read() -> Iterator[dict[str, Any]]:
-    """The records of the file, without the lines that are none."""
+    """The records of the file; lines that are not records are skipped."""
     try:
         lines = _path().read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -1,6 +1,6 @@
-"""What documents are in the prefix store: a line of JSON beside the segments, for `l4 docs`.
+"""The documents in the prefix store, for `l4 docs`: a JSON file for each, next to its segments.
 
-It is told, never relied on: a prefix is found by its tokens, whatever the catalogue says.
+The catalogue only informs users: a prefix is found by its tokens, whatever the catalogue says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SUFFIX = ".document.json"
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """Documents that were read together, as they were named, for a model."""
+    """Documents that were read together for a model, with the names that the user gave them."""
 
     names: tuple[str, ...]
     model: str
@@ -30,9 +30,12 @@ class StoredDocument:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored document with its segments. `n_bytes` counts segments that others share, too.
+    """A stored document with its segments.
 
-    `used` is seconds since the epoch. `num_stored_tokens` are there: others have been pruned.
+    segments: those that still exist; others may have been pruned.
+    n_bytes: of these segments, including those that other documents share.
+    used: seconds since the epoch.
+    num_stored_tokens: tokens before the first missing segment.
     """
 
     document: StoredDocument
@@ -44,7 +47,7 @@ class Entry:
 
 
 def note_document(states: StateDirectory, document: StoredDocument, tokens: Sequence[int]) -> None:
-    """Enter a document whose prefix has `tokens`; what cannot be written is left."""
+    """Add a document whose prefix has `tokens`; if that cannot be written, do nothing."""
     segments = chain.segments(tokens, exact=True)
     record = {
         **asdict(document),
@@ -63,20 +66,20 @@ def note_document(states: StateDirectory, document: StoredDocument, tokens: Sequ
 
 
 def entries(root: Path) -> list[Entry]:
-    """All documents of which anything is stored, last used first."""
+    """All documents with a stored segment, last used first."""
     found = [entry for path in root.glob(f"*/*{_SUFFIX}") if (entry := _entry(path))]
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
 def others(root: Path) -> tuple[int, int]:
-    """Segments that belong to no document, as conversations' do: their number and bytes."""
+    """The number and bytes of segments that belong to no document, such as conversations'."""
     known = {segment for entry in entries(root) for segment in entry.segments}
     files = [path for path in root.glob(f"*/*{chain.SUFFIX}") if path not in known]
     return len(files), sum(_size(path) for path in files)
 
 
 def remove(root: Path, entry: Entry) -> int:
-    """Remove a document and those of its segments that no other has; bytes freed."""
+    """Remove a document and those of its segments that no other has; return the bytes freed."""
     kept = {
         segment for other in entries(root) if other.path != entry.path for segment in other.segments
     }
@@ -90,7 +93,7 @@ def remove(root: Path, entry: Entry) -> int:
 
 
 def prune(root: Path, limit: int) -> int:
-    """`directory.prune`, and out of the catalogue what is not there any more; bytes freed."""
+    """Prune segments, and remove documents without any left; return the bytes freed."""
     freed = directory.prune(root, limit)
     for path in root.glob(f"*/*{_SUFFIX}"):
         if not _entry(path):

@@ -1,10 +1,10 @@
-"""All stored segments on this machine: found by name, bounded in size, pruned by last use.
+"""All stored segments on this machine: found by name, limited in size, pruned by last use.
 
     $XDG_CACHE_HOME/l4/prefixes/<key>/<segment>.state
 
-`key` stands for everything beside the tokens that a state depends on. Processes share the
-directory without locks: files appear whole under their names and vanish, no more; who looks for
-one that another has just pruned computes it again.
+`key` is a hash of everything that a state depends on except its tokens. Processes share the
+directory without locks: a file appears complete under its name, and may vanish at any time. If one
+process has just pruned a file, another one computes its tokens again.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from l4cli.store import chain, state_file
 from l4cli.store.chain import Segment
 from l4cli.store.state_file import BadStateError
 
-_FORMAT = 1  # counts up when states of before must not be used any more
-_SHARE = 5  # by default the store takes at most this part of the disk: a fifth
+_FORMAT = 1  # increased when older states must not be used any more
+_SHARE = 5  # by default the store takes at most a fifth of the disk
 _SPARE = 1 << 30  # bytes that stay free on the disk
-_STALE = 3600.0  # seconds after which a .part has lost its writer
+_STALE = 3600.0  # seconds without a write; the writer of a .part file is then gone
 _LABEL = "key.json"
-_GLANCE = 64  # tokens
+_GLANCE = 64  # tokens of a file that are compared first
 
 
 class NoRoomError(Exception):
-    """A segment that is too large for what is left of the disk, or for the store's limit."""
+    """A segment is too large for the rest of the disk, or for the store's limit."""
 
 
 class StateDirectory:
     """The stored segments of one model in one kind of context.
 
-    `about` says what they depend on: the same in every process, different for any other. `limit`
-    bounds the bytes of all models together; a fifth of the disk unless given.
+    about: everything that the states depend on, except their tokens. It must be the same in every
+        process, and different for any other model or kind of context.
+    limit: most bytes of all models together; None means a fifth of the disk.
     """
 
     def __init__(
@@ -54,11 +55,11 @@ class StateDirectory:
         self.path = self.root / self.key
 
     def has(self, segment: Segment) -> bool:
-        """Whether there is a file of that name; `check` says whether it is any good."""
+        """Whether a file of that name exists; `check` says whether it is usable."""
         return self.file(segment).exists()
 
     def file(self, segment: Segment) -> Path:
-        """Where the segment lies, or would."""
+        """The path of the segment's file, which may not exist."""
         return self.path / segment.name
 
     def find(
@@ -66,9 +67,11 @@ class StateDirectory:
     ) -> list[tuple[Segment, Path]]:
         """The segments of the longest stored prefix of `tokens`, in order, with their files.
 
-        With `piece`, the size of pieces, only exact ones: the prefix then ends between two pieces
-        or, where it was read to that end, at the end of `tokens`. A file may hold more than its
-        segment, but is loaded as a whole: with `room`, only what so many cells can hold.
+        piece: size of the pieces of `Prefixes.prefill`. Only exact segments are then found, and the
+            prefix ends between two pieces or, if it was computed up to there, at the end of
+            `tokens`.
+        room: number of cells for the prefix. A file may hold more tokens than its segment, but is
+            loaded as a whole, so files that need more cells are left out.
         """
         found: list[tuple[Segment, Path]] = []
         for whole in chain.whole_segments(tokens, exact=True):
@@ -85,7 +88,7 @@ class StateDirectory:
     def _longest_tail(
         self, before: str, start: int, wanted: list[int], piece: int | None, room: int | None
     ) -> tuple[Segment, Path] | None:
-        """Of the files that follow `before`, the one that serves most of what is wanted."""
+        """The tail after `before` that holds the longest prefix of `wanted`, and its file."""
         for exact in (True,) if piece else (True, False):
             whole = chain.tail(before, start, wanted, exact=exact)
             if wanted and self.has(whole) and not (room and whole.stop > room):
@@ -96,7 +99,7 @@ class StateDirectory:
             with contextlib.suppress(OSError, BadStateError):
                 stored, count = state_file.tokens_of(path, _GLANCE)
                 shared = common_prefix(stored, wanted)
-                if shared == _GLANCE:  # of thousands of files few begin so
+                if shared == _GLANCE:  # few of a thousand files begin with the same tokens
                     stored, count = state_file.tokens_of(path)
                     shared = common_prefix(stored, wanted)
                 if (piece and not exact) or (room and start + count > room):
@@ -113,9 +116,12 @@ class StateDirectory:
         return [(self.path / name, exact) for name, exact in chain.tails(names, before)]
 
     def write(self, segment: Segment, n_bytes: int, save: Callable[[Path], object]) -> int:
-        """Store a segment of about `n_bytes` that `save` writes to a path; the bytes written.
+        """Store a segment; return the bytes written.
 
-        Older segments make room for it. Raises NoRoomError, OSError, and what `save` raises.
+        n_bytes: its approximate size. Older segments are pruned to make room for it.
+        save: writes the segment's state to a path.
+
+        Raises NoRoomError, OSError, and the errors of `save`.
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._make_room(n_bytes)
@@ -125,7 +131,7 @@ class StateDirectory:
         return state_file.write(self.file(segment), self.key, segment.start, save)
 
     def drop_shorter(self, segment: Segment, tokens: Sequence[int]) -> None:
-        """Remove tails that a new one, not exact, holds all of."""
+        """Remove the inexact tails whose tokens a new segment holds all of."""
         own = list(tokens[segment.start : segment.stop])
         for path, exact in self._tails(segment.before):
             if exact or path == self.file(segment):
@@ -136,7 +142,7 @@ class StateDirectory:
                     path.unlink()
 
     def check(self, path: Path, start: int) -> None:
-        """BadStateError or OSError unless the file may be loaded; removed where it is no good."""
+        """Raise BadStateError or OSError unless the file may be loaded; remove a bad file."""
         try:
             state_file.check(path, self.key, start)
         except BadStateError:
@@ -147,33 +153,34 @@ class StateDirectory:
         usage = shutil.disk_usage(self.path)
         limit = self.limit if self.limit is not None else usage.total // _SHARE
         if n_bytes > limit:
-            raise NoRoomError(f"it takes {_size(n_bytes)}, the store may hold {_size(limit)}")
+            raise NoRoomError(f"it needs {_size(n_bytes)}, the store may hold {_size(limit)}")
         prune(self.root, limit - n_bytes)
         free = shutil.disk_usage(self.path).free - _SPARE
         if n_bytes > free:
             raise NoRoomError(
-                f"it takes {_size(n_bytes)}, the disk has {_size(max(0, free))} to spare"
+                f"it needs {_size(n_bytes)}, the disk has {_size(max(0, free))} to spare"
             )
 
 
 def store_root() -> Path:
-    """Where all models' states lie."""
+    """The directory that holds all models' states."""
     return cache_dir() / "prefixes"
 
 
 def is_known(root: Path, tokens: Sequence[int]) -> bool:
-    """Whether the first segment of a prefix is stored for any model and kind of context: a hint.
+    """Whether the first segment of a prefix is stored for any model and kind of context.
 
-    Told from names alone, before there is a context to tell what its states depend on.
+    This is only a hint, based on file names: the key is not known before the context exists.
     """
     first, *_ = chain.segments(tokens, exact=True)
     return any(True for _ in root.glob(f"*/{first.name}"))
 
 
 def prune(root: Path, limit: int) -> int:
-    """Remove the least recently used segments until all take at most `limit` bytes; bytes freed.
+    """Remove the least recently used segments until all take at most `limit` bytes.
 
-    A segment's predecessors are used whenever it is, after it: so successors go first.
+    Returns the bytes freed. Whenever a segment is used, its predecessors are marked as used after
+    it, so that successors are removed first.
     """
     files = sorted(_states(root), key=lambda entry: entry[1])
     total = sum(size for _, _, size in files)
@@ -188,7 +195,7 @@ def prune(root: Path, limit: int) -> int:
 
 
 def _states(root: Path) -> Iterator[tuple[Path, float, int]]:
-    """Files with the time of their last use and their size; partial files without a writer go."""
+    """The segments' files with last use and size. Removes partial files whose writer is gone."""
     now = time.time()
     for path in root.glob("*/*"):
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""Between the engine's prefixes and those on disk.
+"""Restores computed prefixes from disk into the engine, and saves them.
 
-Nothing here fails a request: what cannot be restored is computed, what cannot be saved is left,
-and `note` is told in a line.
+No failure here fails a request. A prefix that cannot be restored is computed again; one that cannot
+be saved is dropped. In both cases `note` is called with one line that says why.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ def recall(
     exact: bool = False,
     note: Note = lambda text: None,
 ) -> int:
-    """Restore the longest stored prefix of `tokens`; how many tokens, 0 if none beyond those held.
+    """Restore the longest stored prefix of `tokens`; return its number of tokens.
 
-    With `exact` only as far as a fresh `prefill` of the same tokens would have come to the same
-    bits: to a cut between its pieces, or to the end of `tokens`.
+    Returns 0 if the disk holds no longer prefix than the engine.
+
+    exact: restore only the tokens that a fresh `prefill` of `tokens` would compute to identical
+        bits: up to a cut between its pieces, or to the end of `tokens`.
+    note: called with one line if a stored segment cannot be used.
     """
     states = engine.backend.states
     if states is None:
@@ -40,7 +43,7 @@ def recall(
     piece = engine.prefixes.piece if exact else None
     found = directory.find(tokens, piece=piece, room=engine.backend.n_ctx_seq)
     if not found or found[-1][0].stop <= max(held, MIN_TAIL - 1):
-        return 0  # the few that all texts of a template have in common are not worth a file
+        return 0  # the few tokens that all texts of a template share are not worth a file
     with engine.prefixes.restoring(tokens[: found[-1][0].stop]) as sequence:
         if sequence is None:
             return 0
@@ -51,7 +54,7 @@ def recall(
                     sequence.seq_id, segment.start, tokens[segment.start : segment.stop], path
                 )
             except FileNotFoundError:
-                break  # another process has just pruned it
+                break  # another process has just pruned the file
             except (BadStateError, EngineError, OSError) as error:
                 note(f"a stored prefix was not used: {_reason(error)}")
                 break
@@ -64,7 +67,7 @@ def recall(
 
 
 def num_stored(engine: Engine, directory: StateDirectory, tokens: Sequence[int]) -> int:
-    """How many of `tokens` an exact `recall` would find on disk, be the files good or not."""
+    """How many of `tokens` an exact `recall` would find on disk; the files are not checked."""
     found = directory.find(tokens, piece=engine.prefixes.piece, room=engine.backend.n_ctx_seq)
     return found[-1][0].stop if found else 0
 
@@ -76,7 +79,7 @@ def remember(
     *,
     note: Note = lambda text: None,
 ) -> int:
-    """Save what the engine holds of `tokens` and the disk does not; bytes written."""
+    """Save the tokens that the engine holds and the disk does not; return the bytes written."""
     states = engine.backend.states
     if states is None:
         return 0
@@ -99,7 +102,7 @@ def remember(
 def _is_worth_saving(
     engine: Engine, directory: StateDirectory, seq_id: int, segment: Segment
 ) -> bool:
-    """False for what is stored (exact serves all), is short, or lacks keys that it would need."""
+    """Whether a segment is not stored yet (exact serves all), is long enough, and has its keys."""
     if directory.has(segment) or directory.has(replace(segment, exact=True)):
         return False
     if segment.is_whole:
@@ -111,7 +114,7 @@ def _is_worth_saving(
 def _save(
     states: States, directory: StateDirectory, seq_id: int, segment: Segment, tokens: Sequence[int]
 ) -> int:
-    """A whole segment is saved with the token after it: then its chunk's keys are left out."""
+    """Save a segment, a whole one with the token after it: its chunk's keys are then left out."""
     stop = segment.stop + 1 if segment.is_whole else segment.stop
     n_bytes = states.size(seq_id, segment.start, stop)
     own = tokens[segment.start : stop]

@@ -1,13 +1,13 @@
-"""One stored segment: llama.cpp's own file of a sequence, with our seal behind it.
+"""One stored segment: the file that llama.cpp writes for a sequence, followed by l4's seal.
 
     magic, version, number of tokens, token ids, state      llama.cpp's llama_state_seq_save_file
-    JSON: key, start                                         what it belongs to
-    xxh3-128 of all before                                   16 bytes
+    JSON: key, start                                         the context and position it is for
+    xxh3-128 of everything before                            16 bytes
     length of the JSON                                       4 bytes
     "L4STATE1"                                               8 bytes
 
-llama.cpp reads no further than its own segment. It ends the process over a damaged file, so none is
-given to it before the seal has been checked.
+llama.cpp reads no further than the end of its state. It ends the process over a damaged file, so a
+file is loaded only after its seal has been checked.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _MAGIC = b"L4STATE1"
 _END = Struct(f"<16sI{len(_MAGIC)}s")
 _HEADER = Struct("<4sII")
 _SPAN = 4 << 20
-_MOST_TOKENS = 1 << 14  # more than a segment has: a damaged count reads no more
+_MOST_TOKENS = 1 << 14  # more than a segment has; limits the reading if the count is damaged
 PARTIAL_SUFFIX = ".part"
 
 
 class BadStateError(Exception):
-    """A file that must not be loaded; the message says why, without its name."""
+    """A file must not be loaded; the message says why, without the file's name."""
 
 
 def write(path: Path, key: str, start: int, save: Callable[[Path], object]) -> int:
-    """Let `save` write a file, seal it and give it its name; the number of bytes.
+    """Let `save` write a file, seal it and give it its name; return the number of bytes.
 
-    Readable for its owner only. Raises what `save` raises, and OSError; nothing is left behind.
+    Only the owner can read the file. Raises OSError and the errors of `save`; then no file is left.
     """
     partial = path.with_name(f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
     try:
@@ -61,35 +61,35 @@ def write(path: Path, key: str, start: int, save: Callable[[Path], object]) -> i
 
 
 def check(path: Path, key: str, start: int) -> None:
-    """Read a file through; BadStateError unless it is whole and belongs here, OSError."""
+    """Read the whole file; BadStateError unless it is complete and for `key` and `start`."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size < _END.size + _HEADER.size:
-            raise BadStateError("cut short")
+            raise BadStateError("its file is cut short")
         file.seek(size - _END.size)
         sealed, length, magic = _END.unpack(file.read(_END.size))
         if magic != _MAGIC or length > size - _END.size:
-            raise BadStateError("not whole, or no file of l4's")
+            raise BadStateError("its file is incomplete, or not written by l4")
         file.seek(0)
         digest = _digest(file, size - _END.size - length)
         label = file.read(length)
         digest.update(label)
         if digest.digest() != sealed:
-            raise BadStateError("damaged")
+            raise BadStateError("its file is damaged")
         if json.loads(label) != {"key": key, "start": start}:
-            raise BadStateError("of another model or place")
+            raise BadStateError("its file is for another model or position")
 
 
 def tokens_of(path: Path, most: int = _MOST_TOKENS) -> tuple[list[int], int]:
-    """The token ids a file begins with, `most` of them, and how many it says it has; unchecked.
+    """The first `most` token ids of a file, and the number of tokens in its header; unchecked.
 
-    OSError or BadStateError if there are none.
+    OSError or BadStateError if the file has none.
     """
     ids = array("i")
     with path.open("rb") as file:
         header = file.read(_HEADER.size)
         if len(header) < _HEADER.size:
-            raise BadStateError("cut short")
+            raise BadStateError("its file is cut short")
         _, _, count = _HEADER.unpack(header)
         data = file.read(ids.itemsize * min(count, most))
     ids.frombytes(data[: len(data) // ids.itemsize * ids.itemsize])
@@ -97,7 +97,7 @@ def tokens_of(path: Path, most: int = _MOST_TOKENS) -> tuple[list[int], int]:
 
 
 def _digest(file: BinaryIO, length: int) -> xxhash.xxh3_128:
-    """Of the first `length` bytes, the file then standing behind them."""
+    """The digest of the first `length` bytes; the file is then positioned after them."""
     digest = xxhash.xxh3_128()
     for span in _spans(file, length):
         digest.update(span)
@@ -110,7 +110,7 @@ def _spans(file: BinaryIO, length: int) -> Iterator[memoryview]:
     while length:
         n_bytes = file.readinto(view[: min(length, _SPAN)])  # type: ignore[attr-defined]
         if not n_bytes:
-            raise BadStateError("cut short")
+            raise BadStateError("its file is cut short")
         length -= n_bytes
         yield view[:n_bytes]
 

@@ -111,7 +111,7 @@ def test_one_shot_runs_tools_only_when_told_to(
     done = l4(*chat, "-p", "go")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "l4: without a terminal to ask on, --tools needs --yes to run what is called\n"
+        "l4: without a terminal, --tools cannot ask before a call: --yes runs calls unasked\n"
     )
     done = l4(*chat, "-p", "go", "--yes", "--max-rounds", "1")
     assert (done.returncode, done.stdout) == (1, "")

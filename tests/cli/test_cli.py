@@ -1,4 +1,4 @@
-"""What holds for the command as a whole: help, start-up, errors, configuration, the public API."""
+"""The `l4` command as a whole: help, start-up, errors, configuration, the public API."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def _environment(**extra: str) -> dict[str, str]:
     ],
 )
 def test_streams_that_are_closed(closed: str, code: int, stdout: str, stderr: str) -> None:
-    """No file is opened in their places, and no bug is reported."""
+    """No file that is opened later gets their file descriptors, and no bug is reported."""
     command = f"'{sys.executable}' -m l4cli models --no-such-option {closed}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, stdout, stderr)

@@ -1,4 +1,4 @@
-"""`l4 ask` and `l4 docs` as commands."""
+"""The commands `l4 ask` and `l4 docs`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def manual(tmp_path: Path) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *args: object):
-    """The command in this process, for what ends before a model is computed with."""
+    """Run the command in this process; return its exit code, stdout and stderr."""
     monkeypatch.setattr(sys, "argv", ["l4", *map(str, args)])
     code = invoke(debug=False)
     captured = capsys.readouterr()
@@ -41,7 +41,7 @@ def test_what_was_read_is_there_for_the_next_question(
     manual: Path,
     tmp_path: Path,
 ) -> None:
-    """In another process, and whether it is asked for by `l4 ask` or by a row of `l4 run`."""
+    """A second process restores it, for `l4 ask` as well as for a row of `l4 run`."""
     model = ["-m", tiny_gguf, "-t", "1", "-n", "6", "--temperature", "0"]
     asked = ["-q", "hello?", "-q", "the world?"]
     first = l4("ask", manual, *asked, *model)
@@ -58,7 +58,8 @@ def test_what_was_read_is_there_for_the_next_question(
         lambda path, model: vetted.append(path) or vet_loading(path, model),
     )
     second = json.loads(run(capsys, monkeypatch, "ask", manual, *asked, *model, "--json")[1])
-    assert vetted == [tiny_gguf]  # once, though the vocabulary is loaded before the weights
+    # The file is checked once, although the vocabulary is loaded before the weights.
+    assert vetted == [tiny_gguf]
     assert second["reading"]["restored"] == second["reading"]["tokens"] > 300
     assert [len(one["answer"]) > 0 for one in second["answers"]] == [True, True]
     for one in second["answers"]:
@@ -88,9 +89,9 @@ def test_what_was_read_is_there_for_the_next_question(
 
 
 def test_a_conversation_with_documents(tiny_gguf: Path, manual: Path) -> None:
-    """One question after another: Ctrl-C is harmless when idle, Ctrl-D leaves."""
+    """The user types one question after another. Ctrl-C does nothing while idle, Ctrl-D leaves."""
     command = [sys.executable, "-m", "l4cli", "ask", str(manual), "-m", str(tiny_gguf)]
-    greedy = ["--temperature", "0"]  # a drawn answer may end before -n does
+    greedy = ["--temperature", "0"]  # a sampled answer may end before it has -n tokens
     with Terminal([*command, "-t", "1", "-n", "4", "--no-cache", *greedy]) as terminal:
         terminal.wait_for(r"has read \d+ tokens; Ctrl-D leaves")
         terminal.wait_for(r"^\? *$")
@@ -98,7 +99,7 @@ def test_a_conversation_with_documents(tiny_gguf: Path, manual: Path) -> None:
         terminal.wait_for(r"\(Ctrl-D leaves\)")
         terminal.wait_for(r"^\? *$")
         terminal.type("hello?" + ENTER)
-        terminal.wait_for(r"\(-n\)\n\? *$")
+        terminal.wait_for(r"-n allows longer ones\n\? *$")
         terminal.type(CTRL_D)
         assert terminal.exit_code() == 0
 
@@ -142,7 +143,7 @@ def test_a_document_that_changes_while_it_is_read_is_one_line(
     tiny_gguf: Path,
     manual: Path,
 ) -> None:
-    """Its beginning may not go with its end any more; the others are read all the same."""
+    """Its beginning and end may not belong together. The other documents are still read."""
     log = manual.with_name("log.txt")
     log.write_text("hello\n")
     opened = Path.open
@@ -162,7 +163,7 @@ def test_a_document_that_changes_while_it_is_read_is_one_line(
     model = ["--dry-run", "-m", tiny_gguf]
     assert run(capsys, monkeypatch, "ask", log, *model) == (2, "", f"{changed}\n")
     code, out, err = run(capsys, monkeypatch, "ask", log, manual, *model)
-    assert (code, err) == (1, f"{changed}; the others are read without it\n")
+    assert (code, err) == (1, f"{changed}; continuing without it\n")
     assert "1, " in out
 
 
@@ -176,7 +177,7 @@ def test_a_document_that_cannot_be_read_leaves_the_others(
     code, out, err = run(capsys, monkeypatch, *args)
     assert code == 1
     assert "missing.pdf" in err
-    assert "the others are read without it" in err
+    assert "continuing without it" in err
     assert "KV cache q8_0" in out
     assert "1, " in out
     code, out, _ = run(capsys, monkeypatch, "ask", manual, "--dry-run", "--json", "-m", tiny_gguf)
@@ -216,7 +217,7 @@ def test_the_store_is_kept_with_docs(
     other.write_text("the llama and hello\n" * 30)
     added = run(capsys, monkeypatch, "docs", "add", manual, other, "-m", tiny_gguf, "-t", "1")
     assert added[0] == 0
-    assert added[2].count(" tokens, kept") == 2
+    assert added[2].count(" tokens, stored") == 2
     _, out, _ = run(capsys, monkeypatch, "docs", "list")
     assert [line.split()[0] for line in out.splitlines()[1:]] == [str(other), str(manual)]
     assert run(capsys, monkeypatch, "docs", "rm", "nothing.txt")[0] == 2
@@ -234,7 +235,7 @@ def test_quotations_are_the_documents_words(
     tiny_gguf: Path,
     manual: Path,
 ) -> None:
-    """However the model babbles, what it quotes stands there, and is shown with its place."""
+    """Even a model with random weights quotes only text from the documents, with its place."""
     args = ["ask", manual, "hello the world?", "--quote", "-n", "4", "-m", tiny_gguf, "-t", "1"]
     args += ["--no-cache", "--temperature", "0", "--json"]
     _, out, err = run(capsys, monkeypatch, *args)
@@ -253,7 +254,7 @@ def test_the_store_keeps_within_its_limit(
     manual: Path,
     tmp_path: Path,
 ) -> None:
-    """As an option, a variable, or a key of config.toml, of a command within another, too."""
+    """The limit may be an option, a variable or a key of config.toml, for nested commands, too."""
     add = ["docs", "add", manual, "-m", tiny_gguf, "-t", "1"]
     config = tmp_path / "xdg-config" / "l4" / "config.toml"
     config.parent.mkdir(parents=True)
@@ -262,18 +263,18 @@ def test_the_store_keeps_within_its_limit(
     assert (code, "the store may hold 0.0 MB" in err) == (0, True)
     assert json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1]) == []
     monkeypatch.setenv("L4_STORE_LIMIT", "much")
-    assert "'much' is no size" in run(capsys, monkeypatch, *add)[2]
+    assert "'much' is not a size" in run(capsys, monkeypatch, *add)[2]
     monkeypatch.delenv("L4_STORE_LIMIT")
     for content, message in (
         ("[docs.rm]\nlimit = 1", "[docs.rm] has no option 'limit'"),
-        ("[docs]\nstore-limit = 1", "'docs.store-limit' is no command; sections: list, add"),
+        ("[docs]\nstore-limit = 1", "'docs.store-limit' is not a command; sections: list, add"),
     ):
         config.write_text(content)
         code, _, err = run(capsys, monkeypatch, "docs", "list")
         assert code == 2
         assert message in err
     config.unlink()
-    assert "'-1' is no size" in run(capsys, monkeypatch, *add, "--store-limit", "-1")[2]
+    assert "'-1' is not a size" in run(capsys, monkeypatch, *add, "--store-limit", "-1")[2]
 
 
 def test_what_was_read_starts_at_once_in_a_chat(
@@ -285,7 +286,7 @@ def test_what_was_read_starts_at_once_in_a_chat(
     model = ["-m", str(tiny_gguf), "-t", "1"]
     assert run(capsys, monkeypatch, "docs", "add", manual, *model)[0] == 0
     command = [sys.executable, "-m", "l4cli", "chat", *model, "--ctx", "1024", "-n", "4"]
-    command += ["--temperature", "0"]  # a draw could end the answer at once
+    command += ["--temperature", "0"]  # a sampled answer could end at once
     with Terminal(command) as terminal:
         terminal.wait_for(r"^> *$")
         terminal.type(f"/doc {manual}{ENTER}")

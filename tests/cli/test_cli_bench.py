@@ -1,4 +1,4 @@
-"""`l4 bench` as it is run: a table, JSON, what estimates learn from it, and Ctrl-C."""
+"""The command `l4 bench`: JSON, the estimates based on it, Ctrl-C and bad input."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def test_ctrl_c_shows_what_is_done(tiny_gguf: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (["--depth", "1,x"], "--depth: 'x' is no number of tokens"),
-        (["--depth", ""], "--depth: '' is no number"),
+        (["--depth", "1,x"], "--depth: 'x' is not a number of tokens"),
+        (["--depth", ""], "--depth: '' is not a number"),
         (["--batch", "0,1"], "--batch must be at least 1"),
-        (["--batch", "1,-2"], "--batch: '-2' is no number of sequences"),
+        (["--batch", "1,-2"], "--batch: '-2' is not a number of sequences"),
         (["--batch", "257"], "--batch must be at most 256"),
         (["--depth", "10M"], "the model was trained for"),
         (["--kv-type", "q3"], "no KV type 'q3'"),

@@ -1,4 +1,4 @@
-"""`l4 chat` with one question: through pipes, with files, with what goes wrong."""
+"""`l4 chat` with one question: through pipes, with files, and with errors."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ARGS = ("--ctx", "2048", "-t", "1")
 
 @pytest.fixture(scope="module")
 def brief(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Says RECITED once."""
+    """A model that answers RECITED once."""
     return write_reciter(tmp_path_factory.mktemp("reciter"), ends=True)
 
 
 @pytest.fixture(scope="module")
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Says RECITED for ever."""
+    """A model that repeats RECITED without end."""
     return write_reciter(tmp_path_factory.mktemp("reciter"))
 
 
@@ -37,7 +37,7 @@ def test_a_pipe_is_the_question(l4: Callable[..., Any], brief: Path) -> None:
 def test_documents_come_before_the_question(
     l4: Callable[..., Any], brief: Path, tmp_path: Path
 ) -> None:
-    """The file, the pipe, the prompt: as many tokens as they have when joined by hand."""
+    """File, pipe and prompt together have as many tokens as the same texts joined by hand."""
     (tmp_path / "a.txt").write_text("file\n", "utf-8")
     overflow = l4(
         "chat", "-m", brief, "--ctx", "512", "-t", "1",
@@ -94,7 +94,7 @@ def test_ctrl_c_keeps_what_was_said_and_exits_130(endless: Path) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        bufsize=0,  # communicate() would lose what was read ahead
+        bufsize=0,  # with a buffer, communicate() would lose bytes that were read ahead
     ) as process:
         assert process.stdout is not None
         begun = b""
@@ -121,7 +121,8 @@ def test_questions_through_pipes_go_on_in_a_session(
     for question in ("hi", "and?"):
         done = l4("chat", "-p", question, *ARGS)
         assert (done.returncode, done.stdout) == (0, f"{RECITED[:8]}\n")
-    assert l4("chat", "-c", "-p", "x", *ARGS).returncode == 2  # two sessions are meant
+    # -c and the session of config.toml contradict each other.
+    assert l4("chat", "-c", "-p", "x", *ARGS).returncode == 2
     (path,) = (tmp_path / "xdg-state" / "l4" / "sessions").iterdir()
     records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     said = [record["content"] for record in records if "role" in record]

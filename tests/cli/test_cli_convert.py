@@ -1,4 +1,4 @@
-"""`l4 convert` from the command line; what it writes is tested in test_convert_*."""
+"""The command `l4 convert`. The files that it writes are tested in tests/convert."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_several_types_and_a_split(l4: L4, tiny_checkpoint: Path, tmp_path: Path
     source = ("convert", tiny_checkpoint, "--type", "Q8_0", "--type", "F16")
     refused = l4(*source, "-o", tmp_path / "out.gguf")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "several types need {type} in the name, or a directory" in refused.stderr
+    assert "for several types, put {type} into the name or give a directory" in refused.stderr
     done = l4(*source, "-o", tmp_path / "x-{type}.gguf", "--split-max-size", "3M", "--json")
     assert done.returncode == 0, done.stderr
     q8_0, f16 = json.loads(done.stdout)
@@ -84,7 +84,7 @@ def test_verify(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert table[0][:2] == ["TENSOR", "TYPE"]
     errors = [float(row[3]) for row in table[1:] if row[1] == "Q8_0"]
     assert errors == sorted(errors, reverse=True)
-    assert f"{out}: as it should be" in done.stderr
+    assert f"{out}: verified" in done.stderr
     with out.open("rb+") as file:
         file.seek(-300_000, 2)
         file.write(b"\x11" * 300_000)
@@ -107,7 +107,7 @@ def test_memory_is_kept_to(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> Non
     done = l4(*source, "--ram", least, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["peak_rss"] <= int(least.rstrip("M")) << 20
-    assert "is no size" in l4(*source, "--ram", "lots").stderr
+    assert "is not a size" in l4(*source, "--ram", "lots").stderr
 
 
 def test_usage_errors_are_one_line(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`l4 convert --hub`, against a Hub on this machine: shards come one by one, and none stays."""
+"""`l4 convert --hub` with a local test server as the Hub: it fetches and deletes each shard."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def hub(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def shards_here(folder: Path) -> list[str]:
-    """Whole ones; what is removed while we look is of no matter to `os.walk`."""
+    """The finished shards in a folder. `os.walk` tolerates files that are removed meanwhile."""
     files = (file for _, _, files in os.walk(folder) for file in files)
     return sorted(file for file in files if file.endswith(".safetensors"))
 
@@ -98,7 +98,7 @@ def test_a_plan_takes_headers_alone(l4: L4, hub: Hub, whole: bytes, tmp_path: Pa
 
 
 def converted_up_to(hub: Hub, out: Path, name: str) -> subprocess.Popen[str]:
-    """A conversion that waits for the shard `name` and has dropped all before it."""
+    """Start a conversion that has deleted all shards before `name` and now waits for that one."""
     hub.held = {name}
     process = start(out)
     folder = out.with_name(f"{out.name}.part.shards")
@@ -151,7 +151,7 @@ def test_a_cut_connection_is_taken_up_again(l4: L4, hub: Hub, whole: bytes, tmp_
     out = tmp_path / "out.gguf"
     done = l4(*arguments(out))
     assert done.returncode == 0, done.stderr
-    assert hub.cut == set()  # it was, once
+    assert hub.cut == set()  # the connection was cut once
     assert out.read_bytes() == whole
 
 
@@ -222,7 +222,7 @@ def test_usage(l4: L4, tmp_path: Path) -> None:
     for args, message in (
         (("demo", "--hub"), "names no checkpoint on the Hub for demo"),
         (("no such id", "--hub"), "no Hub id"),
-        ((REPO, "--hub", "--verify"), "drops every shard"),
+        ((REPO, "--hub", "--verify"), "deletes each shard"),
         ((REPO, "--revision", "v1"), "give --hub"),
     ):
         done = l4("convert", *args)

@@ -1,4 +1,4 @@
-"""`l4 info`: a model in one screen, from headers alone."""
+"""`l4 info`: describes a model in one screen, from its headers alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from l4cli.errors import L4Error
 
 
 def run(*args: str | Path) -> Any:
-    """The command in this process: what it prints is the same."""
+    """Run the command in this process."""
     return CliRunner().invoke(app, ["info", *map(str, args)])
 
 
@@ -48,7 +48,7 @@ def test_a_screen_of_80_columns(l4: L4, folder: Path) -> None:
     for text in (
         "  layers       4, 256 wide",
         "4 heads, 1 KV heads, 64 wide; three chunked layers",
-        "  experts      4, of which a token uses 1; 256 wide",
+        "  experts      4, 1 used per token; 256 wide",
         "  context      10,485,760 tokens",
         "  RoPE         base 500,000, scaling llama3, 64 dimensions",
         "  tokenizer    gpt2/llama4, 352 tokens",
@@ -114,8 +114,10 @@ def test_types_that_are_of_no_recipe(folder: Path, tmp_path: Path) -> None:
     found = facts(path)
     assert found["unlike_recipe"] == {f"blk.{n}.attn_q.weight": "Q4_K" for n in range(4)}
     text = " ".join(run(path).stdout.split())
-    assert f"Q4_K_M, but for 4 of {len(plan.tensors)} tensors: blk.0.attn_q.weight, blk.1" in text
-    # Without a word of its type it is known by its tensors.
+    assert (
+        f"Q4_K_M, except for 4 of {len(plan.tensors)} tensors: blk.0.attn_q.weight, blk.1" in text
+    )
+    # A file that does not state its type is recognized by its tensors.
     silent = edited(folder / "tiny.gguf", tmp_path / "silent.gguf", general__file_type=None)
     assert (facts(silent)["type"], facts(silent)["type_is_stated"]) == ("Q4_K_M", False)
 

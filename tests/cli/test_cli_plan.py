@@ -1,4 +1,4 @@
-"""`l4 plan`, and the options that choose how a model is loaded."""
+"""`l4 plan`, and the options for how a model is loaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GIB = 1 << 30
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs a command in this process: exit code, stdout, stderr."""
+    """A function that runs a command in this process and returns exit code, stdout and stderr."""
 
     def run(*args: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
@@ -114,7 +114,7 @@ def test_a_file_is_planned_from_its_header(here: Any, tmp_path: Path) -> None:
 def test_rates_are_said_to_be_measured_or_estimated(here: Any, tiny_gguf: Path) -> None:
     code, out, _ = here("plan", tiny_gguf)
     assert code == 0
-    assert "TOK/S: ~ estimated by memory bandwidth" in out.splitlines()
+    assert "TOK/S: ~ estimated from memory bandwidth" in out.splitlines()
     assert re.search(r"^tiny .* ~\d+$", out, re.M)
     rates = [DecodeRate(1, depth, 123.0) for depth in (0, 16_384)]
     loaded = Conditions(fingerprint_of(tiny_gguf), n_threads=num_physical_cores())
@@ -126,7 +126,7 @@ def test_rates_are_said_to_be_measured_or_estimated(here: Any, tiny_gguf: Path) 
     (row,) = json.loads(out)["rows"]
     assert (row["tokens_per_second"], row["tokens_per_second_are"]) == (123.0, "measured")
     for other in (("--kv-type", "q8_0"), ("--ram", "8G")):
-        assert "estimated by memory bandwidth" in here("plan", tiny_gguf, *other)[1]
+        assert "estimated from memory bandwidth" in here("plan", tiny_gguf, *other)[1]
 
 
 def test_a_checkpoint_is_planned_before_it_is_converted(
@@ -152,13 +152,13 @@ def test_a_checkpoint_is_planned_before_it_is_converted(
         (("scout:Q9_K",), "unknown type 'Q9_K'"),
         (("scuot",), "did you mean scout?"),
         (("scout", "--ctx", "20M"), "--ctx 20971520 is more than the 10485760 tokens"),
-        (("scout", "--ctx", "-5"), "is no number of tokens"),
-        (("scout", "--gpu", "-24G"), "--gpu '-24G' is no size; try 24G or 24G@936"),
-        (("scout", "--gpu", "24G@fast"), "--gpu '24G@fast' is no size"),
-        (("scout", "--gpu", "24G@0"), "--gpu '24G@0' is not above 0 GB/s"),
-        (("scout", "--gpu", "0"), "--gpu '0' is no size"),
-        (("scout", "--ram", ""), "--ram '' is no size"),
-        (("scout", "--ram", "0"), "--ram '0' is no size"),
+        (("scout", "--ctx", "-5"), "is not a number of tokens"),
+        (("scout", "--gpu", "-24G"), "--gpu '-24G' is not a size; try 24G or 24G@936"),
+        (("scout", "--gpu", "24G@fast"), "--gpu '24G@fast' is not a size"),
+        (("scout", "--gpu", "24G@0"), "--gpu '24G@0': the bandwidth must be above 0 GB/s"),
+        (("scout", "--gpu", "0"), "--gpu '0' is not a size"),
+        (("scout", "--ram", ""), "--ram '' is not a size"),
+        (("scout", "--ram", "0"), "--ram '0' is not a size"),
         (("scout", "--ram", "9999999T"), "is more than any machine has"),
         (("scout", "--kv-type", "q3_0"), "no KV type 'q3_0'"),
         (("nowhere.gguf",), "nowhere.gguf: no such file"),
@@ -182,11 +182,11 @@ def test_bad_input_is_one_line(here: Any, args: tuple[str, ...], complaint: str)
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (("--gpu-layers", "many"), "neither a number from -1 on nor auto"),
-        (("--gpu-layers", "-2"), "neither a number from -1 on nor auto"),
-        (("--cpu-moe", "-1"), "neither a number from 0 on nor auto or all"),
-        (("--tensor-split", "1,x"), "no list of shares; try 3,1 or auto"),
-        (("--tensor-split", "0,0"), "no list of shares"),
+        (("--gpu-layers", "many"), "is not valid: give auto, or a number of at least -1"),
+        (("--gpu-layers", "-2"), "is not valid: give auto, or a number of at least -1"),
+        (("--cpu-moe", "-1"), "is not valid: give auto or all, or a number of at least 0"),
+        (("--tensor-split", "1,x"), "not a list of shares; try 3,1 or auto"),
+        (("--tensor-split", "0,0"), "not a list of shares"),
         (("--tensor-split", "1,1,1,1,1,1,1,1,1"), "card"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`l4 pull`, `l4 models` and `l4 rm`, against a Hub on this machine and a cache of their own."""
+"""`l4 pull`, `l4 models` and `l4 rm`, with a local test server as the Hub and a temporary cache."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SIZE = 600_000
 
 
 def content(name: str) -> bytes:
-    """A file of the repository: only its bytes matter here."""
+    """The bytes of a file of the repository; they need not be a valid GGUF."""
     digest = hashlib.sha256(name.encode()).digest()
     return b"GGUF" + digest * (SIZE // len(digest))
 
@@ -57,7 +57,7 @@ def hub(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.delenv(name, raising=False)
             monkeypatch.delenv(name.lower(), raising=False)
-        # What huggingface_hub reads once, when it is imported.
+        # huggingface_hub reads these settings only once, when it is imported.
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", served.url)
         template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -69,7 +69,7 @@ def settings(hub: Hub, tmp_path: Path) -> dict[str, str]:
 
 
 def run(*args: str) -> Any:
-    """The command in this process; what it raises is what `l4` makes a line of."""
+    """Run the command in this process. The message of an L4Error is returned as stderr."""
     done = CliRunner().invoke(app, args)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         assert isinstance(done.exception, L4Error), repr(done.exception)
@@ -82,7 +82,7 @@ def repo_folder(tmp_path: Path) -> Path:
 
 
 def blobs(tmp_path: Path) -> dict[str, int]:
-    """Blobs by name, with their sizes."""
+    """The size of each blob in the cache, by name."""
     folder = repo_folder(tmp_path) / "blobs"
     return {path.name: path.stat().st_size for path in folder.glob("*")}
 
@@ -98,11 +98,11 @@ def test_a_model_comes_and_is_found_by_its_name(hub: Hub, tmp_path: Path) -> Non
     assert not repo_folder(tmp_path).exists()
     done = run("pull", f"{NAME}:Q8_0", "--json")
     assert done.exit_code == 0, done.stderr
-    assert "whole and checked" in done.stderr
+    assert "its checksums are right" in done.stderr
     path = Path(json.loads(done.stdout)["path"])
     assert path.read_bytes() == content(SINGLE)
     assert locate(f"{NAME}:Q8_0").path == locate(f"https://{NAME}").path == path
-    # As huggingface_hub itself finds it.
+    # huggingface_hub finds the same file.
     from huggingface_hub import try_to_load_from_cache
 
     cache = str(tmp_path / "hf/hub")
@@ -115,7 +115,7 @@ def test_a_model_comes_and_is_found_by_its_name(hub: Hub, tmp_path: Path) -> Non
 def test_split_models_come_whole(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     hub.redirects = True
-    done = run("pull", NAME)  # Q4_K_M, where nothing is said
+    done = run("pull", NAME)  # Q4_K_M by default
     assert done.exit_code == 0, done.stderr
     assert "1.20 MB in 2 files" in done.stderr
     assert hub.tokens == {"Bearer hf_secret"}
@@ -207,7 +207,7 @@ def test_ctrl_c_keeps_what_has_come(hub: Hub, tmp_path: Path) -> None:
 def test_a_cut_connection_is_taken_up_again(hub: Hub, tmp_path: Path) -> None:
     hub.cut = {SINGLE}
     assert run("pull", f"{NAME}:Q8_0").exit_code == 0
-    assert hub.cut == set()  # it was, once
+    assert hub.cut == set()  # the connection was cut once
     (first, second) = hub.ranges
     assert first == (SINGLE, 0, len(content(SINGLE)))
     assert 0 < second[1] < second[2] == len(content(SINGLE))
@@ -220,12 +220,12 @@ def test_wrong_bytes_never_get_the_name(hub: Hub, tmp_path: Path) -> None:
     assert f"{SINGLE}: its checksum is not the one that the Hub states" in done.stderr
     assert blobs(tmp_path) == {}
     hub.corrupt = set()
-    # What another tool left unfinished is of no use if it is not the beginning of the file.
+    # An unfinished download by another tool is dropped if it is not the beginning of the file.
     blob = repo_folder(tmp_path) / "blobs" / sha256(SINGLE)
     blob.with_name(f"{blob.name}.incomplete").write_bytes(bytes(1000))
     assert "checksum" in run("pull", f"{NAME}:Q8_0").stderr
     assert run("pull", f"{NAME}:Q8_0").exit_code == 0
-    # Nor is one that went bad on the disk.
+    # A finished file that was damaged on the disk is dropped, too.
     blob.write_bytes(content(SINGLE)[:-1] + b"!")
     assert "so that it was dropped" in run("pull", f"{NAME}:Q8_0").stderr
     assert run("pull", f"{NAME}:Q8_0").exit_code == 0
@@ -276,7 +276,7 @@ def test_pieces_come_in_order(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None
     assert found.rest() == b""
 
 
-# What is here, and taking it away.
+# Listing models and removing them.
 
 
 def test_models_and_rm(l4: L4, hub: Hub, tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_models_and_rm(l4: L4, hub: Hub, tmp_path: Path) -> None:
     refused = run("rm", NAME, "--yes").stderr
     assert refused.startswith(f"{NAME}: which of them? There are {NAME}:IQ2_M, {NAME}:Q4_K_M")
     assert "in no cache; did you mean" in run("rm", f"{NAME}:Q9_0", "--yes").stderr
-    assert "nobody can be asked; give --yes" in run("rm", f"{NAME}:Q8_0").stderr
+    assert "no terminal to confirm on; give --yes" in run("rm", f"{NAME}:Q8_0").stderr
     assert sha256(SINGLE) in blobs(tmp_path)
 
     done = l4("rm", f"{NAME}:Q8_0", "--yes")
@@ -307,7 +307,7 @@ def test_models_and_rm(l4: L4, hub: Hub, tmp_path: Path) -> None:
     assert done.stderr == f"removed {NAME}:Q8_0: 600.00 kB freed\n"
     assert sha256(SINGLE) not in blobs(tmp_path)
     assert locate(f"{NAME}:Q4_K_M").path.exists()
-    # A link that leads out of the cache is removed, and what it leads to is not.
+    # A link that leads out of the cache is removed, but not the file that it leads to.
     done = run("rm", f"{NAME}:IQ2_M", "--yes", "--json")
     assert json.loads(done.stdout)["n_bytes_freed"] == 0
     assert outside.read_bytes() == b"GGUF"
@@ -359,7 +359,7 @@ def test_incomplete_splits_are_told(hub: Hub, tmp_path: Path) -> None:
     assert run("pull", f"{NAME}:Q4_K_M").exit_code == 0
     path = locate(f"{NAME}:Q4_K_M").path
     path.with_name(Path(PARTS[1]).name).unlink()
-    assert "not whole" in run("models").stdout
+    assert "incomplete" in run("models").stdout
     with pytest.raises(L4Error, match="not on this machine"):
         locate(f"{NAME}:Q4_K_M")
     hub.ranges.clear()

@@ -1,4 +1,4 @@
-"""`l4 run` as a user meets it: real process, real model, real pipes."""
+"""`l4 run` as a user runs it: in a process of its own, with a real model and pipes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_file_in_a_file_out(l4: L4, tiny_gguf: Path, tmp_path: Path) -> None:
         assert row["finish_reason"] in ("stop", "length")
         assert row["model"] == "tiny"
     again = l4("run", "-", "-m", tiny_gguf, *FAST, "--no-timings", stdin=file.read_bytes())
-    assert again.stdout == done.stdout  # byte-stable, and - is stdin
+    assert again.stdout == done.stdout  # the same bytes again, read from stdin
     assert "\x1b" not in done.stdout
 
 
@@ -57,7 +57,7 @@ def test_bad_lines_become_error_rows(l4: L4, tiny_gguf: Path) -> None:
 
 
 def test_a_model_that_computes_no_numbers(l4: L4, tiny_gguf: Path, tmp_path: Path) -> None:
-    """Its rows are errors; llama.cpp's own draw would have ended the process."""
+    """Its rows become errors. llama.cpp's own sampling would have ended the process."""
     damaged = tmp_path / "damaged.gguf"
     data = bytearray(tiny_gguf.read_bytes())
     norm = read_gguf(tiny_gguf).tensors["output_norm.weight"]
@@ -88,9 +88,9 @@ def test_one_bad_setting_is_told_once(l4: L4, tiny_gguf: Path) -> None:
         (["--zzz"], "no such option: --zzz (see `l4 run --help`)"),
         (
             ["--parallel", "x"],
-            "'x' is neither a number from 1 on nor auto",
+            "'x' is not valid: give auto, or a number of at least 1",
         ),
-        (["--ctx", "lots"], "'lots' is no number of tokens; try 4096, 128k or 1M"),
+        (["--ctx", "lots"], "'lots' is not a number of tokens; try 4096, 128k or 1M"),
         (["--system", "@nowhere.txt"], "nowhere.txt: No such file or directory"),
     ],
 )
@@ -199,7 +199,8 @@ def test_a_second_ctrl_c_stops_at_once(tiny_gguf: Path, tmp_path: Path) -> None:
     with process:
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)  # nothing shows that the first was taken; two at once would count as one
+        # Let the first signal be handled, which shows nowhere. Two at once would count as one.
+        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
 

@@ -1,4 +1,4 @@
-"""`l4 run` with its files as a user has them: other inputs, resuming, retrying, dry runs."""
+"""`l4 run` with files: other input formats, resuming, retrying, dry runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prompts(*texts: str) -> str:
 
 
 def comparable(path: Path) -> list[dict[str, Any]]:
-    """Rows without what tells how the run went: times, and what was there of a prefix already."""
+    """The rows of a file without the fields that differ between runs: times and cached tokens."""
     found = rows(path.read_text())
     for row in found:
         row.pop("timings", None)
@@ -64,9 +64,9 @@ def test_rows_of_every_kind_in_one_file(l4: L4, tiny_gguf: Path, tmp_path: Path)
     notes = done.stderr.splitlines()
     assert notes[0].startswith("cost ")
     assert notes[1:] == [
-        "l4: 1 row has the id of an earlier one, first in line 6",
+        "l4: 1 row has the same id as an earlier row, first in line 6",
         "l4: 1 of 6 rows are errors",
-        "verified: 3 of 3 answers are the same alone",
+        "verified: 3 of 3 answers were the same when asked alone",
     ]
 
 
@@ -95,7 +95,7 @@ def test_a_dry_run_counts_the_tokens_that_the_run_uses(
     [
         (["--text", "--csv"], "--text and --csv cannot be combined"),
         (["--json"], "--json is for the report of --dry-run"),
-        (["--retry-errors"], "--retry-errors goes on with an output file: name it with -o"),
+        (["--retry-errors"], "--retry-errors continues an output file: name it with -o"),
         (["--row-timeout", "0"], "--row-timeout must be above 0 seconds"),
         (["--schema", "none.json"], "none.json: No such file or directory"),
         (["--schema", "bad.json"], "bad.json: not JSON"),
@@ -141,13 +141,13 @@ def test_errors_are_asked_again_when_there_is_room_for_them(
     command = ("run", file, "-m", tiny_gguf, "-n", "4", "--temperature", "0", "-t", "1")
     assert l4(*command, "-o", out, "--ctx", "256").returncode == 1
     resumed = l4(*command, "-o", out, "--ctx", "256", "--resume")
-    assert resumed.returncode == 1  # what failed before is still no answer
-    assert "1 of the rows from before are errors; ask them again with: --retry" in resumed.stderr
+    assert resumed.returncode == 1  # the rows that failed before are still errors
+    assert "1 of the earlier rows are errors; ask them again with: --retry" in resumed.stderr
     before = rows(out.read_text())
     assert ["error" in row for row in before] == [False, True, False]
     retried = l4(*command, "-o", out, "--ctx", "2048", "--retry-errors")
     assert retried.returncode == 0, retried.stderr
-    assert f"2 rows were in {out} already" in retried.stderr
+    assert f"2 rows were already in {out}" in retried.stderr
     after = rows(out.read_text())
     assert (after[0], after[2]) == (before[0], before[2])
     assert after[1]["usage"]["prompt_tokens"] > 400
@@ -188,7 +188,7 @@ def test_ctrl_c_once_or_twice_leaves_a_file_to_go_on_with(
             time.sleep(0.005)
         for _ in range(num_signals):
             process.send_signal(signal.SIGINT)
-            time.sleep(0.05)  # two at once would count as one
+            time.sleep(0.05)  # two signals sent at once would count as one
         _, error = process.communicate(timeout=60)
         assert process.returncode == 130
         assert f"go on with: --resume -o {out}" in error.decode()

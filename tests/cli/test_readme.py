@@ -27,12 +27,12 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_readme_command(command: str, tmp_path: Path) -> None:
-    """Each one as it stands; paths that the reader must fill in are filled in."""
+    """Each command as it is printed; paths that the reader must supply exist here."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "path" / "to").mkdir(parents=True)
     (tmp_path / "path" / "to" / "checkpoint").symlink_to(ROOT / "l4cli" / "demo" / "checkpoint")
     if command == "l4 chat":
-        command += " < /dev/null || [ $? = 2 ]"  # alone it wants a terminal: see test_cli_chat
+        command += " < /dev/null || [ $? = 2 ]"  # needs a terminal: see test_cli_chat
     shell = f'l4() {{ {shlex.quote(sys.executable)} -m l4cli "$@"; }}; {command}'
     done = subprocess.run(
         ["bash", "-c", shell], cwd=tmp_path, capture_output=True, timeout=120, check=False

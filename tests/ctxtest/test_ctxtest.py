@@ -311,7 +311,7 @@ def test_the_command_shows_a_map_and_keeps_the_length(command: Any) -> None:
         "2k      100%     100%   2",
         "8k      50%      50%    2",
         "",
-        "found, in percent, by length and depth (literal):",
+        "facts found, in percent, by length and depth (literal):",
         "      0  90",
         "1k  100 100",
         "2k  100 100",
@@ -352,13 +352,13 @@ def test_the_command_as_json(command: Any) -> None:
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [
-        (["--lengths", "1k,much"], "--lengths: 'much' is no number of tokens"),
+        (["--lengths", "1k,much"], "--lengths: 'much' is not a number of tokens"),
         (["--lengths", "128k"], "--lengths: 131072 tokens, but the model"),
         (["--lengths", "50"], "--lengths: 50 tokens are too few"),
-        (["--depths", "0,101"], "percentages are between 0 and 100"),
-        (["--depths", "top"], "percentages between commas"),
-        (["--depths", ",".join(map(str, range(30)))], "--depths: at most 21"),
-        (["--tasks", "literal,poetry"], "no task 'poetry'; there are literal, latent"),
+        (["--depths", "0,101"], "percentages must be between 0 and 100"),
+        (["--depths", "top"], "percentages separated by commas"),
+        (["--depths", ",".join(map(str, range(30)))], "--depths: give at most 21"),
+        (["--tasks", "literal,poetry"], "no task 'poetry'; choose from literal, latent"),
         (["--samples", "0"], "--samples"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Which tokens go into the next batch."""
+"""The tokens of the next batch."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Room:
 
 
 def running(*pending: int) -> list[Sequence]:
-    """Sequences with so many tokens to compute; of one token, they decode."""
+    """Sequences with these numbers of pending tokens; those with one pending token decode."""
     found = []
     for seq_id, count in enumerate(pending):
         sequence = Sequence(Request(str(seq_id), (1,) * (count + 10)), count + 99, seq_id=seq_id)
@@ -30,7 +30,7 @@ def running(*pending: int) -> list[Sequence]:
 
 
 def taken(room: Room, *pending: int) -> dict[int, int]:
-    """How many tokens of which sequence."""
+    """The number of tokens that the next batch takes of each sequence, by sequence id."""
     return {c.sequence.seq_id: c.num_tokens for c in next_batch(running(*pending), room)}
 
 
@@ -40,12 +40,12 @@ def test_in_a_pool_what_decodes_goes_first() -> None:
 
 def test_in_regions_prompts_go_first() -> None:
     assert taken(Room(), 90, 1, 90, 1) == {0: 90, 2: 90}
-    assert taken(Room(), 1, 1, 3) == {0: 1, 1: 1, 2: 1}  # an odd end goes with what decodes
+    assert taken(Room(), 1, 1, 3) == {0: 1, 1: 1, 2: 1}  # a short rest is computed with decodes
 
 
 def test_in_regions_the_longest_and_their_like_go_first_cut_to_one_length() -> None:
     assert taken(Room(), 50, 100, 90, 20) == {1: 90, 2: 90}
-    assert taken(Room(), 200, 190, 180) == {0: 190, 1: 190}  # a third does not fit one ubatch
+    assert taken(Room(), 200, 190, 180) == {0: 190, 1: 190}  # the ubatch has no room for a third
 
 
 def test_a_prompt_longer_than_the_ubatch_is_taken_piece_by_piece() -> None:
@@ -55,7 +55,7 @@ def test_a_prompt_longer_than_the_ubatch_is_taken_piece_by_piece() -> None:
 def test_like_prompts_are_cut_to_whole_tiles_if_little_is_left() -> None:
     assert taken(Room(), 70, 68, 66) == {0: 64, 1: 64, 2: 64}
     assert taken(Room(), 80, 80) == {0: 80, 1: 80}
-    assert taken(Room(), 70) == {0: 70}  # alone, its rest would take a batch of its own
+    assert taken(Room(), 70) == {0: 70}  # if a single prompt were cut, its rest would take a batch
 
 
 def test_prompts_that_are_computed_apart_may_be_of_any_length() -> None:
@@ -67,7 +67,7 @@ def test_prompts_that_are_computed_apart_may_be_of_any_length() -> None:
     ("prefix", "own", "cached"), [(1000, 60, 996), (1000, 40, 1000), (200, 60, 200), (900, 70, 900)]
 )
 def test_a_fork_leaves_a_whole_tile_to_compute(prefix: int, own: int, cached: int) -> None:
-    """Where the prefix is long; else what is computed twice would be for nothing."""
+    """This holds for long prefixes; with short ones, computing tokens twice would not pay."""
     engine = Engine(FakeBackend(n_ctx=8192, n_batch=2048, n_seq_max=2, unified=False))
     prompts = [(7,) * prefix + (n,) * own for n in (65, 66)]
     requests = [Request(str(n), p, SamplingParams(max_tokens=5)) for n, p in enumerate(prompts)]

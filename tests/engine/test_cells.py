@@ -1,4 +1,4 @@
-"""The ledger of KV cells: shared prefixes are counted once."""
+"""The ledger of KV cells: a shared prefix is counted once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_more_than_is_free_cannot_be_set_aside() -> None:
 def test_used_is_the_number_of_distinct_cells(
     operations: list[tuple[int, int, int]],
 ) -> None:
-    """Against a model in which every cell has a name of its own."""
+    """The ledger agrees with a model in which every cell is a separate object."""
     ledger = CellLedger(10_000)
     cells: dict[int, list[object]] = {}
     for src, dst, count in operations:

@@ -1,9 +1,9 @@
-"""Where weights and cache lie on a real card, by llama.cpp's own report of its buffers.
+"""Where weights and cache lie on a real card, according to llama.cpp's report of its buffers.
 
     python -m pytest -m cuda
 
-takes a CUDA card, and a llama-cpp-python that was built for it. Without one, the list of overrides
-and the arithmetic are tested in test_fit_choose.py.
+needs a CUDA card and a llama-cpp-python that was built for it. Without a card, test_fit_choose.py
+tests the list of overrides and the arithmetic.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = [
     ),
 ]
 
-ROUNDED = 0.02  # MiB: llama.cpp tells two digits, and pads each tensor to 128 bytes
+ROUNDED = 0.02  # MiB: llama.cpp reports two digits, and pads each tensor to 128 bytes
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_experts_in_ram_answer(maverick: Path) -> None:
 
 
 def on_cards(what: str, report: str) -> float:
-    """MiB of the buffers of a kind on all cards; pinned memory of the host (CUDA_Host) is RAM."""
+    """MiB of the buffers of a kind on all cards; the host's pinned memory (CUDA_Host) is RAM."""
     sizes = re.findall(rf"CUDA\d+ {what} buffer size = +([\d.]+) MiB", report)
     assert sizes, report[-2000:]
     return sum(map(float, sizes))

@@ -1,4 +1,4 @@
-"""--deterministic: a row's text does not depend on what else is in the file."""
+"""--deterministic: a row's text does not depend on the other rows of the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPTIONS = BatchOptions(sampling={"temperature": 0.0, "max_tokens": 6, "ignore_eo
 
 
 def two_hundred_rows() -> list[bytes]:
-    """Of all lengths, a fifth of them under a system message that they share; some drawn."""
+    """Rows of all lengths: a fifth of them share a system message, most are sampled."""
     rng = Random(4)
     rows = []
     for n in range(200):

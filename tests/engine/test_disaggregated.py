@@ -1,4 +1,4 @@
-"""Prompts on one context, answers on another: the text is that of a single context."""
+"""Prompts in one context, answers in another: the text is that of a single context."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from l4cli.engine.types import (
 from l4cli.errors import ModelLoadError
 from l4cli.loading.decision import Decision
 
-PART = 512  # tokens of each sequence's cache
+PART = 512  # tokens of each sequence's region
 
 
 @pytest.fixture
 def made(model: LlamaModel) -> Iterator[Any]:
-    """Makes pairs of contexts, with so many sequences."""
+    """A function that makes pairs of contexts for `n_seq_max` sequences."""
     backends = []
 
     def make(
@@ -73,7 +73,7 @@ def answers(backend: Any, requests: list[Request]) -> dict[str, Completion]:
 
 
 def assert_alike(found: dict[str, Completion], expected: dict[str, Completion]) -> None:
-    """The same logprobs but for rounding, which may decide between tokens that are as likely."""
+    """Logprobs are equal except for rounding, which may decide between equally likely tokens."""
     assert found.keys() == expected.keys()
     for id, completion in found.items():
         for one, other in zip(completion.logprobs, expected[id].logprobs, strict=True):
@@ -84,7 +84,7 @@ def assert_alike(found: dict[str, Completion], expected: dict[str, Completion]) 
 
 
 def watched(pair: DisaggregatedBackend) -> list[int]:
-    """Gets the tokens of each pass over prompts alone."""
+    """A list that gets the number of tokens of each pass over prompts alone."""
     tokens: list[int] = []
     make = pair._make_prefill
 
@@ -105,7 +105,7 @@ def watched(pair: DisaggregatedBackend) -> list[int]:
 
 @pytest.mark.parametrize("length", [600, 8170, 8800])
 def test_prompts_move_whole(model: LlamaModel, made: Any, length: int) -> None:
-    """To the bit, where both contexts compute in the same pieces."""
+    """The logits are equal to the bit if both contexts compute the same pieces."""
     prompt, part = words(model, 3, length), length + 300
     alone = LlamaBackend(
         model, n_ctx=2 * part, n_seq_max=2, n_batch=2048, n_ubatch=2048, unified=False
@@ -124,7 +124,7 @@ def test_prompts_move_whole(model: LlamaModel, made: Any, length: int) -> None:
         logits.append(rows)
     alone.close()
     assert np.array_equal(logits[0][0], logits[1][0])
-    # Where a chunk was left behind, cells lie otherwise, and sums over them are rounded otherwise.
+    # If a chunk was left behind, the cells' order differs, and sums over them round differently.
     assert np.allclose(*logits, rtol=0, atol=0.05 if length > 8192 else 0)
 
 
@@ -143,7 +143,7 @@ def test_prompts_of_any_lengths_answer_as_on_one_context(
 
 
 def test_a_prompt_that_the_pool_has_no_room_for(model: LlamaModel, made: Any) -> None:
-    """It begins there, and goes on with the answers."""
+    """It begins in the pool, and continues in the context for answers."""
     requests = [greedy(str(n), words(model, n, length)) for n, length in enumerate((1400, 700, 90))]
     one = LlamaBackend(model, n_ctx=3 * 2048, n_seq_max=3, n_batch=512, unified=False)
     pair = made(3, pool=1024, part=2048, n_batch=512)
@@ -159,7 +159,8 @@ def test_a_shared_beginning_is_computed_once(model: LlamaModel, made: Any) -> No
     prefilled = watched(pair)
     with Engine(pair) as engine:
         done = list(engine.generate(requests))
-    # The longest of those that can begin; the others' ends go where their beginnings were forked.
+    # Of those that can begin, only the longest is computed in the pool. The others are forked from
+    # it in the context for answers, which computes the rest of them.
     assert prefilled == [623]
     assert sum(one.num_cached_tokens >= len(head) for one in done) == 4
     one = LlamaBackend(model, n_ctx=4 * 1024, n_seq_max=4, n_batch=2048, unified=False)
@@ -189,7 +190,7 @@ def test_the_pool_is_made_while_others_answer(model: LlamaModel, made: Any) -> N
 def test_where_there_can_be_no_pool_all_is_computed_in_one_context(
     model: LlamaModel, error: Exception | None
 ) -> None:
-    """For want of memory, or because llama.cpp cannot move sequences out of it."""
+    """There is no memory for a pool, or llama.cpp cannot move sequences out of it."""
     decode = LlamaBackend(model, n_ctx=2 * PART, n_seq_max=2, n_batch=2048, unified=False)
 
     def make_prefill() -> LlamaBackend:
@@ -215,7 +216,7 @@ def test_an_interrupt_stops_either_and_nothing_is_lost(model: LlamaModel, made: 
         collector.begin(request)
         found: dict[str, Completion] = {}
         assert engine.step() == []
-        assert engine.scheduler.running[0].num_computed_tokens < 2048  # in the first pass
+        assert engine.scheduler.running[0].num_computed_tokens < 2048  # stopped in the first pass
         while engine.num_unfinished:
             found |= {done.request_id: done for done in collector.feed(engine.step())}
         timer.join()

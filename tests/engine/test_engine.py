@@ -1,4 +1,4 @@
-"""The engine over a fake backend: who is served when, and what is left behind."""
+"""The engine over a fake backend: the order in which it serves requests, and what it frees."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_close_frees_samplers_of_unfinished_requests() -> None:
     max_retained=st.integers(0, 5),
 )
 def test_slots_and_cells_never_leak(steps, n_seq_max, max_retained) -> None:  # type: ignore[no-untyped-def]
-    """Random add, abort, step, interrupt: nothing leaks, everyone gets the right answer."""
+    """After random adds, aborts, steps and interrupts, nothing leaks and all answers are right."""
     backend = FakeBackend(n_ctx=128, n_batch=16, n_seq_max=n_seq_max)
     engine = Engine(backend, max_retained=min(max_retained, n_seq_max))
     texts: dict[str, str] = {}
@@ -264,7 +264,7 @@ def test_sequences_beyond_the_limit_pause_and_go_on() -> None:
 
 
 def test_prompts_of_like_lengths_are_computed_in_like_pieces() -> None:
-    """Their odd ends go beside what decodes; nothing about the answers changes."""
+    """Their uneven ends are computed with the decodes, and the answers stay the same."""
     backend = FakeBackend(n_seq_max=4, n_batch=256, unified=False)
     engine = Engine(backend)
     requests = [request(str(n), f"{n} {'x' * (30 + n)}") for n in range(4)]

@@ -1,4 +1,4 @@
-"""The loop around the engine's steps, and the answers that its outputs make."""
+"""The loop around the engine's steps, and the answers made from its outputs."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_character_that_was_cut_short_is_no_part_of_an_answer() -> None:
     answer.drop_half_character(pieces.__getitem__)
     assert (answer.text, answer.token_ids) == ("h", [1])
     assert (answer.ttft, answer.seconds, answer.num_computed_tokens) == (0.5, 1.0, 2)
-    # One that the model wrote stays.
+    # A replacement character that the model itself wrote stays.
     whole = Answer()
     whole.take(StepOutput("a", "\ufffd", (5,), "stop"), 1.0)
     assert whole.text == "\ufffd"

@@ -1,4 +1,4 @@
-"""The seam to llama.cpp on a real, tiny model."""
+"""The binding to llama.cpp on a real, tiny model."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_batch_equals_single(backend: LlamaBackend, model: LlamaModel) -> None:
 
 
 def test_prefix_reused_logits_equal_fresh_logits(backend: LlamaBackend, model: LlamaModel) -> None:
-    """Under the same batch partition the difference is exactly zero."""
+    """If the batches are split in the same way, the difference is exactly zero."""
     prefix, tail = model.tokenize("the world and " * 8), model.tokenize(" hello")
     backend.decode([BatchItem(0, 0, prefix, wants_logits=False)])
     fresh = logits_after(backend, 0, len(prefix), tail)
@@ -179,7 +179,7 @@ def test_what_is_no_gguf_is_said_to_be_none(tmp_path: Path) -> None:
 
 
 def test_a_pruned_chunk_is_not_trusted_for_rollback(model: LlamaModel) -> None:
-    """The 8192 rule on real cells: behind the chunk at hand only a boundary is exact."""
+    """The 8192 rule on real cells: before the current chunk, only a boundary is exact."""
     backend = LlamaBackend(model, n_ctx=10240, n_batch=1024)
     tokens = (model.tokenize("hello world and the llama ") * 2000)[:9000]
     for start in range(0, 9000, 1024):
@@ -195,7 +195,7 @@ def test_a_pruned_chunk_is_not_trusted_for_rollback(model: LlamaModel) -> None:
 
 
 def test_sequences_with_parts_of_their_own_answer_as_in_one_pool(model: LlamaModel) -> None:
-    """Forks copy what they share, and the answers are those of the shared pool."""
+    """Forks copy the shared prefix, and the answers are those of a pool."""
     head = model.tokenize("the world and hello " * 8)
     prompts = [head + model.tokenize(f" {n} {'ing ' * n}") for n in range(9)]
     answers = []

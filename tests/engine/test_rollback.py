@@ -1,4 +1,4 @@
-"""From where a sequence can go on exactly, for each kind of attention."""
+"""The positions from which a sequence can continue exactly, for each kind of attention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How tokens are chosen, on a real, tiny model: draws, penalties, logprobs, constraints."""
+"""Choosing tokens on a real, tiny model: draws, penalties, logprobs, constraints."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_draw_is_the_one_llama_cpp_would_make(model: LlamaModel) -> None:
     backend = LlamaBackend(model, n_ctx=64)
     prompt = model.tokenize("hello")
     backend.decode([BatchItem(0, 0, prompt, wants_logits=True)])
-    backend.logits(0)[:] *= 40  # spread as a trained model's are: most are negligible
+    backend.logits(0)[:] *= 40  # like a trained model's logits: most tokens are negligible
     for seed in range(40):
         params = SamplingParams(temperature=0.5 + seed / 40, top_p=0.95, min_p=0.001, seed=seed)
         sampler = backend.sampler(params, prompt)
@@ -68,7 +68,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it(spread: float, top_p: floa
     weights = np.sort(np.exp(logits.astype(np.float64)))[::-1]
     size = int(np.searchsorted(np.cumsum(weights), top_p * weights.sum())) + 1
     assert len(set(kept)) == len(kept)
-    assert abs(len(kept) - size) <= size * 1e-4  # sums in another order
+    assert abs(len(kept) - size) <= size * 1e-4  # the sums are rounded in another order
     assert logits[kept].min() >= np.sort(logits)[::-1][len(kept) - 1]
     if len(kept) <= 4096:
         assert list(logits[kept]) == sorted(logits[kept], reverse=True)
@@ -122,7 +122,7 @@ def test_biases_and_penalties(engine: Engine, model: LlamaModel) -> None:
 def test_an_answer_under_a_schema_is_valid(
     engine: Engine, model: LlamaModel, temperature: float
 ) -> None:
-    """From random weights, the schema alone makes the answer right."""
+    """With random weights, only the schema makes the answer valid."""
     constraint = Constraint("json_schema", json.dumps(SCHEMA))
     for seed in range(6):
         done = ask(

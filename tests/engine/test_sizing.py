@@ -1,4 +1,4 @@
-"""How large a context is made, and how many sequences run in it."""
+"""The size of a context, and the number of sequences that run in it."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ def test_a_pool_for_documents_is_no_larger_than_they_and_their_questions() -> No
     assert (size.unified, size.n_seq_max) == (True, 4)
     assert 30_102 + 3 * 102 <= size.n_ctx < 31_000
     many = choose_size(Demand(300, 300, None, pool=True), SizingLimits(256, 131_072, 1_000_000))
-    assert many.n_seq_max == 255  # and one through which states are saved
+    assert many.n_seq_max == 255  # one more, the spare sequence, saves the states
 
 
 def run(tuner: ConcurrencyTuner, rate: dict[int, float], running: int) -> list[int]:
-    """The limits a tuner goes through where `n` sequences decode `rate[n]` tokens a second."""
+    """The limits a tuner goes through if `n` sequences decode `rate[n]` tokens per second."""
     limits = [tuner.limit]
     for _ in range(50):
         n = min(running, tuner.limit)
         tuner.observe(n, n, n / rate[n])
-        tuner.observe(n, 500, 100.0)  # a prompt among them is no sign
+        tuner.observe(n, 500, 100.0)  # a step with prompts is ignored
         if tuner.limit != limits[-1]:
             limits.append(tuner.limit)
     assert tuner.is_settled
@@ -83,7 +83,7 @@ def test_fewer_run_where_that_is_faster() -> None:
 def test_a_few_slow_steps_do_not_halve_the_run() -> None:
     tuner = ConcurrencyTuner(48)
     for _ in range(3):
-        tuner.observe(48, 48, 0.9)  # the machine was at something else
+        tuner.observe(48, 48, 0.9)  # the machine was busy with other work
     for _ in range(3):
         tuner.observe(24, 24, 0.3)
     assert (tuner.limit, tuner.is_settled) == (48, False)

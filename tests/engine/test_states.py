@@ -1,4 +1,4 @@
-"""Sequences on disk: logits after a restore are those of a run that computed everything itself."""
+"""Sequences on disk: after a restore, the logits are those of a run that computed everything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUESTION = [11, 12, 13, 14, 15]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
-    """Scout-like, but so narrow that 16 thousand tokens are read in seconds."""
+    """Like Scout, but so narrow that 16 thousand tokens are computed in seconds."""
     path = tmp_path_factory.mktemp("thin")
     shapes = {"hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 32, "head_dim": 32}
     shapes |= {"intermediate_size_mlp": 32, "num_local_experts": 2}
@@ -39,20 +39,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
 
 
 def make_engine(model: LlamaModel, kv_type: str = "f16") -> Engine:
-    """One thread: others would only wait for it with so narrow a model."""
+    """An engine with one thread: with so narrow a model, others would only wait for it."""
     options = {"n_ctx": 10240, "n_seq_max": 2, "n_threads": 1, "with_states": True}
     return Engine(LlamaBackend(model, kv_type=kv_type, **options))
 
 
 def read(engine: Engine, tokens: list[int]) -> int:
-    """How many of the tokens were computed."""
+    """Prefill the tokens; return how many of them were computed."""
     steps = list(engine.prefixes.prefill(tokens, pin=True))
     assert steps[-1] == len(tokens)
     return steps[-1] - steps[0]
 
 
 def logits_after(engine: Engine, tokens: list[int]) -> np.ndarray:
-    """Of a question and an answer's first token, asked in a branch."""
+    """The logits after a question, and after an answer's first token, in a forked sequence."""
     holder, held = engine.prefixes.holder(tokens)
     assert holder is not None
     assert held == len(tokens)
@@ -74,7 +74,7 @@ EDITED = [*TEXT[:8250], 7, *TEXT[8251:8260]]
 
 
 def test_a_restored_prefix_is_the_computed_one(model: LlamaModel, tmp_path: Path) -> None:
-    """To the last bit, on both sides of where Llama 4's chunks end, and after an edit behind it."""
+    """The logits are equal to the bit, before and after a chunk's end, and after a later edit."""
     fresh = {}
     directory = StateDirectory({}, root=tmp_path)
     with make_engine(model) as engine:
@@ -99,11 +99,11 @@ def test_a_restored_prefix_is_the_computed_one(model: LlamaModel, tmp_path: Path
 
 
 class Late(LlamaBackend):
-    """Takes what lies before `begin` for computed, without having it.
+    """Counts the tokens before `begin` as computed, without computing them.
 
-    So the end of a chunk is soon reached, whatever a token costs: how states are cut, stored,
-    loaded and gone on from there is llama.cpp's own, only that attention sees no further back.
-    `benchmarks/states.py` does the same with all there is.
+    So the end of a chunk is reached quickly, however slow a token is. llama.cpp cuts, stores, loads
+    and continues states as always, except that attention sees no further back than `begin`.
+    `benchmarks/states.py` does the same with all tokens computed.
     """
 
     def __init__(self, model: LlamaModel, begin: int, **options: Any) -> None:
@@ -173,7 +173,7 @@ def test_contexts_of_another_size_read_the_same(model: LlamaModel, tmp_path: Pat
 
 
 def test_weights_multiplied_in_another_order_have_states_of_their_own(model: LlamaModel) -> None:
-    """They round in another order, too: a restore would not be a fresh run's to the bit."""
+    """The order changes the rounding: a restored prefix would not equal a fresh run to the bit."""
     keys = set()
     for repack in (True, False):
         other = LlamaModel(model.path, repack=repack)
@@ -184,7 +184,7 @@ def test_weights_multiplied_in_another_order_have_states_of_their_own(model: Lla
 
 
 def test_a_state_of_another_kind_of_cache_is_not_loaded(model: LlamaModel, tmp_path: Path) -> None:
-    """llama.cpp itself would notice, should a key ever fail to tell them apart."""
+    """If a key ever failed to tell them apart, llama.cpp itself would notice."""
     with make_engine(model) as engine:
         read(engine, TEXT[:100])
         holder, _ = engine.prefixes.holder(TEXT[:100])
@@ -209,7 +209,7 @@ def test_a_context_without_states_saves_none(model: LlamaModel, tmp_path: Path) 
 
 
 def test_a_model_loaded_anew_recalls_what_was_remembered(tiny_gguf: Path) -> None:
-    """The seam for chat: `recall` before a turn, `remember` after it."""
+    """This is how a chat uses the store: `recall` before a turn, `remember` after it."""
     notes: list[str] = []
     messages = [{"role": "user", "content": "hello the world " * 40}]
     with load(tiny_gguf, ctx=1024, store=True, on_note=notes.append) as llm:

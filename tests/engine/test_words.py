@@ -1,4 +1,4 @@
-"""Texts tokenized by their words get the ids that llama.cpp gives them whole."""
+"""Texts that are tokenized word by word get the ids that llama.cpp gives the whole text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PIECES = [
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
-    """The demo model's: a trained one, whose words merge into tokens of many lengths."""
+    """The demo model's vocabulary: it is trained, so tokens have many lengths."""
     path = tmp_path_factory.mktemp("gguf") / "demo.gguf"
     convert.convert(convert.plan(ROOT / "l4cli/demo/checkpoint", "Q8_0"), path)
     model = LlamaModel(path, vocab_only=True)
@@ -110,7 +110,7 @@ def test_a_lone_surrogate_is_told_by_its_place(vocabulary: LlamaModel) -> None:
 
 
 def test_tokens_of_the_users_own_are_found_across_words(tmp_path: Path) -> None:
-    """Here llama.cpp looks for them before it cuts into words, whatever text they are."""
+    """llama.cpp looks for such tokens before it splits a text into words, whatever they contain."""
     checkpoint = shutil.copytree(ROOT / "l4cli/demo/checkpoint", tmp_path / "checkpoint")
     path = checkpoint / "tokenizer.json"
     tokenizer = json.loads(path.read_text("utf8"))

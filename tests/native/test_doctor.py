@@ -189,7 +189,7 @@ def test_a_broken_config_toml_is_told_and_does_not_stop_it(
     assert problem["remedies"] == [f"${{EDITOR:-vi}} {config}"]
     assert l4("models").returncode == 2
     config.write_text("[runn]\n")
-    assert "'runn' is no command" in told(doctor()[1], "no other command starts")["text"]
+    assert "'runn' is not a command" in told(doctor()[1], "no other command starts")["text"]
     config.write_text('[run]\nmodel = "demo"\n')
     assert doctor()[1]["settings"]["has_config"] is True
 

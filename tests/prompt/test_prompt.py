@@ -1,4 +1,4 @@
-"""Messages to token ids: the template's own control tokens, and nobody else's."""
+"""Messages to token ids: only the template writes control tokens."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_broken_template_is_the_models_fault() -> None:
 
 @given(st.lists(st.text(max_size=12), min_size=2, max_size=4), st.text(max_size=8))
 def test_a_content_in_parts_is_tokenized_in_parts(parts: list[str], system: str) -> None:
-    """As one text for the template; what stands before a cut is the same whatever follows."""
+    """The template gets one text; the ids before a cut do not depend on the text after it."""
     encoder = PromptEncoder(FakeVocabulary())
     messages = [{"role": "system", "content": system}] if system else []
     try:

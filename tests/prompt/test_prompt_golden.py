@@ -1,4 +1,4 @@
-"""Rendered prompts against transformers' `apply_chat_template` (tests/golden/make_prompts.py)."""
+"""Prompts are those of transformers' `apply_chat_template` (tests/golden/make_prompts.py)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def ids(golden: dict[str, str]) -> list[int]:
 
 
 class WithTemplate:
-    """A model's vocabulary with another chat template."""
+    """A model's vocabulary with a different chat template."""
 
     def __init__(self, vocabulary: LlamaModel, template: str) -> None:
         self._vocabulary = vocabulary
@@ -78,7 +78,7 @@ def test_prompts_become_the_token_ids_of_hugging_face(vocabulary: LlamaModel) ->
 
 
 def test_the_text_of_control_tokens_stays_text(vocabulary: LlamaModel) -> None:
-    """Hugging Face makes tokens of what was said; here only the template's own are tokens."""
+    """Hugging Face turns such text into control tokens; here only the template's own is turned."""
     golden, conversation = (
         GOLDEN["prompts"]["demo"]["control"],
         GOLDEN["conversations"]["control"],

@@ -1,4 +1,4 @@
-"""Answers to tool calls: what the models write, and what only looks like it."""
+"""Tool calls in answers: the ways models write them, and texts that only look like them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured is known again, under the same conditions, and says how long things take."""
+"""Measured facts are found again under the same conditions, and time estimates follow from them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_speeds_are_remembered_for_a_model_and_its_slots(tmp_path: Path) -> None
     remember(N, RunSpeeds(4, 3.0, 4.0))
     assert recall(M).speeds(4) == Speeds(1.0, 2.0)
     remember(M, RunSpeeds(64, 5.0, 6.0))
-    assert recall(M).speeds(8) == Speeds(1.0, 2.0)  # of the nearest number of slots
+    assert recall(M).speeds(8) == Speeds(1.0, 2.0)  # from the nearest number of slots
     assert recall(Conditions("other")).speeds(8) is None
     (damaged,) = tmp_path.rglob("speeds.jsonl")
     whole = damaged.read_text().splitlines()[0]
@@ -55,7 +55,7 @@ def test_speeds_are_remembered_for_a_model_and_its_slots(tmp_path: Path) -> None
         damaged.write_bytes(content.encode("latin-1"))
         assert recall(M).speeds(4) is None
     damaged.write_text(f"{{\n{whole}\n")
-    assert recall(M).speeds(4) == Speeds(1.0, 2.0)  # a damaged line is only itself unknown
+    assert recall(M).speeds(4) == Speeds(1.0, 2.0)  # a damaged line does not affect the others
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_busy_machines_figures_never_stand_in_the_place_of_an_idle_ones() -> N
     assert recall(M).decode_tps() == 5.0  # better than nothing
     assert remember(M, DecodeRate(1, 0, 6.0), busy=True)
     assert recall(M).decode_tps() == 6.0
-    # One of an idle machine ends all of its kind, and is safe from them.
+    # A fact from an idle machine removes all busy ones of its kind, and none can replace it.
     assert remember(M, DecodeRate(1, 4096, 20.0))
     assert recall(M).decode == (DecodeRate(1, 4096, 20.0),)
     assert recall(M).prefill == (PrefillRate(0, 512, 512, 50.0),)
@@ -158,9 +158,9 @@ def test_seconds_of_a_prompt_grow_with_what_it_attends_to() -> None:
     [AttentionReach(), AttentionReach(0.75, chunk=8192), AttentionReach(5 / 6, window=1024)],
 )
 def test_what_a_token_attends_to_is_what_it_costs(reach: AttentionReach) -> None:
-    """Two depths tell what any other costs, though layers see differently far back."""
+    """Two measured depths suffice for all others, although layers attend differently far back."""
 
-    def seconds(start: int, stop: int) -> float:  # 1 ms a token, and 1 more a thousand it sees
+    def seconds(start: int, stop: int) -> float:  # 1 ms per token, 1 more per 1000 it attends to
         return sum(1e-3 + reach.seen(x + 0.5) * 1e-6 for x in range(start, stop))
 
     rates = tuple(PrefillRate(d, 512, 512, 512 / seconds(d, d + 512)) for d in (0, 4096))
@@ -185,7 +185,7 @@ def test_layers_that_see_a_chunk_begin_anew_in_the_next() -> None:
 
 
 def test_tokens_a_second_between_what_was_measured() -> None:
-    # A step takes 10 ms, 2 more a sequence, 1 more a thousand tokens of depth.
+    # A step takes 10 ms, 2 more per sequence, and 1 more per thousand tokens of depth.
     def step(batch: int, depth: int) -> float:
         return (10 + 2 * batch + depth / 1000) / 1000
 
@@ -193,7 +193,7 @@ def test_tokens_a_second_between_what_was_measured() -> None:
     tps = Measured(decode=tuple(rates)).decode_tps
     for batch, depth in ((1, 0), (3, 4000), (8, 8000), (16, 32000)):
         assert tps(batch, depth) == pytest.approx(batch / step(batch, depth))
-    assert tps(64, 0) == tps(16, 0)  # more was not seen to bring more
+    assert tps(64, 0) == tps(16, 0)  # more sequences than measured gain nothing
     noisy = [DecodeRate(1, 0, 10.0), DecodeRate(1, 1000, 11.0)]
     assert Measured(decode=tuple(noisy)).decode_tps(1, 10**6) == pytest.approx(11.0)
 
@@ -214,7 +214,7 @@ def test_the_effective_length_belongs_to_the_weights_and_the_kv_type() -> None:
     assert recall_effective_length("m", "f16") == found
     assert recall_effective_length("m", "q4_0") is None
     shorter = EffectiveLength(2048, 2048, 0.95, 0.95)
-    remember_effective_length("m", "f16", shorter)  # which the longer test knew already
+    remember_effective_length("m", "f16", shorter)  # the longer test knew this already
     assert recall_effective_length("m", "f16") == found
     remember_effective_length("m", "f16", replace(shorter, n_tokens=8192, n_longest=8192))
     assert recall_effective_length("m", "f16") != found

@@ -1,4 +1,4 @@
-"""The prefix store: what is found again, and that nothing bad is ever restored."""
+"""The prefix store: prefixes are found again, and nothing bad is ever restored."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_prefix_is_found_again_whole(tmp_path: Path, length: int) -> None:
     second = Session(tmp_path)
     expected = length if (length - 1) % 8192 >= 63 else length - 1
     assert second.recall(TEXT[:length], exact=True) == expected
-    assert second.recall(TEXT[:length], exact=True) == 0  # it is held already
+    assert second.recall(TEXT[:length], exact=True) == 0  # the engine holds it already
     assert second.read(TEXT[:length]) == length - expected
     assert second.notes == []
 
@@ -49,7 +49,7 @@ def test_an_edited_text_is_restored_up_to_the_edit(tmp_path: Path) -> None:
         session = Session(tmp_path)
         whole_blocks = position // 8192 * 8192
         restored = session.recall(edited, exact=True)
-        # Blocks serve whole; only the last part of a text serves in pieces.
+        # Whole segments can only be used whole; only the tail can be used in part.
         assert restored == (expected if position > 16384 else whole_blocks)
         assert session.read(edited) == len(TEXT) - restored
 
@@ -61,7 +61,7 @@ def test_texts_with_the_same_beginning_share_its_blocks(tmp_path: Path) -> None:
     assert other.recall(longer) == 16400
     other.read(longer)
     other.remember(longer)
-    assert len(other.files()) == 4  # two blocks, and a tail of each
+    assert len(other.files()) == 4  # two whole segments, and a tail of each text
 
 
 def test_of_many_texts_only_those_that_begin_alike_are_read(
@@ -79,7 +79,7 @@ def test_of_many_texts_only_those_that_begin_alike_are_read(
 
     monkeypatch.setattr(state_file, "tokens_of", counting)
     assert Session(tmp_path).recall([7, *TEXT[1000:1300]]) == 301
-    assert read == []  # its own name says that it is there
+    assert read == []  # the file's name alone tells that it matches
     assert Session(tmp_path).recall([7, *TEXT[1000:1250], 9]) == 251
     assert sorted(read) == [64] * 8 + [301]
 
@@ -103,8 +103,8 @@ def test_a_conversation_keeps_its_last_tail_and_comes_back(tmp_path: Path) -> No
         assert session.remember(list(tokens)) > 0
     assert len(session.files()) == 1
     again = Session(tmp_path)
-    assert again.recall([*tokens], exact=True) == 0  # its pieces were a conversation's
-    assert again.recall([*tokens]) == len(tokens) - 4  # the last was drawn, not computed
+    assert again.recall([*tokens], exact=True) == 0  # a conversation is not computed in such pieces
+    assert again.recall([*tokens]) == len(tokens) - 4  # the last token was drawn, not computed
     request = Request("next", tokens, SamplingParams(max_tokens=5))
     outputs = list(again.engine.stream(request))
     assert outputs[-1].num_cached_tokens == len(tokens) - 4
@@ -123,7 +123,7 @@ def test_a_damaged_file_is_ignored_with_a_word(tmp_path: Path, at: int) -> None:
     assert len(again.notes) == 1
     assert "was not used" in again.notes[0]
     assert again.read(TEXT[:9000]) == 9000
-    assert again.remember(TEXT[:9000]) > 0  # what was damaged is written anew
+    assert again.remember(TEXT[:9000]) > 0  # the damaged segment is written again
     assert Session(tmp_path).recall(TEXT[:9000]) == 9000
 
 
@@ -133,8 +133,8 @@ def test_a_file_cut_short_is_ignored_with_a_word(tmp_path: Path, keep: int) -> N
     tail = next(file for file in session.files() if "tail" in file.name)
     tail.write_bytes(tail.read_bytes()[: min(keep, tail.stat().st_size - 1)])
     again = Session(tmp_path)
-    assert again.recall(TEXT[:9000]) == 8192  # the block before it is whole
-    assert again.notes or keep < 16  # too short to tell what it was
+    assert again.recall(TEXT[:9000]) == 8192  # the segment before it is intact
+    assert again.notes or keep < 16  # a file this short does not even tell its tokens
 
 
 def test_a_file_of_another_model_is_ignored(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_the_least_recently_used_goes_first_and_successors_before_what_they_foll
     stored(tmp_path, other)
     for file in first.files():
         os.utime(file, (1, 1))
-    assert Session(tmp_path).recall(TEXT[:9000]) == 9000  # so the first was used last
+    assert Session(tmp_path).recall(TEXT[:9000]) == 9000  # marks the first text as used last
     assert store.prune(tmp_path, size + 100) > 0
     assert Session(tmp_path).recall(TEXT[:9000]) == 9000
     assert Session(tmp_path).recall(other) == 0
@@ -227,7 +227,7 @@ while True:
 
 
 def test_processes_share_a_store_and_are_killed(tmp_path: Path) -> None:
-    """Under a limit that makes them prune each other's files; whatever is left can be loaded."""
+    """The limit makes them prune each other's files; the files that are left can be loaded."""
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     for killed in range(2):
         command = [sys.executable, "-c", WRITER, str(tmp_path)]
@@ -308,8 +308,8 @@ def test_a_checked_file_names_what_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "x.state"
     state_file.write(path, "key", 0, lambda part: part.write_bytes(b"state of sixteen"))
     state_file.check(path, "key", 0)
-    with pytest.raises(state_file.BadStateError, match="another model or place"):
+    with pytest.raises(state_file.BadStateError, match="another model or position"):
         state_file.check(path, "key", 8192)
     path.write_bytes(b"something else altogether, but long enough")
-    with pytest.raises(state_file.BadStateError, match=r"no file of l4's"):
+    with pytest.raises(state_file.BadStateError, match="not written by l4"):
         state_file.check(path, "key", 0)

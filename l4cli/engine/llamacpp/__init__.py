@@ -1,15 +1,19 @@
-"""The seam: the only place that imports llama_cpp for inference.
+"""The binding to llama.cpp: only this package imports llama_cpp for inference.
 
-    library.py   llama.cpp itself: started once, its log kept
-    model.py     weights and vocabulary (one llama_model handle)
-    context.py   KV cache and decode (one llama_context handle): the engine's Backend
-    disaggregated.py  prompts on one context, answers on another
-    moving.py    sequences from one context to another
-    sampling.py  a row of logits -> a token
-    constraint.py  answers that must match a schema or grammar
-    selftest.py  whether all of this works with the llama.cpp at hand; runs in a process of its own
+    library.py        starts llama.cpp once and keeps its log
+    devices.py        graphics cards, CPU features, placement of single tensors
+    model.py          weights and vocabulary (one llama_model handle)
+    words.py          faster tokenization, word by word
+    pages.py          huge pages for the weights
+    context.py        KV cache and decode (one llama_context handle): the engine's Backend
+    disaggregated.py  a Backend with prompts in one context and answers in another
+    states.py         saves parts of sequences to files, and loads them
+    moving.py         moves sequences from one context to another
+    sampling.py       chooses a token from a row of logits
+    constraint.py     answers that must match a schema or grammar
+    selftest.py       checks all of this with the installed llama.cpp, in a process of its own
 
-Handles are closed explicitly, by their owner, in the reverse order of their making.
+Owners close their handles explicitly, in the reverse order of making them.
 """
 
 from l4cli.errors import ModelLoadError

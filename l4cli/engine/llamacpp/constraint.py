@@ -1,7 +1,7 @@
-"""Answers that must be of a language: JSON by a schema, a grammar, a regular expression.
+"""Answers that must belong to a language: a JSON Schema, a grammar, a regular expression.
 
-llguidance does the work: it knows JSON Schema well, says what it does not support, and computes a
-mask in microseconds. (llama.cpp's own grammars throw C++ exceptions, which end a Python process.)
+llguidance does the work. It covers JSON Schema well, reports what it does not support, and computes
+a mask in microseconds. (llama.cpp's own grammars throw C++ exceptions, which end a Python process.)
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper,
 from l4cli.engine.types import Constraint
 from l4cli.errors import EngineError, RequestError
 
-# Any white space JSON allows would do; a model that has lost its way would then write only that.
+# JSON allows any white space, but a model that has lost its way would then write only that.
 _WHITESPACE = r"[ ]?|\n[ ]{0,20}"
-_AMPLE = 10**9  # steps of building automata: 10**6 do for 100,000 characters of a document
+_AMPLE = 10**9  # steps of building automata; a document of 100,000 characters takes 10**6
 _NAMES = {
     "json_schema": "JSON schema",
     "json_object": "JSON object",
@@ -29,7 +29,7 @@ _NAMES = {
 
 
 class Matcher:
-    """How far one answer has come in its language."""
+    """Follows one answer through its language."""
 
     def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
         self._matcher = matcher
@@ -38,17 +38,17 @@ class Matcher:
 
     @property
     def ends(self) -> bool:
-        """Whether the answer is whole and nothing may follow."""
+        """Whether the answer is complete and no token may follow."""
         return bool(self._matcher.is_stopped())
 
     def consume(self, token: int) -> bool:
-        """Go on by `token`; False, changing nothing, if it is not allowed here."""
+        """Advance by `token`; if it is not allowed here, change nothing and return False."""
         return bool(self._matcher.try_consume_tokens([token]) == 1)
 
     def mask(self, row: npt.NDArray[np.float32]) -> None:
-        """Set the logits [n_vocab] of what is not allowed here to -inf.
+        """Set the logits [n_vocab] of tokens that are not allowed here to -inf.
 
-        EngineError where the language has become too complex to go on, or there is no way on.
+        EngineError if the language has become too complex to continue, or allows no token.
         """
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         if self._matcher.is_error():
@@ -60,7 +60,7 @@ class Matcher:
 
 
 class Vocabulary(Protocol):
-    """What a compiler needs of a model."""
+    """The parts of a model that a compiler needs."""
 
     @property
     def n_vocab(self) -> int: ...
@@ -80,7 +80,7 @@ class Vocabulary(Protocol):
 
 
 class Compiler:
-    """Compiles constraints for one vocabulary; rows that share one share the work."""
+    """Compiles constraints for one vocabulary; requests with equal constraints share the work."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._n_vocab = vocabulary.n_vocab
@@ -90,7 +90,7 @@ class Compiler:
         self._compiled = lru_cache(maxsize=256)(self._compile)
 
     def matcher(self, constraint: Constraint) -> Matcher:
-        """A fresh matcher; RequestError, saying what is wrong, if the constraint is not usable."""
+        """A new matcher; RequestError, with the reason, if the constraint is not usable."""
         return Matcher(self._compiled(constraint).deep_copy(), self._n_vocab)
 
     def _compile(self, constraint: Constraint) -> LLMatcher:
@@ -106,7 +106,7 @@ class Compiler:
 
 
 class _Tokens:
-    """A vocabulary as llguidance's TokenizerWrapper wants to see it."""
+    """A vocabulary in the form that llguidance's TokenizerWrapper expects."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         special = vocabulary.special_tokens
@@ -136,7 +136,10 @@ def _to_llguidance(constraint: Constraint) -> str:
 
 
 def _limits(constraint: Constraint) -> LLParserLimits | None:
-    """llguidance's own limits are for what users write; Lark is l4's, and may hold a whole book."""
+    """Limits of compiling: ample for Lark, which l4 writes and which may hold a whole book.
+
+    None means llguidance's own limits, which suit constraints that users write.
+    """
     if constraint.kind != "lark":
         return None
     return LLParserLimits(initial_lexer_fuel=_AMPLE, step_lexer_fuel=_AMPLE)
@@ -147,6 +150,6 @@ def _complaint(matcher: LLMatcher) -> str:
 
 
 def _short(error: object) -> str:
-    """What may be many lines, with a drawing of the place, as one."""
+    """An error message, which may have many lines and a drawing of the place, as one line."""
     text = " ".join(str(error).split()) or "it cannot be used"
     return text if len(text) <= 200 else f"{text[:199]}…"

@@ -1,4 +1,4 @@
-"""The engine's Backend on llama.cpp: one context and its unified KV cache."""
+"""The engine's Backend on llama.cpp: one context with its KV cache, in a pool or in regions."""
 
 from __future__ import annotations
 
@@ -33,17 +33,23 @@ _DECODE_ERRORS = {
 
 
 class LlamaBackend:
-    """A context over a loaded model; it does not own the model.
+    """A context over a loaded model, which it does not own.
 
-    `n_ctx` cells are for up to `n_seq_max` sequences. `unified`, they share them all: a fork is
-    free, but each sequence's attention has to step over the cells of the others. Otherwise each
-    has an equal region of its own: a fork copies that region, and attention looks at nothing else.
-    What one sequence can hold is what the model was trained for at most. `n_batch` tokens go into
-    one decode, `n_ubatch` of them at a time. Raises ModelLoadError when it does not fit in memory.
+    n_ctx: KV cells of all sequences together. One sequence can hold at most as many tokens as the
+        model was trained for.
+    unified: all sequences share the cells (a pool): a fork is free, but each sequence's attention
+        has to step over the others' cells. Otherwise each sequence has a region of equal size: a
+        fork copies the region, and attention reads nothing else.
+    n_batch: most tokens in one decode.
+    n_ubatch: tokens that are computed at a time.
+    n_threads: None means one per physical core.
+    kv_type: element type of keys and values, a name in KV_ELEMENT_BYTES.
+    with_states: parts of sequences can be saved and loaded (`states`). This takes one sequence
+        more than `n_seq_max`, and chunked layers then have 8192 cells more.
+    along_with: another backend. Interrupting it also interrupts this one; the flag clears when
+        either stops.
 
-    `with_states`, parts of sequences can be saved and loaded (`states`). That takes one sequence
-    more than `n_seq_max`, and chunked layers then have 8192 cells more. What interrupts
-    `along_with` interrupts this one, too, and is over when either has stopped.
+    Raises ModelLoadError if the context does not fit in memory.
     """
 
     min_prefill: int | None = None
@@ -101,13 +107,13 @@ class LlamaBackend:
         self._n_vocab = model.n_vocab
         self._candidates = Candidates(self._n_vocab)
         self._outputs: list[int] = []
-        self._address, self._buffer = 0, np.zeros((0, 0), np.float32)  # of the kept logits
-        self._rows: npt.NDArray[np.float32] | None = None  # of it, once one was asked for
+        self._address, self._buffer = 0, np.zeros((0, 0), np.float32)  # where the logits lie
+        self._rows: npt.NDArray[np.float32] | None = None  # the kept ones, once one is asked for
         self._likeliest: list[int] | None = None
         self.piece, self.is_eog = model.piece, model.eog_tokens.__contains__
 
     def _params(self, n_ctx: int, n_seq_max: int, kv_type: str) -> Any:
-        element_bytes(kv_type)  # refuses a type there is not
+        element_bytes(kv_type)  # UsageError for an unknown type
         limit = llama_cpp.llama_max_parallel_sequences()
         if not 1 <= n_seq_max <= limit:
             raise UsageError(f"llama.cpp runs 1 to {limit} sequences at once, not {n_seq_max}")
@@ -117,7 +123,7 @@ class LlamaBackend:
         regions = 1 if self.unified else n_seq_max
         params.n_ctx = regions * max(1, n_ctx // regions)
         params.n_seq_max = n_seq_max
-        params.n_outputs_max = n_seq_max  # one row of logits a sequence, not one a token
+        params.n_outputs_max = n_seq_max  # one row of logits per sequence, not one per token
         params.flash_attn_type = _FLASH_ATTN_AUTO
         params.type_k = params.type_v = getattr(llama_cpp, f"GGML_TYPE_{kv_type.upper()}")
         params.swa_full = False  # whole-context chunked layers would cost 3.9 times the memory
@@ -128,16 +134,16 @@ class LlamaBackend:
         return params
 
     def close(self) -> None:
-        """Free the context; idempotent. Samplers are closed by who asked for them."""
+        """Free the context; idempotent. Samplers are closed by their own owners."""
         if self._handle:
             llama_cpp.llama_free(self._handle)
             self._handle = None
 
     def decode(self, items: Sequence[BatchItem]) -> None:
-        """Compute the items' tokens; afterwards `Sampler.sample(i)` reads the i-th kept logits.
+        """Compute the items' tokens; `Sampler.sample(i)` then reads the i-th kept logits.
 
-        Raises DecodeAbortedError after `interrupt` and EngineError with llama.cpp's reason: in both
-        cases `num_computed` tells how far each sequence got.
+        Raises DecodeAbortedError after `interrupt`, and EngineError with llama.cpp's reason. In
+        both cases `num_computed` tells how far each sequence got.
         """
         self._outputs = self._batch.fill(items)
         self._rows = self._likeliest = None
@@ -163,18 +169,18 @@ class LlamaBackend:
         return LlamaSampler(self, self.model, self._candidates, params, prompt)
 
     def logits(self, output: int) -> npt.NDArray[np.float32]:
-        """The `output`-th logits kept by the last decode, float32 [n_vocab], until the next one."""
+        """The `output`-th logits of the last decode, float32 [n_vocab]; valid until the next."""
         row: npt.NDArray[np.float32] = self._kept()[output]
         return row
 
     def likeliest(self, output: int) -> int:
-        """The token with the greatest of the `output`-th kept logits, found for all at once.
+        """The token with the greatest of the `output`-th kept logits. One call finds all rows'.
 
-        EngineError where that is no finite number.
+        EngineError if the greatest logit is not a finite number.
         """
         if self._likeliest is None:
             rows = self._kept()
-            tokens = rows.argmax(axis=1)  # a NaN where there is one
+            tokens = rows.argmax(axis=1)  # the index of a NaN if there is one
             is_finite = np.isfinite(rows[np.arange(len(rows)), tokens])
             self._likeliest = np.where(is_finite, tokens, -1).tolist()
         token: int = self._likeliest[output]
@@ -183,10 +189,10 @@ class LlamaBackend:
         return token
 
     def _kept(self) -> npt.NDArray[np.float32]:
-        if self._rows is None:  # they lie one after another, in the batch's order
+        if self._rows is None:  # the rows lie one after another, in the batch's order
             first = llama_cpp.llama_get_logits_ith(self._handle, self._outputs[0])
             address = ctypes.addressof(first.contents)
-            if address != self._address:  # a view of them takes longer to make than to cut
+            if address != self._address:  # making a view takes longer than slicing it
                 shape = self.n_seq_max, self._n_vocab
                 self._address, self._buffer = address, np.ctypeslib.as_array(first, shape)
             self._rows = self._buffer[: len(self._outputs)]
@@ -205,7 +211,7 @@ class LlamaBackend:
     def fork(self, src: int, dst: int, length: int) -> None:
         if self.unified:
             llama_cpp.llama_memory_seq_cp(self._memory, src, dst, 0, length)
-        else:  # between regions, llama.cpp copies all or nothing
+        else:  # between regions, llama.cpp copies whole sequences only
             llama_cpp.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
             llama_cpp.llama_memory_seq_rm(self._memory, dst, length, -1)
         self._lengths[dst] = length
@@ -217,9 +223,9 @@ class LlamaBackend:
         self._rule.truncated(seq_id, length)
 
     def hand_over(self, seq_id: int, other: LlamaBackend) -> None:
-        """Move a sequence of this pool to the same id in a context in regions.
+        """Move a sequence of this pool to the same id in `other`, a context in regions.
 
-        Both have the same weights, in whatever order.
+        Both have the same weights, whose order may differ.
         """
         move_to_region(self._handle, other._handle, seq_id, other.n_seq_max)
         other._advanced(seq_id, self.num_computed(seq_id))
@@ -230,7 +236,7 @@ class LlamaBackend:
 
 
 class _Batch:
-    """A llama_batch over numpy arrays, so that filling it is a few slice assignments."""
+    """A llama_batch over numpy arrays; filling it takes a few slice assignments."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -239,7 +245,7 @@ class _Batch:
         self._n_seq_id = np.ones(capacity, np.int32)
         self._seq_id = np.zeros(capacity, np.int32)
         self._logits = np.zeros(capacity, np.int8)
-        # llama_batch.seq_id is an array of pointers, here each to one element of `_seq_id`.
+        # llama_batch.seq_id is an array of pointers; here each points to one element of `_seq_id`.
         base, width = self._seq_id.ctypes.data, self._seq_id.itemsize
         self._seq_id_at = base + width * np.arange(capacity, dtype=np.uintp)
         self.struct = llama_cpp.llama_batch()
@@ -254,7 +260,7 @@ class _Batch:
             setattr(self.struct, name, ctypes.cast(array.ctypes.data, field))
 
     def fill(self, items: Sequence[BatchItem]) -> list[int]:
-        """Lay the items out one after another; the indices whose logits are kept, in order."""
+        """Write the items one after another; return the indices whose logits are kept, in order."""
         tokens: list[int] = []
         positions: list[int] = []
         seq_ids: list[int] = []
@@ -278,10 +284,10 @@ class _Batch:
 
 
 def _abort_callback() -> Any:
-    """`strlen` as llama.cpp's abort callback: non-zero when the flag's first byte is.
+    """Return `strlen` as llama.cpp's abort callback: it is non-zero if the flag's first byte is.
 
-    It is called for every node of the graph. A Python callback would take the GIL each time; this
-    one costs nothing, and any thread can set the flag.
+    llama.cpp calls it for every node of the graph. A Python callback would take the GIL each time.
+    This one costs nothing, and any thread can set the flag.
     """
     libc = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
     return ctypes.cast(libc.strlen, llama_cpp.ggml_abort_callback)
@@ -291,9 +297,9 @@ _ABORT_CALLBACK = _abort_callback()
 
 
 def _states_key(kv_type: str, n_ubatch: int) -> str:
-    """What of the context just made decides how its numbers are rounded.
+    """The properties of the context just made that decide how its numbers are rounded.
 
-    Whether llama.cpp turned flash attention off for this model only its log tells.
+    Only llama.cpp's log tells whether it turned flash attention off for this model.
     """
     is_off = any("Flash Attention not supported" in line for line in library.complaints())
     return f"KV {kv_type}, flash attention {'off' if is_off else 'on'}, ubatch {n_ubatch}"

@@ -1,4 +1,4 @@
-"""What ggml computes on: its devices, the CPU's features, and where single tensors are put."""
+"""ggml's devices, the CPU's features, and the placement of single tensors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GPU, _IGPU = 1, 2  # enum ggml_backend_dev_type
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device with memory of its own, in bytes; `name` is its maker's, `id` ggml's."""
+    """A graphics card with its memory in bytes; `id` is ggml's name for it, `name` its maker's."""
 
     id: str
     name: str
@@ -41,34 +41,34 @@ def devices() -> list[Device]:
 
 
 def cpu_features() -> frozenset[str]:
-    """What ggml's CPU code was built with and this CPU has: AVX2, AVX512, MATMUL_INT8 ..."""
+    """Features that both ggml's CPU code and this CPU have: AVX2, AVX512, MATMUL_INT8 ..."""
     library.start()
     text = llama_cpp.llama_print_system_info().decode(errors="replace")
     return frozenset(re.findall(r"(\w+) = 1", text))
 
 
 class _Override(ctypes.Structure):
-    """llama_model_tensor_buft_override of llama.h, which the bindings leave out."""
+    """llama_model_tensor_buft_override of llama.h, which llama-cpp-python does not define."""
 
     _fields_ = (("pattern", ctypes.c_char_p), ("buft", ctypes.c_void_p))
 
 
 def on_cpu(patterns: Sequence[str]) -> Any:
-    """A list for llama_model_params: tensors with these patterns in their names stay in RAM.
+    """A list for llama_model_params: tensors whose names match these patterns stay in RAM.
 
-    The caller keeps it alive while the model is loaded.
+    The caller keeps the list alive while the model is loaded.
     """
     entries = [_Override(pattern.encode(), _cpu_buffer_type()) for pattern in patterns]
-    return (_Override * (len(entries) + 1))(*entries)  # ends with one of null pointers
+    return (_Override * (len(entries) + 1))(*entries)  # an entry of null pointers ends it
 
 
 def expert_patterns(layers: Iterable[int]) -> list[str]:
-    """Patterns of exactly the routed experts of these layers."""
+    """Patterns that match exactly the routed experts of these layers."""
     return [rf"^blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps\." for layer in layers]
 
 
 def _function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """A function of ggml's with its types: pointers would be cut to 32 bits without."""
+    """A function of ggml with its types; without them ctypes would cut pointers to 32 bits."""
     prototype = ctypes.CFUNCTYPE(result, *arguments)
     return prototype((name, _ggml.libggml))
 

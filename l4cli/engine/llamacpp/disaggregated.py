@@ -1,10 +1,10 @@
-"""Prompts on one context, answers on another, each over weights in the order that suits it.
+"""Computes prompts in one context and answers in another, each over weights in the better order.
 
-On a CPU llama.cpp reads prompts faster from weights as they lie in the file, and writes answers
-faster from its reordered copy (`fit/choose.py` says why). So a batch's prompts are computed in the
-one context, whose cache is a pool, where they need not be equally long; when a prompt is whole, its
-keys and values move to its region of the other, which goes on with the answer. The idea is
-DistServe's (Zhong et al., 2024), with memory for the network.
+On a CPU, llama.cpp computes prompts faster from weights in the file's order, and answers faster
+from its repacked copy (`fit/choose.py` says why). So the prompts of a batch are computed in a
+context whose cache is a pool, where they need not be equally long. When a prompt is complete, its
+keys and values move to its region of the other context, which continues with the answer. The idea
+is DistServe's (Zhong et al., 2024), with memory instead of the network.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from l4cli.engine.llamacpp.sampling import Candidates, LlamaSampler
 from l4cli.engine.types import BatchItem, SamplingParams
 from l4cli.errors import EngineError, ModelLoadError
 
-MIN_PREFILL = 512  # tokens of prompts in a batch that pay for a pass over the weights of their own
+MIN_PREFILL = 512  # prompt tokens in a batch that justify a separate pass over the weights
 
 
 class DisaggregatedBackend:
-    """A Backend of two contexts: `decode`, in regions, and a pool for prompts; it owns both.
+    """A Backend of two contexts, which it owns: one in regions for answers, a pool for prompts.
 
-    `make_prefill` makes the pool when there are first prompts enough for it. Where it raises
-    ModelLoadError, or llama.cpp cannot move sequences between the two, all is computed in `decode`.
-    The same `interrupt` must stop both (`along_with`). A sequence is in one of them at a time,
-    under the same id: in the pool until its prompt is whole, or something is asked of it that only
-    `decode` can do.
+    decode: the context in regions.
+    make_prefill: makes the pool when the first batch has enough prompt tokens. The pool must be
+        made `along_with` `decode`, so that one `interrupt` stops both. If this raises
+        ModelLoadError, or llama.cpp cannot move sequences between the two, everything is computed
+        in `decode`.
+
+    A sequence is in one context at a time, under the same id. It stays in the pool until its
+    prompt is complete, or until an operation is called that only `decode` can do.
     """
 
-    states = None  # what is kept must not depend on where it was computed
+    states = None  # states must not depend on the context that computed them
     unified = False
 
     def __init__(self, decode: LlamaBackend, make_prefill: Callable[[], LlamaBackend]) -> None:
@@ -50,9 +53,10 @@ class DisaggregatedBackend:
         self._candidates = Candidates(decode.model.n_vocab)
 
     def decode(self, items: Sequence[BatchItem]) -> None:
-        """Compute the items' tokens: prompts in a pass of their own where there are enough.
+        """Compute the items' tokens: prompts in a separate pass if there are enough of them.
 
-        Raises what LlamaBackend.decode does; `num_computed` then tells how far each sequence got.
+        Raises the errors of LlamaBackend.decode; `num_computed` then tells how far each sequence
+        got.
         """
         apart = self._to_prefill(items)
         prompts = [item for item in items if item.seq_id in apart]
@@ -73,12 +77,12 @@ class DisaggregatedBackend:
         return LlamaSampler(self, self._decode.model, self._candidates, params, prompt)
 
     def logits(self, output: int) -> npt.NDArray[np.float32]:
-        """The `output`-th logits kept by the last decode, float32 [n_vocab], until the next one."""
+        """The `output`-th logits of the last decode, float32 [n_vocab]; valid until the next."""
         backend, own_output = self._outputs[output]
         return backend.logits(own_output)
 
     def likeliest(self, output: int) -> int:
-        """The token with the greatest of the `output`-th kept logits; EngineError without one."""
+        """The token with the greatest of the `output`-th kept logits; EngineError if not finite."""
         backend, own_output = self._outputs[output]
         return backend.likeliest(own_output)
 
@@ -107,8 +111,10 @@ class DisaggregatedBackend:
         self._decode.close()
 
     def _to_prefill(self, items: Sequence[BatchItem]) -> set[int]:
-        """The sequences whose prompts are computed apart: those that began there, and new ones as
-        far as there is room; none if they are too few tokens."""
+        """The sequences to compute in the pool; none if they have too few tokens.
+
+        These are the prompts that began there, and new ones as long as there is room.
+        """
         prompts = [item for item in items if item.pos == 0 or item.seq_id in self._in_prefill]
         if not self._is_enough(prompts):
             return set()
@@ -130,16 +136,16 @@ class DisaggregatedBackend:
         return self.min_prefill is not None and num_tokens >= self.min_prefill
 
     def _pool(self, seq_id: int) -> LlamaBackend | None:
-        """The context for prompts, made if need be; None where it cannot be had.
+        """The context for prompts, made when first needed; None if that is impossible.
 
-        When it is made, `seq_id` must be a sequence of which nothing is computed yet.
+        When it is made, `seq_id` must be a sequence without any computed tokens.
         """
         if self._prefill:
             return self._prefill
         prefill = None
         try:
             prefill = self._make_prefill()
-            prefill.hand_over(seq_id, self._decode)  # nothing, to see whether it can be done
+            prefill.hand_over(seq_id, self._decode)  # no tokens: tests whether moving works
         except (ModelLoadError, EngineError):
             self.min_prefill = None
             if prefill:
@@ -149,7 +155,7 @@ class DisaggregatedBackend:
         return prefill
 
     def _note_outputs(self, items: Sequence[BatchItem]) -> None:
-        """Which context has each item's logits, and there as the how-manieth."""
+        """Note the context that has each item's logits, and their index among that context's."""
         counts: Counter[LlamaBackend] = Counter()
         self._outputs = []
         for item in items:
@@ -162,7 +168,7 @@ class DisaggregatedBackend:
         return self._prefill if self._prefill and seq_id in self._in_prefill else self._decode
 
     def _hand_over(self, seq_id: int) -> None:
-        """From now on the sequence is where answers are computed."""
+        """Move the sequence to the context that computes answers."""
         if self._prefill and seq_id in self._in_prefill:
             self._prefill.hand_over(seq_id, self._decode)
             self._in_prefill.discard(seq_id)

@@ -1,4 +1,4 @@
-"""llama.cpp as a library: started once, silent, its last complaints kept for error messages."""
+"""llama.cpp as a library: started once, silent, its last warnings kept for error messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llama_cpp import _ggml
 
 from l4cli.native import watcher
 
-_WARNING = 3  # GGML_LOG_LEVEL_WARN, in this order: none, debug/info, info, warn, error, cont
+_WARNING = 3  # GGML_LOG_LEVEL_WARN; the levels are none, debug, info, warn, error, cont
 _recent: deque[str] = deque(maxlen=50)
 _echo = False
 _ABORT_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_char_p)  # ggml_abort_callback_t of ggml.h
@@ -29,7 +29,7 @@ def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
 
 @_ABORT_FUNCTION  # type: ignore[untyped-decorator, unused-ignore]
 def _on_abort(message: bytes) -> None:
-    """ggml ends the process when this returns (`ggml_abort` in ggml/src/ggml.c)."""
+    """Report why ggml aborts. ggml ends the process afterwards (`ggml_abort`, ggml/src/ggml.c)."""
     text = message.decode("utf-8", errors="replace")
     if not watcher.tell_check(text):
         sys.stderr.write(f"{text}\n")
@@ -50,19 +50,19 @@ def echo_log(on: bool) -> None:
 
 
 def forget_log() -> None:
-    """Start a new stretch of log: what comes from now on explains the next failure."""
+    """Forget earlier warnings: only later ones explain the next failure."""
     _recent.clear()
 
 
 def complaints() -> list[str]:
-    """What llama.cpp has warned of since `forget_log`."""
+    """llama.cpp's warnings and errors since `forget_log`."""
     return list(_recent)
 
 
 def last_complaint() -> str:
-    """What llama.cpp said went wrong, most telling line first; empty if it said nothing."""
+    """llama.cpp's most telling line about the last failure; empty if it logged nothing."""
     lines = [line for line in _recent if line]
-    # llama.cpp reports the cause first and then each caller's failure to go on.
+    # llama.cpp logs the cause first, and then the failure of each caller.
     causes = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
     return (causes or lines or [""])[0]
 
@@ -73,6 +73,9 @@ def has_gpu_support() -> bool:
 
 
 def max_useful_sequences() -> int:
-    """More at once than this gain nothing: fewer on a CPU, which arithmetic limits sooner."""
+    """The number of sequences at once beyond which more gain nothing: 256, or 64 without a GPU.
+
+    A CPU reaches the limit of its arithmetic sooner. llama.cpp may allow fewer.
+    """
     limit = int(llama_cpp.llama_max_parallel_sequences())
     return min(limit, 256 if has_gpu_support() else 64)

@@ -30,10 +30,10 @@ _T = TypeVar("_T")
 
 
 class VocabularyFacts:
-    """What was found out of a file's vocabulary, for all models that are loaded from it.
+    """Facts about a file's vocabulary, shared by all models that are loaded from the file.
 
-    A large vocabulary takes its time. Whoever makes one has vetted the file at `path`: it is not
-    vetted again as long as its size and time stay.
+    A large vocabulary takes long to examine. The maker must have vetted the file at `path`; the
+    file is not vetted again while its size and modification time stay the same.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,11 +41,11 @@ class VocabularyFacts:
         self._found: dict[str, Any] = {}
 
     def holds(self, path: Path) -> bool:
-        """Whether they are true of the file that is at `path` now."""
+        """Whether the facts are true of the file that is at `path` now."""
         return self._version is not None and (self._path, self._version) == (path, _version(path))
 
     def get(self, name: str, find: Callable[[], _T]) -> _T:
-        """The fact of that name, found out the first time it is asked for."""
+        """The fact `name`; `find` determines it the first time."""
         if name not in self._found:
             self._found[name] = find()
         value: _T = self._found[name]
@@ -55,10 +55,14 @@ class VocabularyFacts:
 class LlamaModel:
     """A loaded GGUF: its vocabulary, metadata and (unless `vocab_only`) its weights.
 
-    `n_gpu_layers` -1 offloads all that the build can, in shares of `tensor_split` where there are
-    several cards; the routed experts of the first `cpu_moe` layers stay in RAM. Without `repack`
-    weights in RAM stay in the mapped file, in the order they have there. `on_progress` gets 0..1
-    while loading, and ends it by raising. `vocabulary` is what is known of the file already.
+    n_gpu_layers: layers on graphics cards; -1 means as many as the build can put there.
+    cpu_moe: the routed experts of this many first layers stay in RAM.
+    tensor_split: the share of each card, if there are several.
+    repack: whether weights in RAM are copied into the CPU kernels' order; otherwise they stay in
+        the mapped file, in its order.
+    on_progress: called with 0..1 while loading; an exception that it raises ends the loading.
+    vocabulary: facts from an earlier model of the same file, which are reused.
+
     Raises ModelLoadError with llama.cpp's own reason. Close it after every context made from it.
     """
 
@@ -96,9 +100,9 @@ class LlamaModel:
 
         @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator, unused-ignore]
         def report(progress: float, _user_data: ctypes.c_void_p) -> bool:
-            # ctypes would lose what is raised here; False makes llama.cpp give up the load.
+            # ctypes would lose an exception raised here; False makes llama.cpp stop loading.
             try:
-                if not progress:  # buffers are there, nothing is in them yet
+                if not progress:  # the buffers exist, and nothing is in them yet
                     ask_for_huge_pages()
                 if on_progress:
                     on_progress(progress)
@@ -123,18 +127,18 @@ class LlamaModel:
             self.handle = None
             self.vocab = None
 
-    # What the file says of itself.
+    # Facts from the file's metadata.
 
     @property
     def n_ctx_train(self) -> int:
         """Tokens of context the model was trained for; 0 if the file does not say."""
         architecture = self.metadata("general.architecture")
-        value = self.metadata(f"{architecture}.context_length")  # known without the weights, too
+        value = self.metadata(f"{architecture}.context_length")  # known with vocab_only, too
         return int(value) if value and value.isdigit() else 0
 
     @property
     def n_layers(self) -> int:
-        """Blocks of the model, as the file states them; 0 if it does not."""
+        """Number of blocks; 0 if the file does not say."""
         value = self.metadata(f"{self.metadata('general.architecture')}.block_count")
         return int(value) if value and value.isdigit() else 0
 
@@ -148,7 +152,7 @@ class LlamaModel:
 
     @property
     def chat_template(self) -> str | None:
-        """The Jinja source in the file, if it has one."""
+        """The Jinja source of the chat template in the file, if it has one."""
         text = llama_cpp.llama_model_chat_template(self.handle, None)
         return text.decode("utf-8", errors="replace") if text else None
 
@@ -166,7 +170,7 @@ class LlamaModel:
 
     @property
     def attention(self) -> tuple[AttentionKind, int]:
-        """Which rollback rule holds, and its window in tokens (0 where there is none)."""
+        """The rollback rule that applies, and its window in tokens (0 if there is none)."""
         if llama_cpp.llama_model_is_recurrent(self.handle) or llama_cpp.llama_model_is_hybrid(
             self.handle
         ):
@@ -179,7 +183,7 @@ class LlamaModel:
 
     @property
     def has_states(self) -> bool:
-        """Whether parts of its sequences can be saved: not where it remembers only a window."""
+        """Whether parts of sequences can be saved: not if the cache holds only a window of them."""
         return self.attention[0] in ("full", "chunked") and selftest.outcome().states
 
     # Text to token ids and back.
@@ -187,8 +191,8 @@ class LlamaModel:
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of `text`, with no BOS added.
 
-        Only with `special` does text such as `<|eot|>` become a control token. RequestError where
-        the text has a lone surrogate, which no UTF-8 can hold.
+        Only with `special` does text such as `<|eot|>` become a control token. RequestError if the
+        text has a lone surrogate, which UTF-8 cannot encode.
         """
         try:
             text.encode("utf-8")
@@ -202,7 +206,7 @@ class LlamaModel:
 
     @functools.cached_property
     def _words(self) -> Words | None:
-        """The quick way, where it gives the same."""
+        """The faster tokenizer, if it gives the same ids for this vocabulary."""
 
         def tokenize(text: str) -> list[int]:
             return self._tokenize(text, special=False)
@@ -216,7 +220,7 @@ class LlamaModel:
 
     def _tokenize(self, text: str, special: bool) -> list[int]:
         data = text.encode("utf-8")
-        size = len(data) + 8  # a token has at least one byte, but for a space put in front
+        size = len(data) + 8  # each token takes a byte or more, except a space put in front
         ids = (llama_cpp.llama_token * size)()
         count = with_deep_stack(
             text,
@@ -261,7 +265,7 @@ class LlamaModel:
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """Text to id of every control token: what plain text must never turn into."""
+        """Text and id of every control token: plain text must never turn into one of them."""
         return self.vocabulary.get("special_tokens", self._find_special_tokens)
 
     def _find_special_tokens(self) -> dict[str, int]:
@@ -282,14 +286,14 @@ class LlamaModel:
         return [llama_cpp.llama_vocab_get_attr(self.vocab, token) for token in tokens]
 
     def matcher(self, constraint: Constraint) -> Matcher:
-        """Follows an answer through the constraint's language; RequestError if it is not usable."""
+        """A matcher that follows an answer through its language; RequestError if it is unusable."""
         return self._constraints.matcher(constraint)
 
     @functools.cached_property
     def _constraints(self) -> Compiler:
-        from l4cli.engine.llamacpp.constraint import Compiler  # a second for a large vocabulary
+        from l4cli.engine.llamacpp.constraint import Compiler
 
-        return Compiler(self)
+        return Compiler(self)  # takes a second for a large vocabulary
 
     @property
     def bos_token(self) -> int | None:
@@ -307,7 +311,7 @@ class LlamaModel:
         return bool(llama_cpp.llama_vocab_get_add_bos(self.vocab))
 
     def token_text(self, token: int | None) -> str:
-        """A token as the template writes it, "" for None."""
+        """The text of a token as templates write it, "" for None."""
         if token is None:
             return ""
         text: bytes = llama_cpp.llama_vocab_get_text(self.vocab, token)
@@ -315,9 +319,9 @@ class LlamaModel:
 
 
 def _rounding(n_gpu_layers: int, cpu_moe: int, tensor_split: Sequence[float], repack: bool) -> str:
-    """What the last bits of its sums depend on, beside the weights: who multiplies them, and how.
+    """A description of the devices and layout on which the rounding of sums depends.
 
-    States are exact only where it is the same.
+    States are exact only if this description and the weights are the same.
     """
     cards = [f"{card.id} {card.name}" for card in devices()] if n_gpu_layers else []
     if cards:
@@ -326,16 +330,16 @@ def _rounding(n_gpu_layers: int, cpu_moe: int, tensor_split: Sequence[float], re
 
 
 def _version(path: Path) -> tuple[int, int] | None:
-    """Tells what is at a path from what was there before; None if nothing can be told."""
+    """The size and time of the file at `path`, to notice changes; None if they are unknown."""
     try:
         stat = path.stat()
-    except OSError:  # said better where it is opened
+    except OSError:  # opening the file will report this better
         return None
     return stat.st_size, stat.st_mtime_ns
 
 
 def _vet(path: Path) -> None:
-    """Say plainly what llama.cpp would say at length, or die of."""
+    """Check the file first: llama.cpp would report its faults less plainly, or end the process."""
     try:
         vet(path)
     except ConvertError as error:

@@ -1,7 +1,8 @@
-"""Huge pages for large buffers, where the kernel gives them to who asks (Linux, "madvise").
+"""Asks for huge pages for large buffers, on Linux kernels that give them on request ("madvise").
 
-llama.cpp allocates the weights it copies by `posix_memalign` and touches them 4 KiB at a time: of
-2 GB that is half a million faults, and as many entries that kernels later miss in the TLB.
+llama.cpp allocates the weights that it copies with `posix_memalign` and touches them 4 KiB at a
+time. For 2 GB that means half a million page faults, and as many page table entries that the
+compute kernels later miss in the TLB.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ _MADV_HUGEPAGE = 14
 
 
 def ask_for_huge_pages() -> None:
-    """For every large private mapping of this process, as far as nothing was written to it yet."""
+    """Ask for huge pages in all large private mappings; only memory not yet written gets them."""
     with contextlib.suppress(OSError):  # not Linux
         libc = ctypes.CDLL(None)
         for start, end in list(_large_mappings()):
-            # Where the kernel has none to give, it says so, and all stays as it was.
+            # If the kernel has none to give, the call fails and changes nothing.
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_HUGEPAGE)
 
 
 def _large_mappings() -> Iterator[tuple[int, int]]:
-    """Where they begin and end."""
+    """The start and end addresses of the large private mappings."""
     for line in _MAPS.read_text().splitlines():
         if match := _PRIVATE.fullmatch(line):
             start, end = int(match[1], 16), int(match[2], 16)

@@ -1,9 +1,9 @@
-"""Choosing a token from a row of logits: llama.cpp's sampler chain, at less cost.
+"""Chooses a token from a row of logits: llama.cpp's sampler chain, made faster.
 
 llama.cpp fills and sorts a candidate for every token of the vocabulary, 202,048 of them for
-Llama 4: 2 ms a token, and 15 where the model is unsure. Here plain greedy is an argmax, a draw
-leaves out beforehand what could not be drawn once in a million times, and top-p is cut without
-sorting the rest.
+Llama 4: 2 ms per token, and 15 ms if the model is unsure. Here plain greedy is an argmax. A draw
+first drops the tokens that together would be drawn about once in a million times, and top-p is
+cut without sorting the rest.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 Logits = npt.NDArray[np.float32]
 TokenIds = npt.NDArray[np.integer[Any]]
 
-# Tokens this many temperatures below the likeliest have, all 202,048 together, less than 1e-6.
+# A draw drops the tokens whose logits are this many temperatures below the greatest. Even 202,048
+# of them together have a probability of only 1e-6.
 _NEGLIGIBLE = 26.0
-_FEW = 512  # candidates that llama.cpp's own top-p sorts sooner than ours cuts them
+_FEW = 512  # candidates; llama.cpp's own top-p sorts fewer faster than `nucleus` cuts them
 _NUM_BUCKETS = 4096
-_MAX_SORTED = 4096
-_OTHER_DRAWS = 0x9E3779B9
-_LONGEST_ANSWER = 1 << 16  # that penalties look back on, where max_tokens does not say
-# llama.cpp's own draw would end the whole process.
+_MAX_SORTED = 4096  # tokens; `nucleus` does not sort more
+_OTHER_DRAWS = 0x9E3779B9  # changes a seed, see `_after_top_p`
+_LONGEST_ANSWER = 1 << 16  # tokens that penalties look back on if max_tokens is None
+# llama.cpp's own draw from such scores would end the whole process.
 NO_NUMBERS = (
     "the model's scores are not numbers (NaN or infinity): its file is damaged, or its values are"
     " too large for this quantization"
@@ -43,7 +44,7 @@ NO_NUMBERS = (
 
 
 class Kept(Protocol):
-    """What the last decode has left for sampling; `output` counts the sequences that want it."""
+    """The logits that the last decode kept; `output` counts the sequences that wanted them."""
 
     def logits(self, output: int) -> Logits: ...
 
@@ -53,7 +54,7 @@ class Kept(Protocol):
 
 
 class Candidates:
-    """The array that sampler chains work on, allocated once for a whole context."""
+    """The candidate array that sampler chains work on, allocated once per context."""
 
     def __init__(self, n_vocab: int) -> None:
         fields = [("id", np.int32), ("logit", np.float32), ("p", np.float32)]
@@ -65,12 +66,12 @@ class Candidates:
         self._pointer = ctypes.cast(self._data.ctypes.data, kind)
 
     def above(self, row: Logits, bound: np.float32) -> TokenIds:
-        """The tokens whose logits are greater."""
+        """The tokens whose logits are greater than `bound`."""
         np.greater(row, bound, out=self._is_above)
         return self._is_above.nonzero()[0]
 
     def choose(self, chain: Any, row: Logits, ids: TokenIds | None = None) -> int:
-        """Run the chain over these tokens, or over all."""
+        """Run the chain over the tokens `ids`, or over all; return the chosen one."""
         ids = self._every if ids is None else ids
         chosen = self._data[: len(ids)]
         chosen["id"], chosen["logit"] = ids, row[ids]
@@ -83,9 +84,9 @@ class Candidates:
 class LlamaSampler:
     """One request's sampler chain, in Meta's order: temperature, top-k, top-p, min-p, the draw.
 
-    Temperature 0 is greedy: the likeliest token, after biases and penalties. A constraint looks at
-    the token first chosen; only where that one is not allowed is the whole vocabulary masked and
-    the choice made again, which comes to the same distribution.
+    Temperature 0 is greedy: the likeliest token after biases and penalties. A constraint checks
+    the token that was chosen without it. Only if that token is not allowed, the whole vocabulary is
+    masked and the choice is made again. The distribution is the same.
     """
 
     def __init__(
@@ -166,10 +167,10 @@ def _likeliest(row: Logits) -> int:
 
 
 def nucleus(logits: Logits, top_p: float) -> TokenIds:
-    """The indices of the likeliest that make up `top_p` together: llama.cpp's top-p.
+    """The indices of the likeliest tokens that make up `top_p` together, as in llama.cpp's top-p.
 
-    They are put into buckets by their logits; only the bucket in which the sum is reached is
-    sorted, and what is left, so that the likeliest come first, unless that is thousands.
+    Tokens are put into buckets by their logits. Only the bucket in which the sum reaches `top_p` is
+    sorted. The result is sorted as well, likeliest first, unless it has thousands of tokens.
     """
     depth = logits.max() - logits
     weights = np.exp(-depth)
@@ -192,7 +193,7 @@ def _ends(matcher: Matcher | None) -> bool:
 
 
 def _top(row: Logits, k: int) -> npt.NDArray[np.intp]:
-    """The indices of the k greatest, greatest first."""
+    """The indices of the k greatest logits, greatest first."""
     if k == 0:
         return np.empty(0, np.intp)
     k = min(k, len(row))
@@ -210,7 +211,7 @@ def _chain(links: Sequence[Any]) -> Any:
 
 
 def _adjustments(params: SamplingParams, prompt: Sequence[int], n_vocab: int) -> list[Any]:
-    """What changes single tokens' logits before anything is chosen."""
+    """The chain's links that change single tokens' logits before the choice."""
     links = []
     if params.logit_bias:
         entries = (llama_cpp.llama_logit_bias * len(params.logit_bias))(*params.logit_bias)
@@ -235,7 +236,7 @@ def _adjustments(params: SamplingParams, prompt: Sequence[int], n_vocab: int) ->
 
 
 def _after_top_p(params: SamplingParams) -> SamplingParams:
-    """For the chain behind our own top-p: its draws must not repeat those of the other chain."""
+    """Parameters of the chain that follows `nucleus`; its draws must differ from the other's."""
     seed = None if params.seed is None else (params.seed ^ _OTHER_DRAWS) % (2**32 - 1)
     return replace(params, top_p=1.0, seed=seed)
 

@@ -1,13 +1,13 @@
-"""Whether llama.cpp computes on this machine, tried on a model made on the spot.
+"""Checks that llama.cpp computes correctly on this machine, with a small model made here.
 
 `python -m l4cli.engine.llamacpp.selftest` is the child process of `l4cli/native/selftest.py`. It
-prints a line of JSON after each step, so that the parent knows which step it died in. All is
-computed on the CPU. What each step relies on is of one version of llama.cpp, and nothing else in
-l4 checks it at run time:
+prints a line of JSON after each step, so that the parent knows in which step it died. Everything is
+computed on the CPU. Each step relies on details of one version of llama.cpp that nothing else in l4
+checks at run time:
 
-    library   llama.cpp loads; what it was built with, and the graphics cards it sees
+    library   llama.cpp loads; reports its build and the graphics cards it sees
     defaults  the last fields of its parameter structs have the defaults of llama.h
-    plain     a prompt and single tokens, over weights as they lie in the file
+    plain     a prompt and single tokens, over weights in the file's order
     extra     the same over repacked and AMX weights, with the same results
     states    a sequence saved to a file and loaded gives the same logits (`states.py`)
     moving    a sequence moved from a pool into a region gives the same logits (`moving.py`)
@@ -29,10 +29,10 @@ import numpy.typing as npt
 
 _EMBD, _HEADS, _EXPERTS, _N_CTX = 256, 4, 2, 512
 _PROMPT = 45  # tokens: one and a half of AMX's blocks of 32 rows
-_SINGLE = 2  # tokens decoded one by one behind it
-_N_VOCAB = 288  # three control tokens, 256 bytes, and as many more as make whole tiles
+_SINGLE = 2  # tokens decoded one by one after it
+_N_VOCAB = 288  # three control tokens, 256 bytes, and others to make whole tiles
 # Largest mean square of the differences, relative to that of the logits. test-backend-ops.cpp
-# allows one multiplication 5e-4; sums over rubbish come to about 1.
+# allows 5e-4 for one multiplication; sums over garbage come to about 1.
 _NMSE = 2e-2
 _MOST_SECONDS = 90
 
@@ -40,7 +40,7 @@ Logits = npt.NDArray[np.float32]
 
 
 def write_model(path: Path) -> None:
-    """A GGUF of half a MB: one block with two routed experts, in the types that are repacked."""
+    """Write a GGUF of 0.5 MB: one block with two routed experts, in the types that are repacked."""
     import gguf
 
     from convert.kernels.quantize import quantize_rows
@@ -55,7 +55,7 @@ def write_model(path: Path) -> None:
     writer.add_rope_dimension_count(_EMBD // _HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_expert_count(_EXPERTS)
-    writer.add_expert_used_count(_EXPERTS)  # all: a near-tie in the router would decide otherwise
+    writer.add_expert_used_count(_EXPERTS)  # all: with fewer, a near-tie could go either way
     texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     texts += [f"word{n}" for n in range(_N_VOCAB - len(texts))]
     writer.add_tokenizer_model("llama")
@@ -113,7 +113,7 @@ def _library() -> dict[str, Any]:
 
 
 def _defaults() -> dict[str, Any]:
-    """The structs' last fields: a field more or less, and they would read something else."""
+    """Check the structs' last fields: with a field more or less, they would read another one."""
     import llama_cpp
 
     context = llama_cpp.llama_context_default_params()
@@ -144,7 +144,7 @@ def _defaults() -> dict[str, Any]:
 
 
 class _Trial:
-    """The model's file, and what was computed of it."""
+    """The model's file, and the results computed with it."""
 
     def __init__(self, path: Path, folder: Path) -> None:
         self.path, self.folder = path, folder
@@ -152,7 +152,7 @@ class _Trial:
         self.plain: Logits | None = None
 
     def run(self, *, repack: bool) -> Logits:
-        """Logits [1 + _SINGLE, n_vocab]: behind the prompt, and behind each single token."""
+        """Logits [1 + _SINGLE, n_vocab]: after the prompt, and after each single token."""
         from l4cli.engine.llamacpp.context import LlamaBackend
         from l4cli.engine.llamacpp.model import LlamaModel
 
@@ -170,14 +170,14 @@ class _Trial:
         return {"ok": bool(np.isfinite(self.plain).all() and self.plain.std() > 0)}
 
     def check_extra(self) -> dict[str, Any]:
-        """Also where no buffer is repacked here: then the results are the very same."""
+        """Compute with repacked weights; if no buffer is repacked here, the results are equal."""
         assert self.plain is not None
         found = self.run(repack=True)
         error = float(np.mean((found - self.plain) ** 2) / np.mean(self.plain**2))
         return {"ok": bool(error <= _NMSE), "nmse": error if np.isfinite(error) else None}
 
     def check_states(self) -> dict[str, Any]:
-        """A sequence's state to a file, and back into another sequence."""
+        """Save a sequence's state to a file, and load it into another sequence."""
         from l4cli.engine.llamacpp.context import LlamaBackend
         from l4cli.engine.llamacpp.model import LlamaModel
 
@@ -195,7 +195,7 @@ class _Trial:
         return {"ok": _are_alike(found, expected)}
 
     def check_moving(self) -> dict[str, Any]:
-        """A sequence out of a pool into a region of its own; and llama.cpp refuses what it must."""
+        """Move a sequence from a pool into a region; llama.cpp must refuse a wrong state."""
         from l4cli.engine.llamacpp.context import LlamaBackend
         from l4cli.engine.llamacpp.model import LlamaModel
         from l4cli.engine.llamacpp.moving import move_to_region
@@ -207,7 +207,7 @@ class _Trial:
         self._decode(pool, 0, _PROMPT, seq_id=1)
         refused = False
         try:
-            move_to_region(pool._handle, regions._handle, 1, 3)  # as if it had three regions
+            move_to_region(pool._handle, regions._handle, 1, 3)  # it has two regions, not three
         except EngineError:
             refused = True
         expected_from = LlamaBackend(model, n_ctx=_N_CTX, n_threads=2)
@@ -224,7 +224,7 @@ class _Trial:
         return [(0, _PROMPT), *((_PROMPT + n, _PROMPT + n + 1) for n in range(_SINGLE))]
 
     def _decode(self, backend: Any, start: int, stop: int, seq_id: int = 0) -> Logits:
-        """Compute tokens `start` to `stop` of a sequence; the logits behind the last."""
+        """Compute tokens `start` to `stop` of a sequence; return the logits after the last."""
         from l4cli.engine.types import BatchItem
 
         backend.decode([BatchItem(seq_id, start, self.tokens[start:stop], True)])
@@ -233,14 +233,14 @@ class _Trial:
 
 
 def _are_alike(found: Logits, expected: Logits) -> bool:
-    """Whether two rows of logits are the same but for the rounding of sums in another order."""
+    """Whether two rows of logits are equal, except for the order in which sums are rounded."""
     return bool(np.mean((found - expected) ** 2) <= 1e-4 * np.mean(expected**2))
 
 
 def main() -> None:
-    """Go through the steps; a step that raises is reported as not ok, the next ones are tried."""
+    """Run the steps. A step that raises is reported as not ok, and the next ones still run."""
     if hasattr(signal, "alarm"):
-        signal.alarm(_MOST_SECONDS)  # the parent may be gone when llama.cpp hangs
+        signal.alarm(_MOST_SECONDS)  # if llama.cpp hangs, the parent may be gone already
     with tempfile.TemporaryDirectory(prefix="l4-self-test-") as name:
         trial = _Trial(Path(name) / "model.gguf", Path(name))
         _report("library", _library)
@@ -251,7 +251,7 @@ def main() -> None:
         _report("states", trial.check_states)
         _report("moving", trial.check_moving)
     sys.stdout.flush()
-    os._exit(0)  # what goes wrong in closing a library is not what was asked
+    os._exit(0)  # skips closing the libraries: their faults there are not part of the check
 
 
 def _report(step: str, check: Callable[[], dict[str, Any]]) -> None:

@@ -1,7 +1,7 @@
-"""Parts of a sequence as files: what of it the KV cache holds, written out and read back.
+"""Saves the part of the KV cache that belongs to a part of a sequence, and loads it again.
 
-llama.cpp saves whole sequences only. So a part is first given to a spare sequence, which in a
-unified cache costs no cells, and that one is saved; loading goes the other way round.
+llama.cpp saves whole sequences only. So a part is first forked to a spare sequence, which costs no
+cells in a unified cache, and the spare one is saved. Loading goes the other way round.
 """
 
 from __future__ import annotations
@@ -23,11 +23,16 @@ WINDOW_ONLY = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 
 
 class SequenceStates:
-    """The states of one context, whose sequence `spare` nobody else uses.
+    """The States of one context.
 
-    `num_computed` tells how many tokens a sequence has, `advanced` is told where one grows. `key`
-    names all that a file must have in common with the context that loads it, beside the weights.
-    Positions outside what is computed are a ValueError; EngineError where llama.cpp fails.
+    handle: the llama_context.
+    spare: a sequence id that nothing else uses.
+    num_computed: returns the number of tokens of a sequence.
+    advanced: called with a sequence that has grown and its new number of tokens.
+    key: everything except the weights that a file must have in common with the context that
+        loads it.
+
+    ValueError for positions that are not computed; EngineError if llama.cpp fails.
     """
 
     segment = SEGMENT_TOKENS
@@ -48,15 +53,15 @@ class SequenceStates:
         self._num_computed = num_computed
 
     def size(self, seq_id: int, start: int, stop: int) -> int:
-        """Bytes that `save` would write, but for the tokens."""
+        """Bytes that `save` would write, without the token ids."""
         with self._part(seq_id, start, stop):
             return int(llama_cpp.llama_state_seq_get_size(self._handle, self._spare))
 
     def save(self, seq_id: int, start: int, tokens: Sequence[int], path: Path) -> int:
-        """Write positions from `start` on, which hold `tokens`; the number of bytes.
+        """Write the positions from `start` on, which hold `tokens`; return the number of bytes.
 
-        What a segment's end is saved with is one token more: then llama.cpp leaves out the chunked
-        keys of the segment, which nobody needs beyond its end.
+        The caller saves a whole segment with one more token. llama.cpp then leaves out the chunked
+        keys of the segment, which no token after it needs.
         """
         library.forget_log()
         ids = np.asarray(tokens, np.int32)
@@ -64,16 +69,16 @@ class SequenceStates:
             n_bytes = llama_cpp.llama_state_seq_save_file(
                 self._handle, str(path).encode(), self._spare, _pointer(ids), len(ids)
             )
-        # llama.cpp does not look whether closing the file could write the rest of it.
+        # llama.cpp does not check whether closing the file could write the rest of it.
         if not n_bytes or path.stat().st_size != n_bytes:
-            raise EngineError(f"{path}: {library.last_complaint() or 'not written whole'}")
+            raise EngineError(f"{path}: {library.last_complaint() or 'not written completely'}")
         return int(n_bytes)
 
     def load(self, seq_id: int, start: int, tokens: Sequence[int], path: Path) -> None:
         """Append `tokens` to a sequence of `start` tokens, from a file that begins with them.
 
-        The file must be one that `save` wrote: llama.cpp ends the process over a damaged one.
-        EngineError where it does not fit, OSError where there is none.
+        `save` must have written the file: llama.cpp ends the process over a damaged one.
+        EngineError if the file does not fit, OSError if there is none.
         """
         if self._num_computed(seq_id) != start:
             raise ValueError(f"sequence {seq_id} does not end at {start}")
@@ -90,7 +95,7 @@ class SequenceStates:
                 ctypes.byref(count),
             )
             if not loaded:
-                path.stat()  # FileNotFoundError if that is why
+                path.stat()  # FileNotFoundError if that is the reason
                 raise EngineError(f"{path}: {library.last_complaint() or 'not loaded'}")
             if list(stored[: len(tokens)]) != list(tokens) or count.value < len(tokens):
                 raise EngineError(f"{path}: holds other tokens")
@@ -101,20 +106,20 @@ class SequenceStates:
         self._advanced(seq_id, stop)
 
     def settle(self, seq_id: int) -> None:
-        """Lay the attention window's cells out as `load` would.
+        """Arrange the attention window's cells as `load` would.
 
-        Sums over the cells are rounded in the order they lie in. A sequence of which a chunk was
-        left behind goes on in the cells that became free, one that was loaded from the first.
+        Sums over the cells are rounded in the order of the cells. A sequence that has left a chunk
+        behind continues in the cells that became free; a loaded one begins at the first cell.
         """
         data = read_state(self._handle, seq_id, WINDOW_ONLY)
         if not llama_cpp.llama_state_seq_set_data_ext(
             self._handle, data, len(data), seq_id, WINDOW_ONLY
         ):
-            raise EngineError(f"llama.cpp lost cells: {library.last_complaint()}")
+            raise EngineError(f"llama.cpp could not reorder cells: {library.last_complaint()}")
 
     @contextmanager
     def _part(self, seq_id: int, start: int, stop: int) -> Iterator[None]:
-        """Within, the spare sequence holds positions `start` to `stop` of another."""
+        """While it is open, the spare sequence holds positions `start` to `stop` of another."""
         if not 0 <= start < stop <= self._num_computed(seq_id):
             raise ValueError(f"sequence {seq_id} does not hold {start}..{stop}")
         llama_cpp.llama_memory_seq_cp(self._memory, seq_id, self._spare, start, stop)
@@ -128,12 +133,12 @@ class SequenceStates:
 
 
 def state_size(handle: Any, seq_id: int, flags: int = 0) -> int:
-    """Bytes that `read_state` would give."""
+    """Number of bytes that `read_state` returns."""
     return int(llama_cpp.llama_state_seq_get_size_ext(handle, seq_id, flags))
 
 
 def read_state(handle: Any, seq_id: int, flags: int = 0) -> ctypes.Array[ctypes.c_uint8]:
-    """What a context's cache holds of a sequence, or with WINDOW_ONLY the attention window's."""
+    """The state of a sequence in a context's cache, or with WINDOW_ONLY that of its window."""
     data = (ctypes.c_uint8 * state_size(handle, seq_id, flags))()
     written = llama_cpp.llama_state_seq_get_data_ext(handle, data, len(data), seq_id, flags)
     if written != len(data):

@@ -1,9 +1,9 @@
-"""A text's token ids by its words, each of which llama.cpp is given only once.
+"""Tokenizes a text word by word, so that llama.cpp has to tokenize each word only once.
 
-llama.cpp cuts texts into words by the vocabulary's regular expression, which std::regex compiles
-anew for every text (0.4 ms, as much as a hundred words take) and runs at half a microsecond a
-character. No token reaches across a word's end, so what a word gives it gives everywhere, and most
-words come again.
+llama.cpp splits a text into words with the vocabulary's regular expression. std::regex compiles it
+again for every text (0.4 ms, as long as a hundred words take) and needs half a microsecond per
+character. No token crosses the end of a word, so a word has the same token ids everywhere, and most
+words occur again.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ _WORD = re.compile(
     r"|\s+",
     re.ASCII,
 )
-PRE_TOKENIZERS = frozenset({"gpt-4o", "kanana2", "llama4", "talkie"})  # that go by it
-# A word ends here, whatever else is around.
+PRE_TOKENIZERS = frozenset({"gpt-4o", "kanana2", "llama4", "talkie"})  # use this expression
+# Positions where a word certainly ends, whatever surrounds them.
 _CUT = re.compile(r"(?<=[\r\n])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?= )")
-_ENDS_A_WORD = re.compile(r"[^\r\n]*[A-Za-z0-9]")  # before a line's end
-_CALL = 800  # characters that llama.cpp cuts into words in the time that a regex takes to compile
-_FEW = 4  # calls for words that cannot be told apart in one
-_LONGEST, _MOST = 64, 1 << 17  # characters of a word, and words, that are kept; about 30 MB
+_ENDS_A_WORD = re.compile(r"[^\r\n]*[A-Za-z0-9]")  # words that end where a line break follows
+_CALL = 800  # characters that llama.cpp splits in the time that the expression takes to compile
+_FEW = 4  # calls for single words that even a short text may take
+_LONGEST, _MOST = 64, 1 << 17  # characters of a known word, and number of known words: 30 MB
 _SHORT_NUMBERS = [f"{n:0{width}}" for width in (1, 2) for n in range(10**width)]
 
 _Ids = tuple[int, ...]
 
 
 class Words:
-    """Gives what `tokenize` gives, which must be llama.cpp's with one of `PRE_TOKENIZERS` and
-    without tokens of the user's own. Threads may share it."""
+    """Returns the same ids as `tokenize`, but faster. Threads may share it.
+
+    tokenize: llama.cpp's, for a vocabulary with one of PRE_TOKENIZERS and no user-defined tokens.
+    """
 
     def __init__(self, tokenize: Callable[[str], list[int]]) -> None:
         self._tokenize = tokenize
@@ -57,7 +59,10 @@ class Words:
         return ids
 
     def _keep(self, found: dict[str, _Ids]) -> Mapping[str, _Ids]:
-        """All that is known now, longer words for this time."""
+        """Keep the ids of new words that are not too long; return those of all words, long or not.
+
+        If too many words are known, start again with none.
+        """
         known = self._known
         known.update((word, ids) for word, ids in found.items() if len(word) <= _LONGEST)
         if len(known) > _MOST:
@@ -65,9 +70,11 @@ class Words:
         return known if len(max(found, key=len)) <= _LONGEST else ChainMap(known, found)
 
     def _learn(self, words: set[str], most_calls: int) -> dict[str, _Ids] | None:
-        """What words give, many found in one call, with something between them that is a word of
-        its own there; None where too many others would take a call each."""
-        if not words.isdisjoint(_SHORT_NUMBERS):  # as in lists: more of them will come
+        """The ids of new words; None if too many of them would take a call each.
+
+        Most are tokenized in one call, with a text between them that is always a separate word.
+        """
+        if not words.isdisjoint(_SHORT_NUMBERS):  # a list of numbers: others will follow
             words = words.union(_SHORT_NUMBERS)
         before_lines = {word for word in words if _ENDS_A_WORD.fullmatch(word)}
         others = words - before_lines
@@ -83,7 +90,7 @@ class Words:
         return found
 
     def _apart(self, words: set[str], between: str) -> Iterator[tuple[str, _Ids]]:
-        """Words and their ids; none of them holds what is put between, which is one token."""
+        """The words with their ids, found in one call. No word may contain `between`, one token."""
         in_order = list(words)
         if not in_order:
             return
@@ -96,8 +103,8 @@ class Words:
 
 
 def _mixed(text: str) -> Iterator[str]:
-    """The words of a text, those with other than ASCII in them together with their neighbours as
-    far as no cut is certain."""
+    """The words of a text. Those with non-ASCII characters stay joined to their neighbours, up to
+    the nearest positions where a word certainly ends."""
     for piece in _CUT.split(text):
         if piece.isascii():
             yield from _WORD.findall(piece)
