@@ -1,6 +1,7 @@
 # make run    from nothing to answers in out.jsonl, by way of the bundled demo model
 # make test   the same set-up with the test tools, then every check
 # make test-slow   the tests that take minutes: set-up, doctor, wheel and sdist
+# make pictures   the README's pictures anew, from real sessions
 # make upgrade   requirements.lock anew: the newest releases that pyproject.toml allows
 #
 # All may be run again at any time; what is in place is not done twice.
@@ -13,7 +14,7 @@ CHECKPOINT := l4cli/demo/checkpoint
 SHARDS := $(wildcard $(CHECKPOINT)/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check pytest test-slow upgrade llama.cpp clean
+.PHONY: help run test check pytest test-slow pictures upgrade llama.cpp clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -35,6 +36,9 @@ pytest: $(VENV)/.test-installed
 
 test-slow: $(VENV)/.test-installed
 	$(BIN)/python -m pytest -m slow
+
+pictures: $(VENV)/.test-installed
+	$(BIN)/python examples/pictures.py
 
 upgrade:
 	$(PYTHON) -m venv --clear build/upgrade
