@@ -113,7 +113,7 @@ def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
         ),
         (b'{"role": "assistant", "content": "x", "finish_reason": "why"}', "finish_reason 'why'"),
         (b"\xff\xfe", "not UTF-8"),
-        (b"\n\n", "no messages"),
+        (b"\n\n", "it has no messages"),
     ],
 )
 def test_a_broken_conversation_names_its_line(

@@ -100,7 +100,7 @@ def test_a_session_survives_kill_9_in_mid_answer(chat: Open, tmp_path: Path) -> 
     terminal.wait_for(r"cut\s+short:\s+26\s+bytes\s+of\s+it\s+are\s+dropped$")
     terminal.wait_for(rf"^> and the world\n{RECITED[:8]}$")
     run(terminal, "/goto 6", "^at message 6: the lamp")
-    run(terminal, "/branch 2", "^what you say next stands after message 2")
+    run(terminal, "/branch 2", "^your next message goes after message 2")
     run(terminal, "a third way", rf"^> a third way\n{RECITED[:8]}")
     terminal.type(CTRL_D)
     terminal.wait_for(rf"^\(kept as {path.stem}; l4 chat -c goes on with it\)$")
@@ -113,8 +113,8 @@ def test_alternatives_commands_and_names(chat: Open, endless: Path, tmp_path: Pa
     run(terminal, "hello", RECITED[:8])
     terminal.type("/alts 3" + ENTER)
     terminal.wait_for(rf"── 1 of 3 ──\n{RECITED[:8]}\n── 2 of 3 ──\n{RECITED[:8]}\n── 3 of 3 ──\n")
-    terminal.wait_for(r"^go on with which, 1 to 3\? \[1\] $|^go on with which, 1 to 3\? \[1\]$")
-    run(terminal, "2", r"2 it is, message 4; /goto 3, 5 brings\s+another back")
+    terminal.wait_for(r"^continue with which answer, 1 to 3\? \[1\] *$")
+    run(terminal, "2", r"answer 2 chosen, message 4; /goto also takes you to 3, 5")
     run(terminal, "/copy", r"copied to the terminal's clipboard")
     assert base64.b64encode(RECITED[:8].encode()) in terminal.received
     # Ctrl-C leaves a question that l4 asks, and an edit.
@@ -133,11 +133,11 @@ def test_alternatives_commands_and_names(chat: Open, endless: Path, tmp_path: Pa
     with second:
         assert second.exit_code() == 2
         assert "the session tales is open in another l4 chat" in second.text()
-    run(terminal, "/save renamed", "this session is renamed from now on")
+    run(terminal, "/save renamed", "this session is now named renamed")
     run(terminal, "/sessions", r"^\* renamed +\d{4}-\d\d-\d\d \d\d:\d\d  hello$")
     terminal.type("/load ren" + TAB)
     terminal.wait_for("^> /load renamed$")
-    run(terminal, "", "renamed is this session")
+    run(terminal, "", "renamed is already the session of this chat")
     run(terminal, "/load nowhere", "there is no session 'nowhere'")
     terminal.type("/exit" + ENTER)
     assert terminal.exit_code() == 0

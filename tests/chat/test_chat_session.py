@@ -186,7 +186,7 @@ def test_documents_go_before_it_under_their_names(tmp_path: Path) -> None:
     assert chat.run(f'/doc "{tmp_path / "b c.txt"}"').count("before your next message: ") == 1
     with pytest.raises(InputError, match="nothing was attached"):
         chat.run(f"/doc {tmp_path}/*.md")
-    with pytest.raises(UsageError, match="a chat has no documents on stdin"):
+    with pytest.raises(UsageError, match="a chat cannot read documents from stdin"):
         chat.run("/doc -")
     with pytest.raises(UsageError, match="quotation mark is not closed"):
         chat.run('/doc "a')
@@ -347,7 +347,7 @@ def manual(tmp_path: Path) -> Path:
 def test_a_document_that_ask_has_read_is_not_computed_in_a_chat(manual: Path) -> None:
     prefix = ask_manual(manual).prompt.prefix
     chat = Chat(stored_llm(), system="be brief")
-    assert f"message: {len(prefix):,} tokens, all read before" in chat.run(f"/doc {manual}")
+    assert f"message: {len(prefix):,} tokens, all already read" in chat.run(f"/doc {manual}")
     answer = chat.session.ask("what?")
     assert chat.contents[1].endswith("WHAT?")
     assert answer.num_cached_tokens == len(prefix)
@@ -382,7 +382,7 @@ def test_a_document_behind_a_conversation_says_what_would_spare_the_time(manual:
     ask_manual(manual)
     chat = Chat(stored_llm(), system="be brief")
     chat.session.ask("hello")
-    assert "/clear first spares the time" in chat.run(f"/doc {manual}")
+    assert "/clear first saves the time" in chat.run(f"/doc {manual}")
     chat.session.ask("what?")
     assert chat.contents[2].startswith(f'<document name="{manual}">')
 

@@ -203,7 +203,7 @@ def test_what_is_no_session_is_refused_and_left_alone(data: bytes) -> None:
     sessions_dir().mkdir(parents=True)
     path = session_path("talk")
     path.write_bytes(data)
-    with pytest.raises(InputError, match="no session of l4 chat"):
+    with pytest.raises(InputError, match="not a session of l4 chat"):
         chat()
     assert path.read_bytes() == data
     session = chat("other")
