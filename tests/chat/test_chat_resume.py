@@ -103,7 +103,7 @@ def test_a_session_survives_kill_9_in_mid_answer(chat: Open, tmp_path: Path) -> 
     run(terminal, "/branch 2", "^your next message goes after message 2")
     run(terminal, "a third way", rf"^> a third way\n{RECITED[:8]}")
     terminal.type(CTRL_D)
-    terminal.wait_for(rf"^\(kept as {path.stem}; l4 chat -c goes on with it\)$")
+    terminal.wait_for(rf"^\(kept as {path.stem}; l4 chat -c continues it\)$")
     assert terminal.exit_code() == 0
     assert len(said(path)) == 8
 
@@ -123,7 +123,7 @@ def test_alternatives_commands_and_names(chat: Open, endless: Path, tmp_path: Pa
     terminal.type(CTRL_C)
     terminal.wait_for(r"^\(nothing changed\)$")
     terminal.type("/edit" + ENTER)
-    terminal.wait_for(r"Enter takes it")
+    terminal.wait_for(r"Enter accepts the edit")
     terminal.type(CTRL_C)
     run(terminal, "", r"nothing changed[^\0]*nothing changed")
     # Another process cannot have it meanwhile.
