@@ -259,11 +259,17 @@ def test_what_hangs_is_killed_with_all_it_started(tmp_path: Path) -> None:
         ("x = 1\n", "tools.py: no public functions in it"),
         ("def f(): ...\n", "tools.py, line 1: f has no docstring"),
         ('def f(x):\n    "F."\n', "tools.py, line 1: f: its parameter 'x' has no type hint"),
-        ('def f(*x: int):\n    "F."\n', "line 1: f takes *x: int; the arguments of tools have"),
-        ('def f(x: "Nix"):\n    "F."\n', "line 1: f has a hint that cannot be read: name 'Nix'"),
+        (
+            'def f(*x: int):\n    "F."\n',
+            "line 1: f takes *x: int; a tool's arguments are all passed",
+        ),
+        (
+            'def f(x: "Nix"):\n    "F."\n',
+            "line 1: f has a type hint that cannot be read: name 'Nix'",
+        ),
         (
             'import threading\ndef f(x: threading.Thread):\n    "F."\n',
-            "line 2: f has a hint that no JSON value fits",
+            "line 2: f has a type hint that no JSON value fits",
         ),
         ("\0", "SyntaxError"),
     ],

@@ -42,7 +42,7 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
         f"{session.llm.name} · context {session.n_ctx:,} tokens · "
         "/help lists commands, Ctrl-D leaves"
     )
-    _tell_what_is_resumed(session)
+    _show_resumed_session(session)
     for attachment in session.attachments:
         _note(announced(session, attachment))
     screen = _Screen(session, _history() if use_history else editing.no_history())
@@ -65,7 +65,7 @@ def _converse(session: ChatSession, screen: _Screen) -> int:
         return EXIT_OK
 
 
-def _tell_what_is_resumed(session: ChatSession) -> None:
+def _show_resumed_session(session: ChatSession) -> None:
     """Show the name and size of a continued session, its losses and its last two messages."""
     if not session.file or not session.file.exists:
         return
