@@ -78,7 +78,8 @@ def sum_up(session: ChatSession, cut: Cut) -> Answer:
     """Let the model write a summary of the old messages; put it before those that stay.
 
     The summary goes into the first question that stays. If no question stays, it is attached to the
-    next one. If the user stops the summary, or it is empty, nothing changes.
+    next one. If the user stops the summary, or it is empty, nothing changes. Returns the answer
+    that has the summary.
     """
     prompt = _summary_prompt(session, cut.old)
     (answer,) = session.generate(prompt, max_tokens=cut.max_summary)

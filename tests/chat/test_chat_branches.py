@@ -1,4 +1,4 @@
-"""Branches over a fake model: edit, branch, alternatives, compact, and what /help promises."""
+"""Branches with a fake model: /edit, /branch, /alts, /compact, and commands that show things."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_going_on_never_changes_what_others_answered_to() -> None:
     tree = chat.session.tree
     assert tree.nodes[2].message.content == "a long"
     assert chat.contents == ["one", "a long answe"]
-    chat.run("/continue")  # nothing follows this one: it grows in its place
+    chat.run("/continue")  # no message is below this one, so it grows in place
     assert chat.contents == ["one", "a long answer"]
     assert len(tree.nodes) == len(chat.session.tree.nodes)
 
@@ -148,7 +148,7 @@ def test_alternatives_come_from_one_prefix(n_seq_max: int) -> None:
     plain = backend.next_token  # type: ignore[attr-defined]
 
     def next_token(seq_id: int) -> int:
-        # Each sequence answers in letters of its own.
+        # Each sequence answers with a letter of its own.
         key = backend.cells[seq_id].count(259), seq_id  # type: ignore[attr-defined]
         letter = answers.setdefault(key, chr(97 + next(said)))  # type: ignore[call-overload]
         token: int = plain(seq_id)
@@ -170,7 +170,7 @@ def test_alternatives_come_from_one_prefix(n_seq_max: int) -> None:
     ]
     assert (3 in backend.batch_sizes) == (n_seq_max == 4)  # type: ignore[attr-defined]
     assert chat.run(f"/show {ids[1]}") == chat.views[1].text
-    # The prompt was there already: each answer computes its last token, and itself.
+    # The prompt was cached: each answer computes only the prompt's last token and its own tokens.
     length = len("a question of some length")
     assert backend.num_decoded_tokens - decoded <= 3 * (length + 1)  # type: ignore[attr-defined]
     backend.next_token = plain  # type: ignore[attr-defined, method-assign]
@@ -290,7 +290,8 @@ def test_a_summary_stands_before_what_stays() -> None:
     ]
     assert f"{chat.session.num_tokens} now" in said
     assert chat.session.last is not None
-    assert chat.session.last.num_cached_tokens > 30  # the summary is asked for after the same words
+    # The prompt for the summary begins with the conversation.
+    assert chat.session.last.num_cached_tokens > 30
 
 
 def test_a_summary_of_everything_goes_before_the_next_question() -> None:
@@ -314,7 +315,7 @@ def test_there_may_be_no_room_for_a_summary() -> None:
         chat.session.ask("y" * 150)
 
 
-# What is told.
+# Commands that show or copy things, and errors.
 
 
 def test_code_blocks_are_copied_by_their_number() -> None:

@@ -1,4 +1,4 @@
-"""Conversations as values, on disk, and the files that go into them."""
+"""Conversations as values and as files, and files that are attached to them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_saved_conversation_is_json_lines_for_its_owner(tmp_path: Path) -> Non
     ]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(folder.iterdir()) == [path]
-    storage.save(TALK, path)  # over one of our own
+    storage.save(TALK, path)  # over a file that l4 wrote
     assert storage.load(path).num_questions == 2
 
 

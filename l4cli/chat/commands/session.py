@@ -161,7 +161,7 @@ def _cost(session: ChatSession, num_tokens: int, num_known: int = 0) -> str:
 
 
 def _sources(argument: str) -> list[str]:
-    """Split a line into paths and patterns; those with spaces must be quoted, if several."""
+    """Return the paths and patterns in a line; a line may also be one path with spaces."""
     if os.path.lexists(expanded(argument)):
         return [argument]
     try:

@@ -21,7 +21,8 @@ Role = Literal["user", "assistant", "ipython"]
 class Message:
     """One message: by the user, by the model, or (role `ipython`) the result of a tool call.
 
-    token_ids: the tokens that an answer was generated as; empty if another model generated it.
+    token_ids: the tokens that an answer was generated as; empty if they are not known or belong to
+        another model.
     finish_reason: why an answer ended; anything but "stop" means that the answer is incomplete.
     tool_calls: the calls of an answer that was loaded from a file; they replace its text.
     is_edited: whether the user changed the answer.

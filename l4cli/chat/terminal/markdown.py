@@ -3,7 +3,7 @@
 Later text can change only the last block; all blocks before it are final. The rules are those of
 CommonMark with tables, with changes that keep answers complete and readable: HTML, images and link
 references are shown as they are written, a line break stays a line break, and underlined headings
-are off (every list would look like a heading for a moment).
+are off (the line before a list would look like a heading for a moment).
 """
 
 from __future__ import annotations
