@@ -42,7 +42,7 @@ def requests_of(
 
 
 def _share(n_ctx: int, num_prompt_tokens: int, at_once: int) -> int:
-    """Return the most tokens that each of `at_once` answers may have to fit in together."""
+    """Return how many tokens each of `at_once` answers may have, so that all fit together."""
     is_shared = num_prompt_tokens > MIN_SHARED_TOKENS
     num_shared = num_prompt_tokens - 1 if is_shared else 0  # each answer computes the last token
     return max(1, (n_ctx - num_shared) // at_once - (num_prompt_tokens - num_shared))

@@ -42,7 +42,7 @@ from l4cli.prompt.tool_calls import ToolCall
 from l4cli.speeds import Conditions
 
 NEARLY_FULL = 0.85
-_STORED_EVERY = 30.0  # seconds of computing: after a kill, at most about this much is lost
+_STORED_EVERY = 30.0  # seconds of computing between saves of the KV cache: a kill may lose so much
 
 
 class ChatSession:
@@ -262,7 +262,7 @@ class ChatSession:
     # The tree, and the context that it takes up.
 
     def become(self, tree: Tree) -> None:
-        """Make `tree`, a change of the current tree, the current one; write the difference."""
+        """Replace the current tree by `tree`, which was made from it; write the difference."""
         self.tree = tree
         self._save()
         if self.log and self.totals.seconds - self._stored_after > _STORED_EVERY:

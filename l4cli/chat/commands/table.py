@@ -93,7 +93,7 @@ COMMANDS = (
     Command(
         "doc",
         "PATH …",
-        "put documents (files, folders, patterns) before it",
+        "attach documents: files, folders or patterns",
         about.attach_documents,
         "path",
         True,

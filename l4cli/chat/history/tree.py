@@ -65,7 +65,7 @@ class Tree:
         return [node.id for node in self.nodes.values() if node.parent == id]
 
     def end_of_branch(self, id: int) -> int:
-        """Return the newest id below `id`, or `id` itself; there is no message below it."""
+        """Return the highest id below `id`, or `id` itself if there is none below it."""
         self.node(id)
         below = {id}
         for node in self.nodes.values():  # in the order of ids, so parents come first
