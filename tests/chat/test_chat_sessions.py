@@ -252,7 +252,7 @@ def test_a_session_can_be_named_and_never_takes_another_s_place() -> None:
     other = chat("other")
     other.ask("two")
     assert session.file is not None
-    with pytest.raises(UsageError, match="'other' already"):
+    with pytest.raises(UsageError, match="'other' exists already"):
         session.file.rename("other")
     with pytest.raises(UsageError, match="cannot be a session's name"):
         session.file.rename("../evil")

@@ -295,6 +295,6 @@ def test_what_was_read_starts_at_once_in_a_chat(
         terminal.wait_for(r"/continue goes on")
         terminal.wait_for(r"^> *$")
         terminal.type("/stats" + ENTER)
-        terminal.wait_for(rf"^reused +{said.split()[4]} tokens")
+        terminal.wait_for(rf"^reused +{said.split()[4]} prompt tokens")
         terminal.type(CTRL_D)
         assert terminal.exit_code() == 0
