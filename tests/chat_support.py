@@ -1,8 +1,8 @@
-"""What the tests of the chat share: a model that recites, and an LLM without weights.
+"""Shared code for the tests of the chat: a model that recites a text, and an LLM without weights.
 
-`write_reciter` makes a real Llama 4 GGUF whose every next token depends on the last one only, so
-that its answer is known on any machine. It generates single bytes where its tokenizer would merge
-them, as real models now and then do.
+`write_reciter` makes a real Llama 4 GGUF in which each token depends only on the token before it.
+So its answer is known on any machine. It generates single bytes where its tokenizer would merge
+them, as real models sometimes do.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ RECITED = "the lampékings-of."
 
 
 def write_reciter(directory: Path, *, ends: bool = False, recited: str = RECITED) -> Path:
-    """A GGUF that answers everything with `recited`, for ever or (`ends`) once.
+    """Write a GGUF that answers everything with `recited`; return its path.
 
-    One that recites a call has no chat template, and so gets Llama 4's, which knows tools.
+    directory: where the checkpoint and the GGUF go.
+    ends: whether the answer ends after one recital; if not, it goes on for ever.
+    recited: the text. A text other than `RECITED`, such as a call, gets no chat template of its
+        own; l4 then uses Llama 4's, which supports tools.
     """
     source = write_checkpoint(directory / "reciter", dtype="F32")
     if recited != RECITED:
@@ -38,7 +41,7 @@ def write_reciter(directory: Path, *, ends: bool = False, recited: str = RECITED
     weights = read_weights(source)
     for name, weight in weights.items():
         if name.endswith(("o_proj.weight", "down_proj", "down_proj.weight")):
-            weight[:] = 0  # blocks add nothing: what comes out is the last token's embedding
+            weight[:] = 0  # the blocks add nothing: the output is the last token's embedding
     weights["model.norm.weight"][:] = 1
     weights["lm_head.weight"][:] = 0
     for token, following in _successors(source, ends, recited).items():
@@ -50,17 +53,17 @@ def write_reciter(directory: Path, *, ends: bool = False, recited: str = RECITED
 
 
 def _successors(source: Path, ends: bool, text: str) -> dict[int, int]:
-    """Which token follows which: after the line break that begins an answer, the text's bytes."""
+    """Return the token that follows each token: first a line break, then the text's bytes."""
     vocab = json.loads((source / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
     line_break, *recited = (
-        # GPT-2's stand-ins: a printable byte is itself, a blank one 256 further on
+        # GPT-2's byte alphabet: a printable byte stands for itself, a blank is moved up by 256
         vocab[chr(byte if byte > 32 else 256 + byte)]
         for byte in f"\n{text}".encode()
     )
-    assert len(set(recited)) == len(recited), "a byte twice: what follows it would not be certain"
+    assert len(set(recited)) == len(recited), "a byte occurs twice: it has no unique successor"
     last = SPECIAL_IDS["<|eot|>"] if ends else recited[0]
     successors = dict(zip([line_break, *recited], [*recited, last], strict=True))
-    for text, id_ in vocab.items():  # after a merged token comes what comes after its last byte
+    for text, id_ in vocab.items():  # a merged token has the successor of its last byte
         if len(text) > 1 and vocab[text[-1]] in successors:
             successors[id_] = successors[vocab[text[-1]]]
     return successors
@@ -70,7 +73,7 @@ _BOS, _EOT, _USER, _ASSISTANT, _SYSTEM = BOS, EOG, 258, 259, 260
 
 
 class FakeVocabulary:
-    """Bytes as tokens, and a control token for each part of the chat format."""
+    """A vocabulary of bytes, with a control token for each part of the chat format."""
 
     n_vocab = 261
     special_tokens: Mapping[str, int] = {
@@ -96,7 +99,7 @@ class FakeVocabulary:
 
 
 class FakeChatBackend(FakeBackend):
-    """Answers the last question, in upper case unless `answer` says otherwise."""
+    """Answers with the last question in upper case, or with `answer(question)` if given."""
 
     def next_token(self, seq_id: int) -> int:
         cells = self.cells[seq_id]
@@ -108,13 +111,13 @@ class FakeChatBackend(FakeBackend):
 
 
 def fake_llm(answer: Callable[[str], str] | None = None, **sizes: Any) -> LLM:
-    """An LLM over FakeChatBackend; `answer` maps the last question to what is said."""
+    """Return an LLM with a FakeChatBackend; `answer` maps the last question to the answer."""
     backend = FakeChatBackend(**{"n_seq_max": 1, **sizes}, answer=answer)
     return LLM("fake", FakeVocabulary(), backend)
 
 
 class RecordingView:
-    """An AnswerView that remembers."""
+    """An AnswerView that records its calls."""
 
     def __init__(self, shown: str = "") -> None:
         self.text = shown
@@ -132,7 +135,7 @@ class RecordingView:
 
 
 class FakeUi:
-    """A person who was told what to say: `answers` to questions, `edited` as the changed text."""
+    """A user with prepared reactions: `answers` to questions, and `edited` as the changed text."""
 
     width = 79
 
@@ -159,7 +162,7 @@ class FakeUi:
 
 
 class Chat:
-    """A session with all that was said and shown."""
+    """A session, with records of its views and of the user interface."""
 
     def __init__(self, llm: LLM | None = None, **options: Any) -> None:
         self.views: list[RecordingView] = []
@@ -172,7 +175,7 @@ class Chat:
         return self.views[-1]
 
     def run(self, line: str) -> str:
-        """Carry a command out; what it said."""
+        """Run a command; return the lines that it showed."""
         self.ui.said.clear()
         run_command(self.session, line, self.ui)
         return "\n".join(self.ui.said)
@@ -182,10 +185,11 @@ class Chat:
         return [message.content for message in self.session.conversation.messages]
 
 
-IDLE = r"tokens( · .*)?$"
+IDLE = r"tokens( · .*)?$"  # the end of the bar below the prompt
 
 
 def is_idle(terminal: Terminal) -> bool:
+    """Whether the screen shows a prompt, and the bar as its last line."""
     lines = terminal.lines()
     return bool(lines and re.search(r"\d tokens( · .*)?$|^\d+/\d+", lines[-1])) and any(
         line.startswith(">") for line in lines

@@ -1,10 +1,10 @@
-"""A terminal for tests: a program under a pty, and the screen a person would see.
+"""A terminal for tests: runs a program under a pty and keeps the screen that a user would see.
 
     with Terminal([sys.executable, "-m", "l4cli", "chat"]) as terminal:
         terminal.wait_for("> ")
         terminal.type("hello\\r")
 
-Nothing here sleeps to be in time: `wait_for` reads until the screen shows what is waited for.
+Nothing here sleeps for a fixed time: `wait_for` reads until the screen matches.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ENTER, TAB, ALT_ENTER, UP = "\r", "\t", "\x1b\r", "\x1b[A"
 
 
 def paste(text: str) -> str:
-    """Text as a terminal sends it when it is pasted."""
+    """Return text in the form in which a terminal sends pasted text."""
     return f"\x1b[200~{text}\x1b[201~"
 
 
 class Screen(pyte.HistoryScreen):
-    """pyte's screen, answering the program's questions about the cursor."""
+    """pyte's screen, which also answers when the program asks for the cursor's position."""
 
     def __init__(self, columns: int, rows: int, answer: Callable[[str], None]) -> None:
         super().__init__(columns, rows, history=5000, ratio=0.5)
@@ -40,14 +40,14 @@ class Screen(pyte.HistoryScreen):
 
     @property
     def scrolled_off(self) -> list[str]:
-        """Lines that have left the screen at its top."""
+        """Lines that have scrolled off at the top."""
         return [
             "".join(line[x].data for x in range(self.columns)).rstrip() for line in self.history.top
         ]
 
 
 class Terminal:
-    """A program in a terminal of the given size."""
+    """A program in a terminal; `timeout` in seconds is the default for waiting."""
 
     def __init__(
         self,
@@ -89,18 +89,18 @@ class Terminal:
         self.child.setwinsize(rows, columns)
 
     def lines(self) -> list[str]:
-        """What stands on the screen, without the empty lines at its end."""
+        """Return the lines on the screen, without empty ones at the end."""
         shown = [line.rstrip() for line in self.screen.display]
         while shown and not shown[-1]:
             shown.pop()
         return shown
 
     def text(self) -> str:
-        """All that was shown and is still shown or scrolled off."""
+        """Return the lines that have scrolled off and those on the screen."""
         return "\n".join([*self.screen.scrolled_off, *self.lines()])
 
     def wait_for(self, pattern: str, *, timeout: float | None = None) -> str:
-        """Read until the screen matches a regular expression; the matched text."""
+        """Read until the screen matches a regular expression; return the matched text."""
         return self.wait_until(
             lambda: (match := re.search(pattern, self.text(), re.MULTILINE)) and match[0],
             f"{pattern!r} on the screen",
@@ -108,7 +108,7 @@ class Terminal:
         )
 
     def wait_until(self, found: Callable[[], Any], what: str, timeout: float | None = None) -> Any:
-        """Read until `found` is true; its value."""
+        """Read until `found` returns a true value; return that value."""
         deadline = time.monotonic() + (timeout or self.timeout)
         while not (value := found()):
             if not self._read(deadline - time.monotonic()):
@@ -116,7 +116,7 @@ class Terminal:
         return value
 
     def exit_code(self) -> int:
-        """Read to the program's end; its exit code, negative for a signal."""
+        """Read until the program ends; return its exit code, negative for a signal."""
         deadline = time.monotonic() + self.timeout
         while self._read(deadline - time.monotonic()):
             pass
@@ -125,7 +125,7 @@ class Terminal:
         return -int(self.child.signalstatus) if status is None else int(status)
 
     def _read(self, seconds: float) -> bool:
-        """Take in what the program writes; False at its end or when time is up."""
+        """Read output of the program; return False if it has ended or time is up."""
         try:
             data = self.child.read_nonblocking(65536, timeout=max(0.0, seconds))
         except (pexpect.EOF, pexpect.TIMEOUT):

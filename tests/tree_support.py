@@ -1,4 +1,4 @@
-"""Conversations with versions, one by hand and any number made up."""
+"""Conversation trees for tests: one written by hand, and random ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TALK = Tree(system="Be brief.").said(q("one"), a("1"), q("two"), a("2"))  # ids 
 
 
 def grown(seed: int) -> Tree:
-    """A tree grown as chats grow: a message below any other."""
+    """Return a random tree, made as chats make it: each message below any earlier one."""
     draw = random.Random(seed)
     tree = Tree(system=draw.choice([None, "s"]))
     for _ in range(draw.randrange(25)):

@@ -1,1 +1,1 @@
-"""Conversations with a model: one question from a pipe, or a session in a terminal."""
+"""`l4 chat`: conversations with a model, in a terminal or as one question from a pipe."""

@@ -1,4 +1,4 @@
-"""Files and documents that go before the next question. Pure."""
+"""Texts that the user attaches: they go before the next question. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from l4cli.documents.prompt import shown
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A text that goes before the next question; `document` is what it is of, if it is one."""
+    """A text that goes before the next question.
+
+    name: the name to show the user.
+    num_tokens: tokens of `text` by itself.
+    document: the document that `text` was made from; None for a plain text.
+    """
 
     name: str
     text: str
@@ -22,14 +27,16 @@ class Attachment:
 
 
 def documents_of(attachments: Sequence[Attachment]) -> list[Document]:
+    """Return the documents among `attachments`, in order."""
     return [one.document for one in attachments if one.document]
 
 
 def question(text: str, attachments: Sequence[Attachment], *, is_first: bool) -> Message:
-    """The message that asks `text`, with what is attached before it.
+    """Return the user message that asks `text`, with the attachments before it.
 
-    In the first one of a conversation documents stand in front of all else, and are tokenized apart
-    from it: as `l4 ask` has them.
+    In the first message of a conversation (`is_first`) the documents come before everything else
+    and are tokenized separately from the rest. They then give the same tokens as in `l4 ask`, so
+    that chat and ask share the stored prefix.
     """
     documents = documents_of(attachments)
     if not (is_first and documents):

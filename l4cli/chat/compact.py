@@ -1,6 +1,6 @@
-"""Room in the context: the older part of a conversation dropped, or summed up by the model.
+"""/compact: make room in the context by dropping or summing up the older messages.
 
-What stays becomes a branch of its own, so nothing is lost: the old branch is where it was.
+The messages that stay become a new branch. Nothing is lost: the old branch is still in the tree.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _INSTRUCTION = (
     "Sum up our conversation so far, for someone who is to go on with it: what was asked, what was "
     "found and decided, and the names, numbers and code that will be needed. Give the summary only."
 )
-_SUMMARY_SHARE = 8  # a summary may take up to this part of the context: an eighth
+_SUMMARY_SHARE = 8  # a summary may take up to an eighth of the context
 _MAX_SUMMARY = 1024  # tokens
 
 
@@ -25,8 +25,12 @@ _MAX_SUMMARY = 1024  # tokens
 class Cut:
     """A conversation cut in two: messages that go, and messages that stay.
 
-    Exact numbers of tokens: of the whole, of what stays, and the most that a summary may have;
-    `can_sum_up` says whether there is room to write one.
+    old: the messages that go.
+    kept: the messages that stay.
+    num_before: exact number of tokens of the whole conversation.
+    num_kept: exact number of tokens of the messages that stay.
+    max_summary: the most tokens that a summary may have.
+    can_sum_up: whether the context has room to write a summary.
     """
 
     old: tuple[Node, ...]
@@ -38,9 +42,10 @@ class Cut:
 
 
 def plan_cut(session: ChatSession, keep: int | None = None) -> Cut:
-    """Cut before the last `keep` questions: the last one by default, if there are more.
+    """Return the cut before the last `keep` questions.
 
-    UsageError if nothing would go.
+    By default the last question stays; if there is only one, everything goes. UsageError if nothing
+    would go.
     """
     path = session.tree.path()
     questions = [i for i, node in enumerate(path) if node.message.role == "user"]
@@ -65,15 +70,16 @@ def plan_cut(session: ChatSession, keep: int | None = None) -> Cut:
 
 
 def drop(session: ChatSession, cut: Cut) -> None:
-    """Go on with what stays, and nothing else."""
+    """Make a branch that has only the messages that stay."""
     session.become(session.tree.at(ROOT).said(*_messages(cut.kept)))
 
 
 def sum_up(session: ChatSession, cut: Cut) -> Answer:
-    """Go on with what stays, and a summary of the rest before it, which the model writes first.
+    """Let the model write a summary of the old messages; put it before those that stay.
 
-    Where no question stays, the summary goes before the next one. A summary that was broken off
-    changes nothing.
+    The summary goes into the first question that stays. If no question stays, it is attached to the
+    next one. If the user stops the summary, or it is empty, nothing changes. Returns the answer
+    that has the summary.
     """
     prompt = _summary_prompt(session, cut.old)
     (answer,) = session.generate(prompt, max_tokens=cut.max_summary)
@@ -91,7 +97,10 @@ def sum_up(session: ChatSession, cut: Cut) -> Answer:
 
 
 def _summary_prompt(session: ChatSession, old: tuple[Node, ...]) -> list[int]:
-    """It begins as the conversation did, so that only the instruction has to be computed."""
+    """Return the prompt that asks for the summary.
+
+    It begins with the conversation itself, so only the instruction has to be computed.
+    """
     asked = Conversation(_messages(old), session.tree.system).asked(_INSTRUCTION)
     return session.tokens.prompt(asked)
 

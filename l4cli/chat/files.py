@@ -1,4 +1,4 @@
-"""Text of files and pipes on its way into a message."""
+"""Reads the text of files and of piped input for a message."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from l4cli.documents.ingest import document_of, read_document
 
 
 def read_text(path: Path, on_note: Callable[[str], None] = console.note) -> str:
-    """The text of a file of any format l4 reads; InputError if it cannot be read, or is empty.
+    """Return the text of a file in any format that l4 reads, without final line breaks.
 
-    `on_note` is told of pages without text.
+    `on_note` is called with a line about pages without text. InputError if the file cannot be read
+    or is empty.
     """
     return _trimmed(read_document(path, on_note).text)
 
 
 def decode(data: bytes, name: str) -> str:
-    """The text of what is piped in, without final newlines; InputError, with `name`, if none."""
-    if format_of(data, name) == "text":  # a message: it stays as it was written
+    """Return the text of piped input, without final line breaks.
+
+    `name` stands for the input in messages. InputError if the input has no text.
+    """
+    if format_of(data, name) == "text":  # plain text is the message itself: keep it as written
         return _trimmed(text.decode(data, name))
     return _trimmed(document_of(data, name, console.note).text)
 

@@ -1,4 +1,4 @@
-"""Prompts to the requests of one turn: how long each answer may be, and how it is drawn. Pure."""
+"""Makes the requests of one turn: each answer's maximum length and sampling. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ def requests_of(
     n_ctx: int,
     at_once: int = 1,
 ) -> list[Request]:
-    """A request for each of `ids`, all of one prompt; `at_once` of them share the context.
+    """Return one request for each of `ids`, all with the same prompt.
 
-    max_tokens is cut to what is left, a given seed is another for each. ContextOverflowError, with
-    the numbers and the ways out, if the prompt leaves no room for an answer.
+    ids: the ids of the requests.
+    prompt: token ids.
+    params: sampling parameters. max_tokens is lowered to what the context has left; a given seed
+        becomes a different one for each request.
+    n_ctx: tokens of the context.
+    at_once: how many of the requests run at the same time and share the context.
+
+    ContextOverflowError, with the numbers and the ways out, if the prompt leaves no room for an
+    answer.
     """
     if len(prompt) >= n_ctx:
         raise ContextOverflowError(
@@ -35,7 +42,7 @@ def requests_of(
 
 
 def _share(n_ctx: int, num_prompt_tokens: int, at_once: int) -> int:
-    """Tokens that each of several answers to one prompt may have, so that all run together."""
+    """Return how many tokens each of `at_once` answers may have, so that all fit together."""
     is_shared = num_prompt_tokens > MIN_SHARED_TOKENS
-    num_shared = num_prompt_tokens - 1 if is_shared else 0  # the last one is computed by each
+    num_shared = num_prompt_tokens - 1 if is_shared else 0  # each answer computes the last token
     return max(1, (n_ctx - num_shared) // at_once - (num_prompt_tokens - num_shared))

@@ -1,4 +1,4 @@
-"""A chat as it stands: the tree, settings, attached files, and what the last answer cost."""
+"""A running chat: its tree, settings, attached files, and the cost of the last answer."""
 
 from __future__ import annotations
 
@@ -42,16 +42,24 @@ from l4cli.prompt.tool_calls import ToolCall
 from l4cli.speeds import Conditions
 
 NEARLY_FULL = 0.85
-_STORED_EVERY = 30.0  # seconds of computing: so much may have to be done again after a kill
+_STORED_EVERY = 30.0  # seconds of computing between saves of the KV cache: a kill may lose so much
 
 
 class ChatSession:
-    """One conversation with one model, kept in `file` if there is one.
+    """One conversation with one model.
 
-    `view` makes the place for the next answer to appear in; it is given what already stands there.
-    Whatever a method raises, the conversation is then as it was before; but for OutputError, which
-    says that the change was made and could not be written. Calls that have run, with `rounds` to
-    carry them out, stay in it with their results.
+    llm: the model.
+    view: makes the view in which the next answer appears. Its argument is the text that the answer
+        already has when it is continued, else "".
+    system: the system message; None for that of the session file, if any.
+    sampling: sampling settings; None as a value means that it is not given.
+    file: the session file that keeps the conversation; None to keep nothing.
+    conditions: what the speeds in `l4cli.speeds` depend on; None to neither use nor save them.
+    rounds: runs the tools that the model calls; None for a chat without tools.
+
+    If a method raises an error, the conversation is as it was before, with two exceptions. After an
+    OutputError the change was made, but not written to the file. Tool calls that have already run
+    stay in the conversation with their results.
     """
 
     def __init__(
@@ -67,7 +75,7 @@ class ChatSession:
     ) -> None:
         if llm.encoder.template is None:
             raise ModelError(
-                f"{llm.name} has no chat template: it continues plain texts only (`l4 run --raw`)"
+                f"{llm.name} has no chat template: it can only continue plain text (`l4 run --raw`)"
             )
         self.llm = llm
         self.rounds = rounds
@@ -78,9 +86,11 @@ class ChatSession:
         self.last: Answer | None = None
         self.totals = Totals()
         self.pace = Pace(conditions)
-        self.losses: tuple[str, ...] = ()  # what could not be read of the session's file
+        self.losses: tuple[
+            str, ...
+        ] = ()  # one line for each part of the session file that could not be read
         self.log: SessionLog | None = None
-        self._stored_after = 0.0  # seconds of computing
+        self._stored_after = 0.0  # `totals.seconds` when the KV cache was last stored
         self._view = view
         self._ids = itertools.count(1)
         self._counted: tuple[Conversation, int] = (Conversation(), 0)
@@ -89,18 +99,18 @@ class ChatSession:
         self.sampling |= {
             key: value for key, value in (sampling or {}).items() if value is not None
         }
-        self.params()  # a wrong setting is told before the first question
+        self.params()  # raises an error for a wrong setting before the first question
         if rounds and not self.tokens.knows_tools:
-            raise ModelError(f"{llm.name} has a chat template that takes no tools")
+            raise ModelError(f"{llm.name} has a chat template that does not support tools")
         if system is not None:
             self.tree = self.tree.with_system(system)
 
     # Questions and answers.
 
     def ask(self, text: str) -> Answer:
-        """Answer a question, with what is attached before it.
+        """Answer a question, with the attachments before it.
 
-        ContextOverflowError, with the numbers and the ways out, if it does not fit.
+        ContextOverflowError, with the numbers and the ways out, if the turn does not fit.
         """
         before, is_first = self.tree, not self.conversation.messages
         message = question(text, self.attachments, is_first=is_first)
@@ -117,14 +127,14 @@ class ChatSession:
                 self.attachments.clear()
 
     def regenerate(self) -> Answer:
-        """Another answer to the last question, beside the one there is."""
+        """Answer the last question again; the earlier answer stays in the tree."""
         return self._turn(self.tree.at_question())
 
     def edit(self, id: int, text: str) -> Answer | None:
-        """Say a message in other words, beside the one there is.
+        """Add another version of message `id`; the earlier version stays in the tree.
 
-        A question is answered at once; an answer is put in the model's mouth, and `go_on` goes on
-        from there.
+        A new question is answered at once, and the answer returned. A new answer takes the place of
+        what the model said, and None is returned; `go_on` lets the model continue it.
         """
         node = self.tree.node(id)
         tree = self.tree.at(node.parent)
@@ -134,10 +144,13 @@ class ChatSession:
         return self._turn(tree.said(node.message.saying(text)))
 
     def go_on(self) -> Answer:
-        """Go on with an answer that was stopped, cut off or edited."""
+        """Continue the last answer, which was stopped, cut off or edited.
+
+        UsageError if the last answer is complete, or if there is none.
+        """
         begun = self.conversation.last_answer
         if begun is None or not begun.is_open:
-            raise UsageError("the last answer is whole; there is nothing to continue")
+            raise UsageError("there is nothing to continue: the last answer is complete")
         ids = self.tokens.prompt_to_continue(self.conversation)
         (answer,) = self.generate(ids, lambda _: self._view(begun.content))
         if not answer.has_begun:
@@ -146,16 +159,19 @@ class ChatSession:
         own = (*ids[len(self.tokens.prompt(base)) :], *answer.token_ids)
         text = begun.content + answer.text
         longer = Message("assistant", text, own, answer.finish_reason)
-        if self.tree.children(self.tree.head):  # what follows it was said to what it was
+        if self.tree.children(
+            self.tree.head
+        ):  # messages below belong to the shorter answer: leave it to them
             self.become(self.tree.at_question().said(longer))
         else:
             self.become(self.tree.replaced(self.tree.head, longer))
         return self._followed(answer)
 
     def alternatives(self, count: int, on_begin: Callable[[int], None]) -> list[int]:
-        """Answer the last question `count` times, in one batch where there is room; the ids.
+        """Answer the last question `count` times; return the ids of the new messages.
 
-        `on_begin(n)` is called before the n-th answer is shown. The first one is the head then.
+        The answers are decoded at the same time, as far as the memory allows. `on_begin(n)` is
+        called before answer n (from 0) is shown. The first answer becomes the head.
         """
         params = self.params()
         if params.temperature == 0:
@@ -179,20 +195,23 @@ class ChatSession:
         return ids
 
     def _turn(self, tree: Tree) -> Answer:
-        """Answer the message a tree ends with, and keep both; neither if nothing was said.
+        """Answer the last message of `tree`; return the last answer of the turn.
 
-        A turn is one round, unless the answer calls tools: then it goes on until one does not.
+        `tree` and the answer become the chat's, unless the answer was stopped before its first
+        token. A turn is one round, unless the answer calls tools: then rounds follow until an
+        answer calls none.
         """
         return self._followed(self._round(tree))
 
     def _followed(self, answer: Answer) -> Answer:
-        """The answer, or if it calls tools the one in which all that ends."""
+        """Run the tools that `answer` calls, if any; return the last answer that follows."""
         if self.rounds and answer.has_begun:
             self.last = self.rounds.follow(answer, self.calls, self._answer_to)
             return self.last
         return answer
 
     def _round(self, tree: Tree) -> Answer:
+        """Answer the last message of `tree` once; calls in the answer do not run yet."""
         view = (lambda _: rounds.view(lambda: self._view(""))) if (rounds := self.rounds) else None
         (answer,) = self.generate(self.tokens.prompt(tree.conversation), view)
         if answer.has_begun:
@@ -200,12 +219,12 @@ class ChatSession:
         return answer
 
     def _answer_to(self, results: Sequence[str]) -> Answer:
-        """The model's answer to what its calls brought."""
+        """Add the results of tool calls and return the model's answer to them."""
         self.become(self.tree.said(*(Message("ipython", text) for text in results)))
         return self._round(self.tree)
 
     def calls(self) -> Sequence[ToolCall]:
-        """What the last answer calls; nothing if it is only a part."""
+        """Return the tool calls of the last answer; none if that answer is incomplete."""
         answer = self.conversation.last_answer
         if self.rounds is None or answer is None or answer.is_partial:
             return ()
@@ -220,25 +239,30 @@ class ChatSession:
         at_once: int = 1,
         max_tokens: int | None = None,
     ) -> list[Answer]:
-        """`count` answers to a prompt, `at_once` of which share what is left of the context.
+        """Return `count` answers to a prompt, without adding them to the conversation.
 
-        Nothing is added to the conversation. ContextOverflowError if there is no room.
+        prompt: token ids.
+        view: `view(n)` makes the view for answer n; None for the session's view, empty.
+        at_once: how many answers run at the same time and share the rest of the context.
+        max_tokens: the most tokens of an answer; None for the session's setting.
+
+        ContextOverflowError if the prompt leaves no room for an answer.
         """
         params = self.params()
         params = replace(params, max_tokens=max_tokens or params.max_tokens)
         recall_prompt(self.llm, prompt)
         ids = [f"chat-{next(self._ids)}" for _ in range(count)]
         requests = requests_of(ids, prompt, params, n_ctx=self.n_ctx, at_once=at_once)
-        self.llm.engine.retain(at_once)  # any of them may be gone on with
+        self.llm.engine.retain(at_once)  # the user may continue any of them
         answers = generate(self.llm.engine, requests, view or (lambda _: self._view("")))
         self.totals.add(answers)
         self.last = answers[0]
         return answers
 
-    # The tree, and what it takes up of the context.
+    # The tree, and the context that it takes up.
 
     def become(self, tree: Tree) -> None:
-        """Go over to another tree, which was made from this one, and write the difference."""
+        """Replace the current tree by `tree`, which was made from it; write the difference."""
         self.tree = tree
         self._save()
         if self.log and self.totals.seconds - self._stored_after > _STORED_EVERY:
@@ -254,7 +278,7 @@ class ChatSession:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the context that the conversation takes up."""
+        """How many tokens of the context the conversation takes up."""
         if self._counted[0] != self.conversation:
             self._counted = (self.conversation, self.tokens.count(self.conversation))
         return self._counted[1]
@@ -264,13 +288,13 @@ class ChatSession:
         return self.num_tokens >= NEARLY_FULL * self.n_ctx
 
     def undo(self) -> str:
-        """Take back the last question and its answer; the question."""
+        """Take back the last question and its answer; return the question's text."""
         question = self.tree.last_question()
         self.become(self.tree.at(question.parent))
         return question.message.content
 
     def clear(self) -> None:
-        """Begin anew; what was said stays in the tree."""
+        """Start an empty conversation; the old messages stay in the tree."""
         self.attachments.clear()
         self.become(self.tree.at(ROOT))
 
@@ -280,41 +304,45 @@ class ChatSession:
     # Files and settings.
 
     def attach(self, name: str, text: str, document: Document | None = None) -> Attachment:
-        """Put a text before the next question; ContextOverflowError if it could never be sent.
+        """Attach a text to the next question.
 
-        A document goes in front of the conversation, if nothing was said in it yet.
+        Documents come first if that question is the first of the conversation. ContextOverflowError
+        if the text does not fit the rest of the context.
         """
         attachment = Attachment(name, text, self.tokens.count_text(text), document)
         left = self.n_ctx - self.num_tokens - sum(a.num_tokens for a in self.attachments)
         if attachment.num_tokens >= left:
             raise ContextOverflowError(
-                f"{name} has {attachment.num_tokens:,} tokens, of the context's {self.n_ctx:,} "
-                f"{left:,} are left: /clear or /compact makes room, a larger --ctx gives more"
+                f"{name} has {attachment.num_tokens:,} tokens, but of the context's {self.n_ctx:,} "
+                f"only {left:,} are left: /clear or /compact makes room, a larger --ctx gives more"
             )
         self.attachments.append(attachment)
         return attachment
 
     def documents(self) -> DocumentPrompt | None:
-        """The attached documents as `l4 ask` begins with them; None if there are none."""
+        """Return the attached documents as the beginning of a prompt, the same as in `l4 ask`.
+
+        None if no documents are attached, or if the chat template changes messages.
+        """
         attached = documents_of(self.attachments)
         if not attached:
             return None
         around: dict[str, Any] = {"system": self.tree.system, "tools": self.tokens.tools}
         try:
             return DocumentPrompt(self.llm.encoder, attached, **around)
-        except RequestError:  # a template that changes messages
+        except RequestError:
             return None
 
     def reading_seconds(self, num_tokens: int) -> float | None:
-        """How long so many more tokens take to be read; None if nothing tells."""
+        """Return the seconds that prefilling so many more tokens takes; None if unknown."""
         return self.pace.reading_seconds(num_tokens, self.num_tokens, self.totals)
 
     def params(self) -> SamplingParams:
-        """How the next answer will be drawn."""
+        """Return the sampling parameters of the next answer."""
         return self.llm.params(**self.sampling)
 
     def set(self, name: str, value: str) -> None:
-        """Change a sampling setting, `default` takes it back; UsageError if it makes no sense."""
+        """Change a sampling setting; "default" resets it. UsageError for a wrong name or value."""
         sampling = changed(self.sampling, name, value)
         self.llm.params(**sampling)
         self.sampling = sampling
@@ -323,21 +351,21 @@ class ChatSession:
     # On disk.
 
     def save(self, path: Path) -> None:
-        """Write the messages that lead to the head to a file of their own."""
+        """Write the messages that lead to the head to a file (`export.py`)."""
         storage.save(self.conversation, path)
 
     def load(self, path: Path) -> None:
-        """Go on with saved messages, as a branch of their own."""
+        """Load saved messages as a new branch and make its end the head."""
         loaded = storage.load(path)
         self.attachments.clear()
         self.losses = ()
         self.become(self.tree.at(ROOT).with_system(loaded.system).said(*loaded.messages))
 
     def open(self, file: SessionFile) -> None:
-        """Go on in another session; `losses` then says what could not be read of it.
+        """Switch to the session in `file`, and restore its KV cache if it is stored.
 
-        What is stored of its KV cache is restored. InputError if there is nothing of a session in
-        the file; it is then closed, and the chat is as it was.
+        `losses` then tells which parts of the file could not be read. InputError if the file is not
+        a session; it is then closed, and the chat stays as it was.
         """
         log = SessionLog(file, self.llm.name, self.llm.fingerprint)
         try:
@@ -361,11 +389,11 @@ class ChatSession:
 
     @property
     def file(self) -> SessionFile | None:
-        """The session's file; None if this chat is not kept."""
+        """The session file; None if this chat is not kept."""
         return self.log.file if self.log else None
 
     def close(self) -> None:
-        """Leave the session: its KV cache is stored, its file is free for others. Idempotent."""
+        """Store the KV cache of the session and close its file; idempotent."""
         self.pace.keep(self.totals)
         if self.log and self.log.file.exists:
             self._store_state()
@@ -378,7 +406,7 @@ class ChatSession:
             self.log.write(self.tree, kept)
 
     def _store_state(self) -> None:
-        """Store the KV cache of the conversation as far as it was computed."""
+        """Store the KV cache of the conversation, as much of it as was computed."""
         self.llm.remember(self.tokens.of(self.conversation))
         self._stored_after = self.totals.seconds
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from l4cli.errors import UsageError
 
-# SamplingParams' fields, and how their values are written.
+# Fields of SamplingParams, and the function that parses each one's value.
 SETTINGS: Mapping[str, Callable[[str], float]] = {
     "temperature": float,
     "top_p": float,
@@ -21,9 +21,12 @@ SETTINGS: Mapping[str, Callable[[str], float]] = {
 
 
 def changed(settings: Mapping[str, float], name: str, value: str) -> dict[str, float]:
-    """Settings with one more given, or with `default` one less; UsageError for unknown ones."""
+    """Return the settings with `name` set to `value`, or removed if `value` is "default".
+
+    UsageError for an unknown name, or a value that is not a number.
+    """
     if name not in SETTINGS:
-        raise UsageError(f"no setting {name!r}; there are {', '.join(SETTINGS)}")
+        raise UsageError(f"no setting {name!r}; the settings are {', '.join(SETTINGS)}")
     others = {key: old for key, old in settings.items() if key != name}
     if value == "default":
         return others

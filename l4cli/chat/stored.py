@@ -1,4 +1,4 @@
-"""What a chat takes out of the prefix store before it computes, and what it puts there at once."""
+"""How a chat uses the prefix store: for documents, and for prompts that another chat computed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from l4cli.signals import catch_interrupts
 def read_documents(
     llm: LLM, documents: DocumentPrompt, view: Callable[[str], AnswerView], totals: Totals
 ) -> Answer | None:
-    """Restore the documents that a conversation begins with, or compute them as `l4 ask` does.
+    """Restore the documents that a conversation begins with, or compute and store them.
 
-    None; or if that was stopped, an answer that has not begun. What was read is kept then, too.
+    They are computed in the same way as in `l4 ask`. Returns None, or an empty answer if the user
+    stopped the reading; the tokens computed until then are stored, too.
     """
     num_tokens = len(documents.prefix)
     with closing(view("")) as screen, catch_interrupts(llm.interrupt) as interrupts:
@@ -36,7 +37,10 @@ def read_documents(
 
 
 def recall_prompt(llm: LLM, prompt: Sequence[int]) -> None:
-    """Load what the store has of a prompt, if the KV cache lacks much of it: a file read before."""
+    """Restore a prompt's stored prefix if the KV cache lacks at least `PIECE` of its tokens.
+
+    This helps when another chat has read the same long file.
+    """
     _, held = llm.engine.prefixes.holder(prompt)
     if len(prompt) - held >= PIECE:
         llm.recall(prompt)

@@ -9,29 +9,30 @@ from rich.cells import cell_len, set_cell_size
 
 from l4cli.console import harmless as harmless
 
-# These stay as the model wrote them. `lheading` would show each list as a heading while it streams.
+# Rules that are off: their syntax is shown as the model wrote it. With `lheading` (underlined
+# headings), the line before a list would look like a heading while the list's first "-" arrives.
 _DISABLED = ["html_block", "html_inline", "image", "reference", "lheading"]
 
 
 @functools.cache
 def markdown_parser() -> MarkdownIt:
-    """The parser of answers: CommonMark with tables and strikethrough, without `_DISABLED`."""
+    """Return the parser for answers: CommonMark, tables and strikethrough, less `_DISABLED`."""
     return MarkdownIt().enable(["strikethrough", "table"]).disable(_DISABLED)
 
 
 def code_blocks(text: str) -> list[str]:
-    """The contents of a text's code blocks, in order."""
+    """Return the contents of a text's code blocks, in order."""
     tokens = markdown_parser().parse(text)
     return [token.content for token in tokens if token.type in ("fence", "code_block")]
 
 
 def shortened(text: str, width: int = 60) -> str:
-    """A text as one line of at most `width` columns; wide characters take two."""
+    """Return a text as one line of at most `width` columns; wide characters take two."""
     return clipped(" ".join(text.split()), width)
 
 
 def clipped(line: str, width: int) -> str:
-    """A line cut at `width` columns; blanks at its beginning stay."""
+    """Return a line cut to `width` columns; blanks at its beginning stay."""
     if cell_len(line) <= width:
         return line
     return set_cell_size(line, max(0, width - 1)).rstrip() + "…"

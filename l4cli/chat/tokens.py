@@ -1,9 +1,9 @@
-"""Conversations to token ids, such that what was generated is never computed again.
+"""Encodes conversations as token ids, so that generated tokens are never computed again.
 
-Text can be cut into tokens in more than one way, and a model does not always choose the
-tokenizer's. Were an answer tokenized anew for the next turn, the KV cache would often match only up
-to the first difference. So the ids an answer was generated as are put back in its place, wherever
-the text they stand for is exactly what the template wrote there.
+The same text can be split into tokens in more than one way, and a model does not always generate
+the tokens that the tokenizer would choose. If an answer were tokenized again for the next turn, the
+KV cache would often match only up to the first difference. So the prompt contains each answer's
+generated ids, wherever their text is exactly the text that the template wrote for the answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from l4cli.loading.llm import LLM
 
 
 class ConversationTokens:
-    """Encodes the conversations of one model, which is told of these tools."""
+    """Encodes the conversations of one model; `tools` are the schemas that the prompt lists."""
 
     def __init__(self, llm: LLM, tools: Sequence[Mapping[str, Any]] | None = None) -> None:
         self._chat = functools.partial(llm.encoder.chat, tools=tools)
@@ -31,52 +31,57 @@ class ConversationTokens:
         self._n_vocab = llm.vocabulary.n_vocab
 
     def prompt(self, conversation: Conversation) -> list[int]:
-        """Up to where the next answer begins; RequestError if the template refuses it."""
+        """Return the ids up to the next answer; RequestError if the template refuses it."""
         return self._encode(conversation, add_generation_prompt=True)
 
     def prompt_to_continue(self, conversation: Conversation) -> list[int]:
-        """Up to the last token of the answer that the conversation ends with."""
+        """Return the ids up to the last token of the answer that the conversation ends with."""
         answer = conversation.messages[-1]
         own = answer.token_ids or self._tokenize(answer.content)
         return [*self.prompt(conversation.without_answer()), *own]
 
     def of(self, conversation: Conversation) -> list[int]:
-        """Up to the conversation's end; RequestError if the template refuses it."""
+        """Return the ids of the whole conversation; RequestError if the template refuses it."""
         return self._encode(conversation, add_generation_prompt=False)
 
     def count(self, conversation: Conversation) -> int:
-        """How many tokens of the context it takes up; 0 for an empty one."""
+        """Return how many tokens a conversation takes up; 0 for an empty one."""
         if not conversation.messages and not conversation.system and not self.tools:
             return 0
         try:
             return len(self.of(conversation))
-        except RequestError:  # a template that wants a question beside its system message
+        except RequestError:  # some templates refuse a system message without a question
             return self.count_text(conversation.system or "")
 
     def count_text(self, text: str) -> int:
-        """Tokens of a text by itself."""
+        """Return the number of tokens of a text by itself."""
         return len(self._tokenize(text))
 
     def count_message(self, message: Message) -> int:
-        """Tokens of what a message says, an answer's own where it has them."""
+        """Return the number of tokens of a message's content, as generated if it has token ids."""
         return len(message.token_ids) or self.count_text(message.content)
 
     def tagged_text(self, answer: Message) -> str:
-        """What an answer says, with the tags around its calls, which as tokens have no text."""
+        """Return an answer's text with the tags around its calls (see `calls.tagged_text`)."""
         if not answer.token_ids:
             return answer.content
         return tagged_text(answer.token_ids, self._piece, self._special_tokens)
 
     @property
     def knows_tools(self) -> bool:
-        """Whether the template tells the model of tools at all."""
+        """Whether the template writes the tools into the prompt."""
         question = [{"role": "user", "content": "?"}]
         return self._chat(question) != self._chat(question, tools=None)
 
     def edited(self, message: Message, content: str) -> Message:
-        """An answer with another text; up to where it differs, the tokens it was generated as."""
+        """Return an answer with another text.
+
+        Up to the first difference it keeps the tokens that were generated; the rest of the new text
+        is tokenized.
+        """
         data = content.encode("utf-8")
-        ends = [0]  # of the tokens that stay, where they do not cut a character in two
+        # Places where a kept token ends and no character is cut in two, and the tokens up to there.
+        ends = [0]
         count = [0]
         at = 0
         for number, token in enumerate(message.token_ids, 1):
@@ -88,18 +93,18 @@ class ConversationTokens:
                 ends.append(at)
                 count.append(number)
         if ends[-1] < len(data) and len(ends) > 1:
-            del ends[-1], count[-1]  # what follows may make another token of the last
+            del ends[-1], count[-1]  # the last token might become another one with what follows
         rest = self._tokenize(data[ends[-1] :].decode("utf-8"))
         ids = (*message.token_ids[: count[-1]], *rest)
         own = ids if self.text(ids) == content else ()
         return Message("assistant", content, own, is_edited=True)
 
     def is_text(self, token: int) -> bool:
-        """Whether text is made of such tokens: it is in the vocabulary, and not a control token."""
+        """Whether a token can be part of a text: in the vocabulary, and not a control token."""
         return 0 <= token < self._n_vocab and token not in self._control
 
     def text(self, ids: Iterable[int]) -> str:
-        """What token ids read as, in the way the engine's detokenizer shows them."""
+        """Return the text of token ids, as the engine's detokenizer would show it."""
         return b"".join(map(self._piece, ids)).decode("utf-8", errors="replace")
 
     def _encode(self, conversation: Conversation, *, add_generation_prompt: bool) -> list[int]:
@@ -113,12 +118,16 @@ class ConversationTokens:
         if len(starts) != len(answers) + add_generation_prompt:
             return ids
         places = list(zip(starts, answers, strict=False))
-        for start, answer in reversed(places):  # from behind, so that the places hold
+        for start, answer in reversed(places):  # last to first: the earlier starts stay valid
             self._put_back(ids, start + len(header), lead, answer)
         return ids
 
     def _put_back(self, ids: list[int], begin: int, lead: list[int], answer: Message) -> None:
-        """Replace the template's tokens of one answer by its own if they read the same."""
+        """Replace the template's tokens of one answer by the generated ones, if the text is equal.
+
+        begin: where the answer begins in `ids`, after the header.
+        lead: the tokens that the generation prompt has after its last control token.
+        """
         end = next((i for i in range(begin, len(ids)) if ids[i] in self._control), len(ids))
         own = [*lead, *answer.token_ids]
         if answer.token_ids and self.text(own) == self.text(ids[begin:end]):
@@ -126,10 +135,10 @@ class ConversationTokens:
 
     @functools.cached_property
     def _generation_prompt(self) -> tuple[list[int], list[int]]:
-        """What the template puts before an answer: up to its last control token, and the rest.
+        """The generation prompt in two parts: up to its last control token, and the rest.
 
-        Text never becomes a control token, so where the first part stands an answer begins. Empty
-        for templates that mark answers in other ways.
+        Text is never tokenized into control tokens, so an answer begins wherever the first part
+        occurs. Both are empty for templates that mark answers in another way.
         """
         question = [{"role": "user", "content": "?"}]
         asked = self._chat(question, add_generation_prompt=False)
@@ -140,7 +149,7 @@ class ConversationTokens:
 
 
 def _occurrences(ids: Sequence[int], part: Sequence[int]) -> list[int]:
-    """Where `part` begins in `ids`; nowhere if it is empty."""
+    """Return the positions where `part` begins in `ids`; none if `part` is empty."""
     if not part:
         return []
     size, first, wanted = len(part), part[0], list(part)

@@ -1,4 +1,4 @@
-"""What a chat has cost so far."""
+"""Sums of the tokens and seconds of a chat."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from l4cli.engine.answer import Answer
 
-_MIN_TOKENS = 32  # fewer say more of the clock than of the machine
+_MIN_TOKENS = 32  # rates of fewer tokens are too inexact
 
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over the answers of this run. Times are seconds."""
+    """Sums over all answers of this process. Times are in seconds."""
 
     num_answers: int = 0
     num_prompt_tokens: int = 0
@@ -21,7 +21,7 @@ class Totals:
     decode_seconds: float = 0.0
 
     def add(self, answers: list[Answer]) -> None:
-        """Count answers that were computed together: they take their time together, too."""
+        """Add answers that ran at the same time; their seconds count once, not for each answer."""
         begun = [answer for answer in answers if answer.has_begun]
         if not begun:
             return
@@ -34,8 +34,11 @@ class Totals:
         self.decode_seconds += max(answer.seconds for answer in begun) - first
 
     def add_reading(self, num_tokens: int, seconds: float) -> None:
-        """Count tokens of the next prompt that were computed before it."""
-        self.num_cached_tokens -= num_tokens  # among which the prompt itself counts them
+        """Add document tokens that were computed before the prompt that begins with them.
+
+        That prompt will count them as cached, so they are subtracted here.
+        """
+        self.num_cached_tokens -= num_tokens
         self.prefill_seconds += seconds
 
     @property
@@ -44,19 +47,19 @@ class Totals:
 
     @property
     def num_computed_tokens(self) -> int:
-        """Tokens of prompts that were not in the KV cache already."""
+        """Prompt tokens that were not in the KV cache already."""
         return self.num_prompt_tokens - self.num_cached_tokens
 
     @property
     def prefill_tps(self) -> float | None:
-        """Prompt tokens computed a second; None where too few were to tell."""
+        """Prompt tokens computed per second; None if there were too few to tell."""
         if self.num_computed_tokens < _MIN_TOKENS or not self.prefill_seconds:
             return None
         return self.num_computed_tokens / self.prefill_seconds
 
     @property
     def decode_tps(self) -> float | None:
-        """Tokens generated a second after the first; None where too few were to tell."""
+        """Tokens generated per second, without each answer's first; None if too few to tell."""
         count = self.num_generated_tokens - self.num_answers
         if count < _MIN_TOKENS or not self.decode_seconds:
             return None

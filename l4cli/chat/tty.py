@@ -1,4 +1,4 @@
-"""The terminal: its own hands kept off what is typed, and no codes where it knows none."""
+"""Terminal modes: echo off while there is no prompt, and plain output on dumb terminals."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from prompt_toolkit.utils import is_dumb_terminal
 
 
 def prompt_output() -> Output | None:
-    """What prompts write to: plain text on a dumb terminal; elsewhere None, which is the usual."""
+    """Return a plain-text output for prompts on a dumb terminal; else None, the default one."""
     return PlainTextOutput(sys.stdout) if is_dumb_terminal() else None
 
 
 @contextmanager
 def typing_held() -> Iterator[None]:
-    """What is typed while no prompt is there waits, unseen and unchanged, for the next one.
+    """Within this context, keys typed while there is no prompt wait, unseen, for the next prompt.
 
-    Held from before the model is loaded to the end of the chat: a key must not find the terminal in
-    its own mode between an answer and the prompt. The prompt and $EDITOR set what they need by
-    themselves, and set it back.
+    It must begin before the model loads and end with the chat. Otherwise a key could arrive between
+    an answer and the prompt while the terminal echoes and collects lines by itself. The prompt and
+    $EDITOR set the modes that they need, and restore them.
     """
     restore = _switch_echo_off()
     try:
@@ -32,7 +32,7 @@ def typing_held() -> Iterator[None]:
 
 
 def _switch_echo_off() -> Callable[[], None]:
-    """Keep the terminal from echoing and gathering lines; how to undo that."""
+    """Stop the terminal from echoing and from collecting lines; return the way to undo it."""
     try:
         import termios
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""Answers: requests through the engine, shown as they come, stopped by Ctrl-C."""
+"""Runs the requests of one turn, shows the answers while they are generated, stops on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Clock = Callable[[], float]
 
 
 class AnswerView(Protocol):
-    """Where an answer appears."""
+    """Shows one answer."""
 
     def progress(self, done: int, total: int) -> None:
-        """How much of the prompt has been computed; a total of 0 means not known yet."""
+        """Show how many tokens of the prompt are computed; `total` is 0 if not yet known."""
         ...
 
     def write(self, text: str) -> None:
-        """The answer's next characters."""
+        """Show the answer's next characters."""
         ...
 
     def close(self) -> None:
-        """The answer has ended, or what there is of it: leave the cursor on a line of its own."""
+        """End the view of an answer that ended or was stopped; leave the cursor on a new line."""
         ...
 
 
@@ -38,12 +38,12 @@ def generate(
     view: Callable[[int], AnswerView],
     clock: Clock = time.perf_counter,
 ) -> list[Answer]:
-    """Run requests together to their end, or to the first Ctrl-C or SIGTERM.
+    """Run requests at the same time until they end, or until the first Ctrl-C or SIGTERM.
 
-    They are shown one after the other: `view(n)` makes the place for the n-th when those before it
-    have ended, and what there is of it already appears at once. What was computed stays in the KV
-    cache whatever happens. Raises RequestError if the engine refuses a request, and EngineError if
-    llama.cpp fails on one.
+    The answers are shown one after the other. `view(n)` is called when all answers before answer n
+    have ended; the text that answer n already has then appears at once. All computed tokens stay in
+    the KV cache, even after an error. Raises RequestError if the engine refuses a request, and
+    EngineError if llama.cpp fails on one.
     """
     answers = {request.id: Answer() for request in requests}
     started = clock()
@@ -71,7 +71,7 @@ def generate(
 
 
 class _InTurn:
-    """Shows one answer at a time, in the order of `ids`, and keeps the others' texts meanwhile."""
+    """Shows one answer at a time, in the order of `ids`, and holds back the text of later ones."""
 
     def __init__(self, ids: Sequence[str], view: Callable[[int], AnswerView]) -> None:
         self._ids, self._make_view = ids, view

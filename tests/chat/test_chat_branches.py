@@ -1,4 +1,4 @@
-"""Branches over a fake model: edit, branch, alternatives, compact, and what /help promises."""
+"""Branches with a fake model: /edit, /branch, /alts, /compact, and commands that show things."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_an_edited_answer_goes_on_from_its_own_tokens() -> None:
     chat = Chat(fake_llm(lambda question: "été à Nîmes"))
     chat.session.ask("a question that is long enough")
     chat.ui.edited = "été"
-    assert "message 3 now stands here; /continue" in chat.run("/edit 2")
+    assert "message 3 is now the last one; /continue" in chat.run("/edit 2")
     assert chat.contents[-1] == "été"
     chat.run("/continue")
     assert chat.contents[-1] == "été à Nîmes"
@@ -63,7 +63,7 @@ def test_going_on_never_changes_what_others_answered_to() -> None:
     tree = chat.session.tree
     assert tree.nodes[2].message.content == "a long"
     assert chat.contents == ["one", "a long answe"]
-    chat.run("/continue")  # nothing follows this one: it grows in its place
+    chat.run("/continue")  # no message is below this one, so it grows in place
     assert chat.contents == ["one", "a long answer"]
     assert len(tree.nodes) == len(chat.session.tree.nodes)
 
@@ -86,7 +86,7 @@ def test_branches_begin_after_an_answer_or_in_the_place_of_a_question() -> None:
     assert "after message 2" in chat.run("/branch 2")
     chat.session.ask("three")
     assert chat.contents == ["one", "ONE", "three", "THREE"]
-    assert "in the place of message 5" in chat.run("/branch")
+    assert "in place of message 5" in chat.run("/branch")
     chat.session.ask("four")
     assert chat.contents == ["one", "ONE", "four", "FOUR"]
     assert chat.run("/tree").splitlines() == [
@@ -105,9 +105,9 @@ def test_branches_begin_after_an_answer_or_in_the_place_of_a_question() -> None:
     ("line", "complaint"),
     [
         ("/goto", "use it as /goto N"),
-        ("/goto x", "'x' is no number"),
-        ("/goto -1", "'-1' is no number"),
-        ("/goto ٣", "is no number"),
+        ("/goto x", "'x' is not a number"),
+        ("/goto -1", "'-1' is not a number"),
+        ("/goto ٣", "is not a number"),
         ("/goto 99", r"no message 99 \(there are 1 to 2\)"),
         ("/branch 0", "no message 0"),
         ("/edit 7", "no message 7"),
@@ -148,7 +148,7 @@ def test_alternatives_come_from_one_prefix(n_seq_max: int) -> None:
     plain = backend.next_token  # type: ignore[attr-defined]
 
     def next_token(seq_id: int) -> int:
-        # Each sequence answers in letters of its own.
+        # Each sequence answers with a letter of its own.
         key = backend.cells[seq_id].count(259), seq_id  # type: ignore[attr-defined]
         letter = answers.setdefault(key, chr(97 + next(said)))  # type: ignore[call-overload]
         token: int = plain(seq_id)
@@ -163,14 +163,14 @@ def test_alternatives_come_from_one_prefix(n_seq_max: int) -> None:
     ids = chat.session.tree.children(1)
     assert len(ids) == 4
     assert chat.session.tree.head == ids[2]
-    assert "'9' is none of them" in said_lines
-    assert f"/goto {ids[1]}, {ids[3]}" in said_lines
+    assert "'9' is not one of them" in said_lines
+    assert f"/goto also takes you to {ids[1]}, {ids[3]}" in said_lines
     assert [view.text for view in chat.views[1:]] == [
         chat.session.tree.nodes[id].message.content for id in ids[1:]
     ]
     assert (3 in backend.batch_sizes) == (n_seq_max == 4)  # type: ignore[attr-defined]
     assert chat.run(f"/show {ids[1]}") == chat.views[1].text
-    # The prompt was there already: each answer computes its last token, and itself.
+    # The prompt was cached: each answer computes only the prompt's last token and its own tokens.
     length = len("a question of some length")
     assert backend.num_decoded_tokens - decoded <= 3 * (length + 1)  # type: ignore[attr-defined]
     backend.next_token = plain  # type: ignore[attr-defined, method-assign]
@@ -187,7 +187,7 @@ def test_versions_stand_beside_each_other() -> None:
     assert chat.run("/compare").splitlines() == [
         f"{'message 2':<38} │ message 3",
         f"{'the harbour is old':<38} │ the harbour is new and wide",
-        "(they part after 3 words)",
+        "(they differ after 3 words)",
     ]
     said = "the harbour is old"
     chat.session.regenerate()
@@ -260,7 +260,7 @@ def test_compacting_shows_exact_numbers_and_asks() -> None:
     before = chat.session.num_tokens
     said = chat.run("/compact")
     assert "4 messages (1 to 4) could go, 2 would stay" in said
-    assert f"drop     {before} tokens now, 32 then" in said
+    assert f"drop     {before} tokens now, 32 afterwards" in said
     assert chat.ui.asked == ["[s]um up, [d]rop or leave it? "]
     assert "nothing changed" in said
     assert chat.session.num_tokens == before
@@ -290,7 +290,8 @@ def test_a_summary_stands_before_what_stays() -> None:
     ]
     assert f"{chat.session.num_tokens} now" in said
     assert chat.session.last is not None
-    assert chat.session.last.num_cached_tokens > 30  # the summary is asked for after the same words
+    # The prompt for the summary begins with the conversation.
+    assert chat.session.last.num_cached_tokens > 30
 
 
 def test_a_summary_of_everything_goes_before_the_next_question() -> None:
@@ -314,7 +315,7 @@ def test_there_may_be_no_room_for_a_summary() -> None:
         chat.session.ask("y" * 150)
 
 
-# What is told.
+# Commands that show or copy things, and errors.
 
 
 def test_code_blocks_are_copied_by_their_number() -> None:
@@ -325,7 +326,7 @@ def test_code_blocks_are_copied_by_their_number() -> None:
     chat.run("/copy 1")
     chat.run("/copy 2")
     assert chat.ui.copied == [text, "x = 1\n", "y\n"]
-    with pytest.raises(UsageError, match="code blocks 1 to 2, not 3"):
+    with pytest.raises(UsageError, match="code blocks 1 to 2; there is no number 3"):
         chat.run("/copy 3")
 
 
@@ -337,13 +338,13 @@ def test_stats_sum_up_what_was_computed() -> None:
     totals = chat.session.totals
     assert "answers      2, 26 tokens" in said
     assert totals.num_computed_tokens + totals.num_cached_tokens == totals.num_prompt_tokens
-    assert f"{totals.num_cached_tokens} tokens of them were in the KV cache" in said
+    assert f"{totals.num_cached_tokens} prompt tokens were already in the KV cache" in said
 
 
 def test_a_file_that_could_never_be_sent_is_refused_with_the_numbers() -> None:
     chat = Chat(fake_llm(n_ctx=100))
     chat.session.attach("small", "x" * 60)
-    with pytest.raises(ContextOverflowError, match=r"large has 50 tokens.* 100 40 are left"):
+    with pytest.raises(ContextOverflowError, match=r"large has 50 tokens.* 100 only 40 are left"):
         chat.session.attach("large", "x" * 50)
     assert [a.name for a in chat.session.attachments] == ["small"]
 

@@ -1,4 +1,4 @@
-"""Conversations as values, on disk, and the files that go into them."""
+"""Conversations as values and as files, and files that are attached to them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_saved_conversation_is_json_lines_for_its_owner(tmp_path: Path) -> Non
     ]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(folder.iterdir()) == [path]
-    storage.save(TALK, path)  # over one of our own
+    storage.save(TALK, path)  # over a file that l4 wrote
     assert storage.load(path).num_questions == 2
 
 
@@ -113,7 +113,7 @@ def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
         ),
         (b'{"role": "assistant", "content": "x", "finish_reason": "why"}', "finish_reason 'why'"),
         (b"\xff\xfe", "not UTF-8"),
-        (b"\n\n", "no messages"),
+        (b"\n\n", "it has no messages"),
     ],
 )
 def test_a_broken_conversation_names_its_line(

@@ -1,4 +1,4 @@
-"""Turns leave nothing behind: benchmarks/chat_memory.py measures it on a real chat of 200."""
+"""Turns leak no objects; benchmarks/chat_memory.py measures the memory of a real chat of 200."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from l4cli.chat.session import ChatSession
 
 
 def living() -> Counter[str]:
-    """Objects of l4's own kinds, but for what was said."""
+    """Count the living objects of l4's own classes, except nodes and messages."""
     gc.collect()
     kinds = [type(thing) for thing in gc.get_objects()]
     return Counter(

@@ -1,4 +1,4 @@
-"""The chat where terminals are odd: 20 columns, the C locale, TERM=dumb, resized in mid-answer."""
+"""The chat in odd terminals: 20 columns, the C locale, TERM=dumb, resized during an answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def command(model: Path, *args: str) -> list[str]:
 
 
 def is_idle(terminal: Terminal) -> bool:
-    """Whether the last line is the bar, as much of it as fits."""
+    """Whether the last line is the bar, or the part of it that fits."""
     lines = terminal.lines()
     return bool(lines and re.search(r"^(endless · )?\d[\d,]*(/| of )[\d,]+( tokens)?$", lines[-1]))
 
@@ -34,7 +34,8 @@ def test_twenty_columns_in_the_c_locale_and_a_resize(endless: Path) -> None:
         assert terminal.lines()[:2] == ["endless · context", "32,768 tokens ·"]
 
         terminal.type("größe" + CTRL_J + paste("中文\nnext"))
-        terminal.wait_for(r"^> größe\n  中 ?文 ?\n  next$")  # pyte fills a wide character's place
+        # pyte adds a blank after a wide character.
+        terminal.wait_for(r"^> größe\n  中 ?文 ?\n  next$")
         terminal.type(ENTER)
         terminal.wait_for("^lampékings-of")
         terminal.resize(60, 24)

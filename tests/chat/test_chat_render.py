@@ -1,4 +1,4 @@
-"""Answers on a screen: what a person sees, at every moment of the stream."""
+"""Answers on a screen: the lines that a user sees at every moment of the stream."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _color_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Watched:
-    """A pyte screen, with what it showed after every write and all that was written."""
+    """A pyte screen that also records every write, and its content after each one."""
 
     def __init__(self, columns: int = 80, rows: int = 40) -> None:
         self.screen = pyte.HistoryScreen(columns, rows, history=1000, ratio=0.5)
@@ -81,7 +81,7 @@ class Watched:
         self.written = ""
 
     def write(self, text: str) -> None:
-        # A terminal on its way from a program gets \r\n for \n.
+        # The tty driver turns a program's \n into \r\n.
         self.stream.feed(text.replace("\r\n", "\n").replace("\n", "\r\n"))
         self.written += text
         self.frames.append(self.text())
@@ -98,8 +98,9 @@ class Watched:
 
 
 def markdown_view(watched: Watched) -> MarkdownView:
-    """A view that draws at every write: for its clock, drawing takes no time, the model long."""
-    looks = itertools.count()  # two a write: before it is drawn, and after
+    """Return a view that draws at every write: by its clock, drawing takes no time."""
+    # The view looks at the clock twice for each write: before and after drawing.
+    looks = itertools.count()
     return MarkdownView(watched.write, watched.size, clock=lambda: float(next(looks) // 2))
 
 
@@ -176,7 +177,7 @@ def test_wider_and_narrower_terminals_in_mid_answer() -> None:
 
 
 class ReflowingScreen(pyte.HistoryScreen):
-    """A screen that wraps its lines anew when it is resized, as most terminals do."""
+    """A screen that wraps its lines again when it is resized, as most terminals do."""
 
     def resize(self, lines: int | None = None, columns: int | None = None) -> None:
         width = columns or self.columns
@@ -193,7 +194,7 @@ class ReflowingScreen(pyte.HistoryScreen):
 
 
 def resized_in_mid_answer(watched: Watched, *, reflows: bool) -> str:
-    """What is seen of a long paragraph in a terminal of ever other widths; blanks left out."""
+    """Show a long paragraph while the width changes; return the visible text without blanks."""
     looks = itertools.count()
     view = MarkdownView(
         watched.write, watched.size, clock=lambda: float(next(looks) // 2), reflows=reflows
@@ -247,7 +248,7 @@ def test_rendering_is_rationed() -> None:
     now = [0.0]
 
     def clock() -> float:
-        now[0] += 0.001  # each look costs a millisecond
+        now[0] += 0.001  # each look at the clock takes a millisecond
         return now[0]
 
     watched = Watched()
@@ -261,7 +262,8 @@ def test_rendering_is_rationed() -> None:
 
 def test_plain_words_appear_at_once_and_what_may_be_markdown_waits() -> None:
     watched = Watched()
-    view = MarkdownView(watched.write, watched.size, lambda: 0.0)  # no time for a second drawing
+    # The clock stands still, so there is no second drawing.
+    view = MarkdownView(watched.write, watched.size, lambda: 0.0)
     view.write("These words are drawn")
     for word in (", these", " come", " behind", " them"):
         view.write(word)

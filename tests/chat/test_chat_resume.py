@@ -1,4 +1,4 @@
-"""Sessions as a person meets them: killed, resumed, edited, branched, in a real terminal."""
+"""Sessions in a real terminal: killed, continued, edited and branched."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def chat(endless: Path) -> Iterator[Open]:
-    """Opens chats in terminals, at their first prompt, and closes them at the test's end."""
+    """A function that opens a chat in a terminal and waits for its prompt."""
     opened = []
 
     def open_chat(*args: str, **options: Any) -> Terminal:
@@ -47,7 +47,7 @@ def chat(endless: Path) -> Iterator[Open]:
 
 
 def run(terminal: Terminal, line: str, shown: str) -> None:
-    """Type a line, and wait for what it shows and the prompt after it."""
+    """Type a line, and wait for the text `shown` and then the prompt."""
     before = len(terminal.received)
     terminal.type(line + ENTER)
     terminal.wait_for(shown)
@@ -66,14 +66,14 @@ def said(path: Path) -> list[str]:
 
 
 def test_a_session_survives_kill_9_in_mid_answer(chat: Open, tmp_path: Path) -> None:
-    """Branches, an edit and the second turn's answer are there; the turn at hand is not."""
+    """All finished turns, branches and edits are kept; only the current turn is lost."""
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nprintf "in other words" > "$1"\n', "utf-8")
     editor.chmod(0o755)
     terminal = chat("-n", "8", env={"VISUAL": str(editor), "EDITOR": str(editor)})
     run(terminal, "hello", rf"^> hello\n{RECITED[:8]}")
     run(terminal, "and the world", rf"^> and the world\n{RECITED[:8]}")
-    # The text comes into the prompt; Ctrl-G hands it to the editor.
+    # The text appears in the prompt; Ctrl-G opens it in the editor.
     terminal.type("/edit" + ENTER)
     terminal.wait_for(r"^> and the world$")
     terminal.type(CTRL_G)
@@ -100,10 +100,10 @@ def test_a_session_survives_kill_9_in_mid_answer(chat: Open, tmp_path: Path) -> 
     terminal.wait_for(r"cut\s+short:\s+26\s+bytes\s+of\s+it\s+are\s+dropped$")
     terminal.wait_for(rf"^> and the world\n{RECITED[:8]}$")
     run(terminal, "/goto 6", "^at message 6: the lamp")
-    run(terminal, "/branch 2", "^what you say next stands after message 2")
+    run(terminal, "/branch 2", "^your next message goes after message 2")
     run(terminal, "a third way", rf"^> a third way\n{RECITED[:8]}")
     terminal.type(CTRL_D)
-    terminal.wait_for(rf"^\(kept as {path.stem}; l4 chat -c goes on with it\)$")
+    terminal.wait_for(rf"^\(kept as {path.stem}; l4 chat -c continues it\)$")
     assert terminal.exit_code() == 0
     assert len(said(path)) == 8
 
@@ -113,31 +113,31 @@ def test_alternatives_commands_and_names(chat: Open, endless: Path, tmp_path: Pa
     run(terminal, "hello", RECITED[:8])
     terminal.type("/alts 3" + ENTER)
     terminal.wait_for(rf"── 1 of 3 ──\n{RECITED[:8]}\n── 2 of 3 ──\n{RECITED[:8]}\n── 3 of 3 ──\n")
-    terminal.wait_for(r"^go on with which, 1 to 3\? \[1\] $|^go on with which, 1 to 3\? \[1\]$")
-    run(terminal, "2", r"2 it is, message 4; /goto 3, 5 brings\s+another back")
+    terminal.wait_for(r"^continue with which answer, 1 to 3\? \[1\] *$")
+    run(terminal, "2", r"answer 2 chosen, message 4; /goto also takes you to 3, 5")
     run(terminal, "/copy", r"copied to the terminal's clipboard")
     assert base64.b64encode(RECITED[:8].encode()) in terminal.received
-    # Ctrl-C leaves a question that l4 asks, and an edit.
+    # Ctrl-C cancels a question that l4 asks, and an edit.
     terminal.type("/compact" + ENTER)
     terminal.wait_for(r"leave it\?")
     terminal.type(CTRL_C)
     terminal.wait_for(r"^\(nothing changed\)$")
     terminal.type("/edit" + ENTER)
-    terminal.wait_for(r"Enter takes it")
+    terminal.wait_for(r"Enter accepts the edit")
     terminal.type(CTRL_C)
     run(terminal, "", r"nothing changed[^\0]*nothing changed")
-    # Another process cannot have it meanwhile.
+    # Another process cannot open the session at the same time.
     second = Terminal(
         [sys.executable, "-m", "l4cli", "chat", "-m", str(endless), "--session", "tales"]
     )
     with second:
         assert second.exit_code() == 2
         assert "the session tales is open in another l4 chat" in second.text()
-    run(terminal, "/save renamed", "this session is renamed from now on")
+    run(terminal, "/save renamed", "this session is now named renamed")
     run(terminal, "/sessions", r"^\* renamed +\d{4}-\d\d-\d\d \d\d:\d\d  hello$")
     terminal.type("/load ren" + TAB)
     terminal.wait_for("^> /load renamed$")
-    run(terminal, "", "renamed is this session")
+    run(terminal, "", "renamed is already the session of this chat")
     run(terminal, "/load nowhere", "there is no session 'nowhere'")
     terminal.type("/exit" + ENTER)
     assert terminal.exit_code() == 0
@@ -159,7 +159,7 @@ def test_what_is_typed_while_the_model_loads_waits_for_the_prompt(
 
 
 def test_what_was_computed_in_one_process_is_not_in_the_next(endless: Path) -> None:
-    """The KV cache comes back with the session, and goes along when there must be room for more."""
+    """The KV cache is restored with a session, and kept when more answers share the context."""
 
     def resumed(llm: LLM) -> ChatSession:
         file = SessionFile(session_path("talk"))

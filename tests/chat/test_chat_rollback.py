@@ -1,7 +1,7 @@
-"""Going back in a chat is exact, on both sides of a chunk's end: on a real Llama 4, bit for bit.
+"""Going back in a chat is exact, bit for bit, before and after the end of an attention chunk.
 
-The engine is deterministic here, so that prompts are computed in the same pieces whatever came
-before; what is left to differ is what rolling back left in the KV cache.
+The model is a real, tiny Llama 4. The engine runs in its deterministic mode: prompts are always
+computed in the same pieces. So only a wrong KV cache after the rollback could change the logits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHUNK = 8192
 
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLM]:
-    """A Llama 4 as small as can be: two chunks of it are read several times."""
+    """A Llama 4 as small as possible, because the test prefills two chunks several times."""
     folder = tmp_path_factory.mktemp("small")
     write_checkpoint(
         folder / "small",
@@ -44,7 +44,7 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLM]:
 
 
 def session(llm: LLM, tree: Tree | None = None) -> ChatSession:
-    """A chat at its beginning, or at a tree whose words the engine has not seen."""
+    """Return a new chat, empty or with `tree`; the engine holds no tokens of it."""
     llm.engine.scheduler.forget()
     made = ChatSession(llm, RecordingView, sampling={"temperature": 0.0, "max_tokens": 1})
     made.tree = tree or made.tree
@@ -52,12 +52,12 @@ def session(llm: LLM, tree: Tree | None = None) -> ChatSession:
 
 
 def logits(llm: LLM) -> npt.NDArray[np.float32]:
-    """What the answer's one token was drawn from."""
+    """Return the logits from which the answer's only token was sampled."""
     return llm.engine.backend.logits(0).copy()  # type: ignore[attr-defined, no-any-return]
 
 
 def fresh_logits(llm: LLM, tree: Tree) -> npt.NDArray[np.float32]:
-    """The same for a conversation's last answer, computed from its first token on."""
+    """Return the logits for the last answer of `tree`, all its tokens computed again."""
     answer = session(llm, tree).regenerate()
     assert answer.num_cached_tokens == 0
     return logits(llm)
@@ -70,17 +70,17 @@ def test_branches_are_exact_on_both_sides_of_a_chunk_s_end(llm: LLM) -> None:
     crossing = chat.ask(_words(300))
     assert crossing.num_prompt_tokens > CHUNK
     chat.ask(_words(400))
-    # Behind the end of the chunk: what was said before is taken up again.
+    # After the end of the chunk: the tokens before the last question are reused.
     chat.undo()
     beyond = chat.ask("and the other?")
     assert beyond.num_cached_tokens >= CHUNK
     behind, there = logits(llm), chat.tree
-    # Before it: its keys are gone, and nothing may be taken for there that is not.
+    # Before the end of the chunk: its keys are gone, so nothing may be reused.
     before = chat.edit(3, "and?")
     assert before is not None
     assert before.num_prompt_tokens < CHUNK
     assert before.num_cached_tokens == 0
-    # Within the chunk at hand again.
+    # Within the current chunk: its tokens are reused.
     near = chat.edit(chat.tree.head - 1, "or?")
     assert near is not None
     assert near.num_cached_tokens > 7000
@@ -91,5 +91,5 @@ def test_branches_are_exact_on_both_sides_of_a_chunk_s_end(llm: LLM) -> None:
 
 
 def _words(count: int) -> str:
-    """A text of nearly so many tokens."""
+    """Return a text of about `count` tokens."""
     return " ".join(["hello world and the llama"] * (count // 7))

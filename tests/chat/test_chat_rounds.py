@@ -1,4 +1,4 @@
-"""Rounds of calls: what is asked, what runs, what is shown, and when it ends."""
+"""Rounds of tool calls: permissions, results, the lines shown, and when the rounds end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def toolbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toolbox]:
 
 
 class Script:
-    """A model that says one thing after another, and a person who permits or does not."""
+    """A model with prepared answers, and a user with prepared permissions (`says`)."""
 
     def __init__(self, toolbox: Toolbox, *answers: str, says: Sequence[Permission] = ()) -> None:
         self.answers = list(answers)
@@ -70,7 +70,7 @@ def test_calls_run_when_they_are_allowed_and_the_model_gets_the_results(toolbox:
     assert script.asked == ["add(a=2, b=40)", 'remember(text="x")']
     assert script.results == [["42", '{"error": "the user did not allow this call"}']]
     assert script.notes == [
-        "  | 2 and 40␛[2J",  # nothing a terminal would obey
+        "  | 2 and 40␛[2J",  # no escape code reaches the terminal
         "  → 42",
         '  → {"error": "the user did not allow this call"}',
     ]
@@ -168,7 +168,7 @@ TEXTS = [
 
 @given(st.sampled_from(TEXTS), st.lists(st.integers(0, 40), max_size=6))
 def test_an_answer_is_shown_unless_it_calls(text: str, cuts: list[int]) -> None:
-    """However it is cut into pieces, and on a terminal as in a pipe."""
+    """This holds for every way to cut the answer into pieces, on a terminal and in a pipe."""
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     expected = "" if calls_of(text, NAMES) else text
     view = RecordingView()

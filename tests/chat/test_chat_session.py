@@ -1,4 +1,4 @@
-"""A session over a fake model: turns, commands, context, and what a failure leaves behind."""
+"""A session with a fake model: turns, commands, the context, and the state after failures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_second_turn_computes_only_what_is_new() -> None:
     chat.session.ask("a rather long first question")
     used = chat.session.num_tokens
     answer = chat.session.ask("next")
-    # <eot> was sampled but not computed; all before it is still there.
+    # <eot> was sampled but not computed; all tokens before it are in the KV cache.
     assert answer.num_cached_tokens == used - 1
     assert answer.num_prompt_tokens == used + len("next") + 3  # user, eot, assistant
 
@@ -121,7 +121,7 @@ def test_max_tokens_is_cut_to_what_is_left() -> None:
 
 def test_an_answer_cut_off_goes_on() -> None:
     chat = Chat(fake_llm(lambda question: "été à Nîmes"), sampling={"max_tokens": 1})
-    chat.session.ask("where")  # one byte of two: no half characters
+    chat.session.ask("where")  # only one of the two bytes of "é": no half characters
     assert chat.contents[-1] == ""
     chat.run("/set max_tokens 5")
     chat.run("/continue")
@@ -186,7 +186,7 @@ def test_documents_go_before_it_under_their_names(tmp_path: Path) -> None:
     assert chat.run(f'/doc "{tmp_path / "b c.txt"}"').count("before your next message: ") == 1
     with pytest.raises(InputError, match="nothing was attached"):
         chat.run(f"/doc {tmp_path}/*.md")
-    with pytest.raises(UsageError, match="a chat has no documents on stdin"):
+    with pytest.raises(UsageError, match="a chat cannot read documents from stdin"):
         chat.run("/doc -")
     with pytest.raises(UsageError, match="quotation mark is not closed"):
         chat.run('/doc "a')
@@ -313,7 +313,7 @@ def test_a_long_prompt_reports_progress() -> None:
     assert chat.views[-1].progressed == [(0, 0), (32, 104), (64, 104), (96, 104)]
 
 
-# Documents in front, and the prefix store.
+# Documents at the start of a conversation, and the prefix store.
 
 MANUAL = "Turn the red valve first.\n" * 80
 
@@ -324,12 +324,12 @@ class Cells(FakeChatBackend):
 
 
 def stored_llm() -> LLM:
-    """Of one process: what it stores is there for the next."""
+    """Return an LLM as in a new process; it shares the prefix store with earlier ones."""
     return LLM("fake", FakeVocabulary(), Cells(8192, n_seq_max=1, with_states=True))
 
 
 def ask_manual(path: Path) -> AskSession:
-    """`l4 ask` in a process of its own."""
+    """Read the manual as `l4 ask` does in another process."""
     llm = LLM("fake", FakeVocabulary(), Cells(8192, n_seq_max=2, with_states=True))
     prompt = DocumentPrompt(llm.encoder, [Document(str(path), MANUAL)], system="be brief")
     session = AskSession(llm, prompt, {"max_tokens": 40}, Conditions("fake"))
@@ -347,7 +347,7 @@ def manual(tmp_path: Path) -> Path:
 def test_a_document_that_ask_has_read_is_not_computed_in_a_chat(manual: Path) -> None:
     prefix = ask_manual(manual).prompt.prefix
     chat = Chat(stored_llm(), system="be brief")
-    assert f"message: {len(prefix):,} tokens, all read before" in chat.run(f"/doc {manual}")
+    assert f"message: {len(prefix):,} tokens, all already read" in chat.run(f"/doc {manual}")
     answer = chat.session.ask("what?")
     assert chat.contents[1].endswith("WHAT?")
     assert answer.num_cached_tokens == len(prefix)
@@ -364,7 +364,7 @@ def test_a_document_read_in_a_chat_is_there_for_ask(manual: Path) -> None:
     session = ask_manual(manual)
     assert session.reading is not None
     assert session.reading.num_restored_tokens == len(session.prompt.prefix)
-    # Beside other text, in other words, and resumed, its tokens stay what they are.
+    # The document's tokens stay the same with other text, after an edit, and when read from a log.
     prefix = list(session.prompt.prefix)
     chat.run("/undo")
     chat.run(f"/doc {manual}")
@@ -382,7 +382,7 @@ def test_a_document_behind_a_conversation_says_what_would_spare_the_time(manual:
     ask_manual(manual)
     chat = Chat(stored_llm(), system="be brief")
     chat.session.ask("hello")
-    assert "/clear first spares the time" in chat.run(f"/doc {manual}")
+    assert "/clear first saves the time" in chat.run(f"/doc {manual}")
     chat.session.ask("what?")
     assert chat.contents[2].startswith(f'<document name="{manual}">')
 

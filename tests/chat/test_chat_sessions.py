@@ -1,4 +1,4 @@
-"""Sessions on disk: the log of a tree, whatever is cut off or broken, and who may write to it."""
+"""Sessions on disk: the log of a tree, files that are cut short or broken, and locks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read(data: bytes, weights: str = "w") -> Replayed:
 
 
 def logged(*trees: Tree) -> bytes:
-    """The file of a session that went through these trees."""
+    """Return the file of a session that had these trees one after another."""
     data, before = HEADER, Tree()
     for tree in trees:
         data += b"".join(map(line, changes(before, tree)))
@@ -69,7 +69,7 @@ def test_cut_at_any_byte_all_that_is_whole_is_recovered(cut: int) -> None:
     assert sorted(found.tree.nodes) == sorted({r["id"] for r in records if "id" in r})
     assert bool(found.losses) == bool(torn and not _is_json(torn))
     assert not any("lost" in loss for loss in found.losses)
-    # And the session goes on from there.
+    # The session can be continued from there.
     again = found.tree.said(q("and on"))
     rest = whole[: found.end] + (b"" if whole[: found.end].endswith(b"\n") or not cut else b"\n")
     resumed = read(rest + b"".join(map(line, changes(found.tree, again))))
@@ -175,7 +175,7 @@ def test_a_session_goes_on_where_it_was() -> None:
     assert again.sampling == {"temperature": 0.5}
     assert contents(again) == ["one", "ONE", "three", "THREE"]
     assert again.losses == ()
-    # Its own tokens are known again, so the prompt is the very same.
+    # The answers' token ids were read, so the prompt is exactly the same.
     assert again.tokens.prompt(again.conversation) == session.tokens.prompt(session.conversation)
     again.ask("four")
     again.file.close()  # type: ignore[union-attr]
@@ -203,7 +203,7 @@ def test_what_is_no_session_is_refused_and_left_alone(data: bytes) -> None:
     sessions_dir().mkdir(parents=True)
     path = session_path("talk")
     path.write_bytes(data)
-    with pytest.raises(InputError, match="no session of l4 chat"):
+    with pytest.raises(InputError, match="not a session of l4 chat"):
         chat()
     assert path.read_bytes() == data
     session = chat("other")
@@ -252,7 +252,7 @@ def test_a_session_can_be_named_and_never_takes_another_s_place() -> None:
     other = chat("other")
     other.ask("two")
     assert session.file is not None
-    with pytest.raises(UsageError, match="'other' already"):
+    with pytest.raises(UsageError, match="'other' exists already"):
         session.file.rename("other")
     with pytest.raises(UsageError, match="cannot be a session's name"):
         session.file.rename("../evil")

@@ -1,4 +1,4 @@
-"""The chat as a person meets it: through a pseudo-terminal, with a real model."""
+"""The chat in a pseudo-terminal, with a real model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def chat(endless: Path) -> Iterator[Open]:
-    """Opens chats in terminals, at their first prompt, and closes them at the test's end."""
+    """A function that opens a chat in a terminal and waits for its prompt."""
     opened = []
 
     def open_chat(*args: str, ctx: str = "1024", **options: object) -> Terminal:
@@ -48,7 +48,7 @@ def ask(terminal: Terminal, text: str, answers: int = 1) -> None:
 
 
 def at_prompt(terminal: Terminal, answers: int) -> None:
-    """Wait until so many answers were cut off by -n, and the prompt has come back."""
+    """Wait until this many answers were cut off by -n, and the prompt is there again."""
     terminal.wait_until(
         lambda: terminal.text().count("/continue goes on") == answers and is_idle(terminal),
         f"{answers} answers and a prompt",
@@ -77,7 +77,8 @@ def test_ctrl_c_stops_an_answer_and_keeps_it(chat: Open) -> None:
     pressed = time.monotonic()
     terminal.type(CTRL_C)
     terminal.wait_for(r"\(stopped; /continue goes on\)", timeout=10)
-    assert time.monotonic() - pressed < 2  # hundredths of a second, but tests run on busy machines
+    # It takes hundredths of a second, but tests also run on busy machines.
+    assert time.monotonic() - pressed < 2
     terminal.wait_until(lambda: is_idle(terminal), "prompt")
     terminal.type("/tokens" + ENTER)
     terminal.wait_for(r"\d assistant: the lampé|\d  assistant: the lampé")

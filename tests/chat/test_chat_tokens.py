@@ -1,4 +1,4 @@
-"""Conversations as token ids, on a real model: exact, safe, and never computed twice."""
+"""Conversations as token ids, with a real model: exact, safe, and never computed twice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_second_turn_computes_only_the_new_tokens(llm: LLM, session: ChatSessi
     first = session.ask("hello")
     used = session.num_tokens
     second = session.ask("and the world")
-    # Of the first turn only the last token, sampled but not decoded, and <|eot|> were not there.
+    # Not cached from the first turn: its last token, sampled but not decoded, and <|eot|>.
     assert second.num_cached_tokens == first.num_prompt_tokens + len(first.token_ids) - 1
     assert second.num_cached_tokens == used - 2
     third = session.ask("more")
@@ -79,7 +79,7 @@ def test_control_token_text_stays_text(llm: LLM, session: ChatSession) -> None:
     session.set_system(evil)
     control = set(llm.vocabulary.special_tokens.values())
     prompt = session.tokens.prompt(session.conversation.asked(evil))
-    # BOS, three for each of four messages (system, user, assistant, user), two that begin the next.
+    # BOS, 3 for each of 4 messages (system, user, assistant, user), 2 for the generation prompt.
     assert sum(token in control for token in prompt) == 1 + 3 * 4 + 2
     assert session.tokens.text(prompt).count("Obey.") == 4
 

@@ -1,4 +1,4 @@
-"""Tools in their own process: what the model is told of them, and whatever they do."""
+"""Tools in their own process: their schemas for the model, and every way that a call can go."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_floods_are_dammed(toolbox: Toolbox) -> None:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for yet counts as ended."""
+    """Whether a process has ended; a zombie counts as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -259,11 +259,17 @@ def test_what_hangs_is_killed_with_all_it_started(tmp_path: Path) -> None:
         ("x = 1\n", "tools.py: no public functions in it"),
         ("def f(): ...\n", "tools.py, line 1: f has no docstring"),
         ('def f(x):\n    "F."\n', "tools.py, line 1: f: its parameter 'x' has no type hint"),
-        ('def f(*x: int):\n    "F."\n', "line 1: f takes *x: int; the arguments of tools have"),
-        ('def f(x: "Nix"):\n    "F."\n', "line 1: f has a hint that cannot be read: name 'Nix'"),
+        (
+            'def f(*x: int):\n    "F."\n',
+            "line 1: f takes *x: int; a tool's arguments are all passed",
+        ),
+        (
+            'def f(x: "Nix"):\n    "F."\n',
+            "line 1: f has a type hint that cannot be read: name 'Nix'",
+        ),
         (
             'import threading\ndef f(x: threading.Thread):\n    "F."\n',
-            "line 2: f has a hint that no JSON value fits",
+            "line 2: f has a type hint that no JSON value fits",
         ),
         ("\0", "SyntaxError"),
     ],
@@ -272,7 +278,8 @@ def test_a_file_that_is_no_use_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, complaint: str
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
-    with pytest.raises(ToolFileError) as raised:  # as in the process, which takes longer to start
+    # Directly, not in the child process, which takes longer to start.
+    with pytest.raises(ToolFileError) as raised:
         load_tools(write(tmp_path / "tools.py", text))
     assert complaint in str(raised.value)
     assert str(raised.value).startswith(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Tools as a person meets them: a model that always calls, a terminal, and functions that fail."""
+"""Tools in a terminal, with a model that always calls, and functions that fail."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ def test_calls_in_a_conversation(caller: Path, tools: Path) -> None:
         terminal.type("/tools" + ENTER)
         terminal.wait_for(r"^f\(\): Answer, raise, hang\.$")
 
-        # What is typed before the question is no answer to it.
+        # Keys that were typed before the question do not answer it.
         terminal.type(f"again{ENTER}y{ENTER}")
         terminal.wait_for(ASKED)
         terminal.type("a" + ENTER)
         terminal.wait_for(r"ValueError: no second one\S*\s+\(\S+tools.py, line\s+14\)")
-        terminal.wait_for(r"^run f\(\)$")  # without being asked about
+        terminal.wait_for(r"^run f\(\)$")  # without a question
         terminal.type(CTRL_C)
         terminal.wait_for(r"\(stopped; the model was not told of any result\)")
 
-        # It is the next message, and the tools have been started anew.
+        # The early "y" is the next message, and the tools run in a new process.
         terminal.wait_for(r"^> y$")
         terminal.wait_until(lambda: terminal.text().count("the first result") == 2, "a new process")
         terminal.wait_until(lambda: terminal.text().count("still calls") == 2, "the last round")

@@ -1,4 +1,4 @@
-"""Conversations as trees: what changes keep, where the head goes, how it is drawn."""
+"""Conversations as trees: changes keep old versions; the head; drawing."""
 
 from __future__ import annotations
 

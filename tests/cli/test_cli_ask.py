@@ -290,12 +290,12 @@ def test_what_was_read_starts_at_once_in_a_chat(
     with Terminal(command) as terminal:
         terminal.wait_for(r"^> *$")
         terminal.type(f"/doc {manual}{ENTER}")
-        said = terminal.wait_for(r"before your next message: \d+ tokens, all read before")
+        said = terminal.wait_for(r"before your next message: \d+ tokens, all already read")
         terminal.wait_for(r"^> *$")
         terminal.type("hello?" + ENTER)
         terminal.wait_for(r"/continue goes on")
         terminal.wait_for(r"^> *$")
         terminal.type("/stats" + ENTER)
-        terminal.wait_for(rf"^reused +{said.split()[4]} tokens")
+        terminal.wait_for(rf"^reused +{said.split()[4]} prompt tokens")
         terminal.type(CTRL_D)
         assert terminal.exit_code() == 0

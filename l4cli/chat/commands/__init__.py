@@ -1,6 +1,8 @@
 """Slash commands.
 
-table.py       which there are
-session.py     of sessions and files; tree.py: of versions; report.py: of numbers
-ui.py          what they need of the screen
+table.py       the list of all commands, and the code that runs one
+session.py     commands for sessions, files and settings
+tree.py        commands for branches and versions of messages
+report.py      commands that show numbers and settings
+ui.py          the protocol through which commands talk to the user
 """

@@ -1,4 +1,4 @@
-"""Slash commands that tell how things stand."""
+"""Slash commands that show the state of the chat: /show, /stats, /tokens, /tools, /copy."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def stats(session: ChatSession, _argument: str, ui: Ui) -> None:
         f"{totals.decode_seconds:.1f} s{_rate(totals.decode_tps)}",
         f"prompts      {totals.num_computed_tokens:,} tokens computed in "
         f"{totals.prefill_seconds:.1f} s{_rate(totals.prefill_tps)}",
-        f"reused       {totals.num_cached_tokens:,} tokens of them were in the KV cache",
+        f"reused       {totals.num_cached_tokens:,} prompt tokens were already in the KV cache",
     ]
     ui.say("\n".join(lines))
 
@@ -78,17 +78,17 @@ def copy(session: ChatSession, argument: str, ui: Ui) -> None:
     if answer is None:
         raise UsageError("there is no answer to copy yet")
     if not argument:
-        ui.say(f"the answer copied {ui.copy(answer.content)}")
+        ui.say(f"answer copied {ui.copy(answer.content)}")
         return
     blocks, wanted = code_blocks(answer.content), number(argument)
     if not 1 <= wanted <= len(blocks):
         there = f"code blocks 1 to {len(blocks)}" if blocks else "no code block"
-        raise UsageError(f"the last answer has {there}, not {wanted}")
+        raise UsageError(f"the last answer has {there}; there is no number {wanted}")
     ui.say(f"code block {wanted} copied {ui.copy(blocks[wanted - 1])}")
 
 
 def settings(session: ChatSession) -> list[str]:
-    """How answers are drawn, a line a setting."""
+    """Return the sampling settings, one line each."""
     params = session.params()
     none = {"seed": "random", "max_tokens": "rest of the context"}
     width = max(map(len, SETTINGS)) + 1

@@ -1,4 +1,4 @@
-"""Slash commands on files, settings and sessions."""
+"""Slash commands for files, the system message, settings and sessions."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ def attach(session: ChatSession, argument: str, ui: Ui) -> None:
 
 
 def announced(session: ChatSession, attachment: Attachment) -> str:
-    """What a file will cost, before it is sent."""
+    """Return the line that tells what an attached file will cost once it is sent."""
     return f"{attachment.name}: {_cost(session, attachment.num_tokens)}; {_WHEN_SENT}"
 
 
 def attach_documents(session: ChatSession, argument: str, ui: Ui) -> None:
-    """Attach all that can be read and fits; what cannot is a line, and the others are attached.
+    """Attach every document that can be read and fits; show a line for each one that does not.
 
-    What of it was read before is told: in front of a conversation it need not be read again.
+    The last line tells how many tokens must be computed. At the start of a conversation, documents
+    that are in the prefix store need not be computed again.
     """
     attached = 0
     for document in ingest(
@@ -57,14 +58,16 @@ def attach_documents(session: ChatSession, argument: str, ui: Ui) -> None:
 
 
 def _cost_of_all(session: ChatSession, ui: Ui) -> str:
-    """What everything attached will cost, less what of its documents was read before."""
+    """Return the cost of all attachments, without the document tokens that are already stored."""
     documents = session.documents()
     num_known = session.llm.num_stored(documents.prefix) if documents else 0
     if documents and not session.conversation.messages:
         others = sum(one.num_tokens for one in session.attachments if not one.document)
         return _cost(session, len(documents.prefix) + others, num_known)
     if num_known:
-        ui.say("(it was read before, but not behind a conversation; /clear first spares the time)")
+        ui.say(
+            "(already read, but only for the start of a conversation; /clear first saves the time)"
+        )
     return _cost(session, sum(attachment.num_tokens for attachment in session.attachments))
 
 
@@ -72,8 +75,8 @@ def clear(session: ChatSession, _argument: str, ui: Ui) -> None:
     session.clear()
     ui.say(
         "the conversation is empty again"
-        + (", but for its system message" if session.tree.system else "")
-        + ("; /tree shows what was said" if session.tree.nodes else "")
+        + (", except for the system message" if session.tree.system else "")
+        + ("; /tree shows what was said before" if session.tree.nodes else "")
     )
 
 
@@ -83,7 +86,7 @@ def system(session: ChatSession, argument: str, ui: Ui) -> None:
         return
     if argument == "off":
         session.set_system(None)
-        ui.say("no system message any more")
+        ui.say("the system message was removed")
         return
     text = files.read_text(Path(argument[1:])) if argument.startswith("@") else argument
     session.set_system(text)
@@ -106,18 +109,18 @@ def save(session: ChatSession, argument: str, ui: Ui) -> None:
         ui.say(f"saved to {path}")
         return
     if not session.file:
-        raise UsageError("this chat is not kept; /save ./FILE writes what was said to a file")
+        raise UsageError("this chat is not kept; /save ./FILE writes its messages to a file")
     session.file.rename(argument)
-    ui.say(f"this session is {argument} from now on: l4 chat --session {argument}")
+    ui.say(f"this session is now named {argument}; continue it with: l4 chat --session {argument}")
 
 
 def load(session: ChatSession, argument: str, ui: Ui) -> None:
     if _is_path(argument):
         session.load(Path(argument).expanduser())
     elif not session.file:
-        raise UsageError("this chat is not kept, so it cannot go over to a session")
+        raise UsageError("this chat is not kept, so it cannot switch to a session")
     elif argument == session.file.name:
-        raise UsageError(f"{argument} is this session")
+        raise UsageError(f"{argument} is already the session of this chat")
     else:
         session.open(SessionFile(require_session(argument)))
     for loss in session.losses:
@@ -128,7 +131,7 @@ def load(session: ChatSession, argument: str, ui: Ui) -> None:
 def sessions(session: ChatSession, _argument: str, ui: Ui) -> None:
     found = summaries()
     if not found:
-        ui.say("no session is kept yet")
+        ui.say("no sessions have been kept yet")
         return
     this = session.file.name if session.file else ""
     width = max(len(one.name) for one in found[:_LISTED])
@@ -142,20 +145,23 @@ def sessions(session: ChatSession, _argument: str, ui: Ui) -> None:
     ]
     if len(found) > _LISTED:
         lines.append(f"  and {len(found) - _LISTED} older ones in {sessions_dir()}")
-    ui.say("\n".join([*lines, "/load NAME goes on with one"]))
+    ui.say("\n".join([*lines, "/load NAME continues one"]))
 
 
 def _cost(session: ChatSession, num_tokens: int, num_known: int = 0) -> str:
-    """Tokens, and the time they take to read where that is known."""
+    """Return the number of tokens and, where it can be estimated, the time to read them.
+
+    `num_known` of the tokens are already stored and take no time.
+    """
     whole = "all" if num_known == num_tokens else f"{num_known:,} of them"
-    known = f", {whole} read before" if num_known else ""
+    known = f", {whole} already read" if num_known else ""
     seconds = session.reading_seconds(num_tokens - num_known) if num_tokens > num_known else None
     time = f", {roughly(seconds)} to read" if seconds is not None else ""
     return f"{num_tokens:,} tokens{known}{time}"
 
 
 def _sources(argument: str) -> list[str]:
-    """The paths and patterns of a line, in quotation marks where they hold spaces."""
+    """Return the paths and patterns in a line; a line may also be one path with spaces."""
     if os.path.lexists(expanded(argument)):
         return [argument]
     try:
@@ -163,10 +169,10 @@ def _sources(argument: str) -> list[str]:
     except ValueError:
         raise UsageError("a quotation mark is not closed") from None
     if STDIN in sources:
-        raise UsageError("a chat has no documents on stdin; give files, folders or patterns")
+        raise UsageError("a chat cannot read documents from stdin; give files, folders or patterns")
     return sources
 
 
 def _is_path(argument: str) -> bool:
-    """Whether a file is meant, not the name of a session."""
+    """Whether the argument is a path and not the name of a session."""
     return "/" in argument or "\\" in argument or argument.endswith((".jsonl", ".json"))

@@ -1,4 +1,4 @@
-"""Slash commands: one table, from which running, completion and /help are made."""
+"""The table of slash commands. Running, completion and /help all use it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from l4cli.errors import UsageError
 Argument = Literal["", "path", "setting", "text", "message", "session", "number"]
 
 
-class LeaveChat(Exception):  # noqa: N818 - not an error: the user wants to go
+class LeaveChat(Exception):  # noqa: N818 - not an error: the user wants to leave
     """Raised by /exit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`name` with its `usage` (the argument as /help shows it) and what it does.
+    """A slash command.
 
-    `run` gets the session, the argument's text and whoever shows the chat. `argument` says what
-    completion offers: "message" is the number of one.
+    name: the name without the slash.
+    usage: the argument as /help shows it; "" for none.
+    help: one line for /help.
+    run: called with the session, the argument's text and the user interface.
+    argument: the kind of argument, which decides what Tab completes. "message" is a message's
+        number; "" means that the command takes no argument.
+    is_required: whether the argument must be given.
     """
 
     name: str
@@ -37,12 +42,12 @@ class Command:
 
 
 def is_command(line: str) -> bool:
-    """Whether a line is for l4 rather than for the model."""
+    """Whether a line is a command for l4, not a message for the model."""
     return line.startswith("/")
 
 
 def run_command(session: ChatSession, line: str, ui: Ui) -> None:
-    """Carry out one line; UsageError, with near matches, if there is no such command."""
+    """Run the command in `line`; UsageError, with near matches, if there is no such command."""
     name, _, argument = line[1:].partition(" ")
     command, argument = find(name.strip()), argument.strip()
     if argument and not command.argument:
@@ -53,7 +58,7 @@ def run_command(session: ChatSession, line: str, ui: Ui) -> None:
 
 
 def find(name: str) -> Command:
-    """The command of that name or alias."""
+    """Return the command with this name or alias; UsageError, with near matches, if none."""
     for command in COMMANDS:
         if command.name == ALIASES.get(name, name):
             return command
@@ -62,7 +67,7 @@ def find(name: str) -> Command:
     raise UsageError(
         f"no command /{name}; "
         + (f"did you mean {hint}?" if near else "/help lists them")
-        + " (a message can begin with a slash after a space)"
+        + " (to send a message that begins with a slash, type a space before it)"
     )
 
 
@@ -88,19 +93,24 @@ COMMANDS = (
     Command(
         "doc",
         "PATH …",
-        "the same for documents, folders, patterns",
+        "attach documents: files, folders or patterns",
         about.attach_documents,
         "path",
         True,
     ),
-    Command("regen", "", "answer the last question anew", tree.regenerate),
+    Command("regen", "", "answer the last question again", tree.regenerate),
     Command(
-        "alts", "N", "N answers to it at once, to choose from", tree.alternatives, "number", True
+        "alts",
+        "N",
+        "N answers to the last question at once; choose one",
+        tree.alternatives,
+        "number",
+        True,
     ),
     Command(
         "compare",
         "[N N …]",
-        "the answers to it side by side, or messages N",
+        "compare the last question's answers, or messages N",
         tree.compare,
         "message",
     ),
@@ -110,7 +120,7 @@ COMMANDS = (
     Command("branch", "[N]", "say something else after message N", tree.branch, "message"),
     Command("goto", "N", "go to the end of the branch with message N", tree.go_to, "message", True),
     Command("tree", "", "everything said, with all branches", tree.show_tree),
-    Command("clear", "", "begin anew", about.clear),
+    Command("clear", "", "start an empty conversation", about.clear),
     Command(
         "compact", "[N]", "sum up or drop all but the last N questions", tree.compact, "number"
     ),
@@ -120,14 +130,29 @@ COMMANDS = (
     Command(
         "set", "NAME VALUE", "set sampling: temperature, top_p, seed …", about.change, "setting"
     ),
-    Command("show", "[N]", "model, session, settings; or message N, whole", report.show, "message"),
-    Command("stats", "", "what the answers took", report.stats),
-    Command("tokens", "", "what takes up the context, message by message", report.tokens),
-    Command("tools", "", "the functions that the model can call", report.tools),
-    Command("copy", "[N]", "the last answer, or its code block N, to paste", report.copy, "number"),
-    Command("sessions", "", "the sessions kept", about.sessions),
-    Command("save", "NAME|PATH", "name the session, or write a copy", about.save, "session", True),
-    Command("load", "NAME|PATH", "go on with a session, or a copy", about.load, "session", True),
+    Command(
+        "show",
+        "[N]",
+        "show model, session and settings; or all of message N",
+        report.show,
+        "message",
+    ),
+    Command("stats", "", "tokens and time that all answers took", report.stats),
+    Command("tokens", "", "tokens that each message takes up in the context", report.tokens),
+    Command("tools", "", "list the functions that the model can call", report.tools),
+    Command("copy", "[N]", "copy the last answer, or its code block N", report.copy, "number"),
+    Command("sessions", "", "list the sessions that were kept", about.sessions),
+    Command(
+        "save",
+        "NAME|PATH",
+        "name the session, or save a copy to a file",
+        about.save,
+        "session",
+        True,
+    ),
+    Command(
+        "load", "NAME|PATH", "continue a session, or a saved copy", about.load, "session", True
+    ),
     Command("exit", "", "leave (also /quit, Ctrl-D)", _exit),
 )
 ALIASES = {"quit": "exit", "?": "help"}

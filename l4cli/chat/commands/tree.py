@@ -1,4 +1,4 @@
-"""Slash commands that move through the tree, or let it grow."""
+"""Slash commands that move the head in the tree of messages, or add branches to it."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def edit(session: ChatSession, argument: str, ui: Ui) -> None:
     if text is None or text == node.message.content:
         ui.say("(nothing changed)")
     elif session.edit(node.id, text) is None:
-        ui.say(f"(message {session.tree.head} now stands here; /continue goes on from it)")
+        ui.say(f"(message {session.tree.head} is now the last one; /continue goes on from it)")
 
 
 def branch(session: ChatSession, argument: str, ui: Ui) -> None:
     node = session.tree.node(number(argument)) if argument else session.tree.last_question()
     is_question = node.message.role == "user"
     session.become(session.tree.at(node.parent if is_question else node.id))
-    place = "in the place of" if is_question else "after"
-    ui.say(f"what you say next stands {place} message {node.id}: {_quoted(session, node.id)}")
+    place = "in place of" if is_question else "after"
+    ui.say(f"your next message goes {place} message {node.id}: {_quoted(session, node.id)}")
 
 
 def go_to(session: ChatSession, argument: str, ui: Ui) -> None:
@@ -77,7 +77,9 @@ def alternatives(session: ChatSession, argument: str, ui: Ui) -> None:
     choice = _choice(ui, len(ids))
     session.become(session.tree.at(ids[choice - 1]))
     others = ", ".join(str(id) for id in ids if id != session.tree.head)
-    ui.say(f"({choice} it is, message {session.tree.head}; /goto {others} brings another back)")
+    ui.say(
+        f"(answer {choice} chosen, message {session.tree.head}; /goto also takes you to {others})"
+    )
 
 
 def compact(session: ChatSession, argument: str, ui: Ui) -> None:
@@ -102,7 +104,7 @@ def compact(session: ChatSession, argument: str, ui: Ui) -> None:
 
 
 def _named(session: ChatSession, argument: str) -> list[Node]:
-    """The messages whose numbers are given; UsageError unless they are two or more."""
+    """Return the messages whose numbers are given; UsageError for fewer than two."""
     nodes = [session.tree.node(number(word)) for word in argument.split()]
     if len(nodes) < 2:
         raise UsageError("/compare takes the numbers of two messages or more, or none")
@@ -110,7 +112,7 @@ def _named(session: ChatSession, argument: str) -> list[Node]:
 
 
 def _versions(session: ChatSession) -> list[Node]:
-    """All answers to the last question; UsageError if there is only one."""
+    """Return all answers to the last question; UsageError if there is only one."""
     tree = session.tree
     ids = tree.children(tree.at_question().head)
     if len(ids) < 2:
@@ -119,39 +121,43 @@ def _versions(session: ChatSession) -> list[Node]:
 
 
 def _how_alike(texts: Sequence[str]) -> str:
+    """Return a line that tells after how many words the texts differ."""
     if len(set(texts)) == 1:
         return "(they are the same)"
     words = zip(*(text.split() for text in texts), strict=False)
     alike = sum(1 for _ in takewhile(lambda same: len(set(same)) == 1, words))
-    return f"(they part after {alike} words)" if alike else "(they part at the first word)"
+    return f"(they differ after {alike} words)" if alike else "(they differ from the first word on)"
 
 
 def number(argument: str) -> int:
-    """An argument that must be a number."""
+    """Return the argument as a number; UsageError if it is none."""
     if not (argument.isascii() and argument.isdigit()):
-        raise UsageError(f"{argument!r} is no number; /tree and /tokens show those of messages")
+        raise UsageError(
+            f"{argument!r} is not a number; /tree and /tokens show the numbers of messages"
+        )
     return int(argument)
 
 
 def _choices(cut: Cut) -> list[str]:
-    """What /compact could do, with exact numbers of tokens."""
+    """Return the lines that tell what /compact can do, with exact numbers of tokens."""
     first, last = cut.old[0].id, cut.old[-1].id
     old = f"{len(cut.old)} messages ({first} to {last})"
     lines = [f"{old} could go, {len(cut.kept)} would stay:"]
     if cut.can_sum_up:
         most = cut.num_kept + cut.max_summary
-        lines.append(f"  sum up   {cut.num_before:,} tokens now, about {most:,} then at the most")
+        lines.append(f"  sum up   {cut.num_before:,} tokens now, about {most:,} afterwards at most")
     else:
         lines.append("  sum up   there is no room left to write a summary")
-    return [*lines, f"  drop     {cut.num_before:,} tokens now, {cut.num_kept:,} then"]
+    return [*lines, f"  drop     {cut.num_before:,} tokens now, {cut.num_kept:,} afterwards"]
 
 
 def _choice(ui: Ui, count: int) -> int:
+    """Ask until the user picks a number from 1 to `count`; an empty line picks 1."""
     while True:
-        text = ui.ask(f"go on with which, 1 to {count}? [1] ").strip()
+        text = ui.ask(f"continue with which answer, 1 to {count}? [1] ").strip()
         if text in ("", *map(str, range(1, count + 1))):
             return int(text or 1)
-        ui.say(f"{text!r} is none of them")
+        ui.say(f"{text!r} is not one of them")
 
 
 def _quoted(session: ChatSession, id: int) -> str:

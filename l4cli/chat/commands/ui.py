@@ -1,4 +1,4 @@
-"""What commands may ask of whoever shows the chat."""
+"""The user interface as commands see it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Ui(Protocol):
-    """The person at the terminal. `width` is that of the terminal in columns."""
+    """The user at the terminal. `width` is the terminal's width in columns."""
 
     @property
     def width(self) -> int: ...
@@ -16,13 +16,13 @@ class Ui(Protocol):
         ...
 
     def ask(self, question: str) -> str:
-        """One line that the user types in answer; "" for none."""
+        """Ask a question and return the line that the user types; "" if they type none."""
         ...
 
     def edit(self, text: str) -> str | None:
-        """The text as the user changed it; None if they leave it."""
+        """Let the user change a text and return the new one; None if they cancel."""
         ...
 
     def copy(self, text: str) -> str:
-        """Put a text on the clipboard; by which way."""
+        """Put a text on the clipboard; return where it went, such as "to the clipboard"."""
         ...

@@ -1,6 +1,6 @@
-"""What has been said, from the first message to the last. Pure values.
+"""Messages, and a conversation from the first message to the last. Pure values.
 
-A `Conversation` is one path through a `Tree` (`tree.py`): what a chat template gets to see.
+A `Conversation` is one path through a `Tree` (`tree.py`). It is what the chat template gets.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ Role = Literal["user", "assistant", "ipython"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One thing said: by the user, by the model, or (`ipython`) by a tool it called.
+    """One message: by the user, by the model, or (role `ipython`) the result of a tool call.
 
-    An answer keeps the `token_ids` it was generated as, if this model generated it, and why it
-    ended; anything but "stop" means that it is only a part. One that calls tools has `tool_calls`
-    in the place of their text. `is_edited` says that the user changed it. At `cuts`, offsets of
-    characters, the content is tokenized apart, so that what stands before gives the same tokens
-    whatever follows.
+    token_ids: the tokens that an answer was generated as; empty if they are not known or belong to
+        another model.
+    finish_reason: why an answer ended; anything but "stop" means that the answer is incomplete.
+    tool_calls: the calls of an answer that was loaded from a file; they replace its text.
+    is_edited: whether the user changed the answer.
+    cuts: character offsets at which the content is split before it is tokenized. The text before a
+        cut gives the same tokens whatever follows it.
     """
 
     role: Role
@@ -38,11 +40,14 @@ class Message:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The content, in as many parts as it is tokenized in."""
+        """The content, split at `cuts`: the parts that are tokenized separately."""
         return tuple(self.content[a:b] for a, b in pairwise((0, *self.cuts, len(self.content))))
 
     def saying(self, content: str) -> Message:
-        """The message with another content; cut as before, as far as both begin alike."""
+        """Return the message with another content.
+
+        The cuts before which both contents are equal stay.
+        """
         cuts = tuple(cut for cut in self.cuts if content[:cut] == self.content[:cut])
         return replace(self, content=content, cuts=cuts)
 
@@ -52,12 +57,16 @@ class Message:
 
     @property
     def is_open(self) -> bool:
-        """Whether the model can go on with it: it broke off, or the user had a hand in it."""
+        """Whether the model can continue this answer: it is incomplete, or the user edited it."""
         return self.role == "assistant" and (self.is_partial or self.is_edited)
 
     def as_dict(self, *, in_sections: bool = False) -> dict[str, Any]:
-        """The message as chat templates want it; `in_sections` as `PromptEncoder.chat` does."""
-        role = "tool" if self.role == "ipython" else self.role  # as all families' templates say
+        """Return the message in the form that chat templates take.
+
+        With `in_sections`, a content with cuts is a tuple of its parts, for `PromptEncoder.chat`.
+        """
+        # The templates of all model families call a tool's result "tool".
+        role = "tool" if self.role == "ipython" else self.role
         content = self.parts if in_sections and self.cuts else self.content
         message: dict[str, Any] = {"role": role, "content": content}
         if self.tool_calls:
@@ -70,7 +79,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A system message, if any, and what the user and the model said in turn."""
+    """A system message, if any, and the messages of the user, the model and its tools."""
 
     messages: tuple[Message, ...] = ()
     system: str | None = None
@@ -87,15 +96,15 @@ class Conversation:
         return sum(message.role == "user" for message in self.messages)
 
     def asked(self, text: str) -> Conversation:
-        """With a question put at its end."""
+        """Return the conversation with a question added at its end."""
         return self.extended(Message("user", text))
 
     def extended(self, *messages: Message) -> Conversation:
-        """With messages put at its end."""
+        """Return the conversation with messages added at its end."""
         return replace(self, messages=(*self.messages, *messages))
 
     def without_answer(self) -> Conversation:
-        """Back to the last question, to be answered anew; UsageError if there is none."""
+        """Return the conversation without its last answer; UsageError if it is empty."""
         if not self.messages:
             raise UsageError("nothing has been asked yet")
         if self.last_answer is None:
@@ -103,11 +112,11 @@ class Conversation:
         return replace(self, messages=self.messages[:-1])
 
     def as_dicts(self, *, in_sections: bool = False) -> list[dict[str, Any]]:
-        """The messages as chat templates want them; `in_sections` as `PromptEncoder.chat` does."""
+        """Return all messages, the system message first; `in_sections` as in `Message.as_dict`."""
         head = [{"role": "system", "content": self.system}] if self.system else []
         return [*head, *(message.as_dict(in_sections=in_sections) for message in self.messages)]
 
 
 def joined(parts: Sequence[str]) -> str:
-    """Documents and then the question as one message: models answer best in this order."""
+    """Join texts into one message. Models answer best if the question comes last."""
     return "\n\n".join(part for part in parts if part)

@@ -1,7 +1,7 @@
-"""A conversation tree as lines of text, and versions of a message beside each other. Pure.
+"""Draws a conversation tree as lines of text, and several messages side by side. Pure.
 
-The branch that leads to the head goes straight down; others stand before it, a step to the right,
-at the place where they leave it:
+The branch that leads to the head goes straight down. Every other branch is drawn where it leaves
+that one, before the next message, and one step to the right:
 
     * 1 > What is GGUF?
     * 2   A file format for weights.
@@ -25,14 +25,14 @@ from l4cli.chat.text import clipped, shortened
 
 _MARKS = {"user": ">", "assistant": " ", "ipython": "="}
 _MIN_TEXT = 16  # columns
-_MIN_COLUMN = 24  # of a terminal's columns: in fewer a text is hard to read
+_MIN_COLUMN = 24  # terminal columns for one text: a narrower text is hard to read
 _RULE = " │ "
 
 
 def draw_tree(tree: Tree, width: int) -> list[str]:
-    """One line a message, at most `width` columns; `*` marks what leads to the head."""
+    """Return one line per message, at most `width` columns; `*` marks the path to the head."""
     children = defaultdict(list)
-    newest: dict[int, int] = {}  # of the messages below each one
+    newest: dict[int, int] = {}  # id -> the newest id below that message
     for node in tree.nodes.values():
         children[node.parent].append(node.id)
     for node in reversed(list(tree.nodes.values())):
@@ -44,7 +44,8 @@ def draw_tree(tree: Tree, width: int) -> list[str]:
         return max(siblings, key=lambda id: (id in here, newest.get(id, id)))
 
     lines = []
-    waiting = [(ROOT, "", "")]  # with what stands before a message, and before those below it
+    # (id, the lead drawn before that message, the lead drawn before the messages below it)
+    waiting = [(ROOT, "", "")]
     while waiting:
         id, first, rest = waiting.pop()
         if id != ROOT:
@@ -74,12 +75,15 @@ def _notes(node: Node) -> dict[str, bool]:
 
 
 def _tail(lead: str, width: int) -> str:
-    """The end of a long row of branches: deep ones must leave room for the text."""
+    """Cut a lead at its left to `width` columns: deep branches must leave room for the text."""
     return lead if len(lead) <= width else "… " + lead[-(width - 2) :]
 
 
 def draw_side_by_side(nodes: Sequence[Node], width: int) -> list[str]:
-    """Messages in columns, wrapped, below their numbers; one below the other where it is narrow."""
+    """Return the lines that show messages side by side, each wrapped in a column of its own.
+
+    Where the columns would be too narrow, the messages come one below the other.
+    """
     column = (width - len(_RULE) * (len(nodes) - 1)) // len(nodes)
     if column < _MIN_COLUMN:
         return [

@@ -1,7 +1,7 @@
-"""Conversations as files for other programs: JSON lines, one message each, 0600.
+"""Saves one branch as JSON lines, one message per line, and loads such a file.
 
-What `/save PATH` writes and `/load PATH` reads: the messages of one branch, as chat templates want
-them. Sessions, with all branches, are in `sessions.py`.
+`/save PATH` and `/load PATH` use it. Other programs can read the files: the messages have the form
+that chat templates take. Sessions, which have all branches, are in `session_file.py`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from l4cli.prompt.tool_calls import ToolCall
 
 
 def save(conversation: Conversation, path: Path) -> None:
-    """Write a conversation beside `path` and rename it, mode 0600.
+    """Write a conversation to `path`, which only its owner can read (mode 0600).
 
-    OutputError if that fails, or if `path` is a file of another kind, which is left as it is.
+    The file is written under a temporary name in the same folder and then renamed. OutputError if
+    that fails, or if `path` exists and is not a saved conversation; it is then left as it is.
     """
     if path.exists():
         _refuse_foreign(path)
@@ -45,7 +46,7 @@ def save(conversation: Conversation, path: Path) -> None:
 
 
 def load(path: Path) -> Conversation:
-    """Read a conversation; InputError names the line that is wrong."""
+    """Read a saved conversation; InputError, with the line's number, if a line is wrong."""
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except OSError as error:
@@ -57,7 +58,7 @@ def load(path: Path) -> Conversation:
         if line.strip():
             conversation = _extended(conversation, line, f"{path}, line {number}")
     if not conversation.messages and conversation.system is None:
-        raise InputError(f"{path}: no messages in it")
+        raise InputError(f"{path}: it has no messages")
     return conversation
 
 
@@ -65,20 +66,20 @@ def _records(conversation: Conversation) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = list(conversation.as_dicts())
     head = len(records) - len(conversation.messages)
     for record, message in zip(records[head:], conversation.messages, strict=True):
-        record["role"] = message.role  # templates have other names for some
+        record["role"] = message.role  # our name: for templates, "ipython" is "tool"
         if message.is_partial:
             record["finish_reason"] = message.finish_reason
     return records
 
 
 def _extended(conversation: Conversation, line: str, where: str) -> Conversation:
-    """The conversation with one more line of its file."""
+    """Return the conversation with the message of one more line."""
     try:
         record = json.loads(line)
     except ValueError as error:
         raise InputError(f"{where}: not JSON") from error
     if not isinstance(record, dict) or not isinstance(record.get("content"), str):
-        raise InputError(f"{where}: not a message with a role and a text as its content")
+        raise InputError(f"{where}: not a message: it needs a role, and a text as its content")
     role, content = record.get("role"), record["content"]
     reason = record.get("finish_reason", "stop")
     if role == "system" and conversation == Conversation():
@@ -92,7 +93,10 @@ def _extended(conversation: Conversation, line: str, where: str) -> Conversation
         )
     if role == "assistant":
         raise InputError(f"{where}: unknown finish_reason {reason!r}")
-    raise InputError(f"{where}: role {role!r} cannot stand here; user, assistant, a system first")
+    raise InputError(
+        f"{where}: role {role!r} is not allowed here: only user, assistant and ipython are, and "
+        "system as the first message"
+    )
 
 
 def _calls(values: Any, where: str) -> tuple[ToolCall, ...]:
@@ -110,5 +114,5 @@ def _refuse_foreign(path: Path) -> None:
         load(path)
     except InputError as error:
         raise OutputError(
-            f"{path} exists and is no saved conversation: choose another name"
+            f"{path} exists and is not a saved conversation: choose another name"
         ) from error

@@ -1,4 +1,4 @@
-"""A session's file as a chat uses it: read once, then added to after every change."""
+"""The session file of a running chat: read once, then appended to after every change."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from l4cli.errors import InputError
 
 
 class SessionLog:
-    """Knows what the file holds, so that only what differs is written.
+    """Keeps the state that the file holds, and appends only the differences.
 
-    `model` and `weights` are what the chat runs on: token ids of others are not taken over.
+    `model` is the name of the chat's model, `weights` the fingerprint of its weights. Token ids
+    that other weights generated are not read.
     """
 
     def __init__(self, file: SessionFile, model: str, weights: str) -> None:
         self.file = file
         self._model, self._weights = model, weights
         self._tree, self._settings = Tree(), dict[str, Any]()
-        self._is_introduced = False  # whether the file names this model
+        self._is_introduced = False  # whether the file's last header names this model
 
     def read(self, is_text: Callable[[int], bool]) -> Replayed:
-        """What the file holds; InputError if there is nothing of a session in it."""
+        """Read the file; InputError if it has content, but no record of a session.
+
+        `is_text(token)` tells whether an answer may contain that token.
+        """
         data = self.file.read()
         found = replay(data, self._weights, is_text)
         if data.strip() and not found.num_records:
             raise InputError(
-                f"{self.file.path}: no session of l4 chat: none of its lines can be read"
+                f"{self.file.path}: not a session of l4 chat: none of its lines can be read"
             )
         self.file.keep(found.end)
         self._tree, self._settings = found.tree, dict(found.settings)
@@ -37,9 +41,9 @@ class SessionLog:
         return found
 
     def write(self, tree: Tree, settings: Mapping[str, Any]) -> None:
-        """Add what is not in the file yet; it begins with the first message.
+        """Append what is not in the file yet. The first message creates the file.
 
-        OutputError if it cannot be written: it is then tried again with the next change.
+        OutputError if the file cannot be written; the next call then tries again.
         """
         if not (tree.nodes or self.file.exists):
             return

@@ -1,8 +1,8 @@
-"""A conversation tree as lines of a file, and back. Pure.
+"""Turns a conversation tree into the records of a session file, and back. Pure.
 
-A session's file is a log: JSON lines that are only ever added to. The first says what it is; then
-comes a record for each message, and one wherever the head moved, or the system message or a setting
-changed. A later record of a message replaces the earlier one.
+A session file is a log: JSON lines that are only ever appended. The first record is a header. Each
+message has a record; other records tell that the head moved, or that the system message or the
+settings changed. A later record of a message replaces an earlier one.
 
     {"l4_session": 1, "at": "2026-05-01T12:00:00Z", "model": "demo:Q8_0", "weights": "1f…"}
     {"system": "Be brief."}
@@ -10,8 +10,8 @@ changed. A later record of a message replaces the earlier one.
     {"id": 2, "parent": 1, "role": "assistant", "content": "A file format.", "token_ids": [5, 9]}
     {"head": 0}
 
-Reading never fails for what a line holds. A line that is no record is told of; a message that was
-in it, but has others below it, leaves an empty one in its place, so that those keep theirs.
+No content of a line makes reading fail. A line that is not a record is reported as a loss. If a
+lost message has messages below it, an empty message takes its place, so that they keep theirs.
 """
 
 from __future__ import annotations
@@ -33,9 +33,13 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a session's file holds. `end` is where its last whole line ends, in bytes.
+    """The content of a session file.
 
-    `losses` says, in a line each, what could not be read of it.
+    num_records: how many lines were records.
+    settings: the sampling settings.
+    model, weights: from the last header: the model's name and the fingerprint of its weights.
+    end: where the last whole line ends, in bytes from the beginning of the file.
+    losses: one line for each thing that could not be read.
     """
 
     tree: Tree = field(default_factory=Tree)
@@ -48,12 +52,12 @@ class Replayed:
 
 
 def header(model: str, weights: str, at: str) -> Record:
-    """The first record of a file, or of what another model adds to it."""
+    """Return a header: the first record of a file, and the first one that another model adds."""
     return {"l4_session": VERSION, "at": at, "model": model, "weights": weights}
 
 
 def changes(old: Tree, new: Tree) -> list[Record]:
-    """The records that make of one tree the other, which was made from it."""
+    """Return the records that turn `old` into `new`; `new` must have been made from `old`."""
     records: list[Record] = []
     if new.system != old.system:
         records.append({"system": new.system})
@@ -68,15 +72,15 @@ def changes(old: Tree, new: Tree) -> list[Record]:
 
 
 def line(record: Record) -> bytes:
-    """A record as it stands in the file."""
+    """Return a record as a line of the file."""
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def replay(data: bytes, weights: str, is_text: Callable[[int], bool]) -> Replayed:
-    """The content of a session's file.
+    """Read the content of a session file.
 
-    Token ids are kept if they were generated with these `weights`, and all of an answer's are ones
-    that text is made of: a file must not bring control tokens in.
+    An answer keeps its token ids only if they were generated with these `weights` and `is_text` is
+    true for all of them: a file must not bring control tokens into the prompt.
     """
     *lines, last = data.split(b"\n")
     reader = _Reader(weights, is_text)
@@ -90,7 +94,7 @@ def replay(data: bytes, weights: str, is_text: Callable[[int], bool]) -> Replaye
 
 
 def first_question(data: bytes) -> str:
-    """What the user said first, if a file's beginning tells; "" if not."""
+    """Return the user's first message, if `data`, a file's beginning, has it; else ""."""
     for text in data.split(b"\n"):
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
             record = json.loads(text)
@@ -100,7 +104,7 @@ def first_question(data: bytes) -> str:
 
 
 class _Reader:
-    """Takes records in, one after another."""
+    """Builds the tree from records, one after another."""
 
     def __init__(self, weights: str, is_text: Callable[[int], bool]) -> None:
         self._ours, self._is_text = weights, is_text
@@ -114,7 +118,7 @@ class _Reader:
         self.losses: list[str] = []
 
     def takes(self, text: bytes) -> bool:
-        """Whether a line is a record, or blank; if so, it has been taken in."""
+        """Take in one line; False if it is neither a record nor blank."""
         if not text.strip():
             return True
         try:
@@ -136,7 +140,7 @@ class _Reader:
         elif "settings" in record:
             self._settings = {str(k): v + 0 for k, v in record["settings"].items()}
         else:
-            raise ValueError("no record of a session's")
+            raise ValueError("not a record of a session")
 
     def _token_ids(self, record: Record) -> tuple[int, ...]:
         ids = tuple(_id(token) for token in record.get("token_ids", ()))
@@ -144,14 +148,14 @@ class _Reader:
 
     def _place(self, node: Node) -> None:
         if node.parent >= node.id:
-            raise ValueError("a message cannot stand below a later one")
+            raise ValueError("a message cannot be below a later one")
         if node.parent != ROOT and node.parent not in self._nodes:
             self._stand_in(node.parent, node.message.role)
         self._nodes[node.id] = node
         self._head = node.id
 
     def _stand_in(self, id: int, below: Role) -> None:
-        """An empty message where one was lost, below the nearest earlier one that it can follow."""
+        """Put an empty message in place of a lost one, below the newest one that it can follow."""
         role: Role = "assistant" if below != "assistant" else "user"
         parent = max(
             (n.id for n in self._nodes.values() if n.id < id and n.message.role != role),
@@ -161,6 +165,7 @@ class _Reader:
         self.losses.append(f"message {id} is lost; those below it are kept")
 
     def replayed(self, end: int) -> Replayed:
+        """Return the result of all records so far; `end` as in `Replayed`."""
         nodes = dict(sorted(self._nodes.items()))
         head = self._head if self._head in nodes else max(nodes, default=ROOT)
         if self._head == ROOT:
@@ -178,7 +183,7 @@ class _Reader:
 
 
 def _message_record(node: Node) -> Record:
-    """A node as a record; what is as usual is left out."""
+    """Return a node as a record; fields with their default values are left out."""
     message = node.message
     record: Record = {
         "id": node.id,
@@ -202,13 +207,13 @@ def _message_record(node: Node) -> Record:
 
 
 def _node(record: Record, token_ids: tuple[int, ...]) -> Node:
-    """A record as a node; ValueError, KeyError or TypeError if it is none."""
+    """Return a record as a node; ValueError, KeyError or TypeError if it is not a message."""
     role, content = record["role"], record["content"]
     reason = record.get("finish_reason", "stop")
     if role not in get_args(Role) or reason not in get_args(FinishReason):
         raise ValueError("unknown role or finish_reason")
     if not isinstance(content, str):
-        raise TypeError("no text")
+        raise TypeError("not a text")
     message = Message(
         role,
         content,
@@ -220,7 +225,7 @@ def _node(record: Record, token_ids: tuple[int, ...]) -> Node:
     )
     id = _id(record["id"])
     if id == ROOT:
-        raise ValueError("an id that is no message's")
+        raise ValueError("no message has this id")
     return Node(id, _id(record["parent"]), message)
 
 
@@ -233,17 +238,17 @@ def _cuts(record: Record, length: int) -> tuple[int, ...]:
 
 def _call(value: Any) -> ToolCall:
     if not isinstance(value["name"], str) or not isinstance(value["arguments"], dict):
-        raise TypeError("no call")
+        raise TypeError("not a call")
     return ToolCall(value["name"], value["arguments"])
 
 
 def _id(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TypeError("no number")
+        raise TypeError("not a number")
     return value
 
 
 def _text_or_none(value: Any) -> str | None:
     if not isinstance(value, str | None):
-        raise TypeError("no text")
+        raise TypeError("not a text")
     return value

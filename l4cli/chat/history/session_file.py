@@ -1,8 +1,8 @@
-"""Sessions on disk: a file each, added to after every turn, for their owner's eyes only.
+"""Sessions on disk: one file per session, appended to after every turn, readable by its owner only.
 
-A file is open in one chat at a time (flock). What is added is synced before the next prompt shows,
-so that kill -9 costs no more than the turn at hand; a last line that was cut short is told of and
-cut off before the next is written. The format is that of `records.py`.
+Only one chat at a time can have a file open (flock). Records are synced to the disk before the next
+prompt appears, so kill -9 loses at most the current turn. A last line that was cut short is
+reported, and cut off before the next record is written. `records.py` describes the format.
 """
 
 from __future__ import annotations
@@ -23,43 +23,45 @@ from l4cli.paths import state_dir
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock; two chats in one session are then the user's care
+except ImportError:  # Windows has no flock: the user must not open a session in two chats
     fcntl = None  # type: ignore[assignment]
 
 _SUFFIX = ".jsonl"
-_HEAD = 65536  # bytes of a file in which a list looks for the first question
+_HEAD = 65536  # bytes: `summaries` looks for the first question only in this much of a file
 
 
 def sessions_dir() -> Path:
-    """Where sessions are kept."""
+    """Return the folder of the session files."""
     return state_dir() / "sessions"
 
 
 def session_path(name: str) -> Path:
-    """The file of the session of that name; UsageError if it cannot be a name."""
+    """Return the path of the session `name`; UsageError if a session cannot have this name."""
     if not re.fullmatch(r"\w[\w.@+-]{0,99}", name):
         raise UsageError(
-            f"{name!r} cannot be a session's name: letters, digits and . _ - + @, "
-            "the first a letter or digit"
+            f"{name!r} cannot be a session's name: use letters, digits and . _ - + @, "
+            "and begin with a letter or a digit"
         )
     return sessions_dir() / f"{name}{_SUFFIX}"
 
 
 def session_names() -> list[str]:
-    """Names of the sessions there are, the last used first."""
+    """Return the names of all sessions, the last used first."""
     return [path.name.removesuffix(_SUFFIX) for path in _newest_first()]
 
 
 def last_session() -> str:
-    """The session used last; UsageError if there is none."""
+    """Return the name of the session used last; UsageError if there is none."""
     names = session_names()
     if not names:
-        raise UsageError(f"there is no session to continue yet (they are kept in {sessions_dir()})")
+        raise UsageError(
+            f"there is no session to continue yet (sessions are kept in {sessions_dir()})"
+        )
     return names[0]
 
 
 def require_session(name: str) -> Path:
-    """The file of a session there is; UsageError, with near matches, if there is none."""
+    """Return the path of an existing session; UsageError, with near matches, if none."""
     path = session_path(name)
     if not path.exists():
         near = difflib.get_close_matches(name, session_names(), n=2, cutoff=0.5)
@@ -69,20 +71,21 @@ def require_session(name: str) -> Path:
 
 
 def new_session_path() -> Path:
-    """For a session without a name: it is named by the time."""
+    """Return the path for a session that the user did not name: its name is the time."""
     return session_path(f"{datetime.now():%Y-%m-%d-%H%M%S}")
 
 
 def timestamp() -> str:
-    """This moment as records have it, in UTC."""
+    """Return the current time in the form that records use, in UTC."""
     return f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
 
 
 class SessionFile:
-    """A session's file, locked for as long as it is open. It is made by the first `append`.
+    """A session file, locked while it is open. The first `append` creates it.
 
-    UsageError if another chat has it open, InputError if it cannot be read, OutputError from
-    `append` if it cannot be written; what could not be is tried again with the next records.
+    Opening raises UsageError if another chat has the file open, and InputError if it cannot be
+    read. `append` raises OutputError if the file cannot be written; it keeps the records and writes
+    them with the next ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,11 +106,11 @@ class SessionFile:
 
     @property
     def exists(self) -> bool:
-        """Whether there is anything on disk yet."""
+        """Whether the file is on disk and open."""
         return self._fd >= 0
 
     def read(self) -> bytes:
-        """All that it holds; InputError if it cannot be read."""
+        """Return the whole content; InputError if it cannot be read."""
         if not self.exists:
             return b""
         try:
@@ -118,13 +121,13 @@ class SessionFile:
             raise InputError(f"{self.path}: {error.strerror}") from error
 
     def keep(self, end: int) -> None:
-        """What lies behind the first `end` bytes is given up when the next record is written."""
+        """Keep only the first `end` bytes; the next `append` cuts off the rest."""
         self._end = end
-        if end and self.read()[:end][-1:] != b"\n":  # whole, but for its line break
+        if end and self.read()[:end][-1:] != b"\n":  # the last line lacks only its line break
             self._unwritten = b"\n"
 
     def append(self, records: Sequence[Record]) -> None:
-        """Add records, and return when they are on the disk."""
+        """Append records, and return once they are on the disk."""
         self._unwritten += b"".join(map(line, records))
         if not self._unwritten:
             return
@@ -147,29 +150,30 @@ class SessionFile:
         self._unwritten = b""
 
     def rename(self, name: str) -> None:
-        """Give the session another name; UsageError if there is one of that name."""
+        """Rename the session; UsageError if a session of that name exists."""
         path = session_path(name)
         if path == self.path:
             return
         try:
             if self.exists:
-                os.link(self.path, path)  # unlike a rename, it takes no other session's place
+                os.link(self.path, path)  # unlike a rename, a link never overwrites another session
                 self.path.unlink()
             elif path.exists():
                 raise FileExistsError
         except FileExistsError:
-            raise UsageError(f"there is a session {name!r} already; choose another name") from None
+            raise UsageError(f"a session {name!r} exists already; choose another name") from None
         except OSError as error:
             raise OutputError(f"{path}: {error.strerror}") from error
         self.path = path
 
     def close(self) -> None:
-        """Let go of the lock; idempotent."""
+        """Close the file and release its lock; idempotent."""
         if self.exists:
             os.close(self._fd)
             self._fd = -1
 
     def _make(self) -> None:
+        """Create the file under its own name, or with a number added if that is taken."""
         directory = self.path.parent
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         stem = self.path.name.removesuffix(_SUFFIX)
@@ -177,7 +181,7 @@ class SessionFile:
             try:
                 self._fd = _open_locked(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
                 break
-            except FileExistsError:  # of a chat that began in the same second
+            except FileExistsError:  # another chat began in the same second
                 self.path = directory / f"{stem}-{count}{_SUFFIX}"
         with contextlib.suppress(OSError):  # some file systems cannot sync a directory
             fd = os.open(directory, os.O_RDONLY)
@@ -189,7 +193,7 @@ class SessionFile:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A session as a list shows it; `used` is when it was last written, local time."""
+    """A session as /sessions lists it; `used` is the local time when it was last written."""
 
     name: str
     used: datetime
@@ -197,10 +201,10 @@ class Summary:
 
 
 def summaries() -> list[Summary]:
-    """The sessions there are, the last used first."""
+    """Return summaries of all sessions, the last used first."""
     found = []
     for path in _newest_first():
-        with contextlib.suppress(OSError):  # gone meanwhile
+        with contextlib.suppress(OSError):  # deleted meanwhile
             used = datetime.fromtimestamp(path.stat().st_mtime)
             with path.open("rb") as file:
                 question = first_question(file.read(_HEAD))
@@ -221,7 +225,7 @@ def _last_used(path: Path) -> float:
 
 
 def _open_locked(path: Path, flags: int) -> int:
-    """OSError if it cannot be opened, UsageError if another chat has it."""
+    """Open and lock a file; OSError if it cannot be opened, UsageError if it is in use."""
     fd = os.open(path, flags, 0o600)
     try:
         if fcntl is not None:
@@ -230,8 +234,8 @@ def _open_locked(path: Path, flags: int) -> int:
         os.close(fd)
         raise UsageError(
             f"the session {path.name.removesuffix(_SUFFIX)} is open in another l4 chat: "
-            "close it there, or begin another"
+            "close it there, or use another session"
         ) from None
-    except OSError:  # a file system without locks: two chats in one session are the user's care
+    except OSError:  # no locks on this file system: the user must not open it in two chats
         pass
     return fd

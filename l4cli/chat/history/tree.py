@@ -1,9 +1,9 @@
-"""A conversation as a tree: every version of every message stays. Pure.
+"""A conversation as a tree that keeps every version of every message. Pure.
 
-Each message has an id, given in order and never given again, and hangs below the one it follows.
-The head is the message the conversation ends with; what is said next goes below it. Undo, edit and
-branch move the head and delete nothing. Every change makes a new tree, so a turn that fails leaves
-the old one as it was.
+Each message has an id and a parent, the message before it. Ids are given in order and never reused.
+The head is the message that the conversation ends with; the next message goes below it. Undo, edit
+and branch move the head and delete nothing. Every change makes a new tree, so a turn that fails
+leaves the old tree as it was.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT = 0  # the id above every first message
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A message in its place; `parent` is the id of the one before it, or ROOT."""
+    """A message in the tree; `parent` is the id of the message before it, or ROOT."""
 
     id: int
     parent: int
@@ -28,7 +28,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """All that was said, and where the conversation stands. `system` holds for every branch."""
+    """All messages, and the head. The system message is the same for every branch."""
 
     nodes: Mapping[int, Node] = field(default_factory=dict)
     head: int = ROOT
@@ -36,23 +36,23 @@ class Tree:
 
     @property
     def conversation(self) -> Conversation:
-        """What leads to the head."""
+        """The messages that lead to the head, as a conversation."""
         return Conversation(tuple(node.message for node in self.path()), self.system)
 
     @property
     def newest(self) -> int:
-        """The id given last; ROOT in an empty tree."""
+        """The highest id; ROOT in an empty tree."""
         return max(self.nodes, default=ROOT)
 
     def node(self, id: int) -> Node:
-        """The message of that id; UsageError if there is none."""
+        """Return the node with this id; UsageError if there is none."""
         if id not in self.nodes:
             ids = f"1 to {self.newest}" if self.nodes else "none yet"
             raise UsageError(f"there is no message {id} (there are {ids}); /tree shows them")
         return self.nodes[id]
 
     def path(self, id: int | None = None) -> list[Node]:
-        """The messages that lead to `id`, itself the last; to the head by default."""
+        """Return the nodes that lead to `id`, that node the last; to the head by default."""
         path = []
         at = self.head if id is None else id
         while at != ROOT:
@@ -61,11 +61,11 @@ class Tree:
         return path[::-1]
 
     def children(self, id: int) -> list[int]:
-        """What was said in answer to a message, oldest first."""
+        """Return the ids of the messages directly below `id`, oldest first."""
         return [node.id for node in self.nodes.values() if node.parent == id]
 
     def end_of_branch(self, id: int) -> int:
-        """The newest message below `id`, or itself: nothing hangs below that one."""
+        """Return the highest id below `id`, or `id` itself if there is none below it."""
         self.node(id)
         below = {id}
         for node in self.nodes.values():  # in the order of ids, so parents come first
@@ -74,7 +74,10 @@ class Tree:
         return max(below)
 
     def said(self, *messages: Message) -> Tree:
-        """With messages put below the head, each below the one before it; the last is the head."""
+        """Return the tree with messages added below the head, each below the one before it.
+
+        The last one is the new head.
+        """
         nodes, head = dict(self.nodes), self.head
         for message in messages:
             id = max(nodes, default=ROOT) + 1
@@ -83,26 +86,30 @@ class Tree:
         return replace(self, nodes=nodes, head=head)
 
     def replaced(self, id: int, message: Message) -> Tree:
-        """With another message in the place of `id`."""
+        """Return the tree with another message at `id`."""
         return replace(self, nodes={**self.nodes, id: replace(self.node(id), message=message)})
 
     def at(self, id: int) -> Tree:
-        """With the head at `id`, or at ROOT."""
+        """Return the tree with the head at `id`, or at ROOT."""
         return replace(self, head=id if id == ROOT else self.node(id).id)
 
     def at_question(self) -> Tree:
-        """Back to what the last answer answers; UsageError if nothing was asked."""
+        """Return the tree with the head at the question, or tool result, that was answered last.
+
+        If the head is not an answer, it stays. UsageError if nothing was asked.
+        """
         if self.head == ROOT:
             raise UsageError("nothing has been asked yet")
         node = self.nodes[self.head]
         return self.at(node.parent) if node.message.role == "assistant" else self
 
     def last_question(self) -> Node:
-        """The last message of the user's that leads to the head; UsageError if there is none."""
+        """Return the user's last message on the way to the head; UsageError if there is none."""
         for node in reversed(self.path()):
             if node.message.role == "user":
                 return node
         raise UsageError("nothing has been asked yet")
 
     def with_system(self, text: str | None) -> Tree:
+        """Return the tree with another system message; an empty one is none."""
         return replace(self, system=text or None)

@@ -1,6 +1,10 @@
-"""The chat on a terminal: the prompt, keys, and answers as they come.
+"""The chat in a terminal: the prompt, its keys, and answers while they are generated.
 
-loop.py        the prompt; bar.py: the line below it
-editing.py     what keys do; tty.py: typing while nothing is asked; clipboard.py
-render.py      answers, in a region of the screen (region.py), as Markdown (markdown.py)
+loop.py        reads lines and runs them
+bar.py         the line below the prompt
+editing.py     keys, completion and history of the prompt
+clipboard.py   copies text to the clipboard
+render.py      shows an answer: as plain text or as Markdown
+markdown.py    Markdown to lines for a terminal
+region.py      lines at the bottom of the screen that are rewritten in place
 """

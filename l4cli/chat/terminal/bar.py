@@ -11,9 +11,10 @@ def bar_text(
     generation_tps: float | None = None,
     note: str = "",
 ) -> str:
-    """As much as fits of: tokens used, the note, the rate, the model's name; by that precedence.
+    """Return the bar's text, at most `width` columns.
 
-    `note` is what matters most right now, such as that the context is nearly full.
+    The parts that fit are chosen in this order: tokens used, the note, the rate, the model's name.
+    `note` is a hint or warning, such as that the context is nearly full.
     """
     used = f"{num_tokens:,} of {n_ctx:,} tokens"
     if len(used) > width:

@@ -1,4 +1,4 @@
-"""The clipboard: this machine's, or through OSC 52 that of the terminal the user sits at."""
+"""Copies to the clipboard of this machine, or to that of the user's terminal (OSC 52)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import os
 from collections.abc import Callable
 
 _REMOTE = ("SSH_TTY", "SSH_CONNECTION")
-_MAX_OSC52 = 74_994  # bytes that every terminal with OSC 52 takes: xterm's limit before base64
+_MAX_OSC52 = 74_994  # bytes before base64: xterm's limit, so every terminal with OSC 52 takes them
 
 
 def copy(text: str, write: Callable[[str], object]) -> str:
-    """Put a text on the clipboard; by which way.
+    """Put a text on the clipboard; return where it went, such as "to the clipboard".
 
-    `write` sends to the terminal. Over SSH the clipboard of this machine is nobody's, and where no
-    clipboard program is installed there is none: the terminal is asked then (OSC 52), which gives
-    no answer, so whether it obeyed shows only when pasting.
+    `write` sends text to the terminal. Over SSH the user cannot paste from this machine's
+    clipboard, and without a clipboard program the machine has none. In both cases the terminal is
+    asked to copy the text (OSC 52). It sends no reply, so only pasting shows whether it did.
     """
     if not any(os.environ.get(name) for name in _REMOTE) and _copied_here(text):
         return "to the clipboard"
     data = text.encode("utf-8", "replace")
     write(f"\x1b]52;c;{base64.b64encode(data).decode()}\x07")
-    doubt = ", which may be more than it takes" if len(data) > _MAX_OSC52 else ""
+    doubt = "; the text may be too long for it" if len(data) > _MAX_OSC52 else ""
     return f"to the terminal's clipboard (OSC 52{doubt})"
 
 

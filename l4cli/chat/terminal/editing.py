@@ -1,4 +1,4 @@
-"""The input line: keys, completion, history."""
+"""The prompt's keys, completion and history."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLOCK_QUOTE = '"""'
 
 
 def is_open_block(text: str) -> bool:
-    """Whether a text is a block of many lines that has not been ended."""
+    """Whether a text begins a block of lines (in triple quotes) and does not end it."""
     body = text.strip()
     if not body.startswith(BLOCK_QUOTE):
         return False
@@ -31,7 +31,7 @@ def is_open_block(text: str) -> bool:
 
 
 def message_of(text: str) -> str:
-    """What is meant by the text that was typed: block quotes and outer line breaks taken off."""
+    """Return a typed text without its block quotes and outer line breaks."""
     body = text.strip()
     if body.startswith(BLOCK_QUOTE) and not is_open_block(body):
         text = body[len(BLOCK_QUOTE) : -len(BLOCK_QUOTE)]
@@ -39,9 +39,10 @@ def message_of(text: str) -> str:
 
 
 def key_bindings(on_idle_interrupt: Callable[[], None]) -> KeyBindings:
-    """Enter sends, Ctrl-J and Alt-Enter break the line, Ctrl-G opens $EDITOR, Ctrl-C clears.
+    """Return the prompt's keys.
 
-    `on_idle_interrupt` is called for a Ctrl-C with nothing typed and nothing to stop.
+    Enter sends, Ctrl-J and Alt-Enter insert a line break, Ctrl-G opens $EDITOR, Ctrl-C clears.
+    `on_idle_interrupt` is called for a Ctrl-C when nothing is typed.
     """
     bindings = KeyBindings()
 
@@ -74,7 +75,7 @@ def key_bindings(on_idle_interrupt: Callable[[], None]) -> KeyBindings:
 
 
 class CommandCompleter(Completer):
-    """Names of commands, and what may stand behind them."""
+    """Completes the names of commands, and their arguments."""
 
     def __init__(self, session: ChatSession) -> None:
         self._session = session
@@ -106,7 +107,7 @@ class CommandCompleter(Completer):
             yield from self._paths.get_completions(Document(path), complete_event)
 
     def _values(self, kind: Argument) -> Iterable[tuple[str, str]]:
-        """What an argument of that kind could be, and what it means."""
+        """Return the possible values of an argument of this kind, each with its meaning."""
         if kind == "setting":
             return [(name, "") for name in SETTINGS]
         if kind == "session":
@@ -118,7 +119,7 @@ class CommandCompleter(Completer):
 
 
 def open_history(path: Path) -> History:
-    """What was typed in earlier chats, in a file for its owner alone (0600).
+    """Open the history of typed lines, in a file that only its owner can read (0600).
 
     OSError if the file cannot be written.
     """
@@ -128,10 +129,10 @@ def open_history(path: Path) -> History:
 
 
 def no_history() -> History:
-    """Nothing from before, nothing for later."""
+    """Return a history that is empty and not saved."""
     return InMemoryHistory()
 
 
 def prefer_markdown_files(buffer: Buffer) -> None:
-    """Let editors know what they are given."""
+    """Give the text a .md suffix in $EDITOR, so that the editor treats it as Markdown."""
     buffer.tempfile_suffix = ".md"

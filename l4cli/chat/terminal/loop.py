@@ -1,4 +1,4 @@
-"""The chat in a terminal: read a line, answer it or carry it out, read the next."""
+"""The chat in a terminal: read a line, answer it or run it as a command, read the next one."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from l4cli.paths import state_dir
 
 PROMPT = "> "
 _HINT = "Ctrl-D leaves, /help helps"
-_EDIT_HINT = "Enter takes it, empty leaves it"
+_EDIT_HINT = "Enter accepts the edit, an empty text cancels it"
 _STYLE = Style.from_dict({"bottom-toolbar": "noreverse dim", "prompt": "bold", "warning": "bold"})
 
 
 def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
-    """Chat until the user leaves; the exit code.
+    """Chat until the user leaves; return the exit code.
 
-    Errors of a line are told and the chat goes on; what is no L4Error ends it.
+    An L4Error in a line is shown, and the chat goes on. Any other exception ends the chat.
     """
     _note(
         f"{session.llm.name} · context {session.n_ctx:,} tokens · "
         "/help lists commands, Ctrl-D leaves"
     )
-    _tell_what_is_resumed(session)
+    _show_resumed_session(session)
     for attachment in session.attachments:
         _note(announced(session, attachment))
     screen = _Screen(session, _history() if use_history else editing.no_history())
@@ -51,7 +51,7 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
     with _ignoring_ctrl_c():
         code = _converse(session, screen)
         if session.file and session.file.exists:
-            console.note(f"(kept as {session.file.name}; l4 chat -c goes on with it)")
+            console.note(f"(kept as {session.file.name}; l4 chat -c continues it)")
         session.close()
     return code
 
@@ -65,7 +65,8 @@ def _converse(session: ChatSession, screen: _Screen) -> int:
         return EXIT_OK
 
 
-def _tell_what_is_resumed(session: ChatSession) -> None:
+def _show_resumed_session(session: ChatSession) -> None:
+    """Show the name and size of a continued session, its losses and its last two messages."""
     if not session.file or not session.file.exists:
         return
     _note(
@@ -80,7 +81,7 @@ def _tell_what_is_resumed(session: ChatSession) -> None:
 
 
 def _handle(session: ChatSession, text: str, screen: _Screen) -> int:
-    """Answer or carry out what was typed; an exit code if the chat must end."""
+    """Answer a message or run a command; return an exit code if the chat must end, else 0."""
     before = session.last
     try:
         if is_command(text):
@@ -98,7 +99,7 @@ def _handle(session: ChatSession, text: str, screen: _Screen) -> int:
 
 
 def _explain_end(session: ChatSession, answer: Answer) -> None:
-    """Say why an answer is not whole, and what can be done."""
+    """Tell why an answer is incomplete or empty, and what the user can do."""
     if answer.finish_reason == "length" and session.num_tokens >= session.n_ctx - 1:
         _note(
             f"(the context of {session.n_ctx:,} tokens is full: /undo, /compact or /clear "
@@ -115,7 +116,7 @@ def _explain_end(session: ChatSession, answer: Answer) -> None:
 
 
 class _Screen:
-    """The person at the terminal: what they type, with the state of the session below it."""
+    """The `Ui` of the terminal: a prompt, with the state of the session in a bar below it."""
 
     def __init__(self, session: ChatSession, history: History) -> None:
         self._session = session
@@ -142,7 +143,7 @@ class _Screen:
         return max(20, terminal_size()[0] - 1)
 
     def read(self) -> str:
-        """The next message or command, never empty; EOFError for Ctrl-D."""
+        """Return the next message or command, never empty; EOFError for Ctrl-D."""
         while True:
             text = editing.message_of(self._prompt.prompt([("class:prompt", PROMPT)]))
             if text:
@@ -161,7 +162,7 @@ class _Screen:
             return ""
 
     def edit(self, text: str) -> str | None:
-        """The text in the prompt, to be changed there or (Ctrl-G) in $EDITOR."""
+        """Put the text into the prompt, to be changed there or (Ctrl-G) in $EDITOR."""
         self._is_editing = True
         try:
             return self._prompt.prompt([("class:prompt", PROMPT)], default=text).rstrip() or None
@@ -201,12 +202,12 @@ def _say(text: str) -> None:
 
 
 def _note(text: str) -> None:
-    """A line about what happened, beside the conversation itself."""
+    """Show a line that is not part of the conversation, on stderr."""
     console.note(_wrapped(text))
 
 
 def _wrapped(text: str) -> str:
-    """Lines that are too long for the terminal broken between words."""
+    """Break lines that are too long for the terminal, between words."""
     width = max(20, terminal_size()[0] - 1)
     return "\n".join(
         line if len(line) <= width else textwrap.fill(line, width, break_on_hyphens=False)
@@ -225,9 +226,9 @@ def _history() -> History:
 
 @contextmanager
 def _ignoring_ctrl_c() -> Iterator[None]:
-    """No Ctrl-C ends the chat: the prompt and the generation listen to it by themselves.
+    """Keep Ctrl-C from ending the chat; the prompt and `generate` handle it themselves.
 
-    A second one on the heels of the first must find nothing that it could break off.
+    Without this, a second Ctrl-C right after the first could interrupt the code between them.
     """
 
     def ignore(_number: int, _frame: FrameType | None) -> None: ...

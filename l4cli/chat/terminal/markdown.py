@@ -1,9 +1,9 @@
-"""Markdown to lines for a terminal, block by block, for text that is still being written.
+"""Renders Markdown as lines for a terminal, block by block, while the text is still growing.
 
-Only the last block of a text can change by what follows: all before it is final. The rules are
-those of CommonMark with tables, less what would lose or misread an answer: HTML, images and link
-references stay as they are written, a line break is a line break, and underlined headings, as which
-every list would flash up, are not known.
+Later text can change only the last block; all blocks before it are final. The rules are those of
+CommonMark with tables, with changes that keep answers complete and readable: HTML, images and link
+references are shown as they are written, a line break stays a line break, and underlined headings
+are off (the line before a list would look like a heading for a moment).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from rich.text import Text
 
 from l4cli.chat.text import markdown_parser
 
-# The terminal's own colours, so that code can be read on light and dark backgrounds alike.
+# The terminal's own colours, so that code is readable on light and on dark backgrounds.
 _CODE_THEME = "ansi_dark"
 
 
 def split_blocks(text: str) -> list[str]:
-    """The top-level blocks of a text, in order; only the last may go on."""
+    """Split a text into its top-level blocks; only the last one can still grow."""
     starts = [
         token.map[0]
         for token in markdown_parser().parse(text)
@@ -37,16 +37,16 @@ def split_blocks(text: str) -> list[str]:
 
 
 class BlockRenderer:
-    """Renders blocks to lines with escape codes; colours as the environment allows."""
+    """Renders blocks as lines with escape codes, in colour if the environment allows it."""
 
     def __init__(self) -> None:
         self._console = Console(force_terminal=True, legacy_windows=False, highlight=False)
         self._blocks = _Blocks()
 
     def lines(self, block: str, width: int) -> list[str]:
-        """The lines of one block, at most `width` columns wide, none blank at its ends.
+        """Return the lines of one block, at most `width` columns wide, without blank ends.
 
-        What rich cannot render is shown as it was written: no answer may end the chat.
+        A block that rich cannot render is shown as it was written: no answer may end the chat.
         """
         try:
             lines = self._render(self._blocks.holding(block), width)
@@ -62,6 +62,7 @@ class BlockRenderer:
         ]
 
     def _ansi(self, line: list[Segment]) -> str:
+        """Return a rendered line as text with escape codes, without blanks at its end."""
         while line and not line[-1].text.strip():
             line = line[:-1]
         if not line:
@@ -74,7 +75,7 @@ class BlockRenderer:
 
 
 class _Heading(Heading):
-    """Bold, at the left, the first level underlined: no boxes in a conversation."""
+    """A heading in bold at the left, underlined at level 1; rich would draw a box."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         text = self.text.copy()
@@ -83,7 +84,7 @@ class _Heading(Heading):
 
 
 class _CodeBlock(CodeBlock):
-    """Highlighted, two columns in, on the terminal's own background."""
+    """A highlighted code block, indented by two columns, on the terminal's own background."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         code = str(self.text).rstrip()
@@ -94,7 +95,7 @@ class _CodeBlock(CodeBlock):
 
 
 class _ListItem(ListItem):
-    """Numbers with their point."""
+    """A list item whose number has a point after it: "1."."""
 
     def render_number(
         self, console: Console, options: ConsoleOptions, number: int, last_number: int
@@ -113,7 +114,7 @@ class _ListItem(ListItem):
 class _Blocks(Markdown):
     """rich's Markdown with the parser and the elements of this module.
 
-    One for all blocks: making one takes as long as rendering a short paragraph.
+    One object serves all blocks: making one takes as long as rendering a short paragraph.
     """
 
     elements = {  # noqa: RUF012 - rich's own attribute
@@ -128,7 +129,7 @@ class _Blocks(Markdown):
         super().__init__("", code_theme=_CODE_THEME, hyperlinks=False)
 
     def holding(self, block: str) -> _Blocks:
-        """Itself, to be rendered as this block."""
+        """Take another block as the content; return this object."""
         self.parsed = markdown_parser().parse(block)
         _keep_line_breaks(self.parsed)
         return self

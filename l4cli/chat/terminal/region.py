@@ -1,7 +1,7 @@
 """Lines at the bottom of a terminal that are rewritten in place, without flicker.
 
-Nothing is cleared and then drawn: each update writes, in one go, only the lines that changed, over
-what stood there. Lines that have scrolled off the screen are left as they are.
+An update never clears the region first. It overwrites only the lines that changed, with a single
+write. Lines that have scrolled off the screen are left as they are.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from collections.abc import Callable, Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-# Terminals that know the first pair show what comes between all at once; the others skip it.
+# Mode 2026: a terminal that supports it shows everything between the two at once; others ignore
+# it. Mode 25 hides the cursor meanwhile.
 _BEGIN, _END = "\x1b[?2026h\x1b[?25l", "\x1b[?25h\x1b[?2026l"
 
 
 class Region:
-    """`write` gets text with escape codes; `size` tells the terminal's columns and rows.
+    """The region begins at the cursor, which must be in column 0.
 
-    Lines must be narrower than the terminal. The region begins where the cursor is, in column 0.
-    `reflows` says that the terminal wraps lines anew when it becomes narrower, as most do.
+    write: sends text with escape codes to the terminal.
+    size: returns the terminal's columns and rows.
+    reflows: whether the terminal wraps its lines again when it becomes narrower, as most do.
+
+    Lines must be narrower than the terminal.
     """
 
     def __init__(
@@ -31,11 +35,11 @@ class Region:
     ) -> None:
         self._write, self._size, self._reflows = write, size, reflows
         self._shown: list[str] = []
-        self._num_fixed = 0  # of the lines shown, those at the top that cannot be rewritten
+        self._num_fixed = 0  # how many lines at the top of `_shown` cannot be rewritten
         self._width = 0
 
     def update(self, lines: Sequence[str]) -> None:
-        """Show `lines` in the place of those shown before; the cursor ends behind the last one."""
+        """Replace the lines that are shown by `lines`; the cursor ends after the last one."""
         width, height = self._size()
         has_other_width = bool(self._shown) and width != self._width
         self._width = width
@@ -43,22 +47,23 @@ class Region:
             self._write(_BEGIN + self._rewrapped(lines, width, height) + _END)
             self._shown = list(lines)
             return
-        reachable = max(self._num_fixed, len(self._shown) - height)  # the first still on the screen
+        reachable = max(self._num_fixed, len(self._shown) - height)  # first line still on screen
         first = max(_first_difference(self._shown, lines), reachable)
         if first == len(lines) == len(self._shown) or len(lines) < reachable:
             return
         out = [self._move_to(first), "\r\n".join(f"{line}\x1b[K" for line in lines[first:])]
         if len(lines) < len(self._shown):
             out.append("\x1b[J")
-        if len(lines) == first:  # nothing below: the cursor belongs behind the line above
+        if len(lines) == first:  # only erased lines: move the cursor to the end of the last line
             out.append(self._behind(lines))
         self._write(_BEGIN + "".join(out) + _END)
         self._shown = list(lines)
 
     def extend(self, text: str) -> bool:
-        """Write `text` behind the last line as it is; False, and nothing, where it may not go so.
+        """Append `text` to the last line without redrawing it; return whether that was possible.
 
-        That is where the line is styled, or gets too long, or the terminal's width has changed.
+        It is not possible, and nothing is written, if the line is styled or would become too long,
+        or if the terminal's width has changed.
         """
         last = self._shown[-1] if self._shown else "\x1b"
         width, _ = self._size()
@@ -69,11 +74,14 @@ class Region:
         return True
 
     def last_word(self) -> str:
-        """The last word shown."""
+        """Return the last word that is shown."""
         return self._shown[-1].rpartition(" ")[2] if self._shown else ""
 
     def commit(self, count: int) -> None:
-        """The first `count` lines are final: they will not be given again."""
+        """Give up the first `count` lines: they stay on the screen, but leave the region.
+
+        Later updates do not contain them any more.
+        """
         del self._shown[:count]
         self._num_fixed = max(0, self._num_fixed - count)
 
@@ -85,22 +93,24 @@ class Region:
         self._num_fixed = 0
 
     def _move_to(self, index: int) -> str:
-        """To column 0 of a line that is shown, or of the one that will be next."""
+        """Return the codes that move to column 0 of a line, shown or the next one to come."""
         if index == len(self._shown):
             return "\r\n" if self._shown else "\r"
         up = len(self._shown) - 1 - index
         return (f"\x1b[{up}A" if up else "") + "\r"
 
     def _behind(self, lines: Sequence[str]) -> str:
+        """Return the codes that move from the line below `lines` to the end of the last one."""
         if not lines:
             return ""
         columns = cell_len(_plain(lines[-1]))
         return "\x1b[A\r" + (f"\x1b[{columns}C" if columns else "")
 
     def _rewrapped(self, lines: Sequence[str], width: int, height: int) -> str:
-        """`lines`, for another width than those shown, over as many of these as can be reached.
+        """Return the text that draws `lines`, wrapped for a new width, over the old lines.
 
-        What was pushed off the screen stays, wrapped as it is; the rest goes on behind its words.
+        Old lines that scrolled off the screen cannot be rewritten and stay as they are. Of `lines`,
+        only the words that come after those are drawn.
         """
         rows = [
             max(1, -(-cell_len(_plain(line)) // width)) if self._reflows else 1
@@ -112,14 +122,15 @@ class Region:
             num_rows += rows[top]
         rest, self._num_fixed = _behind_words(lines, "".join(map(_plain, self._shown[:top])))
         up = f"\x1b[{num_rows - 1}A\r" if num_rows > 1 else "\r" if num_rows else "\r\n"
-        # Rows are erased first: only that makes a terminal forget that it wrapped them.
+        # Erase each row first: only then does a terminal forget that it had wrapped it.
         return up + "\r\n".join(f"\x1b[2K{line}" for line in rest) + "\x1b[J"
 
 
 def _behind_words(lines: Sequence[str], words: str) -> tuple[Sequence[str], int]:
-    """What of `lines` follows `words`, and how many lines that does not include from the top.
+    """Return the part of `lines` after `words`, and how many lines at the top are not whole in it.
 
-    Blanks do not count. All of it if they begin with other words: better twice than not at all.
+    Blanks are ignored. If `lines` do not begin with `words`, all of them are returned, with 0:
+    showing text twice is better than losing it.
     """
     wanted = "".join(words.split())
     for number, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""How an answer appears: plain as it comes, or as Markdown that settles while it is written."""
+"""The views of an answer: plain text, or Markdown that is redrawn while the answer grows."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from l4cli.chat.terminal.region import Region
 from l4cli.chat.text import harmless
 from l4cli.chat.turn import AnswerView
 
-# Rendering may take up to this share of the time; the rest is the model's.
+# Rendering may take at most this share of the time; the rest is left to the model.
 _RENDER_SHARE = 0.005
 _MIN_INTERVAL = 0.04  # seconds
-# Characters that mean nothing to Markdown within a line, once so much of the line has been drawn
-# that it is known not to be a heading, a list's item or a table's row.
+# Characters without a meaning in Markdown within a line. This holds once `_MIN_DRAWN` characters of
+# the line are known: it is then clear that it is not a heading, a list item or a table row.
 _PLAIN = re.compile(r"(?:[^\W_]|[ ,.;:?!()'\"%/-])*")
 _MIN_DRAWN = 12
 
 
 class PipeView:
-    """The answer as it is, for programs; it ends with one newline."""
+    """Writes the answer unchanged, for programs, with exactly one newline at its end."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
@@ -44,7 +44,7 @@ class PipeView:
 
 
 class PlainView:
-    """The answer on a terminal without Markdown, as it comes."""
+    """Shows the answer on a terminal as plain text."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
@@ -65,9 +65,15 @@ class PlainView:
 
 
 class MarkdownView:
-    """The answer as Markdown: finished blocks stand, the last one is rewritten where it changes.
+    """Shows the answer as Markdown: finished blocks stay, the last block is redrawn as it changes.
 
-    Rendering costs milliseconds, so it is rationed; plain words in the middle of a line need none.
+    Rendering takes milliseconds, so its share of the time is limited. Plain words in the middle of
+    a line are appended without rendering.
+
+    write: sends text with escape codes to the terminal.
+    size: returns the terminal's columns and rows.
+    clock: returns seconds.
+    reflows: as in `Region`.
     """
 
     def __init__(
@@ -81,13 +87,13 @@ class MarkdownView:
         self._region = Region(write, size, reflows=reflows)
         self._renderer = BlockRenderer()
         self._size, self._clock = size, clock
-        self._text = ""  # what is not final yet
+        self._text = ""  # the blocks that are not final yet
         self._has_begun = False
-        self._is_drawn = False  # whether all of it is on the screen
+        self._is_drawn = False  # whether all of `_text` is on the screen
         self._not_before = 0.0
 
     def progress(self, done: int, total: int) -> None:
-        """A line that the answer replaces."""
+        """Show a progress line, which the answer replaces."""
         if not self._has_begun:
             reading = f"reading the prompt: {done:,} of {total:,} tokens" if total else "…"
             width, _ = self._size()
@@ -107,7 +113,7 @@ class MarkdownView:
             self._not_before = started + max(_MIN_INTERVAL, cost / _RENDER_SHARE)
 
     def _extend(self, text: str) -> bool:
-        """Show text that needs no rendering behind the line it belongs to; False if it is not."""
+        """Append text that needs no rendering to the last line; return whether it was possible."""
         line = self._text.rpartition("\n")[2]
         word = line.rpartition(" ")[2]
         return (
@@ -139,7 +145,10 @@ class MarkdownView:
 
 
 def view_for_stdout(*, markdown: bool) -> Callable[[str], AnswerView]:
-    """Makes the view that fits stdout, with the beginning of the answer in it if there is one."""
+    """Return a function that makes the right view for stdout: pipe, plain or Markdown.
+
+    Its argument is the text that the view shows from the beginning; "" for none.
+    """
 
     def view(shown: str) -> AnswerView:
         made = _make_view(markdown)
@@ -159,13 +168,13 @@ def _make_view(markdown: bool) -> AnswerView:
 
 
 def _terminal_reflows() -> bool:
-    """Whether the terminal wraps lines anew when it is resized: all do but xterm and its elders."""
-    is_elder = os.environ.get("TERM", "").startswith(("linux", "vt", "screen"))
-    return not (is_elder and "TMUX" not in os.environ) and "XTERM_VERSION" not in os.environ
+    """Whether the terminal rewraps lines when resized: all do except xterm and older ones."""
+    is_old = os.environ.get("TERM", "").startswith(("linux", "vt", "screen"))
+    return not (is_old and "TMUX" not in os.environ) and "XTERM_VERSION" not in os.environ
 
 
 def terminal_size() -> tuple[int, int]:
-    """Columns and rows of the terminal on stdout, at this moment."""
+    """Return the current columns and rows of the terminal on stdout; 80 and 24 if unknown."""
     try:
         columns, rows = os.get_terminal_size(sys.stdout.fileno())
     except OSError:

@@ -1,4 +1,4 @@
-"""What an answer calls, and how it appears while it may yet turn out to be calls."""
+"""Finds the tool calls in an answer; views that do not show calls as text."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from l4cli.chat.turn import AnswerView
 from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls
 
 _TAGS = ("<|python_start|>", "<|python_end|>")
-# A list of calls or of objects, an object, or what may become one of them.
+# The beginning of an object, of a list of calls or objects, or of a tagged call; or nothing yet.
 _LIKE_CALLS = re.compile(r"\{|\[\s*(\{|[A-Za-z_][\w.]*\s*(\(|$)|$)|<\|python_start\|>|$")
 
 
 def calls_of(text: str, names: Sequence[str]) -> tuple[ToolCall, ...]:
-    """The calls that an answer consists of.
+    """Return the calls that an answer consists of; none if it is an ordinary text.
 
-    A known function may be called without brackets; an object with a "name" that is no function's
-    and without arguments is only an object.
+    `names` are the functions that exist. A call to one of them needs no brackets around it. A JSON
+    object whose "name" is not among them and that has no arguments is not a call.
     """
     bare = text.lstrip().startswith(tuple(f"{name}(" for name in names))
     calls = parse_tool_calls(f"{_TAGS[0]}{text.strip()}" if bare else text)[1]
@@ -29,14 +29,18 @@ def calls_of(text: str, names: Sequence[str]) -> tuple[ToolCall, ...]:
 def tagged_text(
     token_ids: Sequence[int], piece: Callable[[int], bytes], special_tokens: Mapping[str, int]
 ) -> str:
-    """An answer's text with the tags around its calls, which as control tokens have no text."""
+    """Return an answer's text with the tags around its calls.
+
+    piece: returns a token's bytes. The tags are control tokens, so their bytes are empty.
+    special_tokens: the ids of the vocabulary's special tokens.
+    """
     tags = {special_tokens[tag]: tag.encode() for tag in _TAGS if tag in special_tokens}
     text = b"".join(tags.get(token) or piece(token) for token in token_ids)
     return text.decode("utf-8", errors="replace")
 
 
 def may_become_calls(text: str, names: Sequence[str]) -> bool:
-    """Whether a text could yet be the beginning of calls."""
+    """Whether a text can still become calls when more of it arrives."""
     begun = text.lstrip()
     heads = [f"{name}(" for name in names]
     return bool(_LIKE_CALLS.match(begun)) or any(
@@ -45,7 +49,10 @@ def may_become_calls(text: str, names: Sequence[str]) -> bool:
 
 
 class CallGate:
-    """A view that shows what an answer says and holds back what it calls."""
+    """A view that shows ordinary text and holds back text that may be calls.
+
+    Once the text cannot become calls any more, it is shown and the rest streams.
+    """
 
     def __init__(self, view: AnswerView, names: Sequence[str]) -> None:
         self._view, self._names = view, names
@@ -75,7 +82,7 @@ class CallGate:
 
 
 class FinalView:
-    """For programs: an answer that speaks is written whole at its end, one that calls is not."""
+    """A view for programs: shows an answer once it has ended, and nothing if it is calls."""
 
     def __init__(self, make_view: Callable[[], AnswerView], names: Sequence[str]) -> None:
         self._make_view, self._names = make_view, names

@@ -1,7 +1,7 @@
-"""Python functions as tools: what a model is told of them, and their arguments checked by hints.
+"""Python functions as tools: their schemas for the model, and type checks of their arguments.
 
-Imported by the child process that runs them, and by nothing else: l4 itself never runs a line of
-the user's file.
+Only the child process that runs the tools imports this module. The l4 process itself never runs a
+line of the user's file.
 """
 
 from __future__ import annotations
@@ -26,34 +26,38 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import NotRequired, TypedDict
 
 _MODULE = "l4_tools"
-_ORDER = {"type": 0, "description": 1, "required": 3, "$defs": 4}  # of a schema's keywords
+_ORDER = {"type": 0, "description": 1, "required": 3, "$defs": 4}  # of the keywords in a schema
 
 
 class ToolFileError(Exception):
-    """What is wrong with a file of tools: the message names its line."""
+    """A file of tools cannot be used; the message names the line, where there is one."""
 
 
 class ToolArgumentError(Exception):
-    """Arguments that do not fit a function's hints: the message names each of them."""
+    """Arguments do not fit a function's type hints; the message names each of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function, the adapter of its arguments, and its entry in the list that models are given."""
+    """A function that the model may call.
+
+    arguments: checks the arguments against the type hints, and converts them.
+    schema: the entry in the list of tools that the model gets, in OpenAI's form.
+    """
 
     function: Callable[..., Any]
     arguments: TypeAdapter[dict[str, Any]]
     schema: dict[str, Any]
 
     def checked(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """JSON values as what the hints ask for; ToolArgumentError if they are something else."""
+        """Convert JSON values to the hinted types; ToolArgumentError if they do not fit."""
         try:
             return self.arguments.validate_json(json.dumps(arguments))
         except ValidationError as error:
             raise ToolArgumentError("; ".join(map(_complaint, error.errors()))) from None
 
     def run(self, arguments: Mapping[str, Any]) -> str:
-        """Call the function; its result as the text for the model: a str itself, else JSON."""
+        """Call the function; return its result as text for the model: a str as it is, else JSON."""
         result = self.function(**self.checked(arguments))
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
@@ -66,9 +70,9 @@ class Tool:
 
 
 def load_tools(path: Path) -> dict[str, Tool]:
-    """The tools of a file by name: its public functions, or those in its `__all__`.
+    """Return a file's tools by name: the functions in its `__all__`, else its public functions.
 
-    ToolFileError if it cannot be run, or a function lacks a docstring or a hint.
+    ToolFileError if the file cannot be run, or if a function lacks a docstring or a type hint.
     """
     module = _run(path)
     tools = {}
@@ -76,19 +80,20 @@ def load_tools(path: Path) -> dict[str, Tool]:
         tools[name] = _tool(name, function, f"{path}, line {_line(function)}: {name}")
     if not tools:
         raise ToolFileError(
-            f"{path}: no public functions in it; a tool is a function with hints and a docstring"
+            f"{path}: no public functions in it; a tool is a function with type hints "
+            "and a docstring"
         )
     return tools
 
 
 def said_by(error: BaseException) -> str:
-    """What was raised, in a line."""
+    """Return an exception's type and message in one line."""
     said = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     return type(error).__name__ + (f": {said}" if said else "")
 
 
 def place_of(error: BaseException, path: Path) -> str:
-    """The file, and the last line of it that an exception came through."""
+    """Return the file and, if known, its innermost line that an exception came from."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     if isinstance(error, SyntaxError) and error.filename == str(path):
@@ -97,7 +102,7 @@ def place_of(error: BaseException, path: Path) -> str:
 
 
 def _run(path: Path) -> ModuleType:
-    sys.path.insert(0, str(path.resolve().parent))  # as `python FILE.py` would
+    sys.path.insert(0, str(path.resolve().parent))  # so that imports work as with `python FILE.py`
     spec = importlib.util.spec_from_file_location(_MODULE, path)
     if spec is None or spec.loader is None:
         raise ToolFileError(f"{path}: not a Python file (its name must end in .py)")
@@ -105,7 +110,7 @@ def _run(path: Path) -> ModuleType:
     sys.modules[_MODULE] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException as error:  # sys.exit() in it is no reason to leave without a word
+    except BaseException as error:  # also sys.exit() in the file must be reported
         raise ToolFileError(f"{place_of(error, path)}: {said_by(error)}") from error
     return module
 
@@ -138,7 +143,7 @@ def _tool(name: str, function: Callable[..., Any], where: str) -> Tool:
         parameters = _plain(arguments.json_schema())
     except (PydanticUserError, TypeError) as error:
         reason = str(error).partition("\n")[0]
-        raise ToolFileError(f"{where} has a hint that no JSON value fits: {reason}") from None
+        raise ToolFileError(f"{where} has a type hint that no JSON value fits: {reason}") from None
     schema = {"name": name, "description": described, "parameters": parameters}
     return Tool(function, arguments, {"type": "function", "function": schema})
 
@@ -146,16 +151,16 @@ def _tool(name: str, function: Callable[..., Any], where: str) -> Tool:
 def _fields(
     function: Callable[..., Any], descriptions: Mapping[str, str | None], where: str
 ) -> type[Any]:
-    """The arguments as a TypedDict: whatever they are called, none can clash with a method."""
+    """Return the arguments as a TypedDict: there no argument name can clash with a method."""
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError) as error:
-        raise ToolFileError(f"{where} has a hint that cannot be read: {error}") from None
+        raise ToolFileError(f"{where} has a type hint that cannot be read: {error}") from None
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ToolFileError(
-                f"{where} takes {parameter}; the arguments of tools have a name each"
+                f"{where} takes {parameter}; a tool's arguments are all passed by name"
             )
         if parameter.name not in hints:
             raise ToolFileError(f"{where}: its parameter {parameter.name!r} has no type hint")
@@ -170,13 +175,15 @@ def _fields(
 
 
 def _plain(schema: Any) -> Any:
-    """A JSON Schema without what says nothing to a model, the type first as models know it."""
+    """Return a JSON Schema without keywords that are useless to a model, in the usual order."""
     if isinstance(schema, list):
         return [_plain(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     kept = {
-        key: {name: _plain(item) for name, item in value.items()}  # names, not keywords
+        key: {
+            name: _plain(item) for name, item in value.items()
+        }  # the keys are names, not keywords
         if key in ("properties", "$defs")
         else _plain(value)
         for key, value in schema.items()
@@ -186,6 +193,7 @@ def _plain(schema: Any) -> Any:
 
 
 def _complaint(error: Any) -> str:
+    """Return one error of pydantic's as a line for the model."""
     where = ".".join(map(str, error["loc"]))
     if error["type"] == "missing":
         return f"{where} is required"

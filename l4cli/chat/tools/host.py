@@ -1,12 +1,12 @@
-"""The child process that holds a file of tools: `python -m l4cli.chat.tools.host FILE.py`.
+"""The child process that runs a file of tools: `python -m l4cli.chat.tools.host FILE.py`.
 
-It writes one JSON line when the file is loaded, then one for each line it reads:
+It writes one JSON line once the file is loaded, then one reply for each line that it reads:
 
     {"tools": [SCHEMA, …]}                                   or {"error": WHY}
     {"check": NAME, "arguments": {…}}  ->  {}                or {"error": WHY}
     {"call": NAME, "arguments": {…}}   ->  {"result": TEXT}  or {"error": WHY, "where": PLACE}
 
-What the tools print goes to stderr. When stdin ends it ends, even in the middle of a call.
+Output of the tools goes to stderr. The process ends when stdin ends, even during a call.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from l4cli.chat.tools.functions import (
 )
 
 MAX_RESULT = 16_000  # characters of one result: about a quarter of the default context
-_PARTING = 1.0  # seconds that a tool has left once l4 has gone
+_PARTING = 1.0  # seconds that a running tool has left after l4 has ended
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def _served(tools: Mapping[str, Tool], request: Mapping[str, Any], path: Path) -
         return {"result": _bounded(tool.run(request["arguments"]))}
     except ToolArgumentError as error:
         return {"error": str(error)}
-    except BaseException as error:  # whatever a tool raises, SystemExit too, is its result
+    except BaseException as error:  # any exception, also SystemExit, is the result of the call
         return {"error": _bounded(said_by(error)), "where": place_of(error, path)}
 
 
@@ -67,16 +67,17 @@ def _bounded(text: str) -> str:
 
 
 def _reply(replies: TextIO, value: Mapping[str, Any]) -> None:
-    sys.stdout.flush()  # what was printed comes before the reply
+    sys.stdout.flush()  # printed output must arrive before the reply
     sys.stderr.flush()
     replies.write(json.dumps(value) + "\n")
     replies.flush()
 
 
 def _take_over_stdio() -> tuple[queue.SimpleQueue[str], TextIO]:
-    """Requests and replies on descriptors of their own, out of the way of what tools read or print.
+    """Move requests and replies to new descriptors; return a queue of requests, and the replies.
 
-    Requests are read by a thread, which notices the end of l4 also while a tool runs.
+    Tools then read an empty stdin, and what they print goes to stderr. A thread reads the requests,
+    so that the end of l4 is noticed even while a tool runs; the queue then gets "".
     """
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Asking the person whether a tool may run. Only what is typed after the question answers it."""
+"""Asks the user whether a tool may run. Only keys typed after the question count."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _QUESTION = "run {}? [y/N/a(lways)] "
 
 
 def ask_in_chat(call: str) -> Permission:
-    """Ask at a prompt of its own; Ctrl-C and Ctrl-D are a no."""
+    """Ask at a separate prompt; Ctrl-C and Ctrl-D mean no."""
     asking: PromptSession[str] = PromptSession(history=DummyHistory(), output=prompt_output())
-    with _typed_before_kept(asking.input):
+    with _earlier_keys_kept(asking.input):
         try:
             return permission_of(asking.prompt(_QUESTION.format(call)))
         except (EOFError, KeyboardInterrupt):
@@ -28,7 +28,7 @@ def ask_in_chat(call: str) -> Permission:
 
 
 def ask_on_stderr(call: str) -> Permission:
-    """Ask on stderr, for stdout is the answer's; nothing more to read is a no."""
+    """Ask on stderr, because stdout is for the answer; the end of stdin means no."""
     with suppress(ImportError):
         import termios
 
@@ -39,7 +39,7 @@ def ask_on_stderr(call: str) -> Permission:
 
 
 def permission_of(typed: str) -> Permission:
-    """What was meant: anything but y(es) and a(lways) is a no."""
+    """Return the permission that was typed: anything but y(es) and a(lways) means no."""
     word = typed.strip().lower()
     if word in ("y", "yes"):
         return "yes"
@@ -47,8 +47,8 @@ def permission_of(typed: str) -> Permission:
 
 
 @contextmanager
-def _typed_before_kept(terminal: Input) -> Iterator[None]:
-    """What was typed before goes to the next prompt instead of to this question."""
+def _earlier_keys_kept(terminal: Input) -> Iterator[None]:
+    """Save keys that were typed before the question; the next prompt gets them."""
     with terminal.raw_mode():
         keys = [*get_typeahead(terminal), *terminal.read_keys(), *terminal.flush_keys()]
     try:

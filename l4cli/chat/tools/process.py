@@ -1,7 +1,7 @@
-"""The process that runs a file of tools, seen from l4: it may hang, crash or print without end.
+"""The child process that runs a file of tools. It may hang, crash or print without end.
 
-One line of JSON goes in and one comes back (`host.py`). The process is a session of its own,
-so that Ctrl-C does not reach it by itself and killing it takes along what it has started.
+A request is one line of JSON, and so is the reply (`host.py`). The process runs in a session of its
+own: Ctrl-C in the terminal does not reach it, and killing its group also kills what it started.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from typing import IO, Any
 from l4cli.errors import UsageError
 from l4cli.signals import Interrupts, catch_interrupts
 
-_MAX_REPLY = 1 << 20  # bytes; the host keeps far below it
-_MAX_PRINTED = 2_000  # bytes that are kept of what a tool prints: the last ones
-_POLL = 0.1  # seconds until Ctrl-C is seen at the latest
-_PARTING = 1.0  # seconds that an idle process has to end by itself
+_MAX_REPLY = 1 << 20  # bytes: the replies of host.py are far shorter
+_MAX_PRINTED = 2_000  # bytes: only the last ones that a tool prints are kept
+_POLL = 0.1  # seconds: Ctrl-C is noticed after at most this long
+_PARTING = 1.0  # seconds that an idle process gets to end by itself
 
 
 class ToolProcessError(Exception):
-    """The process hung, crashed or was interrupted: it has been ended, and the message says why.
+    """The process hung, crashed or was interrupted. It has been killed; the message says why.
 
-    `printed` is what it had printed; `exit_code` is set if a signal to l4 was the reason.
+    printed: the end of the output that it printed.
+    exit_code: the exit code for l4 if a signal to l4 was the reason, else 0.
     """
 
     def __init__(self, message: str, printed: str, exit_code: int = 0) -> None:
@@ -41,16 +42,18 @@ class ToolProcessError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back, and the end of what was printed meanwhile."""
+    """The reply to a request, and the end of the output that was printed meanwhile."""
 
     value: dict[str, Any]
     printed: str
 
 
 class ToolProcess:
-    """Starts on `file`; `loaded` is its first line. Ended after any ToolProcessError, and by close.
+    """A running child process that has loaded the tools in `file`.
 
-    UsageError on systems that cannot wait for two pipes at once, which is Windows.
+    `timeout` is in seconds, for loading and for each request. `loaded` is the reply to loading. The
+    process ends with any ToolProcessError, and with `close`. UsageError on Windows, where a program
+    cannot wait for two pipes at the same time.
     """
 
     def __init__(self, file: Path, timeout: float) -> None:
@@ -82,16 +85,16 @@ class ToolProcess:
     def exchange(self, request: Mapping[str, Any], announce: Callable[[], None]) -> Reply:
         """Send a request and wait for its reply, up to the timeout or the first Ctrl-C.
 
-        `announce` is called first: whoever reads of the call can stop it.
+        `announce` is called when Ctrl-C can already stop the call, before the request is sent.
         """
         with catch_interrupts() as interrupts:
             announce()
-            with contextlib.suppress(BrokenPipeError):  # it has ended; why is told below
+            with contextlib.suppress(BrokenPipeError):  # it has ended; `_reply` finds out why
                 self._requests.write(json.dumps(request).encode() + b"\n")
             return self._reply("the call", interrupts)
 
     def close(self) -> None:
-        """Let it end by itself if it is idle, else kill it; idempotent."""
+        """Let the process end by itself if it is idle, else kill it; idempotent."""
         if self._requests.closed:
             return
         self._requests.close()
@@ -100,6 +103,7 @@ class ToolProcess:
         self._kill()
 
     def _reply(self, doing: str, interrupts: Interrupts) -> Reply:
+        """Wait for a reply; `doing` names the wait in error messages."""
         deadline = time.monotonic() + self._timeout
         while b"\n" not in self._unread:
             self._take_in(min(_POLL, max(0.0, deadline - time.monotonic())))
@@ -107,11 +111,11 @@ class ToolProcess:
                 self._kill()
                 raise ToolProcessError(reason, self._take_printed(), interrupts.exit_code)
         line, _, self._unread = self._unread.partition(b"\n")
-        self._take_in(0)  # printed before the reply was written, so it is there by now
+        self._take_in(0)  # the host flushes what was printed before it replies
         return Reply(json.loads(line), self._take_printed())
 
     def _take_in(self, seconds: float) -> None:
-        """Read what there is on either pipe; the end of a pipe takes it off the list."""
+        """Read the data that arrives on the pipes within `seconds`; drop a pipe that has ended."""
         for key, _ in self._selector.select(seconds):
             pipe: IO[bytes] = key.fileobj  # type: ignore[assignment]
             data = pipe.read(1 << 16)
@@ -123,13 +127,13 @@ class ToolProcess:
                 self._unread += data or b""
 
     def _reason_to_end(self, doing: str, deadline: float, interrupts: Interrupts) -> str:
-        """Why no reply is to be waited for any more; "" while there is hope, or one has come."""
+        """Return why waiting for a reply must end; "" if it has come or may still come."""
         if b"\n" in self._unread:
             return ""
         if interrupts:
             return "stopped by the user"
         if len(self._unread) > _MAX_REPLY:
-            return f"{doing} wrote where only l4's own lines may be written"
+            return f"{doing} wrote to the pipe that is reserved for l4's replies"
         if self._replies.fileno() not in self._selector.get_map():
             return f"{doing} ended its process ({self._how_it_ended()})"
         if time.monotonic() >= deadline:
@@ -148,7 +152,7 @@ class ToolProcess:
         return printed.decode("utf-8", errors="replace").strip()
 
     def _kill(self) -> None:
-        """End it, and whatever it has started; what had been printed is read first."""
+        """Read what was printed, then kill the process and everything that it started."""
         with contextlib.suppress(OSError):
             self._take_in(0)
         with contextlib.suppress(ProcessLookupError, PermissionError):

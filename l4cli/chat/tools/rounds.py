@@ -1,7 +1,7 @@
-"""Rounds of tool calls: what an answer calls is carried out, and the model answers to the results.
+"""Rounds of tool calls: l4 runs the calls in an answer, and the model answers to the results.
 
-An answer either speaks or calls. One that calls is not shown as it was written: the person sees
-each call before it runs, is asked, and sees what came back.
+An answer is either text or calls. Calls are not shown as the model wrote them: the user sees each
+call before it runs, is asked for permission, and sees the result.
 """
 
 from __future__ import annotations
@@ -24,14 +24,19 @@ DEFAULT_MAX_ROUNDS = 8
 Permission = Literal["yes", "no", "always"]
 Ask = Callable[[str], Permission]
 
-_MAX_SHOWN = 300  # columns of a result that the person sees
+_MAX_SHOWN = 300  # columns: the user sees only this much of a result
 
 
 class ToolRounds:
-    """`ask` is asked before a call runs (None: never), and `note` is told what happens.
+    """Runs the calls of answers, round after round.
 
-    After "always" a function is not asked about again. With `streams` answers appear while they are
-    written, otherwise, for programs, only the last one of a turn, and whole.
+    toolbox: the tools.
+    ask: called with a call's text before it runs; returns the permission. After "always", this
+        function is not asked about again. None runs every call without asking.
+    note: called with lines that tell the user what happens.
+    max_rounds: how many rounds a turn may have.
+    streams: whether answers appear while they are generated. If not (for programs), only the last
+        answer of a turn is written, once it has ended.
     """
 
     def __init__(
@@ -50,7 +55,7 @@ class ToolRounds:
         self._always: set[str] = set()
 
     def view(self, make_view: Callable[[], AnswerView]) -> AnswerView:
-        """Where an answer appears that may turn out to be calls."""
+        """Return the view of an answer that may turn out to be calls."""
         names = self.toolbox.names
         return CallGate(make_view(), names) if self._streams else FinalView(make_view, names)
 
@@ -60,10 +65,13 @@ class ToolRounds:
         calls: Callable[[], Sequence[ToolCall]],
         answer_to: Callable[[Sequence[str]], Answer],
     ) -> Answer:
-        """Carry out what an answer calls, and what the answers to the results call; the last one.
+        """Run the calls of `answer`, and those of the answers that follow; return the last answer.
 
-        `calls` are those of the conversation's last answer. There are none then, unless the rounds
-        ran out or a signal came: `exit_code` says so.
+        calls: returns the calls of the conversation's last answer.
+        answer_to: adds the results of calls to the conversation and returns the model's answer.
+
+        The last answer has no calls, with two exceptions, in which its `exit_code` is not 0: there
+        were `max_rounds` rounds, or a signal to l4 ended a call.
         """
         for _ in range(self._max_rounds):
             if not (wanted := calls()):
@@ -85,7 +93,7 @@ class ToolRounds:
         return replace(answer, exit_code=EXIT_FAILED)
 
     def _carry_out(self, call: ToolCall) -> ToolResult:
-        """Check, ask, run; what comes of it."""
+        """Check a call, ask for permission, run it, show the result; return the result."""
         text = harmless(shown(call))
         asks = self._ask is not None and call.name not in self._always
         if result := self.toolbox.check(call):

@@ -1,4 +1,4 @@
-"""Tools: functions of a Python file, offered to the model and run beside l4, never inside it."""
+"""Tools: a Python file's functions, offered to the model and run in a separate process."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ DEFAULT_TIMEOUT = 30.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a call brought: the text for the model, and what else the person may want to know.
+    """The result of a call.
 
-    That is what the function printed, and for an exception the file and line. `exit_code` is set if
-    a signal to l4 ended the call.
+    text: the text for the model.
+    is_error: whether the call failed or was not allowed.
+    printed: the end of what the function printed.
+    where: the file and line of an exception; "" for none.
+    exit_code: the exit code for l4 if a signal to l4 ended the call, else 0.
     """
 
     text: str
@@ -33,9 +36,13 @@ class ToolResult:
 class Toolbox:
     """The tools of one file. Close it, or use it as a context manager.
 
-    `schemas` is the list that chat templates take, in OpenAI's form. A process that hung or crashed
-    is replaced at the next call; what the file's functions kept in memory is then lost. InputError,
-    with the file and line, if there are no usable tools in it.
+    file: the Python file.
+    timeout: seconds that loading the file, or a call, may take.
+
+    `schemas` is the list of tools in OpenAI's form, which chat templates take; `printed` is what
+    the file printed while it was loaded. A process that hung or crashed is replaced at the next
+    call; everything that the functions kept in memory is then lost. InputError, with the file and
+    line, if the file has no usable tools.
     """
 
     def __init__(self, file: Path, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -58,7 +65,7 @@ class Toolbox:
         return [schema["function"]["name"] for schema in self.schemas]
 
     def check(self, call: ToolCall) -> ToolResult | None:
-        """Why a call cannot be run, as its result; None if it can. The function does not run."""
+        """Return why a call cannot be run, as its result, or None; does not run the function."""
         if call.name not in self.names:
             known = ", ".join(self.names)
             return _error(f"there is no function {call.name}; there are: {known}")
@@ -66,9 +73,9 @@ class Toolbox:
         return result if result.is_error else None
 
     def run(self, call: ToolCall, announce: Callable[[], None] = lambda: None) -> ToolResult:
-        """Run a call that has been checked; what goes wrong is its result.
+        """Run a call that has been checked; if it fails, the error is its result.
 
-        From `announce` on, which is called first, Ctrl-C stops it.
+        `announce` is called first; from then on Ctrl-C stops the call.
         """
         return self._exchange({"call": call.name, "arguments": call.arguments}, announce)
 
@@ -84,7 +91,7 @@ class Toolbox:
             reply = self._process.exchange(request, announce)
         except ToolProcessError as error:
             return _error(str(error), error.printed, exit_code=error.exit_code)
-        except InputError as error:  # the file has changed under us
+        except InputError as error:  # the file was changed and cannot be loaded again
             return _error(str(error))
         return _result_of(reply)
 
@@ -101,7 +108,7 @@ class Toolbox:
 
 
 def shown(call: ToolCall) -> str:
-    """A call as Python writes it: get_weather(city="Oslo")."""
+    """Return a call as Python writes it: get_weather(city="Oslo")."""
     arguments = ", ".join(f"{name}={_literal(value)}" for name, value in call.arguments.items())
     return f"{call.name}({arguments})"
 
