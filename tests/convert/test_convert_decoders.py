@@ -137,7 +137,7 @@ FINDINGS: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "warning",
         "contexts over 1024 tokens",
     ),
-    "Qwen2's heads": ("qwen2", {"head_dim": 16}, "error", "not as wide together"),
+    "Qwen2's heads": ("qwen2", {"head_dim": 16}, "error", "is not hidden_size"),
     "dense layers": ("qwen3moe", {"mlp_only_layers": [0]}, "error", "some layers have no experts"),
     "weights of experts": ("qwen3moe", {"norm_topk_prob": False}, "error", "norm_topk_prob"),
 }
