@@ -28,7 +28,7 @@ GATED = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 
 
 def outer(hparams: Hparams, source: Source) -> Iterator[OutputTensor]:
-    """Embeddings, the last norm, the output matrix if it is not tied, and Llama 3's RoPE factors."""
+    """Embeddings, the last norm, the output matrix unless tied, and Llama 3's RoPE factors."""
     hidden, vocab = hparams.hidden_size, hparams.vocab_size
     yield matrix("token_embd.weight", source.matrix("model.embed_tokens.weight", vocab, hidden))
     yield vector("output_norm.weight", source.vector("model.norm.weight", hidden))

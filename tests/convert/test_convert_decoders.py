@@ -116,7 +116,7 @@ FINDINGS: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "llama3",
         {"rope_scaling": {"rope_type": "longrope"}},
         "error",
-        "rope_type longrope is not carried over",
+        "rope_type longrope is not supported",
     ),
     "YaRN's bounds": (
         "qwen3",

@@ -114,7 +114,7 @@ def test_the_codes_are_those_of_e4m3fn() -> None:
 
 def test_a_missing_scale_is_named(tmp_path: Path) -> None:
     write_fp8(tmp_path / "model", CHANNEL, suffix="_lost")
-    with pytest.raises(ConvertError, match=r"there is no .*_scale beside it"):
+    with pytest.raises(ConvertError, match=r"there is no .*_scale for it"):
         convert.plan(tmp_path / "model", "Q8_0")
 
 
