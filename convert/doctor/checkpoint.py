@@ -102,8 +102,8 @@ def diagnose_vocabulary(vocab: Vocabulary) -> Iterator[Finding]:
     for id_ in vocab.ends:
         if id_ not in known and vocab.tokens.texts[id_] not in _KNOWN_ENDS:
             yield warning(
-                f"answers also end on {vocab.tokens.texts[id_]}, by generation_config.json or "
-                "config.json; llama.cpp does not, so give it as a stop string"
+                f"answers also end on {vocab.tokens.texts[id_]} (generation_config.json or "
+                "config.json); llama.cpp does not end there, so give it as a stop string"
             )
 
 

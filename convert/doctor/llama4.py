@@ -49,8 +49,8 @@ def _pruning(hparams: Llama4Hparams) -> Iterator[Finding]:
         )
     elif is_published and n_layers != _PUBLISHED_LAYERS:
         yield warning(
-            f"{n_layers} layers where Llama 4 has {_PUBLISHED_LAYERS}: if layers were pruned, the "
-            f"others keep their kind of attention only if whole groups of {_NOPE_INTERVAL} went"
+            f"{n_layers} layers where Llama 4 has {_PUBLISHED_LAYERS}: if layers were not pruned "
+            f"in whole groups of {_NOPE_INTERVAL}, the others now have another kind of attention"
         )
     if is_published and n_experts not in _PUBLISHED_EXPERTS:
         yield warning(
@@ -68,9 +68,9 @@ def _attention(hparams: Llama4Hparams) -> Iterator[Finding]:
         return
     expected = tuple((layer + 1) % _NOPE_INTERVAL != 0 for layer in range(hparams.n_layers))
     if hparams.rope_layers != expected:
-        yield error(f"no_rope_layers is not every {_NOPE_INTERVAL}th layer, as in llama.cpp")
+        yield error(f"no_rope_layers is not every {_NOPE_INTERVAL}th layer, as llama.cpp assumes")
     if hparams.chunked_layers != expected:
-        yield error("layer_types is not three chunked layers, then a global one, as in llama.cpp")
+        yield error("layer_types is not 3 chunked layers and 1 global one, as llama.cpp assumes")
     chunk = hparams.chunk_size
     reach = min(chunk or hparams.context_length, _CHUNK)
     if chunk != _CHUNK and hparams.context_length > reach:
@@ -103,7 +103,7 @@ def _experts(hparams: Llama4Hparams) -> Iterator[Finding]:
         )
     step = hparams.moe_step
     if hparams.moe_layers != tuple(range(step - 1, hparams.n_layers, step)):
-        yield error(f"moe_layers is not one layer in {step}, as llama.cpp computes it")
+        yield error(f"moe_layers is not one layer in every {step}, as llama.cpp assumes")
 
 
 def _rope(config: Config, hparams: Llama4Hparams) -> Iterator[Finding]:

@@ -154,7 +154,7 @@ def test_a_damaged_split_file_is_noticed(checkpoint: Path, tmp_path: Path) -> No
     report.files[-1].unlink()
     with pytest.raises(ConvertError, match=report.files[-1].name):
         convert.verify(plan, report.path)
-    with pytest.raises(ConvertError, match="give its file 00001"):
+    with pytest.raises(ConvertError, match="rename it like the others, with 00001"):
         convert.verify(plan, shutil.move(report.path, tmp_path / "renamed.gguf"))
 
 
