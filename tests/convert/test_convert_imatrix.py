@@ -120,8 +120,8 @@ def other(sums: Sums, values: Any, counts: Any = (1, 1)) -> Sums:
         (np.full((2, 256), np.nan), (1, 1), "NaN, Inf"),
         (np.full((2, 256), -1), (1, 1), "negative or far too large"),
         (np.full((2, 256), 1e30), (1, 1), "negative or far too large"),
-        (np.ones((2, 256)), (1, np.inf), "are no counts"),
-        (np.ones((2, 256)), (1, -1), "are no counts"),
+        (np.ones((2, 256)), (1, np.inf), "are invalid"),
+        (np.ones((2, 256)), (1, -1), "are invalid"),
     ],
 )
 def test_damaged_importance_names_file_and_tensor(
@@ -161,7 +161,7 @@ def test_a_file_cut_short(
 
 
 def test_a_model_given_as_imatrix(checkpoint: Path, base: Path) -> None:
-    with pytest.raises(ConvertError, match="so it is no imatrix"):
+    with pytest.raises(ConvertError, match="so it is not an imatrix"):
         convert.plan(checkpoint, QUICK, options=TypeOptions(base))
 
 
@@ -177,7 +177,7 @@ def test_a_file_that_shrinks_meanwhile(checkpoint: Path, sums: Sums, tmp_path: P
 def test_cold_experts_are_named(checkpoint: Path, imatrix: Path) -> None:
     plan = convert.plan(checkpoint, QUICK, options=TypeOptions(imatrix))
     lines = [finding.message for finding in plan.findings if "cold" in finding.message]
-    assert "experts that saw fewer than 32 tokens" in lines[0]
+    assert "experts saw fewer than 32 tokens" in lines[0]
     assert lines[1:] == ["blk.0: cold experts 1 in ffn_down_exps, ffn_gate_exps, ffn_up_exps"]
 
 
