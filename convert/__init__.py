@@ -1,5 +1,6 @@
-"""Converts Hugging Face checkpoints to quantized GGUF in one pass, without torch or llama.cpp's
-tools.
+"""Converts Hugging Face checkpoints to quantized GGUF in one pass.
+
+It needs neither torch nor llama.cpp's tools.
 
     plan = convert.plan("Llama-4-Scout-17B-16E-Instruct", "Q4_K_M")   # headers only
     print(plan.n_bytes, plan.bits_per_weight)

@@ -1,4 +1,4 @@
-"""The doctor: what would run wrong is refused, what merely deserves a look is said."""
+"""The doctor refuses checkpoints that would run wrong, and warns of other oddities."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_vocabulary_unfit_for_chat_is_noticed(tmp_path: Path) -> None:
         assert word in messages
 
 
-# what config.json says of a model as wide as the published ones, and the warning
+# changes to the config of a published model, and the warning
 SUSPECT: dict[str, tuple[dict[str, Any], str]] = {
     "layers": ({"num_hidden_layers": 44}, "44 layers where Llama 4 has 48"),
     "experts": ({"num_local_experts": 12}, "12 experts where Llama 4 has 16 or 128"),
@@ -135,7 +135,7 @@ def test_two_thetas_are_noticed(tmp_path: Path) -> None:
     assert "differ in rope_theta" in convert.plan(checkpoint, "Q4_K_M").findings[0].message
 
 
-# file, what changes in it, level, message
+# file, changes to it, level, message
 TOKENIZERS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "no template": (
         "tokenizer_config.json",

@@ -1,4 +1,4 @@
-"""Importance matrices: the same bytes as llama-quantize, and nothing that would abort it."""
+"""Importance matrices: the bytes equal llama-quantize's, and what would abort it is refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_type_equals_two_steps(
     assert made(checkpoint, ftype, imatrix) == quantize(base, ftype, sums=sums, imatrix=imatrix)
 
 
-@pytest.mark.parametrize("width", [64, 48])  # rows that no block of 256 fits, and none at all
+@pytest.mark.parametrize("width", [64, 48])  # neither is whole blocks of 256, 48 not even of 32
 def test_odd_rows_equal_two_steps(width: int, tmp_path: Path) -> None:
     shapes = {"num_local_experts": 4, "num_hidden_layers": 2, "intermediate_size_mlp": 256}
     checkpoint = write_checkpoint(
@@ -103,7 +103,7 @@ def test_a_tensor_it_has_nothing_on(checkpoint: Path, sums: Sums, tmp_path: Path
 
 
 def test_embeddings_that_ggml_would_abort_on(checkpoint: Path, imatrix: Path) -> None:
-    # llama-quantize --pure IQ2_XXS is killed by an assertion here.
+    # Here llama-quantize --pure IQ2_XXS fails an assertion, which ends the process.
     with pytest.raises(ConvertError, match=r"has no data on output\.weight"):
         convert.plan(checkpoint, "IQ2_XXS", options=TypeOptions(imatrix, pure=True))
 
@@ -191,9 +191,9 @@ def test_cold_experts_get_a_safer_type(checkpoint: Path, imatrix: Path) -> None:
         f"blk.0.ffn_{kind}_exps.weight" for kind in ("down", "gate", "up")
     }
     assert safer[DOWN] == "Q6_K"
-    assert types("Q8_0", cold_experts="Q6_K")[DOWN] == "Q8_0"  # never a lesser type
+    assert types("Q8_0", cold_experts="Q6_K")[DOWN] == "Q8_0"  # never a smaller type
     chosen = types("IQ2_XXS", cold_experts="Q6_K", tensor_types=(("ffn_down", "Q4_K"),))
-    assert chosen[DOWN] == "Q4_K"  # what is said of a tensor by name stands
+    assert chosen[DOWN] == "Q4_K"  # a type given for the tensor by name takes precedence
 
 
 def test_cold_experts_cannot_be_told_without_counts(

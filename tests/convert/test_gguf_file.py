@@ -1,4 +1,4 @@
-"""GGUF headers read back, and what becomes of those that lie."""
+"""GGUF headers: good ones are read back, impossible ones are refused with one line."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def put(at: int, code: str, number: int) -> Callable[[bytes], bytes]:
 
 
 def behind(word: bytes, skip: int, code: str, number: int) -> Callable[[bytes], bytes]:
-    """A number changed that lies `skip` bytes behind the end of `word`."""
+    """Change the number that lies `skip` bytes after the end of `word`."""
     return lambda data: put(data.index(word) + len(word) + skip, code, number)(data)
 
 
@@ -84,7 +84,7 @@ def of(data: bytes) -> Callable[[bytes], bytes]:
     return lambda _: data
 
 
-# name -> (what is done to a good header, a part of the message)
+# name -> (damage to a good header, a part of the message)
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (of(b""), "is empty; fetch it again"),
     "no magic": (of(b"GGML" + bytes(60)), "begins with b'GGML'"),
@@ -127,7 +127,7 @@ def test_a_damaged_header_is_one_line(name: str, tmp_path: Path) -> None:
 
 def test_a_header_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
     good = header(NORM, types=i32s([1, 2]))
-    lying = behind(b"types", 8, "Q", 1 << 28)(good)  # a GiB of numbers, in a file that has it
+    lying = behind(b"types", 8, "Q", 1 << 28)(good)  # a GiB of numbers, in a file as large as that
     with pytest.raises(ConvertError, match="its header is longer than 64 MiB"):
         read_bytes(tmp_path, lying, n_data=2 << 30)
 
@@ -167,12 +167,12 @@ def test_what_is_no_file_of_its_own(tmp_path: Path) -> None:
             read_gguf(path)
 
 
-# Splits.
+# Split files.
 
 
 @pytest.fixture
 def split(tmp_path: Path, small_gguf: Path) -> list[Path]:
-    """A model in three files or more."""
+    """A model in at least three split files."""
     checkpoint = small_gguf.with_name("checkpoint")
     plan = convert.plan(checkpoint, "Q8_0")
     n = -(-len(plan.tensors) // 3)
@@ -200,7 +200,7 @@ def test_splits_that_are_none(split: list[Path], small_gguf: Path, tmp_path: Pat
     with pytest.raises(ConvertError, match=r"file 2 of 3 .* give m-00001-of-00003\.gguf"):
         read_model(second)
     kept = second.read_bytes()
-    # A part that is another one over again: a cycle, if one followed the files by what they say.
+    # The second file is a copy of the first. Following the files' own numbers would never end.
     shutil.copy(first, second)
     with pytest.raises(ConvertError, match=r"say that it is file 1 of 3, its name says 2 of 3"):
         read_model(first)
@@ -228,7 +228,7 @@ def test_splits_that_are_none(split: list[Path], small_gguf: Path, tmp_path: Pat
         read_model(write_hollow(tmp_path / "k-00001-of-00002.gguf", kind, 512))
 
 
-# What llama.cpp would abort the process on.
+# Files on which llama.cpp would abort the process.
 
 
 TOKENS, TYPES = "tokenizer__ggml__tokens", "tokenizer__ggml__token_type"
@@ -279,7 +279,7 @@ def test_what_llama_cpp_would_die_of_is_one_line(
 
 
 def test_what_is_merely_odd_is_loaded(small_gguf: Path, tmp_path: Path) -> None:
-    """The editing itself does no harm, and vetting refuses nothing that runs."""
+    """Editing a file does not break it, and vetting does not refuse files that run."""
     changes: dict[str, Field] = {
         "llama4__context_length": u32(0),
         "llama4__rope__freq_base": f32(1.0),
@@ -318,7 +318,7 @@ def test_the_commands_refuse_a_damaged_file(l4: L4, small_gguf: Path, tmp_path: 
 
 
 def test_damage_of_all_kinds_is_read_or_refused(small_gguf: Path, tmp_path: Path) -> None:
-    """A few of what benchmarks/fuzz_gguf.py does by the thousand."""
+    """300 damaged headers; benchmarks/fuzz_gguf.py tries thousands."""
     stream = damaged(read_header(small_gguf), random.Random(0))
     n_bytes, refusals, n_read = small_gguf.stat().st_size, [], 0
     for _ in range(300):
