@@ -99,7 +99,7 @@ class TypeSize:
 
 @dataclass(frozen=True)
 class Split:
-    """How to cut an output into files: the most bytes of tensor data, or tensors, in each."""
+    """How to split an output: the most bytes of tensor data, or tensors, per file (None: any)."""
 
     max_bytes: int | None = None
     max_tensors: int | None = None

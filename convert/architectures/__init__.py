@@ -26,7 +26,15 @@ H = TypeVar("H", bound=Hparams)
 
 
 class Architecture(Protocol[H]):
-    """The interface of an architecture: a module of this package, or an object in one."""
+    """The interface of an architecture: a module of this package, or an object in one.
+
+    read_hparams: the hyperparameters in a config.json.
+    fields: the GGUF metadata, with full keys.
+    tensors: every tensor of the GGUF. Raises ConvertError if one is missing or has a wrong shape.
+    canonical_name: a stored tensor's name as `tensors` asks for it.
+    is_dropped: whether a stored tensor is left out on purpose.
+    diagnose: where the config differs from what llama.cpp computes.
+    """
 
     @property
     def NAME(self) -> str: ...  # noqa: N802  llama.cpp's name of the architecture
