@@ -24,7 +24,7 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class Hparams:
-    """The hyperparameters of a decoder; one without experts has 0. Layers count from 0."""
+    """The hyperparameters of a decoder; `n_experts` is 0 if it has none. Layers count from 0."""
 
     n_layers: int
     hidden_size: int

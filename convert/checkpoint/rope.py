@@ -75,7 +75,7 @@ def rope_factors(head_dim: int, theta: float, scaling: RopeScaling) -> tuple[flo
     ``_compute_llama3_parameters``). In Scout low = high, so no frequency is in between.
     """
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    # Every step is in float32, as in torch, so the bits are those of llama.cpp's converter.
+    # Every step is rounded to float32, as in torch, so the bits are those of llama.cpp's converter.
     exponents = (np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)).astype(float)
     wavelengths = np.float32(2 * pi) / (1 / (theta**exponents).astype(np.float32))
     turns = np.float32(scaling.original_context) / wavelengths

@@ -142,7 +142,7 @@ class _Hparams:
         return self._model.fields.get(f"{self.architecture}.{key}")
 
     def count(self, key: str, default: int = 0) -> int:
-        """A number; the largest if there is one per layer. Raises ConvertError if it is none."""
+        """A count; the largest if there is one per layer. Raises ConvertError if it is not one."""
         value = self.value(key)
         if value is None:
             return default

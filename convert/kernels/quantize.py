@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DEQUANTIZED_BY_GGML = frozenset(("Q1_0", "Q2_0"))
 
 # The types that `kquants` can make. It takes seconds to compile, once per machine, and a tenth of a
-# GB of memory. So it is worth it only if ggml would take more than a few seconds.
+# GB of memory. So it pays off only if ggml would take more than a few seconds.
 IN_LANES = frozenset(("Q4_K", "Q5_K", "Q6_K"))
 _MUCH = 1 << 27  # weights
 

@@ -44,8 +44,8 @@ _ABORT_WITHOUT_IMATRIX = frozenset(("IQ2_XXS", "IQ2_XS", "IQ1_S"))
 # The ftypes of the smallest files; separate rules apply to them.
 _SMALLEST = frozenset(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M"))
 
-# With exactly 8 experts (Mixtral) attention is a small share of the file, so these ftypes give its
-# output matrix more bits.
+# With exactly 8 experts (Mixtral) attention is a small share of the file, so these ftypes give
+# attn_output more bits.
 _EIGHT_EXPERTS_ATTN_OUTPUT = frozenset((
     "Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M",
     "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_NL", "IQ4_XS",

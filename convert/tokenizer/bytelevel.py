@@ -43,8 +43,7 @@ _LEFT_OUT = {"qwen2": "NFC"}
 def read_byte_level(path: Path, tokenizer: Mapping[str, Any], vocab_size: int) -> Tokens:
     """The vocabulary in `tokenizer`, the content of the tokenizer.json `path`.
 
-    It is padded to `vocab_size` tokens. Raises ConvertError if llama.cpp would not tokenize like
-    it.
+    It is padded to `vocab_size` tokens. Raises ConvertError if llama.cpp cannot reproduce it.
     """
     model = tokenizer.get("model")
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":

@@ -54,8 +54,7 @@ def read_vocabulary(src: Path, vocab_size: int, config: Mapping[str, Any]) -> Vo
 
     config: the language model's part of config.json; it may state ids that the tokenizer does not.
 
-    Raises ConvertError if llama.cpp would tokenize differently, or if a file is missing or
-    malformed.
+    Raises ConvertError if llama.cpp cannot reproduce it, or if a file is missing or malformed.
     """
     path = src / "tokenizer.json"
     settings_path = src / "tokenizer_config.json"
