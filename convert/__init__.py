@@ -1,4 +1,6 @@
-"""Hugging Face checkpoints to quantized GGUF in one pass, without torch or llama.cpp's tools.
+"""Converts Hugging Face checkpoints to quantized GGUF in one pass.
+
+It needs neither torch nor llama.cpp's tools.
 
     plan = convert.plan("Llama-4-Scout-17B-16E-Instruct", "Q4_K_M")   # headers only
     print(plan.n_bytes, plan.bits_per_weight)
@@ -7,7 +9,8 @@
     options = convert.TypeOptions(imatrix="scout.imatrix.gguf", cold_experts="Q6_K")
     plan = convert.plan("Llama-4-Scout-17B-16E-Instruct", "IQ2_XXS", options=options)
 
-Importing this package loads neither numpy nor any library; the functions do.
+Importing this package loads neither numpy nor any other library; its functions load them when
+called.
 """
 
 from __future__ import annotations
@@ -76,12 +79,17 @@ def plan(
     force: bool = False,
     shards: ShardStore | None = None,
 ) -> Plan:
-    """Decide the conversion of the checkpoint directory `src` to `ftype` (any case).
+    """Decide the conversion of the checkpoint directory `src` to the type `ftype` (any case).
 
-    Reads headers, config and tokenizer, no weights; and the imatrix, if `options` names one. With
-    `force`, findings that mean the model would run wrong are left to the caller in
-    `Plan.findings`. With `shards` the weights are not in `src` but come from there, one shard after
-    the other while they are converted. Raises ConvertError.
+    Reads headers, config and tokenizer, and the imatrix if `options` names one; no weights.
+
+    options: which types the tensors get; None: llama.cpp's own choice.
+    force: do not raise on findings of level "error", which mean that the model would give wrong
+        results. They are then only in `Plan.findings`.
+    shards: where the weights come from if they are not in `src`; converting fetches them one after
+        the other.
+
+    Raises ConvertError.
     """
     (only,) = plan_all(src, [ftype], options=options, force=force, shards=shards)
     return only
@@ -95,7 +103,7 @@ def plan_all(
     force: bool = False,
     shards: ShardStore | None = None,
 ) -> tuple[Plan, ...]:
-    """Decide conversions of the checkpoint directory `src` to several types; see `plan`."""
+    """Decide the conversions of the checkpoint directory `src` to several types; see `plan`."""
     from convert.planning import make_plans
 
     return make_plans(Path(src), ftypes, options or TypeOptions(), force=force, shards=shards)
@@ -104,9 +112,10 @@ def plan_all(
 def sizes(
     src: str | Path, *, options: TypeOptions | None = None, shards: ShardStore | None = None
 ) -> tuple[TypeSize, ...]:
-    """What every ftype would make of the checkpoint directory `src`, from headers alone.
+    """The size of the file that each ftype would make of the checkpoint directory `src`.
 
-    Types that need an importance matrix are sized as if there were one. Raises ConvertError.
+    Reads headers, no weights. A type that needs an importance matrix is sized as if there were one.
+    options, shards: see `plan`. Raises ConvertError.
     """
     from convert.planning import list_sizes
 
@@ -123,13 +132,17 @@ def convert(
     ram: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
-    """Carry out `plan` into the file `out`, replacing it only when the new file is whole.
+    """Carry out `plan` and write the file `out`. A file there is replaced only at the end.
 
-    With `resume` the files of a conversion that was killed, interrupted or met a full disk are gone
-    on with, to the same bytes; without, they are started over. `threads` defaults to the CPUs at
-    hand; `ram` bounds the working buffers, in bytes, 64 MiB a thread unless given, and some 4 MiB
-    at least; `progress` is called from this thread after every tile. Raises ConvertError, and what
-    `progress` raises.
+    split: how to cut the output into several files; None: one file.
+    resume: continue a conversion that was killed, interrupted or met a full disk; the result has
+        the same bytes. False: start over.
+    threads: None: one per CPU that this process may use.
+    ram: the most bytes that the working buffers may take; None: 64 MiB a thread. They take some
+        4 MiB a thread at least.
+    progress: called in this thread after every tile.
+
+    Raises ConvertError, and whatever `progress` raises.
     """
     (report,) = convert_all(
         [(plan, out)], split=split, resume=resume, threads=threads, ram=ram, progress=progress
@@ -146,9 +159,10 @@ def convert_all(
     ram: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> tuple[Report, ...]:
-    """Carry out plans of one checkpoint, each into its own output, reading the source once.
+    """Carry out several plans of one checkpoint, each into its own output; read the source once.
 
-    Their bytes are those that `convert` would write one by one. See there for the rest.
+    The outputs have the same bytes as if `convert` wrote them one by one. See `convert` for the
+    arguments.
     """
     from convert.writing.layout import lay_out
     from convert.writing.pipeline import run
@@ -164,7 +178,10 @@ def estimate(
     threads: int | None = None,
     ram: int | None = None,
 ) -> Estimate:
-    """What `convert_all` of the same arguments will take. Raises ConvertError."""
+    """The time, memory and disk that `convert_all` with these arguments takes.
+
+    Raises ConvertError.
+    """
     from convert.estimation import make_estimate
     from convert.writing.layout import lay_out
 
@@ -173,14 +190,14 @@ def estimate(
 
 
 def leftover(out: str | Path) -> Leftover | None:
-    """What an unfinished conversion into `out` has left to resume; None if there is nothing."""
+    """What an unfinished conversion into `out` left to resume; None if there is nothing."""
     from convert.writing.output import find_leftover
 
     return find_leftover(Path(out))
 
 
 def describe(path: str | Path) -> Description:
-    """What the model is: a GGUF (of a split one, the first file), or a checkpoint directory.
+    """Describe the model `path`: a GGUF (the first file of a split one) or a checkpoint directory.
 
     Reads headers, config and tokenizer, no weights. Raises ConvertError.
     """
@@ -190,9 +207,9 @@ def describe(path: str | Path) -> Description:
 
 
 def file_type(path: str | Path) -> str:
-    """The type a GGUF says it is of; of a split one, `path` is the first file.
+    """The ftype that the GGUF `path` states; `path` is the first file of a split GGUF.
 
-    Raises ConvertError if it cannot be read or does not say.
+    Raises ConvertError if it cannot be read or states none.
     """
     from convert.verification import read_ftype
 
@@ -206,11 +223,15 @@ def verify(
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Verification:
-    """Compare the GGUF `path`, by whomever it was made, with the checkpoint and type of `plan`.
+    """Compare the GGUF `path`, made by any converter, with the checkpoint and type of `plan`.
 
-    Every weight is read back and dequantized; metadata, vocabulary and tensor types are compared.
-    Of a split GGUF, `path` is the first file. Raises ConvertError if either side cannot
-    be read.
+    Every weight is read back, dequantized and compared, and so are metadata, vocabulary and tensor
+    types. `path` is the first file of a split GGUF.
+
+    threads: None: one per CPU that this process may use.
+    progress: called in this thread after every tile.
+
+    Raises ConvertError if the GGUF or the checkpoint cannot be read.
     """
     from convert.verification import check
 

@@ -1,7 +1,7 @@
-"""What a model is, in facts: a GGUF from its header, a checkpoint from config.json and its headers.
+"""Describes a model: a GGUF by its header, a checkpoint by config.json and its shards' headers.
 
-Both come down to GGUF's metadata and a table of tensors: a checkpoint is described as what it would
-be converted to, with the types and sizes that it is stored in.
+Both are described by GGUF metadata and a table of tensors. For a checkpoint these are the metadata
+and tensors of the GGUF that it would be converted to, but with the types and sizes as stored now.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SPECIAL = ("bos", "eos", "eot", "eom", "unknown", "padding")
 
 @dataclass(frozen=True)
 class DescribedTokenizer:
-    """`special` maps bos, eos ... to the token's id and text."""
+    """A tokenizer. `special` maps bos, eos ... to the token's id and text."""
 
     model: str
     pre: str | None
@@ -42,7 +42,7 @@ class DescribedTokenizer:
 
     @property
     def template_digest(self) -> str | None:
-        """Tells one chat template from another; the same as `PromptEncoder.template_digest`."""
+        """Identifies the chat template; equal to `PromptEncoder.template_digest`."""
         if self.template is None:
             return None
         return hashlib.sha256(self.template.encode()).hexdigest()[:16]
@@ -50,10 +50,15 @@ class DescribedTokenizer:
 
 @dataclass(frozen=True)
 class Description:
-    """A model in facts. Sizes in bytes; None is what it does not say.
+    """The facts of a model. Sizes are in bytes; None means that the model does not state it.
 
-    `n_params_active`: weights one token passes through. `recognized`: by which recipe its types
-    were chosen; None for a checkpoint. `metadata`: GGUF's, arrays left out.
+    n_bytes: of all `files` together.
+    n_params_active: how many weights one token passes through.
+    shape, rope: hyperparameters by name; see `_shape` and `_rope` for the names.
+    sampling: the sampling parameters that the model's authors recommend.
+    recognized: the recipe by which the tensors' types were chosen; None for a checkpoint.
+    groups: sums over `tensors` by purpose.
+    metadata: the GGUF metadata without arrays.
     """
 
     path: Path
@@ -87,7 +92,7 @@ def describe_model(path: Path) -> Description:
 def _describe_gguf(path: Path) -> Description:
     model = read_model(path)
     if not model.tensors:
-        raise ConvertError(f"{path}: holds no tensors: it is no model")
+        raise ConvertError(f"{path}: has no tensors, so it is not a model")
     tensors = [
         DescribedTensor(name, tensor.shape, tensor.qtype, tensor.n_bytes, tensor.path.name)
         for name, tensor in model.tensors.items()
@@ -104,7 +109,7 @@ def _describe_gguf(path: Path) -> Description:
 
 
 def _deadly(path: Path, model: GGUFModel) -> list[Finding]:
-    """What keeps llama.cpp from being given the file, the first of it."""
+    """The first problem that would make llama.cpp end the process; empty if there is none."""
     try:
         vet_loading(path, model)
     except ConvertError as error:
@@ -136,13 +141,13 @@ def _describe_checkpoint(path: Path) -> Description:
 
 
 def _stated_scaling(hparams: Hparams) -> dict[str, Any]:
-    """Llama 3's scaling, of which a GGUF has only what comes of it."""
+    """Llama 3's RoPE scaling as config.json states it; a GGUF only holds the resulting factors."""
     scaling = hparams.rope_scaling
     return {"scaling": "llama3", "factor": scaling.factor} if scaling else {}
 
 
 def _stored_as(output: OutputTensor, views: Sequence[View]) -> DescribedTensor:
-    """A tensor of the GGUF that there could be, with what it is stored as now."""
+    """A tensor of the GGUF that the checkpoint converts to, with its stored dtypes and size."""
     n_bytes = 0
     for view in views:
         packed = view.scale.bits if view.scale else 0
@@ -202,7 +207,7 @@ def _describe(
 def _shape(
     fields: Mapping[str, Any], architecture: str, tensors: Iterable[DescribedTensor]
 ) -> dict[str, Any]:
-    """Layers, widths, heads, experts and context; where they differ by layer, the largest."""
+    """Layers, widths, heads, experts and context; the largest value where layers differ."""
 
     def count(key: str) -> int | None:
         value = fields.get(f"{architecture}.{key}")
@@ -238,7 +243,7 @@ def _rope(
         "factor": fields.get(f"{architecture}.rope.scaling.factor"),
     }
     if any(tensor.name.startswith("rope_freqs") for tensor in tensors):
-        stated["scaling"] = "llama3"  # which is a tensor of factors in a GGUF
+        stated["scaling"] = "llama3"  # a GGUF stores this scaling as a tensor of factors
     return {key: value for key, value in stated.items() if _is_scalar(value) and value is not None}
 
 
@@ -263,7 +268,7 @@ def _tokenizer(fields: Mapping[str, Any]) -> DescribedTokenizer | None:
 
 
 def _texts(tokens: Sequence[Any]) -> list[str]:
-    """Tokens as text, whatever they are: what is wrong with them the doctor tells."""
+    """Tokens as text. Invalid UTF-8 is replaced here; the doctor reports it."""
     if isinstance(tokens, GGUFArray) and tokens.kind == "string":
         return [raw.decode("utf-8", errors="replace") for raw in tokens.byte_strings()]
     return list(map(str, tokens))

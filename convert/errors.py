@@ -1,4 +1,4 @@
-"""The errors a conversion raises."""
+"""The errors that this package raises."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from collections.abc import Collection
 
 
 class ConvertError(Exception):
-    """A checkpoint cannot be converted, or an output cannot be written.
+    """A file cannot be read or written, or a checkpoint cannot be converted.
 
-    The message is one line: the file (and tensor) it is about, what is wrong with it, and the way
-    out. Everything else that escapes from this package is a bug.
+    The message is one line: the file (and tensor), what is wrong with it, and what to do. Any other
+    exception from this package is a bug.
     """
 
 
 class DiskError(ConvertError):
-    """A disk that is full, gone or failing: with that mended, the conversion can be resumed."""
+    """A disk is full, gone or failing. The conversion can be resumed once that is solved."""
 
 
 def unknown(what: str, name: str, known: Collection[str]) -> ConvertError:
-    """The error of a name that is none of the `known` ones, with near matches."""
+    """A ConvertError that says `name` is not one of `known`, and suggests the nearest names.
+
+    what: the kind of name, such as "type".
+    """
     near = difflib.get_close_matches(name.upper(), known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(known)}"
     return ConvertError(f"unknown {what} {name!r}; {hint}")

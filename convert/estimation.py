@@ -1,4 +1,4 @@
-"""What a conversion will take: time, memory and disk, before any of it is taken."""
+"""Estimates the time, memory and disk that a conversion takes, before it starts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from convert.writing.journal import stored_tensors
 from convert.writing.layout import Layout
 from convert.writing.resources import buffers, held, n_cpus
 
-# Millions of weights that ggml's kernels quantize in a second, on one thread of an EPYC of 2024 and
-# with no importance matrix where none is needed.
+# Millions of weights that ggml's kernels quantize per second, on one thread of an EPYC of 2024.
+# Only the types that need an importance matrix were measured with one.
 _RATES = {
     "F32": 8900, "F16": 590, "BF16": 2700, "Q8_0": 290, "Q6_K": 35, "Q5_K": 18, "Q5_1": 580,
     "Q5_0": 540, "Q4_K": 15, "Q4_1": 1000, "Q4_0": 930, "Q3_K": 83, "Q2_K": 18, "IQ4_NL": 5.7,
     "IQ4_XS": 5.5, "IQ3_S": 2.9, "IQ3_XXS": 2.0, "IQ2_S": 4.2, "IQ2_XS": 1.2, "IQ2_XXS": 2.4,
     "IQ1_M": 6.8, "IQ1_S": 5.9, "TQ1_0": 330, "TQ2_0": 320, "MXFP4": 210,
 }  # fmt: skip
-_SLOWEST = 1.0
-_RATES_IN_LANES = {"Q4_K": 51, "Q5_K": 53, "Q6_K": 83}  # as they come to in a whole conversion
-# Reading, float32 and writing, per thread.
+_SLOWEST = 1.0  # for types that are not in the table
+# The same for kernels/kquants.py, measured in whole conversions.
+_RATES_IN_LANES = {"Q4_K": 51, "Q5_K": 53, "Q6_K": 83}
+# Millions of weights per second and thread for reading, conversion to float32, and writing.
 _RATE_BESIDE = 300
 
 
@@ -55,12 +56,12 @@ def _rate(tensor: PlannedTensor, in_lanes: bool) -> float:
 
 
 def _shards_here(plan: Plan) -> int:
-    """What shards take that are fetched one after the other; none, where all are on disk."""
+    """The most bytes that fetched shards take on disk at once; 0 if the plan fetches none."""
     if plan.shards is None:
         return 0
     return in_flight_bytes(plan.shards, (stored.path.name for stored in stored_tensors(plan)))
 
 
 def _free(path: Path) -> int:
-    """What is free where `path` will be; 0 where there is no such directory."""
+    """The free bytes on the disk of `path`; 0 if its directory does not exist."""
     return shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0

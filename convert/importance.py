@@ -1,4 +1,4 @@
-"""How much the columns of one tensor matter: what an imatrix file has on it."""
+"""The importance of one tensor's columns, as an imatrix file states it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from numpy.typing import NDArray
 
 from convert.errors import ConvertError
 
-# The mean square of n draws is off by about sqrt(2/n): a quarter at 32 tokens.
+# An expert that saw fewer tokens is cold. The mean square of n draws is off by about sqrt(2/n),
+# which is a quarter at 32 tokens.
 COLD_TOKENS = 32
 
-# Squares of activations are never larger; much larger ones overflow in the kernels, which abort.
+# Mean squares of activations are never larger. Much larger ones would overflow in the kernels,
+# which then abort the process.
 MAX_VALUE = 1e12
 
 
 @dataclass(frozen=True)
 class Importance:
-    """What an imatrix file has on one tensor: sums in the file, each to be divided by a count.
+    """One tensor's entry in an imatrix file: sums in the file, each to be divided by a count.
 
-    `counts`: one a matrix or one for all of them. `tells_coverage`: they are tokens seen.
+    counts: one count per matrix, or one for all matrices.
+    tells_coverage: whether the counts are numbers of tokens seen (not in legacy files).
     """
 
     path: Path
@@ -32,9 +35,10 @@ class Importance:
     tells_coverage: bool
 
     def row(self, part: int, n_cols: int) -> NDArray[np.float32]:
-        """The importance of a matrix's columns [n_cols]; ones for an expert that saw nothing.
+        """The importance of the columns [n_cols] of matrix `part`; ones if its expert saw no token.
 
-        Read from the file each time, since a Maverick's would fill 220 MB. Raises ConvertError.
+        It is read from the file each time, because all of Maverick's would take 220 MB of memory.
+        Raises ConvertError.
         """
         count = self.counts[part if len(self.counts) > 1 else 0]
         if count == 0:
@@ -48,16 +52,16 @@ class Importance:
         if len(sums) < n_cols:
             raise ConvertError(f"{self.path}: ends within {self.name}; copy it again")
         row: NDArray[np.float32] = (sums / np.float32(count)).astype(np.float32, copy=False)
-        # What the kernels would abort the process on.
+        # The kernels would abort the process on these.
         if not (row.min() >= 0 and row.max() <= MAX_VALUE):
             raise ConvertError(
-                f"{self.path}: {self.name} holds NaN, Inf or numbers that no mean square can be; "
+                f"{self.path}: {self.name} holds NaN, Inf, negative or far too large numbers; "
                 "make the imatrix again"
             )
         return row
 
     def cold_experts(self) -> tuple[int, ...]:
-        """The experts that saw fewer than `COLD_TOKENS` tokens, as far as the file tells."""
+        """The experts that saw fewer than `COLD_TOKENS` tokens; empty if the file does not tell."""
         if not self.tells_coverage or len(self.counts) == 1:
             return ()
         return tuple(part for part, count in enumerate(self.counts) if count < COLD_TOKENS)

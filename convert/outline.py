@@ -1,4 +1,4 @@
-"""What a model's GGUF would hold, told from its config.json alone: no checkpoint needed."""
+"""Derives a GGUF's metadata and tensors from config.json alone, without a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from convert.types import TypeOptions
 
 @dataclass(frozen=True)
 class Outline:
-    """A model without weights: its metadata, and which tensors it has. See `types`."""
+    """A model without weights: its metadata, and which tensors it has."""
 
-    architecture: str  # llama.cpp's name of it
+    architecture: str  # llama.cpp's name
     fields: Mapping[str, Field]
     outputs: tuple[OutputTensor, ...] = field(repr=False)
     model: Model
 
     def types(self, ftype: str) -> dict[str, GGUFTensor]:
-        """Every tensor as a file of that type holds it, offsets left 0. Raises ConvertError.
+        """Every tensor as a file of type `ftype` holds it; all offsets are 0. Raises ConvertError.
 
-        A type that needs an importance matrix is taken to be made with one.
+        If the type needs an importance matrix, the result is for a file made with one.
         """
         found, wishes = find_ftype(ftype), read_wishes(TypeOptions(), self.outputs)
         outputs = list(self.outputs)
@@ -44,9 +44,11 @@ class Outline:
 
 
 def outline(config: Mapping[str, Any], where: str) -> Outline:
-    """The outline of the model that config.json's values describe.
+    """The outline of the model that the values of a config.json describe.
 
-    Raises ConvertError, naming `where` they are from, if a value is missing or makes no sense.
+    where: the file's name for error messages.
+
+    Raises ConvertError if a value is missing or makes no sense.
     """
     values = Config(Path(where), dict(config))
     architecture = find_architecture(values.architecture, values.path)
@@ -62,7 +64,7 @@ def outline(config: Mapping[str, Any], where: str) -> Outline:
 
 
 class _Anything(Mapping[str, StoredTensor]):
-    """A checkpoint that has every tensor it is asked for, of whatever shape is wanted."""
+    """A checkpoint that has every tensor, in any shape; used when there is only a config.json."""
 
     def __init__(self, *, without_output: bool) -> None:
         self._without_output = without_output

@@ -1,4 +1,4 @@
-"""Decide a whole conversion from headers: every tensor mapped, typed, and given its place."""
+"""Plans a whole conversion from headers: each tensor's source, qtype, and offset in the output."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 
 @dataclass(frozen=True)
 class Survey:
-    """What the checkpoint says, whatever type it is converted to; `outputs` in file order."""
+    """What is read from a checkpoint once, for every type; `outputs` are in file order."""
 
     architecture: Architecture[Any]
     hparams: Hparams
@@ -51,7 +51,7 @@ class Survey:
 
 
 def quantizer_model(architecture: str, hparams: Hparams) -> Model:
-    """What the recipe asks of a model of that architecture."""
+    """What the recipe needs to know of a model; `architecture` is llama.cpp's name."""
     return Model.of(
         architecture,
         n_layers=hparams.n_layers,
@@ -69,7 +69,7 @@ def make_plans(
     force: bool = False,
     shards: ShardStore | None = None,
 ) -> tuple[Plan, ...]:
-    """The plans for converting `src` to each of the types; see `convert.plan_all`."""
+    """The plans for converting `src` to each type; see `convert.plan_all`."""
     ftypes = [find_ftype(name) for name in ftype_names]
     survey = take_survey(src, shards, force=force)
     wishes = read_wishes(options, survey.outputs)
@@ -99,7 +99,7 @@ def _plan(src: Path, survey: Survey, ftype: FType, wishes: Wishes) -> Plan:
 def list_sizes(
     src: Path, options: TypeOptions, shards: ShardStore | None = None
 ) -> tuple[TypeSize, ...]:
-    """What every ftype would make of `src`; see `convert.sizes`."""
+    """The size of the file that each ftype would make of `src`; see `convert.sizes`."""
     survey = take_survey(src, shards, force=True)
     wishes = read_wishes(options, survey.outputs)
     model, fields = survey.model(), _fields(survey, find_ftype("F32"), wishes)
@@ -119,7 +119,7 @@ def _size(
     except ConvertError as error:
         return TypeSize(ftype.name, None, None, False, str(error))
     lacks_imatrix = lacking_importance(qtypes, ftype, wishes) is not None
-    if lacks_imatrix:  # which changes what is picked, too
+    if lacks_imatrix:  # the recipe chooses other types with an imatrix
         qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=True)
     sizes = [_n_bytes(output, qtypes[output.name]) for output in outputs]
     total = sum(output.n_params for output in outputs)
@@ -130,11 +130,17 @@ def _size(
 def _refuse_errors(path: Path, findings: tuple[Finding, ...]) -> None:
     errors = [finding.message for finding in findings if finding.level == "error"]
     if errors:
-        raise ConvertError(f"{path}: {'; '.join(errors)} (--force converts all the same)")
+        raise ConvertError(f"{path}: {'; '.join(errors)} (--force converts anyway)")
 
 
 def take_survey(src: Path, shards: ShardStore | None, *, force: bool) -> Survey:
-    """Read all of `src` but the weights. Raises ConvertError; with `force` not for findings."""
+    """Read all of `src` except the weights.
+
+    shards: where the shards come from; None: from `src`.
+    force: do not raise on findings of level "error".
+
+    Raises ConvertError.
+    """
     if not src.is_dir():
         what = "not a directory" if src.exists() else "no such directory"
         raise ConvertError(f"{src}: {what}; name the directory of a Hugging Face checkpoint")
@@ -163,7 +169,7 @@ def take_survey(src: Path, shards: ShardStore | None, *, force: bool) -> Survey:
 def _fields(survey: Survey, ftype: FType, wishes: Wishes) -> dict[str, Field]:
     return {
         **survey.fields,
-        # llama.cpp's quantizer moves these two to the end; so whole files compare equal.
+        # llama.cpp's quantizer moves these two to the end. Doing the same makes whole files equal.
         "general.quantization_version": u32(_QUANTIZATION_VERSION),
         "general.file_type": u32(ftype.id),
         **(wishes.imatrix.fields() if wishes.imatrix else {}),
@@ -173,7 +179,10 @@ def _fields(survey: Survey, ftype: FType, wishes: Wishes) -> dict[str, Field]:
 def _outputs(
     architecture: Architecture[Any], config: Config, hparams: Hparams, checkpoint: Checkpoint
 ) -> list[OutputTensor]:
-    """Every output tensor in file order; every stored one mapped or expressly dropped."""
+    """Every output tensor in file order.
+
+    Raises ConvertError if a stored tensor is neither used nor dropped on purpose.
+    """
     kept = {
         architecture.canonical_name(name): stored
         for name, stored in checkpoint.tensors.items()
@@ -192,7 +201,7 @@ def _outputs(
 def _lay_out(
     outputs: list[OutputTensor], fields: dict[str, Field], choice: Choice
 ) -> tuple[tuple[PlannedTensor, ...], int]:
-    """The tensors with their types and offsets, and the bytes of the whole file."""
+    """The tensors with their types and offsets, and the size of the whole file in bytes."""
     tensors: list[PlannedTensor] = []
     offset = 0
     for output in outputs:

@@ -1,4 +1,4 @@
-"""What the public functions take and return."""
+"""The types that the public functions take and return."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something the doctor noticed: it runs all the same (warning), or it runs wrong (error)."""
+    """Something the doctor noticed.
+
+    level: "error": the model would load, but give wrong results. "warning": it works, but the user
+        should know.
+    """
 
     level: Literal["warning", "error"]
     message: str
@@ -24,13 +28,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class TypeOptions:
-    """What bears on the tensors' types beside the file's; the meanings are llama-quantize's.
+    """Options that change the tensors' qtypes. All but `cold_experts` are those of llama-quantize.
 
-    `imatrix`: an importance matrix file, GGUF or legacy. `tensor_types`: (pattern, qtype) pairs; of
-    the patterns found in a tensor's name the first one decides. `output_tensor_type` and
-    `token_embedding_type` decide before those. `pure`: no recipe, the same type for all.
-    `cold_experts`: the type for tensors with experts that the imatrix hardly saw, where the recipe
-    gives them a lesser one.
+    imatrix: an importance matrix file, GGUF or legacy.
+    tensor_types: (pattern, qtype) pairs. The first pattern that occurs in a tensor's name decides.
+    output_tensor_type, token_embedding_type: qtypes that take precedence over `tensor_types`.
+    pure: use the file's base type for all tensors instead of llama.cpp's recipe.
+    cold_experts: the lowest qtype for tensors with cold experts, that is experts of which the
+        imatrix has too few tokens.
     """
 
     imatrix: str | Path | None = None
@@ -45,7 +50,7 @@ class TypeOptions:
 class PlannedTensor:
     """One tensor of the output: `shape` in ne order (row length first), sizes in bytes.
 
-    `importance`: what the imatrix has on it, where that bears on the type.
+    importance: the imatrix's entry for the tensor; None if there is none or the type ignores it.
     """
 
     name: str
@@ -61,7 +66,7 @@ class PlannedTensor:
 class Plan:
     """A whole conversion, decided from headers alone; `convert` carries it out.
 
-    `shards`: where the weights come from, if not from the directory `source`.
+    shards: where the weights come from; None: from the directory `source`.
     """
 
     source: Path
@@ -70,7 +75,7 @@ class Plan:
     tensors: tuple[PlannedTensor, ...] = field(repr=False)
     n_bytes: int  # of the whole output file
     n_params: int
-    n_params_active: int  # weights one token passes through
+    n_params_active: int  # how many weights one token passes through
     bits_per_weight: float
     findings: tuple[Finding, ...]
     fields: Mapping[str, Field] = field(repr=False)  # the GGUF metadata
@@ -79,10 +84,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class TypeSize:
-    """What one ftype would make of a checkpoint: bytes of the file, bits a weight.
+    """The file that one ftype would make of a checkpoint: its size in bytes, and bits per weight.
 
-    `lacks_imatrix`: an importance matrix is needed first, and the size is that with one. `refusal`:
-    why there is no such file, nor a size, in a line.
+    lacks_imatrix: whether an importance matrix is needed but not given; the size is that with one.
+    refusal: one line that says why there can be no such file; there is no size then.
     """
 
     ftype: str
@@ -94,7 +99,7 @@ class TypeSize:
 
 @dataclass(frozen=True)
 class Split:
-    """Into which files to cut an output: of so many bytes of tensor data, or tensors, at most."""
+    """How to split an output: the most bytes of tensor data, or tensors, per file (None: any)."""
 
     max_bytes: int | None = None
     max_tensors: int | None = None
@@ -102,7 +107,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Leftover:
-    """What an unfinished conversion left: its files, and how much of the tensor data is done."""
+    """An unfinished conversion: its files, and how much of the tensor data is done."""
 
     files: tuple[Path, ...]
     n_done: int  # bytes
@@ -111,18 +116,18 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a conversion takes. Bytes, to the byte on disk and about so in memory; rough seconds."""
+    """What a conversion takes: exact bytes on disk, approximate bytes of memory, rough seconds."""
 
     n_bytes: tuple[int, ...]  # of each output
     seconds: float
     ram: int
-    disk: int
+    disk: int  # all outputs, and the shards that are fetched at once
     disk_free: int
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a conversion is: bytes of tensor data written, and the tensor last worked on."""
+    """How far a conversion is: bytes of tensor data written, and the tensor of the last tile."""
 
     bytes_done: int
     bytes_total: int
@@ -131,9 +136,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class TensorCheck:
-    """How far a written tensor is from its source: relative RMSE of its worst matrix.
+    """How far a written tensor is from its source.
 
-    `matrix` is its index (an expert, or 0); `bound` is what the type may cost.
+    error: the relative RMSE of its worst matrix.
+    matrix: the index of that matrix (an expert, or 0).
+    bound: the largest error that the qtype may have.
     """
 
     name: str
@@ -149,7 +156,7 @@ class TensorCheck:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found: differences of metadata and layout, and every tensor's error."""
+    """What `verify` found: differences of metadata and tensors, and every tensor's error."""
 
     differences: tuple[str, ...]
     tensors: tuple[TensorCheck, ...]
@@ -161,10 +168,12 @@ class Verification:
 
 @dataclass(frozen=True)
 class Report:
-    """A finished output. `peak_rss`: the process's highest resident size so far, bytes.
+    """A finished output. Sizes are in bytes.
 
-    `path` is the file, or the first of the split `files`; `n_bytes` is of all of them, and
-    `n_resumed` of the tensor data that was there already.
+    path: the file, or the first of the split files.
+    n_bytes: the size of all `files`.
+    n_resumed: how much of the tensor data an earlier conversion had written.
+    peak_rss: the highest resident size of this process so far.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""A written GGUF against the checkpoint it was made of: metadata, layout, and every weight."""
+"""Compares a GGUF with the checkpoint it was made of: metadata, tensors, and every weight."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from convert.writing.pipeline import in_threads, open_sources
 from convert.writing.resources import n_cpus
 from convert.writing.tiles import Tile, cut, float32_blocks
 
-# Relative RMSE that a type may cost: about twice what it costs normally distributed weights, which
-# leaves room for heavy tails and none for a wrong matrix (1.4).
+# The largest relative RMSE that a qtype may have: about twice its error on normally distributed
+# weights. That leaves room for heavy tails, but a wrong matrix (1.4) is found.
 _BOUNDS = {
     "F32": 0.0, "F16": 0.001, "BF16": 0.004, "Q8_0": 0.012, "Q6_K": 0.04, "Q5_K": 0.075,
     "Q5_1": 0.08, "Q5_0": 0.09, "Q4_K": 0.15, "Q4_1": 0.16, "Q4_0": 0.18, "IQ4_NL": 0.16,
@@ -38,7 +38,7 @@ _BOUNDS = {
 
 _TILE_WEIGHTS = 1 << 20
 
-# Where a file comes from may differ; how it must be run may not.
+# Metadata that decides how the model runs must be equal; metadata on its origin may differ.
 _COMPARED_PREFIXES = ("general.architecture", "tokenizer.")
 
 Sums = tuple[Tile, float, float]  # squared errors and squared weights of a tile
@@ -49,7 +49,7 @@ def check(
 ) -> Verification:
     """See `convert.verify`."""
     if plan.shards is not None:
-        raise ConvertError(f"{path}: to verify it, every shard must be here; fetch the checkpoint")
+        raise ConvertError(f"{path}: verifying needs every shard on disk; fetch the checkpoint")
     model = read_model(path)
     fields, written = model.fields, model.tensors
     differences = [*_field_differences(plan, fields), *_layout_differences(plan, written)]
@@ -65,7 +65,7 @@ def read_ftype(path: Path) -> str:
     for name in FTYPES:
         if find_ftype(name).id == stated:
             return name
-    raise ConvertError(f"{path}: does not say of which type it is; give --type")
+    raise ConvertError(f"{path}: does not state its type; give --type")
 
 
 def _field_differences(plan: Plan, actual: Mapping[str, Any]) -> Iterator[str]:
@@ -153,7 +153,7 @@ def _compare(tile: Tile, written: NDArray[np.uint8], reader: Reader) -> Sums:
 
 
 def _dequantize(qtype: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """By gguf's own numpy code, which ours has no part in; by ggml's where that lacks the type."""
+    """Dequantize with gguf's numpy code, which converting does not use, or else with ggml's."""
     if qtype in DEQUANTIZED_BY_GGML:
         return dequantize_rows(qtype, rows)
     result: NDArray[np.float32] = gguf.dequantize(rows, gguf.GGMLQuantizationType[qtype])

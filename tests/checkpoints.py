@@ -1,12 +1,12 @@
-"""Tiny Llama 4 checkpoints in Hugging Face layout, written with numpy alone.
+"""Writes tiny Llama 4 checkpoints in Hugging Face layout, with numpy alone.
 
     write_checkpoint(tmp_path / "model")                                  # Scout-like
     write_checkpoint(tmp_path / "model", kind="maverick", dtype="F32")    # Maverick-like
     write_checkpoint(tmp_path / "model", fused=False, multimodal=True, shards=3)
 
-The weights are noise from a frozen stream, so that a checkpoint is the same on every machine and
-goldens can be made of it. `read_weights` gives them back as float32, for tests of what became of
-them.
+The weights are noise from a random stream that never changes. So a checkpoint is the same on every
+machine, and goldens can be made of it. `read_weights` reads them back as float32, to compare them
+with a conversion's result.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ __all__ = [
     "write_tokenizer",
 ]
 
-# Of Scout and Maverick alike; what differs between them is in _KINDS.
+# The hyperparameters that Scout and Maverick share; those that differ are in _KINDS.
 PUBLISHED_SHAPES: dict[str, Any] = {
     "hidden_size": 5120,
     "num_hidden_layers": 48,
@@ -66,8 +66,9 @@ PUBLISHED_SHAPES: dict[str, Any] = {
     "vocab_size": 202_048,
 }
 
-# The models tests/golden/recipe.json is made of: kind and shapes. Beside the published ones, those
-# that the recipe has rules for: exactly 8 experts, and fewer than 4 query heads a KV head.
+# The models of tests/golden/recipe.json: kind and shapes. They are the published models, and two
+# for which the recipe has special rules: exactly 8 experts, and fewer than 4 query heads per KV
+# head.
 RECIPE_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "scout": ("scout", PUBLISHED_SHAPES),
     "maverick": ("maverick", PUBLISHED_SHAPES),
@@ -105,7 +106,7 @@ _KINDS: dict[str, dict[str, Any]] = {
 
 
 def make_config(kind: str = "scout", **overrides: Any) -> dict[str, Any]:
-    """The text config of a tiny model; `overrides` are keys of transformers' Llama4TextConfig."""
+    """The text config of a tiny model; `overrides` are values of transformers' Llama4TextConfig."""
     return {
         "architectures": ["Llama4ForCausalLM"],
         "model_type": "llama4_text",
@@ -147,12 +148,15 @@ def write_checkpoint(
     seed: int = 0,
     **overrides: Any,
 ) -> Path:
-    """Write a checkpoint into the directory `path` (made if need be) and return it.
+    """Write a checkpoint into the directory `path`, which is created if necessary. Return `path`.
 
-    `kind`: "scout" (16 experts in every layer, QK norm, RoPE scaling) or "maverick" (128 experts in
-    every second layer, neither). `dtype`: F32, F16 or BF16. `fused=False` stores every expert by
-    itself, as FP8 exports do. `multimodal` nests the config and adds vision tensors, as
-    Llama4ForConditionalGeneration does. `shards=1` writes one file and no index.
+    kind: "scout" (16 experts in every layer, QK norm, RoPE scaling) or "maverick" (128 experts in
+        every second layer, no QK norm, no RoPE scaling).
+    dtype: F32, F16 or BF16.
+    fused: False stores every expert separately, as FP8 exports do.
+    multimodal: nest the config and add vision tensors, as Llama4ForConditionalGeneration does.
+    shards: 1 writes one file and no index.
+    overrides: values of config.json.
     """
     path.mkdir(parents=True, exist_ok=True)
     config = make_config(kind, **overrides)
@@ -173,9 +177,9 @@ def write_checkpoint(
 def write_hollow_checkpoint(
     path: Path, *, kind: str = "scout", shapes: dict[str, Any] = PUBLISHED_SHAPES
 ) -> Path:
-    """A checkpoint whose data is one hole: headers of any size, and hardly a byte on disk.
+    """Write a checkpoint whose data is a hole in a sparse file, so it takes hardly any disk.
 
-    By default of the published models' shapes (218 and 800 GB), for tests of what is planned.
+    By default it has the shapes of the published models (218 and 800 GB). It is used to test plans.
     """
     path.mkdir(parents=True)
     config = make_config(kind, **shapes)
@@ -195,13 +199,13 @@ def write_hollow_checkpoint(
 
 
 def write_outline(path: Path, kind: str, *, is_fp8: bool = False, tokenizer: bool = False) -> Path:
-    """What a look at a published model fetches first: config.json and the index, no shards.
+    """Write only config.json and the index of a published model, without shards.
 
-    `is_fp8`: as the FP8 export has it, every expert by itself and scales beside the matrices.
+    is_fp8: with the tensors of the FP8 export: every expert separately, and scales.
     """
     path.mkdir(parents=True)
     config = make_config(kind, **PUBLISHED_SHAPES)
-    config["attn_temperature_tuning"] = 4  # sic
+    config["attn_temperature_tuning"] = 4  # as in the published config.json
     names = []
     for name, shape, _ in tensor_shapes(config, fused=not is_fp8):
         names.append(f"language_model.{name}")
@@ -225,7 +229,7 @@ def write_outline(path: Path, kind: str, *, is_fp8: bool = False, tokenizer: boo
 def tensor_shapes(
     config: dict[str, Any], *, fused: bool = True
 ) -> Iterator[tuple[str, tuple[int, ...], float]]:
-    """Name, shape (C order) and scale of every tensor; scale 0 marks a norm, which is near 1."""
+    """Yield name, shape (C order) and scale of every tensor; a norm, near 1, has scale 0."""
     hidden, head_dim = config["hidden_size"], config["head_dim"]
     n_q, n_kv = config["num_attention_heads"], config["num_key_value_heads"]
     yield "model.embed_tokens.weight", (config["vocab_size"], hidden), 1.0
@@ -272,8 +276,8 @@ def _mlp(prefix: str, hidden: int, width: int) -> Iterator[tuple[str, tuple[int,
 
 
 def noise(shape: tuple[int, ...], scale: float, seed: int, name: str) -> NDArray[np.float32]:
-    """Uniform noise of standard deviation `scale`, the same for a (seed, name) everywhere."""
-    # RandomState's streams are frozen for good, which default_rng's are not.
+    """Uniform noise of standard deviation `scale`, the same on every machine for (seed, name)."""
+    # numpy guarantees that RandomState's streams never change; default_rng's may.
     key = [seed, *name.encode()]
     n = prod(shape)
     raw = np.frombuffer(np.random.RandomState(key).bytes(2 * n), "<i2").reshape(shape)
@@ -284,7 +288,7 @@ def noise(shape: tuple[int, ...], scale: float, seed: int, name: str) -> NDArray
 def write_shards(
     path: Path, weights: dict[str, NDArray[np.float32]], *, dtype: str = "BF16", shards: int = 2
 ) -> None:
-    """Write float32 arrays as `shards` safetensors files of `dtype`, with an index if several."""
+    """Write float32 arrays as `shards` safetensors files of `dtype`; several get an index."""
     names = list(weights)
     if shards == 1:
         write_safetensors(path / "model.safetensors", weights, dtype=dtype)
@@ -309,7 +313,7 @@ def write_safetensors(
 
 
 def write_mixed_shard(path: Path, arrays: dict[str, SourceArray]) -> None:
-    """Write one safetensors file of arrays as they are, each under its own dtype's name."""
+    """Write one safetensors file of arrays, unchanged, each with its own dtype."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, (dtype, array) in arrays.items():
@@ -325,7 +329,7 @@ def write_mixed_shard(path: Path, arrays: dict[str, SourceArray]) -> None:
 
 
 def unfuse(weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Every expert by itself and upright, as FP8 and compressed exports store them."""
+    """Split fused experts into separate matrices, not transposed, as in FP8 exports."""
     apart = {}
     for name, array in weights.items():
         if name.endswith("experts.gate_up_proj"):
@@ -343,7 +347,7 @@ def unfuse(weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.floa
 
 
 def encode(array: NDArray[np.float32], dtype: str) -> NDArray[Any]:
-    """float32 -> what a file of `dtype` stores (BF16 as its bits, rounded to nearest)."""
+    """Convert float32 to the array that a file of `dtype` stores (BF16: rounded, as its bits)."""
     if dtype != "BF16":
         return array.astype(_DTYPES[dtype])
     bits = np.ascontiguousarray(array).view("<u4")
@@ -351,7 +355,7 @@ def encode(array: NDArray[np.float32], dtype: str) -> NDArray[Any]:
 
 
 def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
-    """All tensors of a checkpoint written here, as float32."""
+    """All tensors of a checkpoint that this file wrote, as float32."""
     return {
         name: array
         for file in sorted(path.glob("*.safetensors"))
@@ -392,21 +396,21 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def fingerprint(path: Path) -> str:
-    """What a golden was made of: SHA-256 of a checkpoint's config and weights."""
+    """The SHA-256 of a checkpoint's config and weights; goldens name the one they were made of."""
     digest = hashlib.sha256()
     for file in (path / "config.json", *sorted(path.glob("*.safetensors"))):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-# Decimal GB of the published models, by llama.cpp's own two steps.
+# Decimal GB of the published models, converted and quantized by llama.cpp.
 SIZES = {
     "scout": {"Q8_0": 114.5, "Q6_K": 88.4, "Q5_K_M": 76.5, "Q4_K_M": 65.35, "Q2_K": 39.6},
     "maverick": {"Q8_0": 425.8, "Q6_K": 328.8, "Q5_K_M": 284.5, "Q4_K_M": 242.75, "Q2_K": 145.6},
 }
 
 
-# What takes an importance matrix, or is smaller with one.
+# The same of types that need an importance matrix, or are smaller with one.
 MORE_SIZES = {
     "scout": {"IQ4_XS": 58.3, "IQ2_XXS": 28.6, "IQ1_S": 22.2},
     "maverick": {"IQ4_XS": 215.9, "IQ2_XXS": 104.7, "IQ1_S": 80.6},

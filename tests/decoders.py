@@ -1,8 +1,8 @@
-"""Tiny checkpoints of Llama's kin, in the shapes that tell them apart, written with numpy alone.
+"""Writes tiny checkpoints of models built like Llama, with numpy alone.
 
     write_decoder(tmp_path / "model", "qwen3moe")
 
-See `checkpoints` for Llama 4's, and for how the weights come about.
+`checkpoints` writes those of Llama 4, and says how the weights are made.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LLAMA3_ROPE = {
 
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}
 
-# kind -> (pre-tokenizer, or None for SentencePiece; what config.json says besides _COMMON)
+# kind -> (pre-tokenizer, or None for SentencePiece; values of config.json besides _COMMON)
 KINDS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "llama2": (None, {"architectures": ["LlamaForCausalLM"], "num_key_value_heads": 4}),
     "llama3": (
@@ -105,7 +105,7 @@ _COMMON: dict[str, Any] = {
 def write_decoder(
     path: Path, kind: str, *, dtype: str = "BF16", shards: int = 2, **overrides: Any
 ) -> Path:
-    """Write a checkpoint of `kind` into the directory `path` (made if need be) and return it."""
+    """Write a checkpoint of `kind` into the directory `path` and return `path`."""
     path.mkdir(parents=True, exist_ok=True)
     config = make_decoder_config(kind, **overrides)
     weights = {
@@ -122,7 +122,7 @@ def write_decoder(
 
 
 def make_decoder_config(kind: str, **overrides: Any) -> dict[str, Any]:
-    """config.json of a tiny model of `kind`."""
+    """The values of config.json for a tiny model of `kind`."""
     pre, own = KINDS[kind]
     return {
         "model_type": _MODEL_TYPES.get(kind, kind),
@@ -138,7 +138,7 @@ def make_decoder_config(kind: str, **overrides: Any) -> dict[str, Any]:
 def decoder_shapes(
     kind: str, config: dict[str, Any]
 ) -> Iterator[tuple[str, tuple[int, ...], float]]:
-    """Name, shape (C order) and scale of every tensor; scale 0 marks a norm, which is near 1."""
+    """Yield name, shape (C order) and scale of every tensor; a norm, near 1, has scale 0."""
     hidden, n_heads = config["hidden_size"], config["num_attention_heads"]
     head_dim = config.get("head_dim") or hidden // n_heads
     q_size, kv_size = n_heads * head_dim, config["num_key_value_heads"] * head_dim

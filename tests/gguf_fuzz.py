@@ -1,10 +1,10 @@
-"""Damage for GGUF headers: bytes changed blindly, numbers changed where they count, values absurd.
+"""Makes damaged GGUF headers: random bytes, changed counts and lengths, impossible values.
 
     for header in damaged(read_header(path), random.Random(0)):
         ...
 
-The weights do not matter to a header: `write_hollow` puts a hole of their size behind it. `edited`
-changes metadata and keeps the header whole, `absurd` does so with every number there is.
+Weights are not needed: `write_hollow` puts a hole of their size after the header. `edited` changes
+metadata and keeps the header valid. `absurd` yields such changes for every number.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _BYTES = (b"\0", b"\xff", b"\x80", b"\x7f", b"\xc3", b"\x01", b"\x20")
 
 
 def read_header(path: Path) -> bytes:
-    """The bytes of a GGUF before its tensor data."""
+    """The bytes of a GGUF that precede its tensor data."""
     with path.open("rb") as file:
         return file.read(read_gguf(path).n_header)
 
 
 def write_hollow(path: Path, header: bytes, n_data: int) -> Path:
-    """A GGUF of that header, padded, and `n_data` bytes of nothing, which take no disk."""
+    """Write a GGUF of `header`, padded, and `n_data` zero bytes, which take no disk."""
     padded = header.ljust(-(-len(header) // 32) * 32, b"\0")
     with path.open("wb") as file:
         file.write(padded)
@@ -44,7 +44,10 @@ def write_hollow(path: Path, header: bytes, n_data: int) -> Path:
 
 
 def edited(path: Path, out: Path, **changes: Field | None) -> Path:
-    """The GGUF with metadata changed, or (None) left out; `__` in a key is a dot, weights are 0."""
+    """Write the GGUF `path` to `out` with changed metadata and zero weights.
+
+    changes: new fields by key, with `__` for a dot; None removes the field.
+    """
     model = read_gguf(path)
     fields: dict[str, Field] = {}
     for key, value in model.fields.items():
@@ -66,7 +69,7 @@ def edited(path: Path, out: Path, **changes: Field | None) -> Path:
 
 
 def absurd(path: Path) -> Iterator[dict[str, Field]]:
-    """Changes for `edited`, one at a time: each number of the metadata made small, large or odd."""
+    """Yield changes for `edited`; each makes one number of the metadata small, large or odd."""
     model = read_gguf(path)
     for key, kind in model.kinds.items():
         odd: tuple[float | int, ...] = ()
@@ -81,7 +84,7 @@ def absurd(path: Path) -> Iterator[dict[str, Field]]:
 
 
 def damaged(header: bytes, draw: random.Random) -> Iterator[bytes]:
-    """Headers with one to three things wrong, without end."""
+    """Yield headers with one to three damages each, endlessly."""
     kinds: tuple[Callable[[bytearray, random.Random], None], ...] = (
         _number_anywhere, _number_anywhere, _number_at_a_name, _number_at_a_name, _byte, _byte,
         _bit, _cut, _insertion, _deletion, _copy, _swap,
@@ -94,7 +97,7 @@ def damaged(header: bytes, draw: random.Random) -> Iterator[bytes]:
 
 
 def _somewhere(data: bytearray, draw: random.Random) -> int:
-    """A position, half of the time near the start, where the counts and most keys are."""
+    """A random position; half of the time it is near the start, with the counts and most keys."""
     n = max(1, len(data))
     return draw.randrange(n) if draw.random() < 0.5 else draw.randrange(min(n, 1500))
 
@@ -113,7 +116,7 @@ def _number_anywhere(data: bytearray, draw: random.Random) -> None:
 
 
 def _number_at_a_name(data: bytearray, draw: random.Random) -> None:
-    """Just before or behind a key or name: a length, a type, a count, a value, a shape."""
+    """Change a number just before or after a key or name: a length, type, count, value or shape."""
     words = (
         b"general.",
         b"tokenizer.",

@@ -1,7 +1,7 @@
-"""GGUF files without weights: whole headers over holes, for llama.cpp to plan memory from.
+"""Writes GGUF files without weights, and asks llama.cpp how much memory their models need.
 
-With `no_alloc` llama.cpp reads a header, lays out KV cache and graphs as for the real file, and
-says how large they would be. It never looks at the weights, so a sparse file will do.
+With `no_alloc` llama.cpp reads a header, plans the KV cache and graphs as for the real file, and
+logs how large they would be. It never reads the weights, so a sparse file is enough.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from l4cli.fit.memory import ContextSpec
 
 
 def write_hollow(path: Path, config: Mapping[str, Any], ftype: str) -> Path:
-    """The GGUF of that config and type, its weights and vocabulary left out."""
+    """Write the GGUF of a model with this config and ftype, without weights and vocabulary."""
     model = outline(config, "a test")
     fields = {"general.architecture": string(model.architecture), **model.fields}
     return write_header(path, fields, model.types(ftype))
@@ -34,14 +34,16 @@ def write_hollow(path: Path, config: Mapping[str, Any], ftype: str) -> Path:
 def write_header(
     path: Path, fields: Mapping[str, Field], tensors: Mapping[str, GGUFTensor]
 ) -> Path:
-    """A file of these fields and tensors, all of whose data is a hole; with no vocabulary, unless
-    the fields have one."""
+    """Write a GGUF with these fields and tensors; its data is a hole in a sparse file.
+
+    It has no vocabulary unless the fields contain one.
+    """
     infos, offset = [], 0
     for name, tensor in tensors.items():
         infos.append(TensorInfo(name, tensor.shape, QTYPES[tensor.qtype].id, offset))
         offset += align(tensor.n_bytes)
     fields = dict(fields)
-    # The later files of a split have neither.
+    # The later files of a split model have neither.
     if "general.architecture" in fields and "tokenizer.ggml.model" not in fields:
         key = f"{fields['general.architecture'].value}.vocab_size"
         fields["tokenizer.ggml.model"] = string("no_vocab")
@@ -56,7 +58,7 @@ def write_header(
 def gemma3(
     *, n_layers: int = 34, n_embd: int = 2560, n_ff: int = 10240, n_heads: int = 8, n_kv: int = 4
 ) -> tuple[dict[str, Field], dict[str, GGUFTensor]]:
-    """A model of sliding windows: five layers of six see 1024 tokens back. As a 4B by default."""
+    """Fields and tensors of a Gemma 3, by default 4B: five layers of six have a window of 1024."""
     head_dim, n_vocab = 256, 262_144
     fields = {
         "general.architecture": string("gemma3"),
@@ -98,7 +100,7 @@ def gemma3(
 
 @contextmanager
 def llama_log() -> Iterator[list[str]]:
-    """Within, all that llama.cpp says of its doings, in pieces."""
+    """Collect llama.cpp's log within the `with`, in pieces."""
     library.start()
     lines: list[str] = []
 
@@ -115,7 +117,7 @@ def llama_log() -> Iterator[list[str]]:
 
 @dataclass(frozen=True)
 class Told:
-    """Bytes that llama.cpp plans for: KV cache, compute buffer, and the rows of logits."""
+    """The bytes that llama.cpp plans for the KV cache, compute buffer, and rows of logits."""
 
     kv: int
     compute: int
@@ -123,7 +125,7 @@ class Told:
 
 
 class Oracle:
-    """llama.cpp asked for sizes, with nothing loaded or allocated."""
+    """Asks llama.cpp for memory sizes; nothing is loaded or allocated."""
 
     def __init__(self, path: Path) -> None:
         library.start()
@@ -136,7 +138,7 @@ class Oracle:
         llama_cpp.llama_model_free(self._model)
 
     def ask(self, spec: ContextSpec) -> Told:
-        """What a context of that size would take."""
+        """The memory that a context of this size would take."""
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_seq_max, params.n_outputs_max = spec.n_ctx, *2 * (spec.n_seq_max,)
         params.n_batch, params.n_ubatch = max(2048, spec.n_ubatch), spec.n_ubatch

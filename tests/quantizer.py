@@ -1,9 +1,9 @@
-"""llama.cpp's own quantizer, told in its own structs what `l4 convert` is told in options.
+"""Calls llama.cpp's own quantizer, with the same options as `l4 convert`.
 
 sums = make_sums(plan)                                  # name -> (in_sum2 [E, ne0], counts [E])
 write_imatrix(path, sums)                               # the file, GGUF or legacy
-quantize(base, "IQ2_XXS", sums=sums, imatrix=path)      # the bytes of the peer's file
-picked_types(hollow, "IQ2_XXS")                         # name -> qtype, weights or not
+quantize(base, "IQ2_XXS", sums=sums, imatrix=path)      # the bytes of llama.cpp's file
+picked_types(hollow, "IQ2_XXS")                         # name -> qtype; needs no weights
 block_size(12)                                          # weights and bytes of a block
 """
 
@@ -39,7 +39,7 @@ _silence = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 
 
 def block_size(type_id: int) -> tuple[int, int]:
-    """Weights and bytes of a block of the type that ggml numbers so."""
+    """Weights and bytes per block of ggml's type number `type_id`."""
     size, n_bytes = libggml.ggml_blck_size, libggml.ggml_type_size
     size.restype, n_bytes.restype = ctypes.c_int64, ctypes.c_size_t
     return size(ctypes.c_int(type_id)), n_bytes(ctypes.c_int(type_id))
@@ -53,9 +53,11 @@ def quantize(
     imatrix: Path | None = None,
     **options: Any,
 ) -> bytes:
-    """What llama.cpp makes of the unquantized GGUF `base`.
+    """The bytes of the file that llama.cpp makes of the unquantized GGUF `base`.
 
-    `options` are the fields of `convert.TypeOptions`, `imatrix` aside.
+    sums: the importance matrix; None: none.
+    imatrix: the name of its file, which goes into the metadata.
+    options: the other fields of `convert.TypeOptions`.
     """
     llama_cpp.llama_log_set(_silence, None)
     out = base.with_name(f"peer-{ftype}.gguf")
@@ -72,7 +74,7 @@ def quantize(
 def picked_types(
     base: Path, ftype: str, *, has_imatrix: bool = False, **options: Any
 ) -> dict[str, str]:
-    """The qtype that llama.cpp picks for every tensor of `base`, as a dry run logs it."""
+    """The qtype that llama.cpp chooses for every tensor of `base`, read from a dry run's log."""
     lines: list[bytes] = []
     log = llama_cpp.llama_log_callback(lambda _level, line, _data: lines.append(line))
     llama_cpp.llama_log_set(log, None)
@@ -90,7 +92,7 @@ def picked_types(
 
 
 def write_hollow_gguf(path: Path, checkpoint: Path) -> Path:
-    """The F32 GGUF of a checkpoint of whatever size: a header over a hole."""
+    """Write the F32 GGUF of a checkpoint of any size: a header, and a hole in a sparse file."""
     plan = convert.plan(checkpoint, "F32")
     with path.open("wb") as file:
         file.write(lay_out(plan, path).files[0].header)
@@ -99,14 +101,14 @@ def write_hollow_gguf(path: Path, checkpoint: Path) -> Path:
 
 
 def importance(sums: NDArray[np.float32], counts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What llama-quantize makes of an entry: means, and ones for an expert that saw nothing."""
+    """The importances llama-quantize makes of an entry: means; ones if an expert saw no token."""
     with np.errstate(all="ignore"):
         means = sums / counts[:, None]
     return np.where(counts[:, None] > 0, means, np.float32(1))
 
 
 def make_sums(plan: convert.Plan) -> Sums:
-    """An entry for every matrix of every block. Of block 0 the second expert saw nothing."""
+    """An entry for every matrix of every block. The second expert of block 0 saw no token."""
     stream = np.random.RandomState(0)
     sums: Sums = {}
     for tensor in plan.tensors:
@@ -122,7 +124,7 @@ def make_sums(plan: convert.Plan) -> Sums:
 
 
 def write_imatrix(path: Path, sums: Sums) -> Path:
-    """An imatrix file as llama-imatrix writes it."""
+    """Write an imatrix file as llama-imatrix does."""
     writer = gguf.GGUFWriter(path, "imatrix")
     writer.add_type("imatrix")
     writer.add_array("imatrix.datasets", [DATASET])
@@ -139,7 +141,10 @@ def write_imatrix(path: Path, sums: Sums) -> Path:
 
 
 def write_legacy_imatrix(path: Path, sums: Sums, *, n_calls: int = 5) -> Sums:
-    """The same in the older format; returns what it says: means, as sums of `n_calls` calls."""
+    """Write an imatrix file in the legacy format.
+
+    Return what it then holds: the means times `n_calls`, with `n_calls` as every count.
+    """
     parts, kept = [struct.pack("<i", len(sums))], {}
     for name, each in sums.items():
         scaled = importance(*each) * np.float32(n_calls)
@@ -198,7 +203,7 @@ def _imatrix_data(values: Values) -> Any:
 
 
 def _metadata(imatrix: str, n_entries: int) -> Any:
-    """What llama-quantize (the tool, not the library) says of the imatrix in the file."""
+    """The metadata on the imatrix, which the tool llama-quantize adds (not the library)."""
     overrides = []
     for key, value in (
         ("file", imatrix),

@@ -1,7 +1,7 @@
-"""Tiny tokenizers: of Llama 4's kind (byte-level BPE) and of Llama 2's (SentencePiece).
+"""Writes tiny tokenizers like Llama 4's (byte-level BPE) and like Llama 2's (SentencePiece).
 
-The former has Llama 4's regex, specials and chat format, every byte, the merges of a few words, the
-control tokens, and holes up to VOCAB_SIZE. The latter has the bytes, pieces of the same words, and
+The first has Llama 4's regex, control tokens and chat format, every byte, the merges of a few
+words, and unused ids up to VOCAB_SIZE. The second has every byte, pieces of the same words, and
 characters.
 """
 
@@ -27,13 +27,13 @@ SPECIAL_TOKENS = (
     "<|image_start|>", "<|image_end|>", "<|image|>", "<|patch|>",
     "<|tile_x_separator|>", "<|tile_y_separator|>",
 )  # fmt: skip
-VOCAB_SIZE = 352  # the last ids are holes, as in the real one
+VOCAB_SIZE = 352  # the last ids are unused, as in the real tokenizer
 
 _MERGED_WORDS = ("the", " the", " and", "ing", " llama", "hello", " world", "er", " is", "tion")
 
 
 def _byte_chars() -> dict[int, str]:
-    """GPT-2's printable stand-in for every byte, in the order of its vocabulary."""
+    """The printable character that GPT-2 uses for each byte, in the order of its vocabulary."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {
@@ -42,7 +42,7 @@ def _byte_chars() -> dict[int, str]:
 
 
 def _make_bpe() -> tuple[dict[str, int], list[list[str]]]:
-    """Vocabulary and merges: all bytes, and what builds up a few words."""
+    """The vocabulary and merges: all bytes, and the tokens that lead to a few words."""
     chars = _byte_chars()
     vocab = {char: id_ for id_, char in enumerate(chars.values())}
     merges = []
@@ -78,7 +78,7 @@ _LLAMA3_REGEX = (
 )
 _TEKKEN_REGEX = SPLIT_REGEX.replace(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace("{1,3}", "")
 
-# As the published tokenizers of these have it: split regex (None: GPT-2's, after digits),
+# Settings of the published tokenizers: split regex (None: GPT-2's, after digits are split off),
 # normalizer, and ignore_merges.
 BYTE_LEVEL: dict[str, tuple[str | None, Any, bool]] = {
     "llama4": (SPLIT_REGEX, None, False),
@@ -157,7 +157,7 @@ def _added_token(text: str, id_: int) -> dict[str, Any]:
 
 
 def _make_pieces() -> tuple[dict[str, float], list[list[str]]]:
-    """SentencePiece's vocabulary with its scores, and the merges that Hugging Face makes of it."""
+    """SentencePiece's pieces with their scores, and the merges that Hugging Face makes of them."""
     merged = dict.fromkeys(
         word[:end]
         for word in (text.replace(" ", "▁") for text in (*_MERGED_WORDS, " hell", "llo"))
@@ -181,7 +181,10 @@ N_PIECES = len(_CONTROLS) + len(_BYTES) + len(_PIECES)
 
 
 def write_sentencepiece(path: Path, *, model: bool = True, json_too: bool = True) -> None:
-    """Write Llama 2's kind of tokenizer: tokenizer.model, tokenizer.json, or both, and settings."""
+    """Write a tokenizer like Llama 2's into the directory `path`, with tokenizer_config.json.
+
+    model, json_too: whether to write tokenizer.model, and tokenizer.json.
+    """
     if model:
         (path / "tokenizer.model").write_bytes(_model_proto())
     texts = (*_CONTROLS, *_BYTES, *_PIECES)
@@ -229,7 +232,7 @@ def write_sentencepiece(path: Path, *, model: bool = True, json_too: bool = True
 
 
 def _model_proto() -> bytes:
-    """A ModelProto of sentencepiece_model.proto: pieces, and that it is a BPE model."""
+    """A ModelProto of sentencepiece_model.proto, with the pieces and the model type BPE."""
     kinds = [(text, 0.0, 2 if text == "<unk>" else 3) for text in _CONTROLS]
     kinds += [(text, 0.0, 6) for text in _BYTES]
     kinds += [(text, score, 1) for text, score in _PIECES.items()]

@@ -1,8 +1,9 @@
-"""One small module an architecture, found by the name config.json gives it.
+"""The supported architectures, found by the name in config.json.
 
 An architecture knows three things: how to read its config, which GGUF metadata llama.cpp expects,
 and which output tensors there are and where their numbers lie in the checkpoint. To add one, write
-the module (for Llama's kin a `Decoder` of a few lines) and enter its names here.
+a module for it and register its names here. For a model built like Llama, a `Decoder` of a few
+lines is enough.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ H = TypeVar("H", bound=Hparams)
 
 
 class Architecture(Protocol[H]):
-    """What a module of this package, or an object in one, provides."""
+    """The interface of an architecture: a module of this package, or an object in one.
+
+    read_hparams: the hyperparameters in a config.json.
+    fields: the GGUF metadata, with full keys.
+    tensors: every tensor of the GGUF. Raises ConvertError if one is missing or has a wrong shape.
+    canonical_name: a stored tensor's name as `tensors` asks for it.
+    is_dropped: whether a stored tensor is left out on purpose.
+    diagnose: where the config differs from what llama.cpp computes.
+    """
 
     @property
     def NAME(self) -> str: ...  # noqa: N802  llama.cpp's name of the architecture
@@ -56,7 +65,10 @@ _REGISTRY: dict[str, Architecture[Any]] = {
 
 
 def find_architecture(name: str, config_path: Path) -> Architecture[Any]:
-    """The module for `name`, as in `architectures[0]` of config.json. Raises ConvertError."""
+    """The architecture that config.json calls `name` in `architectures[0]`.
+
+    config_path: for the error message. Raises ConvertError if the architecture is not supported.
+    """
     if name not in _REGISTRY:
         known = ", ".join(_REGISTRY)
         raise ConvertError(f"{config_path}: unsupported architecture {name}; supported: {known}")

@@ -1,7 +1,8 @@
-"""What the blocks of these decoders are made of, as transformers names it and as llama.cpp does.
+"""The parts that decoders are built of: maps the tensor names of transformers to llama.cpp's.
 
-Each function yields the output tensors of one part, checked for presence and shape. `stored` and
-`out` are the prefixes of the part's names in the checkpoint and in the GGUF.
+Each function yields the output tensors of one part, and checks that they are stored in the right
+shape. Its arguments `stored` and `out` are the prefixes of the part's tensor names in the
+checkpoint and in the GGUF.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from convert.checkpoint.tensors import (
 )
 from convert.gguf.fields import Field, u32
 
-GATED = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}  # most models' names
+# llama.cpp's names of the matrices of a gated feed-forward network -> the names most models use.
+GATED = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 
 
 def outer(hparams: Hparams, source: Source) -> Iterator[OutputTensor]:
@@ -30,7 +32,8 @@ def outer(hparams: Hparams, source: Source) -> Iterator[OutputTensor]:
     hidden, vocab = hparams.hidden_size, hparams.vocab_size
     yield matrix("token_embd.weight", source.matrix("model.embed_tokens.weight", vocab, hidden))
     yield vector("output_norm.weight", source.vector("model.norm.weight", hidden))
-    # A tied checkpoint may repeat the embeddings; llama.cpp reuses them when it does not.
+    # A tied checkpoint may store the embeddings again as lm_head. If it does not, llama.cpp uses
+    # the embeddings as the output matrix.
     if not hparams.tie_embeddings or "lm_head.weight" in source:
         yield matrix("output.weight", source.matrix("lm_head.weight", vocab, hidden))
     if hparams.rope_scaling is not None:
@@ -39,7 +42,7 @@ def outer(hparams: Hparams, source: Source) -> Iterator[OutputTensor]:
 
 
 def shape_fields(hparams: Hparams) -> dict[str, Field]:
-    """What every architecture's metadata begins with, the keys without its name before them."""
+    """The first metadata of every architecture; keys without the architecture's name as prefix."""
     return {
         "block_count": u32(hparams.n_layers),
         "context_length": u32(hparams.context_length),
@@ -69,8 +72,10 @@ def attention(
 ) -> Iterator[OutputTensor]:
     """The projections of self-attention.
 
-    `interleaved`: llama.cpp rotates neighbouring numbers of a head where transformers rotates one
-    half against the other, so that the rows of q and k change places.
+    interleaved: whether llama.cpp's RoPE rotates neighbouring numbers of a head. transformers
+        rotates one half against the other, so the rows of q and k are then reordered.
+    qkv_bias: whether q, k and v have biases.
+    qk_norm: whether queries and keys are normed per head.
     """
     hidden, head_dim = hparams.hidden_size, hparams.head_dim
     q_size, kv_size = hparams.n_heads * head_dim, hparams.n_kv_heads * head_dim
@@ -94,14 +99,14 @@ def attention(
 def mlp(
     stored: str, out: str, suffix: str, width: int, hidden: int, source: Source
 ) -> Iterator[OutputTensor]:
-    """A gated feed-forward network of `width`."""
+    """A gated feed-forward network of `width`; the output names get `suffix`."""
     for kind, n_rows, n_cols in mlp_shapes(width, hidden):
         view = source.matrix(f"{stored}{GATED[kind]}.weight", n_rows, n_cols)
         yield matrix(f"{out}ffn_{kind}{suffix}.weight", view)
 
 
 def router(stored: str, out: str, hparams: Hparams, source: Source) -> OutputTensor:
-    """The matrix that picks experts; `stored` is its whole name."""
+    """The matrix that chooses experts; `stored` is its full name."""
     view = source.matrix(stored, hparams.n_experts, hparams.hidden_size)
     return matrix(f"{out}ffn_gate_inp.weight", view)
 
@@ -109,9 +114,12 @@ def router(stored: str, out: str, hparams: Hparams, source: Source) -> OutputTen
 def experts(
     stored: str, out: str, names: dict[str, str], hparams: Hparams, source: Source
 ) -> Iterator[OutputTensor]:
-    """Experts put upon each other, by `names` as in GATED, which may lie so already.
+    """The routed experts, stacked into one tensor for each of gate, up and down.
 
-    Then gate and up are in one tensor, gate first, as transformers holds them in memory.
+    The checkpoint may store each expert's matrices separately, or all experts fused as transformers
+    holds them in memory: see `fused_experts`.
+
+    names: the checkpoint's names of separately stored matrices, as in GATED.
     """
     if f"{stored}gate_up_proj" in source:
         yield from fused_experts(stored, out, hparams, source)
@@ -127,9 +135,9 @@ def experts(
 def fused_experts(
     stored: str, out: str, hparams: Hparams, source: Source, *, transposed: bool = False
 ) -> Iterator[OutputTensor]:
-    """The routed experts in one tensor, the up half behind the gate.
+    """The routed experts, stored as one tensor of gate and up (gate first) and one of down.
 
-    Each is upright, [out, in], or `transposed`, as Meta stores Llama 4's.
+    transposed: each expert is stored as [in, out], like Meta's Llama 4; False: as [out, in].
     """
     n, width, hidden = hparams.n_experts, hparams.expert_size, hparams.hidden_size
     gate_up_shape, down_shape = (2 * width, hidden), (hidden, width)

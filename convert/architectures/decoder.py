@@ -1,8 +1,9 @@
-"""The decoder that Llama made common, and the few things in which its kin differ.
+"""Decoders built like Llama, and the few things in which they differ.
 
-Llama, Mistral, Mixtral, Qwen2, Qwen3 and Qwen3-MoE norm, attend, norm and feed forward in every
-block; a `Decoder` says the rest. Sources: transformers ``models/*/modeling_*.py``; llama.cpp
-``conversion/llama.py``, ``conversion/qwen.py`` and ``src/models/*.cpp``.
+Every block of Llama, Mistral, Mixtral, Qwen2, Qwen3 and Qwen3-MoE is a norm, attention, a norm and
+a feed-forward network. A `Decoder` describes where an architecture differs. Sources: transformers
+``models/*/modeling_*.py``; llama.cpp ``conversion/llama.py``, ``conversion/qwen.py`` and
+``src/models/*.cpp``.
 """
 
 from __future__ import annotations
@@ -22,23 +23,28 @@ from convert.types import Finding
 
 @dataclass(frozen=True)
 class Experts:
-    """Where the experts of a block are stored, and the keys of config.json that tell of them."""
+    """What an architecture calls its experts, in tensor names and in config.json."""
 
     prefix: str  # of the router and the experts, within a block
-    names: dict[str, str]  # as blocks.GATED
-    count_key: str
-    width_key: str
+    names: dict[str, str]  # of their matrices, as blocks.GATED
+    count_key: str  # config.json's key of their number
+    width_key: str  # config.json's key of their width
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """An architecture, by what sets it apart."""
+    """An architecture built like Llama.
 
-    NAME: str
+    states_head_dim: whether the metadata always state the head size; False: if config.json does.
+    own_fields: further metadata; keys without the architecture's name.
+    own_checks: further findings on the config.
+    """
+
+    NAME: str  # llama.cpp's name
     default_theta: float = 10_000.0
-    default_head_dim: int | None = None  # None: the hidden size shared out among the heads
-    states_head_dim: bool = True  # False: only where config.json does
-    interleaved: bool = False  # see blocks.attention
+    default_head_dim: int | None = None  # None: hidden_size / n_heads
+    states_head_dim: bool = True
+    interleaved: bool = False  # this and the next two: see blocks.attention
     qkv_bias: bool = False
     qk_norm: bool = False
     experts: Experts | None = None
@@ -46,15 +52,15 @@ class Decoder:
     own_checks: Callable[[Config], Iterator[Finding]] | None = None
 
     def canonical_name(self, name: str) -> str:
-        """Names are canonical as they are stored."""
+        """The name as it is stored, which is canonical already."""
         return name
 
     def is_dropped(self, name: str) -> bool:
-        """Whether a stored tensor is left out on purpose: old exports keep RoPE's frequencies."""
+        """Whether a stored tensor is left out on purpose: RoPE's frequencies in old exports."""
         return name.endswith(".rotary_emb.inv_freq")
 
     def read_hparams(self, config: Config) -> Hparams:
-        """The hyperparameters. What every published checkpoint states has no default here."""
+        """The hyperparameters. A value that every published checkpoint states has no default."""
         n_heads = config.integer("num_attention_heads")
         hidden_size = config.integer("hidden_size")
         rope_type, rope_theta, rope_scaling = read_rope(config, self.default_theta)
@@ -80,7 +86,7 @@ class Decoder:
         )
 
     def fields(self, config: Config, hparams: Hparams) -> dict[str, Field]:
-        """The metadata, in the order in which llama.cpp's converter writes it."""
+        """The metadata, in the order of llama.cpp's converter."""
         values = {
             **blocks.shape_fields(hparams),
             **scaling_fields(config),
@@ -98,13 +104,13 @@ class Decoder:
         return {f"{self.NAME}.{key}": value for key, value in values.items()}
 
     def tensors(self, hparams: Hparams, source: Source) -> Iterator[OutputTensor]:
-        """Every tensor of the GGUF. Raises ConvertError on a missing one or a wrong shape."""
+        """Yield every tensor of the GGUF. Raises ConvertError on a missing one or a wrong shape."""
         yield from blocks.outer(hparams, source)
         for layer in range(hparams.n_layers):
             yield from self._block(f"model.layers.{layer}.", f"blk.{layer}.", hparams, source)
 
     def diagnose(self, config: Config, hparams: Hparams) -> Iterator[Finding]:
-        """Where the config says other than llama.cpp's code does."""
+        """Yield where the config differs from what llama.cpp computes."""
         yield from diagnose_decoder(config, hparams)
         if self.own_checks:
             yield from self.own_checks(config)

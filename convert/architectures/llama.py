@@ -1,4 +1,4 @@
-"""Llama 1 to 3, and what llama.cpp runs as Llama: Mistral and Mixtral."""
+"""Llama 1 to 3, and the models that llama.cpp runs as Llama: Mistral and Mixtral."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _own_fields(hparams: Hparams) -> dict[str, Field]:
 
 
 def _check_window(config: Config) -> Iterator[Finding]:
-    # The first Mistral has a window of 4096 tokens; llama.cpp writes and applies none.
+    # The first Mistral has a sliding window of 4096 tokens; llama.cpp does not apply it.
     return warn_of_window(config, is_on=True)
 
 

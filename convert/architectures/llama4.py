@@ -1,4 +1,4 @@
-"""Llama 4 (Scout, Maverick): names, transforms, metadata, and what llama.cpp takes for granted.
+"""Llama 4 (Scout, Maverick): tensor names, transforms and metadata.
 
 Sources: transformers ``models/llama4/configuration_llama4.py`` and ``modeling_llama4.py``;
 llama.cpp ``conversion/llama.py`` (Llama4Model) and ``src/models/llama4.cpp``.
@@ -31,11 +31,11 @@ NAME = "llama4"
 
 diagnose = diagnose_llama4
 
-_DROPPED = ("vision_model.", "multi_modal_projector.")  # they belong into the mmproj file
+_DROPPED = ("vision_model.", "multi_modal_projector.")  # they belong in an mmproj file
 
 
 def canonical_name(name: str) -> str:
-    """A stored name without the prefix that the multimodal class puts before it."""
+    """A stored name without the prefix of the multimodal class."""
     return name.replace("language_model.", "", 1)
 
 
@@ -85,8 +85,8 @@ def read_hparams(config: Config) -> Llama4Hparams:
 
 
 def _read_layer_kinds(text: Config, n_layers: int) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
-    """Of each layer, whether it rotates and whether it attends in chunks."""
-    flags = text.integers("no_rope_layers")  # in spite of its name, 1 is for layers with RoPE
+    """Whether each layer has RoPE, and whether each layer attends within chunks."""
+    flags = text.integers("no_rope_layers")  # despite the name, 1 means a layer with RoPE
     if flags is None:
         interval = text.integer("no_rope_layer_interval", 4)
         flags = tuple((layer + 1) % interval for layer in range(n_layers))
@@ -95,12 +95,14 @@ def _read_layer_kinds(text: Config, n_layers: int) -> tuple[tuple[bool, ...], tu
         "chunked_attention" if flag else "full_attention" for flag in rotates
     ]
     if len(rotates) != n_layers or len(kinds) != n_layers:
-        raise ConvertError(f"{text.path}: no_rope_layers or layer_types is not one entry a layer")
+        raise ConvertError(
+            f"{text.path}: no_rope_layers or layer_types does not have one entry per layer"
+        )
     return rotates, tuple(kind == "chunked_attention" for kind in kinds)
 
 
 def fields(config: Config, hparams: Llama4Hparams) -> dict[str, Field]:
-    """The metadata llama.cpp reads a llama4 model's shape from."""
+    """The metadata from which llama.cpp reads the shape of a llama4 model."""
     values = {
         **shape_fields(hparams),
         "rope.freq_base": f32(hparams.rope_theta),
@@ -120,7 +122,7 @@ def fields(config: Config, hparams: Llama4Hparams) -> dict[str, Field]:
 
 
 def tensors(hparams: Llama4Hparams, source: Source) -> Iterator[OutputTensor]:
-    """Every tensor of the GGUF. Raises ConvertError on a missing one or a wrong shape."""
+    """Yield every tensor of the GGUF. Raises ConvertError on a missing one or a wrong shape."""
     yield from outer(hparams, source)
     for layer in range(hparams.n_layers):
         yield from _block(layer, hparams, source)

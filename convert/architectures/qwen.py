@@ -1,4 +1,4 @@
-"""Qwen2 (and 2.5), Qwen3, and Qwen3 with experts."""
+"""Qwen2 (and 2.5), Qwen3, and Qwen3-MoE."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def _check_qwen2(config: Config) -> Iterator[Finding]:
     yield from _check_window(config)
     hidden_size, n_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     if config.integer("head_dim", hidden_size // n_heads) * n_heads != hidden_size:
-        yield error("its heads are not as wide together as its blocks, which llama.cpp needs")
+        yield error("num_attention_heads x head_dim is not hidden_size; llama.cpp needs them equal")
 
 
 def _check_experts(config: Config) -> Iterator[Finding]:
     yield from _check_window(config)
     if config.raw("mlp_only_layers") or config.integer("decoder_sparse_step", 1) != 1:
-        yield error("some layers have no experts; llama.cpp has them in every layer")
+        yield error("some layers have no experts; llama.cpp expects experts in every layer")
     if not config.flag("norm_topk_prob", False):
-        yield error("norm_topk_prob is false; llama.cpp lets the chosen experts' weights sum to 1")
+        yield error("norm_topk_prob is false; llama.cpp makes the experts' weights sum to 1")
 
 
 def _expert_fields(hparams: Hparams) -> dict[str, Field]:

@@ -1,10 +1,10 @@
-"""Hugging Face checkpoints, read: which tensors there are, and what their numbers mean.
+"""Reads Hugging Face checkpoints: which tensors they hold, and how to turn them into weights.
 
 checkpoint.py    the tensors of a checkpoint, from headers (or an index) alone
-shards.py        the protocol of shards that are elsewhere
-tensors.py       a tensor's place in a file
+shards.py        the interface to shards that are not on disk and must be fetched
+tensors.py       where the weights of an output tensor lie in the checkpoint
 scheme.py        how a checkpoint is quantized; dequantize.py: numbers and scales -> weights
-source.py        tensors as an architecture asks for them: known, of the right shape, none left
+source.py        gives tensors to an architecture, and checks their names and shapes
 hparams.py       config.json's values, checked; rope.py: those of position encoding
 provenance.py    where a checkpoint comes from, for the GGUF's metadata
 """

@@ -1,8 +1,8 @@
-"""Hugging Face checkpoints: which tensors they hold, and their bytes on demand.
+"""Reads which tensors a Hugging Face checkpoint holds, and their bytes when asked.
 
-Only headers are read on opening, and every claim a header makes is checked against its file. Data
-is read with `preadv` into the caller's buffers: no mapping, so that memory stays flat whatever the
-size of a shard, and a file truncated meanwhile is an error rather than a SIGBUS.
+Opening a checkpoint reads only headers, and checks everything a header states against its file.
+Data is read with `preadv` into the caller's buffers. Files are not mapped into memory, so memory
+use does not grow with a shard's size, and a file truncated meanwhile is an error, not a SIGBUS.
 
 Format: https://github.com/huggingface/safetensors (8 bytes header length, JSON header, data).
 """
@@ -20,7 +20,7 @@ from typing import Any
 from convert.checkpoint.shards import ShardStore
 from convert.errors import ConvertError, DiskError
 
-# Bytes an element takes, of the dtypes a safetensors header may name.
+# Bytes per element of each dtype that a safetensors header may name.
 DTYPE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
@@ -35,7 +35,7 @@ _MAX_HEADER_BYTES = 100 << 20  # the limit of the reference implementation
 class StoredTensor:
     """A tensor in a file: `n_bytes` bytes at `offset` hold `shape` in C order, little-endian.
 
-    Of an absent one, whose file is not here, only `name` and `path` are known.
+    is_absent: the file is not on disk, so only `name` and `path` are known.
     """
 
     name: str
@@ -58,7 +58,7 @@ class StoredTensor:
 class Checkpoint:
     """The tensors of a model directory by name, from headers alone.
 
-    In an outline all of them are absent: there is an index, but not one of the shards it names.
+    is_outline: there is an index, but none of the shards it names; all tensors are absent.
     """
 
     path: Path
@@ -67,10 +67,13 @@ class Checkpoint:
 
 
 def open_checkpoint(src: Path, shards: ShardStore | None = None) -> Checkpoint:
-    """Read the headers of every shard of `src`, or of `shards` where those are not on disk.
+    """Read the headers of every shard of `src`.
+
+    shards: where the shards come from; None: from `src`.
 
     Raises ConvertError if there is no safetensors file, if some of the shards are missing or one is
-    truncated, if the index and the shards disagree, or if a header lies about shapes or offsets.
+    truncated, if the index and the shards disagree, or if a header states impossible shapes or
+    offsets.
     """
     index = src / INDEX_NAME
     if index.is_file():
@@ -94,7 +97,7 @@ def open_checkpoint(src: Path, shards: ShardStore | None = None) -> Checkpoint:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises ConvertError if it is missing or is something else."""
+    """Read a JSON object from a file. Raises ConvertError if it is missing or not an object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -109,7 +112,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> list[StoredTensor]:
-    """The tensors one safetensors file declares, in the order of their data."""
+    """The tensors of one safetensors file, in the order of their data. Raises ConvertError."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -121,7 +124,10 @@ def read_header(path: Path) -> list[StoredTensor]:
 
 
 def header_length(path: Path, start: bytes, file_size: int) -> int:
-    """How many bytes of JSON follow the first 8 of a file, `start`. Raises ConvertError."""
+    """The length of the JSON header, from `start`, the first 8 bytes of the file.
+
+    Raises ConvertError if the file of `file_size` bytes cannot hold it.
+    """
     length = int.from_bytes(start, "little")
     if file_size < 8 or length > min(file_size - 8, _MAX_HEADER_BYTES):
         raise ConvertError(f"{path}: truncated or not a safetensors file; fetch it again")
@@ -189,7 +195,7 @@ def _entry(path: Path, name: str, info: Any, data_start: int) -> StoredTensor:
 
 
 def read_index(index: Path) -> dict[str, str]:
-    """Which shard holds each tensor."""
+    """The shard of each tensor, from the file `index`. Raises ConvertError."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ConvertError(f"{index}: has no weight_map; fetch it again")
@@ -218,7 +224,7 @@ def _read_shards(
 
 
 class Reader:
-    """Open shards, for reads from many threads at once. Close it, or use it in a `with`."""
+    """Open shards, which many threads may read at once. Close it, or use it in a `with`."""
 
     def __init__(self, tensors: Iterable[StoredTensor] = ()) -> None:
         self._files: dict[Path, int] = {}
@@ -230,7 +236,7 @@ class Reader:
             raise
 
     def open_file(self, path: Path, file: Path) -> None:
-        """Let the shard `path` be read, whose bytes lie in `file`. Raises ConvertError."""
+        """Open `file`, which holds the bytes of the shard `path`. Raises ConvertError."""
         try:
             self._files[path] = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -239,7 +245,7 @@ class Reader:
             raise ConvertError(f"{file}: {error.strerror}") from None
 
     def close_file(self, path: Path) -> None:
-        """Close the shard `path`, which nobody reads any more."""
+        """Close the shard `path`. No thread may read it any more."""
         os.close(self._files.pop(path))
 
     def __enter__(self) -> Reader:
@@ -253,7 +259,7 @@ class Reader:
             os.close(self._files.popitem()[1])
 
     def read_into(self, tensor: StoredTensor, start: int, buffer: memoryview) -> None:
-        """Fill `buffer` with the tensor's bytes from byte `start` on. Raises ConvertError."""
+        """Fill `buffer` with the tensor's bytes from its byte `start` on. Raises ConvertError."""
         fd, position = self._files[tensor.path], tensor.offset + start
         while buffer:
             try:
@@ -267,7 +273,7 @@ class Reader:
     def read_pieces(
         self, tensor: StoredTensor, start: int, step: int, n_bytes: int, buffer: memoryview
     ) -> None:
-        """Fill `buffer` with pieces of `n_bytes`, the first at byte `start` and each `step` on."""
+        """Fill `buffer` with pieces of `n_bytes` of the tensor, at bytes `start + i * step`."""
         fd, position = self._files[tensor.path], tensor.offset + start
         preadv = os.preadv
         for first in range(0, len(buffer), n_bytes):
@@ -276,12 +282,12 @@ class Reader:
                 is_whole = preadv(fd, (piece,), position) == n_bytes
             except OSError:
                 is_whole = False
-            if not is_whole:  # interrupted, or an error to be told
+            if not is_whole:  # a short read, which is completed, or an error, which is raised
                 self.read_into(tensor, position - tensor.offset, piece)
             position += step
 
     def prefetch(self, tensor: StoredTensor, start: int, n_bytes: int) -> None:
-        """Ask the kernel to have these bytes of the tensor, if open, in its cache soon."""
+        """Ask the operating system to cache these bytes of the tensor, if its shard is open."""
         fd = self._files.get(tensor.path)
         if fd is not None and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(fd, tensor.offset + start, n_bytes, os.POSIX_FADV_WILLNEED)

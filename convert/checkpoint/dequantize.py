@@ -1,6 +1,7 @@
-"""Quantized checkpoints' numbers: eight-bit floats, or integers that may be packed, times scales.
+"""Turns the numbers of quantized checkpoints into weights.
 
-A weight is (number - zero point) * scale, in float32. Sources: compressed-tensors
+The numbers are eight-bit floats or integers, which may be packed. A weight is
+(number - zero point) * scale, in float32. Sources: compressed-tensors
 (``float-quantized``, ``int-quantized``, ``pack-quantized``) and DeepSeek's ``fp8``.
 """
 
@@ -19,20 +20,26 @@ WORD_BITS = 32  # of the words that integers are packed into
 
 
 def unpack(words: NDArray[np.generic], bits: int, n_cols: int) -> NDArray[np.float32]:
-    """[n_rows, n_words] of 32 bits -> [n_rows, n_cols] signed integers, the lowest bits first."""
+    """Unpack words [n_rows, n_words] of 32 bits into signed integers [n_rows, n_cols].
+
+    The first integer is in a word's lowest `bits` bits.
+    """
     raw = np.ascontiguousarray(words).view(np.uint8)
     numbers = np.empty((*raw.shape, 8 // bits), np.uint8)
     for place in range(8 // bits):
         np.bitwise_and(raw >> (bits * place), (1 << bits) - 1, out=numbers[..., place])
     signed = numbers.reshape(len(raw), -1)[:, :n_cols].astype(np.float32)
-    signed -= 1 << (bits - 1)  # stored as what they are above the least
+    signed -= 1 << (bits - 1)  # they are stored as differences from the lowest value
     return signed
 
 
 def scale_rows(
     rows: NDArray[np.float32], stored_rows: NDArray[np.intp], scale: Scale, reader: Reader
 ) -> None:
-    """Turn `rows` of numbers, which are the rows `stored_rows` of their matrix, into weights."""
+    """Turn `rows` of stored numbers into weights, in place.
+
+    stored_rows: the index of each row in the stored matrix.
+    """
     blocks = stored_rows // scale.block_rows
     top, bottom = int(blocks.min()), int(blocks.max()) + 1
     groups = _groups(scale, rows.shape[1], reader)
@@ -42,7 +49,7 @@ def scale_rows(
 
 
 def _groups(scale: Scale, n_cols: int, reader: Reader) -> NDArray[np.intp] | None:
-    """The scale's column for each of the matrix; None where it has but one."""
+    """The scale's column for each column of the matrix; None if there is only one."""
     if scale.group_of_column is not None:
         stored = np.frombuffer(_read(scale.group_of_column, 0, n_cols, reader), "<i4")
         if stored.max() >= scale.n_across:
@@ -50,7 +57,7 @@ def _groups(scale: Scale, n_cols: int, reader: Reader) -> NDArray[np.intp] | Non
                 f"{scale.group_of_column.path}: {scale.group_of_column.name} names group "
                 f"{stored.max()} of {scale.n_across}; fetch it again"
             )
-        if (stored >= 0).all():  # else they were never put in another order
+        if (stored >= 0).all():  # otherwise the columns are in order
             return stored.astype(np.intp)
     return None if scale.block_cols >= n_cols else np.arange(n_cols) // scale.block_cols
 
@@ -69,7 +76,7 @@ def _zero_points(
     if stored.dtype != "I32":
         raw = _read(stored, top * across, (bottom - top) * across, reader)
         return np.frombuffer(raw, np.int8).astype(np.float32).reshape(-1, across)
-    # Packed down the columns.
+    # Zero points are packed down the columns.
     per_word = WORD_BITS // scale.bits
     first, last = top // per_word, (bottom - 1) // per_word + 1
     raw = _read(stored, first * across, (last - first) * across, reader)
@@ -97,7 +104,7 @@ def _read(stored: StoredTensor, start: int, n: int, reader: Reader) -> bytearray
 
 @lru_cache(maxsize=1)
 def e4m3_values() -> NDArray[np.float32]:
-    """What each of the 256 codes of float8 e4m3fn stands for; 0x7F and 0xFF are NaN."""
+    """The value of each of the 256 codes of float8 e4m3fn; 0x7F and 0xFF are NaN."""
     code = np.arange(256)
     exponent, mantissa = (code >> 3) & 15, (code & 7) / 8
     magnitude = np.where(exponent > 0, (1 + mantissa) * 2.0 ** (exponent - 7), mantissa * 2.0**-6)

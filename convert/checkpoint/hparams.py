@@ -1,4 +1,4 @@
-"""config.json -> `Hparams`: one frozen, validated record of what a model is."""
+"""Reads config.json, and defines `Hparams`, the hyperparameters of a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class Hparams:
-    """A decoder, with experts or (0 of them) without. Widths in numbers, layers from 0."""
+    """The hyperparameters of a decoder; `n_experts` is 0 if it has none. Layers count from 0."""
 
     n_layers: int
     hidden_size: int
@@ -47,7 +47,7 @@ class Hparams:
 
 @dataclass(frozen=True)
 class Llama4Hparams(Hparams):
-    """What Llama 4 has besides: layers of several kinds."""
+    """The hyperparameters of Llama 4, which has layers of several kinds."""
 
     moe_step: int
     moe_layers: tuple[int, ...]
@@ -61,7 +61,10 @@ class Llama4Hparams(Hparams):
 
 
 class Config:
-    """config.json with typed access; every complaint names the file and the key."""
+    """The values of config.json, checked for their types.
+
+    Every method but `raw` and `states` raises ConvertError, which names the file and the key.
+    """
 
     def __init__(self, path: Path, values: dict[str, Any]) -> None:
         self.path = path
@@ -79,7 +82,7 @@ class Config:
         return names[0]
 
     def text(self) -> Config:
-        """The language model's part of a multimodal config, over the top-level values."""
+        """The config of the language model: in a multimodal one, `text_config` over the rest."""
         nested = self.values.get("text_config")
         if nested is None:
             return self
@@ -88,7 +91,7 @@ class Config:
         return Config(self.path, {**self.values, **nested})
 
     def raw(self, key: str) -> Any:
-        """The value as it stands; None when absent."""
+        """The value, unchecked; None if absent."""
         return self.values.get(key)
 
     def integer(self, key: str, default: int = _MISSING, minimum: int = 1) -> int:
@@ -119,7 +122,7 @@ class Config:
         return bool(value)
 
     def integers(self, key: str) -> tuple[int, ...] | None:
-        """A list of whole numbers; None when absent or empty, which transformers treats alike."""
+        """A list of whole numbers; None if absent or empty, which transformers treats the same."""
         value = self.values.get(key)
         if not value:
             return None
@@ -128,7 +131,7 @@ class Config:
         return tuple(int(n) for n in value)
 
     def states(self, key: str) -> bool:
-        """Whether the config has the key, with a value."""
+        """Whether the key has a value other than null."""
         return self.values.get(key) is not None
 
     def _get(self, key: str, default: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Where a model comes from: the `general.*` metadata.
+"""Makes the `general.*` metadata, which say where a model comes from.
 
-gguf's own heuristics read the model card, generation_config.json and the directory's name, so that
-names, licence and size label are the ones llama.cpp's converter would write. What it would not is
-`l4.version`, for whoever looks into a file that misbehaves.
+gguf's own heuristics read the model card, generation_config.json and the directory's name. So the
+names, licence and size label are those that llama.cpp's converter would write. `l4.version` is
+added, to help when a file misbehaves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def general_fields(src: Path, architecture: str, tensors: list[OutputTensor]) ->
         found = _load_metadata(src, total)
     except gguf.metadata.yaml.YAMLError:
         card = src / "README.md"
-        raise ConvertError(f"{card}: its front matter is not valid YAML; mend or move it") from None
+        raise ConvertError(f"{card}: its front matter is not valid YAML; correct it") from None
     found.name = found.name or src.resolve().name
     found.size_label = found.size_label or gguf.size_label(total, shared, expert, n_experts)
     collected = gguf.GGUFWriter(None, architecture)
@@ -43,7 +43,7 @@ def _load_metadata(src: Path, total: int) -> Any:
     found = gguf.Metadata.load(None, src, None, total)
     repo = src.parent.parent.name
     if src.parent.name == "snapshots" and repo.startswith("models--"):
-        # In the Hub's cache the directory is called after a commit, and the repository's above it.
+        # In the Hub's cache the directory is named after a commit; the repository's name is above.
         card, config = gguf.Metadata.load_model_card(src), gguf.Metadata.load_hf_parameters(src)
         named = Path(repo.rpartition("--")[2])
         named = gguf.Metadata.apply_metadata_heuristic(gguf.Metadata(), card, config, named, total)
@@ -53,7 +53,7 @@ def _load_metadata(src: Path, total: int) -> Any:
 
 
 def version_of(package: str) -> str:
-    """The version of an installed package, such as this one's."""
+    """The version of an installed package; "unknown" if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -61,7 +61,7 @@ def version_of(package: str) -> str:
 
 
 def count_params(tensors: list[OutputTensor]) -> tuple[int, int, int, int]:
-    """Weights in all, those every token passes, those of one expert, and how many experts."""
+    """Count all weights, those that every token passes, those of one expert, and the experts."""
     total = sum(tensor.n_params for tensor in tensors)
     stacks = [tensor for tensor in tensors if "_exps." in tensor.name]
     expert = sum(tensor.n_params // tensor.shape[2] for tensor in stacks)

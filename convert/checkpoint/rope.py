@@ -1,4 +1,4 @@
-"""Rotary position embeddings: what config.json says of them, and Llama 3's scaling as a tensor."""
+"""Rotary position embeddings (RoPE): reads config.json, and computes Llama 3's factors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from convert.checkpoint.hparams import Config, RopeScaling
 from convert.errors import ConvertError
 from convert.gguf.fields import Field, f32, string, u32
 
-# Of YaRN, what a config may state beside factor and original context: key there, key in GGUF.
+# YaRN's optional settings: key in config.json -> last part of the GGUF key.
 _YARN_KEYS = {
     "extrapolation_factor": "ext_factor",
     "attention_factor": "attn_factor",
@@ -20,7 +20,7 @@ _YARN_KEYS = {
 
 
 def read_rope(text: Config, default_theta: float) -> tuple[str, float, RopeScaling | None]:
-    """Type, theta and Llama 3's scaling, as the config of a language model states them."""
+    """The RoPE type, theta, and Llama 3's scaling (None for other types) of a language model."""
     rope = stated_rope(text)
     theta = rope.number("rope_theta", text.number("rope_theta", default_theta))
     kind = _kind(rope)
@@ -36,7 +36,7 @@ def read_rope(text: Config, default_theta: float) -> tuple[str, float, RopeScali
 
 
 def scaling_fields(text: Config) -> dict[str, Field]:
-    """Metadata of linear and YaRN scaling. Llama 3's is a tensor, and none needs nothing."""
+    """The metadata of linear and YaRN scaling; empty for other types. Llama 3's is a tensor."""
     rope = stated_rope(text)
     kind = _kind(rope)
     if kind not in ("linear", "yarn"):
@@ -55,7 +55,8 @@ def scaling_fields(text: Config) -> dict[str, Field]:
 
 def stated_rope(text: Config) -> Config:
     """The part of a config that is about RoPE; empty if there is none."""
-    # transformers 5 writes rope_parameters, with theta inside; 4 wrote rope_scaling beside it.
+    # transformers 5 writes rope_parameters, which contains theta. transformers 4 wrote rope_scaling
+    # and, outside it, rope_theta.
     stated = text.raw("rope_parameters") or text.raw("rope_scaling") or {}
     if not isinstance(stated, dict):
         raise ConvertError(f"{text.path}: `rope_parameters` is not an object")
@@ -67,14 +68,14 @@ def _kind(rope: Config) -> str:
 
 
 def rope_factors(head_dim: int, theta: float, scaling: RopeScaling) -> tuple[float, ...]:
-    """What ggml divides each rotary frequency by; `head_dim / 2` of them.
+    """The factors [head_dim / 2] by which ggml divides each rotary frequency.
 
-    Frequencies that turn often within the original context are kept, those that turn rarely are
-    slowed by `factor`, those between are blended (transformers: ``_compute_llama3_parameters``).
-    Scout has low = high, so that nothing lies between.
+    A frequency that turns often within the original context is kept, one that turns rarely is
+    divided by `factor`, and one in between gets a blend of the two (transformers:
+    ``_compute_llama3_parameters``). In Scout low = high, so no frequency is in between.
     """
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    # In float32 step by step, as torch does it: so the bits are those of llama.cpp's converter.
+    # Every step is rounded to float32, as in torch, so the bits are those of llama.cpp's converter.
     exponents = (np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)).astype(float)
     wavelengths = np.float32(2 * pi) / (1 / (theta**exponents).astype(np.float32))
     turns = np.float32(scaling.original_context) / wavelengths

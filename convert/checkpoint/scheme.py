@@ -1,8 +1,8 @@
-"""How a checkpoint is quantized, by its config, and where the scales of a matrix lie.
+"""Finds out how a checkpoint is quantized, and which scales belong to a matrix.
 
-Of compressed-tensors' formats those of eight-bit floats and of integers are read, and FP8 as
-DeepSeek and others store it. Bits and groups are told by the tensors' shapes, so that layers may
-differ in them.
+Supported are the formats of compressed-tensors for eight-bit floats and for integers, and FP8 as
+DeepSeek and others store it. The number of bits and the group size are inferred from each tensor's
+shape, because layers may differ.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from convert.checkpoint.tensors import Scale
 from convert.errors import ConvertError
 
 SCALE_SUFFIXES = ("_scale", "_scale_inv")
-# Scales of activations and of the KV cache, which llama.cpp has no use for.
+# Scales of activations and of the KV cache. llama.cpp does not use them.
 DROPPED_SUFFIXES = (
     ".input_scale", ".activation_scale", ".input_scale_ub", ".input_zero_point", ".k_scale",
     ".v_scale", ".k_zero_point", ".v_zero_point",
@@ -24,16 +24,16 @@ DROPPED_SUFFIXES = (
 
 _SCALE_DTYPES = ("F32", "BF16", "F16")
 _FORMATS = ("float-quantized", "int-quantized", "naive-quantized", "pack-quantized")
-_PACKED_BITS = (2, 4, 8)  # that fill a word with whole numbers
+_PACKED_BITS = (2, 4, 8)  # widths of packed integers that divide a word evenly
 _WORD_BITS = 32
 
 Block = tuple[int, int]
 
 
 def read_block_size(config: Config) -> Block | None:
-    """The block of a block-quantized checkpoint, None for other quantized ones and plain ones.
+    """The block [rows, columns] of a block-quantized checkpoint; None for every other checkpoint.
 
-    Raises ConvertError if the checkpoint is quantized in a way that is not read.
+    Raises ConvertError if the checkpoint is quantized in a way that is not supported.
     """
     stated = config.raw("quantization_config") or config.text().raw("quantization_config")
     if not isinstance(stated, dict) or not stated:
@@ -48,14 +48,14 @@ def read_block_size(config: Config) -> Block | None:
         extras = [sparsity] * (sparsity != "dense") + ["transforms"] * is_transformed
         what = ", ".join(map(str, (method, *formats, *extras)))
         raise ConvertError(
-            f"{config.path}: the checkpoint is quantized ({what}), which is not read; "
+            f"{config.path}: the checkpoint is quantized in an unsupported way ({what}); "
             "convert from the BF16 checkpoint it was made from"
         )
     return _block_size(stated)
 
 
 def _formats(stated: dict[str, Any]) -> list[Any]:
-    """The format of every config group, or else the one for all."""
+    """The format of every config group; without groups, the format for all."""
     groups = (stated.get("config_groups") or {}).values()
     whole = stated.get("format")
     formats = [group.get("format") or whole for group in groups if isinstance(group, dict)]
@@ -73,7 +73,10 @@ def _block_size(stated: dict[str, Any]) -> Block | None:
 
 
 def packed_bits(packed: StoredTensor, n_rows: int, n_cols: int) -> int:
-    """How many bits a number has in `packed`, which is to hold [n_rows, n_cols] of them."""
+    """How many bits each number takes in `packed`, which holds [n_rows, n_cols] numbers.
+
+    Raises ConvertError if its shape fits none.
+    """
     if packed.dtype == "I32":
         for bits in _PACKED_BITS:
             if packed.shape == (n_rows, -(-n_cols * bits // _WORD_BITS)):
@@ -92,9 +95,14 @@ def place_scale(
     block: Block | None = None,
     bits: int = 0,
 ) -> Scale:
-    """How the scales and zero points in `beside`, by their suffixes, cover the matrix `name`.
+    """Which numbers of the matrix `name` each scale and zero point applies to.
 
-    Raises ConvertError if their shapes or dtypes do not fit a matrix of `shape`.
+    shape: rows and columns of the matrix.
+    beside: the matrix's scales, zero points and group indices, by name suffix.
+    block: rows and columns that share a scale; None: inferred from the scales' shape.
+    bits: of a packed number; 0 if the numbers are not packed.
+
+    Raises ConvertError if shapes or dtypes do not fit.
     """
     n_rows, n_cols = shape
     stored = next(beside[suffix] for suffix in SCALE_SUFFIXES if suffix in beside)
@@ -112,7 +120,7 @@ def place_scale(
             f"{name} {list(shape)}"
         )
     if stored.dtype not in _SCALE_DTYPES:
-        raise ConvertError(f"{stored.path}: {stored.name} is stored as {stored.dtype}")
+        raise ConvertError(f"{stored.path}: {stored.name} has the unsupported dtype {stored.dtype}")
     scale = Scale(
         stored,
         block_rows,
@@ -141,5 +149,5 @@ def _check_companions(scale: Scale, n_rows: int, n_cols: int) -> None:
 def _misfit(companion: StoredTensor, scale: StoredTensor) -> ConvertError:
     return ConvertError(
         f"{companion.path}: {companion.name} of {companion.dtype} {list(companion.shape)} does "
-        f"not go with {scale.name} {list(scale.shape)}"
+        f"not match {scale.name} {list(scale.shape)}"
     )

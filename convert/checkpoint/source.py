@@ -1,4 +1,4 @@
-"""A checkpoint's tensors as an architecture asks for them, each of known name and shape."""
+"""Gives an architecture the tensors it asks for, each with its name and shape checked."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ _COMPANION_SUFFIXES = (*SCALE_SUFFIXES, "_zero_point", "_g_idx", "_shape")
 
 
 class Source:
-    """Hands out tensors by their canonical names and remembers which, so that none is overlooked.
+    """Gives out tensors by their canonical names, and remembers which ones were taken.
 
-    Every method raises ConvertError if the tensor is missing, of another shape than config.json
-    calls for, or of a dtype that is not read. `block` is that of block-scaled weights.
+    path: the checkpoint, for error messages.
+    block: rows and columns that share a scale, in a block-quantized checkpoint.
+
+    `vector`, `matrix` and `experts` raise ConvertError if the tensor is missing, has another shape
+    than config.json calls for, or an unsupported dtype.
     """
 
     def __init__(
@@ -35,11 +38,14 @@ class Source:
         return name in self._tensors or f"{name}_packed" in self._tensors
 
     def vector(self, name: str, n: int) -> View:
-        """A stored [n] as one row."""
+        """The stored vector [n] as one row."""
         return View(self._plain(name, (n,)), 1, n, 0, n, 1)
 
     def matrix(self, name: str, n_rows: int, n_cols: int, *, head_rows: int = 0) -> View:
-        """A stored [n_rows, n_cols], with its scales if quantized; `head_rows` as in View."""
+        """The stored matrix [n_rows, n_cols], with its scales if it is quantized.
+
+        head_rows: see `View`.
+        """
         shape, packed = (n_rows, n_cols), self._tensors.get(f"{name}_packed")
         stored = self._tensors.get(name)
         either = packed or stored
@@ -60,15 +66,18 @@ class Source:
         return View(weight, n_rows, n_cols, 0, weight.shape[1], 1, scale, head_rows)
 
     def experts(self, name: str, n_experts: int, n_rows: int, n_cols: int) -> StoredTensor:
-        """A stored [n_experts, n_rows, n_cols], to be cut into views."""
+        """The stored tensor [n_experts, n_rows, n_cols]; the caller makes views of it."""
         return self._plain(name, (n_experts, n_rows, n_cols))
 
     def untaken(self) -> Iterator[StoredTensor]:
-        """What nobody has asked for."""
+        """The stored tensors that have not been asked for."""
         return (stored for name, stored in self._tensors.items() if name not in self._taken)
 
     def _companions(self, name: str, weight: StoredTensor) -> dict[str, StoredTensor]:
-        """What lies beside the quantized matrix `name`, by suffix; a scale among it."""
+        """The scales, zero points and group indices of the quantized matrix `name`, by suffix.
+
+        Raises ConvertError if there are no scales.
+        """
         found = {
             suffix: self._tensors[name + suffix]
             for suffix in _COMPANION_SUFFIXES
@@ -77,7 +86,7 @@ class Source:
         if not any(suffix in found for suffix in SCALE_SUFFIXES):
             kind = {"F8_E4M3": "FP8"}.get(weight.dtype, weight.dtype)
             raise ConvertError(
-                f"{weight.path}: {name} is {kind}, but there is no {name}_scale beside it"
+                f"{weight.path}: {name} is {kind}, but there is no {name}_scale for it"
             )
         self._taken.update(name + suffix for suffix in found)
         return found
@@ -99,7 +108,7 @@ class Source:
                 "fetch the missing shard, or the config that belongs to it"
             )
         if stored.is_absent:
-            stored = replace(stored, shape=shape)  # what config.json calls for will have to do
+            stored = replace(stored, shape=shape)  # its shape is unknown, so trust config.json
         if stored.shape != shape:
             raise ConvertError(
                 f"{stored.path}: {name} has shape {list(stored.shape)}, "

@@ -1,8 +1,8 @@
-"""Where the numbers of an output tensor lie in a checkpoint.
+"""Describes where the weights of an output tensor lie in a checkpoint.
 
 An output tensor is a stack of matrices, and each matrix is a strided view of one stored tensor.
-That is all the transforming there is: a transposed, halved, fused expert tensor is E views with
-other strides, so nothing larger than a tile is ever moved to rearrange it.
+Views express every transform. For example, the gate tensor is made of a fused, transposed expert
+tensor by E views with other strides. So nothing larger than a tile is ever copied to rearrange it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from convert.checkpoint.checkpoint import StoredTensor
 
 @dataclass(frozen=True)
 class Scale:
-    """What stored numbers are multiplied by: one for a block of [block_rows, block_cols] of them.
+    """The scales of a matrix: one for each block of [block_rows, block_cols] stored numbers.
 
-    `bits` of a number where several are packed into a word, else 0. Zero points lie as the scales
-    do, and are subtracted first. `group_of_column` names each column's block where it is not in
-    order.
+    n_across: how many blocks lie side by side.
+    bits: of a stored number if several are packed into a word, else 0.
+    zero_point: subtracted before scaling; laid out like the scales.
+    group_of_column: the block of each column; None: the blocks are in order.
     """
 
     stored: StoredTensor
@@ -36,8 +37,8 @@ class Scale:
 class View:
     """A matrix inside a stored tensor: [r, c] is its element `start + r*row_step + c*col_step`.
 
-    With `head_rows` the rows of every so many are shuffled: the first of its upper half, the first
-    of its lower, the second of its upper ...
+    head_rows: the rows per attention head if they are reordered, else 0. The order within a head is
+        first row of the first half, first row of the second half, second row of the first half ...
     """
 
     stored: StoredTensor
@@ -55,7 +56,7 @@ class View:
 
     @property
     def reads(self) -> tuple[StoredTensor, ...]:
-        """Every stored tensor it takes to read the matrix."""
+        """Every stored tensor that is needed to read the matrix."""
         scale = self.scale
         beside = (scale.stored, scale.zero_point, scale.group_of_column) if scale else ()
         return (self.stored, *(stored for stored in beside if stored is not None))
@@ -63,14 +64,14 @@ class View:
 
 @dataclass(frozen=True)
 class Constant:
-    """A row of numbers that is computed rather than stored."""
+    """A row of numbers that is computed, not stored."""
 
     values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class OutputTensor:
-    """A tensor of the GGUF: `shape` in ne order, and its matrices (one if 1-D or 2-D)."""
+    """A tensor of the GGUF: `shape` in ne order, and its matrices (only one if 1-D or 2-D)."""
 
     name: str
     shape: tuple[int, ...]
@@ -92,12 +93,12 @@ def matrix(name: str, view: View) -> OutputTensor:
 
 
 def stack(name: str, views: Sequence[View]) -> OutputTensor:
-    """A 3-D output tensor of matrices alike, one an expert."""
+    """A 3-D output tensor of matrices of equal shape, one for each expert."""
     return OutputTensor(name, (views[0].n_cols, views[0].n_rows, len(views)), tuple(views))
 
 
 def transposed_expert(stored: StoredTensor, expert: int, first: int, n_rows: int) -> View:
-    """Columns [first, first + n_rows) of one expert of a stored [E, n_cols, width], as rows."""
+    """Columns [first, first + n_rows) of one expert of a stored [E, n_cols, width], transposed."""
     _, n_cols, width = stored.shape
     return View(stored, n_rows, n_cols, expert * n_cols * width + first, 1, width)
 

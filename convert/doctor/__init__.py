@@ -1,5 +1,5 @@
-"""What would run wrong though it converts.
+"""Finds models that llama.cpp would load but run wrong, or less well than they could.
 
-checkpoint.py    of any checkpoint; llama4.py: of Llama 4's, of which llama.cpp hard-codes much
-gguf.py          of a finished GGUF
+checkpoint.py    checks a checkpoint; llama4.py: checks what llama.cpp hard-codes for Llama 4
+gguf.py          checks a finished GGUF
 """

@@ -1,7 +1,7 @@
-"""What makes a conversion run wrong, or less well, though every tensor is in its place.
+"""Finds what would make a converted checkpoint run wrong, or less well than it could.
 
-What would load and babble is an error, what merely deserves a look a warning. Of Llama 4, which
-llama.cpp hard-codes much of, more is known: see `llama4.py`.
+An error means that llama.cpp would load the model but compute something else; a warning means that
+the user should know. `llama4.py` checks more for Llama 4, for which llama.cpp hard-codes much.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from convert.checkpoint.rope import stated_rope
 from convert.tokenizer.vocab import Vocabulary
 from convert.types import Finding
 
-_ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # that reach the GGUF of Llama's kin
+_ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # the types that a `Decoder` converts
 
-# Ends that llama.cpp knows by their text (src/llama-vocab.cpp).
+# Tokens that llama.cpp treats as EOG because of their text (src/llama-vocab.cpp).
 _KNOWN_ENDS = frozenset(
     ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>",
      "<end_of_turn>", "<EOT>", "_<EOT>", "[EOT]", "<end_of_utterance>")
@@ -27,18 +27,16 @@ _CONTROL_TEXT = re.compile(r"<\|[a-z0-9_]+\|>")
 
 
 def diagnose_decoder(config: Config, hparams: Hparams) -> Iterator[Finding]:
-    """Where the config of one of Llama's kin asks for what is not carried over."""
+    """Yield the settings in the config of a `Decoder` that would be lost in the GGUF."""
     if hparams.hidden_act not in ("silu", "swish"):
         yield error(f"hidden_act is {hparams.hidden_act}; llama.cpp computes silu")
     if hparams.rope_type not in _ROPE_TYPES:
-        yield error(
-            f"rope_type {hparams.rope_type} is not carried over; {', '.join(_ROPE_TYPES)} are"
-        )
+        yield error(f"rope_type {hparams.rope_type} is not supported; {', '.join(_ROPE_TYPES)} are")
     for key in ("attention_bias", "mlp_bias"):
         if config.flag(key, False):
-            yield error(f"{key} is true; such biases are not carried over")
+            yield error(f"{key} is true; such biases are not supported")
     if hparams.head_dim % 2:
-        yield error(f"heads are {hparams.head_dim} wide; RoPE rotates pairs")
+        yield error(f"head_dim is {hparams.head_dim}; RoPE needs an even number")
     if config.number("partial_rotary_factor", 1.0) != 1:
         yield error("partial_rotary_factor is not 1; llama.cpp rotates whole heads")
     if hparams.n_experts_used > hparams.n_experts:
@@ -51,7 +49,7 @@ def diagnose_decoder(config: Config, hparams: Hparams) -> Iterator[Finding]:
 
 
 def _yarn(rope: Config) -> Iterator[Finding]:
-    """YaRN's finer settings, which llama.cpp reads for other models than Llama's kin alone."""
+    """Yield YaRN settings that differ from llama.cpp's, which ignores them in these models."""
     usual = {"beta_fast": 32.0, "beta_slow": 1.0}
     usual["attention_factor"] = 1 + 0.1 * log(max(rope.number("factor"), 1.0))
     for key, value in usual.items():
@@ -61,38 +59,41 @@ def _yarn(rope: Config) -> Iterator[Finding]:
 
 
 def warn_of_window(config: Config, *, is_on: bool) -> Iterator[Finding]:
-    """A sliding window that llama.cpp does not have, if there is one and contexts outgrow it."""
+    """Warn of a sliding window that is smaller than the context; llama.cpp does not apply it.
+
+    is_on: whether the model uses its sliding window at all.
+    """
     if not is_on or not config.raw("sliding_window"):
         return
     window = config.integer("sliding_window")
     if window < config.integer("max_position_embeddings"):
         yield warning(
-            f"sliding_window is {window}; llama.cpp attends to everything, so that contexts over "
-            f"{window} tokens see more than the model was trained on"
+            f"sliding_window is {window}; llama.cpp does not apply it, so in contexts over "
+            f"{window} tokens the model attends to more tokens than in training"
         )
 
 
 def diagnose_sources(checkpoint: Checkpoint, vocab: Vocabulary | None) -> Iterator[Finding]:
-    """What is not there to plan from, and what a chat needs of the vocabulary."""
+    """Yield which files are missing, and what the vocabulary lacks for a chat."""
     if checkpoint.is_outline:
-        yield warning("sizes are from config.json and the index: the shards are absent")
+        yield warning("the shards are absent, so sizes come from config.json and the index")
     if vocab is not None:
         yield from diagnose_vocabulary(vocab)
     else:
-        yield warning("no tokenizer is there: its metadata, some megabytes, is not counted")
+        yield warning("there is no tokenizer, so its metadata (some megabytes) is not counted")
 
 
 def diagnose_vocabulary(vocab: Vocabulary) -> Iterator[Finding]:
-    """What a chat needs of a vocabulary and this one lacks."""
+    """Yield what this vocabulary lacks for a chat."""
     if vocab.chat_template is None:
-        yield warning("no chat template: right for a base model, but nobody can chat with it")
+        yield warning("no chat template: normal for a base model, but chatting needs one")
     else:
         yield from template_tokens(vocab.chat_template, vocab.tokens.texts)
     for kind, stated in vocab.unresolved.items():
-        yield warning(f"the {kind} token is stated as {stated}, which the vocabulary has not")
+        yield warning(f"the {kind} token is stated as {stated}, which the vocabulary lacks")
     if "bos" not in vocab.special_ids:
         if vocab.adds.get("bos"):
-            yield error("a beginning-of-text token is put before every text, but which is not said")
+            yield error("every text is to begin with a beginning-of-text token, but none is named")
         else:
             yield warning("no beginning-of-text token is named in tokenizer_config.json")
     if not {"eos", "eot"} & vocab.special_ids.keys():
@@ -101,21 +102,21 @@ def diagnose_vocabulary(vocab: Vocabulary) -> Iterator[Finding]:
     for id_ in vocab.ends:
         if id_ not in known and vocab.tokens.texts[id_] not in _KNOWN_ENDS:
             yield warning(
-                f"answers end on {vocab.tokens.texts[id_]} too, by generation_config.json or "
-                "config.json; llama.cpp does not take it for an end, so stop on it by hand"
+                f"answers also end on {vocab.tokens.texts[id_]} (generation_config.json or "
+                "config.json); llama.cpp does not end there, so give it as a stop string"
             )
 
 
 def template_tokens(template: str, texts: list[str]) -> Iterator[Finding]:
-    """Control tokens that the chat template has and the vocabulary has not."""
+    """Warn of control tokens that the chat template uses and the vocabulary lacks."""
     absent = sorted(set(_CONTROL_TEXT.findall(template)) - set(texts))
     if absent:
         shown = ", ".join(absent[:3]) + (" …" if len(absent) > 3 else "")
-        yield warning(f"the chat template uses {shown}, which the vocabulary has not")
+        yield warning(f"the chat template uses {shown}, which the vocabulary lacks")
 
 
 def rope_clash(text: Config) -> Iterator[Finding]:
-    """Where a config states RoPE twice, as transformers 4 does and as 5 does, and differently."""
+    """Warn if a config states RoPE in both ways, transformers 4's and 5's, and they differ."""
     new, old = text.raw("rope_parameters"), text.raw("rope_scaling")
     if not isinstance(new, dict):
         return
@@ -124,15 +125,15 @@ def rope_clash(text: Config) -> Iterator[Finding]:
     if clash:
         yield warning(
             f"rope_parameters and rope_scaling differ in {', '.join(clash)}; "
-            "rope_parameters is taken"
+            "rope_parameters is used"
         )
 
 
 def error(message: str) -> Finding:
-    """It would run wrong."""
+    """A finding that the model would run wrong."""
     return Finding("error", message)
 
 
 def warning(message: str) -> Finding:
-    """It runs, but deserves a look."""
+    """A finding that the user should know of."""
     return Finding("warning", message)

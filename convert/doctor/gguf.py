@@ -1,6 +1,7 @@
-"""What makes a GGUF run wrong, or less well, though llama.cpp loads it.
+"""Finds what makes a GGUF run wrong, or less well than it could, although llama.cpp loads it.
 
-A header tells less than a checkpoint: what it leaves open is taken for what llama.cpp computes.
+A header states less than a checkpoint does. A value that it does not state is assumed to be the one
+that llama.cpp computes with.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ from convert.gguf.model import GGUFModel
 from convert.types import Finding
 
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS of llama.cpp
-_CHUNK = 8192  # llama.cpp's, of Llama 4
+_CHUNK = 8192  # tokens in a chunk of Llama 4; llama.cpp hard-codes it
 _ENDS = ("eos", "eot", "eom")
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 
 
 def diagnose_gguf(model: GGUFModel) -> Iterator[Finding]:
-    """What deserves a look in a GGUF's metadata and tensors."""
+    """Yield errors and warnings about a GGUF's metadata and tensors."""
     yield from _vocabulary(model)
     yield from _rope(model)
     if not 1 <= _number(model, "block_count") <= _MAX_LAYERS:
-        return  # which is told where it is vetted
+        return  # gguf/vetting.py reports this
     yield from _layers(model)
     if model.fields.get("general.architecture") == "llama4":
         yield from _llama4(model)
 
 
 def _number(model: GGUFModel, key: str, default: int = 0) -> int:
-    """A count of the architecture's; of one a layer the largest."""
+    """A number of the architecture; the largest if there is one per layer."""
     value = model.fields.get(f"{model.fields.get('general.architecture')}.{key}", default)
     if isinstance(value, GGUFArray):
         value = max(value, default=default)
@@ -54,7 +55,7 @@ def _layers(model: GGUFModel) -> Iterator[Finding]:
     embedding = model.tensors.get("token_embd.weight")
     tokens = model.fields.get("tokenizer.ggml.tokens")
     if embedding is None:
-        yield error("there is no token_embd.weight: it is a part of a model, or none")
+        yield error("there is no token_embd.weight: this is not a whole model")
     elif isinstance(tokens, GGUFArray) and embedding.shape[1:] != (len(tokens),):
         yield error(f"token_embd.weight has {embedding.shape[1]:,} rows for {len(tokens):,} tokens")
 
@@ -67,8 +68,8 @@ def _vocabulary(model: GGUFModel) -> Iterator[Finding]:
         return
     if kind == "gpt2" and pre in (None, "", "default"):
         yield warning(
-            f"its pre-tokenizer is {pre or 'not said'}: text is cut up otherwise than in training, "
-            "which takes more tokens and costs quality; convert it again"
+            f"its pre-tokenizer is {pre or 'not named'}: text is split differently than in "
+            "training, which takes more tokens and costs quality; convert it again"
         )
     yield from _merges(fields.get("tokenizer.ggml.merges"))
     texts = [raw.decode("utf-8", errors="replace") for raw in tokens.byte_strings()]
@@ -78,7 +79,7 @@ def _vocabulary(model: GGUFModel) -> Iterator[Finding]:
         yield warning(str(problem).removeprefix(f"{model.files[0]}: "))
     template = fields.get("tokenizer.chat_template")
     if template is None:
-        yield warning("no chat template: right for a base model, but nobody can chat with it")
+        yield warning("no chat template: normal for a base model, but chatting needs one")
     elif isinstance(template, str):
         yield from template_tokens(template, texts)
     yield from _special(model, len(tokens))
@@ -89,7 +90,7 @@ def _merges(merges: Any) -> Iterator[Finding]:
         return
     n_odd = sum(raw.find(b" ", 1) < 0 for raw in merges.byte_strings())
     if n_odd:
-        yield error(f"{n_odd:,} of {len(merges):,} merges are no pairs: convert it again")
+        yield error(f"{n_odd:,} of {len(merges):,} merges are not pairs; convert it again")
 
 
 def _special(model: GGUFModel, n_tokens: int) -> Iterator[Finding]:
@@ -105,18 +106,18 @@ def _special(model: GGUFModel, n_tokens: int) -> Iterator[Finding]:
     if not any(kind in stated for kind in _ENDS):
         yield warning("no end token (eos, eot) is named: answers may not stop by themselves")
     if model.fields.get("tokenizer.ggml.add_bos_token") is True and "bos" not in stated:
-        yield error("a beginning-of-text token is put before every text, but which is not said")
+        yield error("every text is to begin with a beginning-of-text token, but none is named")
 
 
 def _rope(model: GGUFModel) -> Iterator[Finding]:
     architecture = model.fields.get("general.architecture")
     base = model.fields.get(f"{architecture}.rope.freq_base")
     if isinstance(base, float) and not 0 < base < math.inf:
-        yield error(f"rope.freq_base is {base}, which no position can be encoded with")
+        yield error(f"rope.freq_base is {base}, not a positive finite number")
 
 
 def _llama4(model: GGUFModel) -> Iterator[Finding]:
-    """The findings of a checkpoint that would have given this file."""
+    """Yield what `diagnose_llama4` finds in a checkpoint that would convert to this file."""
     path, n_layers = model.files[0], _number(model, "block_count")
     n_heads = _number(model, "attention.head_count", 1) or 1
     hidden_size = _number(model, "embedding_length")
@@ -165,7 +166,7 @@ def _llama4(model: GGUFModel) -> Iterator[Finding]:
 
 
 def _largest_factor(model: GGUFModel) -> float | None:
-    """What the slowest frequency is divided by: Llama 3's scaling factor. None without any."""
+    """Llama 3's scaling factor: the divisor of the slowest frequency. None without such scaling."""
     tensor = model.tensors.get("rope_freqs.weight")
     if tensor is None or tensor.qtype != "F32":
         return None

@@ -1,7 +1,7 @@
-"""Where a Llama 4 checkpoint says other than llama.cpp does.
+"""Finds where a Llama 4 checkpoint differs from what llama.cpp hard-codes.
 
-llama.cpp hard-codes much of it (``src/models/llama4.cpp``): a checkpoint that differs would load
-and babble.
+llama.cpp hard-codes much of Llama 4 (``src/models/llama4.cpp``). A checkpoint that differs would
+load but give wrong results.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ _NOPE_INTERVAL = 4  # every fourth layer is global and has no RoPE
 _TEMPERATURE_FLOOR = 8192
 _TEMPERATURE_SCALE = 0.1
 _EXPERTS_WITHOUT_QK_NORM = 128
-_PUBLISHED_WIDTH = 5120  # of Scout's and Maverick's blocks, which are 48 with 16 or 128 experts
+# Scout and Maverick: hidden size, number of layers, and numbers of experts.
+_PUBLISHED_WIDTH = 5120
 _PUBLISHED_LAYERS = 48
 _PUBLISHED_EXPERTS = (16, 128)
-_LONGEST_WITHOUT_SCALING = 1 << 20  # tokens; Maverick's
+_LONGEST_WITHOUT_SCALING = 1 << 20  # tokens; Maverick's context
 
 
 def diagnose_llama4(config: Config, hparams: Llama4Hparams) -> Iterator[Finding]:
-    """Where a Llama 4 config says other than llama.cpp's code does."""
+    """Yield where a Llama 4 config differs from llama.cpp's code."""
     yield from _attention(hparams)
     yield from _temperature(hparams)
     yield from _experts(hparams)
@@ -35,18 +36,21 @@ def diagnose_llama4(config: Config, hparams: Llama4Hparams) -> Iterator[Finding]
 
 
 def _pruning(hparams: Llama4Hparams) -> Iterator[Finding]:
-    """Layers or experts fewer than were trained: what depends on their numbers has moved."""
+    """Warn if layers or experts seem to have been pruned.
+
+    llama.cpp derives a layer's kind of attention from its index, which pruning changes.
+    """
     n_layers, n_experts = hparams.n_layers, hparams.n_experts
     is_published = hparams.hidden_size == _PUBLISHED_WIDTH
     if n_layers % _NOPE_INTERVAL:
         yield warning(
             f"{n_layers} layers are not whole groups of {_NOPE_INTERVAL}: if layers were "
-            "pruned, those behind the gap have changed their kind of attention"
+            "pruned, the layers after them now have another kind of attention"
         )
     elif is_published and n_layers != _PUBLISHED_LAYERS:
         yield warning(
-            f"{n_layers} layers where Llama 4 has {_PUBLISHED_LAYERS}: if layers were pruned, only "
-            f"whole groups of {_NOPE_INTERVAL} leave the others' kind of attention as it was"
+            f"{n_layers} layers where Llama 4 has {_PUBLISHED_LAYERS}: if layers were not pruned "
+            f"in whole groups of {_NOPE_INTERVAL}, the others now have another kind of attention"
         )
     if is_published and n_experts not in _PUBLISHED_EXPERTS:
         yield warning(
@@ -59,20 +63,20 @@ def _pruning(hparams: Llama4Hparams) -> Iterator[Finding]:
 
 def _attention(hparams: Llama4Hparams) -> Iterator[Finding]:
     if not any(hparams.chunked_layers):
-        # llama.cpp means to rotate everywhere then, but its interval still leaves out the last.
+        # llama.cpp intends RoPE in every layer then, but its code still leaves out the last one.
         yield error("no layer is chunked; llama.cpp would run the last layer without RoPE")
         return
     expected = tuple((layer + 1) % _NOPE_INTERVAL != 0 for layer in range(hparams.n_layers))
     if hparams.rope_layers != expected:
-        yield error(f"no_rope_layers is not every {_NOPE_INTERVAL}th layer, as llama.cpp has it")
+        yield error(f"no_rope_layers is not every {_NOPE_INTERVAL}th layer, as llama.cpp assumes")
     if hparams.chunked_layers != expected:
-        yield error("layer_types is not three chunked layers to a global one, as llama.cpp has it")
+        yield error("layer_types is not 3 chunked layers and 1 global one, as llama.cpp assumes")
     chunk = hparams.chunk_size
     reach = min(chunk or hparams.context_length, _CHUNK)
     if chunk != _CHUNK and hparams.context_length > reach:
         yield error(
-            f"attention_chunk_size is {chunk}; llama.cpp has {_CHUNK}, "
-            f"so that contexts over {reach} tokens would run wrong"
+            f"attention_chunk_size is {chunk}; llama.cpp uses {_CHUNK}, "
+            f"so contexts over {reach} tokens would run wrong"
         )
 
 
@@ -84,8 +88,8 @@ def _temperature(hparams: Llama4Hparams) -> Iterator[Finding]:
     reach = min(hparams.temperature_floor, _TEMPERATURE_FLOOR) - 1
     if hparams.context_length > reach:
         yield error(
-            f"attention temperature tuning (on, floor, scale) is {stated}; llama.cpp has "
-            f"{(True, _TEMPERATURE_FLOOR, _TEMPERATURE_SCALE)}, so that contexts over {reach} "
+            f"attention temperature tuning (on, floor, scale) is {stated}; llama.cpp uses "
+            f"{(True, _TEMPERATURE_FLOOR, _TEMPERATURE_SCALE)}, so contexts over {reach} "
             "tokens would run wrong"
         )
 
@@ -99,24 +103,22 @@ def _experts(hparams: Llama4Hparams) -> Iterator[Finding]:
         )
     step = hparams.moe_step
     if hparams.moe_layers != tuple(range(step - 1, hparams.n_layers, step)):
-        yield error(f"moe_layers is not every layer of step {step}, as llama.cpp has it")
+        yield error(f"moe_layers is not one layer in every {step}, as llama.cpp assumes")
 
 
 def _rope(config: Config, hparams: Llama4Hparams) -> Iterator[Finding]:
     if hparams.rope_type not in ("llama3", "default"):
-        yield error(
-            f"rope_type {hparams.rope_type} is not carried over; Llama 4 has llama3 or none"
-        )
+        yield error(f"rope_type {hparams.rope_type} is not supported; Llama 4 has llama3 or none")
     yield from rope_clash(config.text())
     if hparams.rope_type == "default" and hparams.context_length > _LONGEST_WITHOUT_SCALING:
         yield warning(
             f"a context of {hparams.context_length:,} tokens, but no RoPE scaling: the config is "
-            "stale or lost a part; fetch config.json again"
+            "outdated or incomplete; fetch config.json again"
         )
     scaling = hparams.rope_scaling
     is_scout = (hparams.n_layers, hparams.hidden_size, hparams.n_experts) == (48, 5120, 16)
     if is_scout and scaling is not None and scaling.factor == 8.0:
         yield warning(
-            "RoPE factor 8 is of Scout's first config; Meta corrected it to 16 with "
-            "high_freq_factor 1: fetch config.json again"
+            "RoPE factor 8 is from Scout's first config, which Meta corrected to 16 with "
+            "high_freq_factor 1; fetch config.json again"
         )

@@ -1,9 +1,9 @@
-"""GGUF files: what their headers say, and whether llama.cpp can be given them.
+"""Reads and writes GGUF headers, and checks whether llama.cpp can load a file safely.
 
-file.py           a GGUF's header read back, nothing that it says is trusted
-array.py          its arrays, decoded when asked for; model.py: split files as one
-fields.py         metadata, encoded
-vetting.py        what llama.cpp would end the process over, checked before it is given a file
-ftypes.py         a file's types; qtypes.py: a tensor's
-tensor_groups.py  what tensors are for
+file.py           reads a GGUF's header and checks everything it states
+array.py          arrays of the metadata, decoded when needed; model.py: split files read as one
+fields.py         encodes metadata and headers
+vetting.py        finds what would make llama.cpp end the process
+ftypes.py         the types a file can have; qtypes.py: the types a tensor can have
+tensor_groups.py  groups tensors by purpose
 """

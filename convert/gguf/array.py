@@ -1,6 +1,6 @@
-"""An array in a GGUF's metadata: bytes as they lie in the file, decoded when they are asked for.
+"""Arrays in a GGUF's metadata, kept as raw bytes and decoded only when needed.
 
-A vocabulary is most of a header; whoever wants only the shape of a model need not pay for it.
+A vocabulary is most of a header. Code that only needs a model's shape does not pay for decoding it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, overload
 
 from convert.errors import ConvertError
 
-# GGUF's metadata types by number: what each is called, and how those of fixed size are packed.
+# The names of GGUF's metadata types by number, and struct's codes of those with a fixed size.
 KINDS = {
     0: "u8", 1: "i8", 2: "u16", 3: "i16", 4: "u32", 5: "i32", 6: "f32", 7: "bool", 8: "string",
     9: "array", 10: "u64", 11: "i64", 12: "f64",
@@ -25,9 +25,9 @@ _LENGTH = struct.Struct("<Q")
 
 
 class GGUFArray(Sequence[Any]):
-    """The items of an array field, decoded when they are asked for.
+    """The items of an array field, decoded on first use.
 
-    ConvertError where a string is not UTF-8.
+    Decoding raises ConvertError if a string is not UTF-8. `byte_strings` never does.
     """
 
     __slots__ = ("_items", "_n", "_raw", "_where", "kind")
@@ -63,7 +63,7 @@ class GGUFArray(Sequence[Any]):
         return f"<{self._n} x {self.kind}>"
 
     def byte_strings(self) -> list[bytes]:
-        """The items of an array of strings, as they lie in the file."""
+        """The items of an array of strings, as raw bytes."""
         raw, at, found = self._raw, 0, []
         length_at = _LENGTH.unpack_from
         for _ in range(self._n):
@@ -85,7 +85,7 @@ class GGUFArray(Sequence[Any]):
 
 
 def decode_text(raw: bytes, what: str) -> str:
-    """UTF-8, or a ConvertError that says `what` is not."""
+    """Decode UTF-8. Raises ConvertError, which names `what`, if `raw` is not UTF-8."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:

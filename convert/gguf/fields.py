@@ -1,4 +1,4 @@
-"""GGUF's binary format: metadata fields, and the header that announces fields and tensors.
+"""Encodes GGUF's binary format: metadata fields, and the header with fields and tensor infos.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, version 3, little-endian.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 MAGIC = b"GGUF"
 VERSION = 3
-ALIGNMENT = 32  # bytes; GGUF's default, which the file need not state
+ALIGNMENT = 32  # bytes; GGUF's default, which a file does not have to state
 
 _U16, _U32, _I32, _F32, _BOOL, _STRING, _ARRAY = 2, 4, 5, 6, 7, 8, 9
 
@@ -20,7 +20,7 @@ Scalar = int | float | bool | str
 
 @dataclass(frozen=True)
 class Field:
-    """A metadata value and the GGUF type it is stored as; a list stores items of that type."""
+    """A metadata value and its GGUF type; for a list it is the type of the items."""
 
     value: Scalar | Sequence[Scalar]
     type: int
@@ -64,7 +64,7 @@ def i32s(values: Sequence[int]) -> Field:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor as the header announces it: `offset` counts from the start of the data."""
+    """A tensor's entry in the header: `offset` counts from the start of the tensor data."""
 
     name: str
     shape: tuple[int, ...]  # ne order

@@ -1,8 +1,8 @@
-"""A GGUF read back: its metadata, and where its tensors lie.
+"""Reads a GGUF's header: its metadata, and where its tensors lie.
 
-gguf's own reader knows fewer tensor types than llama.cpp (no Q2_0), and refuses the whole file.
-This one trusts nothing that the file says: counts and lengths are held against the file's own
-length before anything is read by them, and a header takes no more memory than it has bytes.
+gguf's own reader does not know all of llama.cpp's tensor types (Q2_0 is missing), and rejects a
+file that has such a tensor. This reader trusts nothing in the file: it checks counts and lengths
+against the file's size before using them, and takes no more memory than the header has bytes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from convert.gguf.qtypes import QTYPES
 
 _NAMES = {qtype.id: qtype.name for qtype in QTYPES.values()}
 
-# Far beyond every model there is, and little enough to be read through in a second or two.
+# Limits far above every existing model, yet small enough to read in a second or two.
 _MAX_HEADER = 64 << 20  # bytes; a vocabulary of 262k tokens takes 16M
 _MAX_FIELDS = 1 << 16
 _MAX_TENSORS = 1 << 17
 _MAX_DIMS = 4
-_MAX_NAME = 63  # bytes of a tensor's name that ggml holds
+_MAX_NAME = 63  # bytes; ggml's limit for a tensor's name
 _MAX_KEY = 65_535  # bytes, by the specification
 
 _FIRST_READ = 1 << 20
@@ -38,7 +38,7 @@ _LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True)
 class GGUFTensor:
-    """A tensor as the file has it: `shape` in ne order, `offset` from the start of the file."""
+    """A tensor of the file: `shape` in ne order, `offset` from the start of the file."""
 
     shape: tuple[int, ...]
     qtype: str
@@ -56,9 +56,10 @@ class GGUFTensor:
 
 @dataclass(frozen=True)
 class GGUFFile:
-    """What the header says; values are ints, floats, bools, strings, or sequences of them.
+    """The content of a header.
 
-    `kinds` has the type that each field is stored as: u32, string, array ...
+    fields: the metadata; values are ints, floats, bools, strings, or sequences of them.
+    kinds: the type that each field is stored as: u32, string, array ...
     """
 
     fields: Mapping[str, Any]
@@ -68,11 +69,14 @@ class GGUFFile:
 
 
 def read_gguf(path: Path) -> GGUFFile:
-    """Read the header of `path`. Raises ConvertError unless every tensor lies within the file."""
+    """Read the header of `path`.
+
+    Raises ConvertError if it is malformed or a tensor lies outside the file.
+    """
     try:
         mode = path.stat().st_mode
         if stat.S_ISFIFO(mode):  # opening one would wait for a writer
-            raise ConvertError(f"{path}: is a pipe; a GGUF is read in no fixed order")
+            raise ConvertError(f"{path}: is a pipe, but a GGUF can only be read from a file")
         if stat.S_ISDIR(mode):
             raise ConvertError(
                 f"{path}: is a directory; give a .gguf file, or make one with `l4 convert {path}`"
@@ -85,21 +89,24 @@ def read_gguf(path: Path) -> GGUFFile:
 
 
 def _checked(cursor: _Cursor, header: GGUFFile) -> GGUFFile:
-    """`header`, if its tensors lie within the file and apart from each other."""
+    """Return `header`; raise ConvertError if tensors overlap or lie outside the file."""
     end = header.n_header
     for name, tensor in sorted(header.tensors.items(), key=lambda item: item[1].offset):
         if tensor.offset < end:
-            raise cursor.error(f"{name} overlaps what lies before it")
+            raise cursor.error(f"{name} overlaps the data before it")
         end = tensor.offset + tensor.n_bytes
         if end > cursor.size:
             raise cursor.error(
-                f"ends within {name}: {end:,} bytes are announced, there are {cursor.size:,}"
+                f"ends within {name}: its header needs {end:,} bytes, there are {cursor.size:,}"
             )
     return header
 
 
 class _Cursor:
-    """Takes one value after another from the start of a file; ConvertError where there is none."""
+    """Reads one value after another from the start of a file.
+
+    Every method raises ConvertError if the file ends too early or holds an impossible value.
+    """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
@@ -114,7 +121,8 @@ class _Cursor:
     def header(self) -> GGUFFile:
         self._check_version()
         n_tensors, n_fields = self._take("QQ", "its counts")
-        # What each takes at least: a key and a value of a byte; a name, one length, a type.
+        # The fewest bytes of each. Field: a key and a value of one byte. Tensor: a name, one
+        # dimension, a type, an offset.
         self._check_count("fields", n_fields, 13, _MAX_FIELDS)
         self._check_count("tensors", n_tensors, 32, _MAX_TENSORS)
         fields: dict[str, Any] = {}
@@ -122,19 +130,19 @@ class _Cursor:
         for index in range(n_fields):
             key = self._name(f"the name of field {index}", _MAX_KEY)
             if key in fields:
-                raise self.error(f"field {key} is there twice")
+                raise self.error(f"field {key} appears twice")
             fields[key], kinds[key] = self._value(key)
         alignment = fields.get("general.alignment", ALIGNMENT)
         is_u32 = kinds.get("general.alignment", "u32") == "u32"
         if not is_u32 or alignment < 1 or alignment & (alignment - 1):
             shown = reprlib.repr(alignment)
-            raise self.error(f"general.alignment is {shown}, which is no power of two")
+            raise self.error(f"general.alignment is {shown}, not a power of two")
         infos = [self._info(index, alignment) for index in range(n_tensors)]
         start = -(-self._at // alignment) * alignment
         tensors: dict[str, GGUFTensor] = {}
         for name, shape, qtype, offset in infos:
             if name in tensors:
-                raise self.error(f"tensor {name} is there twice")
+                raise self.error(f"tensor {name} appears twice")
             tensors[name] = GGUFTensor(shape, qtype, start + offset, self._path)
         return GGUFFile(fields, tensors, kinds, self._at)
 
@@ -160,7 +168,7 @@ class _Cursor:
 
     def _check_count(self, what: str, n: int, n_bytes: int, most: int) -> None:
         if n > most or n * n_bytes > self.size:
-            raise self.error(f"{n:,} {what} are announced, more than it can hold")
+            raise self.error(f"its header announces {n:,} {what}, more than it can hold")
 
     def _info(self, index: int, alignment: int) -> tuple[str, tuple[int, ...], str, int]:
         name = self._name(f"the name of tensor {index}", _MAX_NAME)
@@ -175,13 +183,13 @@ class _Cursor:
         if 0 in shape or prod(shape) >= 1 << 63:
             raise self.error(f"{name} has the shape {list(shape)}")
         if shape[0] % qtype.block:
-            raise self.error(f"{name} has rows of {shape[0]}, which are not whole {qtype.name}")
+            raise self.error(f"{name} has rows of {shape[0]}, not whole blocks of {qtype.name}")
         if offset % alignment:
-            raise self.error(f"{name} lies at {offset}, which is no multiple of {alignment}")
+            raise self.error(f"{name} lies at {offset}, not at a multiple of {alignment}")
         return name, shape, qtype.name, offset
 
     def _value(self, key: str) -> tuple[Any, str]:
-        """A field's value, and what it is stored as."""
+        """A field's value, and the name of its type."""
         kind = self._kind(key)
         if kind == "array":
             return self._array(key), kind
@@ -208,13 +216,13 @@ class _Cursor:
         return GGUFArray(where, kind, n, self._raw(n * struct.calcsize(CODES[kind]), key))
 
     def _skip_strings(self, key: str, n: int) -> None:
-        """Step over `n` strings; the loop that a large vocabulary's time goes into."""
+        """Skip `n` strings. For a large vocabulary, this loop takes most of the time."""
         if 8 * n > self.size - self._at:
             raise self.error(f"{key} announces {n:,} strings, more than the file can hold")
         at, length_at = self._at, _LENGTH.unpack_from
         while n:
             data = self._data
-            # A length needs 8 bytes; where the next one is not loaded yet, more is.
+            # A string's length takes 8 bytes; if they are not in memory yet, load more.
             last = len(data) - 8
             while n and at <= last:
                 at += 8 + length_at(data, at)[0]
@@ -225,7 +233,7 @@ class _Cursor:
         self._at = at
 
     def _name(self, what: str, most: int) -> str:
-        """A name of at most so many bytes, fit to be shown."""
+        """A printable name of at most `most` bytes."""
         (length,) = self._take("Q", what)
         if not 1 <= length <= most:
             raise self.error(f"{what} is {length:,} bytes long, not 1 to {most:,}")
@@ -250,7 +258,7 @@ class _Cursor:
         return raw
 
     def _load(self, end: int, what: str) -> None:
-        """Have the file's first `end` bytes, or more, in memory."""
+        """Load the file into memory up to byte `end` or further."""
         if end <= len(self._data):
             return
         if end > min(self.size, _MAX_HEADER):
@@ -261,5 +269,5 @@ class _Cursor:
             )
         n_more = max(_FIRST_READ, len(self._data), end - len(self._data))
         self._data += self._file.read(n_more)
-        if len(self._data) < end:  # it has been cut meanwhile
+        if len(self._data) < end:  # the file was truncated meanwhile
             raise self.error(f"ends within {what}")

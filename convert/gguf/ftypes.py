@@ -1,7 +1,8 @@
-"""The types a whole file can have: every one that llama.cpp's quantizer offers.
+"""The ftypes, that is the types a whole file can have: all that llama.cpp's quantizer offers.
 
 Source: ``enum llama_ftype`` in ``include/llama.h``, ``llama_ftype_get_default_type`` in
-``src/llama-quant.cpp``. The recipe of each, which makes Q4_K_M of Q4_K, is in `convert.recipe`.
+``src/llama-quant.cpp``. `convert.recipe` decides each tensor's qtype, for example which tensors of
+a Q4_K_M file are not Q4_K.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class FType:
     base: str
 
 
-# From the largest file to the smallest, for Scout.
+# In the order of Scout's file sizes, the largest first.
 _FTYPES = {
     name: FType(name, id_, base)
     for name, id_, base in (
@@ -66,7 +67,7 @@ FTYPES: tuple[str, ...] = tuple(_FTYPES)
 
 
 def find_ftype(name: str) -> FType:
-    """The ftype called `name` in any case. Raises ConvertError, with near matches."""
+    """The ftype called `name`, in any case. Raises ConvertError, which suggests near matches."""
     found = _FTYPES.get(name.upper())
     if found is None:
         raise unknown("type", name, FTYPES)

@@ -1,4 +1,4 @@
-"""ggml's tensor types: number, block length and block size of each.
+"""The qtypes, that is ggml's tensor types: number, weights per block and bytes per block of each.
 
 Source: ``enum ggml_type`` in ``ggml/include/ggml.h``, the block structures in ``ggml-common.h``.
 """
@@ -21,7 +21,7 @@ class QType:
 
     @property
     def bits(self) -> float:
-        """Bits a weight takes."""
+        """Bits per weight."""
         return 8 * self.block_bytes / self.block
 
     @property
@@ -29,7 +29,7 @@ class QType:
         return self.block > 1
 
     def row_bytes(self, n_cols: int) -> int:
-        """Bytes of a row of `n_cols` weights, which must be whole blocks."""
+        """Bytes of a row of `n_cols` weights. Raises ValueError if they are not whole blocks."""
         blocks, rest = divmod(n_cols, self.block)
         if rest:
             raise ValueError(f"a row of {n_cols} weights is not whole blocks of {self.name}")
@@ -72,7 +72,7 @@ QTYPES: dict[str, QType] = {
 
 
 def find_qtype(name: str) -> QType:
-    """The tensor type called `name` in any case. Raises ConvertError, with near matches."""
+    """The qtype called `name`, in any case. Raises ConvertError, which suggests near matches."""
     found = QTYPES.get(name.upper())
     if found is None:
         raise unknown("tensor type", name, QTYPES)

@@ -1,4 +1,4 @@
-"""The tensors of a model by what they are for. Pure."""
+"""Groups the tensors of a model by purpose. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-# What tensors are for, by what stands in their names; the first one found decides.
+# Purposes, and the text in a tensor's name that shows each; the first match decides.
 _GROUPS = (
     ("routed experts", "_exps."),
     ("shared experts", "_shexp."),
@@ -21,7 +21,7 @@ _GROUPS = (
 
 @dataclass(frozen=True)
 class DescribedTensor:
-    """`shape` in ne order; `type` is a qtype or, of a checkpoint, a dtype."""
+    """A tensor: `shape` in ne order; `type` is a qtype or, in a checkpoint, a dtype."""
 
     name: str
     shape: tuple[int, ...]
@@ -36,7 +36,7 @@ class DescribedTensor:
 
 @dataclass(frozen=True)
 class TensorGroup:
-    """Tensors of one purpose: sums over them, and how many of them are of which type."""
+    """The tensors of one purpose: sums over them, and how many of them have each type."""
 
     name: str
     n_tensors: int
@@ -50,7 +50,7 @@ class TensorGroup:
 
 
 def group_tensors(tensors: Iterable[DescribedTensor]) -> tuple[TensorGroup, ...]:
-    """The tensors by what they are for, the largest group first."""
+    """The tensors grouped by purpose, the group with the most bytes first."""
     members: dict[str, list[DescribedTensor]] = {}
     for tensor in tensors:
         group = next((group for group, part in _GROUPS if part in tensor.name), "others")

@@ -1,9 +1,9 @@
-"""Whether llama.cpp can be handed a GGUF: what it checks with assertions is checked here before.
+"""Finds what would make llama.cpp end the process while it loads a GGUF.
 
-Most of what is wrong with a file llama.cpp tells in a line. But some of it meets a GGML_ASSERT, or
-an exception that nothing catches, and the process is gone. Sources: ``load_hparams`` in
-``src/llama-model.cpp``, ``llama_vocab::impl::load`` in ``src/llama-vocab.cpp``, the split files in
-``src/llama-model-loader.cpp``, the operations' own checks in ``ggml/src/ggml.c``.
+llama.cpp reports most problems of a file in a line. But some fail a GGML_ASSERT, or raise an
+exception that nothing catches, and that ends the process. They are checked here first. Sources:
+``load_hparams`` in ``src/llama-model.cpp``, ``llama_vocab::impl::load`` in ``src/llama-vocab.cpp``,
+the split files in ``src/llama-model-loader.cpp``, the checks of operations in ``ggml/src/ggml.c``.
 """
 
 from __future__ import annotations
@@ -25,19 +25,23 @@ _NO_VOCABULARY = ("none", "no_vocab")
 _MERGING = ("gpt2", "gemma4")
 _WINDOW = "attention.sliding_window"
 _BYTE = 6  # LLAMA_TOKEN_TYPE_BYTE
-# Architectures whose graphs assert that heads are rotated whole, keys and values of the same width.
+# Architectures whose graphs assert that RoPE rotates whole heads, and that keys and values have the
+# same width.
 _WHOLE_HEADS = ("llama", "llama4", "mistral3", "qwen2", "qwen3", "qwen3moe")
 
 
 def vet(path: Path) -> GGUFModel:
-    """Read the GGUF `path` with its other files; ConvertError if llama.cpp would die of it."""
+    """Read the GGUF `path` and its other split files.
+
+    Raises ConvertError if loading it would end the process.
+    """
     model = read_model(path)
     vet_loading(path, model)
     return model
 
 
 def vet_loading(path: Path, model: GGUFModel) -> None:
-    """The same of a GGUF that has been read."""
+    """Raise ConvertError if loading `model`, read from `path`, would end the process."""
     _vet_vocabulary(path, model)
     _vet_hparams(path, model)
     _vet_tensors(path, model)
@@ -52,7 +56,7 @@ def _vet_vocabulary(path: Path, model: GGUFModel) -> None:
     }
     kind = vocab.get("model")
     if kind is None or kind in _NO_VOCABULARY:
-        raise ConvertError(f"{path}: has no vocabulary, so that no text can be encoded for it")
+        raise ConvertError(f"{path}: has no vocabulary, so it cannot encode any text")
     tokens = _array(path, vocab, "tokens", ("string",))
     if tokens is None or not len(tokens):
         raise ConvertError(f"{path}: tokenizer.ggml.tokens is missing or empty; convert it again")
@@ -71,13 +75,16 @@ def _vet_vocabulary(path: Path, model: GGUFModel) -> None:
     if kind == "llama":
         _refuse_missing_bytes(path, texts)
     elif kind == "bert" and types is not None and _BYTE in types:
-        raise ConvertError(f"{path}: has byte tokens, which its kind of vocabulary has not")
+        raise ConvertError(f"{path}: has byte tokens, which a bert vocabulary cannot have")
 
 
 def _array(
     path: Path, vocab: Mapping[str, Any], key: str, kinds: tuple[str, ...]
 ) -> GGUFArray | None:
-    """The array field tokenizer.ggml.`key`, of items of one of the `kinds`; None if absent."""
+    """The array field tokenizer.ggml.`key`; None if absent.
+
+    Raises ConvertError if it is not an array with items of one of the `kinds`.
+    """
     values = vocab.get(key)
     if values is None:
         return None
@@ -88,7 +95,10 @@ def _array(
 
 
 def _refuse_twins(path: Path, texts: list[bytes]) -> None:
-    """Two tokens of one text; for llama.cpp it ends at a NUL, and empty ones get a name."""
+    """Raise ConvertError if two tokens have the same text.
+
+    For llama.cpp a text ends at a NUL, and an empty one is replaced by [EMPTY_id].
+    """
     if b"\0" in b"".join(texts):
         texts = [text.partition(b"\0")[0] for text in texts]
     if len(set(texts)) == len(texts) and b"" not in texts:
@@ -105,45 +115,48 @@ def _refuse_twins(path: Path, texts: list[bytes]) -> None:
 
 
 def _refuse_missing_bytes(path: Path, texts: list[bytes]) -> None:
-    """A SentencePiece vocabulary spells what it has no token for in bytes, and must have them."""
+    """Raise ConvertError if a SentencePiece vocabulary lacks a byte token.
+
+    It encodes text that no token matches as bytes.
+    """
     known = set(texts)
     for byte in range(256):
         if b"<0x%02X>" % byte not in known and bytes((byte,)) not in known:
             raise ConvertError(
-                f"{path}: has no token <0x{byte:02X}>, which text that it has no token for is "
-                "spelled with; convert it again"
+                f"{path}: has no token <0x{byte:02X}>, which is needed to encode text that no "
+                "other token matches; convert it again"
             )
 
 
 class _Hparams:
-    """The numbers of an architecture, by key; ConvertError where they are none."""
+    """The numbers of an architecture, by key without the architecture's name."""
 
     def __init__(self, path: Path, model: GGUFModel) -> None:
         self.path = path
         self.architecture = model.fields.get("general.architecture")
         if not isinstance(self.architecture, str):
-            raise ConvertError(f"{path}: does not say of which general.architecture it is")
+            raise ConvertError(f"{path}: does not state its general.architecture")
         self._model = model
 
     def value(self, key: str) -> Any:
         return self._model.fields.get(f"{self.architecture}.{key}")
 
     def count(self, key: str, default: int = 0) -> int:
-        """A number, or the largest of a number a layer."""
+        """A count; the largest if there is one per layer. Raises ConvertError if it is not one."""
         value = self.value(key)
         if value is None:
             return default
         values = list(value) if isinstance(value, GGUFArray) else [value]
         if not values or any(type(n) is not int or not 0 <= n < 1 << 32 for n in values):
-            raise self.error(key, "which is no count")
+            raise self.error(key, "which is not a count")
         return int(max(values))
 
     def error(self, key: str, why: str) -> ConvertError:
         value = self.value(key)
         what = "is missing" if value is None else f"is {reprlib.repr(value)}, {why}"
         return ConvertError(
-            f"{self.path}: {self.architecture}.{key} {what}; the file is damaged, or was written "
-            "by something that llama.cpp does not follow"
+            f"{self.path}: {self.architecture}.{key} {what}; the file is damaged, or was not made "
+            "for llama.cpp"
         )
 
 
@@ -170,13 +183,13 @@ def _vet_hparams(path: Path, model: GGUFModel) -> None:
     for key in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
         epsilon = hparams.value(key)
         if isinstance(epsilon, float) and not 0 <= epsilon < math.inf:
-            raise hparams.error(key, "which no norm can be computed with")
+            raise hparams.error(key, "not a finite number from 0 up")
 
 
 def _vet_experts(hparams: _Hparams) -> None:
     n_experts, n_used = hparams.count("expert_count"), hparams.count("expert_used_count")
     if n_experts > _MAX_EXPERTS:
-        raise hparams.error("expert_count", f"more than the {_MAX_EXPERTS} there can be")
+        raise hparams.error("expert_count", f"more than the {_MAX_EXPERTS} that llama.cpp allows")
     is_hunyuan = str(hparams.architecture).startswith("hunyuan")  # it may have "one expert"
     if not is_hunyuan and (n_used > n_experts or bool(n_used) != bool(n_experts)):
         raise hparams.error("expert_used_count", f"of {n_experts} experts")
@@ -208,7 +221,7 @@ def _vet_heads(hparams: _Hparams) -> None:
 
 
 def _vet_tensors(path: Path, model: GGUFModel) -> None:
-    """Vectors are added and multiplied as they are: ggml's operations take no other type there."""
+    """Raise ConvertError if a vector is not F32: ggml's operations accept no other type."""
     for name, tensor in model.tensors.items():
         if len(tensor.shape) == 1 and name.endswith((".weight", ".bias")) and tensor.qtype != "F32":
             raise ConvertError(f"{path}: {name} is {tensor.qtype}, but vectors must be F32")

@@ -1,7 +1,6 @@
-"""Quantizing rows of weights.
+"""Quantizes rows of weights.
 
-quantize.py      ggml's own kernels through ctypes, or for much work kquants.py, of the same
-                 bytes
-kquants.py       Q4_K, Q5_K and Q6_K; their searches are made by kquant_simd.py (numba) for
-                 hundreds of blocks side by side
+quantize.py      calls ggml's kernels through ctypes, or kquants.py for large conversions
+kquants.py       makes Q4_K, Q5_K and Q6_K with the same bytes as ggml, but faster
+kquant_simd.py   the slow parts of kquants.py, compiled by numba, for 256 blocks at once
 """

@@ -1,10 +1,11 @@
-"""The searches and roundings inside the K-quants, compiled by numba, a block a SIMD lane.
+"""Searches scales and rounds weights for the K-quants; compiled by numba, one block per SIMD lane.
 
-ggml's scalar kernels spend their time in one thing: for every 32 (16) weights, twenty trials of a
-scale, each with sums that must be added up in order, one weight behind the other. That order fixes
-the bits, so it cannot be split within a block; but blocks do not depend on each other. Here the
-same sums run over a few hundred blocks side by side, in the same order for each: the same bits,
-several times as fast. No fused multiply-add: numba contracts nothing unless told to.
+ggml's scalar kernels spend nearly all their time on one search. For every block of 32 (16) weights
+they try some twenty scales, and each trial adds up sums over the weights in order. That order
+determines the bits of the result, so the work within a block cannot be split. But blocks do not
+depend on each other. The functions here compute the same sums for 256 blocks side by side, in the
+same order within each block. The bits are the same, and it is several times as fast. There is no
+fused multiply-add: numba makes none unless told to.
 
 Source of the arithmetic: `make_qkx2_quants` and `make_qx_quants` of llama.cpp's ggml-quants.c.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import boolean, float32, int64, njit, uint8, void
 
-LANES = 256  # blocks at a time: what is kept of them fits a core's second cache
+LANES = 256  # blocks at a time; their data fits a core's second-level cache
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _NARROWEST = np.float32(1e-30)
@@ -41,12 +42,18 @@ def _turn(blocks, xs):
 
 @njit(boolean(_rows, float32, _row, _row, _row, _row, _row), **_compiled)
 def search_offset(x, top, trials, scales, minima, steps, lows):
-    """For blocks x [n, 32]: the scale and minimum by which levels 0 to `top` fit them best.
+    """Find the scale and minimum with which levels 0 to `top` fit each block best.
 
-    Weights count by their size. Trials [any] are how many levels the block's span is taken as; each
-    begins from the best minimum so far. Into scales and minima [n] (the minimum negated, as the
-    formats keep it); the levels that were best are round(steps * (x - lows)), within 0 and top.
-    False, and no more, where a block's weights are too close together for their inverse.
+    A level l stands for the weight scale * l + minimum. Errors count more for larger weights.
+
+    x: blocks of weights [n, 32].
+    trials: numbers of levels [any]; each trial divides a block's span into that many levels, and
+        begins from the best minimum so far.
+    scales, minima: results [n]; minima are negated, as the formats store them.
+    steps, lows: results [n]; the best levels are round(steps * (x - lows)), kept within 0 and top.
+
+    Returns False, with incomplete results, if a block's weights are so close together that the
+    inverse of their span would overflow.
     """
     n, width = x.shape
     xs, ws, levels = _block(width), _block(width), _block(width)
@@ -106,7 +113,7 @@ def search_offset(x, top, trials, scales, minima, steps, lows):
                     sum_l[k] += weighed
                     sum_l2[k] += weighed * level
                     sum_xl[k] += weighed * xs[i, k]
-            for k in range(m):  # least squares; a minimum above 0 is none
+            for k in range(m):  # least squares; a minimum above 0 is replaced by 0
                 found[k] = sum_w[k] * sum_l2[k] - sum_l[k] * sum_l[k]
                 by_scale = (sum_w[k] * sum_xl[k] - sum_x[k] * sum_l[k]) / found[k]
                 by_minimum = (sum_l2[k] * sum_x[k] - sum_l[k] * sum_xl[k]) / found[k]
@@ -133,11 +140,15 @@ def search_offset(x, top, trials, scales, minima, steps, lows):
 
 @njit(void(_rows, float32, _row, float32, _row, _row), **_compiled)
 def search_symmetric(x, half, trials, least, scales, steps):
-    """For blocks x [n, 16]: the scale by which levels -half to half - 1 fit them best.
+    """Find the scale with which levels -half to half - 1 fit each block best.
 
-    Weights count by their squares. Trials [any] are what the weight of largest size is taken as;
-    the first is the one to beat. A block with nothing above `least` gets scale and step 0; else
-    the levels that were best are round(steps * x), kept within their range.
+    A level l stands for the weight scale * l. Errors count by the square of the weight.
+
+    x: blocks of weights [n, 16].
+    trials: levels [any]; each trial gives its level to the block's weight of largest magnitude. The
+        first trial is the result unless a later one is better.
+    least: a block without a weight of at least this magnitude gets scale and step 0.
+    scales, steps: results [n]; the best levels are round(steps * x), kept within their range.
     """
     n, width = x.shape
     xs = _block(width)
@@ -181,9 +192,14 @@ def search_symmetric(x, half, trials, least, scales, steps):
 
 @njit(void(_rows, _row, _row, _row, _row, float32, float32, uint8[:, ::1]), **_compiled)
 def round_to_levels(x, scales, minima, steps, lows, bottom, top, levels):
-    """The levels of blocks x [n, width] by their final scales and minima [n], less `bottom`.
+    """Round the weights of each block to levels, with the final scales and minima.
 
-    Where the scale came out as 0, the search's own: round(steps * (x - lows)).
+    x: blocks of weights [n, width].
+    scales, minima: final values [n], after they were rounded to the format; minima are negated.
+    steps, lows: the search's results [n]; if a block's scale is 0, its levels are
+        round(steps * (x - lows)).
+    bottom, top: the lowest and highest level.
+    levels: the result [n, width], minus `bottom`.
     """
     n, width = x.shape
     for b in range(int64(n)):

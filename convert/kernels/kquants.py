@@ -1,9 +1,11 @@
-"""Q4_K, Q5_K and Q6_K without importance: ggml's bytes, several times as fast as ggml makes them.
+"""Quantizes to Q4_K, Q5_K and Q6_K without importance, several times as fast as ggml.
 
-What takes the time is in `kquant_simd.py`; here is what the formats make of it. A super-block is
-256 weights: its blocks' scales (and minima), themselves rounded to 6 or 8 bits of a float16, and
-the levels. Source: `quantize_row_q4_K_ref`, `_q5_K_ref` and `_q6_K_ref` of llama.cpp's
-ggml-quants.c.
+The bytes are the same as ggml's.
+
+The slow parts are in `kquant_simd.py`; this file packs their results into the formats. A
+super-block is 256 weights. It holds its blocks' scales (and minima), each as 6 or 8 bits times a
+float16 per super-block, and the levels. Source: `quantize_row_q4_K_ref`, `_q5_K_ref` and
+`_q6_K_ref` of llama.cpp's ggml-quants.c.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from convert.kernels import kquant_simd
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-_LEAST = np.float32(1e-15)  # below it Q6_K takes weights for zeros
-_LARGEST = 1e9  # beyond it sums of cubes leave float32, and ggml's integers go their own ways
+_LEAST = np.float32(1e-15)  # Q6_K treats smaller weights as zeros
+# With larger weights sums of cubes overflow float32, and ggml's conversions to integers differ.
+_LARGEST = 1e9
 
 _Q4_K = np.dtype([("d", "<f2", 2), ("scales", "u1", 12), ("low", "u1", (4, 32))])
 _Q5_K = np.dtype(
@@ -32,11 +35,12 @@ _Q6_K = np.dtype(
 
 
 def quantize(qtype: str, rows: Floats, out: Bytes) -> bool:
-    """Quantize `rows` into `out`, as `quantize.quantize_rows` does; False if that is for ggml.
+    """Quantize `rows` into `out`, as `quantize.quantize_rows` does.
 
-    So it is where weights are so large, or a block's so close together, that float32 ends.
+    Returns False if ggml has to do it: some weights are so large, or so close together in a block,
+    that float32 overflows.
     """
-    with np.errstate(all="ignore"):  # float16 may overflow: that is for the caller to find
+    with np.errstate(all="ignore"):  # float16 may overflow; the caller validates the result
         if qtype == "Q6_K":
             return _quantize_q6_k(rows.reshape(-1), out.reshape(-1))
         return _quantize_offset(_OFFSET[qtype], rows.reshape(-1), out.reshape(-1))
@@ -44,7 +48,7 @@ def quantize(qtype: str, rows: Floats, out: Bytes) -> bool:
 
 @dataclass(frozen=True)
 class _Offset:
-    """A format of levels 0 to `top` above a minimum, and the spans that are tried for a block."""
+    """A format of levels 0 to `top` above a minimum; `trials` as in `kquant_simd.search_offset`."""
 
     block: np.dtype[Any]
     top: np.float32
@@ -69,14 +73,14 @@ def _quantize_offset(format: _Offset, weights: Floats, out: Bytes) -> bool:
     kquant_simd.round_to_levels(x, final, final_min, steps, lows, np.float32(0), format.top, levels)
     by_pair = levels.reshape(-1, 4, 2, 32)
     blocks["low"] = (by_pair[:, :, 0] & 15) | (by_pair[:, :, 1] << 4)
-    if format.block is _Q5_K:  # the fifth bits: those of block j are the j-th of each byte
+    if format.block is _Q5_K:  # the fifth bits; those of block j are bit j of each byte
         fifths = levels.reshape(-1, 8, 32) >> 4
         blocks["high"] = np.bitwise_or.reduce(fifths << np.arange(8, dtype=np.uint8)[:, None], 1)
     return True
 
 
 def _in_6_bits(values: Floats) -> tuple[NDArray[np.float16], Bytes]:
-    """Blocks' values [n, 8] -> a factor a super-block, and 0 to 63 of it a block."""
+    """Round values [n, 8] to 6 bits: a factor [n] per super-block, and multiples 0 to 63 of it."""
     largest = np.maximum(values.max(1), 0)
     inverse = np.where(largest > 0, np.float32(63) / largest, np.float32(0))
     sixths = np.rint(inverse[:, None] * values).astype(np.int32).astype(np.uint8)
@@ -84,7 +88,7 @@ def _in_6_bits(values: Floats) -> tuple[NDArray[np.float16], Bytes]:
 
 
 def _packed(scales: Bytes, minima: Bytes) -> Bytes:
-    """Eight scales and eight minima of 6 bits each [n, 8] in 12 bytes [n, 12]."""
+    """Pack eight scales and eight minima of 6 bits each [n, 8] into 12 bytes [n, 12]."""
     first, last = slice(0, 4), slice(4, 8)
     return np.concatenate(
         [

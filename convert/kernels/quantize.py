@@ -1,8 +1,9 @@
-"""Which kernels quantize: ggml's own, through ctypes, or for much work ours, of the same bytes.
+"""Quantizes rows with ggml's kernels, through ctypes, or with `kquants` in large conversions.
 
-The only importer of llama_cpp in this package, and only to find libggml-base beside it: no model
-code is loaded. All kernels work row by row without the GIL, so threads scale and the output is the
-same however the rows are shared out.
+Both give the same bytes. This is the only file of this package that looks for llama_cpp, and only
+to find libggml-base in its directory; no model code is loaded. All kernels work row by row without
+the GIL, so the work scales with threads, and the output does not depend on which thread gets which
+rows.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ if TYPE_CHECKING:
         [str, NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32] | None], None
     ]
 
-# What gguf's Python package does not dequantize.
+# The types that gguf's Python package cannot dequantize.
 DEQUANTIZED_BY_GGML = frozenset(("Q1_0", "Q2_0"))
 
-# The types that `kquants` makes. It compiles for seconds, once on a machine, and takes a tenth of a
-# GB: it pays from a few seconds of ggml's time on.
+# The types that `kquants` can make. It takes seconds to compile, once per machine, and a tenth of a
+# GB of memory. So it pays off only if ggml would take more than a few seconds.
 IN_LANES = frozenset(("Q4_K", "Q5_K", "Q6_K"))
 _MUCH = 1 << 27  # weights
 
-# Beyond it the searching kernels (IQ*) may overflow and abort the process; their scales do not
-# reach that far in any case.
+# With larger weights the kernels of the IQ types may overflow and abort the process. Their scales
+# could not represent such weights anyway.
 _MAX_SEARCHED = 1e8
 
-# The name that libllama itself links to comes first: where both are loaded, there is one copy, and
-# what the searching kernels prepare, seconds' worth of tables, is prepared once.
+# The name that libllama links to comes first. A process that has loaded both then has one copy of
+# the library, and the tables of the IQ kernels, which take seconds to compute, are computed once.
 _LIBRARY_NAMES = (
     ("libggml-base.0.dylib", "libggml-base.dylib")
     if sys.platform == "darwin"
@@ -50,7 +51,10 @@ _LIBRARY_NAMES = (
 
 
 def quantizer(plans: Sequence[Plan]) -> Quantize:
-    """The kernels for this much work; of the same bytes, whichever they are."""
+    """The function that quantizes rows for `plans`: with `kquants` if they are much work.
+
+    Its arguments are those of `quantize_rows`, and the bytes are the same in both cases.
+    """
     if not (is_much(plans) and has_lanes()):
         return quantize_rows
     from convert.kernels import kquants
@@ -70,13 +74,13 @@ def quantizer(plans: Sequence[Plan]) -> Quantize:
 
 
 def is_much(plans: Sequence[Plan]) -> bool:
-    """Whether what `kquants` can do of it takes ggml more than a few seconds."""
+    """Whether ggml would take more than a few seconds for the tensors that `kquants` can make."""
     tensors = (tensor for plan in plans for tensor in plan.tensors)
     return sum(tensor.output.n_params for tensor in tensors if fits_lanes(tensor)) >= _MUCH
 
 
 def fits_lanes(tensor: PlannedTensor) -> bool:
-    """Whether `kquants` can make it."""
+    """Whether `kquants` can make the tensor."""
     return tensor.qtype in IN_LANES and tensor.importance is None
 
 
@@ -90,10 +94,15 @@ def quantize_rows(
     out: NDArray[np.uint8],
     importance: NDArray[np.float32] | None = None,
 ) -> None:
-    """ggml's kernels: `rows` [n, n_cols], C order and finite, into `out`'s n * row_bytes bytes.
+    """Quantize `rows` into `out` with ggml's kernels.
 
-    `importance` [n_cols], finite and not negative, weighs the columns' errors. Raises OverflowError
-    where the numbers are too large for the type's scales.
+    rows: weights [n, n_cols], finite and in C order.
+    out: the result, n * row_bytes bytes.
+    importance: how much an error in each column counts [n_cols], finite and not negative; None: all
+        count the same, which the types in `requires_imatrix` do not allow.
+
+    Raises OverflowError if weights are too large for the type's scales, and ValueError if the
+    arguments do not match.
     """
     n_rows, n_cols = rows.shape
     n_bytes = n_rows * QTYPES[qtype].row_bytes(n_cols)
@@ -116,7 +125,7 @@ def _validate(qtype: str, out: NDArray[np.uint8]) -> None:
 
 
 def dequantize_rows(qtype: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The weights that `rows` [n, row_bytes] stand for; of the types in DEQUANTIZED_BY_GGML."""
+    """The weights of `rows` [n, row_bytes], of one of the types in DEQUANTIZED_BY_GGML."""
     import numpy as np
 
     rows = np.ascontiguousarray(rows)
@@ -130,12 +139,12 @@ def dequantize_rows(qtype: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def requires_imatrix(qtype: str) -> bool:
-    """Whether ggml would abort the process when given no importance matrix for this type."""
+    """Whether ggml would abort the process if this type got no importance matrix."""
     return bool(_library().ggml_quantize_requires_imatrix(QTYPES[qtype].id))
 
 
 def _checked(importance: NDArray[np.float32], n_cols: int) -> int:
-    """The address of `importance`, once it is what the kernels will read."""
+    """The address of `importance`. Raises ValueError unless its layout is what the kernels read."""
     flags = importance.flags
     if importance.shape != (n_cols,) or importance.dtype != "f4" or not flags.c_contiguous:
         raise ValueError(f"importance {importance.shape} for rows of {n_cols}")

@@ -1,8 +1,8 @@
-"""Which type each tensor is quantized to.
+"""Decides the qtype of each tensor.
 
-recipe.py       what llama.cpp's quantizer picks (pure)
-overrides.py    what the user asks for over it
-imatrix.py      importance matrices, GGUF and legacy, read row by row
-choice.py       the three together: every tensor's type and importance, or why there is none
-recognition.py  by which recipe a finished file was made
+recipe.py       the qtypes that llama.cpp's quantizer chooses (pure)
+overrides.py    the qtypes that the user asks for instead
+imatrix.py      reads importance matrices, GGUF and legacy
+choice.py       combines these three into every tensor's qtype and importance
+recognition.py  finds out by which recipe a finished file was made
 """

@@ -1,4 +1,4 @@
-"""Every output tensor's qtype and importance: the recipe, what the user asks for, the imatrix."""
+"""Chooses every output tensor's qtype and importance, from the recipe, overrides and imatrix."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from convert.types import Finding, TypeOptions
 
 @dataclass(frozen=True)
 class Wishes:
-    """`TypeOptions` read and checked against the tensors they are for.
+    """`TypeOptions`, read and checked against the tensors that they are for.
 
-    `importances`: what the imatrix has on each quantizable tensor; `cold` names those with experts
-    that it hardly saw.
+    importances: the imatrix's entry for each quantizable tensor that it has one for.
+    cold: the names of the tensors that have cold experts.
     """
 
     overrides: Overrides
@@ -39,7 +39,7 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Choice:
-    """What became of it for one ftype. `findings`: what the imatrix leaves to guess."""
+    """The qtypes and importances of a file. `findings`: warnings about what the imatrix lacks."""
 
     qtypes: Mapping[str, str]
     importances: Mapping[str, Importance]
@@ -47,12 +47,13 @@ class Choice:
 
 
 def read_wishes(options: TypeOptions, outputs: Sequence[OutputTensor]) -> Wishes:
-    """Read the imatrix and the overrides. Raises ConvertError where they do not fit the model."""
+    """Read the imatrix and the overrides. Raises ConvertError if they do not fit the model."""
     overrides = read_overrides(options)
     imatrix = None if options.imatrix is None else read_imatrix(options.imatrix)
     if overrides.cold_experts and (imatrix is None or imatrix.is_legacy):
         raise ConvertError(
-            "--cold-experts needs to know what every expert saw: give an --imatrix in GGUF format"
+            "--cold-experts needs to know how many tokens each expert saw: give an --imatrix in "
+            "GGUF format"
         )
     importances = {}
     for output in outputs:
@@ -65,10 +66,10 @@ def read_wishes(options: TypeOptions, outputs: Sequence[OutputTensor]) -> Wishes
 
 
 def choose(outputs: Sequence[OutputTensor], ftype: FType, model: Model, wishes: Wishes) -> Choice:
-    """Types and importances of `outputs`, which are in file order.
+    """The qtypes and importances of `outputs`, which must be in file order.
 
-    Raises ConvertError where a type lacks the importance it needs, an override decides nothing, or
-    rows do not fit.
+    Raises ConvertError if a tensor has no importance but its qtype needs one, if an override has no
+    effect, or if rows are not whole blocks of their qtype.
     """
     qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=wishes.imatrix is not None)
     missing = lacking_importance(qtypes, ftype, wishes)
@@ -90,7 +91,12 @@ def choose_by_shape(
     *,
     has_imatrix: bool,
 ) -> dict[str, str]:
-    """The types alone, as if there were importance wherever it is needed. Raises ConvertError."""
+    """The qtypes alone, as if every tensor had the importance that it needs.
+
+    has_imatrix: whether to follow the recipe for files made with an imatrix.
+
+    Raises ConvertError if an override has no effect, or if rows are not whole blocks.
+    """
     shapes = {output.name: output.shape for output in outputs}
     quantizable = [name for name, shape in shapes.items() if is_quantizable(name, shape)]
     wishes.overrides.refuse_idle(ftype, quantizable)
@@ -120,10 +126,12 @@ def choose_qtypes(
     has_imatrix: bool = False,
     cold: Collection[str] = (),
 ) -> dict[str, str]:
-    """The qtype of every tensor, given as (GGUF name, shape in ne order) in file order.
+    """The qtype of every tensor.
 
-    `cold` names the tensors that get `overrides.cold_experts`, if it is the safer type. Raises
-    ConvertError where rows do not fit a type and nothing stands in for it.
+    tensors: (GGUF name, shape in ne order) of each, in file order.
+    cold: the names of the tensors that get at least the type `overrides.cold_experts`.
+
+    Raises ConvertError if rows are not whole blocks of a type that has no fallback.
     """
     shapes = dict(tensors)
     recipe = Recipe(ftype, model, shapes, has_imatrix)
@@ -142,7 +150,7 @@ def _choose(
     overrides: Overrides,
     is_cold: bool,
 ) -> str:
-    """What the user says of a tensor comes first, then the recipe, then what its rows allow."""
+    """The user's override decides first, then the recipe; then the row length may force another."""
     if not is_quantizable(name, shape):
         return "F32"
     kind = kind_of(name)
@@ -166,7 +174,7 @@ def _choose(
 
 
 def lacking_importance(qtypes: Mapping[str, str], ftype: FType, wishes: Wishes) -> str | None:
-    """The first tensor whose type needs an importance that there is not."""
+    """The first tensor that has no importance but whose qtype needs one; None if there is none."""
     for name, qtype in qtypes.items():
         if name not in wishes.importances and needs_imatrix(name, qtype, ftype):
             return name
@@ -180,8 +188,8 @@ def _lacking(name: str, qtype: str, imatrix: Imatrix | None) -> str:
             "or choose a type that needs none, such as Q2_K"
         )
     return (
-        f"{imatrix.path}: has no data on {name}, which needs it to become {qtype}; give it another "
-        "type with --tensor-type, or make an imatrix on more text"
+        f"{imatrix.path}: has no data on {name}, which {qtype} needs; give the tensor another type "
+        "with --tensor-type, or make an imatrix on more text"
     )
 
 
@@ -193,7 +201,7 @@ def _guesses(quantized: Sequence[str], wishes: Wishes) -> Iterator[str]:
     unknown = [name for name in unknown if name not in ("token_embd.weight", "output.weight")]
     if unknown:
         names = f"{unknown[0]} and {len(unknown) - 1} more" if len(unknown) > 1 else unknown[0]
-        yield f"{imatrix.path}: has no data on {names}; all columns count alike there"
+        yield f"{imatrix.path}: has no data on {names}; all their columns count the same"
     cold = [name for name in quantized if name in wishes.cold]
     yield from cold_report(imatrix, cold, wishes.overrides.cold_experts)
 

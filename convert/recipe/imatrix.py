@@ -1,9 +1,9 @@
-"""Importance matrices: how much each column of a tensor matters, measured by llama-imatrix.
+"""Reads importance matrices: how much each column of a tensor matters, measured by llama-imatrix.
 
-A tensor's importance is the mean square of what was multiplied with each of its columns, a row of
-them a matrix (an expert). Two formats are read: GGUF, which says how many tokens every expert saw,
-and the older `.dat`, which does not. Sources: llama.cpp's ``common/imatrix-loader.cpp`` and
-``load_imatrix`` in ``tools/quantize/quantize.cpp``.
+The importance of a column is the mean square of the activations that it was multiplied with. A
+tensor has one row of importances per matrix (expert). Two formats are read: GGUF, which states how
+many tokens every expert saw, and the older `.dat`, which does not. Sources: llama.cpp's
+``common/imatrix-loader.cpp`` and ``load_imatrix`` in ``tools/quantize/quantize.cpp``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ _GGUF_KEYS = ("imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size")
 
 @dataclass(frozen=True)
 class Imatrix:
-    """An imatrix file: `name` as the user gave it, tensors by the names they have in a GGUF."""
+    """An imatrix file.
+
+    name: the path as the user gave it.
+    entries: the importances by the tensors' GGUF names.
+    """
 
     path: Path
     name: str
@@ -38,7 +42,7 @@ class Imatrix:
     is_legacy: bool
 
     def fields(self) -> dict[str, Field]:
-        """The metadata that llama-quantize writes about it."""
+        """The metadata that llama-quantize writes about an imatrix."""
         fields = {"quantize.imatrix.file": string(self.name)}
         if self.datasets:
             fields["quantize.imatrix.dataset"] = string(self.datasets[0])
@@ -48,16 +52,17 @@ class Imatrix:
         return fields
 
     def find(self, name: str, shape: tuple[int, ...]) -> Importance | None:
-        """What the file has on a tensor of this shape (ne order), checked to the last number.
+        """The importance of a tensor of this shape (ne order); None if the file has none.
 
-        Raises ConvertError if it is of another shape, or no importance at all.
+        Every number is checked. Raises ConvertError if one is impossible, or if the entry has
+        another shape.
         """
         entry = self.entries.get(name)
         if entry is None:
             return None
         n_cols, n_matrices = shape[0], shape[2] if len(shape) > 2 else 1
         if entry.n_values != n_cols * n_matrices or len(entry.counts) not in (1, n_matrices):
-            if name == "token_embd.weight":  # llama-imatrix measures it as something else
+            if name == "token_embd.weight":  # llama-imatrix records something else by this name
                 return None
             raise ConvertError(
                 f"{self.path}: {name} has {entry.n_values} numbers and {len(entry.counts)} counts, "
@@ -70,7 +75,7 @@ class Imatrix:
 
 
 def read_imatrix(name: str | Path) -> Imatrix:
-    """Read the imatrix file `name`, of either format. Raises ConvertError."""
+    """Read the imatrix file `name`, in either format. Raises ConvertError."""
     path = Path(name).expanduser()
     try:
         with path.open("rb") as file:
@@ -82,7 +87,10 @@ def read_imatrix(name: str | Path) -> Imatrix:
 
 
 def cold_report(imatrix: Imatrix, tensors: Iterable[str], remedy: str | None) -> Iterator[str]:
-    """Lines that name the cold experts of `tensors`; `remedy` is the type chosen for theirs."""
+    """Yield lines that name the cold experts of `tensors`; nothing if there are none.
+
+    remedy: the type that the user chose for tensors with cold experts; None: none was chosen.
+    """
     cold = {name: imatrix.entries[name].cold_experts() for name in tensors}
     groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for name, experts in cold.items():
@@ -97,15 +105,15 @@ def cold_report(imatrix: Imatrix, tensors: Iterable[str], remedy: str | None) ->
         else "calibrate on more text, or give their tensors a safer type with --cold-experts"
     )
     yield (
-        f"{imatrix.path}: experts that saw fewer than {COLD_TOKENS} tokens are quantized by guess; "
-        f"{advice}"
+        f"{imatrix.path}: some experts saw fewer than {COLD_TOKENS} tokens, too few to tell which "
+        f"columns matter; {advice}"
     )
     for (block, experts), names in groups.items():
         yield f"{block}: cold experts {_ranges(experts)} in {', '.join(names)}"
 
 
 def _ranges(numbers: tuple[int, ...]) -> str:
-    """(1, 2, 3, 7) -> "1-3, 7"."""
+    """Format ascending numbers as ranges: (1, 2, 3, 7) -> "1-3, 7"."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and runs[-1][1] == number - 1:
@@ -119,7 +127,9 @@ def _read_gguf(path: Path, name: str) -> Imatrix:
     header = read_gguf(path)
     for key in _GGUF_KEYS:
         if key not in header.fields:
-            raise ConvertError(f"{path}: has no {key}, so it is no imatrix; name an imatrix file")
+            raise ConvertError(
+                f"{path}: has no {key}, so it is not an imatrix; name an imatrix file"
+            )
     datasets, n_chunks, _ = (header.fields[key] for key in _GGUF_KEYS)
     stems = dict.fromkeys(stem for each in header.tensors for stem in _stem(each))
     entries = {stem: _gguf_entry(path, stem, header.tensors) for stem in stems}
@@ -143,7 +153,7 @@ def _gguf_entry(path: Path, stem: str, tensors: Mapping[str, GGUFTensor]) -> Imp
         raise ConvertError(f"{path}: {stem} is not stored as F32; make the imatrix again")
     seen = np.fromfile(path, "<f4", counts.n_values, offset=counts.offset)
     if not (np.isfinite(seen).all() and (seen >= 0).all()):
-        raise ConvertError(f"{path}: the counts of {stem} are no counts; make the imatrix again")
+        raise ConvertError(f"{path}: the counts of {stem} are invalid; make the imatrix again")
     tokens = tuple(int(count + 0.5) for count in seen.astype(float))
     return Importance(path, stem, sums.offset, sums.n_values, tokens, True)
 
@@ -155,12 +165,15 @@ def _read_legacy(path: Path, name: str, file: BinaryIO) -> Imatrix:
         entries = dict(_legacy_entry(path, file, size) for _ in range(_within(n_entries, size)))
         n_chunks, datasets = _legacy_tail(file, size)
     except (struct.error, ValueError):
-        raise ConvertError(f"{path}: neither a GGUF nor a legacy imatrix, or cut short") from None
+        raise ConvertError(f"{path}: is not an imatrix, or is truncated; copy it again") from None
     return Imatrix(path, name, entries, datasets, n_chunks, is_legacy=True)
 
 
 def _legacy_entry(path: Path, file: BinaryIO, size: int) -> tuple[str, Importance]:
-    """Name, number of calls, sums scaled by it; experts never seen hold ones already."""
+    """Read one entry: name, number of calls, and sums multiplied by that number.
+
+    llama-imatrix has already written ones for experts that saw no token.
+    """
     name = _text(file, size)
     n_calls, n_values = _ints(file, 2)
     offset = file.tell()
@@ -170,7 +183,7 @@ def _legacy_entry(path: Path, file: BinaryIO, size: int) -> tuple[str, Importanc
 
 
 def _legacy_tail(file: BinaryIO, size: int) -> tuple[int, tuple[str, ...]]:
-    """Chunks and dataset, which the oldest files lack."""
+    """Read the number of chunks and the dataset; the oldest files have neither."""
     if file.tell() == size:
         return 0, ()
     (n_chunks,) = _ints(file, 1)

@@ -1,4 +1,4 @@
-"""What a user asks for over the recipe: types for single tensors, by llama-quantize's own rules."""
+"""The qtypes that a user asks for instead of the recipe's, by the rules of llama-quantize."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _POSIX_CLASSES = {
 
 @dataclass(frozen=True)
 class Overrides:
-    """Checked `TypeOptions`: names of qtypes as they stand in QTYPES, patterns compiled."""
+    """Checked `TypeOptions`: qtypes are spelled as in QTYPES, and patterns are compiled."""
 
     patterns: tuple[tuple[re.Pattern[str], str], ...] = ()
     output: str | None = None
@@ -34,14 +34,14 @@ class Overrides:
     cold_experts: str | None = None
 
     def find(self, name: str) -> str | None:
-        """The type of the first pattern found in `name`."""
+        """The qtype of the first pattern that occurs in `name`; None if no pattern does."""
         return next((qtype for pattern, qtype in self.patterns if pattern.search(name)), None)
 
     def refuse_idle(self, ftype: FType, names: Iterable[str]) -> None:
-        """Raise ConvertError if a pattern decides nothing; `names` are the quantizable tensors."""
+        """Raise ConvertError if a pattern has no effect. `names`: the quantizable tensors."""
         if self.patterns and not QTYPES[ftype.base].is_quantized:
             raise ConvertError(
-                f"type {ftype.name} quantizes nothing, so that --tensor-type has no effect; "
+                f"type {ftype.name} quantizes nothing, so --tensor-type has no effect; "
                 "choose a quantized --type"
             )
         names = list(names)
@@ -54,7 +54,7 @@ class Overrides:
 
 
 def read_overrides(options: TypeOptions) -> Overrides:
-    """Check what is asked for. Raises ConvertError on an unknown type or a broken pattern."""
+    """Check `options`. Raises ConvertError on an unknown type or an invalid pattern."""
     return Overrides(
         tuple(
             (_compile(pattern), _qtype(type_, f"--tensor-type {pattern}={type_}"))
@@ -72,7 +72,7 @@ def _named(type_: str | None, option: str) -> str | None:
 
 
 def _qtype(type_: str, option: str) -> str:
-    """A qtype's name as it stands in QTYPES; ConvertError names the option that asks for it."""
+    """The qtype's name as in QTYPES. Raises ConvertError, which names `option`, if unknown."""
     try:
         return find_qtype(type_).name
     except ConvertError as error:
@@ -80,20 +80,21 @@ def _qtype(type_: str, option: str) -> str:
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
-    """`pattern` as llama-quantize reads it: lower-cased ECMAScript, found anywhere in a name."""
+    """Compile `pattern` as llama-quantize reads it: lower-cased ECMAScript, to be searched for."""
     if re.search(r"\\[A-Z]", pattern):
         raise ConvertError(
             f"--tensor-type {pattern}: patterns are lower-cased, which turns an escape like \\D "
-            "into its contrary; write [^0-9]"
+            "into its opposite; write [^0-9]"
         )
     text = pattern.lower()
     for name, members in _POSIX_CLASSES.items():
         text = text.replace(f"[:{name}:]", members)
-    if not text or re.search(r"\(\?[^:=!]|\[:", text):  # what only Python knows, or nobody
+    # Refuse groups that ECMAScript does not have, and unknown character classes.
+    if not text or re.search(r"\(\?[^:=!]|\[:", text):
         raise ConvertError(f"--tensor-type {pattern!r}: not a pattern that llama-quantize knows")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of brackets within brackets
+            warnings.simplefilter("ignore", FutureWarning)  # Python warns of nested brackets
             return re.compile(text, re.ASCII)
     except re.error as error:
         raise ConvertError(f"--tensor-type {pattern}: not a regular expression: {error}") from None

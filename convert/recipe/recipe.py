@@ -1,8 +1,8 @@
-"""Which tensor of a file gets which qtype: the recipe of llama.cpp's quantizer, and nothing else.
+"""The recipe of llama.cpp's quantizer: which qtype each tensor of a file gets. Pure.
 
-Pure: names and shapes in, qtypes out. The rules are those of ``llama_model_quantize``
-(``src/llama-quant.cpp``: ``llama_tensor_get_type`` and its fallback), so that one pass gives the
-very bytes of the two-step path; a test compares whole files for every ftype.
+The rules are those of ``llama_model_quantize`` (``src/llama-quant.cpp``: ``llama_tensor_get_type``
+and its fallback). So converting in one pass gives the same bytes as llama.cpp's converter followed
+by its quantizer; a test compares whole files for every ftype.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from convert.errors import ConvertError
 from convert.gguf.ftypes import FType
 from convert.gguf.qtypes import QTYPES
 
-# Where a row is not whole blocks of a type, this one is tried, and then F16. Types of more than 32
-# weights a block that are missing here have no way out, in llama.cpp neither.
+# If a row is not whole blocks of a type, its fallback here is tried, and then F16. A type with more
+# than 32 weights per block that is missing here has no fallback, as in llama.cpp.
 _FALLBACK = {
     "IQ1_S": "IQ4_NL",
     "IQ1_M": "IQ4_NL",
@@ -36,15 +36,16 @@ _FALLBACK = {
     "Q6_K": "Q8_0",
 }
 
-# The types that the quantizer refuses to make without an importance matrix (the embeddings and the
-# output excepted), and those that ggml itself aborts on without one.
+# The types that llama.cpp's quantizer refuses to make without an importance matrix (except for the
+# embeddings and the output), and those for which ggml aborts the process without one.
 _POOR_WITHOUT_IMATRIX = frozenset(("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S"))
 _ABORT_WITHOUT_IMATRIX = frozenset(("IQ2_XXS", "IQ2_XS", "IQ1_S"))
 
-# The smallest files have rules of their own.
+# The ftypes of the smallest files; separate rules apply to them.
 _SMALLEST = frozenset(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M"))
 
-# With exactly 8 experts (Mixtral) attention is a small share of the file, so these give it more.
+# With exactly 8 experts (Mixtral) attention is a small share of the file, so these ftypes give
+# attn_output more bits.
 _EIGHT_EXPERTS_ATTN_OUTPUT = frozenset((
     "Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M",
     "IQ3_XXS", "IQ3_XS", "IQ3_S", "IQ3_M", "IQ4_NL", "IQ4_XS",
@@ -53,9 +54,12 @@ _EIGHT_EXPERTS_ATTN_OUTPUT = frozenset((
 
 @dataclass(frozen=True)
 class Model:
-    """What the rules ask of a model: layers, experts (0 = dense), query heads per KV head.
+    """What the rules need to know of a model.
 
-    `is_70b`: llama.cpp takes it for one of the 70B models, 80 layers of dense Llama or Qwen 2.
+    n_experts: 0 in a dense model.
+    n_gqa: query heads per KV head.
+    is_70b: whether llama.cpp treats it as a 70B model: 80 layers of Qwen 2, or of Llama with
+        several query heads per KV head.
     """
 
     n_layers: int
@@ -67,7 +71,7 @@ class Model:
     def of(
         cls, architecture: str, *, n_layers: int, n_heads: int, n_kv_heads: int, n_experts: int
     ) -> Model:
-        """The model of llama.cpp's `architecture` with these counts."""
+        """The model with these counts; `architecture` is llama.cpp's name."""
         n_gqa = n_heads // n_kv_heads
         is_dense_llama = architecture == "llama" and n_gqa > 1
         is_70b = n_layers == 80 and (architecture == "qwen2" or is_dense_llama)
@@ -75,18 +79,18 @@ class Model:
 
 
 def file_order(name: str) -> tuple[int, str]:
-    """Sort key of llama.cpp's files: first what belongs to no block, then block by block."""
+    """Sort key of tensors in llama.cpp's files: those outside blocks first, then block by block."""
     return _layer(name), name
 
 
 def is_quantizable(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a tensor may become anything else than F32: a matrix, neither norm nor router."""
+    """Whether a tensor may get another type than F32: a weight matrix that is no norm or router."""
     kept = "_norm.weight" in name or "ffn_gate_inp.weight" in name or not name.endswith("weight")
     return any(n > 1 for n in shape[1:]) and not kept
 
 
 def needs_imatrix(name: str, qtype: str, ftype: FType) -> bool:
-    """Whether the quantizer refuses this tensor when the importance matrix has nothing on it."""
+    """Whether llama.cpp's quantizer refuses `qtype` for a tensor that has no importance."""
     if qtype in _ABORT_WITHOUT_IMATRIX:
         return True
     if kind_of(name) in ("output", "token_embd"):
@@ -95,23 +99,29 @@ def needs_imatrix(name: str, qtype: str, ftype: FType) -> bool:
 
 
 def fit_rows(name: str, qtype: str, n_cols: int) -> str:
-    """`qtype`, or what stands in for it where rows of `n_cols` are not whole blocks of it."""
+    """`qtype`, or its fallback if rows of `n_cols` weights are not whole blocks of it.
+
+    Raises ConvertError if it has no fallback.
+    """
     if n_cols % QTYPES[qtype].block == 0:
         return qtype
     if qtype not in _FALLBACK and QTYPES[qtype].block > 32:
         raise ConvertError(
-            f"{name}: rows of {n_cols} are not whole blocks of {qtype} and no type stands in for "
-            "it; choose another type"
+            f"{name}: rows of {n_cols} are not whole blocks of {qtype}, which has no fallback; "
+            "choose another type"
         )
     stand_in = _FALLBACK.get(qtype, qtype)
     return stand_in if n_cols % QTYPES[stand_in].block == 0 else "F16"
 
 
 class Recipe:
-    """The recipe for one file of the tensors `names`, to be asked in file order.
+    """The recipe for one file.
 
-    Some rules count the tensors of a kind that came before, as llama.cpp does: those that the
-    recipe is not asked about are not counted.
+    names: all tensors of the file.
+    has_imatrix: whether the file is made with an importance matrix.
+
+    Call `choose` in file order: some rules count the earlier tensors of the same kind. As in
+    llama.cpp, only tensors that `choose` was called for are counted.
     """
 
     def __init__(
@@ -126,11 +136,11 @@ class Recipe:
         self._seen = dict.fromkeys(("attn_v", "ffn_down", "ffn_gate", "ffn_up"), 0)
 
     def is_output(self, kind: str) -> bool:
-        """Whether logits are computed with it: the output, or embeddings that serve as output."""
+        """Whether a tensor computes the logits: the output, or embeddings that are tied to it."""
         return kind == "output" or (kind == "token_embd" and self._is_tied)
 
     def choose(self, name: str, shape: tuple[int, ...]) -> str:
-        """The type the recipe wants for a tensor, before its row length is looked at."""
+        """The qtype of a tensor by the rules; `fit_rows` then takes its row length into account."""
         kind = kind_of(name)
         if self.is_output(kind):
             return self._output(shape[0])
@@ -149,13 +159,14 @@ class Recipe:
         elif kind == "attn_output":
             wanted = self._attn_output()
         elif kind in ("ffn_down", "ffn_gate", "ffn_up"):
-            # Counting fails where a layer has several of a kind: there the name tells the layer.
+            # Counting gives the layer only if each layer has one tensor of the kind. Layers with
+            # experts may have several, so there the layer is taken from the name.
             layer = _layer(name) if self._model.n_experts > 1 else nth
             wanted = self._ffn_down(layer) if kind == "ffn_down" else self._ffn_gate_up(layer)
         return wanted or self._base
 
     def _count(self, kind: str) -> int:
-        """How many tensors of this kind have been chosen for before this one."""
+        """How many tensors of this kind came before; count this one, too."""
         nth = self._seen.get(kind, 0)
         if kind in self._seen:
             self._seen[kind] += 1
@@ -183,7 +194,8 @@ class Recipe:
         if kind == "attn_k":
             return "Q4_K" if model.n_experts == 8 else None
         if kind == "ffn_down":
-            # Tensors are counted here, not layers: experts use the eighth up sooner.
+            # llama.cpp counts tensors here, not layers, so if a layer has several, the rule covers
+            # fewer layers.
             return better if nth < model.n_layers // 8 else None
         if kind == "attn_output":
             if model.n_experts == 8:
@@ -197,7 +209,7 @@ class Recipe:
         if self._model.n_experts == 8:
             return "Q8_0"
         wanted = self._attn_v_by_type(nth)
-        # 80 layers of 8 query heads to a KV head: attn_v is small, and more bits cost little.
+        # 70B models have 8 query heads per KV head. So attn_v is small, and more bits cost little.
         if self._model.is_70b and (wanted or self._base) in ("Q3_K", "Q4_K"):
             return "Q5_K"
         return wanted
@@ -242,7 +254,8 @@ class Recipe:
         if name in ("IQ4_NL", "IQ4_XS"):
             return "Q5_K" if is_first_eighth and not self._has_imatrix else None
         if name in ("Q4_0", "Q5_0"):
-            # With an importance matrix the first layers may go astray in these.
+            # With an importance matrix llama.cpp guards the first layers of these ftypes, which may
+            # go wrong there.
             guarded = {"Q4_0": "Q4_1", "Q5_0": "Q5_1"}[name]
             return guarded if is_first_eighth and self._has_imatrix else None
         if name == "Q3_K_M":
@@ -263,13 +276,13 @@ class Recipe:
 
 
 def _use_more_bits(layer: int, n_layers: int) -> bool:
-    """The first and last eighth of the layers, and every third of those between."""
+    """Whether a layer is in the first or last eighth, or is every third one in between."""
     eighth = n_layers // 8
     return layer < eighth or layer >= 7 * n_layers // 8 or (layer - eighth) % 3 == 2
 
 
 def kind_of(name: str) -> str:
-    """What a tensor is to the rules: "attn_v", "ffn_down" (whichever), "output", ... or "other"."""
+    """What the rules call a tensor: "attn_v", "ffn_down" (experts' too), "output", ... "other"."""
     if name in ("output.weight", "token_embd.weight"):
         return name.removesuffix(".weight")
     match = re.search(r"(attn_v|attn_k|attn_q|attn_output)\.weight|(ffn_(?:up|gate|down))", name)
@@ -277,6 +290,6 @@ def kind_of(name: str) -> str:
 
 
 def _layer(name: str) -> int:
-    """The block a tensor belongs to; -1 for none."""
+    """The block that a tensor belongs to; -1 if to none."""
     match = re.match(r"blk\.(\d+)\.", name)
     return int(match[1]) if match else -1

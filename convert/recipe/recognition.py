@@ -1,4 +1,4 @@
-"""By which recipe the types of a GGUF's tensors were chosen: the one it states, or the nearest."""
+"""Finds the ftype of a GGUF: the one it states, or the one whose recipe fits its tensors best."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from convert.recipe.recipe import Model, file_order
 
 @dataclass(frozen=True)
 class Recognized:
-    """A file's type. `is_stated`: it says so itself, otherwise it is the one that fits best.
+    """A file's ftype.
 
-    `others`: the tensors that llama.cpp's recipe would have given another type, and which.
+    is_stated: whether the file states it; False: it is the one that fits best.
+    others: the tensors that have another qtype than the recipe chooses, with the recipe's qtype.
     """
 
     ftype: str
@@ -24,7 +25,7 @@ class Recognized:
 
 
 def recognize(model: GGUFModel) -> Recognized:
-    """The type of a GGUF, and where its tensors' types are not those of the recipe."""
+    """The ftype of a GGUF, and which tensors' qtypes differ from its recipe."""
     stated = model.fields.get("general.file_type")
     for name in FTYPES:
         if find_ftype(name).id == stated:
@@ -34,7 +35,7 @@ def recognize(model: GGUFModel) -> Recognized:
 
 
 def _others(model: GGUFModel, ftype: FType) -> dict[str, str]:
-    """Tensors of another type than the recipe of `ftype` picks, with the one it picks."""
+    """The tensors whose qtype is not the one the recipe of `ftype` chooses, with the latter."""
     shapes = {
         name: tensor.shape
         for name, tensor in sorted(model.tensors.items(), key=lambda item: file_order(item[0]))
@@ -42,13 +43,13 @@ def _others(model: GGUFModel, ftype: FType) -> dict[str, str]:
     has_imatrix = "quantize.imatrix.file" in model.fields
     try:
         picked = choose_qtypes(shapes.items(), ftype, _model(model), has_imatrix=has_imatrix)
-    except ConvertError:  # rows that are no whole blocks of it: the recipe has nothing to say
+    except ConvertError:  # rows are not whole blocks of the ftype's base, so it fits no tensor
         return dict.fromkeys(shapes, ftype.base)
     return {name: qtype for name, qtype in picked.items() if model.tensors[name].qtype != qtype}
 
 
 def _model(model: GGUFModel) -> Model:
-    """What the recipe asks of a model, as far as the metadata tell."""
+    """What the recipe needs to know of a model, from the metadata; defaults if they lack it."""
     architecture = model.fields.get("general.architecture")
 
     def count(key: str, default: int) -> int:

@@ -1,6 +1,6 @@
-"""Tokenizers: a checkpoint's vocabulary as GGUF metadata.
+"""Turns a checkpoint's tokenizer into GGUF metadata.
 
-vocab.py          the vocabulary, whichever kind it is of
-bytelevel.py      byte-level BPE; sentencepiece.py: SentencePiece
+vocab.py          the whole vocabulary, of either kind
+bytelevel.py      reads byte-level BPE; sentencepiece.py: reads SentencePiece
 tokens.py         tokens with their types
 """

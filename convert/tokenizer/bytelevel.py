@@ -1,7 +1,7 @@
-"""Byte-level BPE: Llama 3 and 4, Qwen, Mistral's Tekken.
+"""Reads byte-level BPE tokenizers: those of Llama 3 and 4, Qwen, and Mistral's Tekken.
 
-Which of llama.cpp's pre-tokenizers fits is told by the split regex itself: a wrong one costs 8 to
-10 percent more tokens unnoticed, so what is not recognised is refused.
+The split regex identifies which of llama.cpp's pre-tokenizers to use. A wrong one would silently
+cost 8 to 10 percent more tokens, so a regex that is not known is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from convert.errors import ConvertError
 from convert.tokenizer.tokens import NORMAL, UNUSED, Tokens, added_type, pad_text, unroll
 
-# Split regex of tokenizer.json -> llama.cpp's name of the same (src/llama-vocab.cpp).
+# Split regex of tokenizer.json -> llama.cpp's name of that pre-tokenizer (src/llama-vocab.cpp).
 _PRE_TOKENIZERS = {
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": "llama-bpe",
@@ -29,21 +29,25 @@ _PRE_TOKENIZERS = {
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+": "llama4",
 }
 
-# GPT-2's, which ByteLevel has of its own, after every digit has been set apart.
+# GPT-2's regex, which ByteLevel has built in, after every digit has been split off.
 _DIGITS = "smollm"
 
-# Llama 3's takes a word that is a token as it is, without merging; trained anew, it may not.
+# With Llama 3's pre-tokenizer, llama.cpp takes a word that is a token without merging it. Other
+# tokenizers with the same regex may not do so (no `ignore_merges`); they get another name.
 _MERGING = {"llama-bpe": "smaug-bpe"}
 
-# A normalizer that llama.cpp leaves out of these, which only decomposed letters would notice.
+# Normalizers that llama.cpp does not apply to these tokenizers. Only decomposed letters differ.
 _LEFT_OUT = {"qwen2": "NFC"}
 
 
 def read_byte_level(path: Path, tokenizer: Mapping[str, Any], vocab_size: int) -> Tokens:
-    """The vocabulary in the tokenizer.json `path`, padded. Raises ConvertError if unknown."""
+    """The vocabulary in `tokenizer`, the content of the tokenizer.json `path`.
+
+    It is padded to `vocab_size` tokens. Raises ConvertError if llama.cpp cannot reproduce it.
+    """
     model = tokenizer.get("model")
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
-        raise ConvertError(f"{path}: not a BPE tokenizer, which is all that can be converted")
+        raise ConvertError(f"{path}: not a BPE tokenizer; no other kind can be converted")
     pre = _recognize(path, tokenizer)
     added = {entry["id"]: entry for entry in tokenizer.get("added_tokens") or []}
     texts, types = _tokens(path, model.get("vocab") or {}, added, vocab_size)
@@ -52,7 +56,7 @@ def read_byte_level(path: Path, tokenizer: Mapping[str, Any], vocab_size: int) -
 
 
 def _recognize(path: Path, tokenizer: Mapping[str, Any]) -> str:
-    """llama.cpp's name of the pre-tokenizer."""
+    """llama.cpp's name of the pre-tokenizer. Raises ConvertError if it has none."""
     pre = _pre_tokenizer(list(unroll(tokenizer.get("pre_tokenizer"))))
     if pre is None:
         raise ConvertError(
@@ -61,7 +65,7 @@ def _recognize(path: Path, tokenizer: Mapping[str, Any]) -> str:
         )
     normalizer = tokenizer.get("normalizer")
     if normalizer and normalizer != {"type": _LEFT_OUT.get(pre)}:
-        raise ConvertError(f"{path}: its normalizer is not one llama.cpp would apply")
+        raise ConvertError(f"{path}: it has a normalizer that llama.cpp does not apply")
     if not tokenizer["model"].get("ignore_merges"):
         return _MERGING.get(pre, pre)
     return pre
@@ -90,11 +94,12 @@ def _tokens(
     next_id = len(vocab)
     for id_, entry in added.items():
         if entry["content"] not in vocab:
-            # The tokenizers library ignores the id stated and counts on; such a file misleads.
+            # The tokenizers library ignores the stated id and gives the next free one. If the two
+            # differ, one of them is wrong.
             if id_ != next_id:
                 raise ConvertError(
                     f"{path}: the added token {entry['content']} states the id {id_}, but Hugging "
-                    f"Face's tokenizers give it {next_id}; save the tokenizer anew"
+                    f"Face's tokenizers give it {next_id}; save the tokenizer again"
                 )
             next_id += 1
         named[id_] = entry["content"]
@@ -110,7 +115,7 @@ def _tokens(
 
 
 def _merge(merge: str | list[str]) -> str:
-    # Either "a b" or, since tokenizers 0.20, ["a", "b"], whose parts may contain spaces.
+    # A merge is "a b" or, since tokenizers 0.20, ["a", "b"], whose items may contain spaces.
     if isinstance(merge, str):
         return merge
     return " ".join(part.replace(" ", chr(ord(" ") + 256)) for part in merge)

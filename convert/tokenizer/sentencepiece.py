@@ -1,9 +1,9 @@
-"""SentencePiece vocabularies, Llama 2's kind: from tokenizer.model, or from tokenizer.json alone.
+"""Reads SentencePiece vocabularies like Llama 2's, from tokenizer.model or from tokenizer.json.
 
-tokenizer.json has merges instead of scores. A piece's score is its place among the pieces that
-merges make, negated: that is what SentencePiece's own BPE training writes, and it keeps llama.cpp's
-order of merging. (llama.cpp's converter gives every piece the same score there, and other tokens
-come out.) Format: ``sentencepiece_model.proto`` (ModelProto).
+tokenizer.json has merges instead of scores. Here a piece's score is its negated position among the
+pieces that merges make. SentencePiece's own BPE training writes the same scores, and they keep the
+order in which llama.cpp merges. (llama.cpp's converter gives every piece the same score in this
+case, which results in other tokens.) Format: ``sentencepiece_model.proto`` (ModelProto).
 """
 
 from __future__ import annotations
@@ -34,10 +34,14 @@ class _Piece:
 def read_sentencepiece(
     path: Path, tokenizer: Mapping[str, Any], settings: Mapping[str, Any], vocab_size: int
 ) -> Tokens:
-    """The pieces in tokenizer.model or else in tokenizer.json, and the tokens added to them.
+    """The pieces in tokenizer.model or else in tokenizer.json, and the added tokens.
 
-    `path` is one of the two, `tokenizer` the content of the latter, `settings` that of
-    tokenizer_config.json. Raises ConvertError if it is not a tokenizer of Llama's kind.
+    path: one of these two files; tokenizer.model is read if it is in the same directory.
+    tokenizer: the content of tokenizer.json; empty if there is none.
+    settings: the content of tokenizer_config.json; empty if there is none.
+    vocab_size: the number of tokens to pad to.
+
+    Raises ConvertError if it is not a tokenizer of Llama's kind.
     """
     model_path = path.with_name("tokenizer.model")
     is_model = model_path.is_file()
@@ -46,7 +50,7 @@ def read_sentencepiece(
     else:
         pieces, adds_space = _read_json_model(path, tokenizer)
     pieces += [_padding(id_) for id_ in range(len(pieces), vocab_size)]
-    # What tokenizer_config.json lists counts more than the model, as it does for transformers.
+    # As in transformers, tokenizer_config.json takes precedence over the model.
     listed = {
         int(id_): entry for id_, entry in (settings.get("added_tokens_decoder") or {}).items()
     }
@@ -79,7 +83,7 @@ def _added(entry: Mapping[str, Any]) -> _Piece:
 
 
 def _read_model(path: Path) -> tuple[list[_Piece], bool]:
-    """The pieces in a tokenizer.model, and whether a space is put before every text."""
+    """The pieces in a tokenizer.model, and whether every text gets a space before it."""
     pieces: list[_Piece] = []
     adds_space, model_type = True, 1
     try:
@@ -93,12 +97,12 @@ def _read_model(path: Path) -> tuple[list[_Piece], bool]:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
         raise ConvertError(f"{path}: not a SentencePiece model; fetch it again") from error
     if model_type != _BPE or not pieces:
-        raise ConvertError(f"{path}: not a BPE model, which is all that llama.cpp runs as Llama's")
+        raise ConvertError(f"{path}: not a BPE model, the only kind llama.cpp runs as Llama's")
     return pieces, adds_space
 
 
 def _read_json_model(path: Path, tokenizer: Mapping[str, Any]) -> tuple[list[_Piece], bool]:
-    """The same of a BPE model with byte fallback in a tokenizer.json."""
+    """The same as `_read_model`, of a BPE model with byte fallback in a tokenizer.json."""
     vocab: Mapping[str, int] = tokenizer["model"]["vocab"]
     made = dict.fromkeys(_result(merge) for merge in tokenizer["model"]["merges"])
     scores = {text: -float(rank) for rank, text in enumerate(made)}
@@ -117,7 +121,10 @@ def _result(merge: str | list[str]) -> str:
 
 
 def _adds_space(path: Path, tokenizer: Mapping[str, Any]) -> bool:
-    """Whether a text gets a space before it. Refuses what llama.cpp would not do to a text."""
+    """Whether every text gets a space before it.
+
+    Raises ConvertError if the tokenizer changes texts in a way that llama.cpp does not.
+    """
     normalizer = tokenizer.get("normalizer") or {"type": "Sequence", "normalizers": []}
     steps = normalizer.get("normalizers", [normalizer])
     spaces = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
@@ -142,7 +149,7 @@ def _piece(raw: bytes) -> _Piece:
 
 
 def _fields(raw: bytes) -> Iterator[tuple[int, Any]]:
-    """The fields of a protobuf message: number, and an int or the bytes."""
+    """Yield the fields of a protobuf message: the number, and an int or the bytes."""
     at = 0
     while at < len(raw):
         key, at = _varint(raw, at)

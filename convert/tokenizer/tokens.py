@@ -1,4 +1,4 @@
-"""What every kind of tokenizer comes to: tokens by id, as GGUF stores them."""
+"""The tokens of a tokenizer of any kind, by id, as GGUF stores them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-# llama.cpp's token types, which are SentencePiece's.
+# llama.cpp's token types, which have the same numbers as SentencePiece's.
 NORMAL, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 3, 4, 5, 6
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A tokenizer's vocabulary, by id, and what takes a text apart: merges, or scores."""
+    """A tokenizer's tokens by id, and its merges (byte-level BPE) or scores (SentencePiece)."""
 
     model: Literal["gpt2", "llama"]  # byte-level BPE, or SentencePiece
     pre: str  # llama.cpp's name of the pre-tokenizer
@@ -20,24 +20,24 @@ class Tokens:
     types: list[int] = field(repr=False)
     merges: list[str] = field(repr=False, default_factory=list)
     scores: list[float] = field(repr=False, default_factory=list)
-    adds_space: bool | None = None  # before every text; None: what llama.cpp does anyway
+    adds_space: bool | None = None  # before every text; None: llama.cpp's default
 
 
 def added_type(entry: Mapping[str, Any]) -> int:
-    """The type of an added token, given as in `added_tokens` of tokenizer.json."""
-    # Some checkpoints forget to mark their control tokens; the shape of the text tells them.
+    """The type of an added token, an entry of `added_tokens` in tokenizer.json."""
+    # Some checkpoints do not mark their control tokens; their text shows what they are.
     text = entry["content"]
     is_control = entry.get("special") or (text.startswith("<|") and text.endswith("|>"))
     return CONTROL if is_control else USER_DEFINED
 
 
 def pad_text(id_: int) -> str:
-    """What stands for an id that no token has."""
+    """The text of an id that no token has."""
     return f"[PAD{id_}]"
 
 
 def unroll(node: Any) -> Iterator[dict[str, Any]]:
-    """The steps of a pre-tokenizer or post-processor, sequences unrolled."""
+    """Yield the steps of a pre-tokenizer or post-processor; sequences are flattened."""
     if not isinstance(node, dict):
         return
     children = node.get("pretokenizers") or node.get("processors")

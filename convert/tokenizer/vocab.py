@@ -1,7 +1,7 @@
-"""tokenizer.json and its companions -> a GGUF vocabulary.
+"""Turns tokenizer.json and the files that go with it into a GGUF vocabulary.
 
-The tokens themselves are read in `bytelevel` and `sentencepiece`; here are the special ids, what is
-put around a text, and the chat templates.
+`bytelevel` and `sentencepiece` read the tokens. This file reads the special ids, which tokens are
+added around a text, and the chat templates.
 Sources: llama.cpp ``conversion/base.py`` (get_vocab_base), gguf ``vocab.py`` (SpecialVocab).
 """
 
@@ -19,24 +19,27 @@ from convert.tokenizer.bytelevel import read_byte_level
 from convert.tokenizer.sentencepiece import read_sentencepiece
 from convert.tokenizer.tokens import CONTROL, Tokens, unroll
 
-# Ends a model may emit besides its eos, by the texts Llama 4 gives them.
+# Tokens, other than eos, with which a model may end; by Llama 4's texts.
 _END_TEXTS = {"eot": "<|eot|>", "eom": "<|eom|>"}
 _SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens, and what surrounds them. `special_ids` maps bos, eos, eot ... to ids.
+    """A checkpoint's tokens, special ids and chat templates.
 
-    `unresolved` holds special tokens that are stated but not in the vocabulary; `ends` every id
-    that the checkpoint would have answers end on.
+    special_ids: ids by kind: bos, eos, eot ...
+    unresolved: special tokens, by kind, that the checkpoint states but the vocabulary lacks.
+    ends: every id on which answers end by config.json or generation_config.json.
+    adds: whether bos, eos and sep are added to a prompt.
+    named_templates: further chat templates by name.
     """
 
     tokens: Tokens
     special_ids: Mapping[str, int]
     unresolved: Mapping[str, str | int]
     ends: tuple[int, ...]
-    adds: Mapping[str, bool]  # whether bos, eos, sep are added to a prompt
+    adds: Mapping[str, bool]
     chat_template: str | None
     named_templates: Mapping[str, str]
 
@@ -49,8 +52,9 @@ def has_tokenizer(src: Path) -> bool:
 def read_vocabulary(src: Path, vocab_size: int, config: Mapping[str, Any]) -> Vocabulary:
     """The vocabulary of the checkpoint in `src`, padded to `vocab_size` tokens.
 
-    `config` is the language model's part of config.json, for ids the tokenizer does not name.
-    Raises ConvertError if the tokenizer is not one llama.cpp would reproduce.
+    config: the language model's part of config.json; it may state ids that the tokenizer does not.
+
+    Raises ConvertError if llama.cpp cannot reproduce it, or if a file is missing or malformed.
     """
     path = src / "tokenizer.json"
     settings_path = src / "tokenizer_config.json"
@@ -129,7 +133,7 @@ def _key(kind: str) -> str:
 def _special_ids(
     settings: Mapping[str, Any], config: Mapping[str, Any], ids: Mapping[str, int], vocab_size: int
 ) -> tuple[dict[str, int], dict[str, str | int]]:
-    """Ids by kind, and what is stated of a kind that no id could be found for."""
+    """The ids by kind, and the stated bos or eos for which no id was found."""
     found: dict[str, int] = {}
     unresolved: dict[str, str | int] = {}
     for kind in _SPECIAL_KINDS:
@@ -140,7 +144,7 @@ def _special_ids(
             unresolved[kind] = text
         if id_ is None:
             id_ = config.get(f"{kind}_token_id")
-        if isinstance(id_, list):  # Llama 4 lists three ends; the first closes a text
+        if isinstance(id_, list):  # Llama 4 lists three ends; the first one is EOS
             id_ = id_[0] if id_ else None
         if type(id_) is int and 0 <= id_ < vocab_size:
             found[kind] = id_
@@ -151,7 +155,7 @@ def _special_ids(
 
 
 def _ends(src: Path, config: Mapping[str, Any], vocab_size: int) -> tuple[int, ...]:
-    """The ids that config.json and generation_config.json end an answer on."""
+    """The ids on which answers end by generation_config.json and config.json."""
     path = src / "generation_config.json"
     ends: list[Any] = []
     for values in (read_json(path) if path.is_file() else {}, config):
@@ -161,7 +165,10 @@ def _ends(src: Path, config: Mapping[str, Any], vocab_size: int) -> tuple[int, .
 
 
 def _adds(tokenizer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, bool]:
-    """What the post-processor puts around a text; tokenizer_config.json where it is silent."""
+    """Which special tokens are added around a text.
+
+    The post-processor decides; tokenizer_config.json does where the post-processor states nothing.
+    """
     adds: dict[str, bool] = {}
     for step in unroll(tokenizer.get("post_processor")):
         if step.get("type") == "ByteLevel":
@@ -173,7 +180,8 @@ def _adds(tokenizer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str
             if len(single) > 1 and "SpecialToken" in single[-1]:
                 adds["eos"] = True
             if sum("SpecialToken" in entry for entry in pair) > 1:
-                adds["sep"] = False  # a decoder's pair is two beginnings, not two halves
+                # In a pair, a decoder's special tokens begin each text; they do not separate them.
+                adds["sep"] = False
     for kind in ("bos", "eos"):
         stated = settings.get(f"add_{kind}_token")
         if kind not in adds and isinstance(stated, bool):
@@ -182,7 +190,7 @@ def _adds(tokenizer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str
 
 
 def _templates(src: Path, settings: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
-    """The default chat template and the further ones by name."""
+    """The default chat template (None: there is none), and the other ones by name."""
     stated = settings.get("chat_template")
     if stated is None:
         stated = _template_file(src)

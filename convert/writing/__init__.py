@@ -1,9 +1,9 @@
-"""Plans to files: jobs of tiles through threads, journaled, sealed and named when whole.
+"""Carries out plans: makes tiles in threads, journals them, then seals and publishes the files.
 
-layout.py      which files there are, and where each tensor lies in them (pure)
-schedule.py    rows of the source -> jobs; tiles.py: jobs -> tiles that fit in memory
-pipeline.py    jobs through threads; supply.py: shards fetched ahead of them and dropped after
-output.py      a planned GGUF with its journal; writer.py: one of its files
-journal.py     which stretches of bytes (ranges.py) are on the disk
-resources.py   threads and memory to use
+layout.py      which files an output has, and where each tensor lies in them (pure)
+schedule.py    the jobs of a conversion, in the order of the source; tiles.py: makes one tile
+pipeline.py    runs the jobs in threads; supply.py: fetches shards ahead of the jobs and drops them
+output.py      one planned GGUF and its journal; writer.py: one file of it
+journal.py     which byte ranges (ranges.py) are safely on disk
+resources.py   how many threads and how much memory to use
 """

@@ -1,10 +1,10 @@
-"""What of an unfinished output is safely on disk.
+"""The journal: which bytes of an unfinished output are safely on disk.
 
-Beside OUT.part lies OUT.part.journal, one JSON object a line: first the settings, that is whatever
-must be equal for the bytes to be; then, batch by batch, the stretches of tensor data that are done;
-and, once all are, that the files are whole. A line is written only after what it speaks of has been
-synced, so neither kill -9 nor a power cut leaves one that says too much. A torn last line counts
-for nothing.
+OUT.part.journal lies next to OUT.part and has one JSON object a line. The first line holds the
+settings: everything that must be equal for two conversions to write the same bytes. Each further
+line lists byte ranges of tensor data that are done, and the last one says that the files are whole.
+A line is written only after the data it describes has been synced, so neither kill -9 nor a power
+cut leaves a line that claims too much. An incomplete last line is ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,12 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a journal tells: settings (None: nothing was begun), what is done, whether all is."""
+    """The content of a journal.
+
+    settings: those of the conversion; None: there is no journal, or it is empty.
+    done: the byte ranges of tensor data that are on disk, merged.
+    is_whole: whether every file is complete and synced.
+    """
 
     settings: Settings | None = None
     done: list[Range] = field(default_factory=list)
@@ -49,9 +54,9 @@ class Recorded:
 
 
 class Journal:
-    """The journal of the output `path`, ours alone while it is open.
+    """The journal of the output `path`, locked against other conversions while it is open.
 
-    Raises ConvertError if another conversion has it, and what the operating system raises.
+    Creating it raises ConvertError if another conversion holds the lock. All methods raise OSError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,24 +70,25 @@ class Journal:
         except OSError:
             return  # a file system without locks
         if not os.path.samestat(os.fstat(self._fd), self.path.stat()):
-            self.close()  # its owner finished, and removed it, between our opening and locking
+            # Between our open and our lock its owner finished and removed the file.
+            self.close()
             raise ConvertError(f"{path}: another conversion has just written it")
 
     def clear(self) -> None:
-        """Forget what was recorded."""
+        """Delete every record."""
         os.ftruncate(self._fd, 0)
         os.fsync(self._fd)
 
     def begin(self, settings: Settings) -> None:
-        """Record from now on that files of these settings are there."""
+        """Write the settings as the first line. The part files must exist by now."""
         self._append(settings)
 
     def go_on(self) -> None:
-        """Cut off a torn last line, to record behind what is there."""
+        """Cut off an incomplete last line, so that new records can be appended."""
         os.ftruncate(self._fd, sum(len(line) for line, _ in _lines(self.path)))
 
     def record(self, ranges: list[Range]) -> None:
-        """Record stretches whose data is synced."""
+        """Record byte ranges of tensor data that have been synced."""
         self._append({"done": merge(ranges)})
 
     def record_whole(self) -> None:
@@ -90,11 +96,11 @@ class Journal:
         self._append({"whole": True})
 
     def remove(self) -> None:
-        """Remove the file; closing it is left to do."""
+        """Remove the file. It still has to be closed."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file and let others have it; idempotent."""
+        """Close the file and release the lock; idempotent."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
@@ -107,7 +113,7 @@ class Journal:
 
 
 def journal_path(path: Path) -> Path:
-    """Where the journal of the output `path` lies."""
+    """The path of the journal of the output `path`."""
     return path.with_name(path.name + ".part.journal")
 
 
@@ -122,14 +128,14 @@ def is_busy(path: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        return False  # a file system without locks cannot tell
+        return False  # a file system without locks
     finally:
         os.close(fd)
     return False
 
 
 def read_journal(path: Path) -> Recorded:
-    """What the journal of the output `path` tells; nothing if there is none."""
+    """The content of the journal of the output `path`; an empty `Recorded` if there is none."""
     entries = [entry for _, entry in _lines(journal_path(path))]
     if not entries:
         return Recorded()
@@ -138,7 +144,7 @@ def read_journal(path: Path) -> Recorded:
 
 
 def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """The lines that are whole, raw and parsed, up to the first that is not."""
+    """Yield the valid lines, raw and parsed, up to the first that is incomplete or malformed."""
     raw = b""
     with suppress(FileNotFoundError):
         raw = path.read_bytes()
@@ -167,14 +173,14 @@ def _is_record(entry: Any) -> bool:
 
 
 def settings_of(plan: Plan, layout: Layout) -> dict[str, Any]:
-    """What must be equal for a conversion to go on with another one's files."""
+    """Everything that must be equal for a conversion to resume another one's part files."""
     digest = hashlib.sha256(b"".join(file.header for file in layout.files))
     return {
         "journal": _VERSION,
         "type": plan.ftype,
         "files": [file.path.name for file in layout.files],
         "n_data": sum(file.n_data for file in layout.files),
-        # Config, tokenizer, model card and recipe: all that they decide stands in the header.
+        # This covers config, tokenizer, model card and recipe: their results are in the header.
         "metadata and types": digest.hexdigest(),
         "l4": version_of("l4"),
         "llama-cpp-python": version_of("llama-cpp-python"),  # the kernels
@@ -184,7 +190,7 @@ def settings_of(plan: Plan, layout: Layout) -> dict[str, Any]:
 
 
 def check_settings(part: Path, before: Settings, now: Settings) -> None:
-    """Raise ConvertError, naming the difference, unless both are the same."""
+    """Raise ConvertError, naming the first difference, unless both settings are equal."""
     for name in {**now, **before}:
         old, new = before.get(name), now.get(name)
         if old != new:
@@ -195,14 +201,14 @@ def check_settings(part: Path, before: Settings, now: Settings) -> None:
 
 
 def _source_settings(plan: Plan) -> dict[str, str]:
-    """What pins the weights: the files themselves, or the revision of those that are elsewhere."""
+    """What identifies the weights: a fingerprint of each shard, or a ShardStore's revision."""
     if plan.shards is not None:
         return {"revision": plan.shards.revision}
     return {path.name: _fingerprint(path, start) for path, start in sorted(_shards(plan).items())}
 
 
 def _shards(plan: Plan) -> dict[Path, int]:
-    """Every file the weights come from, and where in it its first tensor begins."""
+    """Every file the weights come from, and the byte at which its first tensor begins."""
     starts: dict[Path, int] = {}
     for stored in stored_tensors(plan):
         starts[stored.path] = min(stored.offset, starts.get(stored.path, stored.offset))
@@ -210,7 +216,7 @@ def _shards(plan: Plan) -> dict[Path, int]:
 
 
 def stored_tensors(plan: Plan) -> Iterator[StoredTensor]:
-    """Every stored tensor the plan reads, some more than once."""
+    """Yield every stored tensor that the plan reads; some come more than once."""
     for tensor in plan.tensors:
         for matrix in tensor.output.matrices:
             if isinstance(matrix, View):
@@ -218,7 +224,7 @@ def stored_tensors(plan: Plan) -> Iterator[StoredTensor]:
 
 
 def _fingerprint(path: Path, data_start: int) -> str:
-    """Size, time of the last change, and header of a shard; its weights are not read for this."""
+    """Size, modification time and header digest of a shard. Its weights are not read."""
     try:
         status = path.stat()
         with path.open("rb") as file:
@@ -229,12 +235,12 @@ def _fingerprint(path: Path, data_start: int) -> str:
 
 
 def _imatrices(plan: Plan) -> set[Path]:
-    """The file that importances are read from, if any are."""
+    """The imatrix file the plan uses, as a set of one path; empty if it uses none."""
     return {tensor.importance.path for tensor in plan.tensors if tensor.importance is not None}
 
 
 def _digest(path: Path) -> str:
-    """The whole content of a file, which is small beside the weights."""
+    """A digest of a whole file; an imatrix is small compared with the weights."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

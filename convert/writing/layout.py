@@ -1,7 +1,8 @@
-"""Which files an output is made of, and where in them its tensor data lies. Pure.
+"""Decides which files an output consists of, and where its tensor data lies in them. Pure.
 
-One file, or as many as ``gguf-split`` of llama.cpp would cut it into: NAME-00001-of-0000N.gguf, the
-metadata in the first, and in each the keys ``split.no``, ``split.tensors.count``, ``split.count``.
+An output is one file, or the split files that llama.cpp's ``gguf-split`` would make of it, named
+NAME-00001-of-0000N.gguf. The first split file holds the metadata; each holds the keys ``split.no``,
+``split.tensors.count`` and ``split.count``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _MAX_FILES = 65_535  # split.count is 16 bits wide
 
 @dataclass(frozen=True)
 class FileLayout:
-    """One file: its header, then `n_data` bytes of the plan's tensor data from `first` on."""
+    """One file: its header, then `n_data` bytes of the plan's tensor data from byte `first` on."""
 
     path: Path
     header: bytes = field(repr=False)
@@ -35,7 +36,7 @@ class FileLayout:
 
 @dataclass(frozen=True)
 class Layout:
-    """An output called `path`: the file of that name, or the split files named after it."""
+    """The files of the output `path`: the file of that name, or the split files named after it."""
 
     path: Path
     files: tuple[FileLayout, ...]
@@ -45,16 +46,19 @@ class Layout:
         return sum(file.n_bytes for file in self.files)
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Index of the file that holds this byte of the plan's tensor data, and where in it."""
+        """The index of the file with byte `offset` of the tensor data, and its position there."""
         index = bisect_right(self.files, offset, key=lambda file: file.first) - 1
         file = self.files[index]
         return index, len(file.header) + offset - file.first
 
 
 def lay_out(plan: Plan, path: Path, split: Split | None = None) -> Layout:
-    """The files of `plan` under the name `path`.
+    """The files that `plan` is written to under the name `path`.
 
-    Raises ConvertError if a tensor alone is larger than the files are to be.
+    split: how to cut the output; None: one file.
+
+    Raises ConvertError if a single tensor is larger than `split` allows a file to be, or if there
+    would be more files than GGUF can number.
     """
     if split is None:
         header = encode_tensors(plan.fields, plan.tensors)
@@ -82,7 +86,7 @@ def _split_files(
 
 
 def _groups(plan: Plan, split: Split) -> Iterator[tuple[PlannedTensor, ...]]:
-    """The tensors of each file: as many as fit, counted as gguf-split does, without the header."""
+    """The tensors of each split file: as many as fit. Headers are not counted, as in gguf-split."""
     group: list[PlannedTensor] = []
     n_bytes = 0
     for tensor in plan.tensors:
@@ -104,7 +108,7 @@ def _groups(plan: Plan, split: Split) -> Iterator[tuple[PlannedTensor, ...]]:
 
 
 def encode_tensors(fields: Mapping[str, Field], tensors: tuple[PlannedTensor, ...]) -> bytes:
-    """The header of a file that holds these of the plan's tensors, one after the other."""
+    """The header of a file that holds these consecutive tensors of a plan."""
     first = tensors[0].offset
     infos = (TensorInfo(t.name, t.shape, QTYPES[t.qtype].id, t.offset - first) for t in tensors)
     return encode_header(fields, infos)

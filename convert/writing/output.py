@@ -1,8 +1,9 @@
-"""One planned GGUF on its way to disk: its files, and the journal that tells what of them is done.
+"""Writes one planned GGUF: its part files, and the journal that records which bytes are done.
 
-What becomes of an output that was not finished depends on why. After Ctrl-C, a full disk or
-anything else that is not the checkpoint's fault, parts and journal stay, to be resumed; what a
-checkpoint at fault has left could not be, and is removed, as is what holds no data yet.
+If a conversion does not finish, the reason decides what happens to the part files and the journal.
+After Ctrl-C, a full disk or any other error that is not the checkpoint's fault, they stay and can
+be resumed. After an error of the checkpoint they could not be resumed, so they are removed. They
+are also removed if they hold no data yet.
 """
 
 from __future__ import annotations
@@ -30,17 +31,21 @@ from convert.writing.writer import PartFile, disk_error, part_path
 
 @dataclass(frozen=True)
 class Batch:
-    """What is done since the last save: stretches of tensor data, written but not synced."""
+    """The byte ranges of tensor data written since the last save, which are not synced yet."""
 
     output: Output
     ranges: list[Range]
 
 
 class Output:
-    """The files of `plan` as `layout` has them, from the first byte to their final names.
+    """The files of `plan`, laid out as `layout` says, from their creation to their final names.
 
-    With `resume` an earlier conversion's parts are gone on with; ConvertError if it was of another
-    source or other settings. Use it in a `with`; `seal` and `publish` end it well.
+    Use it in a `with`: write every tile and note it, then `seal`, then `publish`.
+
+    resume: whether to continue the part files of an earlier conversion, if there are any.
+
+    Entering raises ConvertError if that conversion had another source or other settings. Every
+    method raises DiskError.
     """
 
     def __init__(self, plan: Plan, layout: Layout, *, resume: bool) -> None:
@@ -51,7 +56,7 @@ class Output:
         self._recorded = Recorded()
         self._pending: list[Range] = []
         self._has_begun = False
-        self._is_trusted = True  # what has been written, to be there after a sync
+        self._is_trusted = True  # whether a successful sync would prove that all writes are on disk
 
     def __enter__(self) -> Output:
         settings = settings_of(self.plan, self.layout)
@@ -81,7 +86,8 @@ class Output:
             self._close(keep=True)
             return
         is_resumable = isinstance(error, DiskError) or not isinstance(error, ConvertError)
-        is_resumable |= not self._has_begun  # what is there is from before, the error is not
+        # With no tile made yet, the part files are from before and the error says nothing of them.
+        is_resumable |= not self._has_begun
         try:
             if is_resumable:
                 self.save(self.take_batch())
@@ -89,29 +95,30 @@ class Output:
             self._close(keep=is_resumable and bool(read_journal(self.layout.path).done))
 
     def lacks(self, tile: Tile) -> bool:
-        """Whether the tile is still to be made."""
+        """Whether the tile still has to be made."""
         return not self._recorded.covers(tile.offset, tile.offset + tile.n_bytes)
 
     def write(self, tile: Tile, data: memoryview) -> None:
-        """Write a tile's bytes; from many threads at once if need be."""
+        """Write a tile's bytes. May be called from many threads at once."""
         index, position = self.layout.place(tile.offset)
         self._parts[index].write_at(position, data)
 
     def note(self, tile: Tile) -> None:
-        """Take down that a tile has been written, for the next save."""
+        """Note that a tile has been written; the next save will record it."""
         self._has_begun = True
         self._pending.append((tile.offset, tile.offset + tile.n_bytes))
 
     def take_batch(self) -> Batch:
-        """What was noted since the last time."""
+        """Return the tiles noted since the last call, and begin a new batch."""
         batch, self._pending = Batch(self, self._pending), []
         return batch
 
     def save(self, batch: Batch) -> None:
-        """Sync the files, and then record the batch."""
+        """Sync the files, then record the batch."""
         if not batch.ranges or not self._is_trusted:
             return
-        # A kernel that failed to write a page forgets about it: the next sync would succeed.
+        # After a failed sync the operating system may drop the lost page, and the next sync would
+        # succeed without it. So nothing is recorded once a sync has failed.
         self._is_trusted = False
         for part in self._parts:
             part.sync()
@@ -122,7 +129,7 @@ class Output:
             raise self._error(error) from None
 
     def seal(self) -> None:
-        """Bring the whole output to the disk."""
+        """Sync the whole output and record that it is complete."""
         self.save(self.take_batch())
         try:
             self._journal.record_whole()
@@ -130,7 +137,7 @@ class Output:
             raise self._error(error) from None
 
     def publish(self) -> None:
-        """Give every file, sealed before, its final name."""
+        """Give every file its final name. The output must be sealed."""
         for part in self._parts:
             if not part.is_published():
                 part.publish()
@@ -164,7 +171,10 @@ class Output:
 
 
 def find_leftover(path: Path) -> Leftover | None:
-    """What an unfinished conversion into `path` has left; None if nothing, or if it is at work."""
+    """What an unfinished conversion into `path` has left to resume.
+
+    None if there is nothing to resume, or if a conversion into `path` is running.
+    """
     if is_busy(path):
         return None
     recorded = read_journal(path)

@@ -1,7 +1,7 @@
-"""Carry out plans: read, transform, quantize and write, all at once and within a memory budget.
+"""Carries out plans: reads, transforms, quantizes and writes tiles, within a memory budget.
 
-Every worker takes a tile through all four steps by itself, so that while one waits for the disk
-another computes. What is done is synced and recorded every few seconds, in a thread beside them.
+Every worker thread takes a tile through all four steps, so that one computes while another waits
+for the disk. A further thread syncs and records the finished tiles every two seconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from convert.writing.tiles import make_tiles
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# What a kill may cost: this much time of work, and what is under way.
+# A kill loses at most this much work, plus the tiles and the save that are under way.
 SECONDS_BETWEEN_SAVES = 2.0
 
 
@@ -40,7 +40,7 @@ def run(
     ram: int | None,
     progress: Callable[[Progress], None] | None,
 ) -> tuple[Report, ...]:
-    """Write the planned outputs; see `convert.convert_all`."""
+    """Write the planned outputs; see `convert.convert_all`, whose arguments these are."""
     started = time.monotonic()
     _refuse_outputs(planned)
     threads = threads or n_cpus()
@@ -70,7 +70,7 @@ def _make(
     threads: int,
     progress: Callable[[Progress], None] | None,
 ) -> None:
-    """Do all the jobs, from this thread's point of view one after the other."""
+    """Do all the jobs in worker threads; record each in this thread when it is finished."""
 
     quantize = quantizer([output.plan for output in outputs])
 
@@ -84,7 +84,7 @@ def _make(
 
     total = sum(tensor.n_bytes for output in outputs for tensor in output.plan.tensors)
     done = total - sum(job.n_bytes for job in todo)
-    # Closed before the files are, whatever is raised: no worker outlives them.
+    # These close before the files do, whatever is raised, so no worker uses a closed file.
     with (
         closing(_Saver(outputs, supply)) as saver,
         closing(in_threads(work, prefetched(todo, reader), threads, supply.stop)) as finished,
@@ -99,7 +99,7 @@ def _make(
 
 
 class _Saver:
-    """Saves what the outputs have noted, now and then, while the work goes on."""
+    """Saves the outputs' finished tiles every few seconds, in a thread, while the work goes on."""
 
     def __init__(self, outputs: Sequence[Output], supply: Supply) -> None:
         self._outputs = outputs
@@ -109,9 +109,10 @@ class _Saver:
         self._due = time.monotonic() + SECONDS_BETWEEN_SAVES
 
     def poll(self, used_up: list[Path]) -> None:
-        """Begin the next save if it is due. Raises what the last one raised.
+        """Begin the next save if it is due. Raise the error of the last one, if it failed.
 
-        It is due, however soon after the last one, where shards are `used_up`: dropped after it.
+        used_up: fetched shards that no job needs any more. If there are any, a save is due at once,
+        and they are dropped after it.
         """
         if self._running is not None:
             if not used_up and not self._running.done():
@@ -124,7 +125,7 @@ class _Saver:
             self._due = time.monotonic() + SECONDS_BETWEEN_SAVES
 
     def close(self) -> None:
-        """Wait for the save under way. Raises what it raised."""
+        """Wait for the save under way. Raise its error, if it failed."""
         self._pool.shutdown()
         if self._running is not None:
             self._running.result()
@@ -164,9 +165,10 @@ def in_threads(
     threads: int,
     stop: Callable[[], None] = lambda: None,
 ) -> Generator[Result, None, None]:
-    """Results as they come, in any order; one item waits in line, so that no worker does.
+    """Yield `work(item)` of each item as it finishes, in any order, computed in `threads` threads.
 
-    `stop` is called at the end, good or bad: work that waits for something must give up then.
+    One item more than there are threads is submitted, so that a worker always finds the next one.
+    stop: called at the end, also after an error; any `work` that still waits must then give up.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="convert") as pool:
         running: set[Future[Result]] = set()
@@ -185,7 +187,7 @@ def in_threads(
 
 
 def open_sources(plan: Plan) -> Reader:
-    """The files a plan's weights come from, open for reading: those that are on disk."""
+    """A reader with the plan's source files open; with none if a ShardStore will fetch them."""
     return Reader(stored_tensors(plan) if plan.shards is None else ())
 
 

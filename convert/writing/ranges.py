@@ -1,4 +1,4 @@
-"""Stretches of bytes [start, end) that are done. Pure."""
+"""Sets of byte ranges [start, end), used to record which bytes are done. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Range = tuple[int, int]
 
 
 def merge(ranges: Iterable[Range]) -> list[Range]:
-    """The same bytes in ascending order, in as few stretches as may be."""
+    """The same bytes in ascending order, as few ranges as possible."""
     merged: list[Range] = []
     for start, end in sorted(ranges):
         if merged and start <= merged[-1][1]:
@@ -25,6 +25,6 @@ def n_covered(ranges: Iterable[Range]) -> int:
 
 
 def is_covered(merged: list[Range], start: int, end: int) -> bool:
-    """Whether all of [start, end) is in `merged`, which is what `merge` returns."""
+    """Whether all of [start, end) is covered by `merged`, a result of `merge`."""
     index = bisect_right(merged, start, key=lambda range_: range_[0]) - 1
     return index >= 0 and end <= merged[index][1]

@@ -1,4 +1,4 @@
-"""What the machine gives this process, and how it is shared out among the working threads."""
+"""The CPUs and memory this process has, and how large a tile each worker thread may have."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ from convert.checkpoint.tensors import View
 from convert.gguf.qtypes import QTYPES
 from convert.types import Plan
 
-# A transposed tile is read a piece of every stored row at a time: smaller ones, and the many small
-# reads would keep a machine of many cores waiting for Python's lock.
+# A transposed tile is read as one short piece of every stored row. With smaller tiles there would
+# be so many short reads that a machine with many cores would wait for Python's lock.
 _DEFAULT_RAM_PER_THREAD = 64 << 20
 _MAX_TILE_WEIGHTS = 1 << 23
-_MIN_TILE_WEIGHTS = 1 << 16  # below, a read would be of a few bytes
-# Of the block being quantized: as stored, as float32, and what numpy needs in between.
+_MIN_TILE_WEIGHTS = 1 << 16  # with fewer, one read would be a few bytes
+# A thread's copies of the block being quantized: as stored, as float32, and numpy's temporaries.
 _BLOCK_BYTES = 3 << 20
-# ggml's library, thread stacks, the list of tiles, and what the allocator keeps.
+# Memory apart from the buffers: ggml's library, thread stacks, the list of tiles, and the memory
+# that the allocator does not return.
 _BESIDE_BUFFERS = 24 << 20
 
 
 def tile_weights(plans: Sequence[Plan], threads: int, ram: int | None) -> int:
-    """How many weights a tile may have, so that those of `threads` fit `ram` bytes.
+    """How many weights a tile may have if the tiles of `threads` threads are to fit `ram` bytes.
 
-    There is a smallest tile, however little `ram` is: see `least_buffers`.
+    plans: the plans that are carried out together; a tile is made for each of them at once.
+    ram: bytes for all buffers; None: 64 MiB per thread.
+
+    A tile never gets smaller than `_MIN_TILE_WEIGHTS`, however small `ram` is: see `least_buffers`.
     """
     if ram is None:
         ram = threads * _DEFAULT_RAM_PER_THREAD
@@ -36,12 +40,12 @@ def tile_weights(plans: Sequence[Plan], threads: int, ram: int | None) -> int:
 
 
 def least_buffers(plans: Sequence[Plan], threads: int) -> int:
-    """The bytes that the buffers of `threads` threads take at least."""
+    """The fewest bytes that the buffers of `threads` threads can take."""
     return int(threads * (_MIN_TILE_WEIGHTS * bytes_per_weight(plans) + _BLOCK_BYTES)) + 1
 
 
 def buffers(plans: Sequence[Plan], threads: int, ram: int | None) -> int:
-    """The bytes that the buffers take when they may take `ram`."""
+    """The bytes that the buffers take within a limit of `ram` bytes (None: the default limit)."""
     weights = min(
         tile_weights(plans, threads, ram), max(t.output.n_params for t in plans[0].tensors)
     )
@@ -49,7 +53,7 @@ def buffers(plans: Sequence[Plan], threads: int, ram: int | None) -> int:
 
 
 def bytes_per_weight(plans: Sequence[Plan]) -> float:
-    """What a weight of a tile in flight takes at most: as stored, and as each output has it."""
+    """The most bytes that one weight of a tile takes: as stored, plus in the qtype of each plan."""
     return max(
         _stored_bytes(tensors[0].output.matrices[0])
         + sum(QTYPES[tensor.qtype].block_bytes / QTYPES[tensor.qtype].block for tensor in tensors)
@@ -58,7 +62,7 @@ def bytes_per_weight(plans: Sequence[Plan]) -> float:
 
 
 def _stored_bytes(matrix: object) -> int:
-    """What a weight takes as read, and rows that are put into another order, once more."""
+    """Bytes of one weight as it is read; twice as many if its rows are then reordered in a copy."""
     if not isinstance(matrix, View):
         return 4
     return matrix.stored.item_bytes * (2 if matrix.head_rows else 1)
@@ -72,13 +76,13 @@ def n_cpus() -> int:
 
 
 def held() -> int:
-    """The bytes this process holds by now, and will hold beside its buffers."""
+    """The bytes this process holds now, plus those it will need apart from the buffers."""
     return (_status("VmRSS") or peak_rss()) + _BESIDE_BUFFERS
 
 
 def peak_rss() -> int:
     """The highest resident size of this process so far, in bytes."""
-    # getrusage would count the process we were forked from, too.
+    # ru_maxrss of a forked process includes the peak of its parent, so VmHWM is better.
     if highest := _status("VmHWM"):
         return highest
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -86,7 +90,7 @@ def peak_rss() -> int:
 
 
 def _status(key: str) -> int | None:
-    """A size in bytes that Linux tells of this process; None elsewhere."""
+    """A size in bytes from Linux's /proc/self/status; None on other systems."""
     status = Path("/proc/self/status")
     match = re.search(rf"{key}:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(match[1]) * 1024 if match else None

@@ -1,7 +1,8 @@
-"""In which order an output's tiles are made: that in which the source stores them.
+"""Decides the jobs of a conversion and their order: the order in which the source stores them.
 
-So a source is read through once, whatever the place of a tensor in the output and however many
-outputs there are: a fused expert tensor gives its gate, its up half, and all of their types.
+The source is therefore read once from start to end, wherever its tensors go in the output and
+however many outputs there are. For example, one pass over a fused expert tensor makes both the gate
+and the up tensors, in every output's type.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from convert.writing.tiles import Tile, cut
 
 @dataclass(frozen=True)
 class Job:
-    """Rows of the source, and a tile of them for every output that lacks it."""
+    """Rows of the source, and the tile made of them in every output that does not have it yet.
+
+    outputs, tiles: of equal length; `tiles[i]` is to be written to `outputs[i]`.
+    """
 
     outputs: tuple[Output, ...]
     tiles: tuple[Tile, ...]
@@ -29,7 +33,10 @@ class Job:
 
 
 def jobs(outputs: Sequence[Output], tile_weights: int) -> list[Job]:
-    """What is to be done for `outputs`, all of one source, in tiles of so many weights at most."""
+    """The jobs left to do for `outputs`, which share one source, in the order of the source.
+
+    tile_weights: the most weights a tile may have.
+    """
     found: list[Job] = []
     for tensors in zip(*(output.plan.tensors for output in outputs), strict=True):
         for tiles in zip(*(cut(tensor, tile_weights) for tensor in tensors), strict=True):
@@ -41,9 +48,10 @@ def jobs(outputs: Sequence[Output], tile_weights: int) -> list[Job]:
 
 
 def prefetched(work: Sequence[Job], reader: Reader) -> Iterator[Job]:
-    """The jobs, with the kernel asked for the next transposed matrix while one is worked on.
+    """Yield the jobs; ask the operating system to read the next transposed matrix ahead meanwhile.
 
-    Those are read in small pieces a row apart, which no read-ahead would guess.
+    A transposed matrix is read in small pieces that lie one row apart. The system's own read-ahead
+    does not recognise that pattern.
     """
     extents = [_transposed_extent(job.tiles[0]) for job in work]
     upcoming = deque(dict.fromkeys(extent for extent in extents if extent is not None))
@@ -66,11 +74,12 @@ def _source_order(tile: Tile) -> tuple[str, int, int]:
 
 
 def _extent(view: View) -> tuple[int, int]:
-    """The stretch of a stored tensor that a view's matrix lies in: first byte and length."""
+    """The byte range of a stored tensor that contains a view's matrix: first byte and length."""
     item = view.stored.item_bytes
     if not view.is_transposed:
         return view.start * item, view.n_rows * view.n_cols * item
-    whole = view.n_cols * view.col_step  # the transposed matrix and what shares its rows
+    # A transposed matrix shares its stored rows with others (up lies behind gate): take them whole.
+    whole = view.n_cols * view.col_step
     return view.start // whole * whole * item, whole * item
 
 

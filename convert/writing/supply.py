@@ -1,8 +1,8 @@
-"""Shards for the jobs of a conversion: here before a job reads them, gone after the last one that
-does.
+"""Fetches a checkpoint's shards before the jobs that read them, and drops them afterwards.
 
-A thread fetches them in the order of the jobs, one ahead of those that are read. A shard is dropped
-only once all that was made of it is recorded, so that a kill asks for none of them again.
+A thread fetches the shards in the order of the jobs, one ahead of those being read. A shard is
+dropped only once everything made of it is recorded in the journal, so a conversion that was killed
+never has to fetch a dropped shard again.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from convert.checkpoint.shards import N_IN_FLIGHT, ShardStore, in_flight_bytes
 from convert.checkpoint.tensors import View
 from convert.writing.schedule import Job
 
-# For a fetch to be given up; one that cannot be is left to the end of the process.
+# How long to wait for a fetch to stop. One that does not stop ends with the process.
 _SECONDS_TO_STOP = 1.0
 
 
 class StoppedError(Exception):
-    """The conversion is being given up."""
+    """The conversion is being stopped."""
 
 
 class Supply:
-    """Opens the shards of `todo` in `reader`; with no `store` they lie on disk, and are open.
+    """Fetches the shards that the jobs `todo` read from `store`, and opens them in `reader`.
 
+    With `store` None the shards lie on disk and are open already; then every method does nothing.
     Use it in a `with`. `take` may be called from many threads at once.
     """
 
@@ -61,7 +62,7 @@ class Supply:
             self._thread.join(_SECONDS_TO_STOP)
 
     def take(self, job: Job) -> None:
-        """Wait until the job's shards are open. Raises what fetching them raised."""
+        """Wait until the job's shards are open. Raise the error of a fetch that failed."""
         if self._store is None:
             return
         paths = _shards(job)
@@ -71,7 +72,7 @@ class Supply:
                 raise self._error
 
     def finish(self, job: Job) -> list[Path]:
-        """Take down that the job is done; the shards that no further one reads."""
+        """Note that the job is done. Return the shards that no remaining job reads."""
         if self._store is None:
             return []
         paths = _shards(job)
@@ -79,7 +80,7 @@ class Supply:
         return [path for path in paths if not self._n_left[path]]
 
     def drop(self, paths: Iterable[Path]) -> None:
-        """Close and remove shards, all that was made of which is recorded."""
+        """Close and remove shards. Everything made of them must be recorded."""
         for path in paths:
             assert self._store is not None
             self._reader.close_file(path)
@@ -89,7 +90,7 @@ class Supply:
                 self._changed.notify_all()
 
     def stop(self) -> None:
-        """Let nobody wait any longer; idempotent."""
+        """End every wait in `take` with StoppedError, and the fetching; idempotent."""
         self._fail(StoppedError())
 
     def _fail(self, error: BaseException) -> None:
@@ -110,14 +111,16 @@ class Supply:
                 with self._changed:
                     self._here.add(path)
                     self._changed.notify_all()
-        except BaseException as error:  # of whatever kind, it is for those who wait
+        except BaseException as error:  # `take` raises it in the threads that wait for a shard
             self._fail(error)
 
 
 def most_at_once(uses: Sequence[Sequence[Path]]) -> int:
-    """How many shards there must be at once, when jobs that read them are done in this order.
+    """The most shards that must be here at the same time.
 
-    One, unless the scales of a matrix lie in another shard than its weights.
+    uses: the shards that each job reads, in the order of the jobs.
+
+    The result is 1 unless the scales of a matrix lie in another shard than its weights.
     """
     first = {path: n for n, paths in reversed(list(enumerate(uses))) for path in paths}
     last = {path: n for n, paths in enumerate(uses) for path in paths}

@@ -1,4 +1,4 @@
-"""Tiles: the rows of an output tensor that are read, transformed and quantized at a time."""
+"""Makes tiles: a tile is the rows of a tensor that are read, transformed and quantized together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NUMPY_DTYPES = {
     "I32": "<i4",
 }
 
-# Weights turned to float32 at a time: 1 MiB of them stays in a core's cache until quantized.
+# Weights converted to float32 at a time: their 1 MiB stays in a core's cache until quantized.
 _BLOCK_WEIGHTS = 1 << 18
 
 
@@ -55,13 +55,13 @@ class Tile:
 
     @property
     def offset(self) -> int:
-        """Where the tile begins, from the start of the tensor data."""
+        """The tile's first byte, counted from the start of the plan's tensor data."""
         n_matrix_rows = self.tensor.n_bytes // len(self.tensor.output.matrices) // self.row_bytes
         return self.tensor.offset + (self.matrix * n_matrix_rows + self.first) * self.row_bytes
 
 
 def cut(tensor: PlannedTensor, max_weights: int) -> Iterator[Tile]:
-    """The tiles of a tensor, each of at most `max_weights` weights but at least one row."""
+    """Yield the tiles of a tensor, each of at most `max_weights` weights but at least one row."""
     n_rows = tensor.output.n_params // tensor.shape[0] // len(tensor.output.matrices)
     step = max(1, max_weights // tensor.shape[0])
     for matrix in range(len(tensor.output.matrices)):
@@ -72,9 +72,11 @@ def cut(tensor: PlannedTensor, max_weights: int) -> Iterator[Tile]:
 def make_tiles(
     tiles: Sequence[Tile], reader: Reader, quantize: Quantize
 ) -> list[NDArray[np.uint8]]:
-    """The bytes of each tile as they stand in its output; all of the same rows, read once.
+    """The quantized bytes of each tile, [n_rows, row_bytes].
 
-    Raises ConvertError on NaN, Inf, overflow.
+    tiles: tiles of the same source rows in different outputs; the rows are read once for all.
+
+    Raises ConvertError if the rows hold NaN or Inf, or overflow a tile's qtype.
     """
     outs = [np.empty((tile.n_rows, tile.row_bytes), np.uint8) for tile in tiles]
     importances = [_importance(tile) for tile in tiles]
@@ -91,7 +93,10 @@ def make_tiles(
 
 
 def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The tile's weights, a cache-sized block of rows at a time, with the block's first row."""
+    """Yield the tile's weights in blocks of rows that fit a core's cache.
+
+    Each item is the index of the block's first row within the tile, and the block [rows, n_cols].
+    """
     rows, source = _load(tile, reader), tile.source
     step = max(1, _BLOCK_WEIGHTS // rows.shape[1])
     for first in range(0, tile.n_rows, step):
@@ -103,13 +108,13 @@ def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np
 
 
 def _importance(tile: Tile) -> NDArray[np.float32] | None:
-    """What the imatrix has on the tile's matrix: its columns' importance."""
+    """The importance of the tile's columns [n_cols] from the imatrix; None without one."""
     importance = tile.tensor.importance
     return None if importance is None else importance.row(tile.matrix, tile.tensor.shape[0])
 
 
 def _load(tile: Tile, reader: Reader) -> NDArray[np.generic]:
-    """The rows as stored: [n_rows, n_cols] in the source's own dtype, in whatever memory order."""
+    """The rows as stored, [n_rows, n_cols], in the source's own dtype and any memory order."""
     source = tile.source
     if isinstance(source, Constant):
         return np.asarray([source.values], np.float32)
@@ -130,7 +135,7 @@ def _load_upright(
 
 
 def _stored_rows(view: View, first: int, n_rows: int) -> NDArray[np.intp]:
-    """Which rows of the stored matrix the rows [first, first + n_rows) of an upright view are."""
+    """The stored rows that make up rows [first, first + n_rows) of a view, not a transposed one."""
     rows = np.arange(first, first + n_rows)
     if not view.head_rows:
         return rows
@@ -143,7 +148,7 @@ def _stored_rows(view: View, first: int, n_rows: int) -> NDArray[np.intp]:
 def _load_transposed(
     view: View, tile: Tile, reader: Reader, dtype: np.dtype[np.generic]
 ) -> NDArray[np.generic]:
-    # Our rows are columns there: of each stored row, the piece that these columns cover.
+    # The tile's rows are columns of the stored matrix, so read the same piece of every stored row.
     columns = np.empty((view.n_cols, tile.n_rows), dtype)
     start = view.start + tile.first
     if tile.n_rows == view.col_step:
@@ -158,7 +163,7 @@ def _load_transposed(
 
 
 def _gathered(rows: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The same rows close together: turning a transposed block would otherwise miss every cache."""
+    """The same rows in compact memory. Without this, transposing a block would miss every cache."""
     return rows if rows.flags.c_contiguous else np.ascontiguousarray(rows.T).T
 
 
@@ -177,7 +182,7 @@ def _to_float32(rows: NDArray[np.generic], source: View | Constant) -> NDArray[n
 
 
 def _is_finite(block: NDArray[np.float32]) -> bool:
-    # A sum is finite only if all its terms are; only an overflowing one needs the slow look.
+    # A finite sum proves that all its terms are finite. A sum can also overflow, so check again.
     with np.errstate(all="ignore"):
         return bool(np.isfinite(block.sum())) or bool(np.isfinite(block).all())
 

@@ -1,4 +1,4 @@
-"""A file of the output: written in any order beside its name, and renamed when whole."""
+"""Writes one file of the output as a .part file, in any order, and renames it when complete."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from convert.writing.layout import FileLayout
 
 
 class PartFile:
-    """`file.path`.part, as large as it will be from the first; `publish` gives it its name.
+    """The unfinished file `file.path`.part; it has its final size from the start.
 
-    Raises DiskError when it cannot be created, written or synced.
+    `publish` renames it to `file.path`. Every method raises DiskError if the disk fails or is full.
     """
 
     def __init__(self, file: FileLayout) -> None:
@@ -26,7 +26,10 @@ class PartFile:
         self._fd = -1
 
     def create(self) -> None:
-        """Set the whole file aside on disk, header written, in place of one that is there."""
+        """Create the part file, reserve its whole size on disk, and write its header.
+
+        A part file that exists already is overwritten.
+        """
         try:
             self._fd = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             os.ftruncate(self._fd, 0)
@@ -41,7 +44,10 @@ class PartFile:
             raise disk_error(self.path, error, self._n_bytes) from None
 
     def reopen(self) -> None:
-        """Open the part that an earlier conversion left. Raises ConvertError if it is damaged."""
+        """Open the part file of an earlier conversion.
+
+        Raises ConvertError if it is gone or has the wrong size.
+        """
         try:
             self._fd = os.open(self.part, os.O_RDWR | os.O_CLOEXEC)
             n_bytes = os.fstat(self._fd).st_size
@@ -56,12 +62,12 @@ class PartFile:
             )
 
     def is_published(self) -> bool:
-        """Whether the part is gone, and a file of its size stands under the final name."""
+        """Whether the part file is gone and the final name holds a file of the right size."""
         is_there = self.path.is_file() and not self.part.exists()
         return is_there and self.path.stat().st_size == self._n_bytes
 
     def write_at(self, offset: int, data: memoryview) -> None:
-        """Write all of `data` at `offset`; from many threads at once if need be."""
+        """Write all of `data` at byte `offset`. May be called from many threads at once."""
         while data:
             try:
                 n_written = os.pwrite(self._fd, data, offset)
@@ -70,14 +76,17 @@ class PartFile:
             data, offset = data[n_written:], offset + n_written
 
     def sync(self) -> None:
-        """Bring to the disk what has been written so far."""
+        """Sync what has been written so far to the disk."""
         try:
             _sync_data(self._fd)
         except OSError as error:
             raise disk_error(self.path, error, self._n_bytes) from None
 
     def publish(self) -> None:
-        """Give the file, which is whole and synced, its final name in place of what stood there."""
+        """Rename the part file to its final name, replacing any file there.
+
+        The part file must be complete and synced.
+        """
         try:
             self.part.replace(self.path)
             _sync_directory(self.path.parent)
@@ -85,23 +94,23 @@ class PartFile:
             raise disk_error(self.path, error, self._n_bytes) from None
 
     def remove(self) -> None:
-        """Remove the part; closing it is left to do."""
+        """Remove the part file. It still has to be closed."""
         self.part.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file, be it whole or not; idempotent."""
+        """Close the file, complete or not; idempotent."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
 
 
 def part_path(path: Path) -> Path:
-    """Where the file `path` grows."""
+    """The path of the part file of `path`."""
     return path.with_name(path.name + ".part")
 
 
 def disk_error(path: Path, error: OSError, n_bytes: int) -> DiskError:
-    """`error`, met while writing the file `path` of `n_bytes`, in one line with the way out."""
+    """A DiskError of one line for `error`, raised while writing the file `path` of `n_bytes`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(path.parent).free
         return DiskError(

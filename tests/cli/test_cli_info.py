@@ -140,10 +140,10 @@ def test_what_is_wrong_is_told_and_is_exit_1(folder: Path, tmp_path: Path) -> No
     text = " ".join(done.stdout.split())
     for message in (
         "error: the tokens 0 and 1 are both 'a'; convert it again",
-        "its pre-tokenizer is default: text is cut up otherwise than in training",
-        "error: 1 of 2 merges are no pairs",
+        "its pre-tokenizer is default: text is split differently than in training",
+        "error: 1 of 2 merges are not pairs",
         "the eom token is 1000000, but there are 352 tokens",
-        "the chat template uses <|odd|>, which the vocabulary has not",
+        "the chat template uses <|odd|>, which the vocabulary lacks",
         "error: rope.freq_base is nan",
         "error: 9 experts a token, but there are only 4",
     ):

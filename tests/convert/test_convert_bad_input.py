@@ -1,4 +1,4 @@
-"""Bad input: one line that names the file and the tensor, and nothing under the final name."""
+"""Bad input raises one line that names the file and the tensor, and writes no output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Damage = Callable[[Path], object]
 
 
 def attempt(checkpoint: Path, ftype: str = "Q8_0") -> str:
-    """Try the conversion; its one-line complaint. Nothing may be left behind."""
+    """Try to convert, and return the one-line error. No file may be left behind."""
     out = checkpoint.with_name("out.gguf")
     out.write_text("what was there before")
     with pytest.raises(ConvertError) as caught:
@@ -49,7 +49,7 @@ def edit_json(name: str, change: Callable[[dict[str, Any]], object]) -> Damage:
 
 
 def edit_header(change: Callable[[dict[str, Any]], object]) -> Damage:
-    """Rewrite the first shard's header, its data left as it is."""
+    """Rewrite the first shard's header; keep its data."""
 
     def damage(path: Path) -> None:
         raw = (path / SHARD).read_bytes()

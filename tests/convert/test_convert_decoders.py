@@ -1,4 +1,4 @@
-"""Llama's kin: what is particular to each. That they compute the same is in test_convert_logits."""
+"""Models built like Llama: where each one differs. test_convert_logits compares their logits."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_frequencies_that_old_exports_store_are_left_out(tmp_path: Path) -> None
     assert convert.plan(checkpoint, "F32").n_bytes == expected
 
 
-# kind, what the config says, level, message
+# kind, overrides of the config, level, message
 FINDINGS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "activation": ("llama2", {"hidden_act": "gelu"}, "error", "hidden_act is gelu"),
     "bias": ("llama2", {"attention_bias": True}, "error", "attention_bias is true"),
@@ -116,7 +116,7 @@ FINDINGS: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "llama3",
         {"rope_scaling": {"rope_type": "longrope"}},
         "error",
-        "rope_type longrope is not carried over",
+        "rope_type longrope is not supported",
     ),
     "YaRN's bounds": (
         "qwen3",
@@ -137,7 +137,7 @@ FINDINGS: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "warning",
         "contexts over 1024 tokens",
     ),
-    "Qwen2's heads": ("qwen2", {"head_dim": 16}, "error", "not as wide together"),
+    "Qwen2's heads": ("qwen2", {"head_dim": 16}, "error", "is not hidden_size"),
     "dense layers": ("qwen3moe", {"mlp_only_layers": [0]}, "error", "some layers have no experts"),
     "weights of experts": ("qwen3moe", {"norm_topk_prob": False}, "error", "norm_topk_prob"),
 }
@@ -156,7 +156,7 @@ def test_what_llama_cpp_does_otherwise_is_told(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sound_checkpoint_raises_no_eyebrow(kind: str, tmp_path: Path) -> None:
-    unused = {"sliding_window": 1024} if kind == "qwen2" else {}  # stated, but not switched on
+    unused = {"sliding_window": 1024} if kind == "qwen2" else {}  # stated, but not in use
     checkpoint = write_decoder(tmp_path / "model", kind, **unused)
     findings = convert.plan(checkpoint, "Q8_0").findings
     assert [f.message for f in findings if "chat template" not in f.message] == []

@@ -1,4 +1,4 @@
-"""The doctor: what would run wrong is refused, what merely deserves a look is said."""
+"""The doctor refuses checkpoints that would run wrong, and warns of other oddities."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_scout_s_first_rope_config_is_noticed(tmp_path: Path) -> None:
     checkpoint = write_hollow_checkpoint(tmp_path / "model", shapes=shapes)
     (finding,) = convert.plan(checkpoint, "Q4_K_M").findings
     assert finding.level == "warning"
-    assert "corrected it to 16" in finding.message
+    assert "corrected to 16" in finding.message
 
 
 def test_contradictory_rope_settings_are_noticed(tmp_path: Path) -> None:
@@ -105,11 +105,11 @@ def test_a_vocabulary_unfit_for_chat_is_noticed(tmp_path: Path) -> None:
         assert word in messages
 
 
-# what config.json says of a model as wide as the published ones, and the warning
+# changes to the config of a published model, and the warning
 SUSPECT: dict[str, tuple[dict[str, Any], str]] = {
     "layers": ({"num_hidden_layers": 44}, "44 layers where Llama 4 has 48"),
     "experts": ({"num_local_experts": 12}, "12 experts where Llama 4 has 16 or 128"),
-    "scaling lost": ({"rope_scaling": None}, "no RoPE scaling: the config is stale"),
+    "scaling lost": ({"rope_scaling": None}, "no RoPE scaling: the config is outdated"),
 }
 
 
@@ -135,7 +135,7 @@ def test_two_thetas_are_noticed(tmp_path: Path) -> None:
     assert "differ in rope_theta" in convert.plan(checkpoint, "Q4_K_M").findings[0].message
 
 
-# file, what changes in it, level, message
+# file, changes to it, level, message
 TOKENIZERS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "no template": (
         "tokenizer_config.json",
@@ -147,7 +147,7 @@ TOKENIZERS: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "tokenizer_config.json",
         {"chat_template": "<|im_start|>{{ messages }}<|im_end|>"},
         "warning",
-        "the chat template uses <|im_end|>, <|im_start|>, which the vocabulary has not",
+        "the chat template uses <|im_end|>, <|im_start|>, which the vocabulary lacks",
     ),
     "eos that is no token": (
         "tokenizer_config.json",
@@ -165,13 +165,13 @@ TOKENIZERS: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "generation_config.json",
         {"eos_token_id": [SPECIAL_IDS["<|eot|>"], SPECIAL_IDS["<|step|>"]]},
         "warning",
-        "answers end on <|step|> too",
+        "answers also end on <|step|>",
     ),
     "bos put before a text, but none named": (
         "config.json",
         {"bos_token_id": None},
         "error",
-        "which is not said",
+        "but none is named",
     ),
 }
 

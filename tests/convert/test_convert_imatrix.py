@@ -1,4 +1,4 @@
-"""Importance matrices: the same bytes as llama-quantize, and nothing that would abort it."""
+"""Importance matrices: the bytes equal llama-quantize's, and what would abort it is refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_type_equals_two_steps(
     assert made(checkpoint, ftype, imatrix) == quantize(base, ftype, sums=sums, imatrix=imatrix)
 
 
-@pytest.mark.parametrize("width", [64, 48])  # rows that no block of 256 fits, and none at all
+@pytest.mark.parametrize("width", [64, 48])  # neither is whole blocks of 256, 48 not even of 32
 def test_odd_rows_equal_two_steps(width: int, tmp_path: Path) -> None:
     shapes = {"num_local_experts": 4, "num_hidden_layers": 2, "intermediate_size_mlp": 256}
     checkpoint = write_checkpoint(
@@ -103,7 +103,7 @@ def test_a_tensor_it_has_nothing_on(checkpoint: Path, sums: Sums, tmp_path: Path
 
 
 def test_embeddings_that_ggml_would_abort_on(checkpoint: Path, imatrix: Path) -> None:
-    # llama-quantize --pure IQ2_XXS is killed by an assertion here.
+    # Here llama-quantize --pure IQ2_XXS fails an assertion, which ends the process.
     with pytest.raises(ConvertError, match=r"has no data on output\.weight"):
         convert.plan(checkpoint, "IQ2_XXS", options=TypeOptions(imatrix, pure=True))
 
@@ -118,10 +118,10 @@ def other(sums: Sums, values: Any, counts: Any = (1, 1)) -> Sums:
         (np.ones((2, 128)), (1, 1), "has 256 numbers and 2 counts, but the model's has 2 x 256"),
         (np.ones((3, 256)), (1, 1, 1), "has 768 numbers"),
         (np.full((2, 256), np.nan), (1, 1), "NaN, Inf"),
-        (np.full((2, 256), -1), (1, 1), "no mean square"),
-        (np.full((2, 256), 1e30), (1, 1), "no mean square"),
-        (np.ones((2, 256)), (1, np.inf), "are no counts"),
-        (np.ones((2, 256)), (1, -1), "are no counts"),
+        (np.full((2, 256), -1), (1, 1), "negative or far too large"),
+        (np.full((2, 256), 1e30), (1, 1), "negative or far too large"),
+        (np.ones((2, 256)), (1, np.inf), "are invalid"),
+        (np.ones((2, 256)), (1, -1), "are invalid"),
     ],
 )
 def test_damaged_importance_names_file_and_tensor(
@@ -161,7 +161,7 @@ def test_a_file_cut_short(
 
 
 def test_a_model_given_as_imatrix(checkpoint: Path, base: Path) -> None:
-    with pytest.raises(ConvertError, match="so it is no imatrix"):
+    with pytest.raises(ConvertError, match="so it is not an imatrix"):
         convert.plan(checkpoint, QUICK, options=TypeOptions(base))
 
 
@@ -177,7 +177,7 @@ def test_a_file_that_shrinks_meanwhile(checkpoint: Path, sums: Sums, tmp_path: P
 def test_cold_experts_are_named(checkpoint: Path, imatrix: Path) -> None:
     plan = convert.plan(checkpoint, QUICK, options=TypeOptions(imatrix))
     lines = [finding.message for finding in plan.findings if "cold" in finding.message]
-    assert "experts that saw fewer than 32 tokens" in lines[0]
+    assert "experts saw fewer than 32 tokens" in lines[0]
     assert lines[1:] == ["blk.0: cold experts 1 in ffn_down_exps, ffn_gate_exps, ffn_up_exps"]
 
 
@@ -191,9 +191,9 @@ def test_cold_experts_get_a_safer_type(checkpoint: Path, imatrix: Path) -> None:
         f"blk.0.ffn_{kind}_exps.weight" for kind in ("down", "gate", "up")
     }
     assert safer[DOWN] == "Q6_K"
-    assert types("Q8_0", cold_experts="Q6_K")[DOWN] == "Q8_0"  # never a lesser type
+    assert types("Q8_0", cold_experts="Q6_K")[DOWN] == "Q8_0"  # never a smaller type
     chosen = types("IQ2_XXS", cold_experts="Q6_K", tensor_types=(("ffn_down", "Q4_K"),))
-    assert chosen[DOWN] == "Q4_K"  # what is said of a tensor by name stands
+    assert chosen[DOWN] == "Q4_K"  # a type given for the tensor by name takes precedence
 
 
 def test_cold_experts_cannot_be_told_without_counts(

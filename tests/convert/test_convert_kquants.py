@@ -1,4 +1,4 @@
-"""The K-quants made a block a lane: bit for bit what ggml's kernels make."""
+"""The K-quants of `kquants` have the same bytes as those of ggml's kernels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def normal(*shape: int) -> np.ndarray:
 
 def weights() -> Iterator[tuple[str, np.ndarray]]:
     """Rows of all kinds that checkpoints have, and some that they should not have."""
-    for n_rows in (1, 3, 257):  # less than the lanes, not a multiple of them, more than twice
+    # Fewer blocks than lanes; and more than twice as many, but not a multiple.
+    for n_rows in (1, 3, 257):
         yield f"{n_rows} rows", 0.02 * normal(n_rows, 512)
     yield "bfloat16", (normal(64, 512).astype("f4").view("u4") & 0xFFFF0000).view("f4")
     yield "heavy tails", 0.01 * RNG.standard_t(1.5, (64, 512))

@@ -1,6 +1,6 @@
-"""Converted models against transformers' own: the same logits in float32.
+"""Converted models give the same logits as transformers, in float32.
 
-The goldens are made by golden/make_logits.py.
+golden/make_logits.py makes the goldens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _silence = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 
 
 def llama_cpp_logits(path: Path, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Logits [n, vocab] of every position, all of it in float32."""
+    """Logits [n, vocab] of every position, computed in float32 throughout."""
     llama_cpp.llama_log_set(_silence, None)
     model = llama_cpp.llama_model_load_from_file(
         str(path).encode(), llama_cpp.llama_model_default_params()
@@ -91,12 +91,12 @@ def test_logits_equal_transformers(
 
 
 def load_golden(name: str, of: str, argument: str) -> Mapping[str, NDArray[Any]]:
-    """A golden, if it was made of the checkpoint with the fingerprint `of`."""
+    """Load a golden. Fail if it was not made of the checkpoint with the fingerprint `of`."""
     path = GOLDEN / f"logits_{name}.npz"
     golden = np.load(path) if path.is_file() else {"fingerprint": ""}
     if golden["fingerprint"] != of:
         pytest.fail(
-            f"{path.name} is not of the present checkpoint; "
-            f"remake it: python tests/golden/make_logits.py{argument}"
+            f"{path.name} was not made of the present checkpoint; "
+            f"make it again: python tests/golden/make_logits.py{argument}"
         )
     return golden

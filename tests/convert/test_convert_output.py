@@ -1,4 +1,4 @@
-"""The output: whole or not there, in bounded memory, whatever happens."""
+"""The output is complete or absent, whatever happens, and memory use is bounded."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_kill_9_leaves_nothing_under_the_final_name(checkpoint: Path, tmp_path: 
     process.communicate()
     assert out.read_text() == BEFORE
     plan = convert.plan(checkpoint, "F32")
-    convert.convert(plan, out)  # over what the killed one left
+    convert.convert(plan, out)  # overwrites the part file of the killed conversion
     fresh = convert.convert(plan, tmp_path / "fresh.gguf").path
     assert out.read_bytes() == fresh.read_bytes()
     assert sorted(path.name for path in tmp_path.glob("*.gguf*")) == ["fresh.gguf", "out.gguf"]
@@ -147,7 +147,7 @@ print(convert.convert(plan, sys.argv[2], threads=2, ram=64 << 20).peak_rss)
 
 
 def test_memory_stays_flat(tmp_path: Path) -> None:
-    # Half a gigabyte, most of it in one fused tensor of 268 MB.
+    # The checkpoint has half a gigabyte; one fused tensor alone has 268 MB.
     shapes = {"hidden_size": 2048, "intermediate_size": 2048, "num_hidden_layers": 1}
     checkpoint = write_hollow_checkpoint(tmp_path / "model", shapes=shapes)
     process = start(FLAT, checkpoint, tmp_path / "out.gguf")

@@ -1,4 +1,4 @@
-"""Several types in one pass, split files, and the budget of memory."""
+"""Several types in one pass, split files, and estimates."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_several_types_each_with_what_the_imatrix_has_on_them(
 def test_one_of_several_types_may_be_ahead(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each output has a journal of its own; what one lacks is made for it alone."""
+    """Each output has its own journal, and a tile is made only for the outputs that lack it."""
     planned = [(convert.plan(checkpoint, type_), tmp_path / f"{type_}.gguf") for type_ in TYPES]
     options = {"threads": 1, "ram": 1}
 
@@ -101,7 +101,7 @@ def test_one_output_refused_costs_the_others_nothing(checkpoint: Path, tmp_path:
     with pytest.raises(KeyboardInterrupt):
         convert.convert_all(planned, progress=stop)
     before = sorted(tmp_path.iterdir())
-    (tmp_path / "Q8_0.gguf.part").write_bytes(b"damaged")  # the last to be opened
+    (tmp_path / "Q8_0.gguf.part").write_bytes(b"damaged")  # the output that is opened last
     with pytest.raises(ConvertError, match="7 bytes long"):
         convert.convert_all(planned, resume=True)
     assert sorted(tmp_path.iterdir()) == before
@@ -154,7 +154,7 @@ def test_a_damaged_split_file_is_noticed(checkpoint: Path, tmp_path: Path) -> No
     report.files[-1].unlink()
     with pytest.raises(ConvertError, match=report.files[-1].name):
         convert.verify(plan, report.path)
-    with pytest.raises(ConvertError, match="give its file 00001"):
+    with pytest.raises(ConvertError, match="rename it like the others, with 00001"):
         convert.verify(plan, shutil.move(report.path, tmp_path / "renamed.gguf"))
 
 
@@ -172,7 +172,7 @@ def test_split_files_are_resumed_too(checkpoint: Path, tmp_path: Path) -> None:
     assert [file.read_bytes() for file in report.files] == expected
     with pytest.raises(KeyboardInterrupt):
         convert.convert(plan, tmp_path / "b", split=split, progress=stop)
-    convert.convert(plan, tmp_path / "b")  # started over as one file: the others' parts go, too
+    convert.convert(plan, tmp_path / "b")  # as one file; this removes the split files' parts, too
     assert not list(tmp_path.glob("*.part*"))
 
 
@@ -200,6 +200,6 @@ def test_an_estimate_reads_no_weights(tmp_path: Path, monkeypatch: pytest.Monkey
     estimate = convert.estimate(planned, threads=2)
     assert 60e9 < estimate.disk < 70e9
     assert estimate.ram < 1e9
-    assert 900 < estimate.seconds < 1800  # by the kernels that take hundreds of blocks at a time
+    assert 900 < estimate.seconds < 1800  # with `kquants`
     monkeypatch.setattr(estimation, "has_lanes", lambda: False)
     assert 1800 < convert.estimate(planned, threads=2).seconds < 7200

@@ -1,4 +1,4 @@
-"""What is asked for over the recipe: llama-quantize's meanings, and no wish that goes unheard."""
+"""Overrides of the recipe mean what they do in llama-quantize; one without effect is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL = {"num_local_experts": 2, "num_hidden_layers": 2}
 
 @pytest.fixture(scope="module")
 def hollow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scout's layers: those that a rule counts over are what an override may shift."""
+    """A checkpoint with Scout's layers, enough for the rules that count tensors."""
     path = tmp_path_factory.mktemp("hollow") / "model"
     write_hollow_checkpoint(path, shapes=PUBLISHED_SHAPES | {"num_key_value_heads": 20})
     write_hollow_gguf(path.with_suffix(".gguf"), path)
@@ -39,7 +39,7 @@ def planned(checkpoint: Path, ftype: str, **options: Any) -> dict[str, str]:
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("Q4_K_M", {"tensor_types": (("attn_v", "Q8_0"),)}),
-    # The recipe counts attn_v: those decided before are not counted, so later ones change.
+    # The recipe counts attn_v. It does not count those with an override, so later ones change.
     ("Q4_K_M", {"tensor_types": ((r"blk\.[0-9]\.attn_v", "Q5_0"),)}),
     ("Q3_K_M", {"tensor_types": ((r"blk\.(0|5|7)\.attn_v", "F16"), ("attn_v", "Q5_1"))}),
     ("Q4_K_M", {"tensor_types": (("ffn_down_exps", "IQ4_XS"), ("ffn_down", "Q6_K"))}),
@@ -61,7 +61,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 def test_overrides_pick_what_llama_cpp_picks(
     ftype: str, options: dict[str, Any], hollow: Path
 ) -> None:
-    lowered = options.copy()  # as llama-quantize does before it asks the library
+    lowered = options.copy()  # llama-quantize lower-cases patterns before it calls the library
     if "tensor_types" in options:
         lowered["tensor_types"] = tuple((p.lower(), t) for p, t in options["tensor_types"])
     picked = picked_types(hollow.with_suffix(".gguf"), ftype, **lowered)
@@ -126,7 +126,7 @@ def test_what_cannot_be_is_one_clear_line(
 
 
 def test_rows_that_no_type_fits(tmp_path: Path) -> None:
-    # llama.cpp refuses the first, and is killed by an assertion on the second.
+    # llama.cpp refuses the first; the second fails an assertion, which ends the process.
     shapes = {"kind": "maverick", "hidden_size": 48, "intermediate_size": 48, "use_qk_norm": True}
     checkpoint = write_checkpoint(
         tmp_path / "model", num_local_experts=4, num_hidden_layers=2, **shapes

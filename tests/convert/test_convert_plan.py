@@ -1,4 +1,4 @@
-"""Plans: everything decided from headers, to the byte."""
+"""Plans decide everything from headers, exact to the byte."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SMALL = {"num_local_experts": 2}
 
 
 def make(checkpoint: Path, ftype: str = "F32", **options: int) -> dict[str, NDArray[np.float32]]:
-    """Convert, and read the tensors back by gguf's own reader."""
+    """Convert, and read the tensors back with gguf's own reader."""
     out = checkpoint.with_name("out.gguf")
     plan = convert.plan(checkpoint, ftype)
     report = convert.convert(plan, out, **options)
@@ -219,7 +219,7 @@ def test_rope_scaling_becomes_a_tensor_of_factors(tmp_path: Path) -> None:
     scout = make(write_checkpoint(tmp_path / "model", **SMALL))
     factors = scout["rope_freqs.weight"]
     assert factors.shape == (32,)
-    assert set(factors) == {1.0, 16.0}  # low = high: nothing lies between
+    assert set(factors) == {1.0, 16.0}  # low = high, so no factor is in between
     assert np.all(np.diff(factors) >= 0)
     maverick = write_checkpoint(tmp_path / "maverick", kind="maverick", num_hidden_layers=2)
     assert "rope_freqs.weight" not in make(maverick)

@@ -1,4 +1,4 @@
-"""Quantized checkpoints: numbers times scales, by channel, group, block, or one for all."""
+"""Quantized checkpoints: scales per channel, group, block or tensor."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ CHANNEL = {
     "format": "float-quantized",
     "config_groups": {"group_0": {"weights": {"strategy": "channel", "num_bits": 8}}},
 }
-BLOCK = {"quant_method": "fp8", "weight_block_size": [96, 128]}  # 96: the last block is cut
+BLOCK = {"quant_method": "fp8", "weight_block_size": [96, 128]}  # 96: the last block is incomplete
 TENSOR = {"quant_method": "fp8"}
 Q = "model.layers.0.self_attn.q_proj.weight"
 
 
 def scale_of(weight: NDArray[np.float32], config: dict[str, Any]) -> NDArray[np.float32]:
-    """The scales of a matrix, as the config says: [rows, 1], [blocks, blocks] or [1]."""
+    """The scales of a matrix in the config's scheme: [rows, 1], [blocks, blocks] or [1]."""
     magnitude = np.abs(weight)
     if config is TENSOR:
         return magnitude.max().reshape(1) / 448
@@ -65,7 +65,7 @@ def nearest_codes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def write_fp8(path: Path, config: dict[str, Any], *, suffix: str) -> dict[str, Any]:
-    """Write an unfused FP8 checkpoint; what its weights come to, by stored name."""
+    """Write an unfused FP8 checkpoint. Return its dequantized weights by stored name."""
     plain = write_checkpoint(path, shards=1, quantization_config=config, **SMALL)
     stored: dict[str, SourceArray] = {}
     expected: dict[str, NDArray[np.float32]] = {}
@@ -114,7 +114,7 @@ def test_the_codes_are_those_of_e4m3fn() -> None:
 
 def test_a_missing_scale_is_named(tmp_path: Path) -> None:
     write_fp8(tmp_path / "model", CHANNEL, suffix="_lost")
-    with pytest.raises(ConvertError, match=r"there is no .*_scale beside it"):
+    with pytest.raises(ConvertError, match=r"there is no .*_scale for it"):
         convert.plan(tmp_path / "model", "Q8_0")
 
 
@@ -128,13 +128,13 @@ def test_a_scale_that_does_not_fit_is_named(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Integers:
-    """A way to quantize to integers: `group` columns share a scale, 0 for all of a row."""
+    """A way to quantize to integers. `group` columns share a scale; 0: the whole row does."""
 
     bits: int
     group: int
     is_symmetric: bool = True
     is_packed: bool = True
-    is_shuffled: bool = False  # columns belong to groups in no order (actorder)
+    is_shuffled: bool = False  # the columns of a group are not adjacent (actorder)
 
 
 INTEGERS = {
@@ -151,7 +151,7 @@ INTEGERS = {
 
 
 def pack(numbers: NDArray[np.integer[Any]], bits: int) -> NDArray[np.int32]:
-    """Signed [n_rows, n_cols] -> words, as compressed-tensors packs them."""
+    """Pack signed numbers [n_rows, n_cols] into words, as compressed-tensors does."""
     per_word = 32 // bits
     unsigned = (numbers.astype(np.int64) + (1 << (bits - 1))).astype(np.uint32)
     padded = np.pad(unsigned, ((0, 0), (0, -numbers.shape[1] % per_word)))
@@ -162,7 +162,7 @@ def pack(numbers: NDArray[np.integer[Any]], bits: int) -> NDArray[np.int32]:
 def quantize(
     name: str, weight: NDArray[np.float32], how: Integers
 ) -> tuple[dict[str, SourceArray], NDArray[np.float32]]:
-    """What is stored of a matrix, and what that comes to."""
+    """The tensors that are stored for a matrix, and the weights that they dequantize to."""
     (n_rows, n_cols), random = weight.shape, np.random.RandomState([*name.encode()])
     n_groups = n_cols // how.group if how.group else 1
     groups = np.arange(n_cols) // (how.group or n_cols)
@@ -191,7 +191,10 @@ def quantize(
 
 
 def write_integers(path: Path, how: Integers, form: str = "pack-quantized") -> dict[str, Any]:
-    """Write a Mixtral of integers, all but embeddings and norms; its weights by stored name."""
+    """Write a Mixtral of integers, except for embeddings and norms.
+
+    Return its dequantized weights by stored name.
+    """
     config = {"quant_method": "compressed-tensors", "format": form, "config_groups": {}}
     write_decoder(path, "mixtral", shards=1, num_hidden_layers=1, quantization_config=config)
     stored: dict[str, SourceArray] = {}

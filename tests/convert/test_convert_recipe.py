@@ -1,4 +1,4 @@
-"""Types: what llama.cpp's quantizer picks, tensor for tensor and byte for byte."""
+"""The recipe: every tensor gets llama.cpp's qtype, and every file llama.cpp's bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from convert.recipe.recipe import Model, needs_imatrix
 
 RECIPES = GOLDEN / "recipe.json"
 
-# What fills rows of every length, in as few weights as may be.
+# Small models whose rows have the lengths that matter.
 SMALL = {"num_local_experts": 2, "num_hidden_layers": 4}
 NARROW = {"num_local_experts": 4, "use_qk_norm": True}
 
@@ -106,8 +106,8 @@ def test_real_shapes_get_the_types_llama_cpp_picks(
         assert picked == {kind: _expand(runs) for kind, runs in expected.items()}, ftype
 
 
-# What other architectures bring to the rules: dense layers, where tensors are counted, and the 70B
-# models. (architecture, layers, heads, KV heads, experts)
+# Other architectures use further rules: those for dense layers, which count tensors, and those for
+# 70B models. (architecture, layers, heads, KV heads, experts)
 OTHERS = {
     "Llama 8B": ("llama", 32, 32, 8, 0),
     "Llama 70B": ("llama", 80, 64, 8, 0),
@@ -123,7 +123,8 @@ def test_other_architectures_get_the_types_llama_cpp_picks(name: str, tmp_path: 
     hollow = _write_hollow(tmp_path / "hollow.gguf", shapes, *OTHERS[name])
     is_70b = name in ("Llama 70B", "Qwen 2 72B")
     model = Model(n_layers, n_experts, n_heads // n_kv_heads, is_70b)
-    informed = json.loads(RECIPES.read_text())["20 KV heads"]["imatrix"]  # what one changes at all
+    # The ftypes that an importance matrix changes.
+    informed = json.loads(RECIPES.read_text())["20 KV heads"]["imatrix"]
     cases = [(ftype, False) for ftype in convert.FTYPES] + [(ftype, True) for ftype in informed]
     for ftype, has_imatrix in cases:
         ours = choose_qtypes(shapes.items(), find_ftype(ftype), model, has_imatrix=has_imatrix)
@@ -193,7 +194,7 @@ def test_block_sizes_are_ggml_s() -> None:
 
 
 def test_what_ggml_would_abort_on_is_refused_before() -> None:
-    # A missing importance matrix aborts the whole process, for any tensor.
+    # Without an importance matrix these types abort the process, whichever tensor it is.
     for qtype in QTYPES:
         if requires_imatrix(qtype):
             assert needs_imatrix("token_embd.weight", qtype, find_ftype("Q4_K_M"))

@@ -1,4 +1,4 @@
-"""Kills, full disks and Ctrl-C: a conversion goes on to the bytes of an uninterrupted one."""
+"""After kills, full disks and Ctrl-C, a resumed conversion writes the same bytes as a fresh one."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def whole(checkpoint: Path) -> bytes:
 
 
 class StopError(Exception):
-    """Somebody pulled the plug."""
+    """Interrupts a conversion, in place of a kill."""
 
 
 def interrupted(
     checkpoint: Path, out: Path, *, after: int = 3, ftype: str = "F32", **options: Any
 ) -> Path:
-    """A conversion that was stopped after so many tiles."""
+    """Start a conversion and stop it after `after` tiles. Return `out`."""
     seen: list[convert.Progress] = []
 
     def stop(progress: convert.Progress) -> None:
@@ -85,7 +85,7 @@ def test_an_interrupted_conversion_keeps_what_is_done(
     seen: list[convert.Progress] = []
     report = resumed(checkpoint, out, progress=seen.append, **IN_SMALL_TILES)
     assert report.n_resumed == found.n_done
-    assert seen[0].bytes_done > found.n_done  # the bar goes on from there
+    assert seen[0].bytes_done > found.n_done  # progress starts where the first conversion stopped
     assert out.read_bytes() == whole
     assert left(out) == ["out.gguf"]
     assert convert.leftover(out) is None
@@ -175,7 +175,7 @@ def test_a_changed_source_is_refused(
     change(source)
     with pytest.raises(ConvertError, match=difference):
         resumed(source, out)
-    assert left(out) == ["out.gguf.part", "out.gguf.part.journal"]  # to be resumed as it was
+    assert left(out) == ["out.gguf.part", "out.gguf.part.journal"]  # can still be resumed
 
 
 def test_another_imatrix_of_that_name_is_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_killed_between_the_last_byte_and_the_name(
     checkpoint: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.gguf"
-    for step in ("replace", "unlink"):  # the part is renamed, then the journal removed
+    for step in ("replace", "unlink"):  # first the part file is renamed, then the journal removed
         with monkeypatch.context() as patch:
             patch.setattr(Path, step, lambda *_, **__: (_ for _ in ()).throw(StopError))
             with pytest.raises(StopError):
@@ -242,7 +242,7 @@ def test_killed_between_the_last_byte_and_the_name(
 def test_a_failed_sync_is_never_taken_back(
     checkpoint: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kernel reports a lost page once; what was written before that report is not recorded."""
+    """The system reports a lost page only once, so nothing is recorded after a failed sync."""
     out = tmp_path / "out.gguf"
     calls: list[int] = []
 
@@ -265,7 +265,7 @@ def test_a_failed_sync_is_never_taken_back(
 def test_a_disk_that_fills_up_midway(
     checkpoint: Path, mounted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a file system that sets nothing aside, as those that copy on write."""
+    """The file system reserves no space, like those that copy on write."""
     subprocess.run(["mount", "-o", "remount,size=12m", str(mounted)], check=True)
     monkeypatch.setattr(os, "posix_fallocate", lambda fd, _, length: os.ftruncate(fd, length))
     plan, out = convert.plan(checkpoint, "F32"), mounted / "out.gguf"
@@ -298,7 +298,7 @@ def test_ctrl_c_tells_how_to_go_on(checkpoint: Path, tmp_path: Path) -> None:
     journal = out.with_name("out.gguf.part.journal")
     while process.poll() is None and not (journal.exists() and b'"done"' in journal.read_bytes()):
         time.sleep(0.01)
-    assert convert.leftover(out) is None  # nothing is left of what is still being done
+    assert convert.leftover(out) is None  # the conversion is still running
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -1,4 +1,4 @@
-"""Verification: a good file passes, and every kind of damage is told."""
+"""Verification: a good file passes, and every kind of damage is reported."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_damaged_expert_is_named(checkpoint: Path, tmp_path: Path) -> None:
     with out.open("rb+") as file:
         file.seek(int(tensor.data_offset))
         first = file.read(half)
-        file.write(first)  # the second expert is now the first one's copy
+        file.write(first)  # the second expert is now a copy of the first
     result = convert.verify(plan, out)
     (bad,) = (tensor for tensor in result.tensors if not tensor.is_fine)
     assert (bad.name, bad.matrix) == ("blk.0.ffn_up_exps.weight", 1)

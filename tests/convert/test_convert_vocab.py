@@ -1,4 +1,4 @@
-"""Vocabularies: recognised or refused, and complete."""
+"""Vocabularies: known tokenizers are converted completely, others are refused."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ _silence = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 
 
 def load_vocabulary(path: Path) -> Any:
-    """The vocabulary of a GGUF, by llama.cpp; None if it refuses the file."""
+    """Load the vocabulary of a GGUF with llama.cpp; None if it refuses the file."""
     llama_cpp.llama_log_set(_silence, None)
     params = llama_cpp.llama_model_default_params()
     params.vocab_only = True
@@ -196,7 +196,7 @@ def tokenize(model: Any, text: str) -> list[int]:
 
 
 def write_vocabulary(source: Path, out: Path, vocab_size: int) -> Path:
-    """A GGUF of nothing but the vocabulary in the directory `source`."""
+    """Write a GGUF that holds only the vocabulary in the directory `source`."""
     fields = {"general.architecture": string("llama")}
     fields |= vocabulary_fields(read(source, vocab_size))
     out.write_bytes(encode_header(fields, []))

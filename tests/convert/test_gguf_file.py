@@ -1,4 +1,4 @@
-"""GGUF headers read back, and what becomes of those that lie."""
+"""GGUF headers: good ones are read back, impossible ones are refused with one line."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def put(at: int, code: str, number: int) -> Callable[[bytes], bytes]:
 
 
 def behind(word: bytes, skip: int, code: str, number: int) -> Callable[[bytes], bytes]:
-    """A number changed that lies `skip` bytes behind the end of `word`."""
+    """Change the number that lies `skip` bytes after the end of `word`."""
     return lambda data: put(data.index(word) + len(word) + skip, code, number)(data)
 
 
@@ -84,15 +84,15 @@ def of(data: bytes) -> Callable[[bytes], bytes]:
     return lambda _: data
 
 
-# name -> (what is done to a good header, a part of the message)
+# name -> (damage to a good header, a part of the message)
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (of(b""), "is empty; fetch it again"),
     "no magic": (of(b"GGML" + bytes(60)), "begins with b'GGML'"),
     "big-endian": (put(4, "I", 3 << 24), "for big-endian machines"),
     "version 1": (put(4, "I", 1), "of version 1, not 2 or 3; convert the model again"),
     "version 9": (put(4, "I", 9), "of version 9"),
-    "10^12 tensors": (put(8, "Q", 10**12), "1,000,000,000,000 tensors are announced"),
-    "2^63 fields": (put(16, "Q", 1 << 63), "9,223,372,036,854,775,808 fields are announced"),
+    "10^12 tensors": (put(8, "Q", 10**12), "announces 1,000,000,000,000 tensors"),
+    "2^63 fields": (put(16, "Q", 1 << 63), "announces 9,223,372,036,854,775,808 fields"),
     "a key without end": (put(24, "Q", 1 << 62), "the name of field 0 is 4,611,686,018"),
     "a value without end": (behind(b"name", 4, "Q", 1 << 62), "ends within name"),
     "an unknown kind": (behind(b"name", 0, "I", 77), "name is of the unknown type 77"),
@@ -106,9 +106,9 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "an empty row": (behind(b"output.weight", 4, "Q", 0), r"output.weight has the shape \[0, 4\]"),
     "too large": (behind(b"output.weight", 12, "Q", 1 << 62), "output.weight has the shape"),
     "2^55 bytes": (behind(b"output.weight", 12, "Q", 1 << 50), "ends within output.weight"),
-    "half a block": (behind(b"output.weight", 4, "Q", 33), "rows of 33, which are not whole Q8_0"),
+    "half a block": (behind(b"output.weight", 4, "Q", 33), "rows of 33, not whole blocks of Q8_0"),
     "an unknown qtype": (behind(b"output.weight", 20, "I", 5), "is of the unknown type 5"),
-    "misaligned": (behind(b"output.weight", 24, "Q", 129), "at 129, which is no multiple of 32"),
+    "misaligned": (behind(b"output.weight", 24, "Q", 129), "at 129, not at a multiple of 32"),
     "beyond the file": (behind(b"output.weight", 24, "Q", 1 << 40), "ends within output.weight"),
     "overlapping": (behind(b"output.weight", 24, "Q", 96), "output.weight overlaps"),
 }
@@ -127,15 +127,15 @@ def test_a_damaged_header_is_one_line(name: str, tmp_path: Path) -> None:
 
 def test_a_header_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
     good = header(NORM, types=i32s([1, 2]))
-    lying = behind(b"types", 8, "Q", 1 << 28)(good)  # a GiB of numbers, in a file that has it
+    lying = behind(b"types", 8, "Q", 1 << 28)(good)  # a GiB of numbers, in a file as large as that
     with pytest.raises(ConvertError, match="its header is longer than 64 MiB"):
         read_bytes(tmp_path, lying, n_data=2 << 30)
 
 
 def test_names_are_there_once_and_are_text(tmp_path: Path) -> None:
-    with pytest.raises(ConvertError, match=r"tensor output_norm\.weight is there twice"):
+    with pytest.raises(ConvertError, match=r"tensor output_norm\.weight appears twice"):
         read_bytes(tmp_path, header(NORM, TensorInfo(NORM.name, (32,), 0, 128)))
-    with pytest.raises(ConvertError, match="field aa is there twice"):
+    with pytest.raises(ConvertError, match="field aa appears twice"):
         read_bytes(tmp_path, header(NORM, aa=u32(1), bb=u32(2)).replace(b"bb", b"aa"))
     with pytest.raises(ConvertError, match="the name of field 0 is 0 bytes long"):
         read_bytes(tmp_path, encode_header({"": u32(1)}, [NORM]))
@@ -152,7 +152,7 @@ def test_names_are_there_once_and_are_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("alignment", [u32(0), u32(48), f32(32.0), string("32")])
 def test_alignments_that_are_none(alignment: Field, tmp_path: Path) -> None:
-    with pytest.raises(ConvertError, match=r"general\.alignment is .* no power of two"):
+    with pytest.raises(ConvertError, match=r"general\.alignment is .* not a power of two"):
         read_bytes(tmp_path, header(NORM, general__alignment=alignment))
 
 
@@ -167,12 +167,12 @@ def test_what_is_no_file_of_its_own(tmp_path: Path) -> None:
             read_gguf(path)
 
 
-# Splits.
+# Split files.
 
 
 @pytest.fixture
 def split(tmp_path: Path, small_gguf: Path) -> list[Path]:
-    """A model in three files or more."""
+    """A model in at least three split files."""
     checkpoint = small_gguf.with_name("checkpoint")
     plan = convert.plan(checkpoint, "Q8_0")
     n = -(-len(plan.tensors) // 3)
@@ -197,18 +197,18 @@ def test_a_split_is_one_model(split: list[Path], small_gguf: Path) -> None:
 
 def test_splits_that_are_none(split: list[Path], small_gguf: Path, tmp_path: Path) -> None:
     first, second, third = split[:3]
-    with pytest.raises(ConvertError, match=r"part 2 of 3 .* give m-00001-of-00003\.gguf"):
+    with pytest.raises(ConvertError, match=r"file 2 of 3 .* give m-00001-of-00003\.gguf"):
         read_model(second)
     kept = second.read_bytes()
-    # A part that is another one over again: a cycle, if one followed the files by what they say.
+    # The second file is a copy of the first. Following the files' own numbers would never end.
     shutil.copy(first, second)
-    with pytest.raises(ConvertError, match=r"say that it is part 1 of 3, its name says 2 of 3"):
+    with pytest.raises(ConvertError, match=r"say that it is file 1 of 3, its name says 2 of 3"):
         read_model(first)
     shutil.copy(small_gguf, second)
-    with pytest.raises(ConvertError, match=r"has no split\.no: it is no part of a split"):
+    with pytest.raises(ConvertError, match=r"has no split\.no, so it is not a split file"):
         read_model(first)
     second.write_bytes(kept.replace(b"split.count\x02\0\0\0\x03", b"split.count\x02\0\0\0\x04"))
-    with pytest.raises(ConvertError, match="part 2 of 4, its name says 2 of 3"):
+    with pytest.raises(ConvertError, match="file 2 of 4, its name says 2 of 3"):
         read_model(first)
     second.write_bytes(kept)
     other = third.read_bytes()
@@ -219,7 +219,7 @@ def test_splits_that_are_none(split: list[Path], small_gguf: Path, tmp_path: Pat
     with pytest.raises(ConvertError, match=r"m-00003-of-00003\.gguf: the file is damaged or not"):
         read_model(first)
     third.unlink()
-    with pytest.raises(ConvertError, match=r"m-00003-of-00003\.gguf: missing, one of 3 parts"):
+    with pytest.raises(ConvertError, match=r"00003-of-00003\.gguf: missing, one of 3 split files"):
         read_model(first)
     with pytest.raises(ConvertError, match="first of 3 split files under another name"):
         read_model(first.rename(tmp_path / "renamed.gguf"))
@@ -228,7 +228,7 @@ def test_splits_that_are_none(split: list[Path], small_gguf: Path, tmp_path: Pat
         read_model(write_hollow(tmp_path / "k-00001-of-00002.gguf", kind, 512))
 
 
-# What llama.cpp would abort the process on.
+# Files on which llama.cpp would abort the process.
 
 
 TOKENS, TYPES = "tokenizer__ggml__tokens", "tokenizer__ggml__token_type"
@@ -236,7 +236,7 @@ DEADLY: dict[str, tuple[dict[str, Field | None], str]] = {
     "no layers": ({"llama4__block_count": u32(0)}, r"llama4\.block_count is 0, not 1 to 512"),
     "too many layers": ({"llama4__block_count": u32(10**6)}, "1000000, not 1 to 512 layers"),
     "no global layer": ({"llama4__block_count": u32(3)}, "too few for a layer of global"),
-    "too many experts": ({"llama4__expert_count": u32(5000)}, "more than the 1024 there can be"),
+    "too many experts": ({"llama4__expert_count": u32(5000)}, "more than the 1024 that llama"),
     "experts used": ({"llama4__expert_used_count": u32(3)}, "expert_used_count is 3, of 2"),
     "none used": ({"llama4__expert_used_count": u32(0)}, "expert_used_count is 0, of 2"),
     "groups": ({"llama4__expert_group_count": u32(7)}, "expert_group_count is 7, with 0 used"),
@@ -244,9 +244,12 @@ DEADLY: dict[str, tuple[dict[str, Field | None], str]] = {
     "RoPE width": ({"llama4__rope__dimension_count": u32(62)}, "62, but its heads are 64 wide"),
     "value width": ({"llama4__attention__value_length": u32(32)}, "but its keys are 64 wide"),
     "KV heads": ({"llama4__attention__head_count_kv": u32(3)}, "3, which does not divide 4"),
-    "epsilon": ({"llama4__attention__layer_norm_rms_epsilon": f32(-1.0)}, "-1.0, which no norm"),
-    "counts as text": ({"llama4__block_count": string("4")}, "'4', which is no count"),
-    "no architecture": ({"general__architecture": None}, "does not say of which general.arch"),
+    "epsilon": (
+        {"llama4__attention__layer_norm_rms_epsilon": f32(-1.0)},
+        "-1.0, not a finite number",
+    ),
+    "counts as text": ({"llama4__block_count": string("4")}, "'4', which is not a count"),
+    "no architecture": ({"general__architecture": None}, "does not state its general.arch"),
     "no vocabulary": ({"tokenizer__ggml__model": string("none")}, "has no vocabulary"),
     "no tokens": ({TOKENS: None}, "tokens is missing or empty"),
     "tokens as numbers": ({TOKENS: i32s([1, 2])}, "tokens is an array of i32, not of string"),
@@ -276,7 +279,7 @@ def test_what_llama_cpp_would_die_of_is_one_line(
 
 
 def test_what_is_merely_odd_is_loaded(small_gguf: Path, tmp_path: Path) -> None:
-    """The editing itself does no harm, and vetting refuses nothing that runs."""
+    """Editing a file does not break it, and vetting does not refuse files that run."""
     changes: dict[str, Field] = {
         "llama4__context_length": u32(0),
         "llama4__rope__freq_base": f32(1.0),
@@ -315,7 +318,7 @@ def test_the_commands_refuse_a_damaged_file(l4: L4, small_gguf: Path, tmp_path: 
 
 
 def test_damage_of_all_kinds_is_read_or_refused(small_gguf: Path, tmp_path: Path) -> None:
-    """A few of what benchmarks/fuzz_gguf.py does by the thousand."""
+    """300 damaged headers; benchmarks/fuzz_gguf.py tries thousands."""
     stream = damaged(read_header(small_gguf), random.Random(0))
     n_bytes, refusals, n_read = small_gguf.stat().st_size, [], 0
     for _ in range(300):

@@ -1,4 +1,4 @@
-"""Make the logits goldens with transformers' own models, in float32. Needs the `train` extra.
+"""Make the goldens of logits with transformers, in float32. Needs the `train` extra.
 
     python tests/golden/make_logits.py                             # the tiny checkpoints
     python tests/golden/make_logits.py l4cli/demo/checkpoint       # the demo model

@@ -1,12 +1,12 @@
-"""Make prompts.json: what transformers' `apply_chat_template` writes. Needs the `train` extra.
+"""Make prompts.json: the prompts of transformers' `apply_chat_template`. Needs the `train` extra.
 
     python tests/golden/make_prompts.py
-    python tests/golden/make_prompts.py --compare FOLDER    # l4 against it on any .jinja files
+    python tests/golden/make_prompts.py --compare FOLDER    # compare l4 with transformers on .jinja
 
-For every template and conversation the prompt's text, or the template's own complaint; and for the
-tiny checkpoint's tokenizer the token ids of that text. "demo" is the demo checkpoint's template.
-Of the conversations, "control" has the text of control tokens in what was said: transformers makes
-tokens of it, l4 by design does not, so its ids differ.
+For every template and conversation it holds the prompt's text and its token ids in the tiny
+checkpoint's tokenizer, or the template's error. "demo" is the demo checkpoint's template. The
+messages of the conversation "control" contain the text of control tokens. transformers makes
+control tokens of it; l4 does not, by design, so its ids differ.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def tokenizer_of(checkpoint: Path) -> PreTrainedTokenizerFast:
 def encoded(
     tokenizer: PreTrainedTokenizerFast, source: str, conversation: dict[str, Any]
 ) -> dict[str, Any]:
-    """The prompt and its token ids, or the complaint."""
+    """The prompt and its token ids, or the template's error."""
     try:
         text = rendered(tokenizer, source, conversation)
     except (TemplateError, TypeError) as error:
@@ -171,7 +171,7 @@ def rendered(tokenizer: PreTrainedTokenizerFast, source: str, conversation: dict
 
 
 def compare(folder: Path) -> int:
-    """Render with l4 and with transformers; how many prompts differ."""
+    """Render every template with l4 and transformers. Return 1 if any prompt differs, else 0."""
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer = tokenizer_of(checkpoints.write_checkpoint(Path(scratch) / "tiny"))
     different = same = refused = 0

@@ -1,11 +1,11 @@
-"""Make recipe.json: the qtype llama.cpp's own quantizer picks for every tensor of real shapes.
+"""Make recipe.json: the qtypes that llama.cpp's quantizer chooses for tensors of real shapes.
 
     python tests/golden/make_recipe.py
 
-A checkpoint of Scout's or Maverick's shapes is planned from headers over sparse files, its F32 GGUF
-is likewise a header over a hole, and `llama_model_quantize` is asked for a dry run on it, without
-an importance matrix and with one. The answers are stored by kind of tensor, layers run-length
-encoded: "Q6_K*6 Q4_K*2 ...". Under "imatrix" stands only what an importance matrix changes.
+Checkpoints of Scout's and Maverick's shapes are written as sparse files, and so are their F32 GGUF
+files. `llama_model_quantize` makes a dry run on these, without and with an importance matrix. The
+qtypes are stored by kind of tensor, with the layers run-length encoded: "Q6_K*6 Q4_K*2 ...". The
+entry "imatrix" only has those that an importance matrix changes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Make tokens.json: what Hugging Face's tokenizers make of texts. Needs the `train` extra.
+"""Make tokens.json with Hugging Face's tokenizers. Needs the `train` extra.
 
     python tests/golden/make_tokens.py
 
-For every kind of tiny tokenizer: the token ids of each text.
+It holds the token ids of each text, for every kind of tiny tokenizer.
 """
 
 from __future__ import annotations
