@@ -173,7 +173,7 @@ def test_what_cannot_fit_is_refused_with_numbers_and_the_way_out() -> None:
         choose(scout, LoadOptions(ctx=10 << 20), hardware)
     assert re.fullmatch(
         r"scout:Q4_K_M does not fit: RAM lacks [\d.]+ GiB \(60.9 GiB of weights, 481.2 GiB of KV "
-        r"cache\); try --ctx \d+k, --kv-type q8_0, --force to try all the same",
+        r"cache\); try --ctx \d+k, --kv-type q8_0, --force to load it anyway",
         str(caught.value),
     )
     assert choose(scout, LoadOptions(ctx=10 << 20, force=True), hardware).n_ctx == 10 << 20
@@ -184,7 +184,7 @@ def test_what_cannot_fit_is_refused_with_numbers_and_the_way_out() -> None:
 def test_weights_that_come_from_disk_are_announced() -> None:
     decision = choose(shape("scout"), LoadOptions(ctx=4096), machine(ram=32))
     assert decision.line is not None
-    assert "of the weights stay on disk" in decision.line
+    assert "of the weights do not fit in RAM and stay on disk" in decision.line
     assert not decision.repack
 
 
@@ -293,7 +293,8 @@ def test_no_sequence_is_longer_than_the_model_was_trained_for(tmp_path: Path) ->
         with pytest.raises(ContextOverflowError):
             llm.engine.add_request(overlong)
     assert notes == [
-        "one sequence holds 512 of the 1024 tokens of context: short was not trained for more"
+        "one sequence can use only 512 of the 1024 tokens of context: short was not trained for "
+        "more"
     ]
-    with pytest.raises(UsageError, match="more than 2 sequences of the 512 tokens"):
+    with pytest.raises(UsageError, match="more than 2 sequences times the 512 tokens"):
         load(gguf, ctx=1025, parallel=2)
