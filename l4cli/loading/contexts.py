@@ -105,8 +105,9 @@ class Contexts:
         return min(length, self.n_ctx) <= self.engine.backend.n_ctx_seq
 
     def widen(self, count: int) -> None:
-        """Replace the fixed context by one for `count` sequences; keep the old size if memory is
-        short.
+        """Replace the fixed context by one for `count` sequences, or as many as before.
+
+        It has as many as before if memory is short.
         """
         assert self._size is not None
         self.engine.close()

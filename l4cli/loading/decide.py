@@ -67,7 +67,7 @@ def check_context(name: str, n_ctx: int, n_ctx_train: int, n_seq_max: int = 1) -
 
 
 def _trusted(decision: Decision) -> Decision:
-    """Return the decision without the features that the installed llama.cpp failed in the self-test."""
+    """Return the decision without the features that failed llama.cpp's self-test."""
     found = outcome()
     if not found.extra_buffers:
         decision = replace(
