@@ -140,7 +140,7 @@ def _limit(
     beyond = place(shape, replace(fit.spec, n_ctx=wanted), hardware, limits)
     lacking = beyond.shortfalls or (Shortfall("RAM", beyond.missing),)
     more = " and ".join(f"{gib(each.n_bytes)} more {_kind(each.device)}" for each in lacking)
-    return f"fits; {more} would allow {rounded_tokens(wanted)} tokens"
+    return f"fits; {more} allows {rounded_tokens(wanted)} tokens"
 
 
 def _what_lacks(shape: ModelShape, fit: Fit, max_ctx: int | None) -> str:

@@ -201,7 +201,7 @@ def test_what_binds_and_what_would_lift_it() -> None:
 
     assert limit("scout", machine(ram=1024)).endswith("with all 10M tokens it was trained for")
     said = limit("scout", machine(ram=80))
-    match = re.fullmatch(r"fits; ([\d.]+) GiB more RAM would allow (\d+k) tokens", said)
+    match = re.fullmatch(r"fits; ([\d.]+) GiB more RAM allows (\d+k) tokens", said)
     assert match
     more = 80 + float(match[1]) + 0.06
     spec = ContextSpec(int(match[2][:-1]) << 10)
