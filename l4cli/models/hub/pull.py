@@ -178,7 +178,7 @@ def _fetch(pull: Pull, file: RemoteFile, on_bytes: OnBytes) -> None:
 
 
 def _append(pull: Pull, file: RemoteFile, data: BinaryIO, digest: Any, on_bytes: OnBytes) -> None:
-    """Append the missing bytes. After any exception, the bytes that have arrived are in the file."""
+    """Append the missing bytes. After an exception, the bytes that have arrived are in the file."""
     from huggingface_hub import hf_hub_url
 
     url = hf_hub_url(pull.repo, file.name, revision=pull.commit)
