@@ -124,7 +124,7 @@ def quote_constraint(texts: Sequence[str], *, max_quotes: int = MAX_QUOTES) -> C
 
 
 def _find(quote: str, content: Normalized) -> tuple[int, int] | None:
-    """Return start and end of a quotation in a text, both in normal form; only whole words match."""
+    """Return start and end of a quotation in a text, both in normal form, as whole words."""
     start = content.text.find(quote)
     while start >= 0:
         if _is_whole(content.text, start, start + len(quote)):

@@ -112,7 +112,7 @@ def split(document: Document, max_tokens: int, count: Callable[[str], int]) -> l
 
 
 class _Density:
-    """Estimates tokens from the number of tokens per character in each run of _STRETCH characters."""
+    """Estimates tokens, from the tokens per character in each run of _STRETCH characters."""
 
     def __init__(self, text: str, count: Callable[[str], int]) -> None:
         self._values = [
