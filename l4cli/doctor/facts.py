@@ -97,9 +97,9 @@ def collect(settings: Settings) -> Facts:
     Collectors that depend on the network, drivers or file systems run in threads, and each of them
     is waited for only until its time limit.
     """
-    hub = _Beside(reach, Reach("", complaint=f"no answer within {REACH_SECONDS:.0f} s"))
-    cards = _Beside(graphics, Graphics(driver_complaint="no answer"))
-    places: _Beside[tuple[Folder, ...]] = _Beside(folders, ())
+    hub = _Background(reach, Reach("", complaint=f"no answer within {REACH_SECONDS:.0f} s"))
+    cards = _Background(graphics, Graphics(driver_complaint="no answer"))
+    places: _Background[tuple[Folder, ...]] = _Background(folders, ())
     tested = software()
     return Facts(
         system=system(),
@@ -144,7 +144,7 @@ def _tried(collect: Callable[[], T], fallback: T) -> T:
         return fallback
 
 
-class _Beside(Generic[T]):
+class _Background(Generic[T]):
     """A collector that runs in a thread, because it may have to wait for long."""
 
     def __init__(self, collect: Callable[[], T], fallback: T) -> None:

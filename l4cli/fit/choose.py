@@ -1,8 +1,8 @@
 """Chooses where the weights go, how long the context is, and the type of its KV cache. Pure.
 
-Speed is given up in this order. First, routed experts move from the cards to RAM, one layer at a
-time; then whole layers do. In RAM, the weights are not copied into the order of the CPU's kernels
-any more before any are left on disk. Large experts are never copied, see `_orders`.
+Speed is given up in this order. On the cards: first routed experts move to RAM, one layer at a
+time; then whole layers do. In RAM: first the copy in the order of the CPU's kernels is given up;
+then weights stay on disk. Large experts are never copied, see `_repack_choices`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PlacementLimits:
     """Fixed parts of a placement; None is chosen by `place`.
 
     gpu_layers: layers on the cards, the output counting as one; negative is all.
-    cpu_moe: the routed experts of the first so many layers stay in RAM.
+    cpu_moe: number of layers, from the first, whose routed experts stay in RAM.
     split: shares of the layers, one for each card.
     """
 
@@ -75,8 +75,8 @@ def place(
 ) -> Fit:
     """Return the fastest placement that fits, or else the one that lacks the fewest bytes."""
     best: Fit | None = None
-    for split, cpu_moe in _on_cards(shape, spec, hardware, limits):
-        for repack in _orders(shape, hardware):
+    for split, cpu_moe in _card_placements(shape, spec, hardware, limits):
+        for repack in _repack_choices(shape, hardware):
             fit = _judge(shape, spec, hardware, Placement(split, cpu_moe, repack))
             if fit.verdict == "fits":
                 return fit
@@ -86,7 +86,7 @@ def place(
     return best
 
 
-def _orders(shape: ModelShape, hardware: Hardware) -> tuple[bool, ...]:
+def _repack_choices(shape: ModelShape, hardware: Hardware) -> tuple[bool, ...]:
     """Return the values of `repack` to try, the faster first.
 
     `repack` is whether weights are copied into the order that the CPU's kernels prefer. In that
@@ -105,12 +105,12 @@ def prefill_on(shape: ModelShape, fit: Fit, hardware: Hardware) -> PrefillOn | N
     """Return which weights a second context for prompts uses (see DisaggregatedBackend).
 
     "same" are the weights of the first context; "file order" is a second set, loaded without the
-    copy (`_orders`). None: there is no second context, since it is no faster or does not fit.
+    copy (`_repack_choices`). None: there is no second context; it would be no faster, or not fit.
 
     A second context is faster for models with experts on a CPU, because more tokens of prompts then
-    share each read of an expert. Measured with prompts of 73 tokens: prefill is 1.6 times as fast
-    with a second set in file order where the first context's weights are copied, and 1.2 times with
-    the same weights.
+    share each read of an expert. Measured with prompts of 73 tokens, compared with one context for
+    everything: prefill is 1.6 times as fast with a second set in file order where the first
+    context's weights are copied, and 1.2 times with the same weights.
     """
     if hardware.gpus or not shape.n_experts or fit.verdict == "too large":
         return None
@@ -165,7 +165,7 @@ def smallest_kv_type(
     return KV_TYPES[-1]
 
 
-def _on_cards(
+def _card_placements(
     shape: ModelShape, spec: ContextSpec, hardware: Hardware, limits: PlacementLimits
 ) -> list[tuple[tuple[int, ...], int]]:
     """Return the placements to try: layers on each card, and `cpu_moe`."""

@@ -22,7 +22,7 @@ N_UBATCH = 512
 _FLOAT = 4
 _MASK_ELEMENT = 2  # flash attention's mask is f16
 _INPUT_PER_TOKEN = 40  # token ids, positions, cache rows, scales
-_ROTATION = 64  # numbers in a piece of a value; each piece is rotated by itself
+_ROTATION = 64  # V is rotated in pieces of this many numbers
 _CELL = 48  # position, shift, extension and the set of sequences of one cell
 _USED_CELL = 96  # a used cell's entries in the sets that find cells by position
 _WORK_PER_VALUE = 1.15  # bytes per number of a row of activations, quantized for the dot products
@@ -51,7 +51,7 @@ class ContextSpec:
 
     def __post_init__(self) -> None:
         if self.n_ctx < 1 or self.n_seq_max < 1 or self.n_ubatch < 1:
-            raise UsageError("context, sequences and batch are 1 or more")
+            raise UsageError("context, sequences and batch must be 1 or more")
 
     @property
     def n_regions(self) -> int:

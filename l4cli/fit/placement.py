@@ -31,7 +31,7 @@ class Placement:
     """Where the weights go.
 
     split: layers on each card; the output counts as one.
-    cpu_moe: the routed experts of the first so many layers stay in RAM.
+    cpu_moe: number of layers, from the first, whose routed experts stay in RAM.
     repack: whether weights in RAM are copied into the order of the CPU's kernels if it has one for
         their qtype. Otherwise all of them stay in the mapped file.
     """
@@ -91,21 +91,21 @@ def lay_out(shape: ModelShape, spec: ContextSpec, placement: Placement, hardware
 def fill(
     shape: ModelShape, spec: ContextSpec, hardware: Hardware, n_gpu_layers: int, cpu_moe: int
 ) -> tuple[int, ...] | None:
-    """Return how many of the last `n_gpu_layers` layers each card takes, filling the first first.
+    """Return how many of the last `n_gpu_layers` layers each card takes; None if they do not fit.
 
-    None if they do not fit.
+    Cards are filled one after the other.
     """
     split = [0] * len(hardware.gpus)
     room = [gpu.usable for gpu in hardware.gpus]
-    beside = gpu_compute(shape, spec, cpu_moe)
+    compute = gpu_compute(shape, spec, cpu_moe)
     at = 0
     for layer in range(shape.n_layers + 1 - n_gpu_layers, shape.n_layers + 1):
         size = layer_bytes(shape, spec, layer, cpu_moe)
-        while at < len(room) and size + (0 if split[at] else beside) > room[at]:
+        while at < len(room) and size + (0 if split[at] else compute) > room[at]:
             at += 1
         if at == len(room):
             return None
-        room[at] -= size + (0 if split[at] else beside)
+        room[at] -= size + (0 if split[at] else compute)
         split[at] += 1
     return tuple(split)
 

@@ -27,8 +27,8 @@ from l4cli.speeds.facts import Conditions
 class Row:
     """What `l4 plan` says about one type.
 
-    max_ctx: the largest context that fits, in tokens; 0: none fits; None: nobody knows how large
-        the KV cache is.
+    max_ctx: the largest context that fits, in tokens. 0: none fits. None: the size of the KV cache
+        is not known.
     limit: one line on what limits the model on this machine, and how much more memory would help.
     """
 

@@ -114,7 +114,7 @@ class ModelShape:
 
     @property
     def is_tied(self) -> bool:
-        """Whether the embeddings are also the output matrix: there is no large one of its own."""
+        """Whether the embeddings are also the output matrix, because there is no separate one."""
         return self.output.total < self.embeddings.total // 8
 
 

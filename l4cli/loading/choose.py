@@ -92,7 +92,7 @@ def _layers(shape: ModelShape, fit: Fit, hardware: Hardware, options: LoadOption
 def _line(shape: ModelShape, fit: Fit, hardware: Hardware, options: LoadOptions) -> str | None:
     """Return one line with the choices made and the memory they take; None if nothing was chosen.
 
-    The line instead warns if some weights have to be read from disk.
+    If some weights have to be read from disk, the line says that instead of the memory.
     """
     slow = f"{gib(fit.missing)} of the weights do not fit in RAM and stay on disk: slow"
     if not options.leaves_something:

@@ -21,7 +21,7 @@ class Decision:
     n_ctx: tokens of context, shared by all sequences.
     kv_type: type of the KV cache: f16, q8_0, q4_0.
     gpu_layers: layers on the graphics cards, -1 for all.
-    cpu_moe: the routed experts of the first so many layers stay in RAM.
+    cpu_moe: number of layers, from the first, whose routed experts stay in RAM.
     split: shares of the layers, one for each card; () if there is at most one.
     repack: whether the CPU backend may copy weights into the order that its kernels prefer.
     prefill_on: weights of a second context that computes prompts: "same", or "file order" for a

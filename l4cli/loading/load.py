@@ -49,7 +49,7 @@ def load(
     parallel: most sequences that run at once, 1; "auto" finds the best number while they run.
     threads: CPU threads; None is one per physical core.
     gpu_layers: layers on the graphics cards; -1 is all, "auto" as many as fit.
-    cpu_moe: the routed experts of the first so many layers stay in RAM; None is none.
+    cpu_moe: number of layers, from the first, whose routed experts stay in RAM; None is none.
     tensor_split: shares of the layers, one per card; None or "auto" chooses them.
     kv_type: type of the KV cache: "f16", "q8_0", "q4_0", or "auto" for the best that fits.
     force: load a model that does not seem to fit anyway; False.

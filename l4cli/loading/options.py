@@ -25,7 +25,7 @@ class LoadOptions:
     parallel: the most sequences that run at once. "auto" finds the best number while they run.
     threads: CPU threads; None is one for each physical core.
     gpu_layers: layers on the graphics cards, -1 for all.
-    cpu_moe: the routed experts of the first so many layers stay in RAM; None is none.
+    cpu_moe: number of layers, from the first, whose routed experts stay in RAM; None is none.
     tensor_split: shares of the layers, one for each card; None or "auto" chooses them.
     kv_type: type of the KV cache: f16, q8_0, q4_0.
     force: whether to load a model that does not seem to fit anyway.

@@ -15,7 +15,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _NAMED = "(?P<quant>[^/]+?)"
-_BESIDE = ("mmproj", "imatrix")  # name prefixes of GGUFs that are not language models
+_NO_MODELS = ("mmproj", "imatrix")  # name prefixes of GGUFs that are not language models
 _PREFERRED = "Q4_K_M"
 
 
@@ -39,7 +39,7 @@ def by_label(files: Iterable[str]) -> dict[str, list[str]]:
     models: dict[str, list[str]] = {}
     for file in sorted(files):
         path = PurePosixPath(file)
-        if path.suffix == ".gguf" and not path.name.lower().startswith(_BESIDE):
+        if path.suffix == ".gguf" and not path.name.lower().startswith(_NO_MODELS):
             named = split_name(file)
             models.setdefault(named.stem if named else str(path.with_suffix("")), []).append(file)
     labels = {model: _label(model) for model in models}

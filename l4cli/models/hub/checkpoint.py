@@ -26,7 +26,7 @@ from l4cli.models.hub.repository import OnBytes, look_up
 if TYPE_CHECKING:
     from huggingface_hub.utils import tqdm
 
-_BESIDE_WEIGHTS = (".json", ".jinja", ".model", ".txt", ".md")
+_OTHER_SUFFIXES = (".json", ".jinja", ".model", ".txt", ".md")
 _FIRST_READ = 100_000  # bytes; most headers are shorter
 _N_CONNECTIONS = 8
 _CHUNK = 4 << 20
@@ -62,7 +62,7 @@ def open_checkpoint(repo: str, revision: str | None = None) -> HubCheckpoint:
     info = look_up(repo, revision, RESUME)
     commit = str(info.sha)
     files = {file.rfilename: file for file in info.siblings or ()}
-    names = [name for name in files if name.endswith(_BESIDE_WEIGHTS) and "/" not in name]
+    names = [name for name in files if name.endswith(_OTHER_SUFFIXES) and "/" not in name]
     if "config.json" not in names:
         raise HubError(f"{where}: has no config.json on the Hub; it is no checkpoint to convert")
     folder = Path()
