@@ -81,8 +81,7 @@ class _Page:
 
 
 def _clean(text: str) -> str:
-    """Return text with "\\n" as line ends, with hyphens in divided words, without control
-    characters."""
+    """Return text with "\\n" line ends, hyphens in divided words, and no control characters."""
     text = _HYPHENATED.sub("-\n", unix_lines(text))
     return _CONTROL.sub("", text).strip()
 

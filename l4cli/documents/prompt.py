@@ -23,8 +23,8 @@ class DocumentPrompt:
     documents: in the order of the prompt.
     system: the system message. tools: tools described in the prompt.
 
-    part_lengths: the number of tokens of each document. prefix: the tokens of all documents, with
-    everything before them.
+    prefix: the tokens of all documents, with everything before them.
+    part_lengths: the tokens of each document; the first includes everything before it.
     """
 
     def __init__(

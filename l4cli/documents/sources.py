@@ -68,8 +68,9 @@ def _walk(
     ignoring: tuple[tuple[Path, GitIgnoreSpec], ...],
     on_error: Callable[[InputError], None],
 ) -> Iterator[Path]:
-    """Yield the files below a folder; `ignoring` are the .gitignore files above it, outermost
-    first.
+    """Yield the files below a folder.
+
+    ignoring: the .gitignore files above it, outermost first, each with its folder.
     """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)

@@ -216,8 +216,9 @@ def masks(shape: ModelShape, spec: ContextSpec, depth: int | None = None) -> int
 
 
 def _rotations(cache: CacheShape, kv_type: str) -> int:
-    """Return the bytes of the matrices that rotate keys and values before a quantized cache rounds
-    them.
+    """Return the bytes of the matrices that rotate keys and values for a quantized cache.
+
+    llama.cpp rotates them before rounding.
     """
     head = cache.key_length
     if element_bytes(kv_type) >= _MASK_ELEMENT or not head or head % _ROTATION:

@@ -45,21 +45,21 @@ def load(
     model: a GGUF file, a name, NAME:QUANT or hf.co/ORG/NAME:QUANT; None is the default model.
     ctx: tokens of context for all sequences, "auto" (to fit the requests, see `LLM.fit`), "largest"
         (as memory allows) or None: `default_ctx`, at most what the model was trained for.
-    default_ctx: tokens of context if `ctx` is None; 16384.
-    parallel: most sequences that run at once, 1; "auto" finds the best number while they run.
+    default_ctx: tokens of context if `ctx` is None; default 16384.
+    parallel: the most sequences that run at once, default 1; "auto" finds the best while they run.
     threads: CPU threads; None is one per physical core.
-    gpu_layers: layers on the graphics cards; -1 is all, "auto" as many as fit.
+    gpu_layers: layers on the graphics cards; -1 (the default) is all, "auto" as many as fit.
     cpu_moe: number of layers, from the first, whose routed experts stay in RAM; None is none.
     tensor_split: shares of the layers, one per card; None or "auto" chooses them.
-    kv_type: type of the KV cache: "f16", "q8_0", "q4_0", or "auto" for the best that fits.
-    force: load a model that does not seem to fit anyway; False.
-    elastic: `ctx` and `parallel` are upper limits, and contexts are made to fit requests; False.
-    deterministic: a request's text never depends on earlier requests; one at a time; False.
-    store: computed prefixes can be kept on disk (`LLM.recall`, `LLM.remember`); False.
+    kv_type: type of the KV cache: "f16" (the default), "q8_0", "q4_0", or "auto" to choose one.
+    force: load the model even if it does not seem to fit; default False.
+    elastic: make contexts to fit requests, within `ctx` and `parallel`; default False.
+    deterministic: one request at a time, whose text never depends on earlier ones; default False.
+    store: allow prefixes to be kept on disk (`LLM.recall`, `LLM.remember`); default False.
     store_limit: bytes on disk for the stored prefixes of all models; None is a fifth of the disk.
-    on_progress: called with the loaded share, 0 to 1; an exception from it ends the load.
+    on_progress: called with the share loaded so far, 0 to 1; an exception from it ends the load.
     on_convert: called with the output path if the demo model has to be converted first.
-    on_note: called with one line about choices made, or about problems that are no error.
+    on_note: called with one line about choices made, or about problems that are not errors.
 
     Raises ModelNotFoundError or ModelLoadError with a line that says what to do, and UsageError
     for a `ctx` longer than the model was trained for, or for graphics cards that are not there.

@@ -28,7 +28,7 @@ class LoadOptions:
     cpu_moe: number of layers, from the first, whose routed experts stay in RAM; None is none.
     tensor_split: shares of the layers, one for each card; None or "auto" chooses them.
     kv_type: type of the KV cache: f16, q8_0, q4_0.
-    force: whether to load a model that does not seem to fit anyway.
+    force: whether to load the model even if it does not seem to fit.
     elastic: whether `ctx` and `parallel` are upper limits, and contexts are made to fit requests.
     deterministic: whether the same request gives the same text whatever came before it. Requests
         then run one at a time, and prompts are always computed in the same pieces.
