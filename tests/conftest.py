@@ -1,4 +1,4 @@
-"""Fixtures: a home of its own for every test, real tiny models, and the real command."""
+"""Fixtures: a separate home for every test, real tiny models, and the real command."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ sys.path.insert(0, str(TESTS))  # for the modules that tests share
 L4 = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-# `nohup` and CI runners start processes with Ctrl-C ignored, and children inherit that. Commands
-# that tests send signals to must get them.
+# `nohup` and CI runners start processes that ignore Ctrl-C, and child processes inherit that. But
+# commands to which tests send signals must receive them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def self_test() -> str:
-    """What the self-test of llama.cpp found, as it is kept: it runs once for all tests."""
+    """The outcome of llama.cpp's self-test, in selftest.json's form. It runs once for all tests."""
     from l4cli.native import selftest
     from l4cli.native.build import installed_build
 
@@ -45,7 +45,7 @@ def self_test() -> str:
 
 
 def cache_home() -> Path:
-    """The folder of caches that the test at hand has."""
+    """Return the cache folder of the running test."""
     return Path(os.environ["XDG_CACHE_HOME"])
 
 
@@ -71,7 +71,7 @@ def _own_home(
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Scout-like checkpoint of random weights."""
+    """A checkpoint like Scout's, tiny and with random weights."""
     from checkpoints import write_checkpoint
 
     path = tmp_path_factory.mktemp("checkpoint") / "tiny"
@@ -81,7 +81,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_gguf(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It as F32 GGUF: babble, but real babble, and repeatable to the last bit."""
+    """The tiny checkpoint as an F32 GGUF; its answers are babble, but the same bits every time."""
     import convert
 
     path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
@@ -91,7 +91,7 @@ def tiny_gguf(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def model(tiny_gguf: Path) -> Iterator[LlamaModel]:
-    """The tiny model, loaded."""
+    """The tiny GGUF, loaded."""
     from l4cli.engine.llamacpp import LlamaModel
 
     model = LlamaModel(tiny_gguf)
@@ -117,7 +117,7 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def l4() -> L4:
-    """Runs the real command; `stdin` is text or bytes, output is text."""
+    """A function that runs the real command; `stdin` is text or bytes, the output is text."""
 
     def run(*args: str | Path, stdin: str | bytes = "", **options: Any) -> Any:
         data = stdin.encode() if isinstance(stdin, str) else stdin

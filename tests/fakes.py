@@ -1,8 +1,8 @@
-"""A backend without weights, for what does not depend on them: scheduling, batch, chat, CLI.
+"""A fake backend without weights, for tests that do not need them: scheduling, batch, chat, CLI.
 
-Tokens are bytes; 256 is BOS, 257 ends a turn. The fake answers with its prompt's last line in
-upper case, so that a test can tell whose answer it sees. It keeps an exact account of the KV cells,
-and raises where llama.cpp would fail or silently compute the wrong thing.
+Token ids are bytes; 256 is BOS, 257 ends a turn. The fake answers with the last line of its prompt
+in upper case, so a test can tell which request an answer belongs to. It counts KV cells exactly,
+and raises where llama.cpp would fail or would silently compute something wrong.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class FakeSampler:
 
 
 class FakeBackend:
-    """KV cells as tuples of tokens; `answer` maps a prompt's text to its answer."""
+    """Keeps each sequence's cells as a list of tokens.
+
+    answer: maps a prompt's text to the answer. fail_on: a token that makes `decode` raise.
+    """
 
     min_prefill = None
 
@@ -83,13 +86,13 @@ class FakeBackend:
         assert self.num_used_cells() <= self.n_ctx, "no KV slot"
 
     def num_used_cells(self) -> int:
-        """Cells in use when equal prefixes of sequences are stored once, at their best."""
+        """Return the number of used cells if sequences share the cells of equal prefixes."""
         return len(
             {tuple(cells[: n + 1]) for cells in self.cells.values() for n in range(len(cells))}
         )
 
     def next_token(self, seq_id: int) -> int:
-        """The byte of `prompt + answer` that follows, or EOG at its end."""
+        """Return the next byte of the answer, or EOG at its end."""
         text = bytes(token for token in self.cells[seq_id] if token < BOS)
         head, _, said = text.partition(b"\0")
         answer = self.answer(head.decode(errors="replace")).encode()
@@ -126,7 +129,7 @@ class FakeBackend:
 
 
 class FakeStates:
-    """llama.cpp's header, then the tokens once more for the state."""
+    """State files: llama.cpp's header with the tokens, then the tokens again as the state."""
 
     key = "fake"
 
@@ -157,12 +160,12 @@ class FakeStates:
 
 
 def prompt_tokens(text: str) -> tuple[int, ...]:
-    """A prompt for FakeBackend: BOS, bytes, and the 0 that begins the answer."""
+    """Return a prompt for FakeBackend: BOS, the text's bytes, and a 0 before the answer."""
     return (BOS, *text.encode(), 0)
 
 
 class FakeVocabulary:
-    """Bytes as tokens, with a chat template that ends where FakeBackend expects the answer."""
+    """A vocabulary of bytes. Its chat template ends with the 0 that FakeBackend expects."""
 
     special_tokens = {"<|bos|>": BOS, "<|eot|>": EOG, "<|answer|>": 0}  # noqa: RUF012
     bos_token: int | None = BOS

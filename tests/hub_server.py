@@ -1,10 +1,10 @@
-"""A Hub of its own for tests: one repository, served as huggingface_hub asks for it.
+"""A local Hub for tests: a server with one repository that huggingface_hub can download from.
 
     with serve(checkpoint, "acme/tiny") as hub:
         ... HF_ENDPOINT=hub.url ...
 
-`hub.got` names the shards and GGUFs that were asked for beyond their headers, in order, and
-`hub.ranges` the bytes of each that were sent, as (name, first, end).
+`hub.got` lists the shards and GGUFs of which more than the header was requested, in order.
+`hub.ranges` lists the ranges of bytes that were sent, as (name, first, end).
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from pathlib import Path
 from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-HEADER_BYTES = 100_000  # what a look at a header asks for
-_LARGE = (".safetensors", ".gguf")  # what the Hub keeps by checksum
+HEADER_BYTES = 100_000  # the size of a request that reads only the header
+_LARGE = (".safetensors", ".gguf")  # files that the Hub stores by checksum
 
 
 class Hub:
-    """What is served, and how it fails: all of it may be changed while it runs."""
+    """The repository that is served, and its failures. All can be changed while the server runs."""
 
     def __init__(self, checkpoint: Path, repo: str) -> None:
         self.checkpoint = checkpoint
         self.repo = repo
         self.commit = COMMIT
-        # Of paths that begin so: a status and the Hub's X-Error-Code.
+        # A path prefix, and the status and X-Error-Code that are returned for it.
         self.refusal: tuple[str, int, str] | None = None
-        self.cut: set[str] = set()  # files whose next whole answer ends in the middle
-        self.corrupt: set[str] = set()  # files that arrive with a byte changed
+        self.cut: set[str] = set()  # files whose next response ends in the middle, once
+        self.corrupt: set[str] = set()  # files that are sent with one byte changed
         self.held: set[str] = set()  # files that are not sent before `gate` is set
-        self.stalled: set[str] = set()  # files of which half comes, and the rest after `gate`
+        self.stalled: set[str] = set()  # files of which the second half waits for `gate`
         self.redirects = False  # large files come from another address, as on the real Hub
-        self.tokens: set[str | None] = set()  # what was sent as Authorization to the Hub itself
+        self.tokens: set[str | None] = set()  # Authorization headers sent to the Hub itself
         self.gate = threading.Event()
         self.got: list[str] = []
         self.ranges: list[tuple[str, int, int]] = []
@@ -129,7 +129,7 @@ def serve(checkpoint: Path, repo: str) -> Iterator[Hub]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command == "GET":
-                with suppress(ConnectionError):  # whoever asked may be killed by now
+                with suppress(ConnectionError):  # the test may have killed the client
                     half = len(body) // 2 if is_stalled else 0
                     self.wfile.write(body[:half])
                     if is_stalled:

@@ -1,12 +1,12 @@
-"""A llama.cpp that crashes, without building one: a library that is loaded before it."""
+"""Makes llama.cpp crash without building a broken one: a library that is preloaded before it."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-# libllama asks ggml for the buffers of repacked weights by this function, and for nothing else
-# before: a build that crashes with AMX dies behind it.
+# libllama asks ggml for this function to get the buffers of repacked weights. A build that crashes
+# with AMX crashes after this request, and libllama makes no other one before it.
 EXTRA_BUFFERS = "ggml_backend_dev_get_extra_bufts"
 EVERYTHING = "always"
 
@@ -30,8 +30,8 @@ void * ggml_backend_reg_get_proc_address(void * reg, const char * name) {
 def fault_library(folder: Path) -> Path:
     """Compile the library into `folder`.
 
-    With it in LD_PRELOAD, llama.cpp gets SIGILL where L4_TEST_FAULT says: EXTRA_BUFFERS, or
-    EVERYTHING.
+    With it in LD_PRELOAD, llama.cpp gets SIGILL at the place named in L4_TEST_FAULT: EXTRA_BUFFERS
+    or EVERYTHING.
     """
     source, library = folder / "fault.c", folder / "fault.so"
     source.write_text(_SOURCE)

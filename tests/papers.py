@@ -1,4 +1,4 @@
-"""Documents for tests, written by hand: PDF, DOCX and EPUB with as little in them as can be."""
+"""Writes minimal documents for tests: PDF, DOCX and EPUB."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
-SCANNED = object()  # a page that is a picture
+SCANNED = object()  # stands for a page that is a picture
 _PICTURE = b"q 100 0 0 100 100 100 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x00 EI Q"
 _ENCRYPT = b"<< /Filter /Standard /V 1 /R 2 /P -4 /O (%s) /U (%s) >>" % (b"o" * 32, b"u" * 32)
 _W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -17,7 +17,7 @@ _W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 def pdf(
     pages: Sequence[object], outline: Sequence[tuple[str, int]] = (), *, encrypted: bool = False
 ) -> bytes:
-    """A PDF of pages: lines of text, or SCANNED. `outline` has titles and indices of pages."""
+    """Return a PDF. A page is lines of text, or SCANNED; `outline` has titles and page indices."""
     objects: list[bytes] = [b"", b"", b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
     kids = []
     for page in pages:
@@ -47,7 +47,7 @@ def pdf(
 
 
 def _lines(text: str) -> bytes:
-    """The drawing of a page's lines, 14 points apart."""
+    """Return the content stream that draws a page's lines, 14 points apart."""
     shown = [
         b"(%s) Tj T*" % line.replace("(", r"\(").replace(")", r"\)").encode("cp1252")
         for line in text.splitlines()
@@ -71,7 +71,7 @@ def _pdf_file(objects: Sequence[bytes], encrypted: bool) -> bytes:
 
 
 def archive(members: Mapping[str, str | bytes]) -> bytes:
-    """A zip archive."""
+    """Return a zip archive."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
         for name, content in members.items():
@@ -80,7 +80,7 @@ def archive(members: Mapping[str, str | bytes]) -> bytes:
 
 
 def docx(paragraphs: Sequence[tuple[str, str]], *, head: str = "") -> bytes:
-    """A Word document of paragraphs: a style's name ("" is plain) and a text."""
+    """Return a Word document. A paragraph is a style's name ("" is plain) and a text."""
     styles = sorted({style for style, _ in paragraphs if style})
     ids = {style: style.replace(" ", "") for style in styles}
     body = "".join(
@@ -120,7 +120,10 @@ def docx(paragraphs: Sequence[tuple[str, str]], *, head: str = "") -> bytes:
 def epub(
     chapters: Mapping[str, str], *, left_out: Sequence[str] = (), locked: Sequence[str] = ()
 ) -> bytes:
-    """A book of chapters: names and the inside of their bodies; `left_out` are not in the file."""
+    """Return a book. `chapters` are file names and the content of their bodies.
+
+    The files of `left_out` chapters are missing; `locked` chapters are listed as encrypted.
+    """
     items = "".join(
         f'<item id="c{n}" href="{name}" media-type="application/xhtml+xml"/>'
         for n, name in enumerate(chapters)

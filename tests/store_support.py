@@ -1,4 +1,4 @@
-"""One process over a prefix store that several share."""
+"""A fake process, with its own engine, that shares a prefix store with others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXT = Random(7).choices(range(1, 200), k=20_000)
 
 
 class Cells(FakeBackend):
-    """Large enough for blocks; counting shared cells exactly would take too long."""
+    """A backend large enough for segments. It does not count used cells, which would take long."""
 
     def __init__(self, n_ctx: int = 40_000, n_seq_max: int = 3) -> None:
         super().__init__(n_ctx, n_batch=512, n_seq_max=n_seq_max, with_states=True)
@@ -25,7 +25,7 @@ class Cells(FakeBackend):
 
 
 class Session:
-    """One process's engine over the shared store."""
+    """The engine of one process, and the store that it shares with others."""
 
     def __init__(self, root: Path, about: str = "model", limit: int | None = None) -> None:
         self.engine = Engine(Cells())

@@ -1,4 +1,4 @@
-"""What to measure, so that it tells much and ends in good time. Pure."""
+"""Chooses the points to measure: as many as the time allows. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal
 from l4cli.errors import UsageError
 from l4cli.speeds import DEFAULT_N_UBATCH, Speeds
 
-SECONDS = 60.0  # what a bench may take unless the user asks for more
-_STEP_GROWTH = 0.25  # of a step's time, a sequence more: a guess, until it is measured
+SECONDS = 60.0  # time limit of a bench unless the user sets another
+_STEP_GROWTH = 0.25  # guess: each further sequence adds this share of the time of a decode step
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One rate to measure: prefill, or decode of `batch` sequences, behind `depth` tokens."""
+    """One rate to measure: prefill, or decode of `batch` sequences, with `depth` tokens before."""
 
     kind: Literal["prefill", "decode"]
     batch: int
@@ -24,7 +24,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What is measured in one context: its points, and how many tokens each of them computes."""
+    """The points to measure in one context.
+
+    n_prompt: tokens that a prefill computes. n_gen: tokens that each sequence decodes.
+    """
 
     points: tuple[Point, ...]
     n_ubatch: int
@@ -37,19 +40,24 @@ class Stage:
 
     @property
     def n_ctx_seq(self) -> int:
-        """Tokens that a sequence must hold."""
+        """Tokens that one sequence must be able to hold."""
         return max(point.depth + self.num_tokens(point) for point in self.points)
 
     def num_tokens(self, point: Point) -> int:
-        """Tokens of one sequence that a measurement of the point computes."""
+        """Return the tokens that one measurement of the point computes in one sequence."""
         return self.n_prompt if point.kind == "prefill" else self.n_gen
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Which depths and batches, prompts of `n_prompt` and `n_gen` decoded tokens, how often each.
+    """All points of a bench.
 
-    Batches above 1 are measured up to `batch_depth`: their KV cache is as many times as large.
+    depths: tokens before the measured ones.
+    batches: numbers of sequences that decode together.
+    ubatches: values of n_ubatch, for prefill.
+    n_prompt: tokens of a measured prefill. n_gen: decoded tokens per sequence.
+    repeat: measurements of each point.
+    batch_depth: the greatest depth for batches above 1, whose KV cache is as many times as large.
     """
 
     depths: tuple[int, ...] = (0,)
@@ -61,7 +69,7 @@ class Grid:
     batch_depth: int = 1 << 62
 
     def stages(self) -> Iterator[Stage]:
-        """One sequence first, at every ubatch; then, if asked for, several at once."""
+        """Yield stages: one sequence, for each ubatch; then the batches of several sequences."""
         single = [Point("decode", 1, depth) for depth in self.depths if 1 in self.batches]
         for n_ubatch in self.ubatches:
             prefills = [Point("prefill", 1, depth) for depth in self.depths]
@@ -78,24 +86,25 @@ class Grid:
             yield Stage(tuple(together), self.ubatches[0], self.n_prompt, self.n_gen)
 
     def seconds(self, speeds: Speeds) -> float:
-        """About how long it takes, with the rates of one sequence at depth 0."""
+        """Estimate the seconds of all stages, from the speeds of one sequence at depth 0."""
         return sum(self.stage_seconds(stage, speeds) for stage in self.stages())
 
     def stage_seconds(self, stage: Stage, speeds: Speeds) -> float:
-        """About how long one stage takes: reading up to its greatest depth, then its points."""
+        """Estimate the seconds of one stage: prefill to its greatest depth, then its points."""
         fill = max(point.depth for point in stage.points) / speeds.prefill_tps
         return fill + sum(self.point_seconds(stage, point, speeds) for point in stage.points)
 
     def point_seconds(self, stage: Stage, point: Point, speeds: Speeds) -> float:
-        """About how long the repeats of one measurement take."""
+        """Estimate the seconds of all repeats of one point."""
         if point.kind == "prefill":
             return self.repeat * stage.n_prompt / speeds.prefill_tps
         step = (1 + _STEP_GROWTH * (point.batch - 1)) / speeds.decode_tps
         return self.repeat * stage.n_gen * step
 
 
-# From the most telling to the least; the first that ends in time is taken. No depth is near the end
-# of one of Llama 4's chunks of 8192: going back over it would mean to compute the chunk again.
+# From the most informative grid to the least; the first that ends in time is used. No depth is near
+# the end of one of Llama 4's chunks of 8192 tokens: a repeat would have to roll back over that end,
+# which means computing the chunk again.
 _LADDER = (
     Grid((0, 4096, 20480), (1, 2, 4, 8, 16, 32), n_gen=64, repeat=5, batch_depth=4096),
     Grid((0, 2048, 6144), (1, 4, 16), batch_depth=2048),
@@ -109,7 +118,7 @@ _LADDER = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the user fixed; None is left to the speed of the machine."""
+    """The fields of the grid that the user fixed; None is chosen to suit the machine's speed."""
 
     depths: tuple[int, ...] | None = None
     batches: tuple[int, ...] | None = None
@@ -119,7 +128,7 @@ class Asked:
     repeat: int | None = None
 
     def over(self, grid: Grid) -> Grid:
-        """The grid with what was asked for in the place of its own."""
+        """Return the grid with the user's values in place of its own."""
         given = {name: value for name in Asked.__slots__ if (value := getattr(self, name))}
         if self.depths is not None and self.batches is not None:
             given["batch_depth"] = max(self.depths)
@@ -134,10 +143,15 @@ def choose_grid(
     *,
     seconds: float = SECONDS,
 ) -> Grid:
-    """The most telling grid that holds to what was asked, fits the memory, and ends in time.
+    """Return the most informative grid that has the user's values, fits the memory, ends in time.
 
-    `fits` says whether a stage's KV cache does. UsageError where what was asked for is longer than
-    the model was trained for, or does not fit.
+    asked: the user's values.
+    speeds: of one sequence at depth 0.
+    n_ctx_train: tokens that the model was trained for; 0 if unknown.
+    fits: returns whether a stage's KV cache fits the memory.
+    seconds: the time limit.
+
+    Raises UsageError if the user's values are longer than the model was trained for, or do not fit.
     """
     ladder = [asked.over(_within(grid, n_ctx_train)) for grid in _LADDER]
     last = ladder[-1]
@@ -145,7 +159,7 @@ def choose_grid(
         if n_ctx_train and stage.n_ctx_seq > n_ctx_train:
             raise UsageError(
                 f"a depth of {max(last.depths)} and {stage.n_ctx_seq - max(last.depths)} tokens "
-                f"behind it make {stage.n_ctx_seq}; the model was trained for {n_ctx_train}"
+                f"after it are {stage.n_ctx_seq}; the model was trained for {n_ctx_train}"
             )
         if not fits(stage):
             raise UsageError(
@@ -160,7 +174,7 @@ def choose_grid(
 
 
 def _within(grid: Grid, n_ctx_train: int) -> Grid:
-    """The grid without the depths that the model was not trained for."""
+    """Return the grid without depths beyond the length that the model was trained for."""
     if not n_ctx_train:
         return grid
     n_prompt, n_gen = min(grid.n_prompt, n_ctx_train), min(grid.n_gen, n_ctx_train)

@@ -1,4 +1,4 @@
-"""What of the machine's memory this process has, and what to say of others' work on it."""
+"""The memory that this process takes, and a note if other processes kept the machine busy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from l4cli.speeds.others import is_busy
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """With a context of `n_ctx` cells filled: what was planned, and bytes of memory taken.
+    """The memory of the process with a context of `n_ctx` cells that is filled.
 
-    Pages of the model's file do not count as taken: they can be dropped and read again. None is
-    what cannot be told: of an unknown architecture, on an unknown system.
+    planned: what `fit.memory` computed; None for an unknown architecture.
+    taken: bytes measured; None if the system does not report them. Pages of the model's file do not
+        count, because the kernel can drop them and read them again.
     """
 
     n_ctx: int
@@ -23,28 +24,29 @@ class Memory:
 
     @property
     def planned_to_take(self) -> int | None:
-        """Bytes planned beside the weights that stay in the mapped file."""
+        """The planned bytes without the weights that stay in the mapped file."""
         use = self.planned
         return None if use is None else use.total - (use.weights - use.repacked)
 
 
 def busy_note(load: float | None, *, kept: bool = True) -> str | None:
-    """What to say of others' work (`OtherWork.load`) beside a bench; None where there is nothing.
+    """Return a note if other processes kept the machine busy during a bench, else None.
 
-    `kept` tells whether its figures are what estimates now rest on.
+    load: the other processes' load (`OtherWork.load`).
+    kept: whether estimates now use the bench's speeds.
     """
     if not is_busy(load):
         return None
     rest = (
-        "estimates rest on these figures until it is measured idle"
+        "estimates use these speeds until a bench runs while it is idle"
         if kept
-        else "estimates rest on what was measured before"
+        else "estimates still use the speeds measured before"
     )
-    return f"the machine was busy (load {load:.1f}) and can do better: {rest}"
+    return f"the machine was busy (load {load:.1f}) and can be faster: {rest}"
 
 
 def taken_bytes() -> int | None:
-    """This process's memory that is no page of a file; None off Linux."""
+    """Return the bytes of this process's memory that are not pages of a file; None off Linux."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

@@ -1,8 +1,8 @@
-"""Timing a backend: prefill and decode by themselves, with nothing of l4 around them.
+"""Times a backend: prefill and decode alone, without l4's engine.
 
-As llama-bench does it, so that figures can be compared: random tokens, whole batches, and the time
-until the last logits are there. What lies before the measured stretch is computed once and gone
-back to, by the engine's own rule of what can be gone back to exactly.
+It measures like llama-bench, so the figures can be compared: random tokens, whole batches, and the
+time until the last logits are available. The tokens before the measured ones are computed once.
+Each repeat rolls back to them, by the engine's rule for an exact rollback (`exact_prefix`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from l4cli.engine.types import Backend, BatchItem
 
 
 class TimedBackend(Backend, Protocol):
-    """A backend that can be waited for."""
+    """A backend that can be waited for, through its logits."""
 
     def logits(self, output: int) -> object:
-        """The `output`-th logits of the last decode, once they are computed."""
+        """Wait for the `output`-th logits of the last decode, and return them."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What the repeats of one point took, for `num_tokens` tokens each."""
+    """The seconds of each repeat of one point; a repeat computes `num_tokens` tokens."""
 
     point: Point
     n_ubatch: int
@@ -42,12 +42,12 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """Half the distance from the slowest repeat to the fastest, as a share of the median."""
+        """Half the difference between the slowest and the fastest repeat, divided by the median."""
         return (max(self.seconds) - min(self.seconds)) / 2 / statistics.median(self.seconds)
 
 
 class Stopwatch:
-    """Measures the points of one stage on a backend made for it."""
+    """Measures the points of one stage, on a backend that was made for it."""
 
     def __init__(
         self,
@@ -60,19 +60,19 @@ class Stopwatch:
         self._rng = random.Random(0)
 
     def warm_up(self, num_tokens: int) -> None:
-        """Compute something of each kind once: the first time is never like the others."""
+        """Do a prefill and a decode once without timing them: the first ones are slower."""
         self._prefill(Point("prefill", 1, 0), num_tokens)
         self._decode(Point("decode", 1, 0), 1)
 
     def measure(self, stage: Stage, point: Point, repeat: int) -> Timing:
-        """Time a point `repeat` times; DecodeAbortedError after an interrupt."""
+        """Time a point `repeat` times. Raises DecodeAbortedError after an interrupt."""
         once = self._prefill if point.kind == "prefill" else self._decode
         num_tokens = stage.num_tokens(point)
         seconds = tuple(once(point, num_tokens) for _ in range(repeat))
         return Timing(point, stage.n_ubatch, num_tokens * point.batch, seconds)
 
     def _prefill(self, point: Point, num_tokens: int) -> float:
-        self._bring([0], point.depth)
+        self._set_depth([0], point.depth)
         tokens = self._tokens(num_tokens)
         started = self._clock()
         self._compute(0, point.depth, tokens)
@@ -80,7 +80,7 @@ class Stopwatch:
 
     def _decode(self, point: Point, num_tokens: int) -> float:
         sequences = range(point.batch)
-        self._bring(sequences, point.depth)
+        self._set_depth(sequences, point.depth)
         steps = [self._tokens(point.batch) for _ in range(num_tokens)]
         started = self._clock()
         for pos, step in enumerate(steps, point.depth):
@@ -89,8 +89,11 @@ class Stopwatch:
             self._wait()
         return self._clock() - started
 
-    def _bring(self, sequences: Sequence[int], depth: int) -> None:
-        """Make each sequence exactly `depth` tokens long: the first computed, the others forked."""
+    def _set_depth(self, sequences: Sequence[int], depth: int) -> None:
+        """Make each sequence exactly `depth` tokens long.
+
+        Sequence 0 is computed, the others are forked from it.
+        """
         backend = self._backend
         for seq_id in sequences:
             exact = min(depth, backend.num_computed(seq_id))
@@ -112,9 +115,9 @@ class Stopwatch:
         self._wait()
 
     def _wait(self) -> None:
-        """Until the logits are there: a GPU computes on after `decode` has returned."""
+        """Wait for the logits: a GPU still computes after `decode` has returned."""
         self._backend.logits(0)
 
     def _tokens(self, count: int) -> list[int]:
-        """Any tokens of the vocabulary, so that each expert of a layer gets its share."""
+        """Return random tokens of the vocabulary, which use all experts of a layer evenly."""
         return [self._rng.randrange(self._n_vocab) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""What a bench found, for people and for programs. Pure."""
+"""The results of a bench, as a table and as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _GAP = 2
 
 
 def rows(timings: Sequence[Timing], *, width: int | None) -> list[list[str]]:
-    """Rows of a table, with a bar at the end where there is a `width` in columns to fill.
+    """Return the rows of a table.
 
-    The longest bar of each kind is its greatest rate.
+    width: the terminal's columns; each row then ends in a bar that fills the rest of its line. The
+        longest bars are the greatest rates of prefill and of decode. None: no bars.
     """
     room = width - sum(_WIDTHS) - _GAP * len(_WIDTHS) - 1 if width else 0
     best = {kind: max(t.tps for t in timings if t.point.kind == kind) for kind in _kinds(timings)}
@@ -44,13 +45,16 @@ def rows(timings: Sequence[Timing], *, width: int | None) -> list[list[str]]:
 
 
 def columns(*, with_bar: bool) -> list[str]:
-    """The headings of `rows`, over their right edges."""
+    """Return the headings of `rows`, aligned to the right."""
     headings = [name.rjust(size) for name, size in zip(COLUMNS, _WIDTHS, strict=True)]
     return [*headings, *([""] if with_bar else [])]
 
 
 def memory_line(memories: Sequence[Memory]) -> str | None:
-    """What the largest context took beside the mapped file, and what was planned for it."""
+    """Return a line on the memory of the largest context, planned and taken; None if unknown.
+
+    The mapped file does not count.
+    """
     known = [memory for memory in memories if memory.planned or memory.taken]
     if not known:
         return None
@@ -65,7 +69,7 @@ def memory_line(memories: Sequence[Memory]) -> str | None:
 
 
 def memory_json(memories: Sequence[Memory]) -> list[dict[str, Any]]:
-    """Of each context, in bytes."""
+    """Return the memory of each context, in bytes."""
     return [
         {
             "n_ctx": memory.n_ctx,
@@ -78,7 +82,7 @@ def memory_json(memories: Sequence[Memory]) -> list[dict[str, Any]]:
 
 
 def as_json(timings: Sequence[Timing]) -> dict[str, Any]:
-    """Every timing with its seconds, by kind."""
+    """Return all timings, by kind, with the seconds of each repeat."""
     return {
         "prefill": [
             {

@@ -1,4 +1,4 @@
-"""One bench of a loaded model: a probe, the grid it allows, and every point of it in turn."""
+"""Runs one bench of a loaded model: measures a probe, chooses a grid, measures its points."""
 
 from __future__ import annotations
 
@@ -22,18 +22,26 @@ from l4cli.native.memory import memory_bytes
 from l4cli.speeds import AttentionReach, Conditions, DecodeRate, PrefillRate, Speeds
 
 _PROBE = Stage((Point("prefill", 1, 0), Point("decode", 1, 0)), 512, n_prompt=64, n_gen=4)
-_N_BATCH = 2048  # tokens in one decode; llama.cpp takes them in pieces of n_ubatch
+_N_BATCH = 2048  # tokens in one decode; llama.cpp computes n_ubatch of them at a time
 _WARM_UP = 16  # tokens
 _ANY = Speeds(1.0, 1.0)
-_CONTEXT_SHARE = 2  # a context may take one part in so many of the machine's memory
+_CONTEXT_SHARE = 2  # a context may take 1/2 of the machine's memory
 
 
 @dataclass(slots=True)
 class Bench:
-    """Measures on backends that `make_backend` makes for a stage; one lives at a time.
+    """Measures all stages of a grid, each on a backend of its own; one exists at a time.
 
-    `plan` tells what a stage takes, of which the context may have `most_bytes`. `stopping` is asked
-    between measurements. `memory` holds what was taken at the end of each stage.
+    make_backend: makes the backend of a stage.
+    n_vocab: size of the vocabulary.
+    n_ctx_train: tokens that the model was trained for; 0 if unknown.
+    plan: returns the memory that a stage takes; None if unknown.
+    most_bytes: of them, the most that the context may take.
+    taken: returns the bytes that the process takes now.
+    stopping: called between measurements; the bench ends once it returns true.
+    show: called with a line on the progress.
+    clock: returns seconds.
+    memory: the memory at the end of each stage so far.
     """
 
     make_backend: Callable[[Stage], TimedBackend]
@@ -49,16 +57,16 @@ class Bench:
     _backend: TimedBackend | None = field(default=None, init=False)
 
     def interrupt(self) -> None:
-        """Make a measurement under way end soon. Safe from signal handlers and other threads."""
+        """Make a running measurement end soon. Safe from signal handlers and other threads."""
         if self._backend:
             self._backend.interrupt()
 
     def run(self, asked: Asked, *, seconds: float = SECONDS) -> Iterator[Timing]:
-        """Timings as they are taken; fewer than the grid has after an interrupt.
+        """Yield a timing for each point of the grid. It ends early after an interrupt.
 
-        UsageError where the model cannot do what was asked.
+        seconds: the time limit of the grid. Raises UsageError if the model cannot do what is asked.
         """
-        choose_grid(asked, _ANY, self.n_ctx_train, self.fits)  # refuses before anything is computed
+        choose_grid(asked, _ANY, self.n_ctx_train, self.fits)  # raises before any computation
         self.show("warming up")
         probed = list(self._measured(_PROBE, repeat=2))
         if len(probed) < len(_PROBE.points):
@@ -72,7 +80,7 @@ class Bench:
                 countdown.done(stage, timing.point)
 
     def fits(self, stage: Stage) -> bool:
-        """Whether there is memory for a stage's context, as far as can be told."""
+        """Whether there is memory for a stage's context; true if its size is unknown."""
         planned = self.plan(stage)
         return planned is None or planned.context <= self.most_bytes
 
@@ -101,7 +109,7 @@ class Bench:
 
 
 class _Countdown:
-    """How far a bench is, and about how long it will still take."""
+    """The progress of a bench, and an estimate of the time left."""
 
     def __init__(self, grid: Grid, speeds: Speeds, clock: Callable[[], float]) -> None:
         self._grid, self._speeds, self._clock = grid, speeds, clock
@@ -115,7 +123,10 @@ class _Countdown:
         self._done += self._grid.point_seconds(stage, point, self._speeds)
 
     def line(self, point: Point) -> str:
-        """What is measured now, and the time left as the estimate and the time so far have it."""
+        """Return a line with the point being measured and the time left.
+
+        The time left is the estimate, scaled by the ratio of real to estimated time so far.
+        """
         elapsed = self._clock() - self._started
         scale = elapsed / self._done if self._done else 1.0
         left = max(0.0, self._total - self._done) * scale
@@ -125,7 +136,7 @@ class _Countdown:
 
 
 def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:
-    """A bench of loaded weights; several sequences have a KV cache each, as they do in a run."""
+    """Return a bench of loaded weights. Each sequence has its own region, as in `l4 run`."""
     shape = _shape(weights.path)
     repacks = probe().repacks if conditions.repack else ()
 
@@ -155,13 +166,13 @@ def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:
         n_ctx_train=weights.n_ctx_train,
         plan=plan,
         most_bytes=memory_bytes() // _CONTEXT_SHARE,
-        # What lies on a GPU is not this process's memory.
+        # Memory on a GPU does not count as this process's memory.
         taken=(lambda: None) if conditions.n_gpu_layers else taken_bytes,
     )
 
 
 def _shape(path: Path) -> ModelShape | None:
-    """The model's shape; None of an architecture that nothing is known about."""
+    """Return the model's shape; None if the architecture is unknown."""
     try:
         return shape_of_file(path)
     except InputError:
@@ -169,7 +180,7 @@ def _shape(path: Path) -> ModelShape | None:
 
 
 def reach_of(weights: LlamaModel) -> AttentionReach:
-    """How far back the layers of a model see."""
+    """Return how many tokens back the layers of a model see."""
     kind, window = weights.attention
     shape = _shape(weights.path)
     if not window or shape is None:
@@ -182,7 +193,7 @@ def reach_of(weights: LlamaModel) -> AttentionReach:
 
 
 def facts(timings: list[Timing]) -> Iterator[PrefillRate | DecodeRate]:
-    """The timings as `l4cli.speeds` keeps them."""
+    """Yield the timings as facts for `l4cli.speeds` to store."""
     for timing in timings:
         point, tps, spread = timing.point, timing.tps, timing.spread
         if point.kind == "prefill":

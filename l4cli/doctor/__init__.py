@@ -1,11 +1,12 @@
-"""What `l4 doctor` finds: this machine, what l4 stands on, and what is wrong with it.
+"""Behind `l4 doctor`: collects facts about the machine and llama.cpp, and finds problems in them.
 
-    facts.py     all that is found, in one value, and how it is collected
+    facts.py     collects all facts into one value
     machine.py   the system, the processor, memory, graphics cards, the terminal
     software.py  llama.cpp, its self-test, the compiler
     folders.py   the user's folders: sizes, and whether they can be written
-    problems.py  pure: facts -> problems; mending.py: the lines that mend them
+    problems.py  pure: facts -> problems
+    mending.py   pure: the shell commands that solve problems with llama.cpp's build
 
-Nothing here loads llama.cpp or numpy into this process. Each collector works where all else is
-broken: what cannot be found out is told as unknown.
+Nothing here loads llama.cpp or numpy into this process. Each collector works even if everything
+else is broken: what it cannot find out is unknown.
 """

@@ -1,4 +1,4 @@
-"""All that `l4 doctor` finds out, in one value, and how it is collected."""
+"""Collects everything that `l4 doctor` finds out into one value, `Facts`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from l4cli.models.hub.reach import Reach, reach
 
 T = TypeVar("T")
 
-# Other variables that change what llama.cpp does, or how it is built.
+# Variables without the prefix L4_ that change what llama.cpp does, or how it is built.
 _OTHER_VARIABLES = (
     "CMAKE_ARGS",
     "CXX",
@@ -39,15 +39,16 @@ _OTHER_VARIABLES = (
     "OMP_NUM_THREADS",
 )
 _SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
-_SPARE_SECONDS = 2.0  # that what asks others may take beyond its own limit
+_SPARE_SECONDS = 2.0  # that a collector may take beyond its own time limit
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable in the environment. `value` None: it is a secret.
+    """A variable in the environment.
 
-    `complaint` is what a command says of the value; `is_known` is False for a name of l4's that
-    nothing reads.
+    value: None if it is a secret.
+    is_known: False if its name begins with L4_ but nothing reads it.
+    complaint: a command's error about the value; "" if there is none.
     """
 
     name: str
@@ -58,7 +59,12 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is set beside the options of a command. `config` None: there is no home to look in."""
+    """Settings from the environment and config.toml.
+
+    config: the path of config.toml; None if there is no home folder.
+    has_config: whether the file exists.
+    config_complaint: the error in it; "" if there is none.
+    """
 
     variables: tuple[Variable, ...] = ()
     config: Path | None = None
@@ -66,13 +72,13 @@ class Settings:
     config_complaint: str = ""
 
     def value(self, name: str) -> str | None:
-        """The value of a variable; None where it is not set."""
+        """Return the value of a variable; None if it is not set."""
         return next((each.value for each in self.variables if each.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is found out."""
+    """Everything that `l4 doctor` finds out."""
 
     system: System
     software: Software
@@ -86,14 +92,14 @@ class Facts:
 
 
 def collect(settings: Settings) -> Facts:
-    """Find everything out; it takes as long as the self-test, the compiler and the Hub do.
+    """Collect all facts. The self-test, the compiler and the Hub take most of the time.
 
-    What depends on others (network, drivers, file systems) runs beside the rest, and is waited for
-    no longer than it should take.
+    Collectors that depend on the network, drivers or file systems run in threads, and each of them
+    is waited for only until its time limit.
     """
-    hub = _Beside(reach, Reach("", complaint=f"no answer within {REACH_SECONDS:.0f} s"))
-    cards = _Beside(graphics, Graphics(driver_complaint="no answer"))
-    places: _Beside[tuple[Folder, ...]] = _Beside(folders, ())
+    hub = _Background(reach, Reach("", complaint=f"no answer within {REACH_SECONDS:.0f} s"))
+    cards = _Background(graphics, Graphics(driver_complaint="no answer"))
+    places: _Background[tuple[Folder, ...]] = _Background(folders, ())
     tested = software()
     return Facts(
         system=system(),
@@ -109,10 +115,10 @@ def collect(settings: Settings) -> Facts:
 
 
 def variables(known: frozenset[str], refused: Mapping[str, str]) -> tuple[Variable, ...]:
-    """The variables of the environment that matter to l4.
+    """Return the variables of the environment that matter to l4, without the values of secrets.
 
-    `known` are those that options are taken from, `refused` what is said of values that no option
-    can have. Secrets stay secret.
+    known: the names of variables that set options.
+    refused: error messages by name, for values that the options do not accept.
     """
     found = []
     for name in sorted(os.environ):
@@ -134,12 +140,12 @@ def variables(known: frozenset[str], refused: Mapping[str, str]) -> tuple[Variab
 def _tried(collect: Callable[[], T], fallback: T) -> T:
     try:
         return collect()
-    except Exception:  # this machine is not like any that we know
+    except Exception:  # an unusual machine must not stop the other collectors
         return fallback
 
 
-class _Beside(Generic[T]):
-    """A collector that runs in a thread, since it may have to wait for others."""
+class _Background(Generic[T]):
+    """A collector that runs in a thread, because it may have to wait for long."""
 
     def __init__(self, collect: Callable[[], T], fallback: T) -> None:
         self._collect, self._found = collect, fallback
@@ -147,7 +153,7 @@ class _Beside(Generic[T]):
         self._thread.start()
 
     def result(self, seconds: float) -> T:
-        """What was found, or the fallback where that takes longer."""
+        """Return what the collector found, or the fallback if it takes longer."""
         self._thread.join(seconds)
         return self._found
 

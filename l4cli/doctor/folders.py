@@ -1,6 +1,6 @@
-"""What `l4 doctor` tells of the user's folders: where, how large, and whether one can write there.
+"""Collects facts about the user's folders: their places, their sizes, whether they are writable.
 
-Nothing is left in them, and no folder is made.
+No files are left in the folders, and no folder is created.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 from l4cli.models.installed import hub_cache
 from l4cli.paths import cache_dir, config_dir, state_dir
 
-SECONDS = 2.0  # for counting sizes, all folders together
+SECONDS = 2.0  # time limit for counting the sizes of all folders together
 _LOOK_AT_CLOCK = 200  # entries between two looks at the clock
-_SOME_BYTES = 4096  # what is written to try a folder: a full disk may still take empty files
+_SOME_BYTES = 4096  # written to test a folder; on a full disk an empty file could still be created
 CONFIGURATION, CACHE, STATE, HUB = "configuration", "cache", "state", "hub"
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Bytes of files; unless it `is_whole` there was no time to count them all."""
+    """Bytes of files. If not `is_whole`, the time was too short to count all of them."""
 
     n_bytes: int = 0
     is_whole: bool = True
@@ -35,7 +35,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A folder within the cache, such as the one of prefixes."""
+    """A folder within the cache, such as the one with stored prefixes."""
 
     name: str
     size: Size
@@ -43,10 +43,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One of the user's folders. `path` None: nobody knows where it is, `complaint` says why.
+    """One of the user's folders.
 
-    `complaint` is else why it cannot be written, or could not be made; "" where it can. `free` are
-    the bytes left on its disk, None where that cannot be told.
+    path: None if it cannot be determined; `complaint` says why.
+    size: of all files in it.
+    entries: the folders in it, for the cache only.
+    complaint: why it cannot be written or created; "" if it can.
+    free: bytes free on its disk; None if unknown.
     """
 
     name: str
@@ -63,7 +66,7 @@ class Folder:
 
 
 def folders(seconds: float = SECONDS) -> tuple[Folder, ...]:
-    """The folders of l4, and the Hub's cache; sizes are counted for so many seconds at most."""
+    """Return l4's folders and the Hub's cache. Counting their sizes takes at most `seconds`."""
     deadline = time.monotonic() + seconds
     places: Sequence[tuple[str, Callable[[], Path]]] = (
         (CONFIGURATION, config_dir),
@@ -77,7 +80,7 @@ def folders(seconds: float = SECONDS) -> tuple[Folder, ...]:
 def _folder(name: str, place: Callable[[], Path], deadline: float) -> Folder:
     try:
         path = place()
-    except RuntimeError as error:  # there is no home
+    except RuntimeError as error:  # there is no home folder
         return Folder(name, None, complaint=str(error).rstrip("."))
     size, entries = _sizes(path, deadline)
     return Folder(
@@ -92,7 +95,7 @@ def _folder(name: str, place: Callable[[], Path], deadline: float) -> Folder:
 
 
 def _sizes(path: Path, deadline: float) -> tuple[Size, tuple[Entry, ...]]:
-    """The size of a folder, and those of the folders directly in it. Links are not followed."""
+    """Return the size of a folder, and of each folder directly in it. Links are not followed."""
     own: Size = Size()
     entries: list[Entry] = []
     try:
@@ -102,7 +105,7 @@ def _sizes(path: Path, deadline: float) -> tuple[Size, tuple[Entry, ...]]:
                     entries.append(Entry(each.name, _size(each.path, deadline)))
                 else:
                     own += Size(each.stat(follow_symlinks=False).st_size)
-    except OSError:  # what cannot be read is told by `complaint`
+    except OSError:  # `complaint` says why the folder cannot be read
         pass
     return sum((entry.size for entry in entries), own), tuple(entries)
 
@@ -120,17 +123,17 @@ def _size(folder: str, deadline: float) -> Size:
                         left.append(entry.path)
                     else:
                         n_bytes += entry.stat(follow_symlinks=False).st_size
-        except OSError:  # another process removes files, or they are not ours to see
+        except OSError:  # another process has removed it, or it is not readable for this user
             continue
     return Size(n_bytes)
 
 
 def _why_not_writable(path: Path) -> str:
-    """Why no file can be written there, or the folder not be made; "" where it can."""
+    """Return why no file can be written there, or why the folder cannot be created; else ""."""
     place = _nearest(path)
     try:
         if not place.is_dir():
-            return f"{place} is no folder"
+            return f"{place} is not a folder"
         if place != path:
             return "" if os.access(place, os.W_OK | os.X_OK) else f"{place}: permission denied"
         with tempfile.TemporaryFile(dir=place, prefix="l4-doctor-") as file:
@@ -149,5 +152,5 @@ def _free(path: Path) -> int | None:
 
 
 def _nearest(path: Path) -> Path:
-    """The path itself, if it exists, else the nearest folder above it that does."""
+    """Return the path itself if it exists, else its nearest parent folder that does."""
     return next((each for each in (path, *path.parents) if os.path.lexists(each)), Path("/"))

@@ -1,4 +1,4 @@
-"""What `l4 doctor` tells of the machine: system, processor, memory, graphics cards, terminal."""
+"""Collects facts about the machine: system, processor, memory, graphics cards, terminal."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from l4cli import __version__
 from l4cli.native.cpu import cpu_features, cpu_model, num_physical_cores, usable_cores
 from l4cli.native.memory import container_limit, free_memory_bytes, machine_bytes
 
-# Instruction sets that llama.cpp has kernels for, as the kernel names them.
+# Instruction sets for which llama.cpp has kernels, by the Linux kernel's names.
 _FEATURES = ("avx", "avx2", "fma", "f16c", "avx_vnni", "asimd", "asimddp", "asimdhp", "i8mm")
 _MORE_FEATURES = re.compile(r"(avx512|avx10|amx_|sve).*|sme2?")
 _VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
-_DISPLAY = "0x03"  # how the class of a graphics card begins on the PCI bus
+_DISPLAY = "0x03"  # prefix of a graphics card's class on the PCI bus
 _SYS = Path("/sys")
 _SMI = "nvidia-smi"
 _SMI_QUERY = ("--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
@@ -43,7 +43,12 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """The processor. `usable` cores are those of `num_cores` that this process may use."""
+    """The processor; None and "" are unknown.
+
+    num_cores: logical cores of the machine. usable: how many of them this process may use.
+    num_physical: threads with which llama.cpp runs best, one per physical core.
+    features: instruction sets for which llama.cpp has kernels.
+    """
 
     model: str = ""
     num_cores: int | None = None
@@ -54,7 +59,7 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of memory, None where unknown. `limit` is a container's; None where it has none."""
+    """Memory in bytes, None if unknown. `limit` is a container's; None if there is none."""
 
     total: int | None = None
     free: int | None = None
@@ -63,7 +68,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class NvidiaCard:
-    """A card as NVIDIA's driver tells of it; its memory in bytes, None where it does not say."""
+    """A card as NVIDIA's driver reports it. Its memory is in bytes, None if not reported."""
 
     name: str
     memory: int | None
@@ -72,9 +77,11 @@ class NvidiaCard:
 
 @dataclass(frozen=True, slots=True)
 class Graphics:
-    """The cards on the bus, by their makers, and what NVIDIA's driver says.
+    """The graphics cards.
 
-    `driver_complaint` is why it says nothing.
+    vendors: for each card on the bus, its maker.
+    nvidia: the cards that NVIDIA's driver reports.
+    driver_complaint: why the driver reports none; "" if it does.
     """
 
     vendors: tuple[str, ...] = ()
@@ -88,7 +95,10 @@ class Graphics:
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """Where output goes. `encoding` is the locale's; l4 itself writes UTF-8 whatever it is."""
+    """The terminal and the output streams.
+
+    `encoding` is the locale's; l4 itself always writes UTF-8.
+    """
 
     stdout_is_terminal: bool
     stderr_is_terminal: bool
@@ -106,7 +116,7 @@ class Terminal:
 
 
 def system() -> System:
-    """l4, Python and the operating system."""
+    """Return facts about l4, Python and the operating system."""
     return System(
         l4=__version__,
         python=f"{platform.python_implementation()} {platform.python_version()}",
@@ -119,7 +129,7 @@ def system() -> System:
 
 
 def _distribution() -> str:
-    """The operating system's own name; "" where it is no more than the kernel's."""
+    """Return the operating system's name and version; "" if only the kernel's are known."""
     if sys.platform == "darwin":
         return f"macOS {platform.mac_ver()[0]}"
     try:
@@ -129,7 +139,7 @@ def _distribution() -> str:
 
 
 def cpu() -> Cpu:
-    """The processor, and how much of it this process may use."""
+    """Return facts about the processor, and how much of it this process may use."""
     known = cpu_features()
     features = [name for name in _FEATURES if name in known]
     features += sorted(filter(_MORE_FEATURES.fullmatch, known))
@@ -137,18 +147,18 @@ def cpu() -> Cpu:
 
 
 def memory() -> Memory:
-    """The machine's memory, what is free of it, and the container's limit."""
+    """Return the machine's memory, the free memory, and the container's limit."""
     return Memory(machine_bytes(), free_memory_bytes(), container_limit())
 
 
 def graphics() -> Graphics:
-    """The graphics cards, found without any library of theirs."""
+    """Return the graphics cards, found without loading any driver's library."""
     nvidia, complaint = _ask_driver()
     return Graphics(_cards(), nvidia, complaint)
 
 
 def _cards() -> tuple[str, ...]:
-    """The makers of the cards in this machine, a name a card."""
+    """Return the maker of each graphics card in this machine."""
     found = {}
     for vendor in _SYS.glob("class/drm/*/device/vendor"):
         found[vendor.parent.resolve()] = _read(vendor)
@@ -166,7 +176,7 @@ def _read(path: Path) -> str:
 
 
 def _ask_driver() -> tuple[tuple[NvidiaCard, ...], str]:
-    """What nvidia-smi tells of each card, or why it does not."""
+    """Return the cards that nvidia-smi reports, and why it reports none."""
     program = shutil.which(_SMI)
     if program is None:
         return (), f"there is no {_SMI}"
@@ -190,7 +200,7 @@ def _ask_driver() -> tuple[tuple[NvidiaCard, ...], str]:
 
 
 def nvidia_cards(said: str) -> tuple[NvidiaCard, ...]:
-    """The cards in nvidia-smi's lines, such as "NVIDIA H200, 143771 MiB, 550.54.15". Pure."""
+    """Parse nvidia-smi's lines, such as "NVIDIA H200, 143771 MiB, 550.54.15". Pure."""
     cards = []
     for line in said.splitlines():
         name, memory, driver = ([each.strip() for each in line.rsplit(",", 2)] + ["", ""])[:3]
@@ -202,7 +212,7 @@ def nvidia_cards(said: str) -> tuple[NvidiaCard, ...]:
 
 
 def terminal() -> Terminal:
-    """Where output goes, and what can be shown there."""
+    """Return facts about the terminal and the output streams."""
     columns, rows = shutil.get_terminal_size()
     return Terminal(
         stdout_is_terminal=_is_terminal(sys.stdout),
@@ -225,7 +235,7 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def _colours() -> str:
-    """How many colours a terminal has, by the variables that say so."""
+    """Return the number of colours that the terminal has, according to the environment."""
     if os.environ.get("NO_COLOR"):
         return "none (NO_COLOR)"
     term = os.environ.get("TERM", "")

@@ -1,4 +1,4 @@
-"""Problems, and the lines to paste into a shell that mend them: another build, a compiler. Pure."""
+"""Problems, and the shell commands that install another build of llama.cpp, or a compiler. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ AGAIN = "l4 doctor"
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A sentence on what is wrong, and lines to paste into a shell that mend it.
+    """Something that is wrong, or could be better.
 
-    `needs_build`: it takes another build of llama.cpp.
+    text: one sentence.
+    remedies: lines to paste into a shell.
+    is_hint: whether it could be better, but is not wrong.
+    needs_build: whether the remedy is another build of llama.cpp.
     """
 
     text: str
@@ -34,7 +37,12 @@ def mended_by_building(
     again: bool = True,
     is_hint: bool = False,
 ) -> Problem:
-    """A problem that another build of llama.cpp mends, made by the compiler that can."""
+    """Return a problem whose remedy is to build llama.cpp again.
+
+    If there is no compiler that can do it, the remedy is to get one.
+
+    options: more arguments for CMake. again: whether a build is installed already.
+    """
     toolchain = facts.software.toolchain
     if toolchain is None or toolchain.can_build or facts.software.other_toolchain:
         return Problem(text, (build_line(facts, options, again=again),), is_hint, True)
@@ -45,7 +53,10 @@ def mended_by_building(
 
 
 def build_line(facts: Facts, options: Sequence[str] = (), *, again: bool = True) -> str:
-    """The line that builds llama.cpp for this machine; `options` are more arguments for CMake."""
+    """Return the command that builds llama.cpp for this machine.
+
+    options: more arguments for CMake. again: whether to replace an installed build.
+    """
     software = facts.software
     toolchain = software.toolchain or Toolchain("", "", Verdict.UNKNOWN)
     if not toolchain.can_build and software.other_toolchain:
@@ -56,7 +67,7 @@ def build_line(facts: Facts, options: Sequence[str] = (), *, again: bool = True)
 
 
 def _kept_options(facts: Facts, options: Sequence[str]) -> list[str]:
-    """What the next build is to have of the installed one, and CUDA where it can be used."""
+    """Return CMake arguments to keep from the installed build, and CUDA if it can be used."""
     build, graphics = facts.software.build, facts.graphics
     kept = []
     if build is not None:
@@ -69,7 +80,10 @@ def _kept_options(facts: Facts, options: Sequence[str]) -> list[str]:
 
 
 def lines_for_a_compiler(facts: Facts, toolchain: Toolchain) -> tuple[str, ...]:
-    """What brings a compiler that can build llama.cpp; with it, doctor knows its flags."""
+    """Return the commands that install a compiler for llama.cpp and run `l4 doctor` again.
+
+    That run then shows the build command with the compiler's flags.
+    """
     installer = facts.software.installer
     if toolchain.verdict is Verdict.TOO_OLD:
         return (f"CXX=g++-12 {AGAIN}",)

@@ -1,6 +1,6 @@
-"""What is wrong, or could be better, by what `l4 doctor` found; each with the line that mends it.
+"""Finds problems in the facts that `l4 doctor` collected, each with a command that solves it. Pure.
 
-Pure. A problem needs mending, a hint tells of what could be better.
+A problem is something wrong. A hint is something that could be better.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from l4cli.native.build import NAME, TESTED_VERSION
 from l4cli.native.rebuild import CUDA
 from l4cli.native.toolchain import Verdict
 
-LEAST_FREE = 10**9  # bytes that the disk of the cache should have left
-_WORTH_REMOVING = 10**8
+LEAST_FREE = 10**9  # bytes that should be free on the cache's disk
+_WORTH_REMOVING = 10**8  # bytes of a folder in the cache
 
-# Instruction sets as the kernel names them and as llama.cpp does. A build is much slower without
-# the first ones, somewhat slower without the next; the last only newer compilers know.
+# Instruction sets, from the Linux kernel's names to llama.cpp's. Without _NEEDED a build is much
+# slower, without _BETTER somewhat. Only newer compilers support _AMX.
 _NEEDED = {"avx": "AVX", "avx2": "AVX2", "fma": "FMA", "f16c": "F16C", "asimddp": "DOTPROD"}
 _BETTER = {"avx512f": "AVX512", "avx512_vnni": "AVX512_VNNI", "i8mm": "MATMUL_INT8"}
 _AMX = {"amx_int8": "AMX_INT8"}
 
 
 def problems(facts: Facts) -> list[Problem]:
-    """What needs mending first, then hints."""
+    """Return all problems, then all hints."""
     found = [*_llama_cpp(facts), *_graphics(facts)]
     needs_build = any(each.needs_build for each in found)
     found += [*_folders(facts), *_settings(facts), *_others(facts)]
@@ -76,22 +76,22 @@ def _self_test(facts: Facts) -> Iterator[Problem]:
     elif not outcome.defaults:
         yield mended_by_building(
             facts,
-            f"l4 does not know the llama.cpp in {NAME} {version}, only that of {TESTED_VERSION}: "
-            "no model can be loaded",
+            f"l4 does not support the llama.cpp in {NAME} {version}, only that in "
+            f"{TESTED_VERSION}: no model can be loaded",
         )
     else:
         if not outcome.extra_buffers:
             yield mended_by_building(
                 facts,
-                f"llama.cpp {outcome.reason} with repacked weights: l4 goes on without them, "
-                f"slower{_cause(facts)}",
+                f"llama.cpp {outcome.reason} with repacked weights: l4 runs without them, "
+                f"more slowly{_cause(facts)}",
             )
         if not outcome.states or not outcome.moving:
             lost = ["keep prefixes on disk"] if not outcome.states else []
-            lost += ["read prompts apart from answers"] if not outcome.moving else []
+            lost += ["use a second context for prompts"] if not outcome.moving else []
             yield mended_by_building(
                 facts,
-                f"the llama.cpp in {NAME} {version} is not the one l4 knows, that of "
+                f"the llama.cpp in {NAME} {version} does not work like that in "
                 f"{TESTED_VERSION}: l4 does not {' or '.join(lost)}",
             )
     if said and _drops_stores(facts):
@@ -99,14 +99,17 @@ def _self_test(facts: Facts) -> Iterator[Problem]:
 
 
 def _untested(facts: Facts, said: str) -> Problem:
-    """The self-test could not be run, for `said` went wrong before llama.cpp was tried."""
+    """Return the problem that the self-test could not be run.
+
+    `said` is the error that ended it before it could try llama.cpp.
+    """
     installer = facts.software.installer
     reason = in_short(said)
     text = f"the self-test could not be run: {reason}"
     missing = re.search(r"No module named '(\w+)", said)
     if missing and missing[1] != "llama_cpp":
         return Problem(text, (installer.install_line(missing[1]),))
-    if "cannot be loaded" in said:  # by engine/llamacpp/__init__.py
+    if "cannot be loaded" in said:  # the words of engine/llamacpp/__init__.py
         return mended_by_building(facts, f"{reason}: no model can be used")
     if "temporary directory" in said or "No space left" in said:
         return Problem(text, ('export TMPDIR="$HOME"',))
@@ -115,7 +118,7 @@ def _untested(facts: Facts, said: str) -> Problem:
 
 
 def _cause(facts: Facts) -> str:
-    """What makes this build crash here, where that is known; words to follow a sentence."""
+    """Return why this build crashes here, as words to append to a sentence; "" if unknown."""
     software = facts.software
     known = {**_NEEDED, **_BETTER, **_AMX}
     lacking = [
@@ -126,14 +129,14 @@ def _cause(facts: Facts) -> str:
     if lacking and facts.cpu.features:
         return f"; it was compiled for a processor with {', '.join(lacking)}"
     if _drops_stores(facts):
-        return "; the compiler drops AMX's stores, and it was built without the flags that help"
+        return "; the compiler drops AMX's stores, and the build lacks the flags that prevent it"
     return ""
 
 
 def _drops_stores(facts: Facts) -> bool:
-    """Whether the compiler spoils AMX's kernels, and the build was not made with flags against it.
+    """Whether the compiler breaks AMX's kernels and the build lacks the flags against it.
 
-    Where pip made the build nobody knows its flags: then it counts as made without.
+    The flags of a build that pip made are unknown; it counts as made without them.
     """
     toolchain, build = facts.software.toolchain, facts.software.build
     if toolchain is None or build is None or not toolchain.flags:
@@ -143,7 +146,7 @@ def _drops_stores(facts: Facts) -> bool:
 
 
 def _features(facts: Facts) -> Iterator[Problem]:
-    """Instruction sets of this processor that the build does not use."""
+    """Yield a problem for instruction sets of this processor that the build does not use."""
     software, cpu = facts.software, facts.cpu
     if not software.features:
         return
@@ -168,7 +171,7 @@ def _graphics(facts: Facts) -> Iterator[Problem]:
     software, graphics = facts.software, facts.graphics
     if software.gpu_support is False and graphics.has_nvidia:
         nvcc = (
-            "" if software.installer.nvcc else "; the build takes the CUDA toolkit (no nvcc here)"
+            "" if software.installer.nvcc else "; the build needs the CUDA toolkit (no nvcc here)"
         )
         yield mended_by_building(
             facts,
@@ -186,7 +189,7 @@ def _graphics(facts: Facts) -> Iterator[Problem]:
             yield Problem(f"{text}; {why}", ("nvidia-smi",))
         else:
             yield Problem(
-                f"{text}; a container has to be given them, or llama.cpp be built without",
+                f"{text}; give this container access to a card, or build llama.cpp without CUDA",
                 (build_line(facts, ("-DGGML_CUDA=off",)),),
             )
 
@@ -195,7 +198,7 @@ def _folders(facts: Facts) -> Iterator[Problem]:
     for folder in facts.folders:
         if folder.path is None:
             yield Problem(
-                f"there is no home folder ({folder.complaint.lower()}): nothing is kept",
+                f"there is no home folder ({folder.complaint.lower()}): nothing can be saved",
                 ('export HOME="$(mktemp -d)"',),
             )
             return

@@ -1,4 +1,4 @@
-"""What `l4 doctor` tells of llama.cpp: its build, its self-test, the compiler for another build."""
+"""Collects facts about llama.cpp: its build, its self-test, the compiler for another build."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OTHER_COMPILERS = (
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The self-test as it ran just now. `outcome` None: it was not run, `complaint` says why."""
+    """A run of the self-test. `outcome` is None if it could not run; `complaint` says why."""
 
     outcome: Outcome | None = None
     seconds: float = 0.0
@@ -31,11 +31,14 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Software:
-    """llama.cpp and what builds it.
+    """llama.cpp and the compiler that can build it.
 
-    `build` is None where none is installed. `toolchain` has the compiler that a build would take,
-    None if it could not be tried; where that one cannot build llama.cpp, `other_toolchain` has one
-    that can, if there is any here.
+    build: the installed build; None if there is none.
+    trial: the self-test.
+    toolchain: the compiler that a build would use; None if it could not be tried.
+    installer: how packages are installed.
+    has_numba: whether numba is installed.
+    other_toolchain: if `toolchain` cannot build llama.cpp, another compiler here that can, or None.
     """
 
     build: Build | None
@@ -47,22 +50,22 @@ class Software:
 
     @property
     def outcome(self) -> Outcome:
-        """What the self-test found; where it was not run, nothing is known against the build."""
+        """The self-test's outcome. If it was not run, no problem of the build is known."""
         return self.trial.outcome or Outcome(is_certain=False)
 
     @property
     def system_info(self) -> str:
-        """What llama.cpp prints of the features it was built with; "" where it did not."""
+        """The features that llama.cpp was built with, as it prints them; "" if unknown."""
         return str(self.outcome.library.get("system_info", ""))
 
     @property
     def features(self) -> frozenset[str]:
-        """The instruction sets that llama.cpp was built with, in its words; empty if unknown."""
+        """The instruction sets that llama.cpp was built with, by its names; empty if unknown."""
         return frozenset(map(str, self.outcome.library.get("features", ())))
 
     @property
     def gpu_support(self) -> bool | None:
-        """Whether llama.cpp was built for graphics cards; None where it did not say."""
+        """Whether llama.cpp was built for graphics cards; None if unknown."""
         found = self.outcome.library.get("gpu_support")
         return found if isinstance(found, bool) else None
 
@@ -73,7 +76,7 @@ class Software:
 
 
 def software() -> Software:
-    """Look for the build, try it in a child process, and try the compiler."""
+    """Find the installed build, test it in a child process, and test the compiler."""
     build = _build()
     toolchain = _examined()
     return Software(
@@ -90,16 +93,16 @@ def _build() -> Build | None:
     try:
         build = installed_build()
         return build and replace(build, recipe=installed_recipe())
-    except Exception:  # what pip knows of it is damaged
+    except Exception:  # the installed package's metadata is damaged
         return None
 
 
 def trial() -> Trial:
-    """Run the self-test, whatever was found before."""
+    """Run the self-test, even if an outcome is known."""
     began = time.monotonic()
     try:
         outcome = selftest.renew()
-    except Exception as error:  # no process to be had, no memory, ...
+    except Exception as error:  # no process can be started, no memory, …
         return Trial(complaint=f"{type(error).__name__}: {error}")
     return Trial(outcome, time.monotonic() - began)
 
@@ -107,12 +110,12 @@ def trial() -> Trial:
 def _examined(compiler: str | None = None) -> Toolchain | None:
     try:
         return examine(compiler)
-    except Exception:  # such as no room for its files, or a CXX that is no command line
+    except Exception:  # such as a full disk, or a CXX that is not a command line
         return None
 
 
 def _other_toolchain() -> Toolchain | None:
-    """The first of the compilers with well-known names that can build llama.cpp."""
+    """Return the first compiler with a well-known name that can build llama.cpp."""
     for name in _OTHER_COMPILERS:
         if shutil.which(name):
             found = _examined(name)
@@ -122,5 +125,5 @@ def _other_toolchain() -> Toolchain | None:
 
 
 def in_short(said: str) -> str:
-    """What went wrong in a child process, without the error's class and with no advice."""
+    """Return a child process's error message without the exception's class and the advice."""
     return said.partition(": `l4 doctor`")[0].rpartition("Error: ")[2]

@@ -1,4 +1,4 @@
-"""Documents: from files, trees and pipes to texts whose every place can be named.
+"""Reads documents from files, folders and pipes as texts that know their pages, lines and headings.
 
 from l4cli.documents import ingest
 

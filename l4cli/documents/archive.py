@@ -1,4 +1,4 @@
-"""Zip archives that documents come in: read with a limit, whatever they say of themselves."""
+"""Reads the zip archives that some document formats are, with a limit on the unpacked size."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from types import TracebackType
 from l4cli.documents.text import check_size, printable
 from l4cli.errors import InputError
 
-MAX_UNPACKED = 1 << 30
+MAX_UNPACKED = 1 << 30  # bytes
 MAX_MEMBERS = 20_000
-# What zipfile and the decompressors below it say of archives that are not whole.
+# Exceptions that zipfile and its decompressors raise for damaged archives.
 BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
@@ -30,9 +30,10 @@ _MAX_REASON = 120  # characters
 
 
 class Archive:
-    """A zip archive of a document named `name`; every error of it is an InputError.
+    """The zip archive of a document named `name`; raises only InputError.
 
-    Nothing is unpacked beyond MAX_UNPACKED bytes in all: a few kilobytes can claim terabytes.
+    It refuses archives that unpack to more than MAX_UNPACKED bytes in total, because a few
+    kilobytes can unpack to terabytes.
     """
 
     def __init__(self, data: bytes, name: str) -> None:
@@ -69,19 +70,24 @@ class Archive:
         return member in self._members
 
     def read(self, member: str) -> bytes:
-        """A member's bytes. zipfile gives no more of it than it declares, which was added up."""
+        """Return a member's bytes.
+
+        zipfile returns at most the declared size, and `__init__` has checked the sum of these.
+        """
         if member not in self:
-            raise InputError(f"{self.name}: its part {member} is missing")
+            raise InputError(f"{self.name}: incomplete: {member} is missing")
         try:
             return self._zip.read(member)
         except BROKEN as error:
             raise self.broken(error) from None
-        except RuntimeError:  # zipfile's word for a password
-            raise InputError(f"{self.name}: {member} is encrypted; save it without") from None
+        except RuntimeError:  # zipfile raises this if a password is needed
+            raise InputError(
+                f"{self.name}: {member} is encrypted; save it without a password"
+            ) from None
 
     def broken(self, why: object) -> InputError:
-        """The error of a document that is not what its format asks for."""
+        """Return the error for a document that violates its format; `why` is the reason."""
         reason = printable(str(why)) or type(why).__name__
         if len(reason) > _MAX_REASON:
-            reason = f"{reason[:_MAX_REASON]}…"  # zipfile quotes a header that may be endless
+            reason = f"{reason[:_MAX_REASON]}…"  # zipfile quotes headers, which may be very long
         return InputError(f"{self.name}: a broken or cut off document: {reason}")

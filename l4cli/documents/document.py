@@ -1,4 +1,4 @@
-"""A document as the model reads it, and where each of its characters stands in the original."""
+"""A document: its text for the model, and the place in the original of each character."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from functools import cached_property
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something stands: what of it the document's format has. Pages and lines count from 1.
+    """A place in a document; a field is None if the format does not have it.
 
-    `heading` is the title of the innermost section.
+    page, line: counted from 1. heading: the title of the innermost section.
     """
 
     page: int | None = None
@@ -21,7 +21,7 @@ class Place:
     heading: str | None = None
 
     def __str__(self) -> str:
-        """As people write it: `page 12, "Priming the pump"`; "" where nothing is known."""
+        """The place in words, as in `page 12, "Priming the pump"`; "" if nothing is known."""
         parts = [
             f"page {self.page}" if self.page is not None else "",
             f"line {self.line}" if self.line is not None else "",
@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A title in the text, at `offset`; `level` 1 is the outermost."""
+    """A heading in the text, at character `offset`; `level` 1 is the outermost."""
 
     offset: int
     level: int
@@ -41,11 +41,13 @@ class Heading:
 
 @dataclass(frozen=True)
 class Document:
-    """A text with its places.
+    """A document's text, with its pages, headings and lines.
 
-    `name` is as the user gave it. `text` has "\\n" for line ends. `pages` are the offsets at which
-    the pages begin, for formats that have them; `has_lines` tells that lines of the text are lines
-    of the file. `headings` are in the order of the text.
+    name: as the user gave it.
+    text: lines end in "\\n".
+    pages: the offsets at which pages begin; empty if the format has no pages.
+    headings: in the order of the text.
+    has_lines: whether lines of the text are lines of the file.
     """
 
     name: str
@@ -56,22 +58,22 @@ class Document:
 
     @property
     def num_pages(self) -> int | None:
-        """How many pages it has; None for a format without."""
+        """The number of pages; None if the format has none."""
         return len(self.pages) or None
 
     @property
     def tagged(self) -> str:
-        """The text between tags with its name, so that several can be told apart."""
+        """The text between tags that contain its name, for prompts with several documents."""
         name = self.name.replace('"', "'")
         return f'<document name="{name}">\n{self.text.strip()}\n</document>'
 
     @cached_property
     def digest(self) -> str:
-        """Stands for the text, whatever the file is called."""
+        """Identifies the text, whatever the file's name."""
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def place(self, offset: int) -> Place:
-        """Where the character at `offset` stands; the text's end stands where its last one does."""
+        """Return the place of the character at `offset`; the text's end is at its last one."""
         if not 0 <= offset <= len(self.text):
             raise IndexError(f"offset {offset} is outside a text of {len(self.text)} characters")
         offset = min(offset, max(len(self.text) - 1, 0))
@@ -99,5 +101,5 @@ class Document:
 
 
 def _rank(starts: Sequence[int], offset: int) -> int:
-    """The number, from 1, of the last start that is not behind `offset`; 0 before the first."""
+    """Return the number, from 1, of the last start at or before `offset`; 0 if there is none."""
     return bisect_right(starts, offset)

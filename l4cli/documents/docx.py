@@ -1,4 +1,4 @@
-"""DOCX to Markdown, by way of the HTML that mammoth makes of it."""
+"""Converts DOCX to Markdown; mammoth converts it to HTML first."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from l4cli.documents.archive import BROKEN, Archive
 from l4cli.documents.html import html_to_markdown
 from l4cli.errors import InputError
 
-_MAX_XML = 64 << 20  # of the text's part, read into a tree; a thousand pages are about 10 MB
+_MAX_XML = 64 << 20  # bytes of the text's XML, which mammoth parses; 1000 pages are about 10 MB
 _STYLES = "p[style-name='Title'] => h1:fresh"
 
 
 def docx_to_markdown(data: bytes, name: str) -> str:
-    """The text of a document with its headings, lists, tables and notes; pictures are left out."""
+    """Return the text with its headings, lists, tables and notes, but without pictures.
+
+    Raises InputError.
+    """
     import mammoth
 
     with Archive(data, name) as archive:
         if len(archive.read("word/document.xml")) > _MAX_XML:
             raise InputError(
-                f"{name}: its text is more than {_MAX_XML >> 20} MiB of XML; give it in parts"
+                f"{name}: its text is more than {_MAX_XML >> 20} MiB of XML; split the file"
             )
         try:
             page = mammoth.convert_to_html(
@@ -31,7 +34,7 @@ def docx_to_markdown(data: bytes, name: str) -> str:
             ).value
         except RecursionError:
             raise InputError(f"{name}: nested too deeply to be read") from None
-        # What a document's XML may lack is not written down anywhere; mammoth finds out so.
+        # mammoth raises any of these for XML that lacks an element it needs.
         except (ExpatError, AttributeError, TypeError, LookupError, RuntimeError, *BROKEN) as error:
             raise archive.broken(error) from None
     return html_to_markdown(page, name, is_xhtml=True)

@@ -1,6 +1,7 @@
-"""EPUB to Markdown: the chapters in the order of the book's spine.
+"""Converts EPUB to Markdown, with the chapters in the order of the book's spine.
 
-A book is a zip archive; META-INF/container.xml names its package, and that its chapters (XHTML).
+A book is a zip archive. META-INF/container.xml names the package file, which names the chapters
+(XHTML files).
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ _XHTML = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")
 
 
 def epub_to_markdown(data: bytes, name: str) -> str:
-    """The text of a book's chapters; InputError, naming it, where one is missing or encrypted."""
+    """Return the text of a book's chapters.
+
+    Raises InputError, which names the chapter, if one is missing or encrypted.
+    """
     with Archive(data, name) as archive:
         locked = _encrypted(archive)
         chapters = []
@@ -33,7 +37,7 @@ def epub_to_markdown(data: bytes, name: str) -> str:
 
 
 def _spine(archive: Archive) -> Iterator[str]:
-    """The chapters' names in the archive, in reading order."""
+    """Yield the chapters' names in the archive, in reading order."""
     rootfile = next(_elements(archive, _CONTAINER, "rootfile"), None)
     package = rootfile.get("full-path") if rootfile is not None else None
     if not package:
@@ -49,7 +53,7 @@ def _spine(archive: Archive) -> Iterator[str]:
 
 
 def _encrypted(archive: Archive) -> frozenset[str]:
-    """The members that are encrypted; books without DRM may have their fonts so."""
+    """Return the encrypted members. Books without DRM may have encrypted fonts."""
     if _ENCRYPTION not in archive:
         return frozenset()
     references = _elements(archive, _ENCRYPTION, "CipherReference")
@@ -57,7 +61,7 @@ def _encrypted(archive: Archive) -> frozenset[str]:
 
 
 def _elements(archive: Archive, member: str, tag: str) -> Iterator[ElementTree.Element]:
-    """The elements of that local name in a member, whichever namespace they are in."""
+    """Return a member's XML elements with this local name, in any namespace."""
     try:
         root = ElementTree.fromstring(archive.read(member))
     except ElementTree.ParseError as error:

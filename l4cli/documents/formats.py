@@ -1,4 +1,4 @@
-"""What kind of document some bytes are: by what they begin with, and text also by its name."""
+"""Recognizes a document's format by its first bytes, and text formats also by the file's name."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ _ZIPS = (
 
 
 def format_of(data: bytes, name: str) -> Format:
-    """The format to read `data` in; BinaryFileError, with what would help, where there is none.
+    """Return the format of `data`.
 
-    InputError for a zip archive that is broken.
+    Raises BinaryFileError, which says what to do, for a format that l4 does not read, and
+    InputError for a broken zip archive.
     """
     if b"%PDF-" in data[:1024]:
         return "pdf"
@@ -49,7 +50,7 @@ def format_of(data: bytes, name: str) -> Format:
         return _BY_SUFFIX[suffix]
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not suffix and start.startswith((b"<!doctype html", b"<html")):
-        return "html"  # a page through a pipe has no name to go by
+        return "html"  # a page from a pipe has no name
     return "text"
 
 

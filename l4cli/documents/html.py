@@ -1,6 +1,7 @@
-"""HTML to Markdown: headings, lists, tables and code stay, what only decorates goes.
+"""Converts HTML to Markdown: keeps headings, lists, tables and code, drops decoration.
 
-Emphasis and links become plain text, so that what is quoted from the text is found in the page.
+Emphasis and links become plain text, because a passage quoted from the text must be found in the
+page.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from l4cli.documents.text import decode
 from l4cli.errors import InputError
 
-MAX_CHARS = 64 << 20  # a parsed page takes some 30 times its length of memory
+MAX_CHARS = 64 << 20  # a parsed page takes about 30 bytes of memory per character
 _UNSEEN = ("head", "title", "script", "style", "template", "noscript", "svg", "iframe", "object")
 _PLAIN = ("a", "b", "strong", "em", "i", "u", "del", "s", "mark", "sub", "sup", "kbd", "samp")
 _MUST_CLOSE = re.compile(
@@ -24,11 +25,14 @@ _TRAILING_SPACES = re.compile(r"[ \t]+\n")
 
 
 def decode_html(data: bytes, name: str) -> str:
-    """A page's text by its BOM, else as it says itself, else as UTF-8; InputError if it is not."""
+    """Decode a page by its BOM, else by the encoding that it declares, else as UTF-8.
+
+    Raises InputError if this fails.
+    """
     from bs4.dammit import EncodingDetector
 
     declared = EncodingDetector.find_declared_encoding(data[:4096], is_html=True)
-    # Browsers take Latin-1 for Windows' superset of it, and so do those who write it.
+    # Like browsers, read pages that declare Latin-1 as its superset from Windows, which they mean.
     encoding = {"iso-8859-1": "cp1252", "latin1": "cp1252"}.get(declared or "", declared)
     if encoding in (None, "utf-8", "utf8") or data.startswith((b"\xef\xbb\xbf", b"\xff", b"\xfe")):
         return decode(data, name)
@@ -42,23 +46,28 @@ def decode_html(data: bytes, name: str) -> str:
 
 
 def html_to_markdown(page: str, name: str, *, is_xhtml: bool = False) -> str:
-    """A page's text as Markdown; InputError for one too large or too deeply nested to be read.
+    """Return a page's text as Markdown.
 
-    XHTML has all its end tags, and may have others (`<title/>`) that HTML knows otherwise.
+    is_xhtml: whether the page is XHTML. Its end tags are complete, and an HTML parser would
+        misread its empty elements (`<title/>`).
+
+    Raises InputError for a page that is too large or too deeply nested.
     """
     from bs4 import BeautifulSoup
     from bs4.element import Declaration, ProcessingInstruction
 
     if len(page) > MAX_CHARS:
         size = f"{MAX_CHARS >> 20} million characters"
-        raise InputError(f"{name}: an HTML page of more than {size}; give it in parts")
+        raise InputError(f"{name}: an HTML page of more than {size}; split the file")
     too_deep = InputError(f"{name}: its HTML is nested too deeply to be read")
     if not is_xhtml and not page.lstrip().startswith("<?xml"):
         if _num_unclosed(page) > _MAX_UNCLOSED:
             raise too_deep
         page = _with_all_tags(page)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # XHTML is as good as HTML here, a short text is no path
+        # Beautiful Soup warns about XHTML in an HTML parser, and about short texts that look like
+        # paths.
+        warnings.simplefilter("ignore")
         soup = BeautifulSoup(page, "html.parser")
     try:
         for element in soup(_UNSEEN):
@@ -74,14 +83,17 @@ def html_to_markdown(page: str, name: str, *, is_xhtml: bool = False) -> str:
 
 
 def _with_all_tags(page: str) -> str:
-    """The page with the end tags that HTML lets its authors leave out, as a browser puts them."""
+    """Return the page with the end tags that authors may omit, added where a browser adds them."""
     from selectolax.lexbor import LexborHTMLParser
 
     return LexborHTMLParser(page).html or ""
 
 
 def _num_unclosed(page: str) -> int:
-    """How many elements are never closed that must be: lexbor's time goes by their square."""
+    """Return the number of elements that lack a required end tag.
+
+    lexbor's time grows with its square.
+    """
     ends = [match[1] for match in _MUST_CLOSE.finditer(page)]
     return len(ends) - 2 * ends.count("/")
 

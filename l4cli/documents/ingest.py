@@ -1,4 +1,4 @@
-"""Sources to documents: files, patterns, folders and stdin, each in the reader of its format."""
+"""Reads sources (files, patterns, folders, stdin) as documents, each with its format's reader."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STDIN = "-"
 
 
 class EmptyDocumentError(InputError):
-    """A file without a single visible character."""
+    """A file without any visible character."""
 
 
 def _raise(error: InputError) -> None:
@@ -43,12 +43,13 @@ def ingest(
     on_error: Callable[[InputError], None] = _raise,
     on_note: Callable[[str], None] = _say_nothing,
 ) -> Iterator[Document]:
-    """The documents that `sources` name, one at a time, in their order; a file only once.
+    """Yield the documents that `sources` name, in order, each file only once.
 
-    A source is a file, a pattern, a folder (its files, see `sources.find`) or "-" for stdin. What
-    cannot be read is one line to `on_error`, and the others go on; without `on_error` the first
-    such line is raised. `on_note` is told, in a line, what was passed over without being wrong:
-    binary and empty files in folders, pictures among a PDF's pages.
+    sources: each is a file, a pattern, a folder (its files, see `sources.find`) or "-" for stdin.
+    on_error: called with an InputError, one line, for each source or file that cannot be read;
+        reading goes on after it. The default raises the error.
+    on_note: called with one line about things that were skipped but are no error: binary and empty
+        files in folders, scanned pages in a PDF.
     """
     seen: set[Path] = set()
     for source in sources:
@@ -73,16 +74,16 @@ def ingest(
                 else:
                     on_error(error)
         if passed_over:
-            on_note(f"{source}: passed over {_counted(passed_over)}")
+            on_note(f"{source}: skipped {_counted(passed_over)}")
 
 
 def read_document(path: Path, on_note: Callable[[str], None] = _say_nothing) -> Document:
-    """One file as a document; InputError names it and what is wrong."""
+    """Read one file as a document. Raises InputError, which names the file and the problem."""
     return document_of(read_bytes(path), str(path), on_note)
 
 
 def read_stdin(on_note: Callable[[str], None] = _say_nothing) -> Document:
-    """What is piped in, as a document."""
+    """Read stdin as a document. Raises InputError if nothing is piped in."""
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("stdin: nothing is piped in; give the document as a file")
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -91,7 +92,7 @@ def read_stdin(on_note: Callable[[str], None] = _say_nothing) -> Document:
 
 
 def document_of(data: bytes, name: str, on_note: Callable[[str], None] = _say_nothing) -> Document:
-    """A file's bytes as a document, read as what they are; InputError begins with `name`."""
+    """Convert a file's bytes to a document. Raises InputError, which begins with `name`."""
     document = _READERS[format_of(data, name)](data, name, on_note)
     if not document.text.strip():
         raise EmptyDocumentError(f"{name}: the file is empty")
@@ -126,7 +127,7 @@ def _epub(data: bytes, name: str, _on_note: Callable[[str], None]) -> Document:
 
 
 def _converted(name: str, markdown: str) -> Document:
-    """A document whose lines are ours, not the file's."""
+    """Return a document whose lines differ from the file's lines."""
     return Document(name, markdown, headings=headings_of(markdown))
 
 
@@ -137,7 +138,7 @@ def _pdf(data: bytes, name: str, on_note: Callable[[str], None]) -> Document:
     if pdf.scanned:
         on_note(
             f"{name}: no text on {len(pdf.scanned)} of {len(pdf.pages)} pages "
-            f"({_ranges(pdf.scanned)}): they may be pictures of it"
+            f"({_ranges(pdf.scanned)}): these may be scanned"
         )
     return Document(name, pdf.text, pages=pdf.pages, headings=pdf.headings)
 
@@ -153,15 +154,15 @@ _READERS = {
 
 
 def _identity(path: Path) -> Path:
-    """One path for a file, however it is named."""
+    """Return the same path for all names of a file."""
     try:
         return path.resolve()
-    except (OSError, ValueError, RuntimeError):  # whatever is wrong is told when it is read
+    except (OSError, ValueError, RuntimeError):  # reading the file reports the problem
         return path
 
 
 def _harmless(error: InputError) -> str:
-    """What a file in a folder is passed over as; "" for what its user should hear of."""
+    """Return the kind of a file in a folder that is skipped; "" if the error must be reported."""
     if isinstance(error, BinaryFileError):
         return "binary"
     return "empty" if isinstance(error, EmptyDocumentError) else ""
@@ -174,7 +175,7 @@ def _counted(kinds: Counter[str]) -> str:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Page numbers as people write them: 3, 7-9."""
+    """Return page numbers as ranges: 3, 7-9."""
     runs = []
     for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
         members = [number for _, number in run]

@@ -1,4 +1,4 @@
-"""Where the headings of a Markdown text are."""
+"""Finds the headings of a Markdown text."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MARKS = re.compile(r"[*_`]+|\[([^\]]*)\]\([^)]*\)")
 
 
 def headings_of(text: str) -> tuple[Heading, ...]:
-    """The headings of a Markdown text, those in code, quotations and front matter left out."""
+    """Return a Markdown text's headings, except those in code, quotations and front matter."""
     from markdown_it import MarkdownIt
 
-    # What is between front matter's rules would count as a heading underlined by the second.
+    # Skip front matter: its closing rule would turn the line above it into a heading.
     front = _FRONT_MATTER.match(text)
     skipped = front.end() if front else 0
     starts = _line_starts(text, skipped)

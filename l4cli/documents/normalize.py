@@ -1,8 +1,8 @@
-"""Two ways of writing the same words, made one: what a quotation and its source differ in.
+"""Normalizes text, so that a quotation and its source can be compared.
 
-White space, typographic quotation marks, apostrophes and dashes, ligatures, accents written as
-characters of their own, soft hyphens, and words divided at the ends of lines. Nothing else:
-letters, digits and punctuation stay as they are.
+It unifies white space, typographic quotation marks, apostrophes and dashes, ligatures, accents
+written as separate characters, soft hyphens, and words divided at line ends. Letters, digits and
+other punctuation do not change.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 
-# Scripts that are written without spaces: a line end in them stands for nothing.
+# Scripts that are written without spaces. A line end within them is not a space.
 CJK = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef"
 ACCENTS = "\u0300-\u036f"
 _LETTER = r"[^\W\d_]"
@@ -24,7 +24,7 @@ _SAME = {
     **dict(zip("ﬀﬁﬂﬃﬄﬅﬆ", ("ff", "fi", "fl", "ffi", "ffl", "st", "st"), strict=True)),
     "…": "...",
 }
-_SPACE = rf"[^\S ]\s*| \s+|(?<=[{CJK}]) (?=[{CJK}])"  # all but a single space between words
+_SPACE = rf"[^\S ]\s*| \s+|(?<=[{CJK}]) (?=[{CJK}])"  # white space except single spaces
 _DIFFERENT = re.compile(
     rf"(?P<divided>{_DIVIDED})|(?P<space>{_SPACE})|(?P<unseen>[{_UNSEEN}]+)"
     rf"|(?P<same>[{''.join(_SAME)}])|(?P<accented>\w[{ACCENTS}]+)"
@@ -34,15 +34,16 @@ _IS_CJK = re.compile(f"[{CJK}]")
 
 
 class Normalized:
-    """A text in normal form, and the way back to where each of its characters comes from.
+    """A text in normal form, and for each of its characters the place in the original text.
 
-    `joints` are the offsets, in normal form, at which a divided word was put together.
+    text: the normal form.
+    joints: the offsets in the normal form at which a divided word was joined.
     """
 
     def __init__(self, original: str) -> None:
         parts: list[str] = []
-        # Stretches of the normal form: where each begins, and where what it stands for begins and
-        # ends; the end is -1 for stretches that were copied.
+        # The normal form consists of runs. For each run: its start, and the start and end of the
+        # original text that it replaces. The end is -1 for runs that were copied unchanged.
         self._starts, self._begins, self._ends = [0], [0], [-1]
         length = copied = 0
         joints = set()
@@ -64,7 +65,7 @@ class Normalized:
         self.joints = frozenset(joints)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Where the characters from `start` up to `end` of the normal form are in the original."""
+        """Return start and end in the original of normal-form characters `start` to `end` - 1."""
         return self._original(start)[0], self._original(end - 1)[1]
 
     def _add(self, start: int, begin: int, end: int) -> None:
@@ -73,7 +74,7 @@ class Normalized:
         self._ends.append(end)
 
     def _original(self, offset: int) -> tuple[int, int]:
-        """The stretch of the original that one character stands for."""
+        """Return start and end in the original of one character of the normal form."""
         index = bisect_right(self._starts, offset) - 1
         if self._ends[index] >= 0:
             return self._begins[index], self._ends[index]
@@ -82,12 +83,12 @@ class Normalized:
 
 
 def flowing(paragraph: str) -> str:
-    """A paragraph as one line: lines joined, divided words put together, all else as it is."""
+    """Return a paragraph as one line: lines and divided words are joined, the rest is unchanged."""
     return _FLOWING.sub(lambda match: _joined(match, paragraph), paragraph).strip()
 
 
 def is_word(char: str) -> bool:
-    """Whether a word goes on at this character: a letter or digit of a script with spaces."""
+    """Whether this is a character of a word: a letter or digit of a script with spaces."""
     return char.isalnum() and not _IS_CJK.match(char)
 
 
@@ -100,7 +101,7 @@ def _normal(match: re.Match[str], text: str) -> str:
 
 
 def _joined(match: re.Match[str], text: str) -> str:
-    """What stands for white space, or for nothing."""
+    """Return the normal form of white space, a word's division or invisible characters."""
     if match["divided"] or match["unseen"]:
         return ""
     around = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]

@@ -1,4 +1,4 @@
-"""PDF to text, a page at a time, through PDFium."""
+"""Extracts the text of a PDF, page by page, with PDFium."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from l4cli.errors import InputError
 
 _WRONG_PASSWORD = 4  # FPDF_ERR_PASSWORD
 _PAGE_BREAK = "\n\n"
-_HYPHENATED = re.compile("\ufffe\n?")  # PDFium's mark of a word that a line end divides
+_HYPHENATED = re.compile("\ufffe\n?")  # PDFium's mark for a word divided at a line end
 _CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
 class PdfText:
-    """The text of all pages, where each begins, and the outline's titles where they stand.
+    """The text of a PDF.
 
-    `scanned` are the numbers of pages that show something but hold no text.
+    text: of all pages.
+    pages: the offsets at which pages begin.
+    headings: the outline's entries.
+    scanned: the numbers of pages that show something but contain no text.
     """
 
     text: str
@@ -31,9 +34,10 @@ class PdfText:
 
 
 def read_pdf(data: bytes, name: str) -> PdfText:
-    """The text of a PDF; InputError where it is encrypted, broken, or has pages without text only.
+    """Extract the text of a PDF.
 
-    An outline entry stands where its title is found on its page, else at the page's beginning.
+    An outline entry becomes a heading at its title on its page, or at the page's beginning if the
+    title is not found there. Raises InputError if the PDF is encrypted, broken, or has no text.
     """
     import pypdfium2
 
@@ -58,7 +62,7 @@ def read_pdf(data: bytes, name: str) -> PdfText:
 
 
 class _Page:
-    """The text of one page, and whether it is a picture of one."""
+    """The text of one page, and whether the page is scanned."""
 
     def __init__(self, pdf: Any, index: int, name: str) -> None:
         from pypdfium2 import PdfiumError
@@ -77,7 +81,7 @@ class _Page:
 
 
 def _clean(text: str) -> str:
-    """Lines that end in "\\n", divided words with their hyphen, no control characters."""
+    """Return text with "\\n" line ends, hyphens in divided words, and no control characters."""
     text = _HYPHENATED.sub("-\n", unix_lines(text))
     return _CONTROL.sub("", text).strip()
 
@@ -91,7 +95,7 @@ def _starts(texts: Sequence[str]) -> tuple[int, ...]:
 
 
 def _outline(pdf: Any) -> Iterator[Mapping[str, Any]]:
-    """The outline's entries that lead to a page: title, level from 1, index of the page."""
+    """Yield the outline's entries that lead to a page: title, level from 1, index of the page."""
     for entry in pdf.get_toc():
         target = entry.get_dest()
         index = target.get_index() if target else None

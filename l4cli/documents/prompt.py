@@ -1,7 +1,7 @@
-"""Documents and a question as one user message, the documents first.
+"""Makes a prompt of documents and a question: one user message, with the documents first.
 
-They are tokenized apart from each other and from the question: so the same documents are the same
-tokens whatever is asked, and what comes first is shared with other lists that begin alike.
+Each document and the question are tokenized separately. So the documents' tokens do not depend on
+the question, and lists of documents that begin alike share a prefix of tokens.
 """
 
 from __future__ import annotations
@@ -17,9 +17,14 @@ _GAP = "\n\n"
 
 
 class DocumentPrompt:
-    """A prompt about documents, that any question can end.
+    """A prompt about documents, to be completed by a question.
 
-    `encoder` may be replaced by another of the same model.
+    encoder: the model's encoder; may be replaced by another one of the same model.
+    documents: in the order of the prompt.
+    system: the system message. tools: tools described in the prompt.
+
+    prefix: the tokens of all documents, with everything before them.
+    part_lengths: the tokens of each document; the first includes everything before it.
     """
 
     def __init__(
@@ -38,17 +43,17 @@ class DocumentPrompt:
         self.prefix = tuple(token for part in parts[:-1] for token in part)
 
     def tokens(self, question: str) -> tuple[int, ...]:
-        """The whole prompt, up to where the answer begins."""
+        """Return the whole prompt, up to the beginning of the answer."""
         return self.prefix + self.question(question)
 
     def question(self, question: str) -> tuple[int, ...]:
-        """What a question adds to the documents."""
+        """Return the tokens that follow the documents: the question and the generation prompt."""
         _, end = self.encoder.chat_in_sections(["-", question.strip()], **self._around)
         return tuple(end)
 
 
 def shown(documents: Sequence[Document]) -> list[str]:
-    """The texts as the model reads them: one as it is, of several each under its name."""
+    """Return the documents' texts for the prompt. If there are several, each gets its name."""
     if len(documents) == 1:
         return [documents[0].text.strip() + _GAP]
     return [

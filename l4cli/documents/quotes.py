@@ -1,8 +1,8 @@
-"""Quotations: a grammar that only documents' own words satisfy, and the proof that they are there.
+"""Quotations from documents: a grammar that allows only real passages, and a search for them.
 
-An answer ends in lines that begin with "> ". With `quote_constraint` every one of them is a passage
-of a document, word for word, so none can be invented; `Quotes` finds it again, also where a model
-wrote it without the constraint, and says where it stands.
+An answer ends in lines that begin with "> ". With `quote_constraint`, each of these lines is a
+passage of a document, word for word, so the model cannot invent one. `Quotes` finds a passage in
+the documents, even if the model wrote it without the constraint, and tells its place.
 """
 
 from __future__ import annotations
@@ -17,24 +17,27 @@ from l4cli.documents.normalize import ACCENTS, CJK, Normalized, flowing, is_word
 from l4cli.engine.types import Constraint
 
 QUOTE_MARK = "> "
-QUOTES_LEAD = f"\n\n{QUOTE_MARK}"  # what an answer goes on with; the constraint begins behind it
+QUOTES_LEAD = f"\n\n{QUOTE_MARK}"  # follows the answer's text; the constraint begins after it
 MAX_QUOTES = 3
 _MIN_CHARS, _MAX_CHARS = 20, 400  # of one quotation
-# Building the automaton takes 2 s and 0.1 GB for a million characters. Beyond, only the form is
-# asked for and proof is left to `Quotes`.
+# Building the automaton takes 2 s and 0.1 GB for a million characters. For longer documents, the
+# constraint demands only the form of quotations, and `Quotes` checks them afterwards.
 MAX_VERBATIM_CHARS = 4_000_000
 
 _PARAGRAPH_END = re.compile(r"\n\s*\n")
-# What a quotation may begin and end at: words, characters of scripts without spaces, all others.
+# The units that a quotation consists of: words, characters of scripts without spaces, and any other
+# single character.
 _CHUNK = re.compile(rf"[{CJK}]|(?:[^\W{CJK}]|[{ACCENTS}])+|.")
 _QUOTE_LINES = re.compile(r"(?:\n|\A)((?:[ \t]*>[^\n]*(?:\n+|\Z))+)\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Quotation:
-    """A quotation as the answer has it, and where a document has it; unproved where none does.
+    """A quotation in an answer.
 
-    `start` and `end` are offsets in the document's text.
+    text: as in the answer.
+    document: the document that contains it; None if no document does.
+    start, end: offsets in the document's text.
     """
 
     text: str
@@ -48,7 +51,7 @@ class Quotation:
 
     @property
     def original(self) -> str:
-        """The passage as the document has it; "" where it is unproved."""
+        """The passage as in the document; "" if no document contains it."""
         return self.document.text[self.start : self.end] if self.document else ""
 
     @property
@@ -56,7 +59,7 @@ class Quotation:
         return self.document.place(self.start) if self.document else Place()
 
     def __str__(self) -> str:
-        """Where it stands, as people write it: `manual.pdf, page 12, "Priming"`."""
+        """The place in words, as in `manual.pdf, page 12, "Priming"`."""
         if not self.document:
             return "not in the documents"
         return ", ".join(part for part in (self.document.name, str(self.place)) if part)
@@ -69,9 +72,9 @@ class Quotes:
         self._documents = [(document, Normalized(document.text)) for document in documents]
 
     def find(self, text: str) -> Quotation:
-        """The quotation with its proof: the first place, in the documents' order, that has it."""
+        """Return the quotation with the first place, in the documents' order, that contains it."""
         quote = Normalized(text).text.strip()
-        # A model may have put the passage in quotation marks of its own.
+        # The model may have added quotation marks around the passage.
         for wanted in (quote, quote.strip("\"'").strip()):
             if not wanted:
                 break
@@ -81,13 +84,13 @@ class Quotes:
         return Quotation(text)
 
     def of_answer(self, answer: str) -> tuple[str, list[Quotation]]:
-        """What an answer says, and the quotations it ends in."""
+        """Return an answer's text, and the quotations at its end."""
         said, quotes = split_answer(answer)
         return said, [self.find(quote) for quote in quotes]
 
 
 def split_answer(answer: str) -> tuple[str, list[str]]:
-    """An answer's text, and the quotations, a line each, at its end."""
+    """Return an answer's text, and the lines of quotations at its end."""
     block = _QUOTE_LINES.search(answer)
     if not block:
         return answer.strip(), []
@@ -96,10 +99,10 @@ def split_answer(answer: str) -> tuple[str, list[str]]:
 
 
 def quote_constraint(texts: Sequence[str], *, max_quotes: int = MAX_QUOTES) -> Constraint:
-    """What may follow an answer and QUOTES_LEAD: one to `max_quotes` passages of `texts`.
+    """Return the constraint for the text after QUOTES_LEAD: 1 to `max_quotes` passages of `texts`.
 
-    A passage begins and ends with whole words, is of 20 to 400 characters (less where no paragraph
-    has 20) and lies within a paragraph, whose line breaks are spaces in it.
+    A passage begins and ends with whole words and has 20 to 400 characters (fewer if no paragraph
+    has 20). It lies within one paragraph, and has spaces in place of the paragraph's line breaks.
     """
     paragraphs = [
         line
@@ -121,7 +124,7 @@ def quote_constraint(texts: Sequence[str], *, max_quotes: int = MAX_QUOTES) -> C
 
 
 def _find(quote: str, content: Normalized) -> tuple[int, int] | None:
-    """Where a quotation stands in a text, both in normal form, as whole words."""
+    """Return start and end of a quotation in a text, both in normal form, as whole words."""
     start = content.text.find(quote)
     while start >= 0:
         if _is_whole(content.text, start, start + len(quote)):
@@ -131,7 +134,7 @@ def _find(quote: str, content: Normalized) -> tuple[int, int] | None:
 
 
 def _find_divided(quote: str, content: Normalized) -> tuple[int, int] | None:
-    """The same for a quotation with hyphens: at a line's end the text's normal form has none."""
+    """Like `_find`, for a quotation that keeps a hyphen where normalizing the text removed it."""
     pattern = re.sub(r"(?<=\w)-(?:\\ )?(?=\w)", "(-? ?)", re.escape(quote).replace(r"\-", "-"))
     for match in re.finditer(pattern, content.text):
         left_out = [n for n, hyphen in enumerate(match.groups(), 1) if "-" not in hyphen]
@@ -142,7 +145,7 @@ def _find_divided(quote: str, content: Normalized) -> tuple[int, int] | None:
 
 
 def _is_whole(text: str, start: int, end: int) -> bool:
-    """Whether no word is cut at either end."""
+    """Whether neither end cuts a word."""
     return not any(
         0 < at < len(text) and is_word(text[at - 1]) and is_word(text[at]) for at in (start, end)
     )

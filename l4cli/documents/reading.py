@@ -1,6 +1,6 @@
-"""Documents into the context: restored from disk as far as they are there, the rest computed.
+"""Puts documents into the KV cache: restores their stored prefix from disk, prefills the rest.
 
-What is computed is saved block by block, so neither Ctrl-C nor a kill loses more than a block.
+Computed tokens are saved segment by segment, so Ctrl-C or a kill loses at most one segment.
 """
 
 from __future__ import annotations
@@ -15,17 +15,25 @@ from l4cli.loading.llm import LLM
 from l4cli.speeds import DEFAULT_N_UBATCH, PrefillRate
 from l4cli.store.catalogue import StoredDocument, note_document
 
-_MIN_RATE = 512  # tokens: fewer say more of the clock than of the machine
+_MIN_RATE = 512  # tokens; a rate measured over fewer is mostly noise
 
 
 @dataclass(slots=True)
 class Reading:
-    """What reading took: tokens, seconds and bytes. `exit_code` is set if a signal ended it."""
+    """Statistics of one call of `read`: tokens, seconds and bytes.
+
+    num_tokens: tokens of the prompt's documents.
+    num_restored_tokens: restored from disk.
+    num_held_tokens: in the engine before any was computed, including the restored ones.
+    num_read_tokens: in the engine now, held and computed.
+    rates: the measured speeds of prefill.
+    exit_code: set if a signal ended the reading.
+    """
 
     num_tokens: int
     num_restored_tokens: int = 0
-    num_held_tokens: int = 0  # before any was computed, restored ones among them
-    num_read_tokens: int = 0  # held and computed
+    num_held_tokens: int = 0
+    num_read_tokens: int = 0
     restore_seconds: float = 0.0
     prefill_seconds: float = 0.0
     num_bytes_saved: int = 0
@@ -41,10 +49,10 @@ class Reading:
         return max(0, self.num_read_tokens - self.num_held_tokens)
 
     def measure(self, depth: int, seconds: float) -> None:
-        """Take down the rate of the tokens computed since `depth`, unless they are few."""
+        """Add the rate of the tokens computed since `depth`, unless they are too few."""
         n_tokens = self.num_read_tokens - depth
         if n_tokens >= _MIN_RATE and seconds > 0:
-            # Rates are kept by depth: rounded, so that one document's replace another's.
+            # Rates are stored by depth. Rounding it lets a new document's rates replace the old.
             near = depth // SEGMENT_TOKENS * SEGMENT_TOKENS
             rate = PrefillRate(near, DEFAULT_N_UBATCH, n_tokens, n_tokens / seconds)
             self.rates.append(rate)
@@ -59,10 +67,15 @@ def read(
     stopping: Callable[[], object] = lambda: False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Reading:
-    """Have a prompt's documents in the engine, pinned; with `use_store` on disk as well.
+    """Compute a prompt's documents, and pin them in the engine.
 
-    Ends early once `stopping` has become true: what was read so far is saved, too. An `interrupt`
-    alone is gone on after. Errors as of `Prefixes.prefill`.
+    use_store: whether to restore them from disk and save them to disk.
+    on_progress: called with the number of tokens read so far.
+    stopping: once it returns true, `read` saves the tokens read so far and returns. An `interrupt`
+        of the engine alone does not end it.
+    clock: returns seconds.
+
+    Raises what `Prefixes.prefill` raises.
     """
     tokens = prompt.prefix
     reading = Reading(len(tokens))
@@ -96,7 +109,7 @@ def read(
 
 
 def enter(llm: LLM, prompt: DocumentPrompt) -> None:
-    """Have `l4 docs` list a prompt's documents, which are in the store."""
+    """Enter a prompt's documents, which are in the store, into the list of `l4 docs`."""
     if llm.states:
         names = tuple(document.name for document in prompt.documents)
         stored = StoredDocument(names=names, model=llm.name, num_tokens=len(prompt.prefix))

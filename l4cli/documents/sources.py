@@ -1,4 +1,4 @@
-"""What the user names as documents, as files: paths, patterns, folders."""
+"""Finds the files that the user names as documents: paths, patterns, folders."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file to read. `is_named` tells that the user named it, rather than a folder it is in."""
+    """A file to read. `is_named` is False if the user named a folder that contains it."""
 
     path: Path
     is_named: bool
 
 
 def find(source: str, on_error: Callable[[InputError], None]) -> list[Found]:
-    """The files that a source means, in the order of their names.
+    """Return the files that a source stands for, sorted by name.
 
-    A folder means the files below it, but for those hidden, linked, or ignored by a .gitignore in
-    it; a folder in it that cannot be read is told to `on_error`. A pattern (`*`, `?`, `[…]`, `**`)
-    means the files it matches. InputError where there are none.
+    A folder stands for all files below it, except those that are hidden, links, or ignored by a
+    .gitignore in it. `on_error` is called for each folder in it that cannot be read. A pattern
+    (`*`, `?`, `[…]`, `**`) stands for the files that match. Raises InputError if there are none.
     """
     path = expanded(source)
     if _is_folder(path):
         files = [Found(file, is_named=False) for file in _walk(path, (), on_error)]
         missing = "no files in this folder (hidden and ignored ones aside)"
     elif glob.has_magic(source) and not os.path.lexists(path):
-        # Path.glob has no patterns that begin at the root.
+        # Path.glob does not support absolute patterns.
         matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
         files = [Found(match, is_named=True) for match in matches if not _is_folder(match)]
         missing = "no file matches this pattern"
@@ -48,7 +48,7 @@ def find(source: str, on_error: Callable[[InputError], None]) -> list[Found]:
 
 
 def expanded(source: str) -> Path:
-    """The path with `~` for what it stands for, if it stands for anything."""
+    """Return the path with `~` expanded if that is possible."""
     try:
         return Path(source).expanduser()
     except NO_PATH:
@@ -56,7 +56,7 @@ def expanded(source: str) -> Path:
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether it is one, as far as can be told: what is wrong with it is told when it is read."""
+    """Whether the path is a folder. Errors count as no; reading the path reports them."""
     try:
         return path.is_dir()
     except (OSError, *NO_PATH):
@@ -68,7 +68,10 @@ def _walk(
     ignoring: tuple[tuple[Path, GitIgnoreSpec], ...],
     on_error: Callable[[InputError], None],
 ) -> Iterator[Path]:
-    """Files below a folder; `ignoring` are the .gitignore files above it, outermost first."""
+    """Yield the files below a folder.
+
+    ignoring: the .gitignore files above it, outermost first, each with its folder.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         if (folder / ".gitignore").is_file():
@@ -102,7 +105,7 @@ def _rules(path: Path) -> GitIgnoreSpec:
 def _is_ignored(
     path: Path, is_folder: bool, ignoring: tuple[tuple[Path, GitIgnoreSpec], ...]
 ) -> bool:
-    """What the innermost .gitignore that has a rule for it says."""
+    """Whether the path is ignored, by the innermost .gitignore that has a rule for it."""
     for folder, rules in reversed(ignoring):
         name = path.relative_to(folder).as_posix() + ("/" if is_folder else "")
         verdict = rules.check_file(name).include

@@ -1,7 +1,8 @@
-"""A document cut into chunks of at most so many tokens, where its author would cut it. Pure.
+"""Splits a document into chunks with a maximum number of tokens, at natural boundaries. Pure.
 
-Every character is in exactly one chunk. A chunk ends, if one lies in its second half, before the
-highest heading, else at the end of a paragraph, a line, a sentence, a word; the latest of those.
+Every character is in exactly one chunk. A chunk ends at the best boundary in its second half, in
+this order: before a heading (the highest first), after a paragraph, a line, a sentence, a word.
+Among equally good boundaries it is the last one.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from dataclasses import dataclass
 from l4cli.documents.document import Document, Place
 from l4cli.documents.normalize import ACCENTS, CJK
 
-MIN_TOKENS = 16  # the least a chunk must be allowed: a single character may take several
+MIN_TOKENS = 16  # smallest allowed maximum, because a single character may take several tokens
 
-# Ranks of places to cut at; headings have their level, from 1.
+# Ranks of boundaries, the best first. The rank of a heading is its level, from 1.
 _PARAGRAPH, _LINE, _SENTENCE, _WORD = 10, 11, 12, 13
 _ENDS = {
     _PARAGRAPH: re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)*\n"),
@@ -24,13 +25,13 @@ _ENDS = {
     _WORD: re.compile(rf"\s+|(?<=[{CJK}])"),
 }
 _IS_ACCENT = re.compile(f"[{ACCENTS}]")
-_STRETCH = 16384  # characters that tokens are estimated from
-_FINENESS = 8  # pieces that chunks are put together from are at most this part of one
+_STRETCH = 16384  # characters that are tokenized together to estimate tokens per character
+_FINENESS = 8  # a chunk is put together from pieces of at most 1/8 of its maximum
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The stretch of a document from `start` up to `end`, `num_tokens` long."""
+    """The characters of a document from `start` up to `end`, which are `num_tokens` tokens."""
 
     document: Document
     start: int
@@ -43,13 +44,13 @@ class Chunk:
 
     @property
     def place(self) -> Place:
-        """Where its first visible character stands."""
+        """The place of its first visible character."""
         text = self.text
         return self.document.place(self.start + len(text) - len(text.lstrip()))
 
     @property
     def pages(self) -> range:
-        """The numbers of the pages it has a part of; none for formats without."""
+        """The numbers of the pages that it overlaps; empty if the format has no pages."""
         if not self.document.pages:
             return range(0)
         first = self.place.page
@@ -59,7 +60,7 @@ class Chunk:
         return range(first, last + 1)
 
     def __str__(self) -> str:
-        """Its place as people write it: `manual.pdf, pages 12-14, "Priming"`."""
+        """The place in words, as in `manual.pdf, pages 12-14, "Priming"`."""
         place, pages = self.place, self.pages
         where = f"pages {pages[0]}-{pages[-1]}" if len(pages) > 1 else ""
         heading = f'"{place.heading}"' if where and place.heading else "" if where else str(place)
@@ -68,7 +69,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A stretch to put chunks together from; `rank` is that of its end, its size an estimate."""
+    """A run of characters of which chunks are put together.
+
+    `rank` is the rank of the boundary at its end; `num_tokens` is an estimate.
+    """
 
     start: int
     end: int
@@ -77,11 +81,15 @@ class _Piece:
 
 
 def split(document: Document, max_tokens: int, count: Callable[[str], int]) -> list[Chunk]:
-    """Chunks of at most `max_tokens` (16 or more) by `count`, which gives a text's tokens.
+    """Split a document into chunks.
 
-    A tokenizer takes longer for many short texts than for a few long ones: sizes are estimated from
-    long stretches, and each chunk's is counted. ValueError for fewer than 16 tokens, or where a
-    single character has more.
+    max_tokens: the most tokens of a chunk, 16 or more.
+    count: returns the number of tokens of a text.
+
+    A tokenizer is slower with many short texts than with a few long ones. So the sizes of pieces
+    are estimated from long runs of text, and only chunks are counted exactly.
+
+    Raises ValueError if `max_tokens` is below 16, or if a single character has more tokens.
     """
     if max_tokens < MIN_TOKENS:
         raise ValueError(f"chunks of {max_tokens} tokens are too small; {MIN_TOKENS} or more")
@@ -104,7 +112,7 @@ def split(document: Document, max_tokens: int, count: Callable[[str], int]) -> l
 
 
 class _Density:
-    """How many tokens a character has, about, in each stretch of a text."""
+    """Estimates tokens, from the tokens per character in each run of _STRETCH characters."""
 
     def __init__(self, text: str, count: Callable[[str], int]) -> None:
         self._values = [
@@ -113,12 +121,15 @@ class _Density:
         ]
 
     def tokens(self, start: int, end: int) -> float:
-        """An estimate of the tokens from `start` up to `end`."""
+        """Return an estimate of the tokens from `start` up to `end`."""
         return (end - start) * self._values[start // _STRETCH]
 
 
 def _last(pieces: Sequence[_Piece], at: int, budget: float) -> int:
-    """The piece to end a chunk with that begins with piece `at`."""
+    """Return the index of the last piece of a chunk that begins with piece `at`.
+
+    budget: the estimated tokens that the chunk may have.
+    """
     total, best, is_half = 0.0, at, False
     for index in range(at, len(pieces)):
         total += pieces[index].num_tokens
@@ -127,11 +138,11 @@ def _last(pieces: Sequence[_Piece], at: int, budget: float) -> int:
         if not is_half or pieces[index].rank <= pieces[best].rank:
             best = index
         is_half = total * 2 >= budget
-    return len(pieces) - 1  # all that is left fits
+    return len(pieces) - 1  # all remaining pieces fit
 
 
 def _pieces(document: Document, max_tokens: int, density: _Density) -> Iterator[_Piece]:
-    """The document in order: its paragraphs, divided further where they are long."""
+    """Yield the document's pieces in order: its paragraphs, divided further if they are long."""
     text = document.text
     limit = max(max_tokens / _FINENESS, MIN_TOKENS)
     ranks = dict.fromkeys(_cuts(text, 0, len(text), _PARAGRAPH), _PARAGRAPH)
@@ -148,7 +159,10 @@ def _pieces(document: Document, max_tokens: int, density: _Density) -> Iterator[
 def _divided(
     text: str, piece: _Piece, limit: float, density: _Density, level: int
 ) -> Iterator[_Piece]:
-    """A piece as it is if it has at most `limit` tokens, else cut at lines, sentences, words."""
+    """Yield the piece if it has at most `limit` tokens, else divide it at lines, sentences, words.
+
+    level: the rank of boundary to divide at first.
+    """
     if piece.num_tokens <= limit or level > _WORD:
         yield piece
         return
@@ -161,7 +175,7 @@ def _divided(
 
 
 def _halves(text: str, piece: _Piece) -> tuple[_Piece, _Piece]:
-    """A word too long for a chunk, cut in two; ValueError where it is but one character."""
+    """Divide a word that is too long for a chunk in two; ValueError if it is one character."""
     middle = (piece.start + piece.end) // 2
     while middle > piece.start and _IS_ACCENT.match(text, middle):
         middle -= 1
@@ -173,6 +187,6 @@ def _halves(text: str, piece: _Piece) -> tuple[_Piece, _Piece]:
 
 
 def _cuts(text: str, start: int, end: int, level: int) -> list[int]:
-    """Where a stretch can be cut on one level; neither at its beginning nor at its end."""
+    """Return the boundaries of one level strictly between `start` and `end`."""
     ends = (match.end() for match in _ENDS[level].finditer(text, start, end))
     return sorted({cut for cut in ends if start < cut < end})

@@ -1,7 +1,7 @@
-"""Bytes on their way to text: one rule for every file and pipe that l4 reads as text.
+"""Decodes text: the same rule for every file and pipe that l4 reads as text.
 
-Text is UTF-8, with or without a BOM, or UTF-16 or UTF-32 with one. Nothing is guessed: a wrong
-guess would put characters before the model that nobody wrote.
+Text is UTF-8 with or without a BOM, or UTF-16 or UTF-32 with a BOM. Encodings are never guessed: a
+wrong guess would show the model characters that nobody wrote.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from l4cli.errors import InputError
 
 MAX_BYTES = 1 << 30  # of one file; ten million tokens of text are about 45 MB
-NO_PATH = (ValueError, RuntimeError)  # what pathlib says of a NUL, and of "~nobody"
+NO_PATH = (ValueError, RuntimeError)  # pathlib raises them for a NUL, and for "~nobody"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
-    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),  # before UTF-16, whose BOM it begins with
+    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),  # before UTF-16: it begins with UTF-16's BOM
     (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
@@ -25,16 +25,16 @@ _BOMS = (
 
 
 class BinaryFileError(InputError):
-    """A file of a kind that l4 does not read as text."""
+    """A file that l4 does not read, because it is not text or a document."""
 
 
 def read_text(path: Path) -> str:
-    """A file's text as it stands; InputError if it cannot be read or is no text."""
+    """Return a file's text. Raises InputError if it cannot be read, or is not text."""
     return decode(read_bytes(path), str(path))
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's whole content; InputError where it cannot be had, or changes meanwhile."""
+    """Return a file's bytes. Raises InputError if it cannot be read, or changes meanwhile."""
     try:
         with path.expanduser().open("rb") as file:
             before = os.fstat(file.fileno())
@@ -51,13 +51,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def check_size(data: bytes, name: str) -> None:
-    """InputError for what is longer than anything l4 reads into memory."""
+    """Raise InputError if `data` is longer than MAX_BYTES."""
     if len(data) > MAX_BYTES:
-        raise InputError(f"{name}: larger than {MAX_BYTES >> 20} MiB; give it in parts")
+        raise InputError(f"{name}: larger than {MAX_BYTES >> 20} MiB; split the file")
 
 
 def decode(data: bytes, name: str) -> str:
-    """The text that `data` is, without its BOM; InputError, with `name`, if it is none."""
+    """Decode `data` as text, without its BOM. Raises InputError, which begins with `name`."""
     bom, codec, encoding = next(
         (known for known in _BOMS if data.startswith(known[0])), (b"", "utf-8", "UTF-8")
     )
@@ -75,10 +75,10 @@ def decode(data: bytes, name: str) -> str:
 
 
 def unix_lines(text: str) -> str:
-    """The text with every line ended by "\\n" alone."""
+    """Return the text with "\\n" as the end of every line."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def printable(text: str) -> str:
-    """One line that does nothing to a terminal: no control characters, single spaces."""
+    """Return the text as one line that is safe to print: no control characters, single spaces."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

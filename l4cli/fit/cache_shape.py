@@ -1,4 +1,4 @@
-"""What a model's context costs: how wide each layer's cache is, and how far back it sees."""
+"""The shape of a model's KV cache: the width of each layer's cells, and its attention window."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Which layers see only the last `size` tokens: all but one of every `period`."""
+    """Of every `period` layers, all but one see only the last `size` tokens.
 
-    size: int | None  # None: the file says
+    The one that sees everything is the last of the period, or the first if `is_first_global`.
+    """
+
+    size: int | None  # None: the file states it
     period: int
     is_first_global: bool = False
 
 
-# llama.cpp's own patterns, where the file has none (`load_swa_pattern` in src/models/*.cpp).
-# Llama 4's chunk is fixed whatever the file says, unless that is 0.
+# llama.cpp's own patterns for files that state none (`load_swa_pattern` in src/models/*.cpp).
+# Llama 4's chunk size is always 8192, except that a file that states 0 has no chunks.
 _WINDOWS = {
     "llama4": Windows(8192, 4),
     "gemma2": Windows(4096, 2),
@@ -35,24 +38,30 @@ _WINDOWS = {
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """Of each layer: numbers in a cell of K and V together, and the tokens it sees back (0: all).
+    """The KV cache of each layer.
 
-    `is_upper_bound`: some layers may see less than is known here.
+    key_length: numbers in the key of one head.
+    widths: for each layer, numbers in a cell, K and V together.
+    windows: for each layer, how many tokens it sees back; 0 is all.
+    is_upper_bound: some layers may have a window that is not known here.
     """
 
-    key_length: int  # of one head
+    key_length: int
     widths: tuple[int, ...]
     windows: tuple[int, ...]
     is_upper_bound: bool = False
 
     @property
     def layers(self) -> Iterator[tuple[int, int]]:
-        """Width and window of each."""
+        """Width and window of each layer."""
         return zip(self.widths, self.windows, strict=True)
 
 
 def read_cache(metadata: Metadata, name: str) -> CacheShape:
-    """What a context costs, from metadata alone. Raises InputError where that does not tell."""
+    """Return the cache's shape, from metadata alone; `name` is the model's name in errors.
+
+    Raises InputError if the metadata is missing or makes no sense.
+    """
     read = Header(metadata, name)
     n_layers = read.number("block_count", least=1, most=MAX_LAYERS)
     n_heads = read.numbers("attention.head_count", n_layers)

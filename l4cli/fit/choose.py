@@ -1,8 +1,8 @@
-"""Choosing: where the weights go, how long the context is, of what type its cache. Pure.
+"""Chooses where the weights go, how long the context is, and the type of its KV cache. Pure.
 
-Speed is given up in this order: routed experts leave the cards first, a layer's at a time, then
-whole layers; in RAM, the copy in the CPU's own order goes before weights are left on disk. Where
-experts are large there is none to begin with: see `_orders`.
+Speed is given up in this order. On the cards: first routed experts move to RAM, one layer at a
+time; then whole layers do. In RAM: first the copy in the order of the CPU's kernels is given up;
+then weights stay on disk. Large experts are never copied, see `_repack_choices`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,20 @@ from l4cli.fit.shape import ModelShape
 Verdict = Literal["fits", "from disk", "too large"]
 PrefillOn = Literal["same", "file order"]
 _LARGE_EXPERT = 4 << 20  # bytes of one matrix
-_PREFILL_BATCHES = 5  # of the usual size, to compute in: a large one beside the usual
-KV_TYPES = ("f16", "q8_0", "q4_0")  # in the order in which they are given up
+# Compute buffers of the usual size that both contexts need together: the one for prompts takes a
+# large ubatch.
+_PREFILL_BATCHES = 5
+KV_TYPES = ("f16", "q8_0", "q4_0")  # best first
 
 
 @dataclass(frozen=True, slots=True)
 class PlacementLimits:
-    """What is fixed beforehand; None leaves it to us. `split` are shares, one a card."""
+    """Fixed parts of a placement; None is chosen by `place`.
+
+    gpu_layers: layers on the cards, the output counting as one; negative is all.
+    cpu_moe: number of layers, from the first, whose routed experts stay in RAM.
+    split: shares of the layers, one for each card.
+    """
 
     gpu_layers: int | None = None
     cpu_moe: int | None = None
@@ -38,7 +45,7 @@ ANYTHING = PlacementLimits()
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """A device that lacks `n_bytes` for what it is to hold."""
+    """A device, and the bytes that it lacks."""
 
     device: str
     n_bytes: int
@@ -46,9 +53,13 @@ class Shortfall:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A model with its context, placed. `shortfalls` say what is lacking where it is too large.
+    """A placed model with its context.
 
-    "from disk" fits, but for `missing` bytes of weights that stay in the file.
+    use: bytes on each device.
+    verdict: "fits"; "from disk": fits, except for `missing` bytes of weights that stay in the file;
+        or "too large": does not fit.
+    missing: bytes that do not fit in RAM.
+    shortfalls: the devices that lack memory if the model is too large.
     """
 
     spec: ContextSpec
@@ -62,10 +73,10 @@ class Fit:
 def place(
     shape: ModelShape, spec: ContextSpec, hardware: Hardware, limits: PlacementLimits = ANYTHING
 ) -> Fit:
-    """The fastest placement that fits, or else the one that lacks least."""
+    """Return the fastest placement that fits, or else the one that lacks the fewest bytes."""
     best: Fit | None = None
-    for split, cpu_moe in _on_cards(shape, spec, hardware, limits):
-        for repack in _orders(shape, hardware):
+    for split, cpu_moe in _card_placements(shape, spec, hardware, limits):
+        for repack in _repack_choices(shape, hardware):
             fit = _judge(shape, spec, hardware, Placement(split, cpu_moe, repack))
             if fit.verdict == "fits":
                 return fit
@@ -75,13 +86,14 @@ def place(
     return best
 
 
-def _orders(shape: ModelShape, hardware: Hardware) -> tuple[bool, ...]:
-    """Whether weights are copied into the CPU kernels' own order, the faster first.
+def _repack_choices(shape: ModelShape, hardware: Hardware) -> tuple[bool, ...]:
+    """Return the values of `repack` to try, the faster first.
 
-    ggml multiplies experts in that order by one token at a time (`forward_mul_mat_id` in
-    ggml-cpu/repack.cpp), so each token reads its expert anew, where in the file's order 16 of them
-    share a reading. With experts of 23 MB a prompt is read 1.8 times as fast without the copy, with
-    5.6 MB 1.7 times; with 1.6 MB, which stay in a core's cache, answers are slower by a tenth.
+    `repack` is whether weights are copied into the order that the CPU's kernels prefer. In that
+    order, ggml multiplies an expert by one token at a time (`forward_mul_mat_id` in
+    ggml-cpu/repack.cpp), so each token reads its expert from memory; in the file's order, 16 tokens
+    share one read. Measured without the copy: with experts of 23 MB prefill is 1.8 times as fast,
+    with 5.6 MB 1.7 times; with 1.6 MB, which fit in a core's cache, decode is slower by a tenth.
     """
     if not hardware.repacks:
         return (True,)
@@ -90,12 +102,15 @@ def _orders(shape: ModelShape, hardware: Hardware) -> tuple[bool, ...]:
 
 
 def prefill_on(shape: ModelShape, fit: Fit, hardware: Hardware) -> PrefillOn | None:
-    """The weights for prompts in a context of their own (`engine/llamacpp/disaggregated.py`).
+    """Return which weights a second context for prompts uses (see DisaggregatedBackend).
 
-    None where that is no faster, or there is no room. It is where there are experts, and a CPU: in
-    one go as many tokens as possible should share each, in the order of the file, see `_orders`.
-    Prompts of 73 tokens are read 1.6 times as fast as with the answers where these have a copy in
-    the other order, 1.2 times over the same weights.
+    "same" are the weights of the first context; "file order" is a second set, loaded without the
+    copy (`_repack_choices`). None: there is no second context; it would be no faster, or not fit.
+
+    A second context is faster for models with experts on a CPU, because more tokens of prompts then
+    share each read of an expert. Measured with prompts of 73 tokens, compared with one context for
+    everything: prefill is 1.6 times as fast with a second set in file order where the first
+    context's weights are copied, and 1.2 times with the same weights.
     """
     if hardware.gpus or not shape.n_experts or fit.verdict == "too large":
         return None
@@ -118,7 +133,11 @@ def largest_context(
     most: int | None = None,
     verdict: Verdict = "fits",
 ) -> int:
-    """The most tokens of context for which the model is still placed so well; 0 if none."""
+    """Return the most tokens of context with which the verdict is at least `verdict`; 0 if none.
+
+    most: an upper limit in tokens; None is the length that the model was trained for.
+    verdict: "fits", or "from disk" to accept that, too.
+    """
     limit = most or shape.n_ctx_train or spec.n_ctx
     accepted = ("fits",) if verdict == "fits" else ("fits", "from disk")
 
@@ -139,17 +158,17 @@ def largest_context(
 def smallest_kv_type(
     shape: ModelShape, spec: ContextSpec, hardware: Hardware, limits: PlacementLimits = ANYTHING
 ) -> str:
-    """The best type of cache with which the context fits; the smallest if none does."""
+    """Return the best KV cache type with which the context fits; the smallest if none does."""
     for kv_type in KV_TYPES:
         if place(shape, replace(spec, kv_type=kv_type), hardware, limits).verdict == "fits":
             return kv_type
     return KV_TYPES[-1]
 
 
-def _on_cards(
+def _card_placements(
     shape: ModelShape, spec: ContextSpec, hardware: Hardware, limits: PlacementLimits
 ) -> list[tuple[tuple[int, ...], int]]:
-    """What to try: layers on each card, and how many layers' experts stay in RAM."""
+    """Return the placements to try: layers on each card, and `cpu_moe`."""
     n_all = shape.n_layers + 1
     if not hardware.gpus:
         return [((), 0)]
@@ -167,7 +186,7 @@ def _on_cards(
 def _fewest_in_ram(
     shape: ModelShape, spec: ContextSpec, hardware: Hardware, limits: PlacementLimits, layers: int
 ) -> int:
-    """Of how many layers the experts have to stay in RAM, so that `layers` fit on the cards."""
+    """Return the smallest `cpu_moe` with which `layers` layers fit on the cards."""
     if limits.cpu_moe is not None:
         return min(shape.n_layers, limits.cpu_moe)
     if not shape.routed_bytes:
@@ -201,7 +220,11 @@ def _split(
     layers: int,
     moe: int,
 ) -> tuple[int, ...]:
-    """Layers on each card: in the shares wished for, or as they fill up one after the other."""
+    """Return the number of layers on each card.
+
+    It follows the given shares; without any, cards are filled one after the other, or in shares of
+    their usable memory if the layers do not fit.
+    """
     if limits.split is None:
         found = fill(shape, spec, hardware, layers, moe)
         if found is not None:
@@ -228,7 +251,8 @@ def _judge(shape: ModelShape, spec: ContextSpec, hardware: Hardware, placement: 
     )
     missing = use.ram.total - hardware.ram_usable
     copies = placement.repack and bool(hardware.repacks)
-    on_disk = 0 if copies else use.ram.mapped  # at most
+    # Bytes that can stay in the mapped file. With a copy, all weights have to be in RAM.
+    on_disk = 0 if copies else use.ram.mapped
     if missing > on_disk:
         lacking.append(Shortfall("RAM", missing - on_disk))
     if lacking:

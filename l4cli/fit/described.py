@@ -1,4 +1,4 @@
-"""The shape of a model that is no GGUF yet: from its entry in models.toml, or its config.json."""
+"""The shape of a model that has no GGUF yet: from its entry in models.toml, or its config.json."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def described_shape(spec: ModelSpec, ftype: str, registry: Registry) -> ModelShape:
-    """What a file of the model would hold, quantized to `ftype`.
+    """Return the shape of a registered model, quantized to `ftype`.
 
-    Raises ConvertError for a type there is not, UsageError where the entry does not tell.
+    Raises ConvertError for an unknown type, UsageError if the entry does not state the shape.
     """
     name = f"{spec.name}:{ftype}"
     if spec.like is not None:
@@ -29,9 +29,9 @@ def described_shape(spec: ModelSpec, ftype: str, registry: Registry) -> ModelSha
 
 
 def checkpoint_shape(directory: Path, ftype: str) -> ModelShape:
-    """What a checkpoint's GGUF would hold, quantized to `ftype`, by its config.json alone.
+    """Return the shape of a checkpoint quantized to `ftype`, from its config.json alone.
 
-    Raises ConvertError for a type there is not, or where that file does not tell.
+    Raises ConvertError for an unknown type, or if config.json does not state the shape.
     """
     from convert.checkpoint.hparams import Config
 
@@ -47,14 +47,14 @@ def _config(spec: ModelSpec) -> Mapping[str, Any]:
         return config
     if not spec.config:
         raise UsageError(
-            f"models.toml does not tell the shape of {spec.name} (models.{spec.name}.config): "
-            "give a GGUF file instead"
+            f"models.toml does not give the shape of {spec.name} (models.{spec.name}.config): "
+            "name a GGUF file instead"
         )
     return spec.config
 
 
 def _shape(config: Mapping[str, Any], where: str, ftype: str, name: str) -> ModelShape:
-    """Of the values of a config.json, which are from `where`."""
+    """Return the shape for the values of a config.json; `where` names their source in errors."""
     model = _outline(json.dumps(config), where)
     fields = {key: field.value for key, field in model.fields.items()}
     fields["general.architecture"] = model.architecture
@@ -69,11 +69,12 @@ def _outline(config: str, where: str) -> Outline:
 
 
 def _scaled(spec: ModelSpec, like: ModelShape, name: str) -> ModelShape:
-    """A model of which only the parameters are known, in all and active.
+    """Return the shape of a model of which only the total and active parameter counts are known.
 
-    Each of its experts has what is not active, shared out among those that are not chosen; weights
-    take as many bits as the like-named ones of `like`. Of its layers nothing is known, so neither
-    what a context costs.
+    The inactive parameters are those of the experts that a token does not use, so dividing them by
+    the number of such experts gives the size of one expert. Routed and dense weights take as many
+    bits per parameter as those of `like`. Nothing is known about the layers, so the size of the KV
+    cache is not known either (`knows_cache` is False).
     """
     total, active = spec.n_params, spec.n_params_active
     n_idle = like.n_experts - like.n_experts_used

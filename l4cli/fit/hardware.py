@@ -1,6 +1,6 @@
-"""What a machine has: memory, devices, cores, and how fast its memory is.
+"""A machine's memory, graphics cards and memory bandwidth.
 
-`probe` looks at this one; `described` makes one of what the user says.
+`probe` returns this machine's; `described` returns those of a machine that the user describes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from l4cli.amounts import GIB
 from l4cli.native.cpu import num_physical_cores
 from l4cli.native.memory import free_memory_bytes, memory_bytes
 
-# Read rates of memory in bytes a second. Source: the vendors' data sheets.
+# Memory bandwidth in bytes per second. Source: the vendors' data sheets.
 _GPU_BANDWIDTH = {
     "h200": 4800e9, "h100 nvl": 3900e9, "h100": 3350e9, "a100": 1935e9, "l40": 864e9, "l4": 300e9,
     "a10": 600e9, "a6000": 768e9, "rtx 6000 ada": 960e9, "v100": 900e9, "t4": 320e9,
@@ -22,11 +22,12 @@ _GPU_BANDWIDTH = {
     "4060": 272e9, "3090": 936e9, "3080": 760e9, "3060": 360e9, "mi300": 5300e9, "7900": 960e9,
     "m3 ultra": 819e9, "m2 ultra": 800e9, "m4 max": 546e9, "m3 max": 400e9, "m2 max": 400e9,
 }  # fmt: skip
-UNKNOWN_GPU_BANDWIDTH = 900e9  # of a card of 24 GB
-UNKNOWN_RAM_BANDWIDTH = 80e9  # two channels of DDR5-5600, less what is lost on the way
+UNKNOWN_GPU_BANDWIDTH = 900e9  # a typical card with 24 GB
+UNKNOWN_RAM_BANDWIDTH = 80e9  # two channels of DDR5-5600 reach this in practice
 DISK_BANDWIDTH = 2e9  # an NVMe drive, read through the page cache
 
-# Qtypes that ggml's CPU kernels want in an order of their own. Source: ggml-cpu/repack.cpp.
+# For each CPU feature, the qtypes that ggml copies into the order of its kernels when it loads
+# them. Source: ggml-cpu/repack.cpp.
 _REPACKED = {
     "AVX2": ("Q4_0", "Q4_K", "IQ4_NL", "MXFP4"),
     "AVX512": ("Q2_K",),
@@ -34,12 +35,13 @@ _REPACKED = {
     "DOTPROD": ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4"),
 }
 _TYPICAL_CPU = frozenset(_REPACKED["AVX2"])
-_KEPT_RAM, _KEPT_GPU = 1 * GIB, 1 * GIB  # for the system; for the driver's context and the screen
+# Memory left free: in RAM for the system, on a card for the driver's context and the screen.
+_KEPT_RAM, _KEPT_GPU = 1 * GIB, 1 * GIB
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A device with memory of its own. Bytes, and bytes a second."""
+    """A graphics card. Memory in bytes, bandwidth in bytes per second."""
 
     name: str
     total: int
@@ -48,13 +50,17 @@ class Gpu:
 
     @property
     def usable(self) -> int:
-        """What a model may take."""
+        """Bytes that a model may take."""
         return max(0, self.free - _KEPT_GPU)
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """A machine. Bytes, and bytes a second; `repacks` names qtypes that are copied on loading."""
+    """A machine. Memory in bytes, bandwidth in bytes per second.
+
+    repacks: qtypes that the CPU backend copies into the order of its kernels on loading.
+    is_described: whether the user described this machine, instead of `probe`.
+    """
 
     ram_total: int
     ram_free: int
@@ -65,12 +71,15 @@ class Hardware:
 
     @property
     def ram_usable(self) -> int:
-        """What a model may take."""
+        """Bytes that a model may take."""
         return max(0, self.ram_free - _KEPT_RAM)
 
 
 def probe(*, bandwidth: float | None = None) -> Hardware:
-    """This machine. `bandwidth` of its memory is the typical one unless given."""
+    """Return this machine's hardware.
+
+    bandwidth: of its RAM in bytes per second; None is a typical value.
+    """
     from l4cli.engine.llamacpp.devices import cpu_features, devices
 
     gpus = tuple(
@@ -89,7 +98,12 @@ def probe(*, bandwidth: float | None = None) -> Hardware:
 def described(
     *, ram: int | None, ram_bandwidth: float | None, gpus: Sequence[Gpu], here: Hardware
 ) -> Hardware:
-    """A machine of so much memory; what is not said (`ram` None) is as `here`."""
+    """Return the hardware of a machine that the user describes.
+
+    ram: bytes, all of them free; None is as much as `here` has.
+    ram_bandwidth: bytes per second; None is that of `here` if `ram` is None, else a typical value.
+    gpus: its graphics cards.
+    """
     return Hardware(
         ram_total=here.ram_total if ram is None else ram,
         ram_free=here.ram_free if ram is None else ram,
@@ -102,18 +116,18 @@ def described(
 
 
 def described_gpu(number: int, size: int, bandwidth: float | None) -> Gpu:
-    """A graphics card of which only the size is known."""
+    """Return a card of `size` bytes; `bandwidth` None is a typical value."""
     return Gpu(f"GPU {number}", size, size, bandwidth or UNKNOWN_GPU_BANDWIDTH)
 
 
 def gpu_bandwidth(name: str) -> float:
-    """The memory bandwidth of a card by its name: the longest known one in it."""
+    """Return a card's memory bandwidth: that of the longest known name within its name."""
     known = [key for key in _GPU_BANDWIDTH if key in name.lower()]
     return _GPU_BANDWIDTH[max(known, key=len)] if known else UNKNOWN_GPU_BANDWIDTH
 
 
 def measure_bandwidth() -> float:
-    """Bytes a second that all cores together read from memory: a fifth of a second's work."""
+    """Measure the bytes per second that all cores together read from memory, in about 0.2 s."""
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
@@ -122,7 +136,7 @@ def measure_bandwidth() -> float:
     blocks = [np.ones(1 << 23, np.float32) for _ in range(n_threads)]  # 32 MiB each
     n_bytes, shortest = sum(block.nbytes for block in blocks), 1.0
     with ThreadPoolExecutor(n_threads) as pool:
-        for _ in range(n_rounds):  # the best one: what else runs here may be gone by then
+        for _ in range(n_rounds):  # the fastest counts: other programs may disturb the others
             began = time.perf_counter()
             list(pool.map(np.max, blocks))
             shortest = min(shortest, time.perf_counter() - began)

@@ -1,6 +1,6 @@
-"""A model's metadata, read with suspicion: numbers that make sense, or a line about what is not.
+"""Checked access to a model's metadata: a plausible number, or an error that names the key.
 
-They come from a GGUF's header, from what llama.cpp tells of one, or from a config.json.
+The metadata comes from a GGUF's header, from llama.cpp's API, or from a config.json.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 from l4cli.errors import InputError
 
-Metadata = Callable[[str], Any]  # a key's value; None where there is none
+Metadata = Callable[[str], Any]  # returns a key's value, or None if there is none
 
 _MAX_NUMBER = 1 << 31
 
@@ -20,7 +20,7 @@ def is_array(value: object) -> TypeGuard[Sequence[Any]]:
 
 
 class Header:
-    """Typed access to the keys of one architecture; every complaint names the model and the key."""
+    """Typed access to the keys of one architecture; errors name the model and the key."""
 
     def __init__(self, values: Metadata, name: str) -> None:
         self._values, self._name = values, name
@@ -37,7 +37,7 @@ class Header:
         self, key: str, default: int | None = None, *, least: int = 0, most: int = _MAX_NUMBER
     ) -> int:
         value = self.raw(key)
-        if isinstance(value, str) and value.isascii() and value.isdigit():  # as llama.cpp tells it
+        if isinstance(value, str) and value.isascii() and value.isdigit():  # llama.cpp's API
             value = int(value)
         if value is None:
             if default is None:
@@ -50,7 +50,7 @@ class Header:
     def numbers(
         self, key: str, count: int, default: tuple[int, ...] | None = None
     ) -> tuple[int, ...]:
-        """One number a layer, written as a list or, where they are all alike, once."""
+        """Return one number per layer. The metadata has a list, or one number for all layers."""
         value = self.raw(key)
         if value is None and default is not None:
             return default

@@ -1,8 +1,8 @@
-"""Which weights lie on which device, and what each device then holds. Pure.
+"""Which weights lie on which device, and how many bytes each device then holds. Pure.
 
-As llama.cpp does it: the last layers go to the graphics cards, one after the other, the output
-matrix behind them; a layer's cache lies where the layer does; embeddings stay in RAM, and so do
-the routed experts of as many layers as one likes.
+This follows llama.cpp. The last layers go to the graphics cards, one card after the other, and the
+output matrix follows the last layer. A layer's KV cache is on the same device as the layer. The
+embeddings stay in RAM, and so do the routed experts of the first `cpu_moe` layers.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ _COPIED_ELEMENT = 2  # a quantized cache is copied to f16 for CUDA's kernels
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """`split`: layers on each card, the output counting as one; experts of the first `cpu_moe`
-    layers in RAM. With `repack`, weights in RAM are copied into the CPU's own order where it has
-    one; without, all of them stay in the mapped file.
+    """Where the weights go.
+
+    split: layers on each card; the output counts as one.
+    cpu_moe: number of layers, from the first, whose routed experts stay in RAM.
+    repack: whether weights in RAM are copied into the order of the CPU's kernels if it has one for
+        their qtype. Otherwise all of them stay in the mapped file.
     """
 
     split: tuple[int, ...] = ()
@@ -44,7 +47,10 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class DeviceUse:
-    """Bytes on one device. Of its weights, `mapped` can stay in the file."""
+    """Bytes on one device.
+
+    `mapped` are the bytes of its weights that can stay in the mapped file (in RAM only).
+    """
 
     weights: int
     kv: int
@@ -58,7 +64,7 @@ class DeviceUse:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Bytes on each device; RAM holds what l4 itself takes, too, within `compute`."""
+    """Bytes on each device. In RAM, `compute` includes the logits and the process itself."""
 
     gpus: tuple[DeviceUse, ...]
     ram: DeviceUse
@@ -73,7 +79,7 @@ class Use:
 
 
 def lay_out(shape: ModelShape, spec: ContextSpec, placement: Placement, hardware: Hardware) -> Use:
-    """What each device holds."""
+    """Return the bytes that each device holds with this placement."""
     first = shape.n_layers + 1 - placement.gpu_layers
     gpus, at = [], first
     for count in placement.split:
@@ -85,29 +91,35 @@ def lay_out(shape: ModelShape, spec: ContextSpec, placement: Placement, hardware
 def fill(
     shape: ModelShape, spec: ContextSpec, hardware: Hardware, n_gpu_layers: int, cpu_moe: int
 ) -> tuple[int, ...] | None:
-    """How many layers each card takes, the first cards first; None where there is no room."""
+    """Return how many of the last `n_gpu_layers` layers each card takes; None if they do not fit.
+
+    Cards are filled one after the other.
+    """
     split = [0] * len(hardware.gpus)
     room = [gpu.usable for gpu in hardware.gpus]
-    beside = gpu_compute(shape, spec, cpu_moe)
+    compute = gpu_compute(shape, spec, cpu_moe)
     at = 0
     for layer in range(shape.n_layers + 1 - n_gpu_layers, shape.n_layers + 1):
         size = layer_bytes(shape, spec, layer, cpu_moe)
-        while at < len(room) and size + (0 if split[at] else beside) > room[at]:
+        while at < len(room) and size + (0 if split[at] else compute) > room[at]:
             at += 1
         if at == len(room):
             return None
-        room[at] -= size + (0 if split[at] else beside)
+        room[at] -= size + (0 if split[at] else compute)
         split[at] += 1
     return tuple(split)
 
 
 def layer_bytes(shape: ModelShape, spec: ContextSpec, layer: int, cpu_moe: int) -> int:
-    """What a layer and its cache take on a card; the one behind the last is the output."""
+    """Return the bytes of a layer and its cache on a card; layer `n_layers` is the output."""
     return layer_weights(shape, layer, cpu_moe) + layer_kv(shape, spec, layer)
 
 
 def layer_weights(shape: ModelShape, layer: int, cpu_moe: int) -> int:
-    """A layer's weights but for experts that stay in RAM; a tied output is a copy."""
+    """Return the bytes of a layer's weights on a card, without experts that stay in RAM.
+
+    Layer `n_layers` is the output; if it is tied to the embeddings, the card gets a copy of these.
+    """
     if layer == shape.n_layers:
         return shape.output.total + (shape.embeddings.total if shape.is_tied else 0)
     block = shape.blocks[layer]
@@ -115,7 +127,7 @@ def layer_weights(shape: ModelShape, layer: int, cpu_moe: int) -> int:
 
 
 def layer_kv(shape: ModelShape, spec: ContextSpec, layer: int) -> int:
-    """A layer's part of the cache."""
+    """Return the bytes of a layer's KV cache."""
     if layer >= len(shape.cache.widths):
         return 0
     width, window = shape.cache.widths[layer], shape.cache.windows[layer]
@@ -123,10 +135,11 @@ def layer_kv(shape: ModelShape, spec: ContextSpec, layer: int) -> int:
 
 
 def gpu_compute(shape: ModelShape, spec: ContextSpec, cpu_moe: int) -> int:
-    """Room for computing on a card.
+    """Return the bytes that a card needs for computing.
 
-    A quantized cache is copied to f16, a layer at a time; and where experts lie in RAM, a stack of
-    them is brought over for prompts. Neither has been compared with a card's own figures.
+    A quantized cache is copied to f16, one layer at a time. If there are experts in RAM, prompts
+    copy one tensor of experts to the card at a time. Neither has been compared with measurements
+    on a card.
     """
     size = compute_buffer(shape, spec)
     if element_bytes(spec.kv_type) < _COPIED_ELEMENT:
@@ -173,5 +186,5 @@ def _ram_use(
 
 
 def _inputs(shape: ModelShape, spec: ContextSpec) -> int:
-    """What is prepared in RAM for a card: masks and embedded tokens."""
+    """Return the bytes that RAM needs to prepare a card's inputs: masks and embedded tokens."""
     return masks(shape, spec) + _FLOAT * spec.n_ubatch * shape.n_embd

@@ -1,4 +1,4 @@
-"""One line of `l4 plan`: a model of one type on one machine, and what stands in its way. Pure."""
+"""One line of `l4 plan`: how a model of one type runs on one machine, and what limits it. Pure."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from l4cli.speeds.facts import Conditions
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What `l4 plan` says of one type. `limit` is what binds, and what would lift it.
+    """What `l4 plan` says about one type.
 
-    `max_ctx` is the largest context that fits, 0 for none, None where nobody knows what it takes.
+    max_ctx: the largest context that fits, in tokens. 0: none fits. None: the size of the KV cache
+        is not known.
+    limit: one line on what limits the model on this machine, and how much more memory would help.
     """
 
     name: str
@@ -38,7 +40,7 @@ class Row:
     limit: str
 
     def as_json(self, hardware: Hardware) -> dict[str, Any]:
-        """Bytes, tokens, tokens a second."""
+        """Return the row as JSON values, in bytes, tokens and tokens per second."""
         shape, fit = self.shape, self.fit
         whole = memory_use(shape, **asdict(fit.spec)) if shape.knows_cache else None
         cards = zip(hardware.gpus, fit.use.gpus or [None] * len(hardware.gpus), strict=True)
@@ -90,10 +92,12 @@ def make_row(
     conditions: Conditions | None = None,
     samples: Sequence[Sample] = (),
 ) -> Row:
-    """Place the model and say how it does.
+    """Place the model and return its row.
 
-    `samples` are what was measured on that machine, of this model (`conditions`, however its
-    weights are placed) and of others that are like it.
+    limits: fixed parts of the placement.
+    conditions: under which speeds of this model hold; `make_row` fills in the placement. None if
+        there is no file.
+    samples: speeds measured on this machine, of this model and of others.
     """
     fit = place(shape, spec, hardware, limits)
     max_ctx = None
@@ -127,16 +131,16 @@ def _limit(
     if fit.verdict == "too large":
         return _what_lacks(shape, fit, max_ctx)
     if fit.verdict == "from disk":
-        return f"slow, from disk: {gib(fit.missing)} more RAM would hold all of it"
+        return f"slow, from disk: with {gib(fit.missing)} more RAM all of it would fit"
     if max_ctx is None:
-        return "the weights fit; what a context takes was never published"
+        return "the weights fit; the size of its KV cache was never published"
     if max_ctx >= shape.n_ctx_train:
-        return f"fits, and so do all {tokens(shape.n_ctx_train)} tokens it was trained for"
+        return f"fits, with all {tokens(shape.n_ctx_train)} tokens it was trained for"
     wanted = min(shape.n_ctx_train, 1 << max_ctx.bit_length())
     beyond = place(shape, replace(fit.spec, n_ctx=wanted), hardware, limits)
     lacking = beyond.shortfalls or (Shortfall("RAM", beyond.missing),)
     more = " and ".join(f"{gib(each.n_bytes)} more {_kind(each.device)}" for each in lacking)
-    return f"fits; {more} gives {rounded_tokens(wanted)} tokens"
+    return f"fits; {more} allows {rounded_tokens(wanted)} tokens"
 
 
 def _what_lacks(shape: ModelShape, fit: Fit, max_ctx: int | None) -> str:

@@ -1,8 +1,8 @@
-"""Tokens a second of a placement: measured, or estimated and set right by what was measured. Pure.
+"""Tokens per second of a placement: measured, or estimated and corrected by a measurement. Pure.
 
-What memory bandwidth lets expect is off by much the same factor for a model's other placements and
-types on the same machine: the nearest that was measured tells it. Other models tell nothing: what
-a small one takes besides reading its weights is more than that.
+`speed.py` estimates speeds from memory bandwidth. On one machine the estimate is off by much the
+same factor for all placements and types of a model, so the nearest measured one gives this factor.
+Other models cannot: a small model spends more time on other work than on reading its weights.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from l4cli.fit.speed import decode_tps
 from l4cli.speeds.facts import Conditions, Measured
 
 Origin = Literal["measured", "calibrated", "estimated"]
-Model = tuple[str, int, int, int]  # what all types of a model have in common
+Model = tuple[str, int, int, int]  # what is the same for all types of a model, see `_model`
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Tokens a second of one sequence: behind nothing, and behind a full context.
+    """Tokens per second of one sequence while it decodes.
 
-    `origin` is how they are known: "calibrated" is an estimate set right by a measurement.
+    first: with an empty context. full: with a full context.
+    origin: "measured", "estimated", or "calibrated": an estimate corrected by a measurement.
     """
 
     first: float
@@ -37,7 +38,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A placement of a model that was measured, and what would have been expected of it."""
+    """The measured rates of one placement of a model, and the rates estimated for it."""
 
     model: Model
     conditions: Conditions
@@ -46,7 +47,7 @@ class Sample:
 
 
 def expected_rates(shape: ModelShape, fit: Fit, hardware: Hardware) -> Rates:
-    """What the bandwidth of memory lets expect."""
+    """Return the rates estimated from memory bandwidth."""
     depth = fit.spec.n_ctx // fit.spec.n_seq_max
     first, full = (
         decode_tps(shape, fit.spec, fit.placement, hardware, depth=at, missing=fit.missing)
@@ -62,7 +63,10 @@ def sample(
     conditions: Conditions,
     measured: Measured,
 ) -> Sample | None:
-    """What was measured under `conditions`; None if not of one sequence, or on cards now gone."""
+    """Return what was measured under `conditions` as a Sample.
+
+    None if no single sequence was measured, or if the graphics cards are not the same any more.
+    """
     is_of_one = measured.decode or any(run.n_seq_max == 1 for run in measured.runs)
     first, full = measured.decode_tps(), measured.decode_tps(depth=spec.n_ctx // spec.n_seq_max)
     is_gone = conditions.cards not in ("", ", ".join(gpu.name for gpu in hardware.gpus))
@@ -80,9 +84,10 @@ def rates(
     conditions: Conditions | None = None,
     samples: Sequence[Sample] = (),
 ) -> Rates:
-    """What is known of a placed model: measured under the same `conditions`, or else expected.
+    """Return a placed model's rates: measured under the same `conditions`, or else estimated.
 
-    What is expected is as much off as it was for the sample that was expected to be the nearest.
+    An estimate is corrected by the factor by which the estimate for the nearest sample was off: the
+    sample of the same model with the closest estimated rate.
     """
     for each in samples:
         if each.conditions == conditions:

@@ -1,7 +1,7 @@
-"""A model's shape: its layers, what of the weights belongs to each, and its cache.
+"""A model's shape: the weights of each layer, the KV cache, and the widths that matter for memory.
 
-It is read from metadata and a table of tensors, which a GGUF has in its header and which follow
-from config.json's values alone (`convert.outline`), so no file has to be there.
+It is computed from metadata and a table of tensors. A GGUF has both in its header. For a model
+without a GGUF, `convert.outline` derives both from the values of config.json.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ _ROUTED = re.compile(r"ffn_(?:up|down|gate|gate_up)_(?:ch)?exps")
 
 @dataclass(frozen=True, slots=True)
 class TypeBytes:
-    """Bytes by qtype; the `repackable` have rows that ggml's kernels can interleave by eights."""
+    """Bytes of weights by qtype.
+
+    `repackable` are those of matrices whose row count is a multiple of 8: ggml's CPU kernels
+    interleave rows by eights.
+    """
 
     sizes: Mapping[str, int] = field(default_factory=dict)
     repackable: Mapping[str, int] = field(default_factory=dict)
@@ -36,13 +40,13 @@ class TypeBytes:
         return sum(self.sizes.values())
 
     def repacked(self, qtypes: Collection[str]) -> int:
-        """Bytes that a CPU copies into another order on loading if it has one for `qtypes`."""
+        """Return the bytes that a CPU copies on loading if its kernels reorder these qtypes."""
         return sum(size for qtype, size in self.repackable.items() if qtype in qtypes)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One layer's weights: `routed` those of its experts, `dense` all others."""
+    """One layer's weights: `routed` are those of its routed experts, `dense` all others."""
 
     dense: TypeBytes
     routed: TypeBytes
@@ -50,9 +54,19 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What memory and speed depend on. Widths in numbers, weights in bytes, context in tokens.
+    """The facts about a model that its memory and speed depend on.
 
-    `knows_cache` is False for a model whose layers nobody published.
+    Widths are in numbers per token, weights in bytes, the context in tokens.
+
+    name: what messages call the model.
+    blocks: the weights of each layer.
+    output: the weights after the last layer.
+    n_ctx_train: tokens of context that the model was trained for; 0 if unknown.
+    n_heads_width: width of all attention heads together.
+    n_ff: width of the widest dense feed-forward network.
+    n_ff_experts: width of all the experts together that one token passes.
+    largest_routed: bytes of the largest tensor of experts.
+    knows_cache: False for a model whose layers nobody published.
     """
 
     name: str
@@ -67,11 +81,11 @@ class ModelShape:
     n_merges: int
     n_heads_width: int
     n_ff: int
-    n_ff_experts: int  # of all the experts that one token passes
+    n_ff_experts: int
     n_experts: int
     n_experts_used: int
     has_shared_expert: bool
-    largest_routed: int  # bytes of the largest stack of experts
+    largest_routed: int
     n_params: int
     n_params_routed: int
     knows_cache: bool = True
@@ -82,12 +96,12 @@ class ModelShape:
 
     @property
     def n_bytes(self) -> int:
-        """All weights."""
+        """Bytes of all weights."""
         return self.dense_bytes + self.routed_bytes + self.embeddings.total
 
     @property
     def dense_bytes(self) -> int:
-        """What every token passes through: all but embeddings and routed experts."""
+        """Bytes that every token passes through: all but embeddings and routed experts."""
         return sum(block.dense.total for block in self.blocks) + self.output.total
 
     @property
@@ -100,14 +114,14 @@ class ModelShape:
 
     @property
     def is_tied(self) -> bool:
-        """Whether the embeddings serve as the output matrix, too."""
+        """Whether the embeddings are also the output matrix, because there is no separate one."""
         return self.output.total < self.embeddings.total // 8
 
 
 def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str) -> ModelShape:
-    """The shape of a model; `name` is what errors call it.
+    """Return the shape of a model; `name` is what messages call it.
 
-    Raises InputError where the metadata is missing or makes no sense.
+    Raises InputError if metadata is missing or makes no sense.
     """
     read = Header(metadata, name)
     n_layers = read.number("block_count", least=1, most=MAX_LAYERS)
@@ -149,7 +163,10 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
 
 
 def shape_of_file(path: Path) -> ModelShape:
-    """The shape of a GGUF, split or not. Raises ConvertError or InputError if it cannot be told."""
+    """Return the shape of a GGUF, split or not.
+
+    Raises ConvertError if the file cannot be read, InputError if its metadata makes no sense.
+    """
     from convert.gguf.model import read_model
 
     model = read_model(path)
@@ -157,7 +174,10 @@ def shape_of_file(path: Path) -> ModelShape:
 
 
 def _count_merges(metadata: Metadata, n_vocab: int) -> int:
-    """How many the tokenizer has; as many as Llama 3's and 4's for so many tokens, if unknown."""
+    """Return the number of merges of the tokenizer.
+
+    Without a tokenizer it is estimated: Llama 3's and 4's have 2.18 merges per token.
+    """
     if metadata("tokenizer.ggml.model") is None:
         return round(n_vocab * _MERGES_PER_TOKEN)
     merges = metadata("tokenizer.ggml.merges")
@@ -165,7 +185,7 @@ def _count_merges(metadata: Metadata, n_vocab: int) -> int:
 
 
 class _Bytes:
-    """Bytes by qtype, while they are being summed up."""
+    """A TypeBytes that is still being summed up."""
 
     def __init__(self) -> None:
         self._sizes: dict[str, int] = {}
@@ -182,7 +202,7 @@ class _Bytes:
 
 
 class _Groups:
-    """Sorts tensors by where they belong."""
+    """Sums up a model's tensors by the part of the model to which they belong."""
 
     def __init__(self, n_layers: int, name: str) -> None:
         self._name = name

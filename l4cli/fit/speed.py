@@ -1,8 +1,8 @@
-"""Tokens a second, from the bytes that one token touches. Pure.
+"""Estimates tokens per second from the bytes that one token touches. Pure.
 
-Decoding reads every weight that a token passes once, and the keys and values of all tokens before
-it: memory bandwidth sets the pace. How much of the bandwidth is reached was measured on a CPU
-(benchmarks/plan.py) and is what published figures for graphics cards come to.
+To decode a token, every weight that it passes is read once, and so are the keys and values of all
+tokens before it. So memory bandwidth limits the speed. The share of the bandwidth that is reached
+was measured on a CPU (benchmarks/plan.py); for graphics cards it was derived from published speeds.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from l4cli.fit.memory import ContextSpec
 from l4cli.fit.placement import Placement
 from l4cli.fit.shape import Block, ModelShape, TypeBytes
 
-_CPU_SHARE, _GPU_SHARE = 0.7, 0.6  # of the bandwidth
+_CPU_SHARE, _GPU_SHARE = 0.7, 0.6  # of the bandwidth that is reached
 _FEWEST_BITS = 4.0
-_TOKEN = 300e-6  # seconds between two tokens: sampling, and a step of the engine
-_LAYER_ON_CPU, _LAYER_ON_GPU = 150e-6, 30e-6  # seconds that a layer takes however small it is
+_TOKEN = 300e-6  # seconds per token for sampling and the engine's step
+_LAYER_ON_CPU, _LAYER_ON_GPU = 150e-6, 30e-6  # seconds that even the smallest layer takes
 
 
 def decode_tps(
@@ -28,7 +28,11 @@ def decode_tps(
     depth: int = 0,
     missing: int = 0,
 ) -> float:
-    """Tokens a second of one sequence at `depth` tokens, `missing` bytes of weights not in RAM."""
+    """Return the tokens per second of one sequence while it decodes.
+
+    depth: tokens before it in the context.
+    missing: bytes of weights that do not fit in RAM and are read from disk.
+    """
     first = shape.n_layers + 1 - placement.gpu_layers
     ends, end = [], first
     for count in placement.split:
@@ -54,7 +58,7 @@ def decode_tps(
 
 
 def _touched(shape: ModelShape, layer: int) -> tuple[float, float]:
-    """What a token reads of a layer's weights: all of the dense ones, its experts of the routed."""
+    """Return the bytes that a token reads of a layer: dense weights, and those of its experts."""
     if layer == shape.n_layers:
         return shape.output.total + (shape.embeddings.total if shape.is_tied else 0), 0.0
     block: Block = shape.blocks[layer]
@@ -63,7 +67,10 @@ def _touched(shape: ModelShape, layer: int) -> tuple[float, float]:
 
 
 def _as_read(group: TypeBytes) -> float:
-    """Bytes, as if no type took less than 4 bits: unpacking those costs what reading them saves."""
+    """Return the bytes, counting every type as at least 4 bits per weight.
+
+    Unpacking smaller types takes as much time as reading fewer bytes saves.
+    """
     sizes = group.sizes.items()
     return sum(size * max(1.0, _FEWEST_BITS / _bits(qtype)) for qtype, size in sizes)
 

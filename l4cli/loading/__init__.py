@@ -1,9 +1,12 @@
-"""A name or a path -> a model ready to answer.
+"""Loads a model: from a name or a path to an `LLM` that answers prompts.
 
-options.py    how a model is to be loaded, as it was asked for
-file.py       the GGUF it names, opened once: header, shape, fingerprint
-decide.py     what was left open is chosen, what cannot fit is refused
-contexts.py   how large contexts are made, and over which weights
-llm.py        the model: prompts in, completions out
-load.py       all of these in order
+options.py     LoadOptions: how the caller asked for the model to be loaded
+file.py        ModelFile: the GGUF, opened once: header, shape, fingerprint
+decision.py    Decision: how the model is actually loaded
+decide.py      LoadOptions -> Decision, with the checks that come before loading
+choose.py      the part of it that needs arithmetic: fills in "auto", refuses what cannot fit
+contexts.py    makes the contexts: how large, and over which weights
+vocabulary.py  a backend for a model that was loaded without its weights
+llm.py         LLM: prompts in, completions out
+load.py        all of these in order
 """

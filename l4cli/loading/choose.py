@@ -1,4 +1,4 @@
-"""What was left open of how a model is loaded is chosen, and what cannot fit is refused. Pure."""
+"""Chooses every load option that is "auto", and refuses a model that cannot fit. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from l4cli.loading.options import DEFAULT_N_CTX, LoadOptions
 
 
 def choose(shape: ModelShape, options: LoadOptions, hardware: Hardware) -> Decision:
-    """How to load a model of that shape on that machine. Pure. Raises ModelLoadError."""
+    """Return how to load a model of this shape on this machine. Pure.
+
+    Raises ModelLoadError if the model does not fit, unless `options.force` is set.
+    """
     limits, n_ctx = options.placement, options.n_ctx
     n_seqs = options.n_seqs_with_room
     kept = DEFAULT_N_CTX if n_ctx == "auto" else n_ctx
@@ -56,9 +59,10 @@ def choose(shape: ModelShape, options: LoadOptions, hardware: Hardware) -> Decis
 def _as_much_as_fits(
     shape: ModelShape, spec: ContextSpec, hardware: Hardware, options: LoadOptions
 ) -> int:
-    """The longest context that moves no weights to a slower place than they have without.
+    """Return the longest context, in tokens, that moves no weights to a slower device.
 
-    Of the RAM that is left beside them it takes half: others want some, too.
+    The context takes at most half of the RAM that the weights leave free; the other half is left
+    to other programs.
     """
     limits = options.placement
     fit = place(shape, spec, hardware, limits)
@@ -78,7 +82,7 @@ def _as_much_as_fits(
 
 
 def _layers(shape: ModelShape, fit: Fit, hardware: Hardware, options: LoadOptions) -> int:
-    """Layers on the cards as llama.cpp is told: -1 for all."""
+    """Return llama.cpp's `n_gpu_layers`: the number of layers on the cards, -1 for all."""
     if options.gpu_layers != "auto":
         return options.gpu_layers
     are_all = not hardware.gpus or fit.placement.gpu_layers > shape.n_layers
@@ -86,8 +90,11 @@ def _layers(shape: ModelShape, fit: Fit, hardware: Hardware, options: LoadOption
 
 
 def _line(shape: ModelShape, fit: Fit, hardware: Hardware, options: LoadOptions) -> str | None:
-    """What was chosen, and what it leaves; or that the weights come from disk."""
-    slow = f"{gib(fit.missing)} of the weights stay on disk, for RAM is short of so much: slow"
+    """Return one line with the choices made and the memory they take; None if nothing was chosen.
+
+    If some weights have to be read from disk, the line says that instead of the memory.
+    """
+    slow = f"{gib(fit.missing)} of the weights do not fit in RAM and stay on disk: slow"
     if not options.leaves_something:
         return slow if fit.verdict == "from disk" else None
     takes = [
@@ -101,7 +108,7 @@ def _line(shape: ModelShape, fit: Fit, hardware: Hardware, options: LoadOptions)
 
 
 def _chosen(shape: ModelShape, fit: Fit, hardware: Hardware, options: LoadOptions) -> Iterator[str]:
-    """What was left to us, as it came out."""
+    """Yield a phrase for each option that was "auto", with the value chosen."""
     if options.n_ctx == "auto":
         yield f"context {tokens(fit.spec.n_ctx)}"
     if options.kv_type == "auto":
@@ -117,7 +124,7 @@ def _chosen(shape: ModelShape, fit: Fit, hardware: Hardware, options: LoadOption
 
 
 def _refusal(shape: ModelShape, fit: Fit, hardware: Hardware, options: LoadOptions) -> str:
-    """What is lacking, and the ways out."""
+    """Return the error message: the memory that is missing, and the options that would help."""
     lacking = ", ".join(f"{each.device} lacks {gib(each.n_bytes)}" for each in fit.shortfalls)
     parts = f"{gib(shape.n_bytes)} of weights, {gib(fit.use.kv)} of KV cache"
     ways = []
@@ -131,5 +138,5 @@ def _refusal(shape: ModelShape, fit: Fit, hardware: Hardware, options: LoadOptio
         ways.append("--gpu-layers auto")
     if fit.spec.kv_type == "f16":
         ways.append("--kv-type q8_0")
-    ways.append("--force to try all the same")
+    ways.append("--force to load it anyway")
     return f"{shape.name} does not fit: {lacking} ({parts}); try {', '.join(ways)}"

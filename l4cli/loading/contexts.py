@@ -1,4 +1,4 @@
-"""How the contexts of a loaded model are made: how large, in what regions, over which weights."""
+"""Makes the contexts of a loaded model: decides their size, their regions and their weights."""
 
 from __future__ import annotations
 
@@ -30,17 +30,21 @@ from l4cli.loading.options import DEFAULT_N_CTX, LoadOptions
 from l4cli.native.memory import memory_bytes
 
 _FIXED_N_BATCH = 512
-_ELASTIC_N_BATCH = 2048  # many prompts a decode; llama.cpp takes it in pieces of n_ubatch
-_PIECE = 256  # of a prompt, where pieces must always be the same: what is reused is whole pieces
+_ELASTIC_N_BATCH = 2048  # many prompts per decode; llama.cpp computes it n_ubatch tokens at a time
+# n_batch of a deterministic model. Prompts are always computed in pieces of this many tokens, and
+# only whole pieces are reused.
+_PIECE = 256
 
 
 class Contexts:
-    """A model's contexts, one at a time, with the engine over it.
+    """A model's current context, with the engine over it. There is at most one context at a time.
 
-    `make_backend` makes one, and raises ModelLoadError where memory falls short. `limits` are how
-    large it may be. With a `size` it is made at once, and only `widen` replaces it; else it is made
-    when it is needed, and anew when requests need another size. With `tune` the number of sequences
-    that run at once is found out while they run.
+    make_backend: makes a context of a size; raises ModelLoadError if memory is short.
+    limits: the largest size that a context may have.
+    size: the size of a fixed context, which is made at once and which only `widen` replaces. None:
+        a context is made when it is needed, and replaced when requests need another size.
+    tune: whether the engine finds the best number of concurrent sequences while requests run.
+    deterministic: whether a request's text must not depend on earlier requests.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class Contexts:
 
     @classmethod
     def of(cls, backend: Backend) -> Contexts:
-        """The one context that there is already."""
+        """Wrap an existing backend, which is never replaced."""
         size = ContextSize(backend.n_ctx, backend.n_seq_max, unified=True)
         limits = SizingLimits(backend.n_seq_max, backend.n_ctx_seq, backend.n_ctx)
         contexts = cls(lambda _size: backend, limits, size)
@@ -68,7 +72,7 @@ class Contexts:
 
     @property
     def engine(self) -> Engine:
-        """The engine over the present context, which is made now if there is none."""
+        """The engine over the current context, which is made now if there is none."""
         if self._engine is None:
             self._make(Demand(DEFAULT_N_CTX, DEFAULT_N_CTX, num_requests=1))
         assert self._engine is not None
@@ -76,12 +80,12 @@ class Contexts:
 
     @property
     def is_made(self) -> bool:
-        """Whether there is a context now."""
+        """Whether a context exists now."""
         return self._engine is not None
 
     @property
     def n_ctx(self) -> int:
-        """Tokens that one sequence can hold, its prompt and its answer together."""
+        """Tokens that one sequence can hold, prompt and answer together."""
         return self.engine.backend.n_ctx_seq if self._is_fixed else self.limits.longest
 
     def fit(self, requests: Sequence[Request], *, more: bool = False, pool: bool = False) -> None:
@@ -94,14 +98,17 @@ class Contexts:
         self._make(demand)
 
     def has_space_for(self, request: Request) -> bool:
-        """Whether the present context is as long as the request; if not, `fit` can mend it."""
+        """Whether the request fits into the current context; if not, `fit` makes a longer one."""
         if self._is_fixed:
             return True
         length = len(request.prompt) + (request.params.max_tokens or 0)
         return min(length, self.n_ctx) <= self.engine.backend.n_ctx_seq
 
     def widen(self, count: int) -> None:
-        """Make the fixed context anew for `count` sequences; as it was where memory falls short."""
+        """Replace the fixed context by one for `count` sequences, or as many as before.
+
+        It has as many as before if memory is short.
+        """
         assert self._size is not None
         self.engine.close()
         try:
@@ -111,12 +118,12 @@ class Contexts:
             self._engine = Engine(self._make_backend(self._size))
 
     def can_widen(self, count: int) -> bool:
-        """Whether the context is a fixed one for fewer sequences, and another can be made."""
+        """Whether the context is fixed, has fewer than `count` sequences, and can be replaced."""
         can_remake = self._is_fixed and self._can_remake
         return can_remake and self.engine.backend.n_seq_max < count
 
     def interrupt(self) -> None:
-        """Make a step under way return soon. Safe from signal handlers and other threads."""
+        """Make a running step return soon. Safe from signal handlers and other threads."""
         if self._engine:
             self._engine.interrupt()
 
@@ -134,7 +141,7 @@ class Contexts:
             self._engine, self._size = self._engine_of(size), size
 
     def _engine_of(self, size: ContextSize) -> Engine:
-        """An engine of that size, or with fewer sequences where memory falls short."""
+        """Return an engine of this size, or with fewer sequences if memory is short."""
         while True:
             try:
                 backend = self._make_backend(size)
@@ -150,7 +157,10 @@ class Contexts:
 def contexts_of(
     weights: LlamaModel, options: LoadOptions, decision: Decision, opened: ExitStack
 ) -> Contexts:
-    """The contexts of loaded weights. What else they need is closed with `opened`."""
+    """Return the contexts over loaded weights.
+
+    A second set of weights, if prompts need one, is registered in `opened` to be closed.
+    """
     n_ctx: int | str = decision.n_ctx
     if options.ctx != "largest":
         n_ctx = "auto" if options.ctx == "auto" else options.n_ctx
@@ -177,7 +187,11 @@ def contexts_of(
 def limits_of(
     weights: LlamaModel, n_ctx: int | str, options: LoadOptions, kv_type: str
 ) -> SizingLimits:
-    """What is given holds; else as much as the model was trained for, in a part of the memory."""
+    """Return the limits for a model's contexts.
+
+    If `n_ctx` is a number, it is the limit in cells. If it is "auto", the cells may take a quarter
+    of the machine's memory. A sequence never holds more than the model was trained for.
+    """
     from l4cli.fit.cache_shape import read_cache
     from l4cli.fit.memory import most_per_token
 
@@ -185,7 +199,7 @@ def limits_of(
     try:
         per_token = most_per_token(read_cache(weights.metadata, str(weights.path)), kv_type)
         cells = memory_bytes() // KV_PART // per_token
-    except InputError:  # an architecture whose cache is not of keys and values
+    except InputError:  # an architecture whose cache does not hold keys and values
         cells = DEFAULT_N_CTX
     if isinstance(n_ctx, int):
         cells, trained = n_ctx, min(n_ctx, trained)
@@ -195,14 +209,17 @@ def limits_of(
 
 
 def most_sequences(options: LoadOptions) -> int:
-    """How many sequences may run at once."""
+    """Return the most sequences that may run at once."""
     count = options.n_seq_max
     return count if isinstance(count, int) else max_useful_sequences()
 
 
 @dataclass(slots=True)
 class _Maker:
-    """Makes contexts over loaded weights; for prompts one of their own, where that is faster."""
+    """Makes contexts over loaded weights, and a second one for prompts where that is faster.
+
+    `prefill_model` returns the weights of that second context; None: there is no second context.
+    """
 
     weights: LlamaModel
     options: LoadOptions
@@ -241,7 +258,7 @@ class _Maker:
 
 
 def _prefill_model(weights: LlamaModel, decision: Decision, opened: ExitStack) -> LlamaModel:
-    """What prompts are computed over: the same weights, or others in file order."""
+    """Return the weights for prompts: the same ones, or a second set in file order."""
     if decision.prefill_on == "same":
         return weights
     others = LlamaModel(weights.path, repack=False, vocabulary=weights.vocabulary)

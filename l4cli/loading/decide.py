@@ -1,6 +1,6 @@
-"""How a model is loaded: as it was told, or where that can matter, as fits the machine.
+"""Decides how a model is loaded: as the options say or, if memory may be short, to fit the machine.
 
-What takes a look into the file, and the arithmetic of memory, is imported only where it is needed.
+The modules that read the GGUF's header and compute memory are imported only when they are needed.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from l4cli.loading.options import LoadOptions
 from l4cli.native.memory import free_memory_bytes
 from l4cli.native.selftest import outcome
 
-_HARMLESS_CTX = 65536  # tokens: below, only the weights can be too large
-# Files of less than half the free memory, too small to hold large experts, are loaded without a
-# look inside.
+_HARMLESS_CTX = 65536  # tokens; up to here, only the weights can be too large
+# A file is loaded without reading its header if it is smaller than _SMALL_FILE bytes (too small for
+# large experts) and takes less than 1/_LARGEST_SHARE of the free memory.
 _LARGEST_SHARE = 2
 _SMALL_FILE = 1 << 30
 
 
 def decide(file: ModelFile, options: LoadOptions) -> Decision:
-    """How to load that file on this machine; its header is read only where that can matter.
+    """Return how to load this file on this machine. Its header is read only if that can matter.
 
-    Raises ModelLoadError, with what is lacking and the way out, for what cannot fit, and UsageError
-    for cards that are not there or a context longer than the model was trained for.
+    Raises ModelLoadError if the model cannot fit (the message says what is missing and what to do),
+    and UsageError for missing graphics cards or a context longer than the model was trained for.
     """
     check_cards(options)
     context_line = None
@@ -45,26 +45,29 @@ def decide(file: ModelFile, options: LoadOptions) -> Decision:
 
 
 def check_context(name: str, n_ctx: int, n_ctx_train: int, n_seq_max: int = 1) -> str | None:
-    """The one rule for a context asked for: no sequence holds more than it was trained for.
+    """Check a requested context: no sequence can hold more tokens than the model was trained for.
 
-    `n_ctx` tokens are for `n_seq_max` sequences together; `n_ctx_train` 0 is not known. UsageError
-    where they could not hold so many. A line where one of them alone cannot, None if it can.
+    n_ctx: tokens for all `n_seq_max` sequences together.
+    n_ctx_train: tokens that the model was trained for; 0 if unknown.
+
+    Returns a warning if one sequence alone cannot use all of `n_ctx`, otherwise None. Raises
+    UsageError if all sequences together cannot.
     """
     if not n_ctx_train or n_ctx <= n_ctx_train:
         return None
     if n_ctx <= n_ctx_train * n_seq_max:
         return (
-            f"one sequence holds {n_ctx_train} of the {n_ctx} tokens of context: {name} was not "
-            "trained for more"
+            f"one sequence can use only {n_ctx_train} of the {n_ctx} tokens of context: {name} was "
+            "not trained for more"
         )
     whole = f"the {n_ctx_train} tokens that {name} was trained for"
     if n_seq_max > 1:
-        whole = f"{n_seq_max} sequences of {whole}"
+        whole = f"{n_seq_max} sequences times {whole}"
     raise UsageError(f"--ctx {n_ctx} is more than {whole}")
 
 
 def _trusted(decision: Decision) -> Decision:
-    """Without what the self-test found the installed llama.cpp to do wrong."""
+    """Return the decision without the features that failed llama.cpp's self-test."""
     found = outcome()
     if not found.extra_buffers:
         decision = replace(
@@ -74,7 +77,7 @@ def _trusted(decision: Decision) -> Decision:
 
 
 def check_cards(options: LoadOptions) -> None:
-    """UsageError where something is asked of cards that are not there."""
+    """Raise UsageError if the options need graphics cards that are not there."""
     asks = isinstance(options.gpu_layers, int) and options.gpu_layers > 0
     shares = options.split or ()
     if not asks and not shares:
@@ -84,17 +87,17 @@ def check_cards(options: LoadOptions) -> None:
         option = f"--gpu-layers {options.gpu_layers}" if asks else "--tensor-split"
         raise UsageError(
             f"{option}: llama.cpp sees no graphics card here (is its driver loaded, and was "
-            "llama-cpp-python built for it?); --gpu-layers auto takes what there is"
+            "llama-cpp-python built for it?); --gpu-layers auto also works without one"
         )
     if shares and len(shares) != found:
         raise UsageError(f"--tensor-split names {len(shares)} cards, but there are {found}")
 
 
 def _is_worth_a_look(file: ModelFile, options: LoadOptions) -> bool:
-    """A guess that costs nothing: whether the file may be too large, or have large experts."""
+    """Whether the file may be too large or have large experts: a guess from its size alone."""
     try:
         size = file.n_bytes
-    except OSError:  # said better where it is opened
+    except OSError:  # opening the file reports this better
         return False
     if size > _SMALL_FILE:
         return True

@@ -1,4 +1,4 @@
-"""How a model is to be loaded, as it was decided."""
+"""How a model is loaded, after everything that was "auto" has been decided."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ if TYPE_CHECKING:
 class Decision:
     """How to load a model.
 
-    repack: whether the CPU backend may copy weights into the order of its kernels.
-    prefill_on: over which weights a second context computes prompts, where that is faster and
-        there is room: "same", or others in the file's order. None: there is no second context.
-    line: what was chosen and why, or what to expect; None where there is nothing to say.
+    n_ctx: tokens of context, shared by all sequences.
+    kv_type: type of the KV cache: f16, q8_0, q4_0.
+    gpu_layers: layers on the graphics cards, -1 for all.
+    cpu_moe: number of layers, from the first, whose routed experts stay in RAM.
+    split: shares of the layers, one for each card; () if there is at most one.
+    repack: whether the CPU backend may copy weights into the order that its kernels prefer.
+    prefill_on: weights of a second context that computes prompts: "same", or "file order" for a
+        second set in the file's order. None: one context computes everything, because a second is
+        no faster or does not fit.
+    line: one line for the user: the choices and the memory they take; None if there is none.
     context_line: a warning that one sequence cannot use the whole context; None if it can.
     """
 
@@ -38,7 +44,11 @@ class Decision:
     def conditions(
         self, fingerprint: str, threads: int | None, cards: Sequence[str], n_layers: int
     ) -> Conditions:
-        """What speeds measured with a model that was loaded like this hold for."""
+        """Return the conditions under which speeds of a model loaded like this were measured.
+
+        fingerprint: the model file's; threads: CPU threads, None for one per physical core;
+        cards: names of the graphics cards; n_layers: layers of the model.
+        """
         found = Conditions(
             fingerprint, n_threads=threads or num_physical_cores(), kv_type=self.kv_type
         )
@@ -48,7 +58,7 @@ class Decision:
 
 
 def as_told(options: LoadOptions) -> Decision:
-    """Nothing to choose: everything as it was said."""
+    """Return the options as a Decision, where nothing has to be chosen."""
     return Decision(
         n_ctx=DEFAULT_N_CTX if options.n_ctx == "auto" else options.n_ctx,
         kv_type=options.kv_type,

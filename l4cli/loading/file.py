@@ -1,4 +1,4 @@
-"""A GGUF opened once: what its header says, and what tells it from other files."""
+"""A GGUF file, opened once: its header, and a fingerprint that identifies it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class ModelFile:
-    """A model's GGUF with all the files it is split into. Nothing is read before it is asked for.
+    """A model's GGUF, including all its split files. Each property is read when it is first used.
 
-    `path` is the (first) file, `name` what to call the model.
+    path: the file, or the first split file. name: the model's name in messages.
     """
 
     def __init__(self, located: Located) -> None:
@@ -31,7 +31,7 @@ class ModelFile:
 
     @cached_property
     def header(self) -> GGUFModel:
-        """Metadata and table of tensors. ModelLoadError where they cannot be read."""
+        """Metadata and table of tensors. Raises ModelLoadError if they cannot be read."""
         try:
             return read_model(self.path)
         except ConvertError as error:
@@ -39,23 +39,24 @@ class ModelFile:
 
     @cached_property
     def shape(self) -> ModelShape:
-        """What memory and speed depend on. InputError where the header does not tell."""
+        """What memory and speed depend on. Raises InputError if the header lacks it."""
         from l4cli.fit.shape import shape_of
 
         return shape_of(self.header.fields.get, self.header.tensors, name=str(self.path))
 
     @property
     def n_ctx_train(self) -> int:
-        """Tokens of context that the model was trained for; 0 where the file does not say."""
+        """Tokens of context that the model was trained for; 0 if the file does not say."""
         fields = self.header.fields
         value = fields.get(f"{fields.get('general.architecture')}.context_length")
         return value if type(value) is int else 0
 
     @cached_property
     def vocabulary(self) -> VocabularyFacts:
-        """What models of this file find out of its vocabulary: the next one need not.
+        """Facts about the file's vocabulary, shared by all LlamaModels that are loaded from it.
 
-        ModelLoadError where llama.cpp would end the process over the file.
+        The first model computes them, later ones reuse them. Raises ModelLoadError if loading this
+        file would make llama.cpp end the process.
         """
         try:
             vet_loading(self.path, self.header)
@@ -65,30 +66,31 @@ class ModelFile:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all its files. OSError where one cannot be read."""
+        """Bytes of all its files. Raises OSError if one cannot be read."""
         return sum(file.stat().st_size for file in split_files(self.path))
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells one model file from another without reading it whole."""
+        """Identifies the file's content without reading all of it: see `fingerprint_of`."""
         return fingerprint_of(self.path)
 
     @property
     def weights_identity(self) -> str:
-        """The fingerprint, and of every part of a split model its size and time.
+        """The fingerprint, with the size and modification time of every file.
 
-        Of two files that differ only in the middle, one at least was written at another time.
+        The fingerprint cannot tell apart two files that differ only in the middle, but their
+        modification times differ.
         """
         stats = [file.stat() for file in split_files(self.path)]
         return " ".join([self.fingerprint, *(f"{s.st_size}:{s.st_mtime_ns}" for s in stats)])
 
     def sampling(self, model: LlamaModel) -> dict[str, float]:
-        """Defaults for SamplingParams: of models.toml, over those that the GGUF states."""
+        """Return defaults for SamplingParams: those of models.toml, else those in the GGUF."""
         return self.located.sampling(model.metadata)
 
 
 def fingerprint_of(path: Path) -> str:
-    """Size and digest of both ends of a file."""
+    """Return a file's size and a digest of its first and last MiB, as "SIZE:HEX"."""
     size, span = path.stat().st_size, 1 << 20
     with path.open("rb") as file:
         digest = hashlib.sha256(file.read(span))

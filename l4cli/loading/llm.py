@@ -1,6 +1,6 @@
-"""A model ready to answer: weights, context, prompt encoding and sampling defaults together.
+"""The class LLM: a loaded model with its context, prompt encoding and sampling defaults.
 
-This is the public Python API, and what the commands stand on:
+This is the public Python API. The commands use it, too:
 
     from l4cli import load
 
@@ -43,12 +43,12 @@ Prompt = str | Sequence[Message] | Sequence[int]
 
 
 class LLM:
-    """An engine with its model. Close it, or use it as a context manager.
+    """A model with its engine. Close it, or use it as a context manager.
 
-    A prompt is a text, taken as one user message, a list of messages with `role` and `content`, or
-    a list of token ids, taken as they are.
-    Sampling arguments are the fields of SamplingParams; what is not given comes from models.toml,
-    and what is not there from the GGUF's own metadata.
+    A prompt is a text (one user message), a list of messages with `role` and `content`, or a list
+    of token ids, which are used as they are.
+    Sampling arguments are the fields of SamplingParams. The default of each comes from models.toml
+    or, if it has none, from the GGUF's metadata.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class LLM:
         on_note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.name, self.vocabulary, self.file = name, vocabulary, file
-        self.options, self.decision = options, decision  # how it was to be loaded, and was
+        self.options, self.decision = options, decision  # as requested, and as decided
         self.encoder = PromptEncoder(vocabulary)
         self.sampling = dict(sampling or {})
         self.on_close = on_close
         self._on_note = on_note
         self._contexts = contexts if isinstance(contexts, Contexts) else Contexts.of(contexts)
-        self._directories: dict[str, StateDirectory] = {}  # by what states are good for
+        self._directories: dict[str, StateDirectory] = {}  # by the context's states.key
         self._ids = itertools.count(1)
 
     def __enter__(self) -> LLM:
@@ -82,7 +82,7 @@ class LLM:
 
     @property
     def engine(self) -> Engine:
-        """The engine over the present context, which is made now if there is none."""
+        """The engine over the current context, which is made now if there is none."""
         return self._contexts.engine
 
     def check(self, params: SamplingParams) -> None:
@@ -92,43 +92,46 @@ class LLM:
 
     @property
     def is_deterministic(self) -> bool:
-        """Whether the same request gives the same text whatever came before."""
+        """Whether the same request gives the same text whatever came before it."""
         return self._contexts.deterministic
 
     @property
     def n_ctx(self) -> int:
-        """Tokens that one sequence can hold, its prompt and its answer together."""
+        """Tokens that one sequence can hold, prompt and answer together."""
         return self._contexts.n_ctx
 
     @property
     def limits(self) -> SizingLimits:
-        """How large contexts can be made."""
+        """The largest size that a context can have."""
         return self._contexts.limits
 
     def fit(self, requests: Sequence[Request], *, more: bool = False, pool: bool = False) -> None:
-        """Make a context for these requests, if its size is automatic.
+        """Make a context that suits these requests, unless the context has a fixed size.
 
-        With `more` they are only the first of many; with `pool` all sequences share the cells, as
-        `recall` and `remember` need it. None may be in flight. A context that grows does so at
-        least twofold, so that rows ever longer do not make it anew each time.
+        No request may be in flight. A context that grows becomes at least twice as long, to avoid a
+        new one for each slightly longer row.
+
+        more: whether more requests will follow these.
+        pool: whether all sequences must share the cells, which `recall` and `remember` require.
         """
         self._contexts.fit(requests, more=more, pool=pool)
 
     @property
     def is_sized(self) -> bool:
-        """Whether there is a context: given with the model, or made by `fit`."""
+        """Whether a context exists: a fixed one, or one made by `fit`."""
         return self._contexts.is_made
 
     def has_space_for(self, request: Request) -> bool:
-        """Whether the present context is as long as the request; if not, `fit` can mend it."""
+        """Whether the request fits into the current context; if not, `fit` makes a longer one."""
         return self._contexts.has_space_for(request)
 
     def allow_parallel(self, count: int, tokens: Sequence[int]) -> int:
-        """Let up to `count` sequences share the context; how many may, where memory falls short.
+        """Let up to `count` sequences share the context. Return how many may, at most.
 
-        A context for fewer is made anew; what it has computed of `tokens` goes by way of the store.
-        None may be in flight. It is not made so from the beginning, since chunked layers keep cells
-        for each sequence.
+        No request may be in flight. A context for fewer sequences is replaced by one for `count`,
+        unless memory is short; the computed prefix of `tokens` is saved to the store and restored
+        into the new context. The context is not made for `count` sequences from the start because
+        layers with chunked attention need cells for each sequence.
         """
         if self._contexts.can_widen(count):
             self.remember(tokens)
@@ -137,17 +140,17 @@ class LLM:
         return self.engine.backend.n_seq_max
 
     def interrupt(self) -> None:
-        """Make a step under way return soon. Safe from signal handlers and other threads."""
+        """Make a running step return soon. Safe from signal handlers and other threads."""
         self._contexts.interrupt()
 
     @property
     def fingerprint(self) -> str:
-        """Tells one model file from another without reading it whole; "" without a file."""
+        """Identifies the model file without reading all of it; "" if there is no file."""
         return self.file.fingerprint if self.file else ""
 
     @property
     def conditions(self) -> Conditions:
-        """What the speeds of this model hold for, loaded or to be loaded as was decided."""
+        """The conditions under which speeds of this model are measured."""
         threads, model = self.options.threads, self.vocabulary
         if self.decision is None or not isinstance(model, LlamaModel):  # not loaded from a file
             return Conditions(self.fingerprint, n_threads=threads or num_physical_cores())
@@ -156,9 +159,9 @@ class LLM:
 
     @property
     def states(self) -> StateDirectory | None:
-        """The prefixes of this model on disk, as the present context can load them.
+        """The stored prefixes on disk that the current context can load.
 
-        None where the model was loaded without `store`, or each sequence has its own region.
+        None if the model was loaded without `store`, or if each sequence has its own region.
         """
         states = self.engine.backend.states
         if states is None:
@@ -177,35 +180,42 @@ class LLM:
 
     @property
     def has_states(self) -> bool:
-        """Whether what is computed with this model can be stored at all, in a suitable context."""
+        """Whether computed prefixes of this model can be stored, given a suitable context."""
         return not isinstance(self.vocabulary, LlamaModel) or self.vocabulary.has_states
 
     def recall(self, tokens: Sequence[int], *, exact: bool = False) -> int:
-        """Restore the longest stored prefix of `tokens` for the next request; how many tokens.
+        """Restore the longest stored prefix of `tokens` for the next request; return its length.
 
-        0 where nothing longer is stored than the engine holds, or the model was loaded without
-        `store`. With `exact` only what a fresh `engine.prefixes.prefill` would give bit for bit.
-        A bad file is ignored, with a word to `on_note`.
+        Returns 0 if the store has no prefix longer than the one the engine holds, or if the model
+        was loaded without `store`. A bad file is ignored, and `on_note` is called.
+
+        exact: restore only as far as a fresh `engine.prefixes.prefill` would give identical bits.
         """
         if self.states is None:
             return 0
         return recall(self.engine, self.states, tokens, exact=exact, note=self._on_note)
 
     def num_stored(self, tokens: Sequence[int]) -> int:
-        """How many of `tokens` an exact `recall` would find, whatever the engine holds."""
+        """Return how many of `tokens` an exact `recall` would find on disk.
+
+        It does not matter how many of them the engine already holds.
+        """
         return num_stored(self.engine, self.states, tokens) if self.states else 0
 
     def remember(self, tokens: Sequence[int]) -> int:
-        """Save what the engine holds of `tokens`; bytes written, 0 if nothing is new.
+        """Save the prefix of `tokens` that the engine holds; return the bytes written.
 
-        What cannot be written is left, with a word to `on_note`.
+        Returns 0 if all of it was saved before. If writing fails, `on_note` is called.
         """
         if self.states is None:
             return 0
         return remember(self.engine, self.states, tokens, note=self._on_note)
 
     def generate(self, prompt: Prompt, **sampling: Any) -> Completion:
-        """The whole answer to one prompt; RequestError if it cannot be served."""
+        """Return the whole answer to one prompt.
+
+        Raises RequestError if the request cannot be served, EngineError if computing it fails.
+        """
         request = self.request(prompt, **sampling)
         collector = Collector()
         collector.begin(request)
@@ -215,7 +225,7 @@ class LLM:
         return completion
 
     def stream(self, prompt: Prompt, **sampling: Any) -> Iterator[str]:
-        """The answer's text as it comes; leaving the loop stops the generation."""
+        """Yield the answer's text as it is generated; leaving the loop stops the generation."""
         for output in self.engine.stream(self.request(prompt, **sampling)):
             if output.text:
                 yield output.text
@@ -230,12 +240,16 @@ class LLM:
         default_max_tokens: int | None = None,
         **sampling: Any,
     ) -> Request:
-        """A request for the engine; with `raw` a text is continued as it stands, no template.
+        """Return a request for the engine.
 
-        Where the draw needs a seed and none is given, one is drawn here, so that it can be told.
+        id: the request's id; None numbers requests r1, r2, …
+        tools: tools that the chat template describes to the model.
+        raw: whether a text is continued as it stands, without the chat template.
+        default_max_tokens: used if no max_tokens is given, and cut to the space left in the
+            context. A given max_tokens is never cut: if it does not fit, the engine refuses it.
 
-        `default_max_tokens` holds where no max_tokens is given, and is cut to what is left of the
-        context; a given max_tokens never is: where it does not fit, the engine refuses.
+        If sampling needs a seed and none is given, a random one is drawn here, so that callers can
+        report it.
         """
         tokens = self._encode(prompt, tools, raw)
         params = self.params(**sampling)
@@ -247,7 +261,10 @@ class LLM:
         return Request(id or f"r{next(self._ids)}", tuple(tokens), params)
 
     def params(self, **sampling: Any) -> SamplingParams:
-        """SamplingParams with this model's defaults under what is given; None means not given."""
+        """Return SamplingParams: the given values over this model's defaults; None is not given.
+
+        Raises UsageError for an unknown option.
+        """
         given = {key: value for key, value in sampling.items() if value is not None}
         known = {field.name for field in fields(SamplingParams)}
         if unknown := given.keys() - known:
@@ -255,7 +272,7 @@ class LLM:
         return SamplingParams(**{**self.sampling, **given})
 
     def close(self) -> None:
-        """Free context and weights; idempotent."""
+        """Free the context and the weights; idempotent."""
         self._contexts.close()
         self.on_close()
 

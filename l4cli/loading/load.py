@@ -1,4 +1,4 @@
-"""A name or a path -> a model ready to answer: located, placed on the hardware, loaded."""
+"""Loads a model from a name or a path: finds the file, places it on the hardware, loads it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,26 @@ def load(
     """Load a model by path, by its name in models.toml, or the default one.
 
     model: a GGUF file, a name, NAME:QUANT or hf.co/ORG/NAME:QUANT; None is the default model.
-    ctx … store_limit: the fields of `LoadOptions`, which says what each of them means.
-    on_progress: is told the part that is loaded, 0 to 1; what it raises ends the load.
-    on_convert: is told where the demo model goes, when it has to be converted first.
-    on_note: is told in a line what was chosen, and what goes wrong without being an error.
+    ctx: tokens of context for all sequences, "auto" (to fit the requests, see `LLM.fit`), "largest"
+        (as memory allows) or None: `default_ctx`, at most what the model was trained for.
+    default_ctx: tokens of context if `ctx` is None; default 16384.
+    parallel: the most sequences that run at once, default 1; "auto" finds the best while they run.
+    threads: CPU threads; None is one per physical core.
+    gpu_layers: layers on the graphics cards; -1 (the default) is all, "auto" as many as fit.
+    cpu_moe: number of layers, from the first, whose routed experts stay in RAM; None is none.
+    tensor_split: shares of the layers, one per card; None or "auto" chooses them.
+    kv_type: type of the KV cache: "f16" (the default), "q8_0", "q4_0", or "auto" to choose one.
+    force: load the model even if it does not seem to fit; default False.
+    elastic: make contexts to fit requests, within `ctx` and `parallel`; default False.
+    deterministic: one request at a time, whose text never depends on earlier ones; default False.
+    store: allow prefixes to be kept on disk (`LLM.recall`, `LLM.remember`); default False.
+    store_limit: bytes on disk for the stored prefixes of all models; None is a fifth of the disk.
+    on_progress: called with the share loaded so far, 0 to 1; an exception from it ends the load.
+    on_convert: called with the output path if the demo model has to be converted first.
+    on_note: called with one line about choices made, or about problems that are not errors.
 
-    Raises ModelNotFoundError and ModelLoadError with a line that says what to do, and UsageError
-    for a `ctx` beyond what the model was trained for.
+    Raises ModelNotFoundError or ModelLoadError with a line that says what to do, and UsageError
+    for a `ctx` longer than the model was trained for, or for graphics cards that are not there.
     """
     options = LoadOptions(
         ctx=ctx,
@@ -71,7 +84,7 @@ def load(
 
 
 def find_model(model: str | None, *, on_convert: Callable[[Path], None] | None = None) -> ModelFile:
-    """The file that a name or a path stands for. Raises ModelNotFoundError."""
+    """Return the model file that a name or a path stands for. Raises ModelNotFoundError."""
     return ModelFile(locate(model, on_convert=on_convert))
 
 
@@ -82,7 +95,7 @@ def load_file(
     on_progress: Callable[[float], None] | None = None,
     on_note: Note = lambda text: None,
 ) -> LLM:
-    """Load a model's weights, as `load` does."""
+    """Load a model file; `load` documents the callbacks and the exceptions."""
     decision = decide(file, options)
     for line in (outcome().warning, decision.context_line, decision.line):
         if line:
@@ -115,9 +128,9 @@ def load_file(
 def load_vocabulary(
     file: ModelFile, options: LoadOptions, *, on_note: Note = lambda text: None
 ) -> LLM:
-    """A model without its weights: it encodes prompts and knows what would fit, no more.
+    """Load a model without its weights. It can encode prompts and tell what would fit, no more.
 
-    Its `limits` are what contexts it could have, `decision` is how it would be loaded.
+    Its `limits` are the sizes its contexts could have; its `decision` is how it would be loaded.
     """
     decision = decide(file, options.but(force=True))
     if decision.context_line:

@@ -1,4 +1,4 @@
-"""How a model is to be loaded, as it was asked for."""
+"""How the caller wants a model to be loaded."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ Auto = Literal["auto"]
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How a model is to be loaded. Whatever is "auto" is chosen to fit the machine.
+    """How a model is to be loaded. An option that is "auto" is chosen to fit the machine.
 
     ctx: tokens of context, shared by all sequences. "auto" makes contexts that fit the requests
-        (`LLM.fit`), "largest" one as long as memory allows; None is `default_ctx`, or what the
-        model was trained for if that is less.
-    default_ctx: tokens of context where `ctx` is None.
-    parallel: how many sequences may run at once. "auto" finds out while they run.
+        (`LLM.fit`), "largest" makes one as long as memory allows. None is `default_ctx`, or the
+        length that the model was trained for if that is less.
+    default_ctx: tokens of context if `ctx` is None.
+    parallel: the most sequences that run at once. "auto" finds the best number while they run.
     threads: CPU threads; None is one for each physical core.
     gpu_layers: layers on the graphics cards, -1 for all.
-    cpu_moe: of how many layers the routed experts stay in RAM; None is none.
-    tensor_split: shares of the layers, one for each card.
+    cpu_moe: number of layers, from the first, whose routed experts stay in RAM; None is none.
+    tensor_split: shares of the layers, one for each card; None or "auto" chooses them.
     kv_type: type of the KV cache: f16, q8_0, q4_0.
-    force: whether what does not fit is loaded all the same.
-    elastic: whether `ctx` and `parallel` are limits within which contexts are made.
-    deterministic: whether the same request gives the same text whatever came before: one sequence
-        at a time, always in the same pieces.
+    force: whether to load the model even if it does not seem to fit.
+    elastic: whether `ctx` and `parallel` are upper limits, and contexts are made to fit requests.
+    deterministic: whether the same request gives the same text whatever came before it. Requests
+        then run one at a time, and prompts are always computed in the same pieces.
     store: whether computed prefixes can be kept on disk (`LLM.recall`, `LLM.remember`).
-    store_limit: bytes that the kept prefixes of all models may take; None is a fifth of the disk.
+    store_limit: bytes that the stored prefixes of all models may take on disk; None is a fifth of
+        the disk.
     """
 
     ctx: int | Literal["auto", "largest"] | None = None
@@ -51,23 +52,23 @@ class LoadOptions:
     store_limit: int | None = None
 
     def but(self, **changes: Any) -> LoadOptions:
-        """The same with some fields changed."""
+        """Return a copy with some fields changed."""
         return replace(self, **changes)
 
     @property
     def n_seq_max(self) -> int | Auto:
-        """How many sequences may run at once; one where it is deterministic."""
+        """The most sequences that may run at once; 1 if deterministic."""
         return 1 if self.deterministic else self.parallel
 
     @property
     def is_elastic(self) -> bool:
-        """Whether contexts are made to fit the requests, not once and for all."""
+        """Whether contexts are made to fit the requests, instead of one fixed context."""
         is_open = self.ctx == "auto" or self.n_seq_max == "auto"
         return self.elastic or self.deterministic or is_open
 
     @property
     def n_ctx(self) -> int | Auto:
-        """Tokens of context that there must be room for; "auto" for as many as fit."""
+        """Tokens of context that memory must have room for; "auto" for as many as fit."""
         if self.ctx == "largest":
             return "auto"
         if self.ctx == "auto":
@@ -76,25 +77,28 @@ class LoadOptions:
 
     @property
     def n_seqs_with_room(self) -> int:
-        """For how many sequences the context must have room: elastic ones are cut to what fits."""
+        """The number of sequences that the context must have room for.
+
+        It is 1 for an elastic context, which is later given as many sequences as fit.
+        """
         count = self.n_seq_max
         return count if isinstance(count, int) and not self.elastic else 1
 
     @property
     def leaves_something(self) -> bool:
-        """Whether there is anything to choose."""
+        """Whether any option is "auto" and has to be chosen."""
         asked = (self.n_ctx, self.kv_type, self.gpu_layers, self.cpu_moe, self.tensor_split)
         return "auto" in asked
 
     @property
     def split(self) -> tuple[float, ...] | None:
-        """The shares that are given; None where there are none."""
+        """The shares given in `tensor_split`; None if there are none."""
         given = self.tensor_split
         return None if given is None or isinstance(given, str) else tuple(map(float, given))
 
     @property
     def placement(self) -> PlacementLimits:
-        """What is fixed of where the weights go."""
+        """The constraints that these options put on where the weights go."""
         from l4cli.fit.choose import PlacementLimits
 
         if isinstance(self.cpu_moe, int):

@@ -1,4 +1,4 @@
-"""A model of which only the vocabulary is loaded, behind the engine's seam."""
+"""The Backend of a model that was loaded without its weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from l4cli.engine.types import BatchItem, SamplingParams
 
 
 class VocabularyBackend:
-    """A backend that only knows how much would fit: requests can be admitted, never computed."""
+    """A backend that only knows the size of its context: it admits requests, but never decodes."""
 
     n_seq_max = 1
     unified = False

@@ -1,10 +1,10 @@
-"""Which models there are: by name, on this machine, on the Hub.
+"""Finds models: by name, on this machine, and on the Hugging Face Hub.
 
 registry.py    models.toml -> ModelSpec
 locate.py      a name or path -> a GGUF, or a checkpoint, on this machine
-installed.py   what is in the Hub's cache and l4's own
-quants.py      which quantization types files are (pure)
-splits.py      the names of a split model's files (pure)
-removal.py     taking models out again
-hub/           the only room that imports huggingface_hub
+installed.py   lists the models in the Hub's cache and in l4's own
+quants.py      names of a repository's files -> quantization types (pure)
+splits.py      the names of a GGUF's split files (pure)
+removal.py     removes models from the caches
+hub/           downloads from the Hub; nothing else imports huggingface_hub
 """

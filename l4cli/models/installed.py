@@ -1,4 +1,4 @@
-"""What models are on this machine: in the Hub's cache, whoever put them there, and in l4's own."""
+"""Lists the models on this machine: in the Hub's cache, which other tools use, too, and in l4's."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from l4cli.models.splits import missing_files
 from l4cli.paths import cache_dir
 
 HUB_PREFIX = "hf.co/"
-CHECKPOINT = "safetensors"  # in place of a quantization
-UNFINISHED = "unfinished"  # what a download that was stopped has left
+CHECKPOINT = "safetensors"  # shown as a checkpoint's quantization
+UNFINISHED = "unfinished"  # shown as the quantization of a download that was stopped
 _REPO_PREFIX = "models--"
 
 
 @dataclass(frozen=True)
 class CachedModel:
-    """A model in a cache, by the name it goes by in commands.
+    """A model in a cache.
 
-    `files` are the paths that point to it, `blobs` what they point to; `root` is the directory that
-    holds all of them. `last_used`: seconds since the epoch. Unless it `is_whole` parts are lacking.
+    name: its name in commands.
+    files: paths that link to its blobs (in the Hub's cache) or are the files themselves.
+    blobs: the files with the data.
+    root: the directory that contains all of them.
+    last_used: seconds since the epoch.
+    is_whole: False if files are missing.
     """
 
     name: str
@@ -41,7 +45,10 @@ class CachedModel:
 
 
 def hub_cache() -> Path:
-    """Where huggingface_hub keeps what it downloads, by its own rules (its import takes long)."""
+    """Return the folder of huggingface_hub's cache, by the library's own rules.
+
+    They are repeated here because importing the library takes long.
+    """
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if cache := os.environ.get(name):
             return Path(os.path.expandvars(cache)).expanduser()
@@ -52,12 +59,12 @@ def hub_cache() -> Path:
 
 
 def repo_dir(repo: str) -> Path:
-    """Where the Hub's cache has a repository."""
+    """Return a repository's folder in the Hub's cache."""
     return hub_cache() / f"{_REPO_PREFIX}{repo.replace('/', '--')}"
 
 
 def snapshots(repo: Path) -> list[Path]:
-    """The commits of a repository's directory: `main` first, then the newest."""
+    """Return the snapshots (one per commit) in a repository's folder: `main`, then newest first."""
     ref = repo / "refs" / "main"
     main = ref.read_text().strip() if ref.is_file() else ""
     found = [path for path in repo.glob("snapshots/*") if path.is_dir()]
@@ -65,13 +72,16 @@ def snapshots(repo: Path) -> list[Path]:
 
 
 def gguf_quants(repo: str, pattern: str | None = None) -> dict[str, list[Path]]:
-    """The quantizations of a repository that are here whole, with their files in order."""
+    """Return a repository's quantizations that are complete in the cache, with their files.
+
+    pattern: the pattern of file names in models.toml; None finds the type in the names.
+    """
     quants: dict[str, list[Path]] = {}
     for snapshot in snapshots(repo_dir(repo)):
         names = [
             path.relative_to(snapshot).as_posix()
             for path in snapshot.rglob("*.gguf")
-            if path.exists()  # a link may point to what is gone
+            if path.exists()  # not a link to a removed blob
         ]
         found = by_label(names) if pattern is None else by_pattern(names, pattern)
         for quant, files in found.items():
@@ -81,7 +91,7 @@ def gguf_quants(repo: str, pattern: str | None = None) -> dict[str, list[Path]]:
 
 
 def cached_models(registry: Registry) -> list[CachedModel]:
-    """All models in the caches: those with a name of their own first, then by name."""
+    """Return all models in the caches, sorted by name; those without the prefix hf.co/ first."""
     found = [*_demo_models(registry)]
     for repo in sorted(hub_cache().glob(f"{_REPO_PREFIX}*")):
         found += _hub_models(repo, registry)
@@ -89,7 +99,7 @@ def cached_models(registry: Registry) -> list[CachedModel]:
 
 
 def _demo_models(registry: Registry) -> Iterator[CachedModel]:
-    """What the demo model was converted to, by this l4 and by those before."""
+    """Yield the converted demo models, including those of earlier versions of l4."""
     root = cache_dir() / "demo"
     quants: dict[str, list[Path]] = {}
     for path in sorted(root.glob("demo-*.gguf")):
@@ -108,7 +118,7 @@ def _hub_models(repo: Path, registry: Registry) -> Iterator[CachedModel]:
         names = [
             path.relative_to(snapshot).as_posix()
             for path in snapshot.rglob("*")
-            if path.is_file()  # a link may point to what is gone
+            if path.is_file()  # not a link to a removed blob
         ]
         for key, named in _named(repo_id, spec, names).items():
             groups.setdefault(key, []).extend(snapshot / name for name in named)
@@ -124,7 +134,7 @@ def _hub_models(repo: Path, registry: Registry) -> Iterator[CachedModel]:
 def _named(
     repo_id: str, spec: ModelSpec | None, names: list[str]
 ) -> dict[tuple[str, str], list[str]]:
-    """A snapshot's files by the name and quantization that they go by."""
+    """Group a snapshot's files by the model's name and quantization."""
     known: dict[str, list[str]] = {}
     if spec is not None and spec.gguf is not None:
         known = by_pattern(names, spec.gguf.files)

@@ -1,4 +1,4 @@
-"""A model's name or path to its GGUF file, or to its checkpoint, on this machine."""
+"""Finds the GGUF file or the checkpoint on this machine that a name or a path stands for."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from l4cli.models.quants import pick
 from l4cli.models.registry import ModelSpec, Registry, load_registry
 from l4cli.models.splits import missing_files, split_files, split_name
 
-# Those of GGUF's general.sampling keys that mean here what they mean there. Penalties do not: in
-# llama.cpp they look at the last tokens alone.
+# GGUF's general.sampling keys that have the same meaning in SamplingParams. The penalties have not:
+# llama.cpp applies them to the last tokens only.
 _SAMPLING_KEYS = {
     "temp": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p",
 }  # fmt: skip
@@ -29,16 +29,16 @@ _HUB_NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A file (or checkpoint), the name to show for it, and its entry in models.toml if any."""
+    """A GGUF file (or checkpoint), the name to show for it, and its entry in models.toml if any."""
 
     path: Path
     name: str
     spec: ModelSpec | None = None
 
     def sampling(self, metadata: Callable[[str], str | None]) -> dict[str, float]:
-        """Defaults for SamplingParams: those of models.toml, over those that the GGUF states.
+        """Return defaults for SamplingParams: from models.toml, else from the GGUF's `metadata`.
 
-        What neither states is left to SamplingParams, whose defaults are Meta's for Llama 4.
+        A default in neither of them is left to SamplingParams, which has Meta's for Llama 4.
         """
         stated = {}
         for key, name in _SAMPLING_KEYS.items():
@@ -54,22 +54,25 @@ def locate(
     registry: Registry | None = None,
     on_convert: Callable[[Path], None] | None = None,
 ) -> Located:
-    """Find `model`: a path, a name from models.toml, NAME:QUANT or hf.co/ORG/NAME:QUANT.
+    """Find a GGUF file.
 
-    None is the default model.
+    model: a path, a name from models.toml, NAME:QUANT or hf.co/ORG/NAME:QUANT; None is the default
+        model.
+    registry: the known models; None loads models.toml.
+    on_convert: called with the output path before the demo model is converted, which happens when
+        it is first used.
 
-    The demo model is converted where it is not yet (`on_convert` is told). ModelNotFoundError says
-    what is missing and how to get it.
+    Raises ModelNotFoundError, which says what is missing and how to get it.
     """
     registry = registry or load_registry()
     model = registry.default if model is None else model
     if not model.strip():
-        raise ModelNotFoundError("the name of the model is empty: give one, or a .gguf file")
+        raise ModelNotFoundError("the name of the model is empty: give a name or a .gguf file")
     if (found := hub_model(model)) is not None:
         return _from_hub(*found)
     path = Path(model).expanduser()
     name, _, quant = model.partition(":")
-    # A folder that happens to be called like a model is not what its name means.
+    # A name means the model, even if there is a folder of the same name.
     is_name = name in registry.models and not path.is_file()
     if not is_name and (path.exists() or model.endswith(".gguf") or os.sep in model):
         return _from_path(path)
@@ -92,7 +95,7 @@ def locate(
 
 
 def _sampling_value(name: str, text: str | None) -> float | None:
-    """A field of SamplingParams, of metadata as llama.cpp tells it; None if it cannot be one."""
+    """Return a sampling value from its text in llama.cpp's metadata; None if it is not valid."""
     try:
         value = int(text or "") if name == "top_k" else float(text or "")
         SamplingParams(**{name: value})  # type: ignore[arg-type]
@@ -102,18 +105,19 @@ def _sampling_value(name: str, text: str | None) -> float | None:
 
 
 def hub_model(model: str) -> tuple[str, str | None] | None:
-    """The repository and the quantization, if any, of hf.co/ORG/NAME[:QUANT]; None if it is not.
+    """Return the repository and the quantization (None if missing) of hf.co/ORG/NAME[:QUANT].
 
-    ModelNotFoundError where it begins so and goes on otherwise.
+    Returns None if `model` has another form. Raises ModelNotFoundError if it begins with hf.co/ but
+    names no repository.
     """
     match = _HUB_NAME.fullmatch(model)
     if match is None and model.startswith(HUB_PREFIX):
-        raise ModelNotFoundError(f"{model} names no repository: it is {HUB_PREFIX}ORG/NAME[:QUANT]")
+        raise ModelNotFoundError(f"{model} names no repository: give {HUB_PREFIX}ORG/NAME[:QUANT]")
     return (match["repo"], match["quant"]) if match else None
 
 
 def _from_hub(repo: str, quant: str | None) -> Located:
-    """A model of any repository, from the Hub's cache."""
+    """Find a model of any repository in the Hub's cache."""
     quants = gguf_quants(repo)
     name = f"{HUB_PREFIX}{repo}"
     if not quants or (quant and quant.upper() not in map(str.upper, quants)):
@@ -127,7 +131,7 @@ def _from_hub(repo: str, quant: str | None) -> Located:
 
 
 def file_here(spec: ModelSpec, quant: str) -> Path | None:
-    """The (first) file of a model's quantization, if it is whole and on this machine."""
+    """Return the (first) file of a model's quantization if it is complete on this machine."""
     if spec.checkpoint == "demo":
         from l4cli.demo import demo_path
 
@@ -138,19 +142,20 @@ def file_here(spec: ModelSpec, quant: str) -> Path | None:
 
 
 def cached_quants(spec: ModelSpec) -> dict[str, list[Path]]:
-    """The quantizations of a model that the Hub's cache holds whole, with their files."""
+    """Return a model's quantizations that are complete in the Hub's cache, with their files."""
     return {} if spec.gguf is None else gguf_quants(spec.gguf.repo, spec.gguf.files)
 
 
 def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Located:
     """Find the Hugging Face checkpoint `source`: a directory, a name from models.toml or a Hub id.
 
-    Of the Hub only the local cache is looked into. ModelNotFoundError says what is missing and how
-    to get it.
+    A Hub id is looked up in the local cache only. Raises ModelNotFoundError, which says what is
+    missing and how to get it.
     """
     registry = registry or load_registry()
     path = Path(source).expanduser()
-    # A folder that happens to be called like a model is not what its name means.
+    # A name means the model, even if there is a folder of the same name, unless that folder is a
+    # checkpoint.
     is_name = source in registry.models and not (path / "config.json").exists()
     if path.exists() and not is_name:
         return Located(path, path.resolve().name)
@@ -178,14 +183,14 @@ def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Locat
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether it looks like a repository's name on the Hub, ORG/NAME."""
+    """Whether `source` looks like a repository's name on the Hub, ORG/NAME."""
     return _HUB_ID.fullmatch(source) is not None and not source.endswith(".gguf")
 
 
 def hub_repo(source: str, *, registry: Registry | None = None) -> str:
-    """The Hub id that `source` is, or that its entry in models.toml names.
+    """Return the Hub id in the models.toml entry named `source`, or `source` if it is a Hub id.
 
-    ModelNotFoundError if there is none.
+    Raises ModelNotFoundError if there is none.
     """
     registry = registry or load_registry()
     if source in registry.models:
@@ -202,14 +207,14 @@ def hub_repo(source: str, *, registry: Registry | None = None) -> str:
 
 
 def cached_snapshot(repo: str) -> Path | None:
-    """The checkpoint of a repository in the Hub's own cache: `main`, or else the newest there."""
+    """Return a repository's checkpoint in the Hub's cache: `main`, or else the newest commit."""
     found = (each for each in snapshots(repo_dir(repo)) if (each / "config.json").is_file())
     return next(found, None)
 
 
 def _from_path(path: Path) -> Located:
     if path.is_symlink() and not path.exists():
-        raise ModelNotFoundError(f"{path}: is a link to what is not there")
+        raise ModelNotFoundError(f"{path}: is a link to a file that does not exist")
     if not path.exists():
         hint = _near_file(path)
         if is_hub_id(str(path)):
@@ -218,9 +223,9 @@ def _from_path(path: Path) -> Located:
     named = split_name(path.name)
     if named and named.number != 1:
         first = named.other(1)
-        raise ModelNotFoundError(f"{path} is part {named.number} of a split model: give {first}")
+        raise ModelNotFoundError(f"{path} is file {named.number} of a split model: give {first}")
     if missing := missing_files(file.name for file in split_files(path)):
-        raise ModelNotFoundError(f"{path}: {len(missing)} of its parts are missing: {missing[0]} …")
+        raise ModelNotFoundError(f"{path}: {len(missing)} split files are missing: {missing[0]} …")
     return Located(path, path.name.removesuffix(".gguf"))
 
 

@@ -1,4 +1,4 @@
-"""Which quantizations the files of a repository are. Pure: names in, names out."""
+"""Groups the files of a repository by quantization, from their names alone. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _NAMED = "(?P<quant>[^/]+?)"
-_BESIDE = ("mmproj", "imatrix")  # GGUFs that are no language models
+_NO_MODELS = ("mmproj", "imatrix")  # name prefixes of GGUFs that are not language models
 _PREFERRED = "Q4_K_M"
 
 
 def by_pattern(files: Iterable[str], pattern: str) -> dict[str, list[str]]:
-    """The files that `pattern` of models.toml fits, by what stands for {quant} in it."""
+    """Group the files that match a pattern of models.toml by the text that {quant} matches."""
     first, *others = (re.escape(part).replace(r"\*", "[^/]*") for part in pattern.split("{quant}"))
     regex = re.compile("(?P=quant)".join([first, *others]).replace("(?P=quant)", _NAMED, 1))
     quants: dict[str, list[str]] = {}
@@ -31,14 +31,15 @@ def by_pattern(files: Iterable[str], pattern: str) -> dict[str, list[str]]:
 
 
 def by_label(files: Iterable[str]) -> dict[str, list[str]]:
-    """GGUF files by the type in their names, such as Q4_K_M; by their names where that is shared.
+    """Group GGUF files by the type in their names, such as Q4_K_M.
 
-    The parts of a split model go together.
+    If several models have the same type, their names are used instead. A model's split files are in
+    one group.
     """
     models: dict[str, list[str]] = {}
     for file in sorted(files):
         path = PurePosixPath(file)
-        if path.suffix == ".gguf" and not path.name.lower().startswith(_BESIDE):
+        if path.suffix == ".gguf" and not path.name.lower().startswith(_NO_MODELS):
             named = split_name(file)
             models.setdefault(named.stem if named else str(path.with_suffix("")), []).append(file)
     labels = {model: _label(model) for model in models}
@@ -50,7 +51,7 @@ def by_label(files: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _label(model: str) -> str:
-    """The last type in a file's name, else in its directory's, else the name itself."""
+    """Return the last type in a file's name, else in its directory's name, else the file's name."""
     path = PurePosixPath(model)
     for name in (path.name, path.parent.name):
         if found := _LABEL.findall(name):
@@ -59,9 +60,9 @@ def _label(model: str) -> str:
 
 
 def pick(quants: Collection[str], quant: str | None, where: str) -> str:
-    """The quantization that is meant; Q4_K_M or the only one where none is named.
+    """Return the quantization named `quant`; if that is None, Q4_K_M or the only one.
 
-    ModelNotFoundError lists those that there are.
+    Raises ModelNotFoundError, which lists the available ones; `where` begins the message.
     """
     if not quants:
         raise ModelNotFoundError(f"{where}: holds no GGUF files")

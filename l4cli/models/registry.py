@@ -1,4 +1,4 @@
-"""models.toml: the models l4 knows by name, as frozen values. Unknown keys are errors."""
+"""Reads models.toml, which defines the models that l4 knows by name. Unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class GgufSource:
-    """A repository on the Hub and the pattern of its files; `{quant}` stands for the type."""
+    """GGUF files on the Hub: a repository, and a pattern of file names with {quant} in it.
+
+    `{quant}` stands for the name of the quantization.
+    """
 
     repo: str
     files: str
@@ -28,10 +31,19 @@ class GgufSource:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One entry of models.toml. `sampling` holds defaults for SamplingParams.
+    """One entry of models.toml.
 
-    `config` holds what config.json says of the model's shape. Where nobody published that, `like`
-    names the model in whose proportions experts and other weights are quantized.
+    checkpoint: "demo" for the bundled checkpoint, else None.
+    gguf: where its GGUF files are on the Hub.
+    hf: the repository of its checkpoint on the Hub.
+    quant: the quantization to use if the user names none.
+    n_ctx_train: tokens of context that it was trained for.
+    released: whether its weights were published.
+    n_params, n_params_active: parameters in total, and those that one token passes.
+    config: the values of its config.json that define its shape.
+    like: for a model without a published config, the name of a model whose experts and other
+        weights take the same bits per parameter.
+    sampling: defaults for SamplingParams.
     """
 
     name: str
@@ -52,13 +64,16 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Models by name, and the name to use where none is given."""
+    """Models by name, and the name of the default model."""
 
     default: str
     models: Mapping[str, ModelSpec]
 
     def find(self, name: str) -> ModelSpec:
-        """The model of that name; ModelNotFoundError with near matches otherwise."""
+        """Return the model of that name.
+
+        Raises ModelNotFoundError, which suggests similar names.
+        """
         if name in self.models:
             return self.models[name]
         near = difflib.get_close_matches(name.lower(), self.models, n=2, cutoff=0.5)
@@ -67,9 +82,12 @@ class Registry:
 
 
 def load_registry() -> Registry:
-    """The registry that comes with l4, with the user's own models.toml over it."""
+    """Return the registry that comes with l4, with the models of the user's own models.toml.
+
+    A model of the user's replaces one of the same name.
+    """
     here = Path(__file__).resolve().parent.parent
-    bundled = here / "models.toml"  # in a wheel; in a checkout it lies at the top
+    bundled = here / "models.toml"  # in a wheel; in a checkout it is in the top folder
     registry = read_registry(bundled if bundled.exists() else here.parent / "models.toml")
     own = config_dir() / "models.toml"
     if not own.exists():
@@ -79,7 +97,7 @@ def load_registry() -> Registry:
 
 
 def read_registry(path: Path) -> Registry:
-    """Parse one models.toml; InputError names the file and the key that is wrong."""
+    """Parse one models.toml. Raises InputError, which names the file and the wrong key."""
     content = read_toml(path)
     _refuse_unknown(content, {"default", "models"}, f"{path}")
     models = {
@@ -88,12 +106,12 @@ def read_registry(path: Path) -> Registry:
     }
     default = content.get("default", "")
     if default and default not in models:
-        raise InputError(f"{path}: default is {default!r}, which it does not define")
+        raise InputError(f"{path}: default is {default!r}, which this file does not define")
     return Registry(default, models)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file's content; InputError with its line if it cannot be parsed."""
+    """Return a TOML file's content. Raises InputError, with the line, if it cannot be parsed."""
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
         return content

@@ -1,4 +1,4 @@
-"""Taking models out of the caches: what is theirs alone, and nothing outside."""
+"""Removes models from the caches, except files that they share with other models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from l4cli.models.installed import CachedModel
 
 
 def choose(models: Sequence[CachedModel], name: str) -> CachedModel:
-    """The one that NAME or NAME:QUANT means; ModelNotFoundError where there is none, or several."""
+    """Return the model named NAME or NAME:QUANT.
+
+    Raises ModelNotFoundError if there is none, or more than one.
+    """
     import difflib
 
     wanted = name.upper()
@@ -21,17 +24,17 @@ def choose(models: Sequence[CachedModel], name: str) -> CachedModel:
         return found[0]
     if found:
         raise ModelNotFoundError(
-            f"{name}: which of them? There are {', '.join(model.full_name for model in found)}"
+            f"{name}: which one? There are {', '.join(model.full_name for model in found)}"
         )
     near = difflib.get_close_matches(name, [model.full_name for model in models], n=1)
     hint = f"did you mean {near[0]}?" if near else "`l4 models` shows what there is"
-    raise ModelNotFoundError(f"{name!r} is in no cache; {hint}")
+    raise ModelNotFoundError(f"{name!r} is not in the cache; {hint}")
 
 
 def remove(model: CachedModel) -> int:
-    """Remove a model's files; the bytes that this frees, once no process has them open.
+    """Remove a model's files and return the bytes that this frees once no process has them open.
 
-    What other snapshots or models share with it stays, and nothing outside `model.root` is touched.
+    Files that other snapshots or models use stay, and nothing outside `model.root` is touched.
     Raises OutputError.
     """
     root = model.root.resolve()
@@ -40,7 +43,8 @@ def remove(model: CachedModel) -> int:
     blobs = [blob for blob in model.blobs if blob.is_relative_to(root) and blob not in shared]
     try:
         freed = sum(blob.stat().st_size for blob in blobs)
-        # Blobs first: what is left if this is interrupted are links to nothing, and no lost space.
+        # Blobs go first. An interruption then leaves broken links, but no blobs without a link,
+        # which would take space unseen.
         for path in (*blobs, *files):
             path.unlink(missing_ok=True)
         _prune(root)
@@ -50,13 +54,13 @@ def remove(model: CachedModel) -> int:
 
 
 def processes_using(model: CachedModel) -> list[int]:
-    """The processes that have the model mapped, as far as this one may see them (Linux)."""
+    """Return the ids of processes that have the model mapped, as far as /proc shows them."""
     names = [str(blob) for blob in model.blobs]
     found = []
     for maps in Path("/proc").glob("[0-9]*/maps"):
         try:
             text = maps.read_text(errors="replace")
-        except OSError:  # gone, or another user's
+        except OSError:  # the process has ended, or is another user's
             continue
         if any(f" {name}\n" in text for name in names):
             found.append(int(maps.parent.name))
@@ -64,13 +68,13 @@ def processes_using(model: CachedModel) -> list[int]:
 
 
 def _targets(root: Path, without: set[Path]) -> set[Path]:
-    """What the links under `root` point to, those `without` left out."""
+    """Return the targets of all links under `root`, ignoring the links in `without`."""
     links = (path for path in root.rglob("*") if path.is_symlink() and path not in without)
     return {link.resolve() for link in links}
 
 
 def _prune(root: Path) -> None:
-    """Remove directories that have become empty, and a repository of which only names are left."""
+    """Remove directories that have become empty; remove `root` if it holds only refs."""
     for folder, _, _ in os.walk(root, topdown=False):
         path = Path(folder)
         if path != root and not any(path.iterdir()):

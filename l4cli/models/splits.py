@@ -1,4 +1,4 @@
-"""Names of the files that a GGUF is split into: STEM-00001-of-00003.gguf and so on."""
+"""Names of a GGUF's split files: STEM-00001-of-00003.gguf and so on."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ _SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
 class SplitName(NamedTuple):
-    """File `number`, counted from 1, of `total`; `stem` is what all their names begin with."""
+    """The name of split file `number`, counted from 1, of `total`; all names begin with `stem`."""
 
     stem: str
     number: int
     total: int
 
     def other(self, number: int) -> str:
-        """The name of another file of the same split."""
+        """Return the name of another split file of the same GGUF."""
         return f"{self.stem}-{number:05}-of-{self.total:05}.gguf"
 
 
 def split_name(name: str) -> SplitName | None:
-    """What the name of a file says of a split; None if it is not one of its files."""
+    """Parse a split file's name; None if it is not the name of a split file."""
     match = _SPLIT.fullmatch(name)
     return SplitName(match[1], int(match[2]), int(match[3])) if match else None
 
 
 def split_files(first: Path) -> list[Path]:
-    """The files of a model that begins with this one: itself alone unless it is split."""
+    """Return the files of the GGUF whose first file this is: itself alone unless it is split."""
     named = split_name(first.name)
     if named is None:
         return [first]
@@ -39,7 +39,7 @@ def split_files(first: Path) -> list[Path]:
 
 
 def missing_files(files: Iterable[str]) -> list[str]:
-    """The names of files that a split model's files call for and that are not among them."""
+    """Return the names of split files that are missing from `files`."""
     files = list(files)
     missing: list[str] = []
     for file in files:

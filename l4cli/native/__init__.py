@@ -1,14 +1,16 @@
-"""llama.cpp as a native library on this machine: how it is built, and whether it can be trusted.
+"""llama.cpp as a native library on this machine: how it is built, and whether it works correctly.
 
-    cpu.py        which processor this is, and how many cores may be used
-    memory.py     how much memory there is
-    toolchain.py  what the C++ compiler makes of llama.cpp here, and the flags that mend it
-    wheel.py      llama-cpp-python built for this machine, kept, and installed
+    cpu.py        which processor this is, and how many cores this process may use
+    memory.py     how much memory the machine has, and how much is free
+    oom.py        counts the processes that the kernel killed for lack of memory
+    cmake.py      reads and writes the variable CMAKE_ARGS
+    toolchain.py  whether the C++ compiler compiles llama.cpp correctly, and with which flags
+    wheel.py      builds llama-cpp-python for this machine, caches the wheel, and installs it
     build.py      which build of llama.cpp is installed
-    rebuild.py    the line that builds it anew, to be pasted into a shell
-    selftest.py   whether that build computes correctly here, found out once in a child process
-    watcher.py    what is said when llama.cpp ends the process
+    rebuild.py    the shell command that builds it again
+    selftest.py   whether that build computes correctly here: tested once, in a child process
+    watcher.py    explains why the process ended when llama.cpp or the kernel ends it
 
-`cpu`, `toolchain` and `wheel` need nothing but Python's standard library: the set-up runs them
-before anything is installed.
+`cpu`, `cmake`, `build`, `toolchain` and `wheel` need nothing but Python's standard library, because
+the set-up runs them before anything is installed.
 """

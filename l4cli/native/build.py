@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 NAME = "llama-cpp-python"
-TESTED_VERSION = "0.3.36"  # of llama-cpp-python: what l4 relies on was read from its llama.cpp
-STAMP = "llama-cpp-build.json"  # in the environment's folder: what its llama.cpp was built with
+TESTED_VERSION = "0.3.36"  # of llama-cpp-python; l4 was written against its llama.cpp
+STAMP = "llama-cpp-build.json"  # in the environment's folder: how its llama.cpp was built
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
     """The shared libraries of an installed llama-cpp-python.
 
-    `key` tells them from others by their sizes and times. `recipe` is what the set-up noted of how
-    they were compiled (`installed_recipe`), where somebody has asked for it.
+    version: of llama-cpp-python. folder: where its libraries are.
+    key: identifies the libraries, by their sizes and modification times.
+    recipe: how the set-up compiled them (`installed_recipe`); empty if the caller did not read it.
     """
 
     version: str
@@ -34,7 +35,7 @@ class Build:
 
 @functools.cache
 def installed_build() -> Build | None:
-    """The build that `import llama_cpp` would load; None where there is none."""
+    """Return the build that `import llama_cpp` would load; None if there is none."""
     try:
         spec = importlib.util.find_spec("llama_cpp")  # finds it without running it
         version = metadata.version(NAME)
@@ -52,16 +53,16 @@ def _key(version: str, folder: Path) -> str:
         for file in sorted(folder.iterdir()):
             stat = file.stat()
             known.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
-    except OSError:  # said better where it is loaded
+    except OSError:  # loading the library reports this better
         pass
     return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
 
 
 def installed_recipe() -> Mapping[str, Any]:
-    """What the set-up noted of this environment's llama-cpp-python.
+    """Return how the set-up built this environment's llama-cpp-python, as it recorded it.
 
-    The fields of a `wheel.Recipe`, its key, and the verdict on the compiler.
-    Nothing where it was not installed so, or something else was installed after it.
+    The record has the fields of a `wheel.Recipe`, its key, and the verdict on the compiler. It is
+    empty if the set-up did not install the build, or if another build was installed later.
     """
     stamp = Path(sys.prefix) / STAMP
     try:

@@ -1,4 +1,4 @@
-"""CMAKE_ARGS: the arguments for CMake that a build of llama-cpp-python takes from a variable."""
+"""Reads and writes CMAKE_ARGS, the variable with which a build passes arguments to CMake."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ _CXX_FLAGS = "-DCMAKE_CXX_FLAGS="
 
 
 def split_arguments(text: str) -> list[str]:
-    """The arguments in the variable, as the build takes it apart."""
+    """Return the arguments in the variable's value, split as the build splits them."""
     try:
         return shlex.split(text)
-    except ValueError:  # a quotation mark without its other half: the build refuses it
+    except ValueError:  # an unclosed quotation mark: the build refuses it
         return []
 
 
 def join_arguments(arguments: Sequence[str]) -> str:
-    """The variable's value, with only the values of settings in quotation marks: -DNAME='a b'."""
+    """Return the variable's value; of each setting only the value is quoted: -DNAME='a b'."""
     return " ".join(map(_quoted, arguments))
 
 
 def with_flags(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """Arguments with more flags for the C++ compiler, in the one setting there may be of them."""
+    """Return the arguments with more C++ compiler flags, all in one setting CMAKE_CXX_FLAGS."""
     given = [each.removeprefix(_CXX_FLAGS) for each in arguments if each.startswith(_CXX_FLAGS)]
     others = [each for each in arguments if not each.startswith(_CXX_FLAGS)]
     all_flags = [*flags, *given[-1:]]

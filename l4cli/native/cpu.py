@@ -1,4 +1,4 @@
-"""Which processor this is, and how much of it this process may use."""
+"""The processor's name and features, and the number of cores that this process may use."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from pathlib import Path
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-_FIRST_BYTES = 1 << 14  # the first processor's entry; a server's file has hundreds of them
+_FIRST_BYTES = 1 << 14  # enough for the first processor's entry; a server's file has hundreds
 _FEW_CORES = 8
 
 
 @functools.cache
 def cpu_model() -> str:
-    """The processor's name, such as "AMD EPYC 7B13"; without /proc what Python knows of it."""
+    """Return the processor's name, such as "AMD EPYC 7B13"; without /proc, Python's name for it."""
     return _entry().get("model name") or platform.processor() or platform.machine()
 
 
 @functools.cache
 def cpu_features() -> frozenset[str]:
-    """The instruction sets that the processor states, as the kernel names them; empty off Linux."""
+    """Return the processor's instruction sets, as the Linux kernel names them; else empty."""
     entry = _entry()
     return frozenset((entry.get("flags") or entry.get("Features") or "").split())
 
 
 @functools.cache
 def cpu_key() -> str:
-    """Tells processors apart on which one build of llama.cpp may behave differently."""
+    """Return a key for the processor: a build of llama.cpp may behave differently on another."""
     known = [platform.machine(), cpu_model(), *sorted(cpu_features())]
     return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
 
 
 @functools.cache
 def _entry() -> dict[str, str]:
-    """The first processor's entry in /proc/cpuinfo."""
+    """Return the first processor's entry in /proc/cpuinfo."""
     try:
         with _CPUINFO.open("rb") as file:
             text = file.read(_FIRST_BYTES).decode("utf-8", "replace")
@@ -51,9 +51,10 @@ def _entry() -> dict[str, str]:
 
 
 def usable_cores() -> float:
-    """Processors that this process may use: by its affinity and by the container's share.
+    """Return the number of processors that this process may use.
 
-    A container with `--cpus 0.5` may use half of one.
+    The CPU affinity and the container's CPU limit restrict it: in a container with `--cpus 0.5` it
+    is half a processor.
     """
     try:
         cores = float(len(os.sched_getaffinity(0)))
@@ -63,9 +64,10 @@ def usable_cores() -> float:
 
 
 def num_physical_cores() -> int:
-    """Cores this process may use, hyper-threads counted once: what llama.cpp runs best on.
+    """Return the number of threads with which llama.cpp runs best: one per physical core.
 
-    Where a container has a share of the processors, never more than that share can keep busy.
+    Hyper-threads of a core count once. With a container's CPU limit, it is no more than that limit
+    can keep busy.
     """
     try:
         usable = os.sched_getaffinity(0)
@@ -81,11 +83,11 @@ def num_physical_cores() -> int:
 
 
 def _quota() -> float | None:
-    """The container's share of processors by its control group; None where it has no limit."""
+    """Return the CPU limit of the container's control group, in processors; None if unlimited."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         quota, period = _CGROUP.joinpath("cpu.max").read_text().split()[:2]
-        return float(quota) / float(period)  # "max" is a ValueError
-    with contextlib.suppress(OSError, ValueError):  # version 1
+        return float(quota) / float(period)  # "max" (no limit) raises ValueError
+    with contextlib.suppress(OSError, ValueError):  # control groups, version 1
         quota_us = float(_CGROUP.joinpath("cpu/cpu.cfs_quota_us").read_text())
         period_us = float(_CGROUP.joinpath("cpu/cpu.cfs_period_us").read_text())
         return quota_us / period_us if quota_us > 0 and period_us > 0 else None
@@ -95,9 +97,10 @@ def _quota() -> float | None:
 def shorten_spinning() -> None:
     """Let OpenMP's threads spin at a barrier for a shorter time before they sleep.
 
-    The default is long: a tenth slower on 2 cores, and ten times slower where another process wants
-    a core, too, because a spinning thread takes that process's share. Not measured with many cores,
-    so nothing is changed there, nor where the user has set it. OpenMP reads it on loading.
+    The default time is long. It was measured to be a tenth slower on 2 cores, and ten times slower
+    while another process needed a core, because spinning threads take its share. Nothing is
+    changed on machines with more than 8 cores, which were not measured, or if the user has set the
+    variables. Call this before llama.cpp is loaded: OpenMP reads the variable then.
     """
     is_set = os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
     if not is_set and (os.cpu_count() or 1) <= _FEW_CORES:

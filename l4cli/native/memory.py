@@ -1,4 +1,4 @@
-"""How much memory there is, and how much of it is free."""
+"""The machine's memory, the container's limit, and the free memory."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
-_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of control groups, version 2 and 1
+_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of control groups, versions 2 and 1
 
 
 def memory_bytes() -> int:
-    """The machine's memory, or what a container may use of it."""
+    """Return the bytes of memory that this process may use: the machine's, or the container's."""
     total = machine_bytes()
     limit = container_limit()
     return total if limit is None else min(total, limit)
 
 
 def machine_bytes() -> int:
-    """The machine's memory, whatever part of it this process may use."""
+    """Return the bytes of the machine's memory, regardless of a container's limit."""
     return int(os.sysconf("SC_PAGE_SIZE")) * int(os.sysconf("SC_PHYS_PAGES"))
 
 
 def container_limit() -> int | None:
-    """What a container may use of the memory; None where it is all of it."""
+    """Return the container's memory limit in bytes; None if there is no limit."""
     limits = []
     for name in _LIMITS:
         try:
@@ -35,7 +35,10 @@ def container_limit() -> int | None:
 
 
 def free_memory_bytes() -> int:
-    """Bytes a process could take now: free and reclaimable, within the container's limit."""
+    """Return the bytes that a process could take now: free and reclaimable memory.
+
+    The container's limit is respected.
+    """
     available = memory_bytes()
     try:
         lines = _MEMINFO.read_text().splitlines()
@@ -47,7 +50,10 @@ def free_memory_bytes() -> int:
 
 
 def _left_in_cgroup(root: Path) -> int:
-    """What the container may still take; its page cache can be reclaimed, so it does not count."""
+    """Return the bytes that the container may still take, a very large number if unlimited.
+
+    Its page cache counts as free, because the kernel can reclaim it.
+    """
     try:
         limit = int((root / "memory.max").read_text())
         used = int((root / "memory.current").read_text())

@@ -1,4 +1,4 @@
-"""How often the kernel has killed a process of this container for lack of memory."""
+"""Counts how often the kernel has killed a process of this container for lack of memory."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def num_oom_kills() -> int | None:
-    """OOM kills in this process's control group; None where nobody counts.
+    """Return the number of OOM kills in this process's control group; None if it has no counter.
 
-    Those of the whole machine are not asked for: they are mostly others' processes.
+    The counter of the whole machine is not used, because it mostly counts unrelated processes.
     """
     for folder in (_own_group(), _CGROUPS):
         try:
@@ -24,7 +24,7 @@ def num_oom_kills() -> int | None:
 
 
 def _own_group() -> Path:
-    """The folder of this process's group, by control groups' version 2."""
+    """Return the folder of this process's control group (version 2)."""
     try:
         lines = _PROC.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The lines that build llama-cpp-python for this machine, to be pasted into a shell."""
+"""Composes shell commands that build llama-cpp-python for this machine, for the user to paste."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from l4cli.native.cmake import join_arguments, split_arguments, with_flags
 from l4cli.native.toolchain import Toolchain
 
 CUDA = "-DGGML_CUDA=on"
-_CMAKES_CHOICE = "c++"
-_NVCC = Path("/usr/local/cuda/bin/nvcc")  # where NVIDIA's packages put it, and CMake does not look
+_CMAKES_CHOICE = "c++"  # the compiler that CMake uses if none is named
+# NVIDIA's packages put the compiler here, but CMake does not look here.
+_NVCC = Path("/usr/local/cuda/bin/nvcc")
 
-# What brings a C++ compiler, by the package manager that is there.
+# For each package manager, the command that installs a C++ compiler.
 _COMPILER_PACKAGES = {
     "apt-get": "apt-get install -y build-essential",
     "dnf": "dnf install -y gcc-c++ make",
@@ -31,12 +32,14 @@ _COMPILER_PACKAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Installer:
-    """How packages get into the environment that l4 runs in.
+    """How to install packages into the environment that l4 runs in.
 
-    `command` is the one to which packages are added: `pip install`, or uv's, which understands
-    pip's options. `cmake_args` and `names_compiler` are of the variables CMAKE_ARGS and CXX: a
-    build is made with them, too. `compiler_line` installs a C++ compiler; None where nobody knows
-    how. `nvcc` is CUDA's compiler, "" where there is none.
+    command: the command that takes package names: `pip install`, or uv's, which understands pip's
+        options.
+    cmake_args: the value of the variable CMAKE_ARGS; builds keep its arguments.
+    names_compiler: whether the variable CXX names a compiler; builds keep it.
+    compiler_line: the command that installs a C++ compiler; None if it is not known.
+    nvcc: CUDA's compiler, a name or a path; "" if there is none.
     """
 
     command: str
@@ -48,10 +51,11 @@ class Installer:
     def build_line(
         self, toolchain: Toolchain, *, options: Sequence[str] = (), again: bool = True
     ) -> str:
-        """The line that compiles and installs the version of llama-cpp-python that l4 knows.
+        """Return the command that compiles and installs l4's tested version of llama-cpp-python.
 
-        `toolchain` has the C++ compiler, `options` are more arguments for CMake, such as CUDA. With
-        `again` what is installed is replaced, and what it depends on is left alone.
+        toolchain: the C++ compiler and the flags that it needs.
+        options: more arguments for CMake, such as CUDA.
+        again: whether to replace an installed build, leaving its dependencies alone.
         """
         arguments = with_flags(split_arguments(self.cmake_args), toolchain.flags)
         arguments += [option for option in options if option not in arguments]
@@ -68,12 +72,12 @@ class Installer:
         return " ".join(words)
 
     def install_line(self, *requirements: str) -> str:
-        """The line that installs packages."""
+        """Return the command that installs packages."""
         return " ".join([self.command, *map(_quote, requirements)])
 
 
 def installer() -> Installer:
-    """How packages are installed here."""
+    """Return how packages are installed here."""
     return Installer(
         _command(),
         os.environ.get("CMAKE_ARGS", "").strip(),
@@ -84,7 +88,7 @@ def installer() -> Installer:
 
 
 def _command() -> str:
-    """The shortest command that installs into this environment, and whether it is uv's."""
+    """Return the shortest command that installs into this environment."""
     found = shutil.which("pip")
     is_venv = sys.prefix != sys.base_prefix
     if is_venv and found and Path(found).parent.resolve() == _scripts().resolve():
@@ -108,14 +112,14 @@ def _compiler_line() -> str | None:
 
 
 def _nvcc() -> str:
-    """CUDA's compiler: its name where CMake finds it, else its path."""
+    """Return CUDA's compiler: its name if CMake finds it, else its path, "" if there is none."""
     if shutil.which("nvcc") or os.environ.get("CUDACXX"):
         return "nvcc"
     return str(_NVCC) if os.access(_NVCC, os.X_OK) else ""
 
 
 def _quote(text: str) -> str:
-    """A word for the shell; what has single quotation marks in it gets double ones, if it can."""
+    """Quote a word for the shell. A word with single quotes in it gets double ones if possible."""
     if "'" in text and not set(text) & set('"$`\\!\n'):
         return f'"{text}"'
     return shlex.quote(text)

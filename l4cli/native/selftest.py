@@ -1,11 +1,11 @@
-"""Whether llama.cpp can be trusted on this machine: tried once, in a child process.
+"""Tests once, in a child process, whether llama.cpp computes correctly on this machine.
 
-A build of llama.cpp may crash here, or compute wrong sums: the compiler dropped AMX's stores, or it
-was compiled for another processor. So before a build is used for the first time on a processor, a
-child process (`l4cli/engine/llamacpp/selftest.py`) computes with it. What it finds is kept under
-the build's and the processor's keys in `selftest.json` in l4's cache; where that cannot be written,
-it is found out again at each start, in less than a second. That a build does not run at all is
-never kept: what was in its way may be gone.
+A build of llama.cpp may crash or compute wrong sums, because the compiler dropped AMX's stores or
+because it was compiled for another processor. So before a build is used for the first time on a
+processor, a child process (`l4cli/engine/llamacpp/selftest.py`) computes with it. The outcome is
+kept in `selftest.json` in l4's cache, under the keys of the build and the processor. If that file
+cannot be written, the test runs again at each start; it takes less than a second. If a build does
+not run at all, this is never kept, because the reason may be gone at the next start.
 """
 
 from __future__ import annotations
@@ -30,21 +30,23 @@ from l4cli.paths import cache_dir
 _CHILD = "l4cli.engine.llamacpp.selftest"
 IN_CHILD = "_L4_IN_SELF_TEST"
 _TIMEOUT = 60  # seconds; it takes less than one, a busy machine ten
-_MOST_KEPT = 32
+_MOST_KEPT = 32  # outcomes in the file
 _SIGKILL = getattr(signal, "SIGKILL", 9)  # Windows has none
 _REPAIR = "`l4 doctor` tells how to build it for this machine"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the self-test found. Each flag is True where nothing is known against it.
+    """The outcome of the self-test. A flag is False only if its test failed.
 
-    loads: llama.cpp loads and computes at all. extra_buffers: repacked and AMX weights give the
-    same results as those in file order. states: sequences can be saved and loaded. moving:
-    sequences can be moved between contexts. defaults: the parameter structs are laid out as known.
-    `reason` says what went wrong first, in words that follow "llama.cpp". `is_certain` is False for
-    what the next try may find otherwise, such as a test that could not be run. `library` is what
-    llama.cpp says of itself: version, system_info, features, gpu_support, gpus.
+    loads: llama.cpp loads and computes at all.
+    extra_buffers: repacked and AMX weights give the same results as weights in file order.
+    states: sequences can be saved and loaded.
+    moving: sequences can be moved between contexts.
+    defaults: the fields of llama.cpp's parameter structs are where l4 expects them.
+    reason: the first failure, in words that follow "llama.cpp".
+    is_certain: False if the next try may have another outcome, as when the test could not be run.
+    library: what llama.cpp reports: version, system_info, features, gpu_support, gpus.
     """
 
     loads: bool = True
@@ -62,14 +64,16 @@ class Outcome:
 
     @property
     def warning(self) -> str | None:
-        """A line for whoever loads a model with this build; None where all is well."""
+        """A line to show when a model is loaded with this build; None if all is well."""
         if not self.extra_buffers:
             return (
                 f"llama.cpp {self.reason} with repacked weights on this machine: l4 runs "
                 f"without them, more slowly; {_REPAIR}"
             )
         if not self.states or not self.moving:
-            lost = "keep prefixes on disk" if not self.states else "compute prompts by themselves"
+            lost = (
+                "keep prefixes on disk" if not self.states else "use a second context for prompts"
+            )
             return (
                 f"the installed llama.cpp fails a test that l4 relies on, so l4 does not {lost}; "
                 f"{_REPAIR}"
@@ -78,10 +82,10 @@ class Outcome:
 
 
 def require_llama_cpp() -> None:
-    """Raise ModelLoadError, with a line and the way out, where llama.cpp cannot be used here.
+    """Raise ModelLoadError, with a line that says what to do, if llama.cpp cannot be used here.
 
-    Called before llama.cpp is loaded into this process: what would crash it is found out in
-    another one.
+    Call this before llama.cpp is loaded into this process: the self-test crashes in a child process
+    instead of this one.
     """
     if os.environ.get(IN_CHILD):
         return
@@ -101,7 +105,7 @@ def require_llama_cpp() -> None:
 
 @functools.cache
 def outcome() -> Outcome:
-    """What the self-test found of this build on this processor; it runs where nobody knows yet."""
+    """Return the self-test's outcome for this build on this processor; run it if it is unknown."""
     build = installed_build()
     if build is None or os.environ.get(IN_CHILD):
         return Outcome()
@@ -110,7 +114,7 @@ def outcome() -> Outcome:
 
 
 def renew() -> Outcome:
-    """Run the self-test, whatever is known of the build; what it finds is kept if it is certain."""
+    """Run the self-test, even if an outcome is known, and keep the new outcome if it is certain."""
     found = run()
     build = installed_build()
     if build is not None and (found.is_certain or not found.loads):
@@ -119,17 +123,17 @@ def renew() -> Outcome:
 
 
 def key_of(build: Build) -> str:
-    """The key under which the outcome of a build on this processor is kept."""
+    """Return the key under which the outcome of a build on this processor is kept."""
     return f"{build.key} {cpu_key()}"
 
 
 def run() -> Outcome:
-    """Run the self-test, whatever is known of the build."""
+    """Run the self-test in a child process and return its outcome."""
     env = {**os.environ, IN_CHILD: "1", "PYTHONFAULTHANDLER": "", "GGML_NO_BACKTRACE": "1"}
     env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, "-m", _CHILD]
     try:
-        # A process of its own group: Ctrl-C ends this process, which kills it.
+        # In a session of its own, the child does not get Ctrl-C. This process does, and kills it.
         started = subprocess.Popen(
             command,
             env=env,
@@ -138,7 +142,7 @@ def run() -> Outcome:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-    except OSError as error:  # no process more is allowed
+    except OSError as error:  # no more processes are allowed
         return Outcome(is_certain=False, reason=str(error))
     with started as process:
         try:
@@ -156,9 +160,11 @@ def run() -> Outcome:
 
 
 def judge(output: str, exit_code: int | None, complaint: str = "") -> Outcome:
-    """What the child's lines and its end mean. Pure.
+    """Return the outcome from the child's output and exit. Pure.
 
-    `exit_code` is negative for a signal, None where it had to be killed; `complaint` is its stderr.
+    output: its stdout, one JSON object per step.
+    exit_code: negative for a signal, None if the child had to be killed after the time limit.
+    complaint: its stderr.
     """
     steps: dict[str, dict[str, Any]] = {}
     for line in output.splitlines():
@@ -169,8 +175,8 @@ def judge(output: str, exit_code: int | None, complaint: str = "") -> Outcome:
     library = steps.get("library", {})
     was_stopped = exit_code is None or exit_code == -_SIGKILL or exit_code > 0
     if was_stopped and not steps.get("plain") and "error" not in library:
-        # Python's doing, or the machine's, such as no room for temporary files or no memory:
-        # nothing is known against the build.
+        # Python or the machine caused this, for example by a lack of memory or of disk space for
+        # temporary files. It says nothing about the build.
         lines = [line.strip() for line in complaint.splitlines() if line.strip()]
         return Outcome(is_certain=False, reason=lines[-1] if lines else ended, library=library)
 
@@ -186,7 +192,7 @@ def judge(output: str, exit_code: int | None, complaint: str = "") -> Outcome:
         error = steps.get("extra", {}).get("error")
         reason = f"fails ({error})" if error else "computes wrong sums"
         reason = ended if "extra" not in steps else reason
-    # What comes after a crash was not tried: nothing is known against it.
+    # Steps after a crash were not tried, so they count as passed.
     is_tried = "extra" in steps
     return Outcome(
         extra_buffers=went_well("extra"),
@@ -200,7 +206,7 @@ def judge(output: str, exit_code: int | None, complaint: str = "") -> Outcome:
 
 
 def _how_it_ended(exit_code: int | None) -> str:
-    """Words for the end of a child that did not end well; "" for one that did."""
+    """Return words for the way a child failed; "" if it ended well."""
     if exit_code is None:
         return f"hangs (no answer within {_TIMEOUT} s)"
     if exit_code < 0:
@@ -217,7 +223,7 @@ def _path() -> Path:
 
 
 def _read() -> dict[str, Outcome]:
-    """What was found before; nothing where the file is damaged or cannot be read."""
+    """Return the outcomes by key; none if the file is damaged or cannot be read."""
     try:
         kept = json.loads(_path().read_text("utf-8"))
         return {str(key): Outcome(**value) for key, value in kept.items()}
@@ -226,9 +232,9 @@ def _read() -> dict[str, Outcome]:
 
 
 def _keep(key: str, found: Outcome | None) -> None:
-    """Add an outcome to the file, or with None take out what is kept under the key.
+    """Add an outcome to the file, or with None remove the one under the key.
 
-    A cache that cannot be written costs time, nothing else.
+    If the file cannot be written, nothing happens: the test runs again at the next start.
     """
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home
         path = _path()

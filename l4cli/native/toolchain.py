@@ -1,14 +1,14 @@
-"""What the C++ compiler makes of llama.cpp on this machine, and the flags that mend it.
+"""Finds out whether the C++ compiler compiles llama.cpp correctly here, and which flags it needs.
 
-llama.cpp is compiled for the processor at hand (`-march=native`). On processors with AMX its
+llama.cpp is compiled for this machine's processor (`-march=native`). On processors with AMX its
 kernels fill a tile configuration on the stack and load it with `_tile_loadconfig`. In gcc before
-11.5, 12.4 and 13.3 that intrinsic names only the first 8 of the 64 bytes as its input
+11.5, 12.4 and 13.3 this intrinsic names only the first 8 of the 64 bytes as its input
 (https://gcc.gnu.org/PR114098), so the compiler drops the other stores, and the kernels crash or
-compute wrong sums. Version numbers do not tell, since distributions patch their compilers: a small
-file with the same lines is compiled with the same flags, and run.
+compute wrong sums. Version numbers are no help, because distributions patch their compilers.
+Instead, a small program with the same lines is compiled with the same flags, and run.
 
-Needs nothing but the standard library. `python3 -m l4cli.native.toolchain` prints the value of
-CMAKE_ARGS that llama-cpp-python is to be built with here.
+This module needs only the standard library. `python3 -m l4cli.native.toolchain` prints the value of
+CMAKE_ARGS with which llama-cpp-python should be built here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from l4cli.native.cpu import cpu_features
 
 _TIMEOUT = 60  # seconds for one compilation; it takes half a second
-# What CMake looks for, in its order.
+# The compilers that CMake looks for, in its order.
 _COMPILERS = ("c++", "g++", "clang++")
 _LIKE_LLAMA_CPP = ("-std=c++17", "-O3", "-DNDEBUG")
 _NATIVE = ("-march=native",)
@@ -101,7 +101,7 @@ int main() {
 
 
 class Verdict(Enum):
-    """What the probe showed."""
+    """The outcome of the probe."""
 
     FINE = "fine"
     KEEPS_STORES = "fine with flags that stop it from dropping AMX's stores"
@@ -113,11 +113,13 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
-    """The C++ compiler that llama.cpp will be built with, and what has to be said to it.
+    """The C++ compiler that llama.cpp will be built with, and the flags that it needs.
 
-    `compiler` is its command, `version` the first line it says of itself, `flags` what C++ files
-    are compiled with beside llama.cpp's own flags, `uses_amx` whether AMX kernels are compiled in.
-    `reason` is the compiler's own word where it failed.
+    compiler: its command. version: the first line of its `--version`.
+    verdict: the outcome of the probe.
+    flags: flags for C++ files in addition to llama.cpp's own.
+    uses_amx: whether AMX kernels are compiled in.
+    reason: if it failed, its first error message, or why it could not be tried.
     """
 
     compiler: str
@@ -133,12 +135,12 @@ class Toolchain:
 
     @property
     def cmake_args(self) -> str:
-        """The value of CMAKE_ARGS for llama-cpp-python; "" where nothing has to be said."""
+        """The value of CMAKE_ARGS for llama-cpp-python; "" if no flags are needed."""
         return shlex.quote(f"-DCMAKE_CXX_FLAGS={' '.join(self.flags)}") if self.flags else ""
 
     @property
     def problem(self) -> str | None:
-        """A line on why nothing can be built, with the way out; None where it can."""
+        """A line on why llama.cpp cannot be built and what to do; None if it can be built."""
         if self.verdict is Verdict.NO_COMPILER:
             return (
                 "llama.cpp is compiled when it is installed, and there is no C++ compiler here: "
@@ -147,7 +149,7 @@ class Toolchain:
             )
         if self.verdict is Verdict.TOO_OLD:
             return (
-                f"{self.compiler} ({self.version or 'of unknown version'}) cannot compile C++17, "
+                f"{self.compiler} ({self.version or 'unknown version'}) cannot compile C++17, "
                 f"which llama.cpp needs: {self.reason or 'it gave no reason'}; name another "
                 "compiler in CXX, such as CXX=g++-12"
             )
@@ -155,14 +157,14 @@ class Toolchain:
 
 
 def examine(compiler: str | None = None) -> Toolchain:
-    """Compile and run the probe with the flags that llama.cpp gets, then with more until it runs.
+    """Compile and run the probe with llama.cpp's flags, then with additional ones until it works.
 
-    `compiler` is a command; unless given, it is what CMake would take ($CXX, c++, g++, clang++).
-    Never raises for what is wrong with the compiler: the verdict says it.
+    `compiler` is a command; None is the one that CMake would use ($CXX, c++, g++, clang++).
+    A broken compiler raises no exception; the verdict tells.
     """
     try:
         command = shlex.split(compiler or os.environ.get("CXX") or "") or _first_compiler()
-    except ValueError:  # a quotation mark without its other half
+    except ValueError:  # an unclosed quotation mark
         command = []
     if not command or not shutil.which(command[0]):
         return Toolchain(" ".join(command), "", Verdict.NO_COMPILER)
@@ -192,7 +194,7 @@ def examine(compiler: str | None = None) -> Toolchain:
 
 
 def _untried(name: str, version: str, reason: str) -> Toolchain:
-    """A compiler that could not be tried: where the processor has AMX, it is left out."""
+    """Return the Toolchain of a compiler that could not be tried. It builds without AMX."""
     flags = NO_AMX if "amx_tile" in cpu_features() else ()
     return Toolchain(name, version, Verdict.UNKNOWN, flags, reason=reason)
 
@@ -200,10 +202,13 @@ def _untried(name: str, version: str, reason: str) -> Toolchain:
 def _try(
     command: Sequence[str], flags: Sequence[str], folder: Path
 ) -> subprocess.CompletedProcess[bytes] | str:
-    """The probe compiled with these flags and run, or the compiler's first complaint."""
+    """Compile the probe with these flags and run it.
+
+    Returns the finished run, or the compiler's first error message.
+    """
     source, program = folder / "probe.cpp", folder / "probe"
     source.write_text(PROBE)
-    for native in (_NATIVE, ()):  # some compilers do not know it, on some processors
+    for native in (_NATIVE, ()):  # for some processors, some compilers do not support the flag
         # CMake puts CMAKE_CXX_FLAGS before a target's own options.
         options = [*flags, *_LIKE_LLAMA_CPP, *native]
         arguments = [*command, *options, str(source), "-o", str(program)]
@@ -236,7 +241,7 @@ def _version(command: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Print the value of CMAKE_ARGS; the exit code is 2 where nothing can be built."""
+    """Print the value of CMAKE_ARGS; exit with code 2 if llama.cpp cannot be built."""
     toolchain = examine()
     if toolchain.problem:
         sys.stderr.write(f"l4: {toolchain.problem}\n")

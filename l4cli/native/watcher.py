@@ -1,14 +1,15 @@
-"""What is said when the process ends without a chance to say anything itself.
+"""Explains a crash: a watcher process prints what happened after the main process has ended.
 
-A failed GGML_ASSERT, a segmentation fault or the kernel's OOM killer end the process at once, with
-nothing on the screen but the shell's "Segmentation fault". So `l4` forks a small process at its
-start, which waits at a pipe. Python's `faulthandler` writes the stack of a crash into that pipe;
-when the pipe closes without a goodbye, the watcher prints what happened, what is safe on disk and
-the command that goes on. The process that people see, stop and kill stays the one they started.
-What ends the watcher, too, such as kill -9 for the whole process group, is not explained.
+A failed GGML_ASSERT, a segmentation fault or the kernel's OOM killer end the process at once, and
+the user sees only the shell's "Segmentation fault". So `l4` forks a small process at its start, the
+watcher, which waits at a pipe. Python's `faulthandler` writes the stack of a crash into that pipe.
+If the pipe closes without a goodbye, the watcher prints what happened, which results are safe on
+disk, and the command that continues the work. The process that the user sees, stops and kills is
+still the one they started. If the watcher is killed as well, for example by a kill -9 of the whole
+process group, nothing is explained.
 
-What the watcher would say lies in memory that both processes share: `tell` changes it without a
-system call, and it outlives a kill -9.
+The text that the watcher would print is in memory shared by both processes. `tell` changes it
+without a system call, and it survives a kill -9 of the main process.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from pathlib import Path
 from l4cli.native.oom import num_oom_kills
 
 _GOODBYE = b"\x06"
-_FATAL = b"Fatal Python error: "  # how faulthandler begins, `faulthandler_fatal_error`
+_FATAL = b"Fatal Python error: "  # faulthandler's first words, see `faulthandler_fatal_error`
 _MOST_FRAMES = 10
-_PAUSE = 0.05  # seconds without another line, after which a stack is whole
+_PAUSE = 0.05  # seconds without another line, after which a stack counts as complete
 _SIGNALS = {
     "Segmentation fault": "SIGSEGV",
     "Aborted": "SIGABRT",
@@ -43,18 +44,19 @@ _SIGNALS = {
     "Bus error": "SIGBUS",
 }
 
-_TEXT_SIZE = 1 << 15  # bytes of each of the two places for what would be said
-_NUM_ROWS = 1024  # rows that can be in work at once
+_TEXT_SIZE = 1 << 15  # bytes of each of the two places for a report
+_NUM_ROWS = 1024  # rows that can be in progress at once
 _MOST_FDS = 1 << 16  # file descriptors that the watcher closes
 ROW_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What there is to say of a crash.
+    """What the watcher would print about a crash.
 
-    `safe` are lines on what is on disk and how to go on, `journal` is where a run notes the rows
-    that were in work, `check` is llama.cpp's message where it stopped itself.
+    safe: lines on what is safe on disk and how to continue.
+    journal: the run's journal, to which the rows in progress are appended; None if there is none.
+    check: llama.cpp's message if it ended the process itself, else "".
     """
 
     safe: tuple[str, ...] = ()
@@ -63,11 +65,11 @@ class Report:
 
 
 class Notes:
-    """Memory shared with the watcher: a report, and the digests of the rows in work.
+    """Memory shared with the watcher: a report, and the digests of the rows in progress.
 
-    A report is written into the place that is not in use, and then that one is used: the process
-    may end at any moment. The first row's place is for the one that is being prepared, the others
-    for those that are computed.
+    There are two places for a report, because the process may end at any moment: a new report is
+    written into the unused place, which is then made the current one. The first place for a row is
+    for the one that is being prepared, the others are for rows that are being computed.
     """
 
     def __init__(self) -> None:
@@ -77,7 +79,7 @@ class Notes:
 
     def write(self, report: Report) -> None:
         data = _encoded(report)
-        if len(data) + 4 > _TEXT_SIZE:  # a very long command line: the journal is what counts
+        if len(data) + 4 > _TEXT_SIZE:  # a very long command line: drop it, keep the journal
             data = _encoded(Report((), report.journal, report.check[: _TEXT_SIZE // 8]))
         place = 1 - self._memory[0]
         start = 1 + place * _TEXT_SIZE
@@ -94,11 +96,11 @@ class Notes:
         return Report(**{**found, "safe": tuple(found["safe"])})
 
     def prepare(self, digest: bytes | None) -> None:
-        """The row that is being prepared from now on; None: none is."""
+        """Note that this row is being prepared; None: no row is being prepared any more."""
         self._set(0, digest or bytes(ROW_BYTES))
 
     def begin(self, digest: bytes) -> None:
-        """A row is being computed from now on."""
+        """Note that this row is being computed."""
         if self._free and digest not in self._places:
             place = self._places[digest] = self._free.pop()
             self._set(place, digest)
@@ -110,7 +112,7 @@ class Notes:
             self._free.append(place)
 
     def rows(self) -> list[bytes]:
-        """The rows of which one may be to blame: the one in preparation, else all in work."""
+        """Return the rows that may have caused a crash: the one being prepared, else all others."""
         start = 1 + 2 * _TEXT_SIZE
         held = [
             self._memory[at : at + ROW_BYTES]
@@ -134,7 +136,10 @@ _report = Report()
 
 
 def tell(*safe: str, journal: Path | None = None) -> None:
-    """Say these lines if the process is ended from here on; a crash is noted in `journal`."""
+    """Set the lines to print if the process crashes or is killed from now on.
+
+    With a `journal`, the rows in progress at a crash are appended to it.
+    """
     global _report
     _report = Report(safe, None if journal is None else str(journal.absolute()))
     if _notes:
@@ -142,7 +147,10 @@ def tell(*safe: str, journal: Path | None = None) -> None:
 
 
 def tell_check(message: str) -> bool:
-    """Keep llama.cpp's last words; False where nobody watches, and they have to be shown now."""
+    """Keep llama.cpp's last message for the watcher.
+
+    Returns False if there is no watcher; the caller must then print the message itself.
+    """
     if _notes is None:
         return False
     _notes.write(Report(_report.safe, _report.journal, message))
@@ -150,29 +158,30 @@ def tell_check(message: str) -> bool:
 
 
 def rows_in_work() -> Notes:
-    """Where a run keeps the rows in work, for the watcher, if there is one, to read."""
+    """Return the Notes in which a run records its rows in progress, for the watcher if any."""
     return _notes or Notes()
 
 
 @contextmanager
 def watching(arguments: Sequence[str]) -> Iterator[None]:
-    """Within, the end of this process is explained, whatever ends it.
+    """Context manager: while it is entered, a watcher explains a sudden end of this process.
 
-    `arguments` are the command's, for the way to go on. Must be entered before there are threads.
-    Where the system has no fork, nothing is watched.
+    `arguments` are the command line's, for the line that says how to start again. Must be entered
+    before any thread is started. On systems without fork, nothing is watched.
     """
     global _notes
     if not hasattr(os, "fork"):
         yield
         return
-    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # else ggml attaches a debugger, for seconds
+    # Otherwise ggml attaches a debugger at a crash, which takes seconds.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     notes = Notes()
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     try:
         pid = os.fork()
-    except OSError:  # no process more is allowed: l4 runs, unwatched
+    except OSError:  # no more processes are allowed: l4 runs without a watcher
         os.close(reader)
         os.close(writer)
         yield
@@ -200,10 +209,11 @@ def watching(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _watch(reader: int, notes: Notes, arguments: Sequence[str]) -> None:
-    """Wait for the process to end, and explain it where it could not."""
+    """Wait for the process to end, and explain the end unless the process said goodbye."""
     for number in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTOU", "SIGPIPE"):
         signal.signal(getattr(signal, number), signal.SIG_IGN)
-    # What was opened for the command is not ours to keep open: only stderr is.
+    # Close all files that were opened for the command, except stderr: `l4 … | program` must end
+    # when l4 does.
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
@@ -211,8 +221,8 @@ def _watch(reader: int, notes: Notes, arguments: Sequence[str]) -> None:
     os.closerange(4, min(os.sysconf("SC_OPEN_MAX"), _MOST_FDS))
     began = num_oom_kills()
     output = b""
-    # Once a crash has begun to be written, its end is near: a big process takes its time to be
-    # taken down, and this is to stand before the shell's prompt.
+    # Do not wait for the pipe to close once a crash's stack is complete. The kernel takes long to
+    # end a big process, and the explanation should be on the screen before the shell's prompt.
     while _FATAL not in output or select.select([3], [], [], _PAUSE)[0]:
         part = os.read(3, 1 << 16)
         output += part
@@ -225,7 +235,7 @@ def _watch(reader: int, notes: Notes, arguments: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """How a process ended: the signal's name, and whether a row may be to blame."""
+    """How a process ended: the signal's name, words for it, and whether a row may be the cause."""
 
     signal: str
     words: str
@@ -240,7 +250,7 @@ def _crashed(output: bytes) -> _End:
 
 
 def _killed(num_before: int | None) -> _End:
-    time.sleep(0.05)  # the kernel counts an OOM kill about when the pipe closes
+    time.sleep(0.05)  # the kernel counts an OOM kill at about the time when the pipe closes
     now = num_oom_kills()
     if num_before is not None and now is not None and now > num_before:
         return _End("out of memory", "was killed by the system: it ran out of memory", True)
@@ -248,7 +258,7 @@ def _killed(num_before: int | None) -> _End:
 
 
 def _explain(end: _End, stack: Sequence[str], notes: Notes, arguments: Sequence[str]) -> None:
-    """Say what happened, after the stack: what matters is to be on the screen at the end."""
+    """Print the stack and then the explanation: the last lines are the ones that the user sees."""
     report = notes.read()
     words = end.words
     if report.check:
@@ -259,9 +269,10 @@ def _explain(end: _End, stack: Sequence[str], notes: Notes, arguments: Sequence[
     lines = [f"l4: {words}"]
     lines += [f"l4: {line}" for line in report.safe or _to_start_again(arguments)]
     if stack:
-        intro = "l4: where Python was (for a bug report, add what `l4 doctor` shows):"
+        intro = "l4: Python's stack (for a bug report, add what `l4 doctor` shows):"
         lines = [intro, *stack, *lines]
-    clear = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""  # a progress line, a hidden cursor
+    # Clears a progress line, shows a hidden cursor.
+    clear = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""
     _say(clear + lines[0], *lines[1:])
 
 
@@ -270,7 +281,7 @@ def _to_start_again(arguments: Sequence[str]) -> list[str]:
 
 
 def _note_crash(journal: str, name: str, rows: Sequence[bytes]) -> None:
-    """Append to a run's journal which rows were in work: `--resume` takes care with them."""
+    """Append the rows in progress to a run's journal; `--resume` runs them one at a time."""
     line = json.dumps({"crash": name, "rows": [row.hex() for row in rows]}) + "\n"
     with suppress(OSError):
         fd = os.open(journal, os.O_WRONLY | os.O_APPEND)
@@ -279,9 +290,9 @@ def _note_crash(journal: str, name: str, rows: Sequence[bytes]) -> None:
 
 
 def _stack(output: bytes) -> list[str]:
-    """The Python stack that faulthandler wrote, innermost first: of the thread that crashed.
+    """Return the crashed thread's Python stack from faulthandler's output, innermost frame first.
 
-    Where that was none of Python's, all threads are shown.
+    If the thread was not one of Python's, all threads' stacks are returned.
     """
     text = output.partition(_FATAL)[2].decode("utf-8", "replace").partition("\n")[2]
     text = text.lstrip("\n")
@@ -295,7 +306,7 @@ def _stack(output: bytes) -> list[str]:
 
 
 def _frame(line: str) -> str:
-    """A frame with its file as Python would import it, not as it lies on this disk."""
+    """Return a frame with its file's path shortened to the part below a folder in sys.path."""
     found = re.match(r'\s+File "(.*)", line (\d+) in (.*)', line)
     if not found:
         return line

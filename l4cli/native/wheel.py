@@ -1,12 +1,12 @@
-"""llama-cpp-python built for this machine, kept for the next environment, and installed.
+"""Builds llama-cpp-python for this machine, caches the wheel for other environments, installs it.
 
-pip keeps the wheels it builds by name and version alone: one that was compiled for another
-processor, or with flags that make it crash, is taken again. So the set-up builds the wheel itself
-and keeps it under a key of what decides what the compiler makes of it: processor, compiler, flags.
+pip caches the wheels it builds by name and version alone, so it would reuse one that was compiled
+for another processor, or with flags that make it crash. So the set-up builds the wheel itself and
+caches it under a key made of the processor, the compiler and the flags.
 
-Needs nothing but the standard library. `python -m l4cli.native.wheel --lock requirements.lock`
-installs the pinned version into the environment of that python; where it is there already, it does
-nothing.
+This module needs only the standard library. `python -m l4cli.native.wheel --lock requirements.lock`
+installs the pinned version into the environment of that python. It does nothing if that build is
+installed already.
 """
 
 from __future__ import annotations
@@ -33,29 +33,34 @@ from l4cli.native.toolchain import Toolchain, Verdict, examine
 from l4cli.paths import cache_dir
 
 _VARIABLES = ("CC", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDA_PATH")
-_CORE_SECONDS = 500  # of compiling; 8 minutes of one core in 2020's servers
-_MOST_KEPT = 4  # wheels of 10 MB, or of 200 with CUDA
-_BUILDING = "building-"  # how the folders of builds under way begin
-_STALE = 86400  # seconds after which nobody builds there any more
-_SAY_EVERY = 30  # seconds, where there is no terminal to keep a line up to date on
-_MOST_ERRORS = 8  # of a build that failed that are shown
-_LAST_LINES = 15  # that are shown where none of them is an error
+_CORE_SECONDS = 500  # of compiling; 8 minutes on one core of a server from 2020
+_MOST_KEPT = 4  # wheels; 10 MB each, or 200 MB with CUDA
+_BUILDING = "building-"  # prefix of the folders of builds in progress
+_STALE = 86400  # seconds after which a build folder counts as abandoned
+_SAY_EVERY = 30  # seconds between progress lines if stderr is not a terminal
+_MOST_ERRORS = 8  # error lines of a failed build to show
+_LAST_LINES = 15  # last lines of a failed build to show if it has no error lines
 
-# llama-cpp-python insists on llama.cpp's `common` library, half of all that is compiled and used by
-# nothing that is installed. A normal variable hides the cache entry that it forces (CMP0126).
+# llama-cpp-python always builds llama.cpp's `common` library. It is half of all the code that is
+# compiled, and nothing that is installed uses it. llama-cpp-python forces the cache entry; a normal
+# variable hides it (CMP0126).
 _LEAVE_OUT = "set(LLAMA_BUILD_COMMON OFF)\n"
 
 
 class WheelError(Exception):
-    """The wheel cannot be built or installed; the message is a line, or several, for the user."""
+    """The wheel cannot be built or installed; the message is one or more lines for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What decides the bytes of a wheel.
+    """Everything that determines the bytes of a wheel.
 
-    `cmake_args` are what CMAKE_ARGS had, with the flags that the compiler needs, `variables` the
-    other settings that CMake takes from the environment.
+    version: of llama-cpp-python.
+    platform: `sys.platform`.
+    compiler: its command and version.
+    cmake_args: the value of CMAKE_ARGS, with the flags that the compiler needs.
+    variables: other settings that CMake takes from the environment, as NAME=VALUE.
+    cpu: the processor's key.
     """
 
     version: str
@@ -67,15 +72,16 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Names the folder that the wheel is kept in."""
+        """The name of the folder in which the wheel is kept."""
         text = json.dumps(asdict(self), sort_keys=True)
         return f"{self.version}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def recipe_of(version: str, toolchain: Toolchain) -> Recipe:
-    """How this machine is to build that version of llama-cpp-python."""
+    """Return the recipe by which this machine builds that version of llama-cpp-python."""
     flags = toolchain.flags
-    if flags and (given := os.environ.get("CXXFLAGS")):  # CMake ignores it beside CMAKE_CXX_FLAGS
+    # CMake ignores CXXFLAGS if CMAKE_CXX_FLAGS is set.
+    if flags and (given := os.environ.get("CXXFLAGS")):
         flags = (*flags, given)
     return Recipe(
         version=version,
@@ -90,7 +96,7 @@ def recipe_of(version: str, toolchain: Toolchain) -> Recipe:
 
 
 def pinned_version(lock: Path) -> str:
-    """The version of llama-cpp-python in a file of constraints. Raises WheelError."""
+    """Return the version of llama-cpp-python in a file of constraints. Raises WheelError."""
     found = re.search(rf"^{NAME}==([\w.]+)", lock.read_text("utf-8"), re.MULTILINE)
     if not found:
         raise WheelError(f"{lock} does not pin {NAME}")
@@ -98,9 +104,9 @@ def pinned_version(lock: Path) -> str:
 
 
 def install(lock: Path) -> None:
-    """Bring this environment the build of the pinned version that this machine needs.
+    """Install the pinned version, built for this machine, into this environment.
 
-    Raises WheelError where there is no compiler, or it fails.
+    Raises WheelError if there is no compiler, or if the build fails.
     """
     version = pinned_version(lock)
     toolchain = examine()
@@ -121,19 +127,19 @@ def install(lock: Path) -> None:
 
 
 def is_installed(recipe: Recipe) -> bool:
-    """Whether this environment holds exactly this build."""
+    """Whether exactly this build is installed in this environment."""
     return bool(installed_recipe().get("key") == recipe.key)
 
 
 def _is_usable(recipe: Recipe) -> bool:
-    """Whether this environment holds such a build, by whatever compiler there was."""
+    """Whether a build of this version for this processor is installed, made by any compiler."""
     held = installed_recipe()
     return all(held.get(name) == getattr(recipe, name) for name in ("version", "platform", "cpu"))
 
 
 @contextmanager
 def _workplace() -> Iterator[Path]:
-    """A folder to build in: beside the kept wheels, or where those cannot be, a temporary one."""
+    """Context manager: a temporary folder to build in, if possible next to the cached wheels."""
     try:
         kept = _kept_dir()
         kept.mkdir(parents=True, exist_ok=True)
@@ -146,7 +152,7 @@ def _workplace() -> Iterator[Path]:
 
 
 def kept_wheel(recipe: Recipe) -> Path | None:
-    """The wheel of this recipe, if it was built before."""
+    """Return the cached wheel of this recipe; None if it was not built before."""
     try:
         return next(iter(sorted((_kept_dir() / recipe.key).glob("*.whl"))), None)
     except (OSError, RuntimeError):
@@ -154,7 +160,7 @@ def kept_wheel(recipe: Recipe) -> Path | None:
 
 
 def build(recipe: Recipe, toolchain: Toolchain, folder: Path) -> Path:
-    """Compile the wheel in `folder`, telling how far it is, and keep it. Raises WheelError."""
+    """Compile the wheel in `folder`, showing progress, and cache it. Raises WheelError."""
     cores = max(1, math.ceil(usable_cores()))
     minutes = max(1, round(_CORE_SECONDS / cores / 60))
     flags = f", with {' '.join(toolchain.flags)}" if toolchain.flags else ""
@@ -183,7 +189,7 @@ def build(recipe: Recipe, toolchain: Toolchain, folder: Path) -> Path:
 
 
 def _keep(made: Path, recipe: Recipe) -> Path:
-    """Keep a wheel for the next environment; where that cannot be, it stays where it was made."""
+    """Copy a wheel into the cache and return the copy; if that fails, return the wheel itself."""
     try:
         kept = _kept_dir() / recipe.key
         kept.mkdir(parents=True, exist_ok=True)
@@ -197,7 +203,7 @@ def _keep(made: Path, recipe: Recipe) -> Path:
 
 
 def _run_showing_progress(command: list[str], env: dict[str, str], log: Path) -> None:
-    """Run a build of ninja's, its output into a file, how far it is on the screen."""
+    """Run a build that uses ninja. Its output goes to a file, its progress to the screen."""
     started = time.monotonic()
     with (
         log.open("w", encoding="utf-8") as file,
@@ -213,17 +219,15 @@ def _run_showing_progress(command: list[str], env: dict[str, str], log: Path) ->
         assert process.stdout is not None
         _follow(process.stdout, file.write, started)
     if process.returncode:
-        kept = Path(tempfile.gettempdir()) / "l4-build.log"  # the folder of the build is removed
+        kept = Path(tempfile.gettempdir()) / "l4-build.log"  # the build's folder will be removed
         shutil.copy(log, kept)
         telling = "\n".join(_most_telling(log.read_text("utf-8").splitlines()))
-        raise WheelError(
-            f"llama.cpp could not be compiled; all that was said is in {kept}\n{telling}"
-        )
+        raise WheelError(f"llama.cpp could not be compiled; the whole log is in {kept}\n{telling}")
     _say(f"compiled in {_minutes(time.monotonic() - started)}")
 
 
 def _follow(lines: Iterable[str], write: Callable[[str], object], started: float) -> None:
-    """Tell how far a build is by ninja's counts, such as [12/180]."""
+    """Show a build's progress from ninja's counts, such as [12/180]."""
     is_terminal = sys.stderr.isatty()
     said = started
     shown = ""
@@ -246,7 +250,7 @@ def _follow(lines: Iterable[str], write: Callable[[str], object], started: float
 
 
 def _most_telling(lines: list[str]) -> list[str]:
-    """The first errors among the lines of a build that failed; its last lines where it has none."""
+    """Return the first error lines of a failed build; its last lines if it has no error lines."""
     errors = [line.strip() for line in lines if re.search(r"\berror\b", line, re.IGNORECASE)]
     return errors[:_MOST_ERRORS] or lines[-_LAST_LINES:]
 
@@ -258,7 +262,7 @@ def _pip(*arguments: str) -> None:
 
 
 def _drop_oldest() -> None:
-    """Keep the latest wheels only."""
+    """Remove all but the latest cached wheels."""
     folders = sorted(
         (path for path in _kept_dir().iterdir() if (path / "recipe.json").is_file()),
         key=lambda path: path.stat().st_mtime,
@@ -268,7 +272,7 @@ def _drop_oldest() -> None:
 
 
 def _drop_stale(kept: Path) -> None:
-    """Remove what builds that were killed have left behind."""
+    """Remove the folders of builds that were killed."""
     for folder in kept.glob(f"{_BUILDING}*"):
         if time.time() - folder.stat().st_mtime > _STALE:
             shutil.rmtree(folder, ignore_errors=True)
@@ -292,7 +296,7 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
-    """Install the pinned llama-cpp-python; exit code 2, with a line, where that cannot be."""
+    """Install the pinned llama-cpp-python; if that fails, print a line and exit with code 2."""
     import argparse
 
     parser = argparse.ArgumentParser(description="Install llama-cpp-python, built for this machine")

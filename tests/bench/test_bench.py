@@ -1,4 +1,4 @@
-"""What a bench measures, how it times it, and what it says of it."""
+"""The points that a bench measures, its timing, and its reports."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def test_a_kv_cache_too_large_is_avoided_and_refused_if_asked_for() -> None:
 
 
 class TimedFake(FakeBackend):
-    """FakeBackend that can be waited for where it has logits."""
+    """A FakeBackend that can be waited for."""
 
     def logits(self, output: int) -> None:
         assert output < len(self.outputs)
 
 
 class TokenClock:
-    """A clock that a backend's work moves on: 10 ms a token."""
+    """A clock that advances by 10 ms for each token that a backend decodes."""
 
     def __init__(self, backend: FakeBackend) -> None:
         self.backend = backend
@@ -95,7 +95,7 @@ class TokenClock:
     ],
 )
 def test_only_what_is_measured_is_timed(point: Point) -> None:
-    """Not what lies before it, nor what is computed again to get back there."""
+    """The tokens before it are not timed, nor those computed again for a rollback."""
     backend = TimedFake(n_ctx=2000, n_batch=64, n_seq_max=4, unified=False)
     stage = Stage((point,), 512, n_prompt=100, n_gen=5)
     stopwatch = Stopwatch(backend, n_vocab=256, clock=TokenClock(backend))

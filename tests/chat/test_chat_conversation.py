@@ -157,7 +157,7 @@ def test_pages_without_text_are_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     path.write_bytes(papers.pdf(["one", papers.SCANNED]))
     assert files.read_text(path) == "one"
     assert capsys.readouterr().err == (
-        f"{path}: no text on 1 of 2 pages (2): they may be pictures of it\n"
+        f"{path}: no text on 1 of 2 pages (2): these may be scanned\n"
     )
 
 

@@ -160,7 +160,7 @@ def test_a_wrong_checksum_is_no_shard(l4: L4, hub: Hub, whole: bytes, tmp_path: 
     out = tmp_path / "out.gguf"
     done = l4(*arguments(out))
     assert done.returncode == 2
-    assert f"{SHARDS[2]}: its checksum is not the one that the Hub states" in done.stderr
+    assert f"{SHARDS[2]}: its checksum differs from the Hub's" in done.stderr
     assert not out.exists()
     assert SHARDS[2] not in shards_here(tmp_path)
     hub.corrupt = set()

@@ -49,9 +49,9 @@ def test_a_table_for_people_within_80_columns(l4: L4) -> None:
     assert "7.2 GiB of KV cache: 6.0 in 12 layers that see everything, 1.2 in 36 that see 8k" in (
         done.stdout
     )
-    assert re.search(r"^Q4_K_M +fits; [\d.]+ GiB more \S+ gives 512k tokens$", done.stdout, re.M)
+    assert re.search(r"^Q4_K_M +fits; [\d.]+ GiB more \S+ allows 512k tokens$", done.stdout, re.M)
     assert re.search(
-        r"^Q8_0 +slow, from disk: [\d.]+ GiB more RAM would hold all of it$",
+        r"^Q8_0 +slow, from disk: with [\d.]+ GiB more RAM all of it would fit$",
         *(
             done.stdout,
             re.M,
@@ -165,7 +165,7 @@ def test_a_checkpoint_is_planned_before_it_is_converted(
         (("scout", "--parallel", "0"), "--parallel"),
         (("scout", "--parallel", "257"), "less than or equal to 256"),
         (("",), "the name of the model is empty"),
-        (("hf.co/nobody",), "hf.co/nobody names no repository: it is hf.co/ORG/NAME[:QUANT]"),
+        (("hf.co/nobody",), "hf.co/nobody names no repository: give hf.co/ORG/NAME[:QUANT]"),
         ((str(Path(__file__).parent),), "is a directory; give a .gguf file"),
         ((__file__,), "is not a GGUF file"),
         ((os.devnull,), "is empty"),

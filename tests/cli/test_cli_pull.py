@@ -217,7 +217,7 @@ def test_wrong_bytes_never_get_the_name(hub: Hub, tmp_path: Path) -> None:
     hub.corrupt = {SINGLE}
     done = run("pull", f"{NAME}:Q8_0")
     assert done.exit_code == 2
-    assert f"{SINGLE}: its checksum is not the one that the Hub states" in done.stderr
+    assert f"{SINGLE}: its checksum differs from the Hub's" in done.stderr
     assert blobs(tmp_path) == {}
     hub.corrupt = set()
     # An unfinished download by another tool is dropped if it is not the beginning of the file.
@@ -227,7 +227,7 @@ def test_wrong_bytes_never_get_the_name(hub: Hub, tmp_path: Path) -> None:
     assert run("pull", f"{NAME}:Q8_0").exit_code == 0
     # A finished file that was damaged on the disk is dropped, too.
     blob.write_bytes(content(SINGLE)[:-1] + b"!")
-    assert "so that it was dropped" in run("pull", f"{NAME}:Q8_0").stderr
+    assert "so it was deleted" in run("pull", f"{NAME}:Q8_0").stderr
     assert run("pull", f"{NAME}:Q8_0").exit_code == 0
     assert blobs(tmp_path) == {sha256(SINGLE): len(content(SINGLE))}
 
@@ -238,7 +238,7 @@ def test_a_disk_that_is_too_small_is_told_before(
     monkeypatch.setenv("HF_HOME", str(mounted))
     done = run("pull", f"{NAME}:Q8_0")
     assert done.exit_code == 2
-    assert "the disk is too small: 0.00 GB are to come" in done.stderr
+    assert "the disk is too small: 0.00 GB are still to be fetched" in done.stderr
     assert hub.got == []
     assert "the disk is too small" in run("pull", f"{NAME}:Q8_0", "--dry-run").stderr
 
@@ -297,7 +297,7 @@ def test_models_and_rm(l4: L4, hub: Hub, tmp_path: Path) -> None:
     assert {each["quant"] for each in described[-1]["present"]} == {"Q8_0", "Q4_K_M", "IQ2_M"}
 
     refused = run("rm", NAME, "--yes").stderr
-    assert refused.startswith(f"{NAME}: which of them? There are {NAME}:IQ2_M, {NAME}:Q4_K_M")
+    assert refused.startswith(f"{NAME}: which one? There are {NAME}:IQ2_M, {NAME}:Q4_K_M")
     assert "in no cache; did you mean" in run("rm", f"{NAME}:Q9_0", "--yes").stderr
     assert "no terminal to confirm on; give --yes" in run("rm", f"{NAME}:Q8_0").stderr
     assert sha256(SINGLE) in blobs(tmp_path)
@@ -372,7 +372,7 @@ def test_what_a_repository_may_not_hold(tmp_path: Path, monkeypatch: pytest.Monk
 
     for name, sha256, message in (
         ("../../x-Q8_0.gguf", "0" * 64, "names a file outside its directory"),
-        ("x-Q8_0.gguf", "../../x", "the Hub's checksum is '../../x', which is none"),
+        ("x-Q8_0.gguf", "../../x", "the Hub's checksum is '../../x', which is not a SHA-256"),
         ("x-Q8_0-00001-of-00002.gguf", "0" * 64, "x-Q8_0-00002-of-00002.gguf is not on the Hub"),
         ("model.safetensors", "0" * 64, "make one with: l4 convert acme/Tiny-GGUF --hub"),
     ):

@@ -1,4 +1,4 @@
-"""Documents of every format: their texts, the places in them, and what is wrong with bad ones."""
+"""Documents of every format: their texts, the places in them, and the errors for bad ones."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_tree_is_its_readable_files(tmp_path: Path) -> None:
         Path(d.name).relative_to(tree).as_posix() for d in ingest([str(tree)], on_note=notes.append)
     ]
     assert read == ["a.md", "b/manual.pdf", "b/x.log", "b.py", "kept.log"]
-    assert notes == [f"{tree}: passed over 1 empty file and 2 binary files"]
+    assert notes == [f"{tree}: skipped 1 empty file and 2 binary files"]
 
 
 def test_patterns_and_repetitions(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_each_bad_document_is_one_line_and_the_others_go_on(tmp_path: Path) -> N
 
 
 def damaged(chance: random.Random, data: bytes) -> bytes:
-    """With bytes changed, left out and written twice."""
+    """Return `data` with some bytes changed, removed or repeated."""
     damage = bytearray(data)
     for _ in range(chance.randint(1, 6)):
         at, length = chance.randrange(len(damage)), chance.randint(1, 20)
@@ -269,7 +269,7 @@ def test_pages_that_are_pictures_are_told(tmp_path: Path) -> None:
     (document,) = ingest([write(tmp_path / "a.pdf", papers.pdf(pages))], on_note=notes.append)
     assert document.num_pages == 5
     assert notes == [
-        f"{tmp_path / 'a.pdf'}: no text on 3 of 5 pages (2, 4-5): they may be pictures of it"
+        f"{tmp_path / 'a.pdf'}: no text on 3 of 5 pages (2, 4-5): these may be scanned"
     ]
 
 
@@ -293,7 +293,7 @@ def test_entities_that_multiply_are_refused(tmp_path: Path) -> None:
 
 def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(texts, "MAX_BYTES", 1 << 20)
-    with pytest.raises(InputError, match=r"zero: larger than 1 MiB; give it in parts"):
+    with pytest.raises(InputError, match=r"zero: larger than 1 MiB; split the file"):
         read_document(Path("/dev/zero"))
 
 

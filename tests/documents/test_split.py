@@ -1,4 +1,4 @@
-"""Chunks: every character in exactly one, none too long, cut where the author would."""
+"""Chunks: every character is in exactly one, none is too long, and they end at good places."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from l4cli.documents.split import Chunk, split
 
 
 def words(text: str) -> int:
-    """Tokens as words, marks and line ends: like a tokenizer's, but easy to count."""
+    """Counts up to six letters, a mark, or a line end as a token: easier than a tokenizer's."""
     return len(re.findall(r"\w{1,6}|[^\w ]", text))
 
 
@@ -46,7 +46,7 @@ def test_every_character_is_in_exactly_one_chunk(texts: list[str], max_tokens: i
 
 @given(st.lists(parts, max_size=40), st.integers(16, 40))
 def test_tokens_that_do_not_add_up_are_counted_exactly(texts: list[str], max_tokens: int) -> None:
-    def uneven(text: str) -> int:  # more together than apart, as no tokenizer would have it
+    def uneven(text: str) -> int:  # unlike a tokenizer: more for a text than for its parts
         return len(text) // 2 + (len(text) > 20) * len(text) // 8
 
     document = Document("a", "".join(texts))
@@ -80,7 +80,7 @@ def test_without_headings_paragraphs_then_lines_then_sentences() -> None:
 
 
 def test_a_chunk_is_at_least_half_full() -> None:
-    """A heading near a chunk's beginning is no reason to end it there."""
+    """A chunk does not end at a heading near its beginning."""
     text = "# A\n\nshort\n\n" + "".join(map(sentence, range(30)))
     chunks = split(markdown(text), 60, words)
     assert all(chunk.num_tokens >= 30 for chunk in chunks[:-1])

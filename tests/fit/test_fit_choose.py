@@ -1,4 +1,4 @@
-"""Where weights go, what is given up first, and what is refused before anything is loaded."""
+"""Where the weights go, which speed is given up first, and which loads are refused in advance."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def shape(model: str, ftype: str = "Q4_K_M") -> ModelShape:
 
 
 def machine(*cards: int, ram: int) -> Hardware:
-    """Sizes in GiB."""
+    """A machine with graphics cards and RAM of these sizes in GiB."""
     gpus = tuple(Gpu(f"GPU {i}", n * GIB, n * GIB, 1e12) for i, n in enumerate(cards))
     repacks = frozenset() if cards else frozenset({"Q4_K"})
     return Hardware(ram * GIB, ram * GIB, 100e9, gpus, repacks)
@@ -55,7 +55,7 @@ def test_experts_leave_the_card_before_layers_do() -> None:
     assert 0 < fit.placement.cpu_moe < 48
     assert fit.use.gpus[0].total <= hardware.gpus[0].usable
     assert fill(scout, AT_16K, hardware, 49, fit.placement.cpu_moe - 1) is None
-    # Not even without any experts: then layers stay in RAM, too.
+    # If the card is too small even without any experts, layers stay in RAM, too.
     small = place(scout, AT_16K, machine(8, ram=80))
     assert (small.verdict, small.placement.cpu_moe) == ("fits", 48)
     assert 0 < small.placement.gpu_layers < 49
@@ -104,9 +104,9 @@ def test_prompts_are_computed_by_themselves_where_experts_and_room_allow() -> No
 
     small = replace(shape("scout"), largest_routed=16 << 20)  # a megabyte an expert
     assert chosen(small, machine(ram=256)) == "file order"
-    assert chosen(small, machine(ram=96)) is None  # not twice
+    assert chosen(small, machine(ram=96)) is None  # the weights do not fit twice
     assert chosen(shape("scout"), machine(ram=128)) == "same"
-    assert chosen(shape("scout"), machine(ram=32)) == "same"  # and less often from disk
+    assert chosen(shape("scout"), machine(ram=32)) == "same"  # fewer reads from disk, too
     assert chosen(shape("scout"), machine(ram=2)) is None
     assert chosen(shape("scout"), machine(80, ram=256)) is None
     assert chosen(replace(shape("scout"), n_experts=0), machine(ram=256)) is None
@@ -151,14 +151,14 @@ def test_what_was_left_open_is_chosen_and_told_in_a_line() -> None:
         decision.line,
     )
     assert choose(shape("scout"), LoadOptions(ctx=4096), machine(24, 48, ram=64)).line is None
-    # In RAM, half of what is left beside the weights is for the context.
+    # In RAM, the context takes half of what the weights leave free.
     in_ram = choose(shape("scout"), LoadOptions(ctx="largest"), machine(ram=80))
     use = place(shape("scout"), ContextSpec(in_ram.n_ctx), machine(ram=80)).use.ram
     assert use.total - use.weights == pytest.approx((79 * GIB - use.weights) / 2, rel=0.01)
 
 
 def test_saving_sequences_takes_the_chunked_layers_of_one_more() -> None:
-    # 36 chunked layers of 8192 cells, 4 KiB each: what a kept chat holds besides.
+    # Saving takes one more sequence: 36 chunked layers with 8192 cells of 4 KiB each.
     maverick, hardware = shape("maverick"), machine(ram=512)
     plain = choose(maverick, LoadOptions(ctx="largest"), hardware)
     kept = choose(maverick, LoadOptions(ctx="largest", store=True), hardware)
@@ -173,7 +173,7 @@ def test_what_cannot_fit_is_refused_with_numbers_and_the_way_out() -> None:
         choose(scout, LoadOptions(ctx=10 << 20), hardware)
     assert re.fullmatch(
         r"scout:Q4_K_M does not fit: RAM lacks [\d.]+ GiB \(60.9 GiB of weights, 481.2 GiB of KV "
-        r"cache\); try --ctx \d+k, --kv-type q8_0, --force to try all the same",
+        r"cache\); try --ctx \d+k, --kv-type q8_0, --force to load it anyway",
         str(caught.value),
     )
     assert choose(scout, LoadOptions(ctx=10 << 20, force=True), hardware).n_ctx == 10 << 20
@@ -184,7 +184,7 @@ def test_what_cannot_fit_is_refused_with_numbers_and_the_way_out() -> None:
 def test_weights_that_come_from_disk_are_announced() -> None:
     decision = choose(shape("scout"), LoadOptions(ctx=4096), machine(ram=32))
     assert decision.line is not None
-    assert "of the weights stay on disk" in decision.line
+    assert "of the weights do not fit in RAM and stay on disk" in decision.line
     assert not decision.repack
 
 
@@ -199,9 +199,9 @@ def test_what_binds_and_what_would_lift_it() -> None:
     def limit(model: str, hardware: Hardware, spec: ContextSpec = AT_16K) -> str:
         return make_row(model, shape(model), spec, hardware).limit
 
-    assert limit("scout", machine(ram=1024)).endswith("all 10M tokens it was trained for")
+    assert limit("scout", machine(ram=1024)).endswith("with all 10M tokens it was trained for")
     said = limit("scout", machine(ram=80))
-    match = re.fullmatch(r"fits; ([\d.]+) GiB more RAM gives (\d+k) tokens", said)
+    match = re.fullmatch(r"fits; ([\d.]+) GiB more RAM allows (\d+k) tokens", said)
     assert match
     more = 80 + float(match[1]) + 0.06
     spec = ContextSpec(int(match[2][:-1]) << 10)
@@ -246,12 +246,12 @@ def test_the_override_list_takes_exactly_the_routed_experts(tmp_path: Path) -> N
     names = [output.name for output in outline(config, "a test").outputs]
     for n_layers in (48, 7):
         routed = {name for name in names if "_exps." in name and int(name.split(".")[1]) < n_layers}
-        assert len(routed) == n_layers // 2 * 3  # every second layer has experts, of three parts
+        assert len(routed) == n_layers // 2 * 3  # three tensors of experts in every second layer
         assert _overridden(path, n_layers) == routed
 
 
 def _overridden(path: Path, n_layers: int) -> set[str]:
-    """The tensors that llama.cpp reports to have put where it was told to."""
+    """The tensors that llama.cpp reports as overridden to the CPU."""
     overrides = on_cpu(expert_patterns(range(n_layers)))
     params = llama_cpp.llama_model_default_params()
     params.no_alloc, params.load_mode = True, 0
@@ -286,14 +286,15 @@ def test_no_sequence_is_longer_than_the_model_was_trained_for(tmp_path: Path) ->
     assert notes == []
     with pytest.raises(UsageError, match=r"--ctx 513 is more than the 512 tokens that short was"):
         load(gguf, ctx=513)
-    # Several sequences share more, and each of them has what one can use.
+    # Several sequences share a longer context; each can use as much as the model was trained for.
     with load(gguf, ctx=1024, parallel=2, threads=1, on_note=notes.append) as llm:
         assert (llm.n_ctx, llm.engine.backend.n_ctx) == (512, 1024)
         overlong = llm.request([{"role": "user", "content": "x" * 600}], max_tokens=1)
         with pytest.raises(ContextOverflowError):
             llm.engine.add_request(overlong)
     assert notes == [
-        "one sequence holds 512 of the 1024 tokens of context: short was not trained for more"
+        "one sequence can use only 512 of the 1024 tokens of context: short was not trained for "
+        "more"
     ]
-    with pytest.raises(UsageError, match="more than 2 sequences of the 512 tokens"):
+    with pytest.raises(UsageError, match="more than 2 sequences times the 512 tokens"):
         load(gguf, ctx=1025, parallel=2)

@@ -1,4 +1,4 @@
-"""Memory arithmetic against llama.cpp's own figures, and against sizes that are known."""
+"""Memory arithmetic, compared with llama.cpp's own figures and with known sizes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def shape_from(
 
 
 def contexts() -> Iterator[ContextSpec]:
-    """Context, sequences, batch, KV type, pool or parts."""
+    """Contexts that differ in length, sequences, ubatch, KV type, and pool or regions."""
     for n_ctx, kv_type in itertools.product((4096, 131_072), ("f16", "q8_0")):
         for n_seq_max, unified in ((1, True), (4, False), (16, True), (16, False)):
             yield ContextSpec(n_ctx, n_seq_max, 512, kv_type, unified)
@@ -168,7 +168,7 @@ def test_behemoth_is_sized_from_its_parameters_alone() -> None:
     shape = described_shape(registry.models["behemoth"], "Q8_0", registry)
     assert shape.n_bytes == pytest.approx(2e12 * 34 / 32, rel=0.01)
     assert not shape.knows_cache
-    # 16 experts, one of which is active: 114 billion each.
+    # 16 experts of 114 billion parameters each, one of them active.
     assert shape.routed_bytes == pytest.approx(16 * 1712e9 / 15 * 34 / 32, rel=0.01)
 
 

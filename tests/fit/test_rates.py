@@ -1,4 +1,4 @@
-"""Tokens a second of `l4 plan`: as measured with the same placement, or set right by another's."""
+"""Tokens per second of `l4 plan`: measured with the same placement, or corrected by another's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEASURED = Measured(decode=(DecodeRate(1, 0, 30.0), DecodeRate(1, 16_384, 25.0))
 
 
 def machine(*cards: int, ram: int = 128) -> Hardware:
-    """Sizes in GiB."""
+    """A machine with graphics cards and RAM of these sizes in GiB."""
     gpus = tuple(Gpu(f"GPU {n}", size * GIB, size * GIB, 1e12) for n, size in enumerate(cards))
     return Hardware(ram * GIB, ram * GIB, 80e9, gpus)
 
@@ -68,7 +68,7 @@ def test_another_placement_is_set_right_by_the_nearest_that_was_measured() -> No
     assert rates.origin == "calibrated"
     assert rates.first == pytest.approx(expected.first * 30.0 / few.expected.first)
     assert rates.full == pytest.approx(expected.full * 25.0 / few.expected.full)
-    # A type of which no file is here learns from the one that was measured.
+    # The estimate for a type without a file is corrected, too.
     assert row(hardware, [none, few], conditions=None).rates == rates
     assert row(hardware, []).rates == expected
     maverick = described_shape(REGISTRY.models["maverick"], "Q4_K_M", REGISTRY)
@@ -83,7 +83,7 @@ def test_what_cannot_be_compared_is_no_sample() -> None:
         assert sample(SCOUT, SPEC, hardware, on_card, MEASURED) is None  # the card is gone
     assert sample(SCOUT, SPEC, machine(), LOADED, Measured()) is None
     of_many = Measured(runs=(RunSpeeds(16, 500.0, 90.0),))
-    assert sample(SCOUT, SPEC, machine(), LOADED, of_many) is None  # together, not each
+    assert sample(SCOUT, SPEC, machine(), LOADED, of_many) is None  # the rate of 16 together
     of_one = Measured(runs=(RunSpeeds(16, 500.0, 90.0), RunSpeeds(1, 500.0, 30.0)))
     found = sample(SCOUT, SPEC, machine(), LOADED, of_one)
     assert found is not None

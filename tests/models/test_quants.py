@@ -1,4 +1,4 @@
-"""Which quantizations a repository's files are."""
+"""Recognizing quantizations by the names of a repository's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""models.toml and where models are found."""
+"""models.toml, and the search for models and checkpoints on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from l4cli.models.registry import ModelSpec, load_registry, read_registry
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Hub cache with Scout's Q4_K_M whole and its Q8_0 half downloaded."""
+    """A Hub cache with all of Scout's Q4_K_M, and with one of three split files of its Q8_0."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     repo = "models--unsloth--Llama-4-Scout-17B-16E-Instruct-GGUF"
     snapshot = tmp_path / repo / "snapshots" / "abc"
@@ -86,15 +86,15 @@ def test_what_is_not_there_says_how_to_get_it(hub: Path, model: str, message: st
 
 
 def test_parts_of_split_models_are_checked(hub: Path) -> None:
-    with pytest.raises(ModelNotFoundError, match="2 of its parts are missing"):
+    with pytest.raises(ModelNotFoundError, match="2 split files are missing"):
         locate(str(hub / "Q8_0" / "s-00001-of-00003.gguf"))
-    with pytest.raises(ModelNotFoundError, match=r"part 2 of a split model: give s-00001-of"):
+    with pytest.raises(ModelNotFoundError, match=r"file 2 of a split model: give s-00001-of"):
         locate(str(hub / "Q4_K_M" / "s-00002-of-00002.gguf"))
 
 
 def test_a_link_to_nothing_is_told(tmp_path: Path) -> None:
     (tmp_path / "loop.gguf").symlink_to("loop.gguf")
-    with pytest.raises(ModelNotFoundError, match="is a link to what is not there"):
+    with pytest.raises(ModelNotFoundError, match="is a link to a file that does not exist"):
         locate(str(tmp_path / "loop.gguf"))
 
 
@@ -112,7 +112,7 @@ def test_sampling_defaults_are_those_of_models_toml_over_the_files_own(tmp_path:
 
     file = tmp_path / "x.gguf"
     file.write_bytes(b"GGUF")
-    # What no request could have (a top_p of 7) is left out.
+    # Values that SamplingParams refuses (a top_p of 7) are left out.
     assert locate(str(file)).sampling(metadata) == {"temperature": 0.7, "top_k": 20}
     spec = ModelSpec("x", sampling={"temperature": 0.1})
     assert Located(file, "x", spec).sampling(metadata) == {"temperature": 0.1, "top_k": 20}
@@ -143,7 +143,7 @@ def test_the_cache_is_where_huggingface_hub_has_it(
 
 @pytest.fixture
 def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Hub cache with two snapshots of Scout's checkpoint, and one of another's."""
+    """A Hub cache with two snapshots of Scout's checkpoint, and one of another repository's."""
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     scout = tmp_path / "hub" / "models--meta-llama--Llama-4-Scout-17B-16E-Instruct"
     for path in (
@@ -163,7 +163,7 @@ def test_checkpoints_are_found_in_the_hub_cache(checkpoints: Path, tmp_path: Pat
         found = locate_checkpoint(source)
         assert found.path.parts[-2:] == ("snapshots", "b")
         assert found.name == "Llama-4-Scout-17B-16E-Instruct"
-    assert locate_checkpoint("o/x").path.name == "c"  # with no word of which is main
+    assert locate_checkpoint("o/x").path.name == "c"  # it has no refs/main
     assert locate_checkpoint(str(tmp_path)).path == tmp_path
     assert locate_checkpoint("demo").name == "demo"
 

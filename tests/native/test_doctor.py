@@ -1,4 +1,4 @@
-"""`l4 doctor`: what it finds, also where all else is broken, and the lines that mend it."""
+"""`l4 doctor`: the facts and problems it reports, even if all else is broken, and the remedies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from l4cli.native.toolchain import KEEP_STORES, NO_AMX, Toolchain, Verdict
 
 pytestmark = pytest.mark.slow
 
-CLOSED = "http://127.0.0.1:9"  # nobody listens there
+CLOSED = "http://127.0.0.1:9"  # no server listens here
 
 Doctor = Callable[..., "tuple[int, dict[str, Any]]"]
 
@@ -50,7 +50,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def bare_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH with nothing on it: no compiler, no driver; what is put there is found."""
+    """The only folder on PATH, empty: no compiler and no driver is found unless a test adds one."""
     path = tmp_path / "bin"
     path.mkdir()
     monkeypatch.setenv("PATH", str(path))
@@ -59,7 +59,7 @@ def bare_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def without_llama_cpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment where llama-cpp-python is not installed, and so is not tried for a second."""
+    """Hides llama-cpp-python. Without it there is no self-test, which would take a second."""
     customize(
         tmp_path,
         monkeypatch,
@@ -73,7 +73,7 @@ def without_llama_cpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def doctor(l4: L4) -> Doctor:
-    """Runs `l4 doctor --json`; its exit code, and what it wrote."""
+    """A function that runs `l4 doctor --json` and returns its exit code and its output."""
 
     def run(*options: str) -> tuple[int, dict[str, Any]]:
         done = l4(*options, "doctor", "--json")
@@ -87,7 +87,7 @@ def doctor(l4: L4) -> Doctor:
 
 
 def customize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Run code at the start of every Python process from here on."""
+    """Run `code` at the start of every Python process that the test starts."""
     folder = tmp_path / "customized"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(code)
@@ -96,7 +96,7 @@ def customize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Non
 
 
 def told(found: dict[str, Any], *words: str) -> dict[str, Any]:
-    """The one problem that has these words."""
+    """Return the one problem that contains all these words."""
     (problem,) = [each for each in found["problems"] if all(w in each["text"] for w in words)]
     return problem  # type: ignore[no-any-return]
 
@@ -259,7 +259,7 @@ def fault(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        (EXTRA_BUFFERS, ["crashes (SIGILL) with repacked weights", "goes on without them"]),
+        (EXTRA_BUFFERS, ["crashes (SIGILL) with repacked weights", "l4 runs without them"]),
         (EVERYTHING, ["crashes (SIGILL) on this processor", "no model can be loaded"]),
     ],
 )
@@ -278,7 +278,7 @@ def test_a_build_that_crashes_is_told_with_the_line_that_builds_another(
     problem = told(found, *words)
     assert problem["level"] == "problem"
     assert "--force-reinstall --no-deps --no-cache-dir" in problem["remedies"][-1]
-    # What is certain is kept for the next start of any command; what was known is forgotten.
+    # A certain outcome is kept for the next command; an uncertain one removes the kept outcome.
     kept = json.loads((cache_home() / "l4" / "selftest.json").read_text())
     assert [each["extra_buffers"] for each in kept.values()] == [False] * (place == EXTRA_BUFFERS)
 
@@ -394,7 +394,7 @@ def test_the_line_is_as_short_as_the_manual_has_it() -> None:
 
 
 def pasted(tmp_path: Path, line: str) -> dict[str, Any]:
-    """What `pip` gets to see when a line is pasted into a shell."""
+    """Return the arguments and the environment of `pip` when a shell runs this line."""
     executable(
         tmp_path / "pip",
         f"#!{sys.executable}\nimport json, os, sys\n"
@@ -433,7 +433,7 @@ def test_a_file_in_the_place_of_a_folder(
     monkeypatch.setenv("XDG_STATE_HOME", str(file))
     _, found = doctor()
     for name in ("cache", "state"):
-        problem = told(found, f"into the {name} folder", f"{file} is no folder")
+        problem = told(found, f"into the {name} folder", f"{file} is not a folder")
         assert problem["level"] == "problem"
         assert problem["remedies"] == [f'export XDG_{name.upper()}_HOME="$(mktemp -d)"']
 
@@ -495,7 +495,7 @@ def sizes(found: tuple[Folder, ...]) -> dict[str, Size]:
 
 @pytest.fixture
 def web() -> Iterator[str]:
-    """A server that knows no page; its address."""
+    """The address of a server that answers every request with 404."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -531,7 +531,7 @@ def test_any_answer_of_the_hub_is_an_answer_and_passwords_are_not_shown(
     assert (found.is_offline, found.seconds, found.complaint) == (True, None, "")
 
 
-# Problems, of facts that are made up
+# Problems, in made-up facts
 
 
 FINE = Outcome(
@@ -549,7 +549,7 @@ NVIDIA = Graphics(("NVIDIA",), (NvidiaCard("NVIDIA L4", 24 << 30, "550"),))
 
 
 def well(tmp: Path = Path("/home/me"), **software: Any) -> Facts:
-    """A machine where nothing is wrong; `software` replaces what is told of llama.cpp."""
+    """The facts of a machine without problems; `software` replaces fields of its Software."""
     here = Software(
         Build(TESTED_VERSION, tmp / "lib", "key", {}), Trial(FINE, 0.5), GCC, PIP, has_numba=True
     )
@@ -601,8 +601,8 @@ CRASH = {"extra_buffers": False, "reason": "crashes (SIGSEGV)"}
                 library={"features": ["AVX", "AVX512"]}),
          ["crashes (SIGILL)", "compiled for a processor with AVX512"], LINE, False),
         (judged(states=False), ["does not keep prefixes on disk"], LINE, False),
-        (judged(moving=False), ["does not read prompts apart from answers"], LINE, False),
-        (judged(defaults=False), ["l4 does not know the llama.cpp", TESTED_VERSION], LINE, False),
+        (judged(moving=False), ["does not use a second context for prompts"], LINE, False),
+        (judged(defaults=False), ["does not support the llama.cpp", TESTED_VERSION], LINE, False),
         (judged(reason="ModuleNotFoundError: No module named 'numpy'", is_certain=False,
                 library={}),
          ["could not be run: No module named 'numpy'"], "pip install numpy", False),

@@ -1,4 +1,4 @@
-"""requirements.lock pins what pyproject.toml asks for, on every Python that l4 runs on."""
+"""requirements.lock pins all dependencies in pyproject.toml, for every Python that l4 supports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PINS = [line for line in LINES if not line.startswith("#")]
 
 
 def direct() -> list[Requirement]:
-    """Lists what l4 depends on by itself, and with the extras `fast` and `test`."""
+    """Returns the dependencies of l4 itself, and those of its extras `fast` and `test`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
     texts = [*project["dependencies"], *extras["fast"], *extras["test"]]
@@ -32,7 +32,7 @@ def applies(requirement: Requirement, environment: dict[str, str]) -> bool:
 
 
 def test_every_line_is_a_version() -> None:
-    """None has an extra, an option or an address, and l4 does not pin itself."""
+    """No line has an extra, an option or a URL, and l4 does not pin itself."""
     for line in PINS:
         pin = re.fullmatch(r"(?P<name>[a-z0-9-]+)==[a-z0-9.]+( ; .+)?", line)
         assert pin, f"{line}: run make upgrade"

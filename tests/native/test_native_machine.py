@@ -1,4 +1,4 @@
-"""How many cores and how much memory this process may use, by the container's limits."""
+"""The number of cores and the memory that this process may use within the container's limits."""
 
 from __future__ import annotations
 

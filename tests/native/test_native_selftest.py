@@ -1,4 +1,4 @@
-"""The self-test of llama.cpp: what it finds, keeps, says, and what l4 does then."""
+"""The self-test of llama.cpp: its outcome, the file that keeps it, its messages, its effects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from l4cli.native.selftest import judge
 
 LIBRARY = {"step": "library", "version": "0.3.36"}
 BRIEFLY = ("-n", "2", "--temperature", "0")
-CUT_OFF = "l4: the answer was cut off"  # and nothing before it
+CUT_OFF = "l4: the answer was cut off"  # must be the first line on stderr
 FINE = [
     LIBRARY,
     *({"step": step, "ok": True} for step in ("defaults", "plain", "extra", "states", "moving")),
@@ -37,7 +37,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def broken(library: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Makes llama.cpp crash at some place in every command from here on."""
+    """A function that makes llama.cpp crash at a given place in every later command."""
 
     def crash_at(place: str) -> None:
         (cache_home() / "l4" / "selftest.json").unlink(missing_ok=True)
@@ -176,7 +176,7 @@ def test_where_the_child_dies_tells_what_crashes() -> None:
 
 
 def test_what_is_the_machines_doing_is_nothing_against_the_build() -> None:
-    """No memory, no time, no room: the next start tries again, this one goes on."""
+    """After a lack of memory, time or disk space, this start goes on; the next one tests again."""
     for exit_code in (-signal.SIGKILL, None, 1):
         found = judge(said(*FINE[:1]), exit_code, "OSError: No space left on device")
         assert found.is_fine
@@ -218,7 +218,7 @@ def test_states_that_cannot_be_trusted_are_not_kept(
 
 
 def test_the_flag_of_the_child_is_not_for_others(tmp_path: Path) -> None:
-    """The outcome of a child is never asked for inside a child: that would never end."""
+    """Inside the child no further self-test starts: otherwise children would start forever."""
     code = "from l4cli.native.selftest import outcome; print(outcome().is_fine)"
     env = {**os.environ, selftest.IN_CHILD: "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)

@@ -1,4 +1,4 @@
-"""What the C++ compiler makes of llama.cpp, and the set-up that acts on it."""
+"""The test of the C++ compiler, and the set-up that builds llama.cpp with its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from l4cli.native.toolchain import KEEP_STORES, NO_AMX, Toolchain, Verdict, exam
 
 
 def compiler(folder: Path, name: str, script: str) -> str:
-    """A compiler that is a shell script; $OUT is what it is to write, $ALL its arguments."""
+    """A fake compiler, a shell script. $OUT is the output file, $ALL are all its arguments."""
     path = folder / name
     path.write_text(
         "#!/bin/sh\n"
@@ -147,7 +147,7 @@ version = "0.3.36"
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A llama-cpp-python that compiles at once, and a lock that pins it."""
+    """A fake llama-cpp-python that compiles in no time, and a lock file that pins it."""
     source = tmp_path / "llama_cpp_python-0.3.36"
     source.mkdir()
     (source / "backend.py").write_text(_BACKEND)
@@ -202,9 +202,7 @@ def test_a_build_that_fails_shows_the_compilers_last_words(
     failed = set_up(tmp_path / "one", index)
     assert failed.returncode == 2
     assert "fatal error: no such header" in failed.stderr
-    found = re.search(
-        r"llama.cpp could not be compiled; all that was said is in (.*)", failed.stderr
-    )
+    found = re.search(r"llama.cpp could not be compiled; the whole log is in (.*)", failed.stderr)
     assert found
     assert "[1/3] compiling" in Path(found[1]).read_text()
     assert "Traceback" not in failed.stderr

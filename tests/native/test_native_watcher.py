@@ -1,4 +1,4 @@
-"""What is said when the process ends without a chance to say anything itself."""
+"""What the watcher prints after the process has crashed or was killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from conftest import L4
 from l4cli.batch.suspects import Crash, Suspects
 from l4cli.native.watcher import Notes, Report
 
-# A row that says CRASH ends the process: where it is tokenized, or where its tokens are computed.
+# A row that says EARLY crashes the process when it is tokenized; one that says LATE, when its
+# tokens are decoded.
 _SITECUSTOMIZE = """
 import os, signal, sys
 
@@ -168,7 +169,7 @@ def test_a_row_that_crashes_twice_becomes_an_error_row(
     assert "l4 crashed on this row 2 times (SIGSEGV)" in errors[0]["error"]["message"]
     assert errors[0]["error"]["line"] == 6
 
-    # Asked for by name it is tried again, and where nothing crashes any more it is answered.
+    # With --retry-errors the row is tried again, and answered, since nothing crashes any more.
     assert l4(*command[:-1], "--retry-errors").returncode == 0
     assert all("error" not in row for row in read_rows(out))
 
@@ -193,7 +194,7 @@ def test_a_command_that_ends_well_leaves_nothing_behind(l4: L4) -> None:
 
 
 def test_the_watcher_keeps_no_pipe_open() -> None:
-    """`l4 … | program` ends when l4 does."""
+    """In `l4 … | program`, the program's input ends when l4 does."""
     reader, writer = os.pipe()
     process = start("models", pass_fds=[writer])
     os.close(writer)
@@ -202,7 +203,7 @@ def test_the_watcher_keeps_no_pipe_open() -> None:
 
 
 def hangs_up() -> None:
-    """Let a closed terminal end the process, which `nohup` has all its children ignore."""
+    """Restore the default action of SIGHUP: under `nohup`, all child processes ignore it."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
@@ -224,7 +225,7 @@ def test_what_asks_to_stop_leaves_the_watcher_silent(tmp_path: Path, tiny_gguf: 
         )
         while not (out.exists() and out.stat().st_size):
             time.sleep(0.01)
-        os.killpg(process.pid, number)  # as a terminal does: the watcher gets it, too
+        os.killpg(process.pid, number)  # like a terminal: the watcher gets the signal, too
         _, said = process.communicate(timeout=60)
         assert process.returncode == exit_code
         assert "crash" not in said
@@ -237,7 +238,7 @@ def test_notes_hold_the_latest_report_and_the_rows_in_work() -> None:
     for report in (Report(("one",)), Report(("ä", "two"), "/a/journal", "n > 0")):
         notes.write(report)
         assert notes.read() == report
-    notes.write(Report(("x" * 100_000,), "/a/journal"))  # too long: the journal is what counts
+    notes.write(Report(("x" * 100_000,), "/a/journal"))  # too long: only the journal is kept
     assert notes.read() == Report((), "/a/journal")
     first, second = b"12345678", b"abcdefgh"
     notes.begin(first)
@@ -271,7 +272,7 @@ def test_who_is_to_blame() -> None:
     assert Suspects((together,)).includes(b)
     assert Suspects((together,)).verdict(a) is None
     assert Suspects((alone,)).verdict(a) is None
-    assert Suspects((together, together)).verdict(a) is None  # which of them is not known
+    assert Suspects((together, together)).verdict(a) is None  # it may have been the other row
     error = Suspects((together, alone)).verdict(a)
     assert error is not None
     assert "2 times (SIGABRT)" in str(error)

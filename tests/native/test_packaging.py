@@ -1,6 +1,6 @@
-"""A wheel and an sdist hold all of l4, and it runs where nothing else is installed.
+"""A wheel and an sdist contain all of l4, and l4 runs where nothing else is installed.
 
-Takes the package index and two minutes. llama.cpp is not compiled again: llama-cpp-python is
+Needs the package index, and takes two minutes. llama.cpp is not compiled again: llama-cpp-python is
 copied from the environment that runs the tests.
 """
 
@@ -33,7 +33,10 @@ def output(*command: str | Path, cwd: Path, stdin: str = "") -> str:
 
 
 def tracked() -> set[str]:
-    """Names the repository's files, of those with a dot only the one that hatchling takes too."""
+    """Returns the names of the repository's files without hidden ones, except .gitignore.
+
+    hatchling packages the same files.
+    """
     names = output("git", "ls-files", "-z", cwd=ROOT).split("\0")[:-1]
     return {name for name in names if not name.startswith(".") or name == ".gitignore"}
 
@@ -46,7 +49,7 @@ def new_environment(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Builds both from a copy of the tracked files."""
+    """Builds the wheel and the sdist from a copy of the tracked files."""
     folder = tmp_path_factory.mktemp("packaging")
     for name in tracked():
         (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +64,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bin_folder(
     dist: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Installs one of them, as locked, where only llama-cpp-python is."""
+    """Installs the wheel or the sdist, with locked dependencies, next to llama-cpp-python alone."""
     folder = tmp_path_factory.mktemp("installed")
     python = new_environment(folder / "venv")
     where = "import sysconfig; print(sysconfig.get_path('platlib'))"
@@ -92,7 +95,7 @@ def test_sdist_holds_the_repository(dist: Path) -> None:
 
 
 def test_l4_runs_where_nothing_else_is(bin_folder: Path, tmp_path: Path) -> None:
-    """From an empty folder, with no configuration and no caches."""
+    """l4 runs from an empty folder, with no configuration and no caches."""
     empty = tmp_path / "empty"
     empty.mkdir()
     l4 = bin_folder / "l4"

@@ -1,11 +1,11 @@
-"""The Hugging Face Hub: the only room that imports huggingface_hub.
+"""Downloads from the Hugging Face Hub. Nothing else in l4 imports huggingface_hub.
 
-repository.py  which commit is meant, and its files
-checkpoint.py  a checkpoint whose shards are fetched one by one, converted and dropped
-pull.py        GGUF files, planned, fetched into the Hub's own cache and checked
-reach.py       whether it can be reached
-pieces.py      the bytes of a file, in order, over several connections
-errors.py      what goes wrong there, in one line with the way out
+repository.py  looks up a commit and its files
+checkpoint.py  a checkpoint whose shards are fetched one by one, converted and deleted
+pull.py        plans a download of GGUF files, fetches them into the Hub's cache, checks them
+reach.py       whether the Hub can be reached
+pieces.py      fetches a file's bytes, in order, over several connections
+errors.py      turns exceptions into HubError: one line that says what to do
 """
 
 from l4cli.models.hub.checkpoint import HubCheckpoint, HubShards, open_checkpoint

@@ -1,8 +1,8 @@
-"""A checkpoint on the Hugging Face Hub whose shards need not be on this machine.
+"""Converts a checkpoint on the Hugging Face Hub without storing all its shards on this machine.
 
-Config, tokenizer and index go to the Hub's own cache; of the shards the headers are read, and each
-is fetched whole when it is its turn, checked, and dropped. Token, endpoint, cache and retries are
-huggingface_hub's.
+Config, tokenizer and index are fetched into the Hub's cache. Planning needs only the header of each
+shard. When a shard's turn comes, it is fetched, checked, converted and deleted. The token, the
+endpoint, the cache and the retries are huggingface_hub's.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from l4cli.models.hub.repository import OnBytes, look_up
 if TYPE_CHECKING:
     from huggingface_hub.utils import tqdm
 
-_BESIDE_WEIGHTS = (".json", ".jinja", ".model", ".txt", ".md")
-_FIRST_READ = 100_000  # bytes; most headers are in them
+_OTHER_SUFFIXES = (".json", ".jinja", ".model", ".txt", ".md")
+_FIRST_READ = 100_000  # bytes; most headers are shorter
 _N_CONNECTIONS = 8
 _CHUNK = 4 << 20
 _N_TRIES = 4
@@ -36,7 +36,7 @@ _SECONDS_BETWEEN_TRIES = 1.0
 
 @dataclass(frozen=True)
 class Shard:
-    """A safetensors file on the Hub: its JSON header and what it must weigh and hash to."""
+    """A safetensors file on the Hub: its JSON header, its size and its checksum."""
 
     header: bytes
     n_bytes: int
@@ -45,22 +45,24 @@ class Shard:
 
 @dataclass(frozen=True)
 class HubCheckpoint:
-    """The directory with all but the weights, and where those come from."""
+    """The directory with all files but the shards, and the source of the shards."""
 
     path: Path
     shards: HubShards
 
 
 def open_checkpoint(repo: str, revision: str | None = None) -> HubCheckpoint:
-    """Fetch what planning a conversion of `repo` takes, of a commit, tag or branch of it.
+    """Fetch everything that planning a conversion of `repo` needs.
 
-    Raises HubError, and ConvertError if it is no checkpoint.
+    revision: a commit, tag or branch; None is `main`.
+
+    Raises HubError, and ConvertError if the repository is not a valid checkpoint.
     """
     where = f"{repo} at {revision}" if revision else repo
     info = look_up(repo, revision, RESUME)
     commit = str(info.sha)
     files = {file.rfilename: file for file in info.siblings or ()}
-    names = [name for name in files if name.endswith(_BESIDE_WEIGHTS) and "/" not in name]
+    names = [name for name in files if name.endswith(_OTHER_SUFFIXES) and "/" not in name]
     if "config.json" not in names:
         raise HubError(f"{where}: has no config.json on the Hub; it is no checkpoint to convert")
     folder = Path()
@@ -74,7 +76,7 @@ def open_checkpoint(repo: str, revision: str | None = None) -> HubCheckpoint:
     def read(name: str) -> Shard:
         lfs = files[name].lfs
         if lfs is None:
-            raise HubError(f"{repo}: {name}: the Hub has no checksum of it; fetch it by hand")
+            raise HubError(f"{repo}: {name}: the Hub has no checksum for it; download it by hand")
         with told(f"{repo}: {name}"):
             return Shard(_read_header(repo, commit, name, lfs.size), lfs.size, lfs.sha256)
 
@@ -85,10 +87,10 @@ def open_checkpoint(repo: str, revision: str | None = None) -> HubCheckpoint:
 
 
 class HubShards:
-    """The shards of one commit, as `convert.ShardStore` has it.
+    """The shards of one commit; implements `convert.ShardStore`.
 
-    Those of the Hub's own cache are used, and stay; others live within `kept_in` a directory.
-    `on_bytes` is called from the thread that fetches.
+    Shards in the Hub's cache are used and stay there. Others are fetched into the folder of
+    `kept_in`, while that is entered. `on_bytes` is called from the thread that fetches.
     """
 
     def __init__(self, repo: str, commit: str, shards: Mapping[str, Shard]) -> None:
@@ -101,7 +103,7 @@ class HubShards:
 
     @contextmanager
     def kept_in(self, folder: Path) -> Iterator[None]:
-        """Fetch into `folder` meanwhile; removed at the end, or left if there is an error."""
+        """Context manager: fetch into `folder`. Remove it at the end, but keep it on an error."""
         self._folder = folder
         self._stopped.clear()
         yield
@@ -123,7 +125,7 @@ class HubShards:
         absent = [name for name in names if self._cached(name) is None]
         if absent and n_bytes - here > free:
             raise HubError(
-                f"{folder}: the disk is too small: beside the output, shards take "
+                f"{folder}: the disk is too small: in addition to the output, shards take "
                 f"{n_bytes / 1e9:.2f} GB at a time, {free / 1e9:.2f} GB are free; "
                 "free some space or write elsewhere with -o"
             )
@@ -150,7 +152,7 @@ class HubShards:
         self._stopped.set()
 
     def _check(self, name: str, path: Path) -> None:
-        """Raise HubError, and remove the file, unless it is what the Hub says it is."""
+        """Raise HubError and remove the file if its header or checksum differs from the Hub's."""
         shard, digest = self._shards[name], hashlib.sha256()
         with path.open("rb") as file:
             is_same = file.read(8 + len(shard.header))[8:] == shard.header
@@ -162,12 +164,12 @@ class HubShards:
         if not is_same or digest.hexdigest() != shard.sha256:
             path.unlink()
             raise HubError(
-                f"{self._repo}: {name}: its checksum is not the one that the Hub states; "
+                f"{self._repo}: {name}: its checksum differs from the Hub's; "
                 "try again with --resume"
             )
 
     def _cached(self, name: str) -> Path | None:
-        """The shard in the Hub's own cache, if it is there."""
+        """Return the shard's path in the Hub's cache; None if it is not there."""
         from huggingface_hub import try_to_load_from_cache
 
         found = try_to_load_from_cache(self._repo, name, revision=self.revision)
@@ -175,7 +177,7 @@ class HubShards:
 
     def _directory(self) -> Path:
         if self._folder is None:
-            raise RuntimeError("shards are fetched within `kept_in` only")
+            raise RuntimeError("shards can be fetched only within `kept_in`")
         return self._folder
 
 
@@ -186,7 +188,7 @@ def _download(
     folder: Path | None = None,
     on_bytes: Callable[[int], None] = lambda n: None,
 ) -> str:
-    """The path of a file of the commit, fetched into the cache or into `folder`."""
+    """Fetch a file of the commit into the cache, or into `folder`, and return its path."""
     from huggingface_hub import errors, hf_hub_download
 
     bar = _silent_bar(on_bytes)
@@ -196,7 +198,7 @@ def _download(
                 repo, name, revision=commit, local_dir=folder, tqdm_class=bar
             )
             return path
-        except errors.HTTPError as error:  # older versions give up where a connection is cut
+        except errors.HTTPError as error:  # older versions do not retry if the connection is cut
             if isinstance(error, errors.HfHubHTTPError):
                 raise
             time.sleep(_SECONDS_BETWEEN_TRIES)
@@ -204,7 +206,7 @@ def _download(
 
 
 def _silent_bar(on_bytes: Callable[[int], None]) -> type[tqdm[Any]]:
-    """A progress bar that only tells `on_bytes`, and so lets it end the download."""
+    """Return a progress bar class that calls `on_bytes`, which may raise to stop the download."""
     from huggingface_hub.utils import tqdm
 
     class SilentBar(tqdm):  # type: ignore[misc]
@@ -219,7 +221,7 @@ def _silent_bar(on_bytes: Callable[[int], None]) -> type[tqdm[Any]]:
 
 
 def _read_header(repo: str, commit: str, name: str, n_bytes: int) -> bytes:
-    """The JSON header of a safetensors file, by HTTP range."""
+    """Return the JSON header of a safetensors file, fetched with HTTP range requests."""
     start = _read_range(repo, commit, name, 0, _FIRST_READ)
     length = header_length(Path(f"{repo}/{name}"), start[:8], n_bytes)
     raw = start[8 : 8 + length]

@@ -1,4 +1,4 @@
-"""What huggingface_hub and the network raise, in l4's words: one line with the way out."""
+"""Turns exceptions of huggingface_hub and the network into HubErrors: one line, with a remedy."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 
 from l4cli.errors import HubError
 
-RESUME = "try again (with --resume, if something is done)"
+RESUME = "try again (with --resume, if part of it is done)"
 
 
 @contextmanager
 def told(where: str, again: str = RESUME) -> Iterator[None]:
-    """Whatever huggingface_hub and the network raise, as a HubError with the way out.
+    """Context manager: raise exceptions of huggingface_hub and the network as HubError.
 
-    `again` says how to go on when the disk or the connection is mended.
+    where: the repository or file, which begins the message.
+    again: says how to continue once the disk or the connection works again.
     """
     from huggingface_hub import constants, errors
 
@@ -26,7 +27,7 @@ def told(where: str, again: str = RESUME) -> Iterator[None]:
     except errors.GatedRepoError:
         page = f"{constants.ENDPOINT}/{where.partition(':')[0].partition(' ')[0]}"
         raise HubError(
-            f"{where}: gated: accept its licence at {page}, then set HF_TOKEN or log in with "
+            f"{where}: is gated: accept its licence at {page}, then set HF_TOKEN or log in with "
             "`hf auth login`"
         ) from None
     except errors.RevisionNotFoundError:
@@ -35,15 +36,15 @@ def told(where: str, again: str = RESUME) -> Iterator[None]:
         raise HubError(f"{where}: no such file on the Hub; is the upload complete?") from None
     except errors.RepositoryNotFoundError:
         raise HubError(
-            f"{where}: no such repository on the Hub, or one that you have no access to: mind the "
+            f"{where}: no such repository on the Hub, or one that you have no access to: check the "
             "spelling, or set HF_TOKEN or log in with `hf auth login`"
         ) from None
     except errors.HfHubHTTPError as error:
         raise HubError(_refused(where, error)) from None
     except errors.HFValidationError:
-        raise HubError(f"{where}: no valid Hub id; it is org/name") from None
+        raise HubError(f"{where}: not a valid Hub id; give ORG/NAME") from None
     except errors.OfflineModeIsEnabled:
-        raise HubError(f"{where}: HF_HUB_OFFLINE is set; unset it to fetch anything") from None
+        raise HubError(f"{where}: HF_HUB_OFFLINE is set; unset it to download") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise HubError(f"{where}: the disk is full; free some space, and {again}") from None
@@ -52,7 +53,7 @@ def told(where: str, again: str = RESUME) -> Iterator[None]:
         if isinstance(error.__cause__, errors.HfHubHTTPError):
             raise HubError(_refused(where, error.__cause__)) from None
         raise HubError(_unreachable(where, error, again)) from None
-    except errors.HTTPError as error:  # of the HTTP library beneath
+    except errors.HTTPError as error:  # from the HTTP library that huggingface_hub uses
         raise HubError(_unreachable(where, error, again)) from None
 
 
@@ -73,12 +74,12 @@ def _unreachable(where: str, error: Exception, again: str) -> str:
     why = f" ({type(cause).__name__}: {cause})".replace(": )", ")")
     return (
         f"{where}: {constants.ENDPOINT} cannot be reached{why}; "
-        f"mend the connection and {again}, or name another HF_ENDPOINT"
+        f"check the connection and {again}, or set another HF_ENDPOINT"
     )
 
 
 def be_quiet() -> None:
-    """Retries and the like are not for the user's terminal: what fails for good is an error."""
+    """Hide huggingface_hub's log messages, such as those about retries; final failures raise."""
     from huggingface_hub.utils import logging
 
     logging.set_verbosity_error()

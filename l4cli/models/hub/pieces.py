@@ -1,7 +1,7 @@
-"""The bytes of a file on the Hub, in order, fetched ahead over several connections.
+"""Fetches the bytes of a file on the Hub, in order, over several connections at once.
 
-What huggingface_hub downloads by plain HTTP it begins anew in the next process, and it leaves
-checksums to others. Here a file can be gone on with at any byte.
+huggingface_hub's own download over plain HTTP begins from the start in the next process, and does
+not check checksums. Here a download can continue at any byte.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
-PIECE = 16 << 20  # bytes; each is a request of its own
+PIECE = 16 << 20  # bytes per HTTP request
 _N_CONNECTIONS = 4
 _N_TRIES = 6
-_SECONDS_TO_THE_NEXT = 1.0  # try, where nothing came; doubled each time: half a minute in all
+# Pause after a try without any bytes. It doubles each time, to half a minute in total.
+_SECONDS_TO_THE_NEXT = 1.0
 _TIMEOUT = 30.0  # seconds without a byte
 
 
 class Pieces:
-    """Bytes [start, end) of a file at `url`; iterate once, then `close` it, done or not.
+    """The bytes [start, end) of a file at `url`. Iterate once, then `close`, even if not finished.
 
-    `on_bytes` gets how many bytes more are here, from several threads, one at a time.
+    `on_bytes` is called with the number of bytes that have arrived. It is called from several
+    threads, but never from two at once.
     """
 
     def __init__(self, url: str, start: int, end: int, on_bytes: Callable[[int], None]) -> None:
@@ -37,7 +39,7 @@ class Pieces:
         self._is_handed_out = False
 
     def __iter__(self) -> Iterator[bytearray]:
-        """Pieces in order. Raises what huggingface_hub raises."""
+        """Yield the pieces in order. Raises huggingface_hub's exceptions, and OSError."""
         self._start()
         while self._running:
             data = self._running[0].wait()
@@ -48,14 +50,14 @@ class Pieces:
             self._is_handed_out = False
 
     def rest(self) -> bytes:
-        """What had come of the piece that was waited for, where that was given up."""
+        """Stop, and return the bytes that have arrived of the piece that the caller waited for."""
         self._stopped.set()
         if self._is_handed_out or not self._running:
             return b""
         return bytes(self._running[0].data)
 
     def close(self) -> None:
-        """Let the connections go; nobody waits for them."""
+        """Stop the downloads without waiting for their threads."""
         self._stopped.set()
 
     def _start(self) -> None:
@@ -65,7 +67,7 @@ class Pieces:
                 return
             piece = _Piece(*piece_range)
             self._running.append(piece)
-            # A daemon: whoever leaves does not wait for a connection that has gone silent.
+            # A daemon thread: the process can end while a connection sends nothing any more.
             threading.Thread(target=self._fetch, args=(piece,), daemon=True).start()
 
     def _fetch(self, piece: _Piece) -> None:
@@ -96,7 +98,7 @@ class Pieces:
         raise OSError(f"{self._url}: the server sends less than it announces")
 
     def _read(self, piece: _Piece) -> None:
-        """Take the piece up where it is, up to where the connection ends. Raises HTTPError."""
+        """Continue the piece until it is complete or the connection ends. Raises HTTPError."""
         from huggingface_hub.utils import (
             build_hf_headers,
             hf_raise_for_status,
@@ -112,7 +114,7 @@ class Pieces:
             hf_raise_for_status(response)
             if response.status_code != 206 and first:
                 raise OSError(f"{self._url}: the server does not serve parts of files")
-            for chunk in response.iter_bytes():  # as they come: what is cut off is kept so far
+            for chunk in response.iter_bytes():  # in small chunks: a cut connection loses little
                 wanted = chunk[: piece.n_missing]
                 piece.data += wanted
                 with self._lock:
@@ -132,7 +134,7 @@ class _Piece:
         return self.end - self.start - len(self.data)
 
     def wait(self) -> bytearray:
-        """Its bytes, when all are here."""
+        """Wait for the whole piece and return its bytes."""
         error = self.done.get()
         if error is not None:
             raise error
@@ -140,6 +142,6 @@ class _Piece:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the Hub's refusal is one that ends by itself."""
+    """Whether the Hub's refusal is temporary."""
     status = getattr(getattr(error, "response", None), "status_code", 0)
     return status in (408, 429) or status >= 500

@@ -1,7 +1,7 @@
-"""GGUF files from the Hub into its own cache: planned, fetched, gone on with, and checked.
+"""Downloads GGUF files into the Hub's cache: plans, fetches, continues, and checks a download.
 
-They lie where huggingface_hub puts them, blobs by their checksums and snapshots that point to them,
-so that every tool finds them.
+The files are stored like huggingface_hub's: blobs named by their checksums, and snapshots with
+links to them. So other tools find them, too.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from l4cli.models.splits import missing_files
 
 _CHUNK = 4 << 20
 GO_ON = "the same command goes on"
-_AGAIN = "give the same command again, which goes on"
+_AGAIN = "run the same command again, which goes on where it stopped"
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on the Hub; `n_here` of its bytes are in the cache, checked or not."""
+    """A file on the Hub; `n_here` of its bytes are in the cache, but may not be checked yet."""
 
     name: str
     n_bytes: int
@@ -38,7 +38,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Pull:
-    """What is to be fetched of one commit, and what disk it takes. Sizes in bytes."""
+    """The files of one commit to download, and the free disk space. Sizes in bytes."""
 
     repo: str
     revision: str
@@ -58,17 +58,21 @@ class Pull:
 
     @property
     def path(self) -> Path:
-        """The file that llama.cpp is given, when all are here."""
+        """The (first) file, with which llama.cpp loads the model once all files are here."""
         return self.folder / "snapshots" / self.commit / self.files[0].name
 
 
 def plan_pull(
     repo: str, folder: Path, *, pattern: str | None, quant: str | None, revision: str | None
 ) -> Pull:
-    """Find a quantization of `repo` on the Hub, to be kept in `folder` of the cache.
+    """Plan the download of one quantization of `repo`.
 
-    `pattern` is that of models.toml, if the repository is named there. Raises HubError, and
-    ModelNotFoundError if there is no such quantization.
+    folder: the repository's folder in the cache.
+    pattern: the pattern of file names in models.toml; None finds the type in the names.
+    quant: the quantization; None is Q4_K_M, or the only one.
+    revision: a commit, tag or branch; None is `main`.
+
+    Raises HubError, and ModelNotFoundError if there is no such quantization.
     """
     info = look_up(repo, revision)
     files = {file.rfilename: file for file in info.siblings or ()}
@@ -97,19 +101,19 @@ def plan_pull(
 
 
 def refuse_unless_it_fits(pull: Pull) -> None:
-    """Raise HubError if the disk is too small for what is to come."""
+    """Raise HubError if the disk has no room for the bytes still to be fetched."""
     n_more = pull.n_bytes - pull.n_here
     if n_more > pull.disk_free:
         raise HubError(
-            f"{pull.folder}: the disk is too small: {n_more / 1e9:.2f} GB are to come, "
-            f"{pull.disk_free / 1e9:.2f} GB are free; free some space, or name another HF_HOME"
+            f"{pull.folder}: the disk is too small: {n_more / 1e9:.2f} GB are still to be fetched, "
+            f"{pull.disk_free / 1e9:.2f} GB are free; free some space, or set another HF_HOME"
         )
 
 
 def carry_out(pull: Pull, on_bytes: OnBytes) -> Path:
-    """Fetch what is not here, check all of it, and return the (first) file.
+    """Fetch the missing bytes, check all files, and return the (first) file. Raises HubError.
 
-    What has come stays, whatever is raised: the next time goes on with it. Raises HubError.
+    After any exception the bytes that have arrived stay, and the next call continues with them.
     """
     with told(str(pull.folder), _AGAIN):
         for name in ("blobs", "refs", f"snapshots/{pull.commit}"):
@@ -125,16 +129,20 @@ def carry_out(pull: Pull, on_bytes: OnBytes) -> Path:
 
 
 def n_bytes_here(pull: Pull) -> int:
-    """How much of it is in the cache now."""
+    """Return the number of bytes of the files that are in the cache now."""
     return sum(_n_here(pull.folder / "blobs" / file.sha256) for file in pull.files)
 
 
 def _remote(repo: str, folder: Path, file: Any) -> RemoteFile:
     if file.lfs is None:
-        raise HubError(f"{repo}: {file.rfilename}: the Hub has no checksum of it; fetch it by hand")
+        raise HubError(
+            f"{repo}: {file.rfilename}: the Hub has no checksum for it; download it by hand"
+        )
     sha256, n_bytes = str(file.lfs.sha256), int(file.lfs.size)
     if not sha256.isalnum():
-        raise HubError(f"{repo}: {file.rfilename}: the Hub's checksum is {sha256!r}, which is none")
+        raise HubError(
+            f"{repo}: {file.rfilename}: the Hub's checksum is {sha256!r}, which is not a SHA-256"
+        )
     n_here = _n_here(folder / "blobs" / sha256)
     return RemoteFile(file.rfilename, n_bytes, sha256, min(n_here, n_bytes))
 
@@ -145,10 +153,10 @@ def _n_here(blob: Path) -> int:
 
 
 def _fetch(pull: Pull, file: RemoteFile, on_bytes: OnBytes) -> None:
-    """Have the blob of a file, whole and of the right checksum."""
+    """Fetch the rest of a file's blob, and check its checksum."""
     blob = pull.folder / "blobs" / file.sha256
     part = _incomplete(blob)
-    if blob.exists():  # from an earlier time, or another tool: it is checked all the same
+    if blob.exists():  # from an earlier download, or from another tool: check it, too
         with blob.open("rb") as data:
             if _digest(data).hexdigest() == file.sha256:
                 return
@@ -162,15 +170,15 @@ def _fetch(pull: Pull, file: RemoteFile, on_bytes: OnBytes) -> None:
         if digest.hexdigest() != file.sha256:
             part.unlink()
             raise HubError(
-                f"{pull.repo}: {file.name}: its checksum is not the one that the Hub states, so "
-                "that it was dropped; the same command fetches it again"
+                f"{pull.repo}: {file.name}: its checksum differs from the Hub's, so it was "
+                "deleted; the same command fetches it again"
             )
         os.fsync(data.fileno())
         part.replace(blob)
 
 
 def _append(pull: Pull, file: RemoteFile, data: BinaryIO, digest: Any, on_bytes: OnBytes) -> None:
-    """Fetch the bytes that are lacking; what has come is in the file, whatever is raised."""
+    """Append the missing bytes. After an exception, the bytes that have arrived are in the file."""
     from huggingface_hub import hf_hub_url
 
     url = hf_hub_url(pull.repo, file.name, revision=pull.commit)
@@ -196,7 +204,7 @@ def _digest(data: BinaryIO) -> Any:
 
 
 def _locked(path: Path) -> BinaryIO:
-    """The file, opened to be read and appended to; HubError if another process is at it."""
+    """Open the file to read and append. Raises HubError if another process is fetching it."""
     data = path.open("rb+" if path.exists() else "wb+")
     try:
         import fcntl
@@ -211,7 +219,7 @@ def _locked(path: Path) -> BinaryIO:
 
 
 def _point(pull: Pull, file: RemoteFile) -> None:
-    """Put the blob into the commit's snapshot, as huggingface_hub does."""
+    """Link to the blob from the commit's snapshot, as huggingface_hub does."""
     pointer = pull.folder / "snapshots" / pull.commit / file.name
     blob = pull.folder / "blobs" / file.sha256
     if pointer.exists() and pointer.samefile(blob):
@@ -239,5 +247,5 @@ def _incomplete(blob: Path) -> Path:
 
 
 def _existing(path: Path) -> Path:
-    """The nearest directory above `path` that there is."""
+    """Return `path`, or its nearest parent directory that exists."""
     return next(each for each in (path, *path.parents) if each.exists())

@@ -1,4 +1,4 @@
-"""Whether the Hub can be reached from here, by the settings that huggingface_hub goes by."""
+"""Checks whether the Hub can be reached, with the settings that huggingface_hub uses."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The Hub as seen from here.
+    """Whether the Hub can be reached, and with which settings.
 
-    `seconds` is what an answer took; None where there was none, and `complaint` says why. Where
-    huggingface_hub `is_offline` nothing was asked. Whether there is a token is None if unknown.
+    endpoint: the Hub's address.
+    is_default: whether that is huggingface_hub's own, not one from HF_ENDPOINT.
+    is_offline: whether HF_HUB_OFFLINE is set; then no connection is tried.
+    has_proxy: whether a proxy is set for the endpoint.
+    has_token: whether there is an access token; None if unknown.
+    seconds: until the Hub answered; None if it did not.
+    complaint: why it did not answer.
     """
 
     endpoint: str
@@ -35,14 +40,14 @@ class Reach:
 
 
 def reach() -> Reach:
-    """Ask the Hub's endpoint for a sign of life. Never raises for what is wrong with it."""
+    """Send one request to the Hub's endpoint. Problems are returned, never raised."""
     try:
         from huggingface_hub import constants, get_token
 
         endpoint, is_offline = str(constants.ENDPOINT), bool(constants.HF_HUB_OFFLINE)
         is_default = not os.environ.get("HF_ENDPOINT")
         has_token = _has_token(get_token)
-    except Exception as error:  # it is not installed, or does not work
+    except Exception as error:  # huggingface_hub is not installed, or broken
         return Reach("", complaint=f"huggingface_hub cannot be loaded: {error}")
     endpoint = _without_password(endpoint)
     has_proxy = endpoint.partition(":")[0] in urllib.request.getproxies()
@@ -66,16 +71,16 @@ def _has_token(get_token: object) -> bool | None:
 
 
 def _ask(endpoint: str) -> tuple[float | None, str]:
-    """Seconds until the endpoint answered, whatever it said; or None and what is in the way."""
+    """Return the seconds until the endpoint gave any answer, or None and the reason."""
     if not endpoint.startswith(("http://", "https://")):
-        return None, "it is no address that begins with http:// or https://"
+        return None, "it does not begin with http:// or https://"
     began = time.monotonic()
     try:
         request = urllib.request.Request(endpoint, method="HEAD")
         with urllib.request.urlopen(request, timeout=SECONDS, context=_certificates()):
             pass
     except urllib.error.HTTPError as error:
-        error.close()  # an answer all the same
+        error.close()  # an error status is an answer, too
     except urllib.error.URLError as error:
         return None, _words(error.reason)
     except Exception as error:  # no HTTP, no such name, timeouts
@@ -84,13 +89,16 @@ def _ask(endpoint: str) -> tuple[float | None, str]:
 
 
 def _words(reason: object) -> str:
-    """An error without its number and class."""
+    """Return an error's message without its number and class."""
     said = (getattr(reason, "strerror", None) or str(reason)).strip()
     return f"{said[:1].lower()}{said[1:]}" or type(reason).__name__
 
 
 def _certificates() -> SSLContext:
-    """The system's certificates and certifi's, for either may be what huggingface_hub trusts."""
+    """Return a context with the system's certificates and certifi's.
+
+    huggingface_hub may use either of them.
+    """
     import ssl
 
     context = ssl.create_default_context()

@@ -1,4 +1,4 @@
-"""A repository on the Hub: the commit that is meant, and its files."""
+"""Looks up a commit of a repository on the Hub, and its files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from l4cli.models.hub.errors import be_quiet, told
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-OnBytes = Callable[[str, int], None]  # a file's name, and how many more bytes of it are here
+OnBytes = Callable[[str, int], None]  # a file's name, and how many bytes of it have just arrived
 
 
 def look_up(repo: str, revision: str | None, again: str = "try again") -> ModelInfo:
-    """What the Hub says of a commit, tag or branch; the files with sizes.
+    """Return the Hub's information about a commit, tag or branch, with the sizes of its files.
 
-    Raises HubError, which tells how to go on when the connection is mended: `again`.
+    revision: the commit, tag or branch; None is `main`.
+    again: says in HubError how to continue once the connection works again.
     """
     from huggingface_hub import HfApi
 
