@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from l4cli.engine.llamacpp.devices import devices
+from l4cli.engine.llamacpp.devices import devices, has_gpu_support
 from l4cli.errors import UsageError
 from l4cli.loading.contexts import most_sequences
 from l4cli.loading.decision import Decision, as_told
@@ -42,6 +42,16 @@ def decide(file: ModelFile, options: LoadOptions) -> Decision:
     else:
         decision = as_told(options)
     return replace(_trusted(decision), context_line=context_line)
+
+
+def line_without_cards(options: LoadOptions) -> str | None:
+    """Return a warning if llama.cpp has code for graphics cards, should use them, and finds none."""
+    if options.gpu_layers == 0 or devices() or not has_gpu_support():
+        return None
+    return (
+        "llama.cpp was built for graphics cards and finds none, so the model runs on the CPU: "
+        "`l4 doctor` says why; --gpu-layers 0 is silent"
+    )
 
 
 def check_context(name: str, n_ctx: int, n_ctx_train: int, n_seq_max: int = 1) -> str | None:

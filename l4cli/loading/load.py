@@ -9,7 +9,7 @@ from typing import Literal
 
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.loading.contexts import Contexts, contexts_of, limits_of
-from l4cli.loading.decide import decide
+from l4cli.loading.decide import decide, line_without_cards
 from l4cli.loading.file import ModelFile
 from l4cli.loading.llm import LLM
 from l4cli.loading.options import DEFAULT_N_CTX, Auto, LoadOptions
@@ -97,7 +97,8 @@ def load_file(
 ) -> LLM:
     """Load a model file; `load` documents the callbacks and the exceptions."""
     decision = decide(file, options)
-    for line in (outcome().warning, decision.context_line, decision.line):
+    no_cards = line_without_cards(options)
+    for line in (outcome().warning, no_cards, decision.context_line, decision.line):
         if line:
             on_note(line)
     with ExitStack() as opened:

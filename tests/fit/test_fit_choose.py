@@ -6,6 +6,7 @@ import ctypes
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import llama_cpp
 import pytest
@@ -25,7 +26,7 @@ from l4cli.fit.plan import make_row
 from l4cli.fit.shape import ModelShape
 from l4cli.fit.speed import decode_tps
 from l4cli.loading.choose import choose
-from l4cli.loading.decide import check_cards, decide
+from l4cli.loading.decide import check_cards, decide, line_without_cards
 from l4cli.loading.decision import as_told
 from l4cli.loading.file import ModelFile
 from l4cli.loading.options import LoadOptions
@@ -298,3 +299,26 @@ def test_no_sequence_is_longer_than_the_model_was_trained_for(tmp_path: Path) ->
     ]
     with pytest.raises(UsageError, match="more than 2 sequences times the 512 tokens"):
         load(gguf, ctx=1025, parallel=2)
+
+
+@pytest.mark.parametrize(
+    ("built_for_gpus", "cards", "gpu_layers", "is_said"),
+    [
+        (True, [], -1, True),
+        (True, [], "auto", True),
+        (True, [], 0, False),
+        (True, ["card"], -1, False),
+        (False, [], -1, False),
+    ],
+)
+def test_a_gpu_build_says_that_it_computes_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+    built_for_gpus: bool,
+    cards: list[str],
+    gpu_layers: int | Literal["auto"],
+    is_said: bool,
+) -> None:
+    monkeypatch.setattr("l4cli.loading.decide.devices", lambda: cards)
+    monkeypatch.setattr("l4cli.loading.decide.has_gpu_support", lambda: built_for_gpus)
+    line = line_without_cards(LoadOptions(gpu_layers=gpu_layers))
+    assert ("runs on the CPU" in (line or "")) == is_said

@@ -34,10 +34,7 @@ except Exception as error:  # a missing package, or a shared library that does n
 
 from l4cli.engine.llamacpp.context import LlamaBackend
 from l4cli.engine.llamacpp.disaggregated import DisaggregatedBackend
-from l4cli.engine.llamacpp.library import (
-    has_gpu_support,
-    max_useful_sequences,
-)
+from l4cli.engine.llamacpp.library import max_useful_sequences
 from l4cli.engine.llamacpp.model import LlamaModel, VocabularyFacts
 
 __all__ = [
@@ -45,6 +42,5 @@ __all__ = [
     "LlamaBackend",
     "LlamaModel",
     "VocabularyFacts",
-    "has_gpu_support",
     "max_useful_sequences",
 ]

@@ -14,6 +14,8 @@ from llama_cpp import _ggml
 from l4cli.engine.llamacpp import library
 
 _GPU, _IGPU = 1, 2  # enum ggml_backend_dev_type
+# ggml_backend_reg_name of what computes on the CPU, or elsewhere; all others are for GPUs.
+_NO_GPU = frozenset({"CPU", "BLAS", "RPC", "zDNN", "ZenDNN", "virtgpu"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,16 @@ def devices() -> list[Device]:
         id_, name = (text(handle).decode(errors="replace") for text in (_device_id, _device_name))
         found.append(Device(id_, name, total.value, free.value))
     return found
+
+
+def has_gpu_support() -> bool:
+    """Whether this build of llama.cpp has code for GPUs, be there one or not.
+
+    llama_supports_gpu_offload is false without a GPU that can be used.
+    """
+    library.start()
+    names = (_backend_name(_backend(index)).decode() for index in range(_backend_count()))
+    return not _NO_GPU.issuperset(names)
 
 
 def cpu_features() -> frozenset[str]:
@@ -74,6 +86,9 @@ def _function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
 
 
 _pointer = ctypes.c_void_p
+_backend_count = _function("ggml_backend_reg_count", ctypes.c_size_t)
+_backend = _function("ggml_backend_reg_get", _pointer, ctypes.c_size_t)
+_backend_name = _function("ggml_backend_reg_name", ctypes.c_char_p, _pointer)
 _device_count = _function("ggml_backend_dev_count", ctypes.c_size_t)
 _device = _function("ggml_backend_dev_get", _pointer, ctypes.c_size_t)
 _device_type = _function("ggml_backend_dev_type", ctypes.c_int, _pointer)

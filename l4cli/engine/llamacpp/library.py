@@ -67,15 +67,10 @@ def last_complaint() -> str:
     return (causes or lines or [""])[0]
 
 
-def has_gpu_support() -> bool:
-    """Whether this build of llama.cpp can keep layers on a GPU."""
-    return bool(llama_cpp.llama_supports_gpu_offload())
-
-
 def max_useful_sequences() -> int:
     """The number of sequences at once beyond which more gain nothing: 256, or 64 without a GPU.
 
     A CPU reaches the limit of its arithmetic sooner. llama.cpp may allow fewer.
     """
     limit = int(llama_cpp.llama_max_parallel_sequences())
-    return min(limit, 256 if has_gpu_support() else 64)
+    return min(limit, 256 if llama_cpp.llama_supports_gpu_offload() else 64)

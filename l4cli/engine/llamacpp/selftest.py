@@ -97,14 +97,14 @@ def _library() -> dict[str, Any]:
     import llama_cpp
 
     from l4cli.engine.llamacpp import library
-    from l4cli.engine.llamacpp.devices import cpu_features, devices
+    from l4cli.engine.llamacpp.devices import cpu_features, devices, has_gpu_support
 
     library.start()
     return {
         "version": llama_cpp.__version__,
         "system_info": llama_cpp.llama_print_system_info().decode(errors="replace").strip(),
         "features": sorted(cpu_features()),
-        "gpu_support": library.has_gpu_support(),
+        "gpu_support": has_gpu_support(),
         "gpus": [
             {"id": card.id, "name": card.name, "total": card.total, "free": card.free}
             for card in devices()
