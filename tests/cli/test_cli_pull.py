@@ -249,7 +249,7 @@ def test_a_disk_that_fills_up_keeps_what_it_has(
     monkeypatch.setenv("HF_HOME", str(mounted))
     monkeypatch.setattr("l4cli.models.hub.pull.refuse_unless_it_fits", lambda plan: None)
     done = run("pull", f"{NAME}:Q8_0")
-    assert "the disk is full; free some space, and give the same command again" in done.stderr
+    assert "the disk is full; free some space, and run the same command again" in done.stderr
     (part,) = (mounted / "hub/models--acme--Tiny-GGUF/blobs").iterdir()
     data = part.read_bytes()
     assert data
