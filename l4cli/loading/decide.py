@@ -45,7 +45,7 @@ def decide(file: ModelFile, options: LoadOptions) -> Decision:
 
 
 def line_without_cards(options: LoadOptions) -> str | None:
-    """Return a warning if llama.cpp has code for graphics cards, should use them, and finds none."""
+    """Return a warning if llama.cpp has code for graphics cards, should use one, and finds none."""
     if options.gpu_layers == 0 or devices() or not has_gpu_support():
         return None
     return (
