@@ -1,4 +1,4 @@
-"""Turns leave nothing behind: benchmarks/chat_memory.py measures it on a real chat of 200."""
+"""Turns leave no objects behind. benchmarks/chat_memory.py measures memory in a real chat."""
 
 from __future__ import annotations
 

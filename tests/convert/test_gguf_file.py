@@ -315,7 +315,7 @@ def test_the_commands_refuse_a_damaged_file(l4: L4, small_gguf: Path, tmp_path: 
 
 
 def test_damage_of_all_kinds_is_read_or_refused(small_gguf: Path, tmp_path: Path) -> None:
-    """A few of what benchmarks/fuzz_gguf.py does by the thousand."""
+    """benchmarks/fuzz_gguf.py reads thousands of such files."""
     stream = damaged(read_header(small_gguf), random.Random(0))
     n_bytes, refusals, n_read = small_gguf.stat().st_size, [], 0
     for _ in range(300):

@@ -103,7 +103,7 @@ class Late(LlamaBackend):
 
     So the end of a chunk is soon reached, whatever a token costs: how states are cut, stored,
     loaded and gone on from there is llama.cpp's own, only that attention sees no further back.
-    `benchmarks/states.py` does the same with all there is.
+    `benchmarks/restored_logits.py` does the same with full attention.
     """
 
     def __init__(self, model: LlamaModel, begin: int, **options: Any) -> None:
