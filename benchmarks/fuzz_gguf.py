@@ -200,7 +200,10 @@ def load_one(path: Path) -> str:
 
     child = os.fork()
     if not child:
-        os._exit(run_model(path))
+        try:
+            os._exit(run_model(path))
+        finally:
+            os.abort()  # an unexpected exception counts as a crash
     status = os.waitpid(child, 0)[1]
     if os.WIFSIGNALED(status):
         return f"signal {os.WTERMSIG(status)}"
@@ -213,6 +216,7 @@ def run_model(path: Path) -> int:
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.environ["GGML_NO_BACKTRACE"] = "1"
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a model that hangs ends with "signal 14"
     signal.alarm(60)
     try:
         with load(path, ctx=512, threads=1) as llm:

@@ -132,9 +132,8 @@ class Ours:
             ):
                 to_line(answer)
             seconds = time.perf_counter() - began - making.seconds - loading.seconds
-        assert (
-            making.calls <= 2
-        )  # one for answers, one for prompts; another would take time while rows wait
+        # One context for answers, one for prompts. Time for making any more must not be subtracted.
+        assert making.calls <= 2
         assert stats.num_completion_tokens == len(lines) * options.max_tokens
         return Result(
             stats.num_completion_tokens / seconds, 1 - decoding.seconds / seconds, making.seconds
