@@ -1,44 +1,39 @@
-"""`l4 chat` against llama-bench: decode speed on the same file, with the same threads, in one run.
+"""Compare the decode speed of `l4 chat` with llama-bench: same file, same threads, in turns.
 
-    python benchmarks/chat.py MODEL.gguf --peer FOLDER [--threads 2] [--tokens 128] [--rounds 5]
+    python -m benchmarks.chat MODEL.gguf --peer FOLDER [--threads 2] [--tokens 128] [--rounds 5]
 
-FOLDER holds llama-bench of the llama.cpp that l4 runs on (benchmarks/peer.py builds it). A chat runs
-in a pseudo-terminal, Markdown, sampling and all, and answers questions of a growing conversation with
-exactly --tokens tokens each; llama-bench generates as many at the depth of the first. They take
-turns, since a machine's speed drifts. For every turn the tokens that had to be computed are shown:
-only the new ones. Prints a line a round, then one JSON line: medians, and what l4 spends a token
-outside llama_decode, in milliseconds of CPU time.
+FOLDER holds llama-bench of the llama.cpp that l4 runs on; `python -m benchmarks.build_peer
+llama-bench` builds it. A chat with Markdown and sampling runs in a pseudo-terminal. It answers the
+questions of a growing conversation with exactly --tokens tokens each. llama-bench generates as many
+tokens at the depth of the first answer. The two take turns because a machine's speed drifts.
+
+For every turn of the first round, the number of prompt tokens that had to be computed is shown: it
+must be only the new ones. Prints one line per round, then one JSON line: medians, and the CPU time
+per token that l4 spends outside llama_decode, in milliseconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import pexpect
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `convert` is the package
-
-from l4cli import load  # noqa: E402
-from l4cli.chat.session import ChatSession  # noqa: E402
-from l4cli.chat.terminal.render import view_for_stdout  # noqa: E402
-from l4cli.engine.llamacpp import LlamaBackend  # noqa: E402
+from benchmarks.shared import Stopwatch, llama_bench, make_parser, medians, spawn_in_terminal
+from l4cli import load
+from l4cli.chat.session import ChatSession
+from l4cli.chat.terminal.render import view_for_stdout
+from l4cli.engine.llamacpp import LlamaBackend
 
 QUESTIONS = ("Tell me all about harbours and lanterns.", "And about bridges?", "Go on, please.")
 
 
 def chat(options: argparse.Namespace) -> list[dict[str, float]]:
-    """What each turn of a conversation in this terminal cost."""
+    """Hold the conversation in this process's terminal; return the figures of each turn."""
     sampling = {
         "max_tokens": options.tokens, "ignore_eos": True, "temperature": options.temperature,
     }  # fmt: skip
@@ -46,55 +41,28 @@ def chat(options: argparse.Namespace) -> list[dict[str, float]]:
     with load(options.model, threads=options.threads, ctx=options.ctx) as llm:
         session = ChatSession(llm, view_for_stdout(markdown=True), sampling=sampling)
         for question in QUESTIONS[: options.turns]:
-            with decoding() as spent:
+            decoding = Stopwatch(time.thread_time)
+            with decoding.around(LlamaBackend, "decode"):
+                began = time.thread_time()
                 answer = session.ask(question)
+                own_seconds = time.thread_time() - began - decoding.seconds
             turns.append(
                 {
                     "tokens_per_second": answer.generation_tps,
                     "num_prompt_tokens": answer.num_prompt_tokens,
                     "num_cached_tokens": answer.num_cached_tokens,
                     "ttft": answer.ttft,
-                    "own_ms": 1e3 * spent["own"] / len(answer.token_ids),
+                    "own_ms": 1e3 * own_seconds / len(answer.token_ids),
                 }
             )
     return turns
 
 
-@contextmanager
-def decoding() -> Iterator[dict[str, float]]:
-    """CPU seconds of this thread, less those in llama_decode."""
-    decode, inside = LlamaBackend.decode, 0.0
-    spent = {"own": 0.0}
-
-    def timed(*arguments: Any) -> None:
-        nonlocal inside
-        began = time.thread_time()
-        try:
-            decode(*arguments)
-        finally:
-            inside += time.thread_time() - began
-
-    LlamaBackend.decode = timed  # type: ignore[method-assign]
-    began = time.thread_time()
-    try:
-        yield spent
-    finally:
-        LlamaBackend.decode = decode  # type: ignore[method-assign]
-        spent["own"] = time.thread_time() - began - inside
-
-
-def chat_in_a_terminal(options: argparse.Namespace) -> list[dict[str, float]]:
-    """`chat` in a process of its own, whose terminal is read as fast as it is written."""
+def chat_in_a_terminal() -> list[dict[str, float]]:
+    """Run `chat` in a child process, and read its pseudo-terminal as fast as it writes."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, "turns.json")
-        command = [*sys.argv, "--session", str(out)]
-        child = pexpect.spawn(
-            sys.executable,
-            command,
-            dimensions=(40, 100),
-            timeout=None,
-            env={**os.environ, "TERM": "xterm-256color"},
-        )
+        child = spawn_in_terminal(["-m", "benchmarks.chat", *sys.argv[1:], "--session", out])
         shown = child.read()
         child.close()
         if child.exitstatus:
@@ -103,24 +71,23 @@ def chat_in_a_terminal(options: argparse.Namespace) -> list[dict[str, float]]:
     return turns
 
 
-def llama_bench(options: argparse.Namespace, depth: int) -> float:
-    """Tokens generated a second by llama-bench behind so many tokens."""
-    command = [
-        options.peer / "llama-bench", "-m", options.model, "-t", options.threads,
-        "-p", 0, "-n", options.tokens, "-d", depth, "-r", 1, "-o", "jsonl",
-    ]  # fmt: skip
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return float(json.loads(done.stdout.splitlines()[-1])["avg_ts"])
+def peer_tps(options: argparse.Namespace, depth: int) -> float:
+    """Return llama-bench's decode speed after `depth` tokens, in tokens per second."""
+    (test,) = llama_bench(
+        options.peer, "-m", options.model, "-t", options.threads,
+        "-p", 0, "-n", options.tokens, "-d", depth, "-r", 1,
+    )  # fmt: skip
+    return float(test["avg_ts"])
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
-    rounds = []
+    """Run all rounds; return what the JSON line says."""
+    rounds: list[dict[str, float]] = []
+    num_new: list[int] = []
     for number in range(options.rounds):
-        turns = chat_in_a_terminal(options)
+        turns = chat_in_a_terminal()
         first = turns[0]
-        theirs = llama_bench(options, int(first["num_prompt_tokens"]))
+        theirs = peer_tps(options, int(first["num_prompt_tokens"]))
         found = {
             "l4": first["tokens_per_second"],
             "llama-bench": theirs,
@@ -129,38 +96,47 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         }
         rounds.append(found)
         print(", ".join(f"{name} {value:.3f}" for name, value in found.items()), flush=True)
+        num_new = [int(turn["num_prompt_tokens"] - turn["num_cached_tokens"]) for turn in turns]
         if number == 0:
-            for turn in turns:
-                new = turn["num_prompt_tokens"] - turn["num_cached_tokens"]
+            for turn, new in zip(turns, num_new, strict=True):
                 print(
-                    f"  prompt {turn['num_prompt_tokens']:.0f} tokens, {new:.0f} of them computed, "
+                    f"  prompt of {turn['num_prompt_tokens']:.0f} tokens, {new} of them computed, "
                     f"first token after {turn['ttft']:.2f} s"
                 )
-    medians = {name: round(median(found[name] for found in rounds), 4) for name in rounds[0]}
-    new = [int(turn["num_prompt_tokens"] - turn["num_cached_tokens"]) for turn in turns]
-    return {"model": options.model.name, **medians, "prompt tokens computed": new}
+    rounded = {name: round(value, 4) for name, value in medians(rounds).items()}
+    return {"model": options.model.name, **rounded, "prompt tokens computed": num_new}
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--peer", type=Path, required=True, help="where llama-bench lies")
+    parser.add_argument("--peer", type=Path, required=True, help="the folder with llama-bench")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=128, help="of each answer")
-    parser.add_argument("--turns", type=int, default=len(QUESTIONS))
+    parser.add_argument(
+        "--tokens", type=int, default=128, help="length of each answer (%(default)s)"
+    )
+    parser.add_argument(
+        "--turns", type=int, default=len(QUESTIONS), help="questions to ask (%(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ctx", type=int, default=16384)
     parser.add_argument(
-        "--temperature", type=float,
-        help="the model's own unless given; 0.03 makes random weights as sure as trained ones",
-    )  # fmt: skip
-    parser.add_argument("--session", type=Path, help=argparse.SUPPRESS)
+        "--temperature",
+        type=float,
+        help="the model's own unless given; 0.03 makes the predictions of random weights as certain"
+        " as those of trained weights",
+    )
+    parser.add_argument("--session", type=Path, help=argparse.SUPPRESS)  # where the child writes
     return parser.parse_args()
 
 
-if __name__ == "__main__":
+def main() -> None:
     options = parse()
     if options.session:
         options.session.write_text(json.dumps(chat(options)))
     else:
         print(json.dumps(compare(options)))
+
+
+if __name__ == "__main__":
+    main()

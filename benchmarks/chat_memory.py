@@ -1,28 +1,27 @@
-"""Does `l4 chat` keep its memory flat? A real chat in a pseudo-terminal, hundreds of turns long.
+"""Measure whether the memory of `l4 chat` stays flat over hundreds of turns.
 
-    python benchmarks/chat_memory.py [MODEL] [--turns 200] [--clear 20]
+    python -m benchmarks.chat_memory [MODEL] [--turns 200] [--clear 20]
 
-Asks the demo model, or another, one question after the other and reads the process's resident
-memory after each answer. The first quarter is warming up; over the rest a line is fitted. Prints
-every twentieth turn, then one JSON line: MiB at both ends, KiB a turn.
+A real chat runs in a pseudo-terminal. This script asks one question after the other and reads the
+memory of the process after each answer. The first quarter of the turns is warm-up; a line is fitted
+to the rest. Prints every twentieth turn, then one JSON line: MiB at both ends, KiB per turn.
 
-A conversation is kept, so it grows by half a KiB a token: llama.cpp lists the cells it uses, of
-both caches, in trees (185 bytes a token, 110 more where a spare sequence holds a copy), and there
-are the texts, their ids, and what rendering them takes for a moment. With --clear the conversation
-begins anew every so many turns, and only turns of the same place in it are compared: what then
-still grows is lost.
+The chat keeps its conversation, so it grows by about half a KiB per token. llama.cpp lists the used
+cells of both KV caches in trees: 185 bytes per token, and 110 more where a spare sequence holds a
+copy. l4 keeps the texts and their token ids, and rendering them takes more for a moment. With
+--clear N the conversation starts again every N turns, and only turns at the same place in it are
+compared: any growth that remains is a leak.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pexpect
+
+from benchmarks.shared import make_parser, memory, spawn_in_terminal
 
 QUESTIONS = (
     "What is GGUF?",
@@ -31,35 +30,22 @@ QUESTIONS = (
     "什么是专家混合？",
     "How do I convert a checkpoint?",
 )
-AT_PROMPT = "\x1b[?2004h"  # bracketed paste switched on: the prompt is there
-
-
-def resident(pid: int) -> float:
-    """MiB of the process's memory that are not pages of files."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1024
-    raise SystemExit("needs Linux's /proc")
+AT_PROMPT = "\x1b[?2004h"  # turns bracketed paste on: the chat waits for input
 
 
 def run(options: argparse.Namespace) -> list[float]:
+    """Hold the chat; return its RssAnon after each turn, in MiB."""
     command = ["-m", "l4cli", "chat", "--no-history", "--ctx", "64k", "-n", "48", "--seed", "1"]
     if options.model:
         command += ["-m", options.model]
-    child = pexpect.spawn(
-        sys.executable,
-        command,
-        dimensions=(40, 100),
-        timeout=300,
-        env={**os.environ, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"},
-    )
+    child = spawn_in_terminal(command, timeout=300)
     child.delaybeforesend = None
     child.expect_exact(AT_PROMPT)
     sizes = []
     for turn in range(options.turns):
         child.send(QUESTIONS[turn % len(QUESTIONS)] + "\r")
         child.expect_exact(AT_PROMPT)
-        sizes.append(resident(child.pid))
+        sizes.append(memory(child.pid)["RssAnon"] / (1 << 20))
         if options.clear and turn % options.clear == options.clear - 1:
             child.send("/clear\r")
             child.expect_exact(AT_PROMPT)
@@ -73,12 +59,16 @@ def run(options: argparse.Namespace) -> list[float]:
     return sizes
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def parse() -> argparse.Namespace:
+    parser = make_parser(__doc__)
     parser.add_argument("model", nargs="?", help="the demo model unless given")
     parser.add_argument("--turns", type=int, default=200)
-    parser.add_argument("--clear", type=int, metavar="N", help="/clear behind every so many turns")
-    options = parser.parse_args()
+    parser.add_argument("--clear", type=int, metavar="N", help="send /clear after every N turns")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
     sizes = run(options)
     step = options.clear or 1
     warm = sizes[len(sizes) // 4 // step * step + step - 1 :: step]

@@ -1,12 +1,13 @@
-"""`l4 convert` against llama.cpp's two steps and against ggml's bare kernels, in one run.
+"""Compare `l4 convert` with llama.cpp's two steps and with ggml's bare kernels, in one run.
 
-    python benchmarks/convert.py --billions 2.6 --python PYTHON_WITH_TORCH
-    python benchmarks/convert.py --checkpoint DIR --type Q6_K --threads 8 --python …
+    python -m benchmarks.convert --billions 2.6 --python PYTHON_WITH_TORCH
+    python -m benchmarks.convert --checkpoint DIR --type Q6_K --threads 8 --python …
 
-A Scout-shaped checkpoint is made (benchmarks/shapes.py), converted by us and by
-convert_hf_to_gguf.py followed by llama-quantize, and the outputs are compared tensor by tensor. The bare kernels quantize
-the same weights from memory in as many threads. Ends with one JSON line; exit 1 on any difference
-of tensors.
+The source is a checkpoint in Scout's proportions (made as by benchmarks.make_checkpoint) unless
+--checkpoint names one. It is converted by l4, and by convert_hf_to_gguf.py followed by
+llama-quantize, and the outputs are compared tensor by tensor. The bare kernels quantize the same
+weights from memory, with as many threads. Ends with one JSON line; the exit code is 1 if any tensor
+differs.
 """
 
 from __future__ import annotations
@@ -23,12 +24,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from benchmarks.build_peer import add_options, find_peer
+from benchmarks.shared import L4, Cost, make_parser, measure, note, output_of
 
-from peer import Cost, add_options, find_peer, measure, note  # noqa: E402
-
-_PIECE = 1 << 25  # weights in memory at a time, for the bare kernels
+_PIECE = 1 << 25  # how many weights the bare kernels have in memory at a time
 
 
 def main() -> None:
@@ -43,26 +42,25 @@ def main() -> None:
 
 
 def compare(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """All contenders on one checkpoint; what each took, and whether they agree."""
+    """Convert one checkpoint in all ways; return their costs and the differences in the outputs."""
     checkpoint = args.checkpoint or _make_checkpoint(scratch / "model", args.kind, args.billions)
     out = scratch / "out"
     out.mkdir()
     ours, theirs, bf16 = out / "ours.gguf", out / "theirs.gguf", out / "bf16.gguf"
 
     _warm(checkpoint)
-    command = [sys.executable, "-m", "l4cli", "convert", checkpoint, "-o", ours]
     options = ["--type", args.type, "--threads", args.threads, "--force"]
-    cost = _tell("l4 convert", measure([*command, *options], out, PYTHONPATH=str(ROOT)))
+    cost = _show("l4 convert", measure([*L4, "convert", checkpoint, "-o", ours, *options], out))
 
     bare = _bare_in_a_process(checkpoint, args)
     note(f"{'bare kernels':<20} {bare['wall']:8.1f} s")
 
     peer = find_peer(args)
     _warm(checkpoint)
-    first = _tell("convert_hf_to_gguf", peer.convert_to_bf16(checkpoint, bf16))
+    first = _show("convert_hf_to_gguf", peer.convert_to_bf16(checkpoint, bf16))
     intermediate = bf16.stat().st_size
     second = peer.quantize(bf16, theirs, args.type, threads=args.threads)
-    two_steps = first + _tell("llama-quantize", second)
+    two_steps = first + _show("llama-quantize", second)
 
     tensors, metadata = differences(ours, theirs)
     for line in (*tensors, *metadata):
@@ -76,7 +74,7 @@ def compare(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "wall_of_two_steps": round(cost.wall / two_steps.wall, 3),
         "wall_of_bare": round(cost.wall / bare["wall"], 3),
         "cpu_of_bare": round(cost.cpu / bare["cpu"], 3),
-        "disk_beyond_output": cost.disk - _allocated(ours),
+        "disk_beyond_output": cost.disk - _disk_space(ours),
         "their_intermediate_file": intermediate,
         "tensors_that_differ": tensors,
         "metadata_that_differs": metadata,
@@ -84,7 +82,7 @@ def compare(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 
 
 def bare_kernels(checkpoint: Path, ftype: str, threads: int) -> dict[str, float]:
-    """Seconds that ggml_quantize_chunk alone takes for the weights of the checkpoint."""
+    """Return the seconds ("wall", "cpu") that ggml_quantize_chunk alone takes for all weights."""
     import numpy as np
 
     import convert
@@ -117,7 +115,10 @@ def bare_kernels(checkpoint: Path, ftype: str, threads: int) -> dict[str, float]
 
 
 def differences(ours: Path, theirs: Path) -> tuple[list[str], list[str]]:
-    """What two GGUF files have not in common: tensors (type, shape, bytes), and metadata."""
+    """Return the differences of two GGUF files in tensors (type, shape, bytes) and in metadata.
+
+    The files are read by gguf-py, which is independent of l4's reader.
+    """
     import gguf
 
     mine, other = gguf.GGUFReader(ours), gguf.GGUFReader(theirs)
@@ -133,12 +134,12 @@ def _tensor_differences(ours: Any, theirs: Any) -> Iterator[str]:
         if peer is None or tensor.tensor_type != peer.tensor_type:
             yield f"{tensor.name}: {tensor.tensor_type.name}, not {peer and peer.tensor_type.name}"
         elif list(tensor.shape) != list(peer.shape) or (tensor.data != peer.data).any():
-            yield f"{tensor.name}: other bytes"
+            yield f"{tensor.name}: different shape or bytes"
 
 
 def _field_differences(ours: Any, theirs: Any) -> Iterator[str]:
     for key in dict.fromkeys((*theirs.fields, *ours.fields)):
-        if key.startswith("GGUF."):  # counts, which follow from the rest
+        if key.startswith("GGUF."):  # counts, which follow from the other fields
             continue
         mine, other = (
             side.fields[key].contents() if key in side.fields else None for side in (ours, theirs)
@@ -148,30 +149,30 @@ def _field_differences(ours: Any, theirs: Any) -> Iterator[str]:
 
 
 def _make_checkpoint(path: Path, kind: str, billions: float) -> Path:
-    # In a process of its own: what we held at our highest, our children would be charged with.
-    make = [sys.executable, ROOT / "benchmarks" / "shapes.py", path, "--kind", kind]
-    subprocess.run([*map(str, make), "--billions", str(billions)], check=True, stdout=sys.stderr)
+    # In a child process: the peak memory of this process would count as its later children's.
+    make = [sys.executable, "-m", "benchmarks.make_checkpoint", path, "--kind", kind]
+    words = [str(word) for word in (*make, "--billions", billions)]
+    subprocess.run(words, check=True, stdout=sys.stderr)
     return path
 
 
 def _bare_in_a_process(checkpoint: Path, args: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, __file__, "--bare", checkpoint, "--type", args.type]
-    done = subprocess.run(
-        [*map(str, command), "--threads", str(args.threads)], check=True, stdout=subprocess.PIPE
-    )
-    spent: dict[str, float] = json.loads(done.stdout)
+    command = [sys.executable, "-m", "benchmarks.convert", "--bare", checkpoint]
+    options = ["--type", args.type, "--threads", args.threads]
+    spent: dict[str, float] = json.loads(output_of([*command, *options]))
     return spent
 
 
 def _warm(checkpoint: Path) -> None:
-    """Every contender finds the source in the page cache, as far as it fits."""
+    """Read the checkpoint once: every contender finds it in the page cache, if it fits there."""
     for path in sorted(checkpoint.glob("*.safetensors")):
         with path.open("rb") as file:
             while file.read(1 << 24):
                 pass
 
 
-def _tell(name: str, cost: Cost) -> Cost:
+def _show(name: str, cost: Cost) -> Cost:
+    """Print the cost of the program `name` and return it."""
     note(
         f"{name:<20} {cost.wall:8.1f} s {cost.cpu:8.1f} s CPU "
         f"{cost.rss / 1e6:8.0f} MB of memory {cost.disk / 1e6:8.0f} MB of disk"
@@ -179,19 +180,31 @@ def _tell(name: str, cost: Cost) -> Cost:
     return cost
 
 
-def _allocated(path: Path) -> int:
+def _disk_space(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, help="instead of a made-up one")
-    parser.add_argument("--billions", type=float, default=2.6, help="weights of the made-up one")
-    parser.add_argument("--kind", choices=("scout", "maverick"), default="scout")
+    parser = make_parser(__doc__)
+    parser.add_argument("--checkpoint", type=Path, help="convert this one; unless given, make one")
+    parser.add_argument(
+        "--billions",
+        type=float,
+        default=2.6,
+        help="weights of the checkpoint to make, in billions (%(default)s)",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=("scout", "maverick"),
+        default="scout",
+        help="whose proportions the checkpoint to make has (%(default)s)",
+    )
     parser.add_argument("--type", default="Q4_K_M")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--scratch", type=Path, help="where to put files; the system's default")
-    parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--scratch", type=Path, help="a folder for all files; the system's for temporary files"
+    )
+    parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)  # a child: only the kernels
     add_options(parser)
     return parser.parse_args()
 

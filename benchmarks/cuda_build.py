@@ -1,16 +1,15 @@
-"""Build llama-cpp-python with CUDA where there may be no card, and try what l4 makes of it.
+"""Build llama-cpp-python with CUDA, also on a machine without a graphics card, and try l4 with it.
 
-    python benchmarks/cuda_build.py WORK [--arch 90]
+    python -m benchmarks.cuda_build WORK [--arch 90]
 
-Takes nvcc, and an hour on two cores; the wheel is kept, so that a second run takes a minute. Where
-the toolkit has no cuBLAS, NVIDIA's package of it is installed into WORK. Checks that the build
-installs and loads without a driver, that models run on the CPU then, and that a line says so.
-Prints one JSON line last; the exit code is 1 where something was not as it should be.
+Needs nvcc, and an hour on two cores. The wheel is kept, so a second run takes a minute. If the CUDA
+toolkit lacks cuBLAS, NVIDIA's package of cuBLAS is installed into WORK. Checks that the build
+installs and loads without a driver, that models then run on the CPU, and that l4 says so in a line.
+Prints one JSON line last; the exit code is 1 if a check failed.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -19,36 +18,39 @@ import time
 from pathlib import Path
 from typing import Any
 
-_HERE = Path(__file__).resolve().parent.parent
+from benchmarks import ROOT
+from benchmarks.shared import make_parser
+
 _CUBLAS = "nvidia-cublas>=13.0,<13.1"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    parser = make_parser(__doc__)
+    parser.add_argument("work", type=Path, help="a folder for the virtual environment")
+    parser.add_argument(
+        "--arch", default="90", help="the compute capability to compile for (%(default)s)"
     )
-    parser.add_argument("work", type=Path, help="a folder for the environment")
-    parser.add_argument("--arch", default="90", help="the compute capability to compile for")
-    asked = parser.parse_args()
-    work = asked.work.resolve()
+    args = parser.parse_args()
+    work = args.work.resolve()
     python = work / "venv" / "bin" / "python"
     if not python.exists():
         _run(sys.executable, "-m", "venv", str(work / "venv"))
     started = time.monotonic()
-    env = {**os.environ, "CMAKE_ARGS": _cmake_args(python, asked.arch)}
-    _run(
-        str(python), "-m", "l4cli.native.wheel", "--lock", str(_HERE / "requirements.lock"), env=env
-    )
+    env = {**os.environ, "CMAKE_ARGS": _cmake_args(python, args.arch)}
+    lock = str(ROOT / "requirements.lock")
+    _run(str(python), "-m", "l4cli.native.wheel", "--lock", lock, env=env)
     build_seconds = time.monotonic() - started
-    lock = str(_HERE / "requirements.lock")
-    _run(str(python), "-m", "pip", "install", "--quiet", "-c", lock, "-e", str(_HERE))
+    _run(str(python), "-m", "pip", "install", "--quiet", "-c", lock, "-e", str(ROOT))
     found = _checks(python.parent / "l4")
-    print(json.dumps({"build_seconds": round(build_seconds), "arch": asked.arch, **found}))
+    print(json.dumps({"build_seconds": round(build_seconds), "arch": args.arch, **found}))
     sys.exit(0 if all(found["checks"].values()) else 1)
 
 
 def _cmake_args(python: Path, arch: str) -> str:
-    """CUDA for one architecture; without the driver's library, which may not be here."""
+    """Return the options for CUDA on one architecture, without the driver's library.
+
+    That library is part of the driver, which this machine may not have.
+    """
     args = ["-DGGML_CUDA=on", f"-DCMAKE_CUDA_ARCHITECTURES={arch}"]
     args += ["-DGGML_CUDA_NO_VMM=on", "-DGGML_CUDA_NCCL=off"]
     toolkit = Path("/usr/local/cuda")
@@ -64,11 +66,11 @@ def _cmake_args(python: Path, arch: str) -> str:
 
 
 def _checks(l4: Path) -> dict[str, Any]:
-    """What the build does here, by what a user would see."""
-    answer = _tell(l4, "chat", "-p", "What is GGUF?")
-    doctor = json.loads(_tell(l4, "doctor", "--json").stdout)
-    plan = _tell(l4, "plan", "demo")
-    info = _tell(l4, "info", "demo")
+    """Run l4's commands with this build; return what a user would see, and the checks' results."""
+    answer = _run_l4(l4, "chat", "-p", "What is GGUF?")
+    doctor = json.loads(_run_l4(l4, "doctor", "--json").stdout)
+    plan = _run_l4(l4, "plan", "demo")
+    info = _run_l4(l4, "info", "demo")
     has_card = bool(doctor["llama_cpp"]["gpus"])
     return {
         "has_card": has_card,
@@ -85,12 +87,12 @@ def _checks(l4: Path) -> dict[str, Any]:
     }
 
 
-def _tell(l4: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run_l4(l4: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([l4, *arguments], capture_output=True, text=True, check=False)
 
 
 def _run(*command: str, env: dict[str, str] | None = None) -> None:
-    subprocess.run(command, env=env, cwd=_HERE, check=True)
+    subprocess.run(command, env=env, cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Damaged GGUFs by the thousand: does reading one ever crash, hang, or take memory without bound?
+"""Read damaged GGUFs by the thousand: does reading one ever crash, hang, or take memory unbounded?
 
-    python benchmarks/fuzz_gguf.py [--files 10000] [--seed 0] [--loads 300] [--absurd] [--keep DIR]
+    python -m benchmarks.fuzz_gguf [--files 10000] [--seed 0] [--loads 300] [--absurd] [--keep DIR]
 
-Headers of tiny models, whole and split, are damaged and read back: by the header reader, every
-item of every array, by what describes them, and by the vetting before llama.cpp. A file may be read
-or refused with a ConvertError, nothing else. Then the first `--loads` that were let through are
-loaded and run by llama.cpp, each in a process of its own: it may refuse, too, but not die. With
-`--absurd` so is every model with one number of its metadata made absurd, a few thousand. The files
-that did wrong are kept. The last line is JSON.
+The headers of tiny models, of whole and split files, are damaged and read back: by the header
+reader with every item of every array, by `convert.describe`, and by the check that precedes loading
+in llama.cpp. A file may be read, or refused with a ConvertError; any other outcome is wrong.
+
+Then llama.cpp loads and runs the first --loads files that passed the check, each in a process of
+its own: it may refuse them, but not crash. With --absurd it also gets every model with one number
+of its metadata made absurd, a few thousand files. Files with a wrong outcome are kept in DIR. The
+last line is JSON.
 """
 
 from __future__ import annotations
@@ -24,22 +26,21 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from checkpoints import write_checkpoint
+from decoders import KINDS, write_decoder
+from gguf_fuzz import absurd, damaged, edited, read_header, write_hollow
 
-from checkpoints import write_checkpoint  # noqa: E402
-from decoders import KINDS, write_decoder  # noqa: E402
-from gguf_fuzz import absurd, damaged, edited, read_header, write_hollow  # noqa: E402
+import convert
+from benchmarks.shared import make_parser
+from convert.gguf.array import GGUFArray
+from convert.gguf.file import read_gguf
+from convert.gguf.vetting import vet
 
-import convert  # noqa: E402
-from convert.gguf.array import GGUFArray  # noqa: E402
-from convert.gguf.file import read_gguf  # noqa: E402
-from convert.gguf.vetting import vet  # noqa: E402
-
-SMALL = {"num_hidden_layers": 4, "num_local_experts": 2}
-MOST_SECONDS = 10  # a file; then it hangs
-MOST_MEMORY = 2 << 30  # bytes of address space beyond what the process has to begin with
+SMALL: dict[str, Any] = {"num_hidden_layers": 4, "num_local_experts": 2}
+MAX_SECONDS = 10  # a file that takes longer to read counts as hanging
+MAX_MEMORY = 2 << 30  # bytes of address space that reading may add to what is in use before
 
 
 def main() -> int:
@@ -72,17 +73,25 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--files", type=int, default=10_000)
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--files", type=int, default=10_000, help="how many damaged files to read (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--loads", type=int, default=300)
-    parser.add_argument("--absurd", action="store_true")
-    parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"))
+    parser.add_argument(
+        "--loads", type=int, default=300, help="how many of them to load (%(default)s)"
+    )
+    parser.add_argument(
+        "--absurd", action="store_true", help="also load models with one absurd number"
+    )
+    parser.add_argument(
+        "--keep", type=Path, default=Path("fuzz-failures"), metavar="DIR", help="(%(default)s)"
+    )
     return parser.parse_args()
 
 
 def make_files(scratch: Path) -> list[Path]:
-    """A tiny model of each architecture, and one that is split."""
+    """Make a tiny model of each architecture, and one more in split files."""
     scout = write_checkpoint(scratch / "scout", **SMALL)
     files = [
         convert.convert(convert.plan(scout, "Q8_0"), scratch / "scout.gguf").path,
@@ -99,12 +108,16 @@ def make_files(scratch: Path) -> list[Path]:
 
 def read_all(
     seeds: list[tuple[bytes, int]], scratch: Path, options: argparse.Namespace
-) -> tuple[Counter[str], float, list[bytes]]:
-    """What became of every file, the longest that one took, and those that were let through."""
+) -> tuple[Counter[str], float, list[tuple[bytes, int]]]:
+    """Read damaged versions of all `seeds`, which are headers and their bytes of tensor data.
+
+    Return how often each outcome occurred, the most seconds that one file took, and the files that
+    passed the check, again as headers and bytes of data.
+    """
     draw = random.Random(options.seed)
     streams = [(damaged(header, draw), n_data) for header, n_data in seeds]
     outcomes: Counter[str] = Counter()
-    slowest, passed = 0.0, []
+    slowest, passed = 0.0, list[tuple[bytes, int]]()
     path = scratch / "damaged.gguf"
     signal.signal(signal.SIGALRM, on_alarm)
     for index, (stream, n_data) in zip(
@@ -113,7 +126,7 @@ def read_all(
         header = next(stream)
         write_hollow(path, header, n_data)
         started = time.perf_counter()
-        signal.alarm(MOST_SECONDS)
+        signal.alarm(MAX_SECONDS)
         outcome, is_vetted = read_one(path)
         signal.alarm(0)
         slowest = max(slowest, time.perf_counter() - started)
@@ -130,7 +143,7 @@ def on_alarm(_number: int, _frame: object) -> None:
 
 
 def read_one(path: Path) -> tuple[str, bool]:
-    """What became of it, and whether llama.cpp would be given it."""
+    """Return "read", "refused" or an exception's name, and whether the file passed the check."""
     is_vetted = False
     try:
         for value in read_gguf(path).fields.values():
@@ -147,12 +160,13 @@ def read_one(path: Path) -> tuple[str, bool]:
 
 
 def limit_memory() -> None:
+    """Limit the address space of this process to MAX_MEMORY more than it uses now."""
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (in_use + MOST_MEMORY, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + MAX_MEMORY, resource.RLIM_INFINITY))
 
 
 def load_all(passed: list[tuple[bytes, int]], keep: Path) -> Counter[str]:
-    """How llama.cpp takes what the vetting let through; each in a process of its own."""
+    """Load the files that passed the check; return how often each outcome occurred."""
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     outcomes: Counter[str] = Counter()
     path = keep / "loading.gguf"
@@ -167,7 +181,7 @@ def load_all(passed: list[tuple[bytes, int]], keep: Path) -> Counter[str]:
 
 
 def load_absurd(files: list[Path], keep: Path) -> Counter[str]:
-    """How llama.cpp takes whole models with one number of the metadata made absurd."""
+    """Load all `files` with one number of the metadata made absurd; return the outcomes."""
     outcomes: Counter[str] = Counter()
     for file in files:
         for change in absurd(file):
@@ -181,11 +195,15 @@ def load_absurd(files: list[Path], keep: Path) -> Counter[str]:
 
 
 def load_one(path: Path) -> str:
-    import l4cli.loading.load  # noqa: F401  once, here: every child has it then
+    """Load and run a model in a child process; return the outcome, such as "signal 11"."""
+    import l4cli.loading.load  # noqa: F401  imported here once, not in every child
 
     child = os.fork()
     if not child:
-        os._exit(run_model(path))
+        try:
+            os._exit(run_model(path))
+        finally:
+            os.abort()  # an unexpected exception counts as a crash
     status = os.waitpid(child, 0)[1]
     if os.WIFSIGNALED(status):
         return f"signal {os.WTERMSIG(status)}"
@@ -193,11 +211,12 @@ def load_one(path: Path) -> str:
 
 
 def run_model(path: Path) -> int:
-    """In a process of its own: 0 if it answers, 2 if it is refused."""
+    """Load and run a model in this process; return l4's exit code (0 answered, 2 refused)."""
     from l4cli import L4Error, load
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.environ["GGML_NO_BACKTRACE"] = "1"
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a model that hangs ends with "signal 14"
     signal.alarm(60)
     try:
         with load(path, ctx=512, threads=1) as llm:

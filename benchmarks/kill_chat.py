@@ -1,15 +1,14 @@
-"""Kill `l4 chat` with SIGKILL again and again, and see what of its session is left.
+"""Kill `l4 chat` with SIGKILL again and again, and check that its session loses nothing.
 
-    python benchmarks/kill_chat.py -m demo.gguf [--kills 20] [--seed 0]
+    python -m benchmarks.kill_chat -m demo.gguf [--kills 20] [--seed 0]
 
-Every process asks one more question of the same session and is killed at a random moment: while it
-loads, restores, answers or writes. After each, whatever was in the session before must still be
-there, as it was, and a question never without its answer. One JSON line comes last.
+Every process asks one more question in the same session and is killed at a random moment: while it
+loads, restores, answers or writes. After each kill, the session must still hold every message it
+held before, unchanged, and no question without its answer. Prints one JSON line.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -20,14 +19,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.shared import L4, make_parser
 from l4cli.chat.history.conversation import Message
 from l4cli.chat.history.records import replay
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("-m", "--model", required=True)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=20, help="processes to kill (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     draw = random.Random(args.seed)
@@ -49,7 +49,7 @@ def main() -> int:
             num_torn += not path.read_bytes().endswith(b"\n")
             now = messages(path)
             if now[: len(kept)] != kept or len(now) % 2:
-                sys.exit(f"kill {number}: the session lost something: see the two\n{kept}\n{now}")
+                sys.exit(f"process {number}: the session lost a message:\n{kept}\nbecame\n{now}")
             kept = now
         last = ask(args.model, "the last question", home).wait()
     found = {
@@ -64,9 +64,12 @@ def main() -> int:
 
 
 def ask(model: str, question: str, home: dict[str, str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "l4cli", "chat", "-m", model, "--session", "killed"]
+    """Start `l4 chat` with one question in the session "killed".
+
+    home: environment variables that name the folders for l4's state and caches.
+    """
     return subprocess.Popen(
-        [*command, "-p", question, "-n", "40"],
+        [*L4, "chat", "-m", model, "--session", "killed", "-p", question, "-n", "40"],
         env={**os.environ, **home},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -74,7 +77,7 @@ def ask(model: str, question: str, home: dict[str, str]) -> subprocess.Popen[byt
 
 
 def messages(path: Path) -> list[Message]:
-    """What the session holds, from its first message to its last."""
+    """Return the messages of the session's file, from first to last."""
     tree = replay(path.read_bytes(), "", lambda _: True).tree
     return [node.message for node in tree.path()]
 

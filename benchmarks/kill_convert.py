@@ -1,14 +1,14 @@
-"""Kill `l4 convert` with -9 at random moments, resume it, and compare with an undisturbed run.
+"""Kill `l4 convert` with SIGKILL at random moments, resume it, and compare with an undisturbed run.
 
-    python benchmarks/kill_convert.py CHECKPOINT [--type Q4_K_M] [--kills 30] [--seed 0]
+    python -m benchmarks.kill_convert CHECKPOINT [--type Q4_K_M] [--kills 30] [--seed 0]
 
-Every round starts where the kill before left it; a conversion that comes to its end is compared and
-begun anew, until all kills are done. Ends with one JSON line; exit 1 if any bytes differ.
+Every round resumes the conversion that the last kill interrupted. A conversion that ends before it
+is killed is compared and started again, until all kills are done. Ends with one JSON line; the exit
+code is 1 if any byte differs.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import random
@@ -18,29 +18,22 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
-ROOT = Path(__file__).resolve().parent.parent
-
-# The real command, saving as often as it can and in small tiles: more moments that matter.
-CHILD = """
-import sys, time
-sys.path.insert(0, {root!r})
-import convert, convert.writing.pipeline
-convert.writing.pipeline.SECONDS_BETWEEN_SAVES = 0.02
-make = convert.writing.pipeline.make_tiles
-def make_slowly(*args):
-    time.sleep({pause})
-    return make(*args)
-convert.writing.pipeline.make_tiles = make_slowly
-from l4cli.app import main
-sys.argv[0] = "l4"
-main()
-"""
+from benchmarks import ROOT
+from benchmarks.shared import make_parser
 
 
 @dataclass
 class Result:
-    """What came of it: `resumed` are the rounds that found something to go on with."""
+    """What happened.
+
+    kills: conversions that were killed.
+    resumed: of these, the ones that left a journal to resume from.
+    finished: conversions that ended by themselves.
+    is_same: whether every finished file had the expected bytes.
+    """
 
     kills: int = 0
     resumed: int = 0
@@ -49,14 +42,14 @@ class Result:
 
 
 def kill_and_resume(checkpoint: Path, out: Path, ftype: str, *, kills: int, seed: int) -> Result:
-    """See above; `out` is removed in the end."""
+    """Convert `checkpoint` to `out`, killing and resuming `kills` times. `out` is deleted."""
     started = time.monotonic()
     expected = _finish(checkpoint, out, ftype)
     seconds = time.monotonic() - started
     moments = random.Random(seed)
     result = Result()
     while result.kills < kills:
-        process = start(checkpoint, out, ftype)
+        process = start_conversion(checkpoint, out, ftype)
         try:
             process.communicate(timeout=moments.uniform(0.2, 1) * seconds)
         except subprocess.TimeoutExpired:
@@ -74,21 +67,49 @@ def kill_and_resume(checkpoint: Path, out: Path, ftype: str, *, kills: int, seed
     return result
 
 
-def start(checkpoint: Path, out: Path, ftype: str, *, slow: bool = False) -> subprocess.Popen[str]:
-    """`l4 convert … --resume`; `slow` gives time to meet it at work."""
-    child = CHILD.format(root=str(ROOT), pause=1 if slow else 0.01)
-    options = ["-o", str(out), "--type", ftype, "--threads", "2", "--ram", "96M", "--resume"]
+def start_conversion(
+    checkpoint: Path, out: Path, ftype: str, *, slow: bool = False
+) -> subprocess.Popen[str]:
+    """Start `l4 convert … --resume` in a child process.
+
+    slow: pause for a second before every tile, so that the caller meets the conversion at work.
+    """
+    code = f"from benchmarks.kill_convert import run_l4; run_l4(pause={1 if slow else 0.01})"
+    options = ["-o", str(out.absolute()), "--type", ftype, "--threads", "2", "--ram", "96M"]
     return subprocess.Popen(
-        [sys.executable, "-c", child, "convert", str(checkpoint), *options],
+        [sys.executable, "-c", code, "convert", str(checkpoint.absolute()), *options, "--resume"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=ROOT,
     )
 
 
+def run_l4(*, pause: float) -> None:
+    """Run the real command with this process's arguments.
+
+    It saves its journal as often as it can, and pauses for `pause` seconds before every tile. So a
+    kill at a random moment meets more states of the files.
+    """
+    from convert.writing import pipeline
+    from convert.writing.tiles import make_tiles
+    from l4cli.app import main
+
+    def make_slowly(*args: Any) -> Any:
+        time.sleep(pause)
+        return make_tiles(*args)
+
+    sys.argv[0] = "l4"
+    with (
+        mock.patch.object(pipeline, "SECONDS_BETWEEN_SAVES", 0.02),
+        mock.patch.object(pipeline, "make_tiles", make_slowly),
+    ):
+        main()
+
+
 def _finish(checkpoint: Path, out: Path, ftype: str) -> str:
-    """Let a conversion come to its end; its SHA-256."""
-    process = start(checkpoint, out, ftype)
+    """Let a conversion end by itself, delete its output, and return the output's SHA-256."""
+    process = start_conversion(checkpoint, out, ftype)
     _, errors = process.communicate()
     if process.returncode:
         raise SystemExit(errors)
@@ -106,7 +127,7 @@ def _digest(path: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--type", default="Q4_K_M")
     parser.add_argument("--kills", type=int, default=30)

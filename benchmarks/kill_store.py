@@ -1,10 +1,14 @@
-"""kill -9 while the prefix store is written, and then: is what it restores ever wrong?
+"""Kill a process while it writes the prefix store, and check what another process restores.
 
-    python benchmarks/kill_store.py [--kills 20] [--model demo] [--tokens 8400] [--seed 0]
+    python -m benchmarks.kill_store [--kills 20] [--model demo] [--tokens 12000] [--seed 0]
 
-A process reads once, then stores what it read again and again in a store that is emptied between;
-it is killed at a random moment. Another restores what there is, computes the rest, and compares
-the logits after it with those of the reading, bit for bit. Prints one JSON line last.
+One process prefills a prefix, then saves it to a store again and again; it empties the store before
+each time. It is killed at a random moment. A second process restores as much of the prefix as it
+finds, computes the rest, and compares the logits after it with those of the original prefill, bit
+for bit. Prints one line per kill, then one JSON line.
+
+With 12000 tokens (a segment of 8192 and a long tail), many kills leave a complete segment and an
+incomplete tail: the second process restores the segment and computes the tail.
 """
 
 from __future__ import annotations
@@ -20,20 +24,21 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-sys.path[0] = str(Path(__file__).parent.parent)  # `convert` is the package
+from benchmarks.shared import make_parser, output_of
+from l4cli import load
+from l4cli.engine.llamacpp import LlamaBackend
+from l4cli.engine.types import BatchItem
+from l4cli.loading.llm import LLM
+from l4cli.store import reuse
+from l4cli.store.directory import StateDirectory
 
-from l4cli import load  # noqa: E402
-from l4cli.engine.llamacpp import LlamaBackend  # noqa: E402
-from l4cli.engine.types import BatchItem  # noqa: E402
-from l4cli.loading.llm import LLM  # noqa: E402
-from l4cli.store import reuse  # noqa: E402
-from l4cli.store.directory import StateDirectory  # noqa: E402
-
-QUESTION = [11, 12, 13, 14]
+QUESTION = [11, 12, 13, 14]  # token ids
 
 
 def open_model(model: str, num_tokens: int) -> tuple[LLM, list[int]]:
+    """Load the model; return it and a prefix of `num_tokens` random words, always the same."""
     llm = load(model, ctx=num_tokens + 64, parallel=2, store=True)
     words = llm.vocabulary.tokenize("valve pump gauge filter harbour engine copper winter ledger ")
     rng = random.Random(0)
@@ -41,12 +46,13 @@ def open_model(model: str, num_tokens: int) -> tuple[LLM, list[int]]:
 
 
 def read(llm: LLM, tokens: list[int]) -> None:
+    """Prefill `tokens`, except for the prefix that a sequence already holds."""
     for _ in llm.engine.prefixes.prefill(tokens, pin=True):
         pass
 
 
-def logits(llm: LLM, tokens: list[int]) -> np.ndarray:
-    """After a question behind what was read."""
+def logits(llm: LLM, tokens: list[int]) -> NDArray[np.float32]:
+    """Return the logits after a question that follows the prefilled `tokens`."""
     backend = llm.engine.backend
     assert isinstance(backend, LlamaBackend)
     holder, held = llm.engine.prefixes.holder(tokens)
@@ -54,19 +60,20 @@ def logits(llm: LLM, tokens: list[int]) -> np.ndarray:
     branch = 1 - holder.seq_id
     backend.fork(holder.seq_id, branch, held)
     backend.decode([BatchItem(branch, held, QUESTION, wants_logits=True)])
-    found = backend.logits(0).copy()
+    found: NDArray[np.float32] = backend.logits(0).copy()
     backend.truncate(branch, 0)
     return found
 
 
 def store(llm: LLM, root: Path) -> StateDirectory:
+    """Let the model's prefix store use the folder `root`; return the store."""
     assert llm.states is not None
     llm.states.root, llm.states.path = root, root / llm.states.key
     return llm.states
 
 
 def write(options: argparse.Namespace) -> None:
-    """Read (or restore what an earlier round read), then store it until killed."""
+    """Prefill the prefix (or restore it from an earlier round), then save it until killed."""
     llm, tokens = open_model(options.model, options.tokens)
     kept = store(llm, options.folder / "kept")
     reuse.recall(llm.engine, kept, tokens, exact=True)
@@ -82,6 +89,7 @@ def write(options: argparse.Namespace) -> None:
 
 
 def verify(options: argparse.Namespace) -> None:
+    """Restore from the store of the killed process, compare the logits, and print the outcome."""
     llm, tokens = open_model(options.model, options.tokens)
     notes: list[str] = []
     tried = store(llm, options.folder / "tried")
@@ -94,43 +102,48 @@ def verify(options: argparse.Namespace) -> None:
     print(json.dumps({"restored": restored, "equal": is_equal, "notes": notes, "parts": parts}))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse() -> argparse.Namespace:
+    parser = make_parser(__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--model", default="demo")
-    parser.add_argument("--tokens", type=int, default=8400)
+    parser.add_argument(
+        "--tokens", type=int, default=12000, help="length of the prefix (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--role", choices=("write", "verify"))
-    options = parser.parse_args()
+    # For the two child processes.
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=("write", "verify"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
     if options.role:
         (write if options.role == "write" else verify)(options)
         return
     moments, rounds = random.Random(options.seed), []
     with tempfile.TemporaryDirectory() as folder:
         settings = ["--model", options.model, "--tokens", str(options.tokens), "--folder", folder]
-        command = [sys.executable, __file__, *settings, "--role"]
+        command = [sys.executable, "-m", "benchmarks.kill_store", *settings, "--role"]
         for _ in range(options.kills):
             with subprocess.Popen([*command, "write"], stdout=subprocess.PIPE) as writer:
                 assert writer.stdout is not None
-                assert writer.stdout.readline(), "the writer has failed"
-                time.sleep(moments.random() * 0.3)
+                assert writer.stdout.readline(), "the writing process failed"
+                began = time.monotonic()
+                assert writer.stdout.readline(), "the writing process failed"
+                time.sleep(moments.random() * (time.monotonic() - began))  # within one save
                 writer.kill()
-            done = subprocess.run([*command, "verify"], capture_output=True, check=True)
-            rounds.append(json.loads(done.stdout))
+            rounds.append(json.loads(output_of([*command, "verify"])))
             print(rounds[-1], flush=True)
-    print(
-        json.dumps(
-            {
-                "kills": len(rounds),
-                "wrong": sum(not each["equal"] for each in rounds),
-                "noted": sum(bool(each["notes"]) for each in rounds),
-                "restored_whole": sum(each["restored"] == options.tokens for each in rounds),
-                "restored_part": sum(0 < each["restored"] < options.tokens for each in rounds),
-                "left_parts": sum(each["parts"] for each in rounds),
-            }
-        )
-    )
+    result = {
+        "kills": len(rounds),
+        "wrong": sum(not each["equal"] for each in rounds),
+        "noted": sum(bool(each["notes"]) for each in rounds),
+        "restored_whole": sum(each["restored"] == options.tokens for each in rounds),
+        "restored_part": sum(0 < each["restored"] < options.tokens for each in rounds),
+        "left_parts": sum(each["parts"] for each in rounds),
+    }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

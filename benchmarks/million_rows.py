@@ -1,55 +1,55 @@
-"""A million rows through `l4 run`'s own parts, and what memory they take beside the model.
+"""Run a million rows through the code of `l4 run`, and measure its memory without a model.
 
-    python benchmarks/million_rows.py [--rows 1000000]
+    python -m benchmarks.million_rows [--rows 1000000]
 
-The model is a stand-in without weights, so that what is measured is l4's share: reading, the
-reorder window, the journal, the register of ids, the engine's bookkeeping. Rows are written to a
-file with its journal, then the finished file is opened again with --resume. The resident memory
-after the first thousand rows, before any row, and at the end is read from /proc. Prints one JSON
-line last.
+A stand-in without weights answers, so the memory measured is l4's own: reading rows, the reorder
+window, the journal, the register of ids, the engine's bookkeeping. Rows are written to a file with
+its journal; then the finished file is opened again as with --resume. Resident memory is read before
+the first row, after the first thousand rows, and at the end. Prints one JSON line last.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `convert` is the package
-
-from l4cli.batch.ids import IdRegister  # noqa: E402
-from l4cli.batch.journal import JournaledOutput  # noqa: E402
-from l4cli.batch.outputs import has_failed, to_line  # noqa: E402
-from l4cli.batch.rows import read_rows  # noqa: E402
-from l4cli.batch.runner import BatchOptions, run_rows  # noqa: E402
-from l4cli.batch.stats import BatchStats  # noqa: E402
-from l4cli.engine.types import BatchItem, Sampled, SamplingParams  # noqa: E402
-from l4cli.loading.llm import LLM  # noqa: E402
+from benchmarks.shared import make_parser, memory
+from l4cli.batch.ids import IdRegister
+from l4cli.batch.journal import JournaledOutput
+from l4cli.batch.outputs import has_failed, to_line
+from l4cli.batch.requests import BatchOptions
+from l4cli.batch.rows import read_rows
+from l4cli.batch.runner import run_rows
+from l4cli.batch.stats import BatchStats
+from l4cli.engine.types import BatchItem, Sampled, SamplingParams
+from l4cli.loading.llm import LLM
 
 LIMIT_MB = 300
+BOS, EOT = 256, 257
 
 
 class OneTokenBackend:
-    """Answers every prompt with one token; counts cells only as far as the engine asks."""
+    """A backend that answers every prompt with one token, and counts the cells of each sequence."""
 
     n_ctx = n_ctx_seq = 65536
-    n_batch, n_seq_max, unified = 4096, 64, True
+    n_batch = n_ubatch = 4096
+    n_seq_max, unified = 64, True
     min_prefill = None
+    states = None
 
     def __init__(self) -> None:
         self._lengths = [0] * self.n_seq_max
-        self._prompt: list[bool] = []
+        self._is_prompt: list[bool] = []  # for each of the kept logits
 
     def decode(self, items: Sequence[BatchItem]) -> None:
-        self._prompt = [len(item.tokens) > 1 for item in items if item.wants_logits]
+        self._is_prompt = [len(item.tokens) > 1 for item in items if item.wants_logits]
         for item in items:
             self._lengths[item.seq_id] = item.pos + len(item.tokens)
 
-    def sampler(self, _params: SamplingParams, _prompt: Sequence[int]) -> OneTokenBackend._Sampler:
+    def sampler(self, params: SamplingParams, prompt: Sequence[int]) -> OneTokenBackend._Sampler:
         return self._Sampler(self)
 
     class _Sampler:
@@ -57,7 +57,7 @@ class OneTokenBackend:
             self._backend = backend
 
         def sample(self, output: int) -> Sampled:
-            return Sampled(65 if self._backend._prompt[output] else 257)
+            return Sampled(65 if self._backend._is_prompt[output] else EOT)
 
         def close(self) -> None:
             pass
@@ -66,15 +66,15 @@ class OneTokenBackend:
         return bytes([token])
 
     def is_eog(self, token: int) -> bool:
-        return token == 257
+        return token == EOT
 
     def num_computed(self, seq_id: int) -> int:
         return self._lengths[seq_id]
 
-    def exact_prefix(self, _seq_id: int, length: int) -> int:
+    def exact_prefix(self, seq_id: int, length: int) -> int:
         return length
 
-    def fork(self, _src: int, dst: int, length: int) -> None:
+    def fork(self, src: int, dst: int, length: int) -> None:
         self._lengths[dst] = length
 
     def truncate(self, seq_id: int, length: int) -> None:
@@ -88,13 +88,14 @@ class OneTokenBackend:
 
 
 class ByteVocabulary:
-    """Bytes for tokens, and the shortest of templates."""
+    """A vocabulary with one token per byte, and a minimal chat template."""
 
-    special_tokens = {"<|bos|>": 256, "<|eot|>": 257}  # noqa: RUF012
-    bos_token: int | None = 256
-    eos_token: int | None = 257
+    n_vocab = 258
+    special_tokens = {"<|bos|>": BOS, "<|eot|>": EOT}  # noqa: RUF012
+    bos_token = BOS
+    eos_token = EOT
     adds_bos = True
-    chat_template: str | None = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         return list(text.encode())
@@ -104,19 +105,21 @@ class ByteVocabulary:
 
 
 def lines(count: int) -> Iterator[bytes]:
+    """Yield `count` rows of JSON."""
     for number in range(count):
         yield b'{"id": "row-%d", "prompt": "%d: a question of some length"}\n' % (number, number)
 
 
 def resident_mb() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1000
-    raise SystemExit("needs /proc/self/status")
+    """Return this process's resident memory in MB."""
+    return memory()["VmRSS"] / 1e6
 
 
 def write_all(out: Path, count: int, *, resume: bool) -> tuple[float, float, IdRegister]:
-    """Resident memory after 1000 rows and at the end."""
+    """Answer `count` rows into `out`.
+
+    Return the resident memory after 1000 rows and at the end, in MB, and the register of ids.
+    """
     ids, stats = IdRegister(), BatchStats()
     early = 0.0
     options = BatchOptions(sampling={"max_tokens": 4, "temperature": 0})
@@ -135,7 +138,7 @@ def write_all(out: Path, count: int, *, resume: bool) -> tuple[float, float, IdR
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     count = parser.parse_args().rows
     before = resident_mb()
@@ -149,8 +152,11 @@ def main() -> None:
         written = sum(1 for _ in out.open("rb"))
     assert shared == (0, 0)
     assert written == count
-    print(f"{count} rows in {seconds:.0f} s: {before:.0f} MB before, {early:.0f} after 1000 rows, ")
-    print(f"{end:.0f} at the end, {resumed:.0f} after reading the journal of all rows again")
+    print(f"{count} rows in {seconds:.0f} s")
+    print(
+        f"resident memory: {before:.0f} MB before, {early:.0f} MB after 1000 rows, "
+        f"{end:.0f} MB at the end, {resumed:.0f} MB after reading the journal again"
+    )
     result = {
         "rows": count,
         "seconds": round(seconds, 1),

@@ -1,14 +1,15 @@
-"""Planned against measured memory: real loads, real prompts, real answers.
+"""Compare planned with measured memory: real loads, real prompts, real answers.
 
-    python benchmarks/plan.py MODEL.gguf … [--contexts 4k,32k,128k] [--kv-types f16,q8_0,q4_0]
-                         [--sequences 1,4,16] [--depth 1024]
+    python -m benchmarks.plan MODEL.gguf … [--contexts 4k,32k,128k] [--kv-types f16,q8_0,q4_0]
+                              [--sequences 1,4,16] [--depth 1024]
 
-Each case is a process of its own that has begun as `l4 run` does. It loads the model, computes
-prompts of --depth tokens in all its sequences ("full": as long as the context), decodes 16 tokens
-in each, and reports how much memory it came to hold that is not a page of a file (the peak of
-RssAnon). That is compared with the plan for the same context, filled to the same depth. Weights
-that stay in the mapped file are pages of it: they are counted apart, and shown against the plan's.
-Prints a line a case, then one JSON line.
+Each case is a process of its own that starts as `l4 run` does. It loads the model, prefills a
+prompt of --depth tokens in each of its sequences ("full": as long as the context), decodes 16
+tokens in each, and reports its peak of memory that is not a page of a file (RssAnon). That is
+compared with the plan for the same context, filled to the same depth. Weights that stay in the
+mapped file are pages of that file and do not count: the plan's figure for them is shown next to the
+measured pages of all mapped files, libraries included (RssFile). Prints one line per case, then one
+JSON line.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,15 +24,13 @@ import time
 from contextlib import redirect_stderr
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `convert` is the package
-
-from l4cli.app import app  # noqa: E402
-from l4cli.commands.options import parse_tokens  # noqa: E402
-from l4cli.fit.hardware import probe  # noqa: E402
-from l4cli.fit.memory import MemoryUse, memory_use  # noqa: E402
-from l4cli.fit.shape import ModelShape, shape_of_file  # noqa: E402
+from benchmarks.shared import make_parser, memory, output_of
+from l4cli.app import app
+from l4cli.commands.options import parse_tokens
+from l4cli.fit.hardware import probe
+from l4cli.fit.memory import MemoryUse, memory_use
+from l4cli.fit.shape import ModelShape, shape_of_file
 
 MIB = 1 << 20
 N_DECODED = 16
@@ -40,13 +38,13 @@ N_UBATCH = 512
 
 
 def measure(model: str, n_ctx: int, n_seq_max: int, kv_type: str, depth: int) -> dict[str, int]:
-    """Load, prefill, decode: the peaks of anonymous and of file memory, in bytes."""
+    """Load, prefill and decode; return the peaks of RssAnon and RssFile in bytes."""
     peak = {"RssAnon": 0, "RssFile": 0}
     done = threading.Event()
 
     def watch() -> None:
         while not done.is_set():
-            now = resident()
+            now = memory()
             for key in peak:
                 peak[key] = max(peak[key], now[key])
             time.sleep(0.02)
@@ -62,12 +60,12 @@ def measure(model: str, n_ctx: int, n_seq_max: int, kv_type: str, depth: int) ->
 
 
 def run(path: Path, n_ctx: int, n_seq_max: int, kv_type: str, depth: int) -> None:
-    """Fill every sequence to `depth` tokens, then let all of them decode at once."""
+    """Prefill every sequence, then decode in all of them at once until they have `depth` tokens."""
     from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
     from l4cli.engine.types import BatchItem
     from l4cli.prompt import PromptEncoder
 
-    begin_as_a_command(path)
+    start_as_a_command(path)
     weights = LlamaModel(path)
     PromptEncoder(weights)
     backend = LlamaBackend(
@@ -92,23 +90,18 @@ def run(path: Path, n_ctx: int, n_seq_max: int, kv_type: str, depth: int) -> Non
     weights.close()
 
 
-def begin_as_a_command(model: Path) -> None:
-    """What the command line takes is part of the plan."""
+def start_as_a_command(model: Path) -> None:
+    """Do a dry run of `l4 run`: the plan includes the memory that the command line takes."""
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
         rows = Path(folder, "rows.jsonl")
         rows.write_text('{"prompt": "hello"}')
         app(["run", str(rows), "-m", str(model), "--dry-run"], standalone_mode=False)
 
 
-def resident() -> dict[str, int]:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return {key: int(fields[key].split()[0]) << 10 for key in ("RssAnon", "RssFile")}
-
-
 def planned(
     shape: ModelShape, n_ctx: int, n_seq_max: int, kv_type: str, depth: int, repacks: frozenset[str]
 ) -> MemoryUse:
+    """Return the plan for one case; `repacks` are the qtypes that this CPU repacks."""
     return memory_use(
         shape,
         n_ctx=n_ctx,
@@ -122,6 +115,7 @@ def planned(
 
 
 def compare(model: str, options: argparse.Namespace, repacks: frozenset[str]) -> list[float]:
+    """Measure all cases of one model; return planned / measured - 1 for each."""
     shape = shape_of_file(Path(model))
     errors = []
     cases = product(options.contexts, options.kv_types, options.sequences)
@@ -130,11 +124,8 @@ def compare(model: str, options: argparse.Namespace, repacks: frozenset[str]) ->
         depth = longest if options.depth == "full" else min(longest, int(options.depth))
         use = planned(shape, n_ctx, n_seq_max, kv_type, depth, repacks)
         case = json.dumps([model, n_ctx, n_seq_max, kv_type, depth])
-        command = [sys.executable, __file__, "--case", case]
-        out = subprocess.run(command, capture_output=True, text=True, check=False)
-        if out.returncode:
-            sys.exit(f"{case}: {out.stderr[-2000:]}")
-        peak: dict[str, Any] = json.loads(out.stdout.splitlines()[-1])
+        out = output_of([sys.executable, "-m", "benchmarks.plan", "--case", case])
+        peak: dict[str, int] = json.loads(out.splitlines()[-1])
         in_file = use.weights - use.repacked
         expected = use.total - in_file
         error = expected / peak["RssAnon"] - 1
@@ -142,21 +133,28 @@ def compare(model: str, options: argparse.Namespace, repacks: frozenset[str]) ->
         print(
             f"{Path(model).name:28} {n_ctx:>7} {kv_type:5} x{n_seq_max:<2} depth {depth:>6}: "
             f"planned {expected / MIB:8.1f} MiB, measured {peak['RssAnon'] / MIB:8.1f} MiB "
-            f"({error:+.1%}); in the file {in_file / MIB:7.1f}, {peak['RssFile'] / MIB:7.1f} MiB",
+            f"({error:+.1%}); mapped weights {in_file / MIB:7.1f} MiB, "
+            f"all file pages {peak['RssFile'] / MIB:7.1f} MiB",
             flush=True,
         )
     return errors
 
 
+def parse() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    parser.add_argument("models", nargs="*", metavar="MODEL.gguf")
+    parser.add_argument("--contexts", default="4k,32k,128k", help="n_ctx (%(default)s)")
+    parser.add_argument("--kv-types", default="f16,q8_0,q4_0", help="(%(default)s)")
+    parser.add_argument("--sequences", default="1,4,16", help="n_seq_max (%(default)s)")
+    parser.add_argument(
+        "--depth", default="1024", help='tokens in each sequence, or "full" (%(default)s)'
+    )
+    parser.add_argument("--case", help=argparse.SUPPRESS)  # a child: measure only this case
+    return parser.parse_args()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*")
-    parser.add_argument("--contexts", default="4k,32k,128k")
-    parser.add_argument("--kv-types", default="f16,q8_0,q4_0")
-    parser.add_argument("--sequences", default="1,4,16")
-    parser.add_argument("--depth", default="1024")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parse()
     if options.case:
         print(json.dumps(measure(*json.loads(options.case))))
         return
@@ -166,18 +164,14 @@ def main() -> None:
     repacks = probe().repacks
     errors = {model: compare(model, options, repacks) for model in options.models}
     worst = max((abs(error) for each in errors.values() for error in each), default=0.0)
-    print(
-        json.dumps(
-            {
-                "cases": sum(map(len, errors.values())),
-                "worst_error": round(worst, 4),
-                "worst_error_by_model": {
-                    Path(model).name: round(max(map(abs, each)), 4)
-                    for model, each in errors.items()
-                },
-            }
-        )
-    )
+    result = {
+        "cases": sum(map(len, errors.values())),
+        "worst_error": round(worst, 4),
+        "worst_error_by_model": {
+            Path(model).name: round(max(map(abs, each)), 4) for model, each in errors.items()
+        },
+    }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""`l4 run` against llama-server and llama-batched-bench: same file, tokens, threads, one run.
+"""Compare `l4 run` with llama-server and llama-batched-bench: same file, tokens and threads.
 
-    python benchmarks/run.py MODEL.gguf --peer FOLDER [--slots 4,8,16,32,48] [--rows 48]
+    python -m benchmarks.run MODEL.gguf --peer FOLDER [--slots 4,8,16,32,48] [--rows 48]
 
-FOLDER holds llama-server and llama-batched-bench of the llama.cpp that l4 runs on (see
-benchmarks/peer.py). Loading, and making the context, which the server does when it starts, is not counted
-on either side. Two workloads, greedy, every answer of exactly --max-tokens tokens: distinct
-prompts, and prompts that share a system prompt. For llama-batched-bench, whose prompts are of one
-length, the distinct ones are filled up to one as well. The server is tried at every slot count
-first and its best one counts; l4 chooses for itself unless --parallel is given. The server is given
-token ids, so that templates and tokenizing are work that l4 alone does; with --messages it is asked
-as l4 is. Prints a line a round, then one JSON line of medians.
+FOLDER holds llama-server and llama-batched-bench of the llama.cpp that l4 runs on; `python -m
+benchmarks.build_peer llama-server llama-batched-bench` builds them. Neither side is charged for
+loading the model and making the context, which the server does when it starts.
+
+There are two workloads: distinct prompts, and prompts that share a system prompt. Both are greedy,
+and every answer has exactly --max-tokens tokens. llama-batched-bench needs prompts of one length;
+to compare with it, the distinct prompts are also padded to one length.
+
+The server is first tried with every number of slots, and its best number counts; l4 chooses for
+itself unless --parallel is given. The server gets token ids, so only l4 has the work of rendering
+the chat template and tokenizing; with --messages the server gets messages, as l4 does. Prints one
+line per round, then one JSON line of medians.
 """
 
 from __future__ import annotations
@@ -20,26 +24,22 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from statistics import median
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `convert` is the package
-
-from l4cli import load  # noqa: E402
-from l4cli.batch.outputs import to_line  # noqa: E402
-from l4cli.batch.rows import read_rows  # noqa: E402
-from l4cli.batch.runner import BatchOptions, run_rows  # noqa: E402
-from l4cli.batch.stats import BatchStats  # noqa: E402
-from l4cli.engine.llamacpp import LlamaBackend, LlamaModel  # noqa: E402
-from l4cli.loading.llm import LLM  # noqa: E402
+from benchmarks.shared import Stopwatch, make_parser, medians, output_of
+from l4cli import load
+from l4cli.batch.outputs import to_line
+from l4cli.batch.requests import BatchOptions
+from l4cli.batch.rows import read_rows
+from l4cli.batch.runner import run_rows
+from l4cli.batch.stats import BatchStats
+from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
+from l4cli.loading.llm import LLM
 
 WORDS = (
     *("valve", "pump", "gauge", "filter", "harbour", "engine", "copper", "winter", "ledger"),
@@ -50,14 +50,18 @@ WORDS = (
 
 @dataclass(frozen=True)
 class Workload:
+    """Conversations to answer, each a list of messages."""
+
     name: str
     messages: list[list[dict[str, str]]]
 
     def lines(self) -> list[bytes]:
+        """Return the workload as rows of JSON."""
         return [json.dumps({"messages": messages}).encode() for messages in self.messages]
 
 
 def workloads(rows: int) -> list[Workload]:
+    """Return both workloads, each with `rows` conversations of random words."""
     rng = Random(4)
 
     def text(n_words: int) -> str:
@@ -72,7 +76,7 @@ def workloads(rows: int) -> list[Workload]:
 
 
 def of_one_length(llm: LLM, workload: Workload) -> tuple[Workload, int]:
-    """The same prompts, filled up to as many tokens as the longest has."""
+    """Pad all prompts to the length of the longest; return them and that length in tokens."""
     lengths = [len(llm.request(messages).prompt) for messages in workload.messages]
     n_prompt = max(lengths)
     filled = [
@@ -85,7 +89,7 @@ def of_one_length(llm: LLM, workload: Workload) -> tuple[Workload, int]:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation, and the token ids that l4 makes of it."""
+    """A conversation, and the token ids of the prompt that l4 makes of it."""
 
     messages: list[dict[str, str]]
     ids: list[int]
@@ -93,8 +97,12 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Result:
-    """Tokens generated a second of wall time; the share of that time outside llama_decode, and
-    the seconds before it that making the context took."""
+    """What one run of a workload took.
+
+    tokens_per_second: generated tokens per second of wall time.
+    overhead: the share of that time outside llama_decode.
+    context_seconds: seconds for making the context, which are not part of that time.
+    """
 
     tokens_per_second: float
     overhead: float = 0.0
@@ -102,7 +110,7 @@ class Result:
 
 
 class Ours:
-    """l4, in this process: lines of JSON in, lines of JSON out."""
+    """l4 in this process: rows of JSON in, lines of JSON out."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -111,7 +119,7 @@ class Ours:
         options, lines = self.options, workload.lines()
         sampling = {"temperature": 0.0, "ignore_eos": True, "max_tokens": options.max_tokens}
         stats, decoding, making = BatchStats(), Stopwatch(), Stopwatch()
-        loading = Stopwatch()  # of the same weights, as they lie in the file
+        loading = Stopwatch()  # l4 may load the weights again, without repacking, for prompts
         with load(
             options.model, ctx="auto", parallel=options.parallel, threads=options.threads,
             elastic=True,
@@ -124,41 +132,16 @@ class Ours:
             ):
                 to_line(answer)
             seconds = time.perf_counter() - began - making.seconds - loading.seconds
-        assert making.calls <= 2  # for answers and for prompts: what is made anew would count
+        # One context for answers, one for prompts. Time for making any more must not be subtracted.
+        assert making.calls <= 2
         assert stats.num_completion_tokens == len(lines) * options.max_tokens
         return Result(
             stats.num_completion_tokens / seconds, 1 - decoding.seconds / seconds, making.seconds
         )
 
 
-class Stopwatch:
-    """Seconds spent in one method of a class, and how often it was called."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.calls = 0
-
-    @contextmanager
-    def around(self, owner: type, name: str) -> Iterator[None]:
-        method = getattr(owner, name)
-
-        def timed(*arguments: Any, **options: Any) -> Any:
-            self.calls += 1
-            began = time.perf_counter()
-            try:
-                return method(*arguments, **options)
-            finally:
-                self.seconds += time.perf_counter() - began
-
-        setattr(owner, name, timed)
-        try:
-            yield
-        finally:
-            setattr(owner, name, method)
-
-
 class Server:
-    """llama-server with a number of slots, asked over as many connections."""
+    """llama-server with `slots` slots, which gets requests over as many connections."""
 
     def __init__(self, options: argparse.Namespace, slots: int) -> None:
         self.options, self.slots = options, slots
@@ -199,6 +182,7 @@ class Server:
             return False
 
     def run(self, prompts: list[Prompt]) -> Result:
+        """Complete all prompts, `slots` at a time."""
         began = time.perf_counter()
         with ThreadPoolExecutor(self.slots) as pool:
             counts = list(pool.map(self._complete, prompts))
@@ -224,30 +208,30 @@ class Server:
 
 
 def their_environment() -> dict[str, str]:
-    """Ours without what l4 sets for llama.cpp in its own process."""
+    """Return our environment without the variable that l4 sets for OpenMP in its own process."""
     return {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
 
 
 def batched_bench(options: argparse.Namespace, n_prompt: int) -> float:
-    """Tokens generated a second by llama-batched-bench at the distinct workload's shape."""
+    """Return the generated tokens per second of llama-batched-bench, with `options.rows` prompts.
+
+    n_prompt: the length of every prompt in tokens.
+    """
     command = [
         options.peer / "llama-batched-bench", "-m", options.model, "-c", options.ctx,
         "-t", options.threads, "-npp", n_prompt, "-ntg", options.max_tokens, "-npl", options.rows,
         "--output-format", "jsonl",
     ]  # fmt: skip
-    done = subprocess.run(
-        [str(word) for word in command],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=their_environment(),
-    )
-    line = next(line for line in done.stdout.splitlines() if line.startswith("{"))
-    return options.rows * options.max_tokens / float(json.loads(line)["t"])
+    out = output_of(command, env=their_environment())
+    line = next(line for line in out.splitlines() if line.startswith("{"))
+    return int(options.rows) * int(options.max_tokens) / float(json.loads(line)["t"])
 
 
 def compare(options: argparse.Namespace, workload: Workload) -> dict[str, float]:
-    """Medians over rounds in which all take their turn, since a machine's speed drifts."""
+    """Run one workload on all programs; return the medians of all rounds.
+
+    In each round the programs take turns because a machine's speed drifts.
+    """
     with load(options.model, elastic=True) as llm:
         prompts = [Prompt(m, list(llm.request(m).prompt)) for m in workload.messages]
         if is_distinct := workload.name == "distinct":
@@ -272,15 +256,14 @@ def compare(options: argparse.Namespace, workload: Workload) -> dict[str, float]
             found["ratio to batched-bench"] = found["l4, one length"] / found["batched-bench"]
         rounds.append(found)
         print("  " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
-    medians = {name: median(found[name] for found in rounds) for name in rounds[0]}
-    return {**medians, "server slots": slots}
+    return {**medians(rounds), "server slots": slots}
 
 
 def best_slots(options: argparse.Namespace, prompts: list[Prompt]) -> int:
-    """The number of slots at which the server is fastest."""
+    """Return the number of slots with which the server is fastest."""
     if len(options.slots) == 1:
         return int(options.slots[0])
-    speeds = {}
+    speeds: dict[int, float] = {}
     for slots in options.slots:
         with Server(options, slots) as server:
             speeds[slots] = server.run(prompts).tokens_per_second
@@ -293,25 +276,47 @@ def _parallel(value: str) -> int | str:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--peer", type=Path, required=True, help="where llama-server lies")
-    parser.add_argument("--rows", type=int, default=48)
-    parser.add_argument("--max-tokens", type=int, default=64)
-    parser.add_argument("--slots", type=lambda s: [int(n) for n in s.split(",") if n],
-                        default=[4, 8, 16, 32, 48])  # fmt: skip
-    parser.add_argument("--messages", action="store_true", help="ask the server by messages")
-    parser.add_argument("--server-unified", action="store_true", help="one KV cache there, too")
-    parser.add_argument("--parallel", type=_parallel, default="auto")
-    parser.add_argument("--ctx", type=int, default=49152, help="the peers' context")
+    parser.add_argument(
+        "--peer", type=Path, required=True, help="the folder with llama.cpp's programs"
+    )
+    parser.add_argument("--rows", type=int, default=48, help="of each workload (%(default)s)")
+    parser.add_argument(
+        "--max-tokens", type=int, default=64, help="tokens of each answer (%(default)s)"
+    )
+    parser.add_argument(
+        "--slots",
+        type=lambda text: [int(n) for n in text.split(",") if n],
+        default=[4, 8, 16, 32, 48],
+        help="numbers of slots to try the server with",
+    )
+    parser.add_argument(
+        "--messages", action="store_true", help="send messages to the server, not token ids"
+    )
+    parser.add_argument(
+        "--server-unified",
+        action="store_true",
+        help="let the server's slots share all KV cells (its --kv-unified)",
+    )
+    parser.add_argument(
+        "--parallel", type=_parallel, default="auto", help="sequences of l4 (%(default)s)"
+    )
+    parser.add_argument(
+        "--ctx", type=int, default=49152, help="context of llama.cpp's programs (%(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=3, help="rounds")
-    parser.add_argument("--only", choices=["distinct", "shared"])
+    parser.add_argument("--repeat", type=int, default=3, help="rounds (%(default)s)")
+    parser.add_argument("--only", choices=["distinct", "shared"], help="run one workload only")
     return parser.parse_args()
 
 
-if __name__ == "__main__":
+def main() -> None:
     options = parse()
     chosen = [w for w in workloads(options.rows) if options.only in (None, w.name)]
     found = {workload.name: compare(options, workload) for workload in chosen}
     print(json.dumps({"model": options.model.name, "rows": options.rows, **found}))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any
 
 import pytest
 from checkpoints import write_checkpoint
-from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantizer import make_sums, write_imatrix
 
 import convert
+from benchmarks.kill_convert import kill_and_resume, start_conversion
 from convert import ConvertError, TypeOptions
 from convert.writing import pipeline
 from convert.writing.ranges import is_covered, merge, n_covered
@@ -28,8 +27,6 @@ from convert.writing.ranges import is_covered, merge, n_covered
 SMALL = {"num_local_experts": 4, "num_hidden_layers": 1}
 JUNK = [b"", b"\0\0\0", b'{"done": [[0, 9', b"[]\n", b'{"done": [[1]]}\n', b"{}\n"]
 IN_SMALL_TILES = {"threads": 2, "ram": 1}
-
-sys.path.append(str(ROOT / "benchmarks"))
 
 
 @pytest.fixture(scope="module")
@@ -283,18 +280,14 @@ def test_a_disk_that_fills_up_midway(
 
 
 def test_kill_9_at_random_moments(checkpoint: Path, tmp_path: Path) -> None:
-    from kill_convert import kill_and_resume
-
     result = kill_and_resume(checkpoint, tmp_path / "out.gguf", "Q4_K_M", kills=3, seed=1)
     assert result.kills == 3
     assert result.is_same
 
 
 def test_ctrl_c_tells_how_to_go_on(checkpoint: Path, tmp_path: Path) -> None:
-    from kill_convert import start
-
     out = tmp_path / "out.gguf"
-    process = start(checkpoint, out, "F32", slow=True)
+    process = start_conversion(checkpoint, out, "F32", slow=True)
     journal = out.with_name("out.gguf.part.journal")
     while process.poll() is None and not (journal.exists() and b'"done"' in journal.read_bytes()):
         time.sleep(0.01)

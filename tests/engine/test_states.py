@@ -103,7 +103,7 @@ class Late(LlamaBackend):
 
     So the end of a chunk is reached quickly, however slow a token is. llama.cpp cuts, stores, loads
     and continues states as always, except that attention sees no further back than `begin`.
-    `benchmarks/states.py` does the same with all tokens computed.
+    `benchmarks/restored_logits.py` does the same with all tokens computed.
     """
 
     def __init__(self, model: LlamaModel, begin: int, **options: Any) -> None:

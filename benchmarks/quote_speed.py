@@ -1,12 +1,14 @@
-"""What word-for-word quotations cost: decoding held to a document against decoding that is free.
+"""Measure the cost of word-for-word quotations: decoding restricted to a document's text, or not.
 
-    python benchmarks/quotes.py MODEL.gguf [--tokens 32768] [--length 64] [--threads 2] [--rounds 5]
+    python -m benchmarks.quote_speed MODEL.gguf [--tokens 32768] [--length 64] [--rounds 5]
 
-The document is of made-up words, --tokens long. Both kinds of answer have --length tokens from the
-same short prompt, drawn at temperature 1, and take turns, since a machine's speed drifts. Every
-quotation is then looked up in the document. Prints a line a round, then one JSON line: seconds to
-build the grammar and to index the document, once each, and the median speed of decoding that is
-held to it as a share of that which is free.
+The document consists of made-up words and is --tokens long. Restricted and unrestricted answers
+have --length tokens, follow the same short prompt, and are sampled at temperature 1. They take
+turns because a machine's speed drifts. Every quotation is then looked up in the document.
+
+Prints one line per round, then one JSON line: seconds to build the grammar and to index the
+document, both measured once, and the median speed of restricted decoding as a share of
+unrestricted.
 """
 
 from __future__ import annotations
@@ -14,46 +16,26 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 import time
 from pathlib import Path
 from statistics import median
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)  # `convert` is the package
-
-from l4cli import load  # noqa: E402
-from l4cli.documents import Document  # noqa: E402
-from l4cli.documents.quotes import QUOTES_LEAD, Quotes, quote_constraint  # noqa: E402
-from l4cli.engine.types import Constraint  # noqa: E402
-from l4cli.loading.llm import LLM  # noqa: E402
+from benchmarks.shared import make_parser
+from l4cli import load
+from l4cli.documents import Document
+from l4cli.documents.quotes import QUOTES_LEAD, Quotes, quote_constraint
+from l4cli.engine.types import Constraint
+from l4cli.loading.llm import LLM
 
 PARAGRAPH = 80  # words
-SYLLABLES = [
-    "ba",
-    "co",
-    "di",
-    "fu",
-    "ga",
-    "he",
-    "jo",
-    "ki",
-    "lu",
-    "ma",
-    "ne",
-    "po",
-    "ra",
-    "si",
-    "tu",
-    "va",
-    "we",
-    "xo",
-    "ya",
-    "zi",
-]
+SYLLABLES = (
+    *("ba", "co", "di", "fu", "ga", "he", "jo", "ki", "lu", "ma"),
+    *("ne", "po", "ra", "si", "tu", "va", "we", "xo", "ya", "zi"),
+)
 
 
-def made_up(llm: LLM, num_tokens: int) -> str:
-    """Paragraphs of sentences, about so many tokens in all."""
+def made_up_document(llm: LLM, num_tokens: int) -> str:
+    """Return paragraphs of sentences, about `num_tokens` tokens in all."""
     chance = random.Random(0)
     vocabulary = ["".join(chance.choices(SYLLABLES, k=chance.randint(1, 4))) for _ in range(5000)]
 
@@ -67,7 +49,7 @@ def made_up(llm: LLM, num_tokens: int) -> str:
 
 
 def decode(llm: LLM, length: int, seed: int, constraint: Constraint | None) -> tuple[float, str]:
-    """Tokens a second, the first left out, and the text."""
+    """Answer with `length` tokens; return the tokens per second after the first, and the text."""
     request = llm.request(
         "Quote the text.",
         max_tokens=length,
@@ -81,10 +63,14 @@ def decode(llm: LLM, length: int, seed: int, constraint: Constraint | None) -> t
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--tokens", type=int, default=32768)
-    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument(
+        "--tokens", type=int, default=32768, help="length of the document (%(default)s)"
+    )
+    parser.add_argument(
+        "--length", type=int, default=64, help="tokens of each answer (%(default)s)"
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()
@@ -93,8 +79,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     with load(options.model, ctx=2048, threads=options.threads) as llm:
-        text = made_up(llm, options.tokens)
-        decode(llm, 8, 0, Constraint("regex", ".*"))  # llguidance takes in the vocabulary, once
+        text = made_up_document(llm, options.tokens)
+        decode(llm, 8, 0, Constraint("regex", ".*"))  # llguidance loads the vocabulary once
         began = time.perf_counter()
         constraint = quote_constraint([text], max_quotes=64)
         llm.check(llm.params(constraint=constraint))
@@ -106,13 +92,16 @@ def main() -> None:
         for seed in range(options.rounds):
             free, _ = decode(llm, options.length, seed, None)
             held, answer = decode(llm, options.length, seed, constraint)
-            # The last may have been cut off within a word.
             _, found = quotes.of_answer(f"A.{QUOTES_LEAD}{answer}")
-            whole = found[:-1] or found
+            whole = found[:-1] or found  # the last one may end within a word
             num_quotes += len(whole)
             num_proved += sum(one.is_proved for one in whole)
             shares.append(held / free)
-            print(f"round {seed + 1}: free {free:.1f} tokens/s, held {held:.1f}: {shares[-1]:.3f}")
+            print(
+                f"round {seed + 1}: unrestricted {free:.1f} tokens/s, "
+                f"restricted {held:.1f} tokens/s, ratio {shares[-1]:.3f}",
+                flush=True,
+            )
         figures = {
             "num_tokens": len(llm.vocabulary.tokenize(text)),
             "num_chars": len(text),

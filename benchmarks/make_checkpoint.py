@@ -1,45 +1,36 @@
-"""Checkpoints of random BF16 weights in Scout's or Maverick's proportions, of any size.
+"""Make checkpoints of random BF16 weights in Scout's or Maverick's proportions, in any size.
 
-    python benchmarks/shapes.py OUT --billions 2.6 [--kind scout|maverick]
+    python -m benchmarks.make_checkpoint OUT --billions 2.6 [--kind scout|maverick]
 
-Layers, widths and vocabulary shrink alike; the number of experts (16 in every layer, or 128 in
-every second), the interleave, the chunk of 8192 and the kind of tokenizer stay.
+Layers, widths and vocabulary shrink by similar factors. The same as in the published models are:
+the number of experts (16 in every layer, or 128 in every second), the order of dense and expert
+layers, the attention chunk of 8192 tokens, and the kind of tokenizer.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from checkpoints import PUBLISHED_SHAPES, encode, make_config, tensor_shapes
 from numpy.typing import NDArray
+from tiny_tokenizer import VOCAB_SIZE, write_tokenizer
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from checkpoints import (  # noqa: E402
-    PUBLISHED_SHAPES,
-    encode,
-    make_config,
-    tensor_shapes,
-    write_tokenizer,
-)
-from tiny_tokenizer import VOCAB_SIZE  # noqa: E402
+from benchmarks.shared import make_parser
 
 _HEAD_DIM = 128
 _SHARD_BYTES = 5 << 30
-_CHUNK = 1 << 22  # weights drawn at a time
+_CHUNK = 1 << 22  # how many weights are drawn at a time
 
-Tensor = tuple[str, tuple[int, ...], float]  # name, shape, scale
+Tensor = tuple[str, tuple[int, ...], float]  # name, shape, standard deviation
 
 
 def scaled_config(kind: str, billions: float) -> dict[str, Any]:
-    """The config of a model of about `billions` weights in the proportions of the published one."""
+    """Return config.json of a model with about `billions` · 1e9 weights, shaped like `kind`."""
     full = make_config(kind, **PUBLISHED_SHAPES)
     ratio = (billions * 1e9 / count_weights(full)) ** (1 / 3)
     hidden = _rounded(full["hidden_size"] * ratio, 256)
@@ -66,8 +57,8 @@ def count_weights(config: dict[str, Any]) -> int:
     return sum(prod(shape) for _, shape, _ in tensor_shapes(config))
 
 
-def write_shape(path: Path, kind: str, billions: float, *, seed: int = 0) -> int:
-    """Write the checkpoint into the directory `path`; how many weights it has."""
+def make_checkpoint(path: Path, kind: str, billions: float, *, seed: int = 0) -> int:
+    """Write a checkpoint into the new directory `path`; return how many weights it has."""
     path.mkdir(parents=True)
     config = scaled_config(kind, billions)
     shards = list(_shards(list(tensor_shapes(config))))
@@ -83,6 +74,7 @@ def write_shape(path: Path, kind: str, billions: float, *, seed: int = 0) -> int
 
 
 def _shards(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Distribute the tensors over shards of at most `_SHARD_BYTES`."""
     shard: list[Tensor] = []
     n_bytes = 0
     for tensor in tensors:
@@ -112,7 +104,10 @@ def _write_shard(path: Path, tensors: list[Tensor], random: np.random.Generator)
 
 
 def _weights(n: int, scale: float, random: np.random.Generator) -> Iterator[NDArray[Any]]:
-    """`n` normal weights of standard deviation `scale` as BF16; scale 0 marks a norm."""
+    """Yield `n` weights as BF16, normally distributed with standard deviation `scale`.
+
+    The scale 0 marks a norm, whose weights lie around 1.
+    """
     for first in range(0, n, _CHUNK):
         noise = random.standard_normal(min(_CHUNK, n - first), np.float32)
         noise = noise * np.float32(scale) if scale else 1 + noise * np.float32(0.1)
@@ -128,12 +123,12 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--billions", type=float, required=True)
+    parser = make_parser(__doc__)
+    parser.add_argument("out", type=Path, help="a directory that does not exist yet")
+    parser.add_argument("--billions", type=float, required=True, help="weights, in billions")
     parser.add_argument("--kind", choices=("scout", "maverick"), default="scout")
     args = parser.parse_args()
-    print(f"{write_shape(args.out, args.kind, args.billions):,} weights")
+    print(f"{make_checkpoint(args.out, args.kind, args.billions):,} weights")
 
 
 if __name__ == "__main__":
