@@ -173,7 +173,7 @@ class _Screen:
             self._is_editing = False
 
     def copy(self, text: str) -> str:
-        return copy(text, lambda codes: console.data(codes, end=""))
+        return copy(text, lambda codes: console.data(codes, end="", is_styled=True))
 
     def _give_hint(self, hint: str = _HINT) -> None:
         self._hint = hint

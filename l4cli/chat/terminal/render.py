@@ -183,4 +183,4 @@ def terminal_size() -> tuple[int, int]:
 
 
 def _write(text: str) -> None:
-    console.data(text, end="")
+    console.data(text, end="", is_styled=True)
