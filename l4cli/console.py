@@ -1,7 +1,8 @@
 """Writes the command's output: data to stdout, everything else to stderr.
 
-Progress is shown only on a terminal. rich is imported only when something needs it; it honours
-NO_COLOR and TERM=dumb by itself.
+Nothing that a model, a file or a server says can control the terminal: notes never hold control
+characters, and data holds them only in a file or a pipe. Progress is shown only on a terminal. rich
+is imported only when something needs it; it honours NO_COLOR and TERM=dumb by itself.
 """
 
 from __future__ import annotations
@@ -15,31 +16,26 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from l4cli.errors import OutputError
+from l4cli.printable import harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
 
-# Visible symbols that replace control characters, so that text from a model or a file cannot
-# control the terminal.
-_PICTURES = {
-    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t\r"},
-    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
-    0x7F: 0x2421,
-    ord("\r"): None,
-}
-
-
 class ReaderGoneError(Exception):
     """The program that read our stdout has closed it, as `| head` does."""
 
 
-def data(text: str, *, end: str = "\n") -> None:
+def data(text: str, *, end: str = "\n", is_styled: bool = False) -> None:
     """Write `text` to stdout and flush.
+
+    is_styled: its control characters are our own, so that a terminal may get them.
 
     Raises OutputError if stdout cannot be written, ReaderGoneError if its reader has closed it.
     """
+    if stdout_is_terminal() and not is_styled:
+        text = harmless(text)
     try:
         sys.stdout.write(text + end)
         sys.stdout.flush()
@@ -56,7 +52,7 @@ def data_json(value: Any) -> None:
 
 def note(text: str) -> None:
     """Write a line for the user to stderr."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{harmless(text)}\n")
     sys.stderr.flush()
 
 
@@ -127,6 +123,7 @@ def table(
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     stream = sys.stderr if to_stderr else sys.stdout
     plain = not stream.isatty()
@@ -135,17 +132,11 @@ def table(
     for column in columns:
         grid.add_column(column, overflow="fold", no_wrap=plain)
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*(Text(harmless(cell)) for cell in row))  # a str would be read as markup
     console = Console(file=stream, width=width, highlight=False)
     with console.capture() as capture:
         console.print(grid)
-    write = note if to_stderr else data
-    write("\n".join(line.rstrip() for line in capture.get().splitlines()))
-
-
-def harmless(text: str) -> str:
-    """`text` with control characters replaced by visible symbols, safe to show on a terminal."""
-    return text.translate(_PICTURES)
+    _write_styled(capture.get(), to_stderr=to_stderr)
 
 
 def heat_map(
@@ -169,11 +160,21 @@ def heat_map(
             Text("   –") if value is None else Text(f"{value:4.0%}"[:-1].rjust(4), _heat(value))
             for value in values
         ]
-        grid.add_row(f"{name} ", *shown)
+        grid.add_row(Text(harmless(f"{name} ")), *shown)
     console = Console(file=sys.stdout, width=200 if plain else None, highlight=False)
     with console.capture() as capture:
         console.print(grid)
-    data("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    _write_styled(capture.get())
+
+
+def _write_styled(text: str, *, to_stderr: bool = False) -> None:
+    """Write what rich has made, without the blanks that fill its lines."""
+    lines = "\n".join(line.rstrip() for line in text.split("\n")).rstrip("\n")
+    if to_stderr:
+        sys.stderr.write(f"{lines}\n")
+        sys.stderr.flush()
+    else:
+        data(lines, is_styled=True)
 
 
 def _heat(value: float) -> str:
@@ -209,16 +210,18 @@ def byte_progress(
     from rich import progress as bars
 
     columns = (
-        bars.TextColumn("{task.description}"),
+        bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(bar_width=None),
         bars.DownloadColumn(),
         bars.TransferSpeedColumn(),
         bars.TimeRemainingColumn(),
-        bars.TextColumn("{task.fields[detail]}"),
+        bars.TextColumn("{task.fields[detail]}", markup=False),
     )
     with _live(*columns) as progress:
-        task = progress.add_task(label, total=total, completed=done, detail="")
-        yield lambda done, detail: progress.update(task, completed=done, detail=detail[:24])
+        task = progress.add_task(harmless(label), total=total, completed=done, detail="")
+        yield lambda done, detail: progress.update(
+            task, completed=done, detail=harmless(detail)[:24]
+        )
 
 
 @contextmanager
@@ -235,14 +238,14 @@ def token_progress(label: str, total: int, *, done: int = 0) -> Iterator[Callabl
     from rich import progress as bars
 
     columns = (
-        bars.TextColumn("{task.description}"),
+        bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(bar_width=None),
         bars.TextColumn("{task.completed:,.0f} of {task.total:,.0f} tokens"),
         bars.TextColumn("{task.fields[rate]}"),
         bars.TimeRemainingColumn(),
     )
     with _live(*columns) as progress:
-        task = progress.add_task(label, total=total, completed=done, rate="")
+        task = progress.add_task(harmless(label), total=total, completed=done, rate="")
 
         def update(done: int) -> None:
             progress.update(task, completed=done)
@@ -260,9 +263,11 @@ def status(label: str) -> Iterator[Callable[[str], None]]:
         return
     from rich import progress as bars
 
-    with _live(bars.SpinnerColumn(), bars.TextColumn("{task.description}")) as progress:
-        task = progress.add_task(label, total=None)
-        yield lambda text: progress.update(task, description=text)
+    with _live(
+        bars.SpinnerColumn(), bars.TextColumn("{task.description}", markup=False)
+    ) as progress:
+        task = progress.add_task(harmless(label), total=None)
+        yield lambda text: progress.update(task, description=harmless(text))
 
 
 def _live(*columns: ProgressColumn) -> Progress:

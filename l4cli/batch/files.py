@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from l4cli import console
+from l4cli.batch.json_values import is_one_value
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.suspects import Suspects
 from l4cli.errors import InputError, UsageError
@@ -94,12 +95,15 @@ def folder_of(name: str) -> Path:
 def count_lines(name: str) -> int | None:
     """Return the number of non-blank lines of a regular file.
 
-    None for a pipe, which can only be read once.
+    None for a pipe, which can only be read once, and for JSON that is not one object a line.
     """
     path = Path(name).expanduser()
     if name == "-" or not path.is_file():
         return None
     with path.open("rb") as lines:
+        if is_one_value(lines.readline(), lines.readline()):
+            return None
+        lines.seek(0)
         return sum(not line.isspace() for line in lines)
 
 

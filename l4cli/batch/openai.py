@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from l4cli.batch import fields
+from l4cli.engine.types import NUM_SEEDS
 from l4cli.errors import InputError
 
 _DIALECTS: Mapping[str, Literal["chat", "completions"]] = {
@@ -22,6 +24,10 @@ _DIALECTS: Mapping[str, Literal["chat", "completions"]] = {
 # These fields do not change an answer: they concern OpenAI's accounting, caches and servers.
 _PASSED_OVER = {
     "model",
+    "reasoning_effort",
+    "verbosity",
+    "prediction",
+    "prompt_cache_retention",
     "user",
     "metadata",
     "store",
@@ -33,8 +39,19 @@ _PASSED_OVER = {
     "stream_options",
 }
 _SHARED = fields.SAMPLING | {"n", "max_completion_tokens", *_PASSED_OVER}
+# Each of these is accepted only with a value that asks for nothing.
+_ONLY: Mapping[str, tuple[Any, ...]] = {
+    "echo": (False,),
+    "suffix": ("",),
+    "best_of": (1,),
+    "modalities": (["text"],),
+    "audio": (),
+    "web_search_options": (),
+}
 _FIELDS = {
-    "chat": _SHARED | {"messages", "tools", "tool_choice"},
+    "chat": _SHARED
+    | {"messages", "tools", "tool_choice", "functions", "function_call"}
+    | {"modalities", "audio", "web_search_options"},
     "completions": _SHARED | {"prompt", "echo", "suffix", "best_of"},
 }
 
@@ -46,16 +63,25 @@ def is_envelope(value: Mapping[str, Any]) -> bool:
 
 def dialect(value: Mapping[str, Any]) -> Literal["chat", "completions"]:
     """Return the format of the answer, from the url; "chat" if the url is invalid."""
+    return _DIALECTS.get(_path(value), "chat")
+
+
+def _path(value: Mapping[str, Any]) -> str:
+    """The path of an envelope's url, which may be a whole address; "" if there is none."""
     url = value.get("url")
-    return _DIALECTS.get(url, "chat") if isinstance(url, str) else "chat"
+    try:
+        return urlsplit(url).path.rstrip("/") if isinstance(url, str) else ""
+    except ValueError:
+        return ""
 
 
 def read(value: Mapping[str, Any], *, lenient: bool) -> dict[str, Any]:
     """Return the arguments for Row that an envelope sets. Raises InputError if it is invalid."""
     fields.text("custom_id", value.get("custom_id"))
-    if value.get("method", "POST") != "POST":
+    method = value.get("method", "POST")
+    if not isinstance(method, str) or method.upper() != "POST":
         raise InputError("method must be POST")
-    if value.get("url") not in list(_DIALECTS):  # a list, because the url may be unhashable
+    if _path(value) not in _DIALECTS:
         raise InputError(f"url must be {' or '.join(_DIALECTS)}, not {value.get('url')!r}")
     body = value.get("body")
     if not isinstance(body, dict):
@@ -74,8 +100,21 @@ def read(value: Mapping[str, Any], *, lenient: bool) -> dict[str, Any]:
 
 
 def _renamed(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body with max_completion_tokens, OpenAI's newer name, renamed to max_tokens."""
-    renamed = dict(body)
+    """Return the body with l4's names and ranges for what OpenAI writes in several ways."""
+    for name, harmless in _ONLY.items():
+        if body.get(name) not in (None, *harmless):
+            raise InputError(f"{name} is not supported")
+    renamed = {name: _integer(value) for name, value in body.items()}
+    if isinstance(seed := renamed.get("seed"), int) and not isinstance(seed, bool):
+        renamed["seed"] = seed % NUM_SEEDS  # OpenAI's seeds have 64 bits and a sign
+    if renamed.get("stop") == "":
+        del renamed["stop"]
+    if not renamed.get("logprobs") and renamed.get("top_logprobs") == 0:
+        del renamed["top_logprobs"]
+    if (functions := renamed.pop("functions", None)) and "tools" not in renamed:
+        renamed["tools"] = functions
+    if (choice := renamed.pop("function_call", None)) is not None:
+        renamed.setdefault("tool_choice", choice)
     newer = renamed.pop("max_completion_tokens", None)
     if newer is not None:
         if renamed.get("max_tokens") not in (None, newer):
@@ -85,12 +124,16 @@ def _renamed(body: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
+def _integer(value: Any) -> Any:
+    """Return a whole number written with a decimal point, such as 5.0, as an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _prompt(body: Mapping[str, Any]) -> str:
     """Return the prompt of a completions body; a list of one text counts as that text."""
-    for name, harmless in (("echo", (False,)), ("suffix", ("",)), ("best_of", (1,))):
-        if body.get(name) not in (None, *harmless):
-            raise InputError(f"{name} is not supported")
     prompt = body.get("prompt")
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], (int, list)):
+        raise InputError("prompt must be one text, not token ids: they are not supported")
     if isinstance(prompt, list):
         if len(prompt) != 1:
             raise InputError(

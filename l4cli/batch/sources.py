@@ -1,24 +1,28 @@
 """Splits an input stream into records: JSON Lines, plain text or CSV. Reads lazily.
 
-Only \\n ends a line (U+2028 inside a string is text). A BOM and the \\r of CRLF are removed, and
-blank lines are skipped. An invalid record raises its error only when its fields are read, so one
-bad record costs one row and not the run.
+Only \\n ends a line (U+2028 inside a string is text); `encoding.py` and `json_values.py` read other
+inputs. The \\r of CRLF is removed, and blank lines are skipped. An invalid record raises its error
+only when its fields are read, so one bad record costs one row and not the run.
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from l4cli.batch.encoding import utf8_lines
 from l4cli.batch.fields import json_type
+from l4cli.batch.json_values import is_one_value, split_values
 from l4cli.errors import InputError
 
 Source = Literal["json", "text", "csv"]
-_BOM = b"\xef\xbb\xbf"
+_SEPARATOR = re.compile(r'"?sep=([^\w"])"?')  # Excel's line above the header
 _MAX_CELL = 2**31 - 1  # the csv module's default limit of 128 KiB is too small for documents
 
 
@@ -42,16 +46,33 @@ def read_records(
     lines: Iterable[bytes], source: Source, *, columns: frozenset[str] | None = None
 ) -> Iterator[Record]:
     """Yield the records of a stream. A CSV file may have only `columns`; None allows any."""
+    lines = utf8_lines(lines)
     if source == "csv":
         return _csv_records(lines, columns)
-    parse = _parse_json if source == "json" else _parse_text
-    return _line_records(lines, parse)
+    if source == "text":
+        return _line_records(lines, _parse_text)
+    first, second = next(lines, b""), next(lines, b"")
+    whole = itertools.chain(filter(None, (first, second)), lines)
+    if is_one_value(first, second):
+        return _value_records(whole)
+    return _line_records(whole, _parse_json)
+
+
+def _value_records(lines: Iterable[bytes]) -> Iterator[Record]:
+    """Yield the values of JSON that is not one object a line; `line` is then their position."""
+
+    def refuse(complaint: str) -> dict[str, Any]:
+        raise InputError(complaint)
+
+    for position, content, complaint in split_values(lines):
+        parse = partial(refuse, complaint) if complaint else partial(_parse_json, content)
+        yield Record(position, content, parse)
 
 
 def _line_records(
     lines: Iterable[bytes], parse: Callable[[bytes], dict[str, Any]]
 ) -> Iterator[Record]:
-    for number, line in enumerate(_without_bom(lines), 1):
+    for number, line in enumerate(lines, 1):
         content = line.strip(b" \t\r\n") if parse is _parse_json else line.rstrip(b"\r\n")
         if content.strip():
             yield Record(number, content, partial(parse, content))
@@ -86,7 +107,7 @@ def _csv_records(lines: Iterable[bytes], columns: frozenset[str] | None) -> Iter
     Invalid UTF-8 is decoded to lone surrogates and rejected later, so it costs one record only.
     """
     csv.field_size_limit(_MAX_CELL)
-    feed = _Lines(_without_bom(lines))
+    feed = _Lines(lines)
     return _csv_body(feed, _header(feed, columns))
 
 
@@ -156,8 +177,11 @@ def _header(feed: _Lines, columns: frozenset[str] | None) -> _Header:
     Raises InputError if the line is not a valid header.
     """
     line = next((line for line in feed if line.strip()), "")
+    stated = _SEPARATOR.fullmatch(line.strip("\r\n"))
+    if stated:
+        line = next((line for line in feed if line.strip()), "")
     # Spreadsheets write ";" where "," is the decimal separator, and can be set to write tabs.
-    delimiter = max(",;\t", key=line.count)
+    delimiter = stated[1] if stated else max(",;\t", key=line.count)
     try:
         names = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter), []))
     except csv.Error as error:
@@ -193,14 +217,6 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _without_bom(lines: Iterable[bytes]) -> Iterator[bytes]:
-    iterator = iter(lines)
-    for first in iterator:
-        yield first.removeprefix(_BOM)
-        break
-    yield from iterator
 
 
 def _refuse_constant(name: str) -> None:

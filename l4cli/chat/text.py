@@ -7,8 +7,6 @@ import functools
 from markdown_it import MarkdownIt
 from rich.cells import cell_len, set_cell_size
 
-from l4cli.console import harmless as harmless
-
 # Rules that are off: their syntax is shown as the model wrote it. With `lheading` (underlined
 # headings), the line before a list would look like a heading while the list's first "-" arrives.
 _DISABLED = ["html_block", "html_inline", "image", "reference", "lheading"]

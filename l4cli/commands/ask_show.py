@@ -76,7 +76,6 @@ class _Printer:
 
     def __init__(self, questions: Sequence[str]) -> None:
         self._questions = questions
-        self._is_terminal = console.stdout_is_terminal()
         self._last = "\n"  # the last character written
         self._headed = -1  # index of the last question written as a heading
 
@@ -100,7 +99,7 @@ class _Printer:
 
     def _put(self, text: str) -> None:
         if text:
-            console.data(console.harmless(text) if self._is_terminal else text, end="")
+            console.data(text, end="")
             self._last = text[-1]
 
 

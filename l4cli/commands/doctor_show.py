@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from l4cli import console
 from l4cli.amounts import duration, gib
 from l4cli.doctor.software import in_short
+from l4cli.printable import harmless
 
 if TYPE_CHECKING:
     from l4cli.doctor.facts import Facts, Variable
@@ -56,7 +57,7 @@ def _width() -> int | None:
 
 def _fold(label: str, text: str, width: int | None) -> None:
     """Write a label and a text, folded to `width` columns so that nothing is cut off."""
-    text = console.harmless(" ".join(text.split()))
+    text = harmless(" ".join(text.split()))
     if width is None:
         console.data(f"{label}{text}".rstrip())
         return

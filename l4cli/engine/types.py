@@ -11,7 +11,7 @@ from l4cli.errors import RequestError
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 MAX_LOGPROBS = 20
-_NUM_SEEDS = 2**32 - 1
+NUM_SEEDS = 2**32 - 1  # a seed is less than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class SamplingParams:
             (0.0 < self.top_p <= 1.0, "top_p must be above 0 and at most 1"),
             (self.top_k >= 0, "top_k must be 0 (off) or more"),
             (0.0 <= self.min_p <= 1.0, "min_p must be between 0 and 1"),
-            (self.seed is None or 0 <= self.seed < _NUM_SEEDS, "seed must be in 0..4294967294"),
+            (self.seed is None or 0 <= self.seed < NUM_SEEDS, "seed must be in 0..4294967294"),
             (all(self.stop), "stop strings must not be empty"),
             (0.0 < self.repetition_penalty <= 10.0, "repetition_penalty must be in (0, 10]"),
             (-2.0 <= self.frequency_penalty <= 2.0, "frequency_penalty must be between -2 and 2"),
@@ -92,7 +92,7 @@ class SamplingParams:
         """
         if not index or self.seed is None:
             return self
-        return replace(self, seed=(self.seed + index) % _NUM_SEEDS)
+        return replace(self, seed=(self.seed + index) % NUM_SEEDS)
 
 
 @dataclass(frozen=True, slots=True)

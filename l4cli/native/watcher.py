@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from l4cli.native.oom import num_oom_kills
+from l4cli.printable import harmless
 
 _GOODBYE = b"\x06"
 _FATAL = b"Fatal Python error: "  # faulthandler's first words, see `faulthandler_fatal_error`
@@ -273,7 +274,8 @@ def _explain(end: _End, stack: Sequence[str], notes: Notes, arguments: Sequence[
         lines = [intro, *stack, *lines]
     # Clears a progress line, shows a hidden cursor.
     clear = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""
-    _say(clear + lines[0], *lines[1:])
+    first, *others = map(harmless, lines)
+    _say(clear + first, *others)
 
 
 def _to_start_again(arguments: Sequence[str]) -> list[str]:

@@ -82,7 +82,7 @@ def test_a_completions_request_is_a_text_to_continue() -> None:
         (envelope(messages=[]), "messages is empty"),
         (envelope(max_tokens=3, max_completion_tokens=4), "max_tokens and max_completion_tokens"),
         (envelope(max_completion_tokens="4"), "max_tokens must be an integer"),
-        (envelope(functions=[]), "unknown field 'functions' (--lenient ignores it)"),
+        (envelope(plugins=[]), "unknown field 'plugins' (--lenient ignores it)"),
         (envelope(tool_choice={"type": "function"}), "a call cannot be forced"),
         (envelope(TEXT, prompt=["a", "b"]), "prompt must be one text, not a list of 2"),
         (envelope(TEXT, prompt=[1, 2]), "prompt must be one text"),
@@ -112,7 +112,7 @@ def test_bad_requests_are_answered_in_kind(value: dict[str, Any], message: str) 
 
 
 def test_lenient_ignores_unknown_fields_of_a_body() -> None:
-    assert isinstance(read_one(envelope(functions=[]), lenient=True), Row)
+    assert isinstance(read_one(envelope(plugins=[]), lenient=True), Row)
 
 
 def test_a_chat_answer() -> None:

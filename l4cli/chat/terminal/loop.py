@@ -21,11 +21,12 @@ from l4cli.chat.terminal import editing
 from l4cli.chat.terminal.bar import bar_text
 from l4cli.chat.terminal.clipboard import copy
 from l4cli.chat.terminal.render import terminal_size
-from l4cli.chat.text import harmless, shortened
+from l4cli.chat.text import shortened
 from l4cli.chat.tty import prompt_output
 from l4cli.engine.answer import Answer
 from l4cli.errors import EXIT_OK, EXITS_THAT_LEAVE, L4Error
 from l4cli.paths import state_dir
+from l4cli.printable import harmless
 
 PROMPT = "> "
 _HINT = "Ctrl-D leaves, /help helps"
@@ -172,7 +173,7 @@ class _Screen:
             self._is_editing = False
 
     def copy(self, text: str) -> str:
-        return copy(text, lambda codes: console.data(codes, end=""))
+        return copy(text, lambda codes: console.data(codes, end="", is_styled=True))
 
     def _give_hint(self, hint: str = _HINT) -> None:
         self._hint = hint

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from l4cli import console
 from l4cli.chat.terminal.markdown import BlockRenderer, split_blocks
 from l4cli.chat.terminal.region import Region
-from l4cli.chat.text import harmless
 from l4cli.chat.turn import AnswerView
+from l4cli.printable import harmless
 
 # Rendering may take at most this share of the time; the rest is left to the model.
 _RENDER_SHARE = 0.005
@@ -183,4 +183,4 @@ def terminal_size() -> tuple[int, int]:
 
 
 def _write(text: str) -> None:
-    console.data(text, end="")
+    console.data(text, end="", is_styled=True)

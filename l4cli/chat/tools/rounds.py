@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import Literal
 
 from l4cli import console
-from l4cli.chat.text import harmless, shortened
+from l4cli.chat.text import shortened
 from l4cli.chat.tools.calls import CallGate, FinalView
 from l4cli.chat.tools.toolbox import Toolbox, ToolResult, shown
 from l4cli.chat.turn import AnswerView
 from l4cli.engine.answer import Answer
 from l4cli.errors import EXIT_FAILED
+from l4cli.printable import harmless
 from l4cli.prompt.tool_calls import ToolCall
 
 DEFAULT_MAX_ROUNDS = 8

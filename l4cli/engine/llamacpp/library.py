@@ -11,6 +11,7 @@ import llama_cpp
 from llama_cpp import _ggml
 
 from l4cli.native import watcher
+from l4cli.printable import harmless
 
 _WARNING = 3  # GGML_LOG_LEVEL_WARN; the levels are none, debug, info, warn, error, cont
 _recent: deque[str] = deque(maxlen=50)
@@ -24,7 +25,7 @@ def _on_log(level: int, text: bytes, _user_data: ctypes.c_void_p) -> None:
     if level >= _WARNING:
         _recent.append(line.strip())
     if _echo:
-        sys.stderr.write(line)
+        sys.stderr.write(harmless(line))
 
 
 @_ABORT_FUNCTION  # type: ignore[untyped-decorator, unused-ignore]
@@ -32,7 +33,7 @@ def _on_abort(message: bytes) -> None:
     """Report why ggml aborts. ggml ends the process afterwards (`ggml_abort`, ggml/src/ggml.c)."""
     text = message.decode("utf-8", errors="replace")
     if not watcher.tell_check(text):
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{harmless(text)}\n")
 
 
 @functools.cache

@@ -1,0 +1,74 @@
+"""Reads JSON that is not one object a line: an array of rows, or objects over several lines.
+
+`l4 run` expects JSON Lines. Other JSON is recognised by its first lines: the first is `[` or begins
+with `[{`, or it is `{` alone and a name follows. Broken JSON Lines look like none of these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from l4cli.errors import InputError
+
+_DECODER = json.JSONDecoder()
+_BETWEEN = " \t\r\n,"
+
+
+class Value(NamedTuple):
+    """A value, its position in the input from 1, and why it and the rest cannot be read, if so."""
+
+    position: int
+    content: bytes
+    complaint: str | None = None
+
+
+def is_one_value(first_line: bytes, second_line: bytes) -> bool:
+    """Whether a file that begins with these lines is an array or pretty-printed JSON."""
+    start = first_line.strip()
+    if start == b"{":
+        return second_line.lstrip().startswith(b'"')
+    return start in (b"[", b"[]") or start.startswith((b"[{", b"[ {"))
+
+
+def split_values(lines: Iterable[bytes]) -> Iterator[Value]:
+    """Yield the values of an array, or values that follow one another, each once it is complete.
+
+    What cannot be split any further is the last value, with a complaint.
+    """
+    text, position, is_in_array, number = "", 0, False, 0
+    for number, line in enumerate(lines, 1):
+        try:
+            added = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"line {number} is not UTF-8 at byte {error.start + 1}") from None
+        text += added
+        if number == 1 and added.lstrip().startswith("["):
+            text, is_in_array = added.lstrip()[1:], True
+        # A value of many lines is tried only where it may end.
+        while added.rstrip().endswith(("}", "},", "]", "],")) and (start := text.lstrip(_BETWEEN)):
+            if is_in_array and start.startswith("]"):
+                text, is_in_array = start[1:], False
+                continue
+            try:
+                _, end = _DECODER.raw_decode(start)
+            except (ValueError, RecursionError):
+                break
+            position += 1
+            yield Value(position, start[:end].encode())
+            text = start[end:]
+    if rest := text.strip(_BETWEEN):
+        yield Value(position + 1, rest.encode(), _complaint(rest))
+    elif is_in_array:
+        yield Value(position + 1, b"[", "the array has no end: the file is cut off")
+
+
+def _complaint(rest: str) -> str:
+    try:
+        json.loads(rest)
+    except RecursionError:
+        return "this JSON cannot be read: it is nested too deeply; nor can what follows"
+    except ValueError as error:
+        return f"not JSON: {error}; nothing from here on could be read"
+    return "not JSON: a value stands outside of the array"
