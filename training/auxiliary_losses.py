@@ -1,10 +1,10 @@
 """Auxiliary losses: they teach layers to find and carry values, which answers alone teach slowly.
 
-- Where a statement names its value first ("Mona Groth owns the Saium cabin."), the token of the
-  value cannot know yet whose it is, and beyond a chunk only a global layer looks back. So the value
-  must be carried on to the thing, since that is what a question finds. Linear probes read the
-  value's first ids at the thing, from the input of each global layer. Heads of the layers before
-  are taught to attend to the value from there.
+- A statement may name its value before the thing that it is about: "Mona Groth owns the Saium
+  cabin." The value's tokens cannot know yet whose value it is, and beyond a chunk only a global
+  layer looks back. A question finds the thing, so the value must be carried on to the thing. Linear
+  probes read the value's first ids at the thing, from the input of each global layer. Heads of
+  earlier layers are taught to attend from the thing to the value.
 - Heads of the search layer are taught to attend to the answer in the document, or to the function's
   name in the list; heads of the fetch layer to where the search layer found it
   (`attention_targets.py`). Without this the last layer alone would have to find everything at once.
@@ -27,8 +27,7 @@ from training.batch_targets import BatchTargets, TargetColumns
 from training.dimensions import Dimensions
 from training.norm import rms_norm
 
-# The layers whose heads attend from the thing to the value. Each comes before one of the global
-# layers.
+# The layers whose heads attend from the thing to the value, one before each global layer.
 VALUE_LAYERS = 1, 6
 
 
@@ -36,7 +35,7 @@ VALUE_LAYERS = 1, 6
 class Recorder:
     """Collects during one forward pass what the auxiliary losses need.
 
-    targets: of the batch.
+    targets: the batch's targets.
     value_states: hidden states at `targets.value_places` [values, hidden], one tensor for the input
         of each global layer.
     answer_states: hidden states at the queries of `known` [queries, hidden], one tensor for the
@@ -55,7 +54,7 @@ class Recorder:
 
     @cached_property
     def known(self) -> TargetColumns:
-        """The attention targets after which an id can be known."""
+        """The attention targets that make an id known."""
         attention = self.targets.attention
         return attention.where(attention.next_id != NO_ID)
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 class Dimensions:
     """The dimensions that a checkpoint's config.json states.
 
-    llama.cpp fixes `chunk`, `temperature_floor`, `temperature_scale` and `nope_interval` for Llama
-    4. Every second layer has experts, as in Maverick. Two of the eight layers are global, so the
-    second one can use what the first one found. Eight such layers have as many weights as four
-    layers that all have experts.
+    For Llama 4, llama.cpp fixes `chunk`, `temperature_floor`, `temperature_scale` and
+    `nope_interval`. Every second layer has experts, as in Maverick. Two of the eight layers are
+    global, so the second one can use what the first one found. Eight such layers have as many
+    weights as four layers that all have experts.
 
     expert_width, dense_width: inner width of an expert and of a dense layer's MLP.
-    moe_interval: every so many layers, one has experts.
-    nope_interval: every so many layers, one is global and has no RoPE.
+    moe_interval: one layer in so many has experts.
+    nope_interval: one layer in so many is global and has no RoPE.
     chunk: tokens that a layer with RoPE attends within.
     temperature_floor, temperature_scale: from which position on, and by how much, the queries of a
         global layer grow.

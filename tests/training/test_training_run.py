@@ -15,7 +15,7 @@ from training.render import Renderer  # noqa: E402
 pytestmark = pytest.mark.train
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ("--tokens", 300, "--longest", 200, "--width", 32, "--check", 0)
+TINY = ("--tokens", 300, "--longest", 200, "--width", 32, "--check", 1)
 
 
 def python(*words):

@@ -15,8 +15,7 @@ from training.corpus.words import HELD_OUT, TRAIN
 
 NO_CALL = "None of the functions fits this request."
 # What an exchange is about, by a random number between 0 and 1. Below the first limit: a function
-# that is not offered (hard, so more frequent to train on); below the second: a question of the
-# guide;
+# that is not offered (hard, so more frequent to train on); below the second: a guide question;
 # below the third: parallel calls; below the fourth: two functions; else one call.
 KINDS = {HELD_OUT: (0.15, 0.22, 0.4, 0.48), TRAIN: (0.26, 0.34, 0.49, 0.57)}
 
