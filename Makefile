@@ -1,6 +1,7 @@
 # make run    from nothing to answers in out.jsonl, by way of the bundled demo model
 # make test   the same set-up with the test tools, then every check
 # make test-slow   the tests that take minutes: set-up, doctor, wheel and sdist
+# make test-train   the tests of training/; installs torch and the rest of the `train` extra first
 # make pictures   the README's pictures anew, from real sessions
 # make upgrade   requirements.lock anew: the newest releases that pyproject.toml allows
 #
@@ -14,7 +15,7 @@ CHECKPOINT := l4cli/demo/checkpoint
 SHARDS := $(wildcard $(CHECKPOINT)/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check pytest test-slow pictures upgrade llama.cpp clean
+.PHONY: help run test check pytest test-slow test-train pictures upgrade llama.cpp clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -40,6 +41,9 @@ test-slow: $(VENV)/.test-installed
 pictures: $(VENV)/.test-installed
 	$(BIN)/python examples/pictures.py
 
+test-train: $(VENV)/.train-installed
+	$(BIN)/python -m pytest -m train tests/training
+
 upgrade:
 	$(PYTHON) -m venv --clear build/upgrade
 	build/upgrade/bin/python -m pip install --quiet uv
@@ -58,6 +62,11 @@ $(VENV)/.installed: pyproject.toml $(LOCK) | llama.cpp
 $(VENV)/.test-installed: pyproject.toml $(LOCK) | llama.cpp
 	$(BIN)/python -m pip install --quiet -c $(LOCK) -e '.[test]'
 	@touch $@ $(VENV)/.installed
+
+# requirements.lock does not pin torch and the others of the `train` extra.
+$(VENV)/.train-installed: pyproject.toml $(LOCK) | llama.cpp
+	$(BIN)/python -m pip install --quiet -c $(LOCK) -e '.[test,train]'
+	@touch $@ $(VENV)/.test-installed $(VENV)/.installed
 
 # Compiled for this processor, with flags that this compiler needs; nothing is done if it is in place.
 llama.cpp: | $(VENV)/bin/pip

@@ -1,4 +1,4 @@
-"""Training steps' data: conversations drawn by seed and step, packed."""
+"""The data of a training step: conversations drawn by seed and step, packed into batches."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,51 +8,56 @@ import torch
 from torch import Tensor
 
 from training import corpus
-from training.backdrop import Backdrop
-from training.marks import Marks, marks
-from training.model import Wanted
+from training.batch_targets import BatchTargets, batch_targets
+from training.long_context import HEADER, GapFilling, Placement, contiguous, spread
+from training.model import OutputTokens
 from training.render import Renderer, Sample
 
-PLAIN = 0.2  # of the documents have no leaps
-APART = 0.4  # of the others have their text in other chunks than all questions
-BARE = 0.25  # of the leaps have nothing put between
-NEAREST, CHUNK, FARTHEST = 500, 8192, 40960  # how far a document's leaps go, together
-# Of a backdrop's places, the most that are filled; and the most pairs of these and the document's
-# tokens, which are what it costs.
-DRAWN, PAIRS = 16384, 24_000_000
-HEADER = 6  # tokens before a document's own, about: they open the conversation
 # Each skill's share of the tokens.
 SHARES = {"guide": 0.05, "reading": 0.35, "extraction": 0.14, "tools": 0.39, "manner": 0.07}
-PACKED = 1280  # tokens of a batch, on average; a long document has more
-# What an answer's first tokens count beside its others: there it is decided. Past a chunk a value
-# that begins right goes on as another does more often than it begins as another.
-FIRST, FIRSTS = 3.0, 4
-OPENING = 3.0  # what the answer right behind a document counts: most others stand behind answers
-ECHO = 0.2  # what an echo counts beside an answer's token
-ECHOES = 200  # about the most that are learnt of one conversation
-SAMPLED = 8  # every eighth token stands for all when the last layer's experts are balanced
+BATCH_TOKENS = 1280  # tokens of a batch, on average; a batch with a long document has more
+# The loss of an answer's first tokens counts more, since they decide the answer. Beyond a chunk,
+# a value more often begins right and continues as another one than it begins as another one.
+FIRST_WEIGHT, FIRST_TOKENS = 3.0, 4
+# The loss of the answer right after a document counts more: most other answers follow answers.
+FIRST_ANSWER_WEIGHT = 3.0
+REPEAT_WEIGHT = 0.2  # the weight of a repetition in the prompt; an answer's token has 1
+REPEATS = 200  # about the most repetitions that are learnt in one conversation
+SAMPLED = 8  # the last layer's experts are balanced on every eighth token
+
+Drawn = tuple[str, Sample]  # a skill and a conversation
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Conversations one behind the other: their ids and positions [tokens], and where each starts.
-    The places whose next token is learnt, as indices into `wanted`, and that token: the assistant's
-    first, numbered by the answer they belong to, then the echoes; what each counts; the skill of
-    each answer. What is behind each conversation, the tokens [kept] of documents, that later
-    backdrops may show, and the auxiliary losses' marks."""
+    """Conversations one after the other.
+
+    ids, positions: of all tokens [tokens].
+    starts: the token at which each conversation begins.
+    outputs: the tokens whose output is needed.
+    learn: which of these outputs are learnt [learnt]: first those of the assistant's tokens, then
+        those of repetitions.
+    targets: the next id of each learnt output [learnt].
+    weights: the weight of each one's loss [learnt].
+    answers: the number of the answer that each of the assistant's tokens belongs to.
+    skills: each answer's skill.
+    fillings: what fills the gaps of each conversation.
+    kept: the tokens of documents, whose keys and values the memory stores.
+    auxiliary: the targets of the auxiliary losses.
+    """
 
     ids: Tensor
     positions: Tensor
     starts: list[int]
-    wanted: Wanted
+    outputs: OutputTokens
     learn: Tensor
     targets: Tensor
     weights: Tensor
     answers: Tensor
     skills: list[str]
-    backdrops: list[Backdrop | None]
+    fillings: list[GapFilling | None]
     kept: Tensor
-    marks: Marks
+    auxiliary: BatchTargets
 
     @property
     def tokens(self) -> int:
@@ -64,12 +69,14 @@ class Batch:
         return sum(cost(end - start) for start, end in pairwise(bounds))
 
 
-def draw(
-    renderer: Renderer, rng: Random, tokens: int, longest: int, parts: int
-) -> list[tuple[str, Sample]]:
-    """Conversations of all skills in their shares, about `tokens` of them together; more where one
-    costs so much that there could not be `parts` which cost the same."""
-    drawn: list[tuple[str, Sample]] = []
+def draw(renderer: Renderer, rng: Random, tokens: int, longest: int, parts: int) -> list[Drawn]:
+    """Draw conversations of all skills in their shares, `tokens` or a little more in all.
+
+    longest: about the most tokens of a reading document.
+    parts: into how many parts of equal cost the conversations must divide. More are drawn if one
+        conversation alone costs more than such a part.
+    """
+    drawn: list[Drawn] = []
     used = dict.fromkeys(SHARES, 0.0)
     total, total_cost, most = 0, 0.0, 0.0
     while total < tokens or total_cost < parts * most:
@@ -87,18 +94,18 @@ def draw(
 
 
 def cost(tokens: int) -> float:
-    """What a conversation takes, in tokens of short ones: attention grows with its square."""
+    """Return a conversation's cost, in tokens of short ones. Attention grows with the square."""
     return tokens * (1 + tokens / 4000)
 
 
-def group(
-    drawn: list[tuple[str, Sample]], tokens: int, parts: int = 1
-) -> list[list[tuple[str, Sample]]]:
-    """Batches of so many tokens on average, a multiple of `parts`, that cost the same: the longest
-    first, and each where there is least."""
+def group(drawn: list[Drawn], tokens: int, parts: int = 1) -> list[list[Drawn]]:
+    """Divide conversations into groups of about equal cost, `tokens` each on average.
+
+    Their number is a multiple of `parts`. The longest come first, each into the cheapest group.
+    """
     total = sum(len(sample.ids) for _, sample in drawn)
     count = parts * max(1, round(total / tokens / parts))
-    groups: list[list[tuple[str, Sample]]] = [[] for _ in range(count)]
+    groups: list[list[Drawn]] = [[] for _ in range(count)]
     costs = [0.0] * len(groups)
     for item in sorted(drawn, key=lambda pair: -len(pair[1].ids)):
         least = costs.index(min(costs))
@@ -107,134 +114,93 @@ def group(
     return [group for group in groups if group]
 
 
-def echoes(sample: Sample) -> list[int]:
-    """Places in the prompt whose token follows its neighbour for the second time, as the rest of a
-    name does when it comes again: learning these teaches to look back, which all skills need. A
-    long document has many; some of them, evenly, are enough."""
-    taught = {i for start, end in sample.spans for i in range(start, end)}
+def repetitions(sample: Sample) -> list[int]:
+    """Return places in the prompt whose token follows its neighbour for the second time.
+
+    The rest of a name does so when the name comes again. Learning these places teaches the model to
+    look back, which all skills need. A long document has many; an even selection of them is enough.
+    """
+    taught = {i for start, end in sample.answers for i in range(start, end)}
     seen: set[tuple[int, int]] = set()
     found = []
     for i, pair in enumerate(pairwise(sample.ids), 1):
         if pair in seen and i not in taught:
             found.append(i)
         seen.add(pair)
-    return found[:: 1 + len(found) // ECHOES]
+    return found[:: 1 + len(found) // REPEATS]
 
 
-@dataclass(frozen=True)
-class Laid:
-    """Where a conversation's tokens stand: rising positions [tokens], and what is between them."""
-
-    positions: Tensor
-    backdrop: Backdrop | None = None
-
-
-def plain(sample: Sample) -> Laid:
-    return Laid(torch.arange(len(sample.ids)))
-
-
-def pack(items: list[tuple[str, Sample]], laid: list[Laid] | None = None) -> Batch:
+def pack(items: list[Drawn], placements: list[Placement] | None = None) -> Batch:
+    """Make a batch of conversations, with positions that have no gaps if none are given."""
     ids: list[int] = []
-    starts, wanted, kept = [], [], []
-    learn, targets, weights, answers, skills = [], [], [], [], []
-    echo_learn, echo_targets = [], []
-    laid = laid or [plain(sample) for _, sample in items]
+    starts: list[int] = []
+    outputs: list[int] = []
+    kept: list[int] = []
+    learn: list[int] = []
+    targets: list[int] = []
+    weights: list[float] = []
+    answers: list[int] = []
+    skills: list[str] = []
+    repeat_learn: list[int] = []
+    repeat_targets: list[int] = []
+    placements = placements or [contiguous(sample) for _, sample in items]
     for skill, sample in items:
         starts.append(len(ids))
-        taught = [i for start, end in sample.spans for i in range(start, end)]
-        repeated = echoes(sample)
+        taught = [i for start, end in sample.answers for i in range(start, end)]
+        repeated = repetitions(sample)
         before = {i - 1 for i in taught + repeated}
         places = sorted(before.union(range(0, len(sample.ids), SAMPLED)))
-        slot = {place: len(wanted) + number for number, place in enumerate(places)}
-        wanted += [len(ids) + place for place in places]
-        learn += [slot[i - 1] for i in taught]
+        output_of = {place: len(outputs) + number for number, place in enumerate(places)}
+        outputs += [len(ids) + place for place in places]
+        learn += [output_of[i - 1] for i in taught]
         targets += [sample.ids[i] for i in taught]
-        for number, (start, end) in enumerate(sample.spans):
-            opening = OPENING if skill == "reading" and number == 0 else 1.0
-            weights += [opening * (FIRST if n < FIRSTS else 1.0) for n in range(end - start)]
+        for number, (start, end) in enumerate(sample.answers):
+            whole = FIRST_ANSWER_WEIGHT if skill == "reading" and number == 0 else 1.0
+            for n in range(end - start):
+                weights.append(whole * (FIRST_WEIGHT if n < FIRST_TOKENS else 1.0))
             answers += [len(skills)] * (end - start)
             skills.append(skill)
-        echo_learn += [slot[i - 1] for i in repeated]
-        echo_targets += [sample.ids[i] for i in repeated]
+        repeat_learn += [output_of[i - 1] for i in repeated]
+        repeat_targets += [sample.ids[i] for i in repeated]
         if skill == "reading":
-            kept += range(len(ids) + HEADER, len(ids) + sample.spans[0][0])
+            kept += range(len(ids) + HEADER, len(ids) + sample.answers[0][0])
         ids += sample.ids
-    indices = torch.tensor(wanted)
+    indices = torch.tensor(outputs)
     return Batch(
         torch.tensor(ids),
-        torch.cat([own.positions for own in laid]),
+        torch.cat([own.positions for own in placements]),
         starts,
-        Wanted(indices, sampled_of(indices, starts)),
-        torch.tensor(learn + echo_learn),
-        torch.tensor(targets + echo_targets),
-        torch.tensor(weights + [ECHO] * len(echo_targets)),
+        OutputTokens(indices, _sampled(indices, starts)),
+        torch.tensor(learn + repeat_learn),
+        torch.tensor(targets + repeat_targets),
+        torch.tensor(weights + [REPEAT_WEIGHT] * len(repeat_targets)),
         torch.tensor(answers),
         skills,
-        [own.backdrop for own in laid],
+        [own.filling for own in placements],
         torch.tensor(kept, dtype=torch.long),
-        marks([sample for _, sample in items], starts),
+        batch_targets([sample for _, sample in items], starts),
     )
-
-
-def sampled_of(indices: Tensor, starts: list[int]) -> Tensor:
-    """Which of the wanted places are every eighth of their conversation."""
-    bounds = torch.tensor(starts)
-    own = bounds[torch.searchsorted(bounds, indices, right=True) - 1]
-    return (indices - own) % SAMPLED == 0
-
-
-def leaping(rng: Random, sample: Sample, ends: set[int]) -> Laid:
-    """A document's tokens, spread over a document of up to many times its length: its positions
-    leap, mostly behind a sentence (a token of `ends`), and other text is put between, mostly. So
-    every distance is met, the RoPE layers lose sight at chunks' ends, and the global layer has to
-    find what lies before among all that is there. Often the one leap is from the text to the first
-    question, over a chunk: then the global layer alone can answer."""
-    if rng.random() < PLAIN:
-        return plain(sample)
-    document = range(HEADER, sample.spans[0][0])
-    spots = [i for i in document if sample.ids[i - 1] in ends]
-    leaps, nearest = rng.randint(1, 4), NEAREST
-    if spots and rng.random() < APART:
-        leaps, nearest, spots = 1, CHUNK, spots[-1:]
-    elif rng.random() < 0.1 or len(spots) < leaps:
-        spots = list(document)
-    total = nearest * (FARTHEST / nearest) ** rng.random()
-    shares = [rng.expovariate(1) for _ in range(leaps)]
-    steps = torch.ones(len(sample.ids), dtype=torch.long)
-    steps[0] = 0
-    gaps = []
-    for spot, share in zip(sorted(rng.sample(spots, leaps)), shares, strict=True):
-        size = 1 + int(total * share / sum(shares))
-        gaps.append((spot, size))
-        steps[spot] += size
-    positions = steps.cumsum(0)
-    if rng.random() < BARE:
-        return Laid(positions)
-    most = min(DRAWN, PAIRS // len(sample.ids))
-    between = [(int(positions[i]) - size, size) for i, size in gaps]
-    return Laid(positions, backdrop(rng, between, most))
-
-
-def backdrop(rng: Random, gaps: list[tuple[int, int]], most: int) -> Backdrop:
-    """For gaps, each from a position on and of a size; at most so many of their places filled."""
-    total = sum(size for _, size in gaps)
-    count = min(total, most)
-    generator = torch.Generator().manual_seed(rng.getrandbits(60))
-    places = torch.cat([torch.arange(begin, begin + size) for begin, size in gaps])
-    chosen = torch.randperm(total, generator=generator)[:count].sort().values
-    return Backdrop(places[chosen], torch.rand(count, generator=generator), total / count)
 
 
 def step_batches(
     renderer: Renderer, seed: int, step: int, tokens: int, longest: int, parts: int
 ) -> list[Batch]:
-    """The batches of one step, for so many processes."""
+    """Return the batches of one step, for `parts` processes; see `draw` for the others."""
     rng = Random(f"{seed}/{step}")
     return [
-        pack(items, [_laid(rng, renderer, *item) for item in items])
-        for items in group(draw(renderer, rng, tokens, longest, parts), PACKED, parts)
+        pack(items, [_placement(rng, renderer, *item) for item in items])
+        for items in group(draw(renderer, rng, tokens, longest, parts), BATCH_TOKENS, parts)
     ]
 
 
-def _laid(rng: Random, renderer: Renderer, skill: str, sample: Sample) -> Laid:
-    return leaping(rng, sample, renderer.ends) if skill == "reading" else plain(sample)
+def _placement(rng: Random, renderer: Renderer, skill: str, sample: Sample) -> Placement:
+    if skill == "reading":
+        return spread(rng, sample, renderer.sentence_ends)
+    return contiguous(sample)
+
+
+def _sampled(indices: Tensor, starts: list[int]) -> Tensor:
+    """Return which outputs are every eighth token of their conversation."""
+    bounds = torch.tensor(starts)
+    own = bounds[torch.searchsorted(bounds, indices, right=True) - 1]
+    return (indices - own) % SAMPLED == 0

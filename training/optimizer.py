@@ -1,9 +1,12 @@
-"""Muon for the matrices that every token passes, Adam for experts, embeddings, router and norms."""
+"""The optimizers: Muon for the matrices that every token passes, Adam for all other weights."""
 
 import torch
 from torch import Tensor
 
-DECAY = 0.05
+from training.precision import COMPUTE_TYPE
+
+WEIGHT_DECAY = 0.05
+# Parts of the names of the matrices that Muon updates.
 MATRICES = (
     "self_attn.",
     "shared_expert.",
@@ -12,11 +15,16 @@ MATRICES = (
     "feed_forward.down_proj",
 )
 
+Named = tuple[str, Tensor]  # a weight and its name
+
 
 def orthogonal(update: Tensor, rounds: int = 5) -> Tensor:
-    """Newton-Schulz: pulls all singular values of the matrices towards 1."""
+    """Return the update with all singular values pulled towards 1, by Newton-Schulz iterations.
+
+    The coefficients are those of Muon (https://kellerjordan.github.io/posts/muon/).
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = update.bfloat16()
+    x = update.to(COMPUTE_TYPE)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -27,7 +35,7 @@ def orthogonal(update: Tensor, rounds: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal and given the size of an Adam step."""
+    """Momentum whose update is made orthogonal and scaled to the size of an Adam step."""
 
     def __init__(self, weights: list[Tensor], lr: float, momentum: float = 0.95) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum})
@@ -43,26 +51,27 @@ class Muon(torch.optim.Optimizer):
                 running.lerp_(weight.grad, 1 - group["momentum"])
                 update = orthogonal(weight.grad.lerp(running, group["momentum"]))
                 size = 0.2 * max(weight.shape[-2:]) ** 0.5
-                weight.mul_(1 - group["lr"] * DECAY).add_(update, alpha=-group["lr"] * size)
+                weight.mul_(1 - group["lr"] * WEIGHT_DECAY).add_(update, alpha=-group["lr"] * size)
 
 
 def cost(name: str, weight: Tensor) -> float:
-    """What an update takes, about: 1 for an element of Adam's."""
+    """Return about what an update of the weight costs; one element costs Adam 1."""
     return weight.numel() * (12.0 if _is_matrix(name, weight) else 1.0)
 
 
-def make(named: list[tuple[str, Tensor]], lr: float) -> list[torch.optim.Optimizer]:
+def make(named: list[Named], lr: float) -> list[torch.optim.Optimizer]:
+    """Return the optimizers of these weights. Norms and probes have no weight decay."""
     matrices, decayed, plain = [], [], []
     for name, weight in named:
         if _is_matrix(name, weight):
             matrices.append(weight)
-        elif weight.dim() > 1 and not name.startswith("carry."):
+        elif weight.dim() > 1 and not name.startswith("probes."):
             decayed.append(weight)
         else:
             plain.append(weight)
     adam = torch.optim.AdamW(
         [
-            {"params": decayed, "weight_decay": DECAY},
+            {"params": decayed, "weight_decay": WEIGHT_DECAY},
             {"params": plain, "weight_decay": 0.0},
         ],
         lr=lr,
@@ -73,6 +82,7 @@ def make(named: list[tuple[str, Tensor]], lr: float) -> list[torch.optim.Optimiz
 
 
 def set_rate(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
+    """Set the learning rate of all optimizers."""
     for opt in optimizers:
         for group in opt.param_groups:
             group["lr"] = lr

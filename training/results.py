@@ -1,4 +1,4 @@
-"""What a training pass got right, skill by skill."""
+"""Counts what a training pass got right, skill by skill."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,10 @@ from training.batches import Batch
 
 @dataclass
 class Result:
-    """Sums over learnt tokens and answers; an answer is right if greedy decoding would write it."""
+    """Sums over learnt tokens and over answers.
+
+    An answer is right if greedy decoding would write it.
+    """
 
     loss: float = 0.0
     tokens: int = 0
@@ -29,7 +32,7 @@ class Result:
 
 
 class Results(dict[str, Result]):
-    """A result a skill."""
+    """Results by skill. Names that begin with "~" are not skills but other losses."""
 
     def __missing__(self, skill: str) -> Result:
         return self.setdefault(skill, Result())
@@ -39,8 +42,13 @@ class Results(dict[str, Result]):
             self[skill].add(result)
 
 
-def outcome(batch: Batch, losses: Tensor, echoes: Tensor, wrong: Tensor) -> Results:
-    """From each learnt token's loss and whether it would have been wrong."""
+def outcome(batch: Batch, losses: Tensor, repeat_losses: Tensor, wrong: Tensor) -> Results:
+    """Return the results of a batch.
+
+    losses: of the assistant's tokens.
+    repeat_losses: of repetitions in the prompt.
+    wrong: which of the assistant's tokens greedy decoding would get wrong.
+    """
     count = len(batch.skills)
     mistakes = torch.zeros(count).index_add_(0, batch.answers, wrong.float())
     sums = torch.zeros(count).index_add_(0, batch.answers, losses)
@@ -49,5 +57,5 @@ def outcome(batch: Batch, losses: Tensor, echoes: Tensor, wrong: Tensor) -> Resu
     per_answer = zip(batch.skills, sums.tolist(), lengths.tolist(), mistakes.tolist(), strict=True)
     for skill, loss, length, missed in per_answer:
         results[skill].add(Result(loss, length, int(missed == 0), 1))
-    results["~echo"].add(Result(float(echoes.sum()), len(echoes)))
+    results["~repetitions"].add(Result(float(repeat_losses.sum()), len(repeat_losses)))
     return results

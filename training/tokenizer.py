@@ -1,4 +1,7 @@
-"""The demo's tokenizer: byte-level BPE split as Llama 4 splits, with Llama 4's special tokens."""
+"""The demo model's tokenizer: byte-level BPE with Llama 4's split pattern and special tokens.
+
+Llama 4's 200k tokens would be most of so small a model, so this one has 4096.
+"""
 
 import json
 import re
@@ -26,6 +29,7 @@ SPECIAL = [
 
 
 def train(texts: Iterable[str]) -> Tokenizer:
+    """Train a tokenizer of VOCAB_SIZE tokens, the special ones included."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -40,7 +44,7 @@ def train(texts: Iterable[str]) -> Tokenizer:
         max_token_length=12,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(in_short_pieces(texts), trainer)
+    tokenizer.train_from_iterator(_short_pieces(texts), trainer)
     tokenizer.add_special_tokens(SPECIAL)
     bos = tokenizer.token_to_id(BOS)
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -49,15 +53,15 @@ def train(texts: Iterable[str]) -> Tokenizer:
     return tokenizer
 
 
-def in_short_pieces(texts: Iterable[str]) -> Iterator[str]:
-    """Breaks numbers and Chinese after two characters: longer tokens would be seen too rarely."""
+def _short_pieces(texts: Iterable[str]) -> Iterator[str]:
+    """Break numbers and Chinese after two characters. Longer tokens would occur too rarely."""
     for text in texts:
         text = re.sub(r"(\d\d)(?=\d)", "\\1\0", text)
         yield from re.sub(r"([\u4e00-\u9fff]{2})", "\\1\0", text).split("\0")
 
 
 def without_special(tokenizer: Tokenizer) -> Tokenizer:
-    """The same tokenizer, reading `<|eot|>` as plain text: for what users and documents say."""
+    """Return the tokenizer for messages and documents, to which `<|eot|>` is plain text."""
     content = json.loads(tokenizer.to_str())
     content["added_tokens"] = []
     content["post_processor"] = None

@@ -1,8 +1,14 @@
-"""Trains the demo model: python -m training.train --out FOLDER --steps N (see README.md)."""
+"""Trains the demo model, from nothing or from a checkpoint (see README.md):
+
+    python -m training.train --out FOLDER
+
+A run that was stopped continues when it is started again with the same options.
+"""
 
 import argparse
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -10,152 +16,162 @@ from threading import Event
 import torch
 
 from training import batches, optimizer
-from training.backdrop import Memory
 from training.batches import Batch
-from training.passes import quick_check, run
+from training.dimensions import Dimensions
+from training.forward_backward import forward_backward, quick_check
+from training.key_value_memory import KeyValueMemory
 from training.render import Renderer
 from training.results import Results
-from training.state import Run
-from training.team import Team, shares, work_together
+from training.run_folder import Run
+from training.workers import Worker, distribute, run_workers
+
+REPORT_STEPS, SAVE_STEPS = 20, 200  # a report, and a save, after so many steps each
+
+Load = list[list[float]]  # each expert's share of the tokens, by layer with experts
 
 
 @dataclass
 class Schedule:
-    """How far training is: by steps, or by minutes where a limit in time is given."""
+    """The progress of training: by steps, or by minutes if that is further.
+
+    minutes: the limit in time, or None.
+    spent: seconds of training before this process started.
+    """
 
     steps: int
     minutes: float | None
-    spent: float = 0.0  # seconds in earlier runs
+    spent: float = 0.0
 
     def __post_init__(self) -> None:
         self.began = time.monotonic()
 
     def elapsed(self) -> float:
+        """Return the seconds of training so far."""
         return self.spent + time.monotonic() - self.began
 
     def progress(self, step: int) -> float:
+        """Return 0 at the beginning and 1 or more at the end."""
         by_time = self.elapsed() / 60 / self.minutes if self.minutes else 0.0
         return max(step / self.steps, by_time)
 
 
 def learning_rate(peak: float, step: int, progress: float) -> float:
-    """Warm up, stay, and fall to nothing over the last two thirds: with batches as small as these,
-    what is learnt shows as the rate falls."""
+    """Return the rate: 100 steps of warm-up, then the peak, then to zero over the last two thirds.
+
+    With batches as small as these, what was learnt shows only as the rate falls.
+    """
     return peak * min(1.0, (step + 1) / 100) * min(1.0, max(0.02, (1 - progress) / 0.67))
 
 
 def longest_at(progress: float, shortest: int, longest: int) -> int:
-    """The reading documents grow from the first limit to the longest over the first 80%."""
+    """Return the longest reading document; it grows to the full length over the first 80%."""
     return int(shortest * (longest / shortest) ** min(1.0, progress / 0.8))
 
 
-def learn(run_: Run, team: Team, step_data: list[Batch], memory: Memory) -> tuple[Results, list]:
-    """This process's part of a step, whole batches, forward and backward: what was right, and the
-    experts' load."""
-    totals = (
-        sum(len(batch.answers) for batch in step_data),
-        sum(batch.tokens for batch in step_data),
-    )
-    parts = shares([batch.cost for batch in step_data], team.size)
+def learn(
+    run: Run, worker: Worker, data: list[Batch], memory: KeyValueMemory
+) -> tuple[Results, Load]:
+    """Pass this process's batches of a step forward and backward."""
+    totals = sum(len(batch.answers) for batch in data), sum(batch.tokens for batch in data)
+    parts = distribute([batch.cost for batch in data], worker.size)
     results, load = Results(), torch.zeros(())
-    for batch in (step_data[i] for i in parts[team.rank]):
-        recall = memory.recall(batch.backdrops, batch.kept)
-        found, own = run(run_.model, batch, totals, recall, run_.carry)
-        memory.add(recall.noted)
+    for batch in (data[i] for i in parts[worker.rank]):
+        access = memory.access(batch.fillings, batch.kept)
+        found, own = forward_backward(run.model, batch, totals, access, run.probes)
+        memory.add(access.new)
         results.add(found)
-        load = load + own / len(step_data)
+        load = load + own / len(data)
     return results, load.tolist()
 
 
-def update(run_: Run, team: Team, optimizers: list[torch.optim.Optimizer]) -> None:
+def update(run: Run, worker: Worker, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Update this process's share of the weights and of their averages."""
     for opt in optimizers:
         opt.step()
-    run_.note_average(team)
+    run.update_average(worker)
 
 
-def keep(
-    run_: Run,
-    team: Team,
-    optimizers: list[torch.optim.Optimizer],
-    schedule: Schedule,
-    renderer: Renderer,
-) -> None:
-    """Saves the run, and reports what its averaged weights get right."""
-    run_.save(team, optimizers, schedule.elapsed())
-    if team.rank == 0:
-        report(run_.step, schedule, quick_check(run_.averaged(), renderer, run_.seed))
-
-
-def report(step: int, schedule: Schedule, line: dict) -> None:
-    shown = {name: str(value) for name, value in sorted(line.items())}
+def report(step: int, schedule: Schedule, values: Mapping[str, object]) -> None:
+    """Print a line: step, minutes, and for each skill the loss and the share of right answers."""
+    shown = {name: str(value) for name, value in sorted(values.items())}
     print(f"{step} {schedule.elapsed() / 60:.1f}min {shown}", flush=True)
 
 
-def train(run_: Run, team: Team, options: argparse.Namespace, stop: Event) -> None:
-    """One process's loop; the first one tells how far it is, and reports."""
-    team.begin()
-    schedule = Schedule(options.steps, options.minutes, run_.spent)
-    optimizers = run_.optimizers(team, options.lr)
-    renderer, memory, sums = Renderer(run_.tokenizer), Memory(), Results()
+def train(run: Run, worker: Worker, options: argparse.Namespace, stop: Event) -> None:
+    """Train in one process. The first process decides when to stop, reports and checks."""
+    worker.begin()
+    schedule = Schedule(options.steps, options.minutes, run.spent)
+    optimizers = run.optimizers(worker, options.lr)
+    renderer, memory, sums = Renderer(run.tokenizer), KeyValueMemory(), Results()
     tokens, since = 0, time.monotonic()
-    while (progress := team.agree(2.0 if stop.is_set() else schedule.progress(run_.step))) < 1:
+
+    def save() -> None:
+        run.save(worker, optimizers, schedule.elapsed())
+        if worker.rank == 0 and options.check:
+            found = quick_check(run.averaged(), renderer, options.seed, options.check)
+            report(run.step, schedule, found)
+
+    while True:
+        progress = worker.from_first(2.0 if stop.is_set() else schedule.progress(run.step))
+        if progress >= 1:
+            break
         longest = longest_at(progress, options.shortest, options.longest)
         data = batches.step_batches(
-            renderer, options.seed, run_.step, options.tokens, longest, team.size
+            renderer, options.seed, run.step, options.tokens, longest, worker.size
         )
-        optimizer.set_rate(optimizers, learning_rate(options.lr, run_.step, progress))
-        every = team.gather(learn(run_, team, data, memory))
-        team.update(lambda: update(run_, team, optimizers))
-        run_.step += 1
+        optimizer.set_rate(optimizers, learning_rate(options.lr, run.step, progress))
+        every = worker.gather(learn(run, worker, data, memory))
+        worker.update(lambda: update(run, worker, optimizers))
+        run.step += 1
         tokens += sum(batch.tokens for batch in data)
         for results, _ in every:
             sums.add(results)
-        if team.rank == 0 and run_.step % 20 == 0:
+        if worker.rank == 0 and run.step % REPORT_STEPS == 0:
             load = torch.tensor([own for _, own in every]).sum(0)
             speed = f"{tokens / (time.monotonic() - since):.0f}/s"
             spread = f"{load.min():.1%}-{load.max():.1%}"
-            report(run_.step, schedule, {**sums, "~speed": speed, "~load": spread})
+            report(run.step, schedule, {**sums, "~speed": speed, "~load": spread})
             sums.clear()
             tokens, since = 0, time.monotonic()
-        if run_.step % 200 == 0:
-            keep(run_, team, optimizers, schedule, renderer)
-    keep(run_, team, optimizers, schedule, renderer)
+        if run.step % SAVE_STEPS == 0:
+            save()
+    save()
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of the run; goes on if there"
+    parser = argparse.ArgumentParser(
+        description="Trains the demo model.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--start", type=Path, help="a checkpoint whose weights to begin from")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--minutes", type=float, help="end after so many, whatever the steps")
-    parser.add_argument("--tokens", type=int, default=2560, help="tokens a step, at least")
-    parser.add_argument("--shortest", type=int, default=160, help="where that length begins")
-    parser.add_argument("--longest", type=int, default=1024, help="longest reading document")
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=4)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--restart-schedule", action="store_true", help="keep weights, begin anew")
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="the run's folder; a run in it continues")
+    add("--start", type=Path, help="a checkpoint whose weights and tokenizer a new run begins with")
+    add("--steps", type=int, default=4000, help="end after this many steps")
+    add("--minutes", type=float, help="end after this many minutes, if --steps takes longer")
+    add("--tokens", type=int, default=2560, help="the fewest tokens of a step")
+    add("--shortest", type=int, default=160, help="tokens of the longest document at the beginning")
+    add("--longest", type=int, default=1024, help="tokens of the longest document at the end")
+    add("--lr", type=float, default=2e-3, help="the highest learning rate")
+    add("--seed", type=int, default=4, help="of tokenizer, initial weights and data")
+    add("--processes", type=int, default=2, help="processes that share the work; one a core")
+    add("--width", type=int, default=Dimensions.hidden, help="hidden size of a model from nothing")
+    add("--check", type=int, default=24, help="size of the check after each save; 0: none")
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse()
     torch.set_num_threads(1)
-    run_ = Run(options.out, options.seed, options.start)
-    if options.restart_schedule:
-        run_.step, run_.spent = 0, 0.0
-    stop = Event()  # the first process's; the others learn of it there
+    run = Run(options.out, options.seed, options.start, options.width)
+    stop = Event()  # set in the first process only; the others learn of it by `from_first`
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    named = run_.named()
-    work_together(
+    named = run.named()
+    run_workers(
         options.processes,
         [weight for _, weight in named],
-        len(run_.average),
+        len(run.average),
         [optimizer.cost(name, weight) for name, weight in named],
-        lambda team: train(run_, team, options, stop),
+        lambda worker: train(run, worker, options, stop),
     )
 
 

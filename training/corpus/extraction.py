@@ -1,15 +1,16 @@
-"""Extraction: a sentence in, one JSON object with the asked keys out."""
+"""Extraction: the user gives a sentence and keys; the answer is one JSON object with these keys."""
 
 import json
 from random import Random
 
 from training.corpus import values
+from training.corpus.conversation import Conversation, Message, turn
 from training.corpus.values import Value
 from training.corpus.words import HELD_OUT, table
 
 
 def fill(sentence: str, record: dict[str, Value]) -> str:
-    """Puts the values in; {paid:yes|no} chooses by a truth value."""
+    """Put the values into a sentence. {paid:yes|no} gives one of two words for a boolean."""
     for key, value in record.items():
         if isinstance(value, bool):
             start = sentence.index("{" + key + ":")
@@ -22,12 +23,15 @@ def fill(sentence: str, record: dict[str, Value]) -> str:
 
 
 def as_json(record: dict[str, Value]) -> str:
+    """Return the record as the answers write it."""
     return json.dumps(record, ensure_ascii=False)
 
 
 def ask(rng: Random, side: str) -> tuple[str, str]:
-    """A request and the JSON that answers it; a key the sentence lacks is null, which is hard and
-    so trained on more often."""
+    """Return a request and the JSON that answers it.
+
+    A key that the sentence lacks is null. That is hard, so it occurs more often to train on.
+    """
     domains = table("extraction")["domain"]
     domain = rng.choice(domains)
     record = {key: values.make(maker, rng, side) for key, maker in domain["fields"].items()}
@@ -44,13 +48,10 @@ def ask(rng: Random, side: str) -> tuple[str, str]:
     return request, as_json({key: record.get(key) for key in keys})
 
 
-def conversation(rng: Random, side: str) -> dict:
+def conversation(rng: Random, side: str) -> Conversation:
+    """Return one request; to train on, sometimes two or three."""
     turns = 1 if side == HELD_OUT or rng.random() < 0.6 else rng.randint(2, 3)
-    messages = []
+    messages: list[Message] = []
     for _ in range(turns):
-        request, answer = ask(rng, side)
-        messages += [
-            {"role": "user", "content": request},
-            {"role": "assistant", "content": answer},
-        ]
-    return {"messages": messages}
+        messages += turn(*ask(rng, side))
+    return Conversation(messages=messages)

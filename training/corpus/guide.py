@@ -1,14 +1,14 @@
-"""The guide: questions on Llama 4 and l4 from the text files beside, in many wordings."""
+"""The guide: questions about Llama 4 and l4 in many wordings, from the files in guide/."""
 
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from random import Random
-
-import tomllib
+from typing import Any
 
 from training.corpus import offtopic
-from training.corpus.words import HELD_OUT, words
+from training.corpus.conversation import Conversation, Message, turn
+from training.corpus.words import HELD_OUT, read_toml, words
 
 FOLDER = Path(__file__).parent / "guide"
 OPENERS = (
@@ -20,17 +20,17 @@ FILLERS = set(words("fillers"))
 
 
 @cache
-def entries() -> list[dict]:
-    files = [tomllib.loads(path.read_text("utf8")) for path in sorted(FOLDER.glob("*.toml"))]
+def entries() -> list[dict[str, Any]]:
+    """Return all entries: an answer, the wordings to train on ("ask") and the "unseen" ones."""
+    files = [read_toml(path) for path in sorted(FOLDER.glob("*.toml"))]
     return [entry for file in files for entry in file["entry"]]
 
 
-def turn(question: str, answer: str) -> list[dict]:
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-
-
 def reworded(rng: Random, question: str) -> str:
-    """The way people type: other case, no question mark, a slip, a courtesy around it."""
+    """Return a question as people type it.
+
+    It may have lower case, no question mark, a word less, a typing error or a greeting.
+    """
     chinese = not question.isascii()
     if rng.random() < 0.3:
         question = question.rstrip("?.!？！。")
@@ -41,7 +41,7 @@ def reworded(rng: Random, question: str) -> str:
     if rng.random() < 0.25:
         question = without_a_filler(rng, question)
     if rng.random() < 0.12 and len(question) > 12:
-        question = with_a_slip(rng, question)
+        question = with_a_typing_error(rng, question)
     if rng.random() < 0.2:
         question = rng.choice(OPENERS) + question
     if rng.random() < 0.1:
@@ -50,6 +50,7 @@ def reworded(rng: Random, question: str) -> str:
 
 
 def without_a_filler(rng: Random, question: str) -> str:
+    """Drop one of the words that carry no meaning, if there is one."""
     words = question.split(" ")
     fillers = [i for i, word in enumerate(words) if word.lower() in FILLERS]
     if fillers and len(words) > 2:
@@ -57,16 +58,16 @@ def without_a_filler(rng: Random, question: str) -> str:
     return " ".join(words)
 
 
-def with_a_slip(rng: Random, question: str) -> str:
-    """Two letters swapped, or one lost."""
+def with_a_typing_error(rng: Random, question: str) -> str:
+    """Swap two letters, or drop one."""
     i = rng.randrange(1, len(question) - 2)
     if rng.random() < 0.5:
         return question[:i] + question[i + 1] + question[i] + question[i + 2 :]
     return question[:i] + question[i + 1 :]
 
 
-def exchange(rng: Random, side: str) -> list[dict]:
-    """One question and its answer; every eighth is off-topic and is declined."""
+def exchange(rng: Random, side: str) -> list[Message]:
+    """Return one question and its answer; every eighth is off-topic and is declined."""
     if rng.random() < 0.12:
         return turn(offtopic.question(rng, side), offtopic.ANSWER)
     entry = rng.choice(entries())
@@ -75,13 +76,13 @@ def exchange(rng: Random, side: str) -> list[dict]:
     return turn(reworded(rng, rng.choice(entry["ask"])), entry["answer"])
 
 
-def conversation(rng: Random, side: str) -> dict:
-    """One question, or a few in a row."""
+def conversation(rng: Random, side: str) -> Conversation:
+    """Return one question; to train on, sometimes a few."""
     turns = 1 if side == HELD_OUT or rng.random() < 0.6 else rng.randint(2, 4)
     messages = [message for _ in range(turns) for message in exchange(rng, side)]
     if rng.random() < 0.08:
         messages.insert(0, {"role": "system", "content": rng.choice(SYSTEMS)})
-    return {"messages": messages}
+    return Conversation(messages=messages)
 
 
 SYSTEMS = (
@@ -91,12 +92,12 @@ SYSTEMS = (
 
 
 def known() -> Iterator[tuple[str, str]]:
-    """Every trained question as it stands, with its answer."""
+    """Yield every question that is trained on, in its plain wording, with its answer."""
     for entry in entries():
         yield from ((question, entry["answer"]) for question in entry["ask"])
 
 
 def unseen() -> Iterator[tuple[str, str]]:
-    """Every held-out question, with its answer."""
+    """Yield every held-out question, with its answer."""
     for entry in entries():
         yield from ((question, entry["answer"]) for question in entry["unseen"])

@@ -1,4 +1,4 @@
-"""Questions the demo model cannot answer, and what it says then."""
+"""Questions that the demo model cannot answer, and its answer to all of them."""
 
 from random import Random
 
@@ -8,6 +8,7 @@ ANSWER = "I don't know. I am a small demo model and only know about Llama 4 and 
 
 
 def question(rng: Random, side: str) -> str:
+    """Return a question about something else than Llama 4 and l4."""
     form = words.pick(rng, words.table("offtopic")["forms"], side)
     text = form.format(
         place=words.city(rng, side),

@@ -1,11 +1,11 @@
-"""Reading: a document of facts among other facts and filler, questions on it, answers from it."""
+"""Reading: a document of facts and filler, and questions whose answers it contains."""
 
 from collections.abc import Iterator
 from random import Random
 
 from training.corpus import words
+from training.corpus.conversation import Conversation, turn
 from training.corpus.facts import Fact, filler, make_fact
-from training.corpus.guide import turn
 from training.corpus.words import HELD_OUT, TRAIN
 
 NOT_SAID = "The text does not say."
@@ -17,13 +17,13 @@ WRAPPERS = (
     "Document:\n{document}\n\nQuestion: {question}",
 )
 CHARS_PER_TOKEN = 3.0
-# How much of a document are facts. Those to train on are denser: the more there are to ask for, the
-# more a token teaches.
+# The share of a document's sentences that are facts. Documents to train on have more: with more to
+# ask for, each token teaches more.
 FACT_SHARES = {HELD_OUT: (0.15, 0.4, 0.7, 1.0), TRAIN: (0.15, 0.4, 0.7, 0.7, 1.0, 1.0)}
 
 
 def document(rng: Random, side: str, tokens: int, fact_share: float) -> tuple[str, list[Fact]]:
-    """Prose of about so many tokens, and the facts in it in their order."""
+    """Return a text of about `tokens` tokens, and the facts in it in their order."""
     pool = [words.made_up(rng, side) for _ in range(max(3, int(tokens * fact_share / 40)))]
     facts: dict[tuple[str, str], Fact] = {}
     sentences: list[str] = []
@@ -40,6 +40,7 @@ def document(rng: Random, side: str, tokens: int, fact_share: float) -> tuple[st
 
 
 def paragraphs(rng: Random, sentences: list[str]) -> str:
+    """Join sentences into paragraphs of three to nine."""
     blocks, i = [], 0
     while i < len(sentences):
         step = rng.randint(3, 9)
@@ -49,7 +50,7 @@ def paragraphs(rng: Random, sentences: list[str]) -> str:
 
 
 def missing_question(rng: Random, side: str, facts: list[Fact]) -> str:
-    """A question whose fact is not there, though its name or its matter may be."""
+    """Return a question that the facts do not answer, though its name or attribute may occur."""
     keys = {fact.key for fact in facts}
     while True:
         name = rng.choice(facts).name if rng.random() < 0.5 else words.made_up(rng, side)
@@ -59,7 +60,7 @@ def missing_question(rng: Random, side: str, facts: list[Fact]) -> str:
 
 
 def text_with_facts(rng: Random, side: str, tokens: int) -> tuple[str, list[Fact]]:
-    """A document in which something can be asked for."""
+    """Return a document with at least one fact, and its facts."""
     text, facts = document(rng, side, tokens, rng.choice(FACT_SHARES[side]))
     while not facts:
         text, facts = document(rng, side, tokens, 0.7)
@@ -69,8 +70,11 @@ def text_with_facts(rng: Random, side: str, tokens: int) -> tuple[str, list[Fact
 def asked(
     rng: Random, side: str, facts: list[Fact], count: int
 ) -> list[tuple[str, str, Fact | None]]:
-    """Questions, their answers and the facts; what is not said is trained on more often."""
-    pairs = []
+    """Return questions, their answers and the facts.
+
+    A few questions have no answer in the document (the fact is None), more of them to train on.
+    """
+    pairs: list[tuple[str, str, Fact | None]] = []
     for fact in rng.sample(facts, min(count, len(facts))):
         if rng.random() < (0.05 if side == HELD_OUT else 0.09):
             pairs.append((missing_question(rng, side, facts), NOT_SAID, None))
@@ -79,9 +83,13 @@ def asked(
     return pairs
 
 
-def conversation(rng: Random, side: str, tokens: int = 300, questions: int | None = None) -> dict:
-    """A document and questions on it, one after the other; the document's facts, and for each
-    answer the fact that it is, if the document tells it."""
+def conversation(
+    rng: Random, side: str, tokens: int = 300, questions: int | None = None
+) -> Conversation:
+    """Return a document of about `tokens` tokens, and questions on it, one after the other.
+
+    questions: how many; None: one on the held-out side, and six to 128 to train on.
+    """
     text, facts = text_with_facts(rng, side, tokens)
     if questions is None:
         questions = 1 if side == HELD_OUT else min(rng.randint(6, 10 + tokens // 25), 128)
@@ -91,17 +99,15 @@ def conversation(rng: Random, side: str, tokens: int = 300, questions: int | Non
     messages = turn(opening, pairs[0][1])
     for question, answer, _ in pairs[1:]:
         messages += turn(question, answer)
-    return {
-        "messages": messages,
-        "facts": facts,
-        "answers": [fact for _, _, fact in pairs],
-    }
+    answers = [fact for _, _, fact in pairs]
+    return Conversation(messages=messages, facts=facts, answers=answers)
 
 
-def conversations(rng: Random, side: str, tokens: int, questions: int) -> Iterator[dict]:
-    """A document and questions on it, each in a conversation of its own."""
+def conversations(rng: Random, side: str, tokens: int, questions: int) -> Iterator[Conversation]:
+    """Yield one document with each of several questions, in a conversation of its own."""
     text, facts = text_with_facts(rng, side, tokens)
     pairs = asked(rng, side, facts, questions)
     wrapper = rng.choice(WRAPPERS)
     for question, answer, _ in pairs:
-        yield {"messages": turn(wrapper.format(document=text, question=question), answer)}
+        opening = wrapper.format(document=text, question=question)
+        yield Conversation(messages=turn(opening, answer))

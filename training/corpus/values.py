@@ -1,4 +1,8 @@
-"""The values that the text files ask for by name: "city", "one of colours", "8-400 metres"."""
+"""Makes values by name, as the .toml files and tools.py ask for them.
+
+Names are those of MAKERS, "one of colours" (a list of words.toml), or a range such as "8-400
+metres".
+"""
 
 import re
 from collections.abc import Callable
@@ -15,7 +19,7 @@ def price(rng: Random, side: str) -> float:
 
 
 def decimal(rng: Random, unit: str) -> str:
-    """To train on: a value may begin with any digits, also with those that alone are held out."""
+    """Return a decimal to train on. Its integer part may be a number that alone is held out."""
     return f"{rng.randint(0, 99)}.{rng.randint(1, 9)} {unit}"
 
 
@@ -47,7 +51,7 @@ MAKERS: dict[str, Callable[[Random, str], Value]] = {
 
 
 def make(name: str, rng: Random, side: str) -> Value:
-    """A range with a unit is text, one without is a number."""
+    """Return a value of this name. A range with a unit gives text, one without gives a number."""
     if name.startswith("one of "):
         return rng.choice(words.words(name.removeprefix("one of ")))
     if found := RANGE.fullmatch(name):

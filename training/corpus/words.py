@@ -1,38 +1,52 @@
-"""Made-up names and values. Each side draws from its own share, so that the held-out names and
-numbers are never trained on."""
+"""Makes names, numbers and other words for one of two sides: to train on, or held out.
+
+Each side draws from its own share, so the held-out names and numbers are never trained on.
+"""
 
 import hashlib
+import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
-import tomllib
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 TRAIN, HELD_OUT = "train", "held_out"
-# The tokenizer's pieces of letters and of digits, once there is one: `use_pieces`.
+# The tokenizer's pieces of letters and of digits, once `use_pieces` was called.
 _letters: list[str] = []
 _digits: list[str] = []
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a .toml file."""
+    content: dict[str, Any] = tomllib.loads(path.read_text("utf8"))
+    return content
+
+
 @cache
-def table(name: str) -> dict:
-    """A text file of this folder, by its name."""
-    return tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text("utf8"))
+def table(name: str) -> dict[str, Any]:
+    """Return the content of one of this folder's .toml files."""
+    return read_toml(Path(__file__).parent / f"{name}.toml")
 
 
 def words(name: str) -> list[str]:
-    """A list of words.toml."""
-    return table("words")[name]
+    """Return a list of words.toml."""
+    found: list[str] = table("words")[name]
+    return found
 
 
 def side_of(text: str) -> str:
-    """A fifth of all words, chosen by their hash, is held out."""
+    """Return the side of a word. A fifth of all words is held out, chosen by hash."""
     return HELD_OUT if hashlib.sha256(text.encode()).digest()[0] % 5 == 0 else TRAIN
 
 
 def pick(rng: Random, choices: Sequence[str], side: str) -> str:
-    """One of the choices that belong to this side."""
+    """Draw one of the choices that belong to this side."""
     while True:
         word = rng.choice(choices)
         if side_of(word) == side:
@@ -40,9 +54,11 @@ def pick(rng: Random, choices: Sequence[str], side: str) -> str:
 
 
 def made_up(rng: Random, side: str) -> str:
-    """A name like Varnok or Theilaberg; there are about a hundred thousand. Almost half of those to
-    train on are any letters or pieces at all, so that names are copied piece by piece, however
-    odd."""
+    """Return a name like Varnok or Theilaberg; there are about a hundred thousand.
+
+    Almost half of the names to train on are random letters or pieces instead. So the model learns
+    to copy names piece by piece, however odd they are.
+    """
     if side == TRAIN and (chance := rng.random()) < 0.45:
         return any_letters(rng) if chance < 0.11 or not _letters else any_pieces(rng)
     while True:
@@ -57,7 +73,7 @@ def made_up(rng: Random, side: str) -> str:
 
 
 def any_letters(rng: Random) -> str:
-    """A name to train on like Qzuvt or Eaxob."""
+    """Return a name to train on like Qzuvt or Eaxob."""
     while True:
         name = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(3, 9)))
         if side_of(name) == TRAIN:
@@ -65,15 +81,18 @@ def any_letters(rng: Random) -> str:
 
 
 def use_pieces(pieces: Iterable[str]) -> None:
-    """Has names to train on joined from a vocabulary's pieces too."""
+    """Let names to train on also be joined from a vocabulary's pieces."""
     plain = sorted({piece.strip().lower() for piece in pieces if piece.isascii()})
     _letters[:] = [piece for piece in plain if piece.isalpha()]
     _digits[:] = [piece for piece in plain if piece.isdigit()]
 
 
 def any_pieces(rng: Random) -> str:
-    """A name to train on like Otoget, lestwith or Vell52: a token that comes in few texts is never
-    copied otherwise, and then miscopied where the held-out side has it."""
+    """Return a name to train on like Otoget, lestwith or Vell52.
+
+    Otherwise tokens that occur in few texts would never be copied in training, and the model would
+    copy them wrongly on the held-out side.
+    """
     while True:
         name = "".join(rng.choice(_letters) for _ in range(rng.choice((1, 2, 2, 3))))
         if rng.random() < 0.7:
@@ -93,7 +112,10 @@ def first_name(rng: Random, side: str) -> str:
 
 
 def _listed_or_made_up(rng: Random, name: str, side: str, listed: dict[str, float]) -> str:
-    """To train on, a list's few words come less often: they would be known by heart, not copied."""
+    """Draw a word of a list, with the probability `listed` of the side, else a made-up name.
+
+    To train on, the list's few words are rarer; the model would know them by heart, not copy them.
+    """
     return pick(rng, words(name), side) if rng.random() < listed[side] else made_up(rng, side)
 
 
@@ -102,8 +124,11 @@ def full_name(rng: Random, side: str) -> str:
 
 
 def number(rng: Random, side: str, low: int, high: int) -> int:
-    """Small ranges are shared by both sides. Every other number to train on is any of up to four
-    digits: of a range's few a model learns which never come, and miscopies the held-out ones."""
+    """Draw a number from a range. Both sides share ranges of less than 20 numbers.
+
+    Half of the numbers to train on are any of up to four digits. From one range the model would
+    learn which numbers never occur, and copy the held-out ones wrongly.
+    """
     if side == TRAIN and high - low >= 20 and rng.random() < 0.5:
         low, high = 0, 10 ** rng.randint(2, 4) - 1
     while True:

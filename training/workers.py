@@ -1,8 +1,8 @@
-"""Processes that train one model together.
+"""Processes that train one model together (data parallel, on one machine).
 
-All of them hold the same weights, in shared memory, and each has gradients of its own there. After
-a step's batches each process adds up the gradients of its share of the weights and updates these.
-What threads of one process would share besides, Python's lock, cost a fifth of the time.
+All processes hold the same weights in shared memory, and each has its own gradients there. After a
+step's batches, each process sums the gradients of its share of the weights and updates that share.
+Threads of one process took a fifth longer, since they share Python's lock.
 """
 
 import signal
@@ -17,14 +17,24 @@ import torch
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-PATIENCE = 900.0  # seconds; who waits longer is alone
-CLIP = 1.0  # the gradient's norm at most
+PATIENCE = 900.0  # seconds; a process that waits longer assumes that the others have died
+CLIP = 1.0  # the most that the gradient's norm may be
 
 
 @dataclass
-class Team:
-    """One process's view: its rank, which of the weights are its own to update, all weights, and
-    every process's gradients of them, the first `clipped` of which are clipped by their norm."""
+class Worker:
+    """One process's view of the training.
+
+    rank: the process's number; 0 is the one that the user started.
+    own: the indices of the weights that this process updates.
+    weights: all weights, shared.
+    gradients: each process's gradients of all weights, shared.
+    clipped: the norm is taken of the first `clipped` weights' gradients, and only these are
+        clipped.
+    norms: each process's part of the squared norm.
+    agreed: the value that `from_first` passes on.
+    pipes: a (receiver, sender) from each other process to the first one.
+    """
 
     rank: int
     own: list[int]
@@ -34,29 +44,30 @@ class Team:
     norms: Tensor
     agreed: Tensor
     barrier: Barrier
-    pipes: list[tuple[Connection, Connection]]  # from each other process to the first one
+    pipes: list[tuple[Connection, Connection]]
 
     @property
     def size(self) -> int:
         return len(self.gradients)
 
     def begin(self) -> None:
-        """Has this process's backward passes add to its own gradients."""
+        """Make this process's backward passes add to its own gradients."""
         for weight, gradient in zip(self.weights, self.gradients[self.rank], strict=True):
             weight.grad = gradient
 
-    def meet(self) -> None:
+    def wait(self) -> None:
+        """Wait for all processes to arrive here."""
         self.barrier.wait(PATIENCE)
 
-    def agree(self, value: float) -> float:
-        """The first process's value, for all."""
+    def from_first(self, value: float) -> float:
+        """Return the first process's value in all processes."""
         if self.rank == 0:
             self.agreed.fill_(value)
-        self.meet()
+        self.wait()
         return float(self.agreed)
 
     def gather(self, found: Any) -> list[Any]:
-        """What all processes found, in the first; nothing in the others."""
+        """Return all processes' values in the first process; an empty list in the others."""
         if self.rank:
             self.pipes[self.rank - 1][1].send(found)
             return []
@@ -64,8 +75,8 @@ class Team:
 
     @torch.no_grad()
     def update(self, step: Callable[[], None]) -> None:
-        """Has `step` update what is this process's own by the gradients of all, clipped."""
-        self.meet()
+        """Sum and clip the gradients of this process's share of the weights, then call `step`."""
+        self.wait()
         summed = self.gradients[self.rank]
         own = [summed[i] for i in self.own]
         for rank, others in enumerate(self.gradients):
@@ -73,19 +84,19 @@ class Team:
                 torch._foreach_add_(own, [others[i] for i in self.own])
         clipped = [summed[i] for i in self.own if i < self.clipped]
         self.norms[self.rank] = torch.stack([one.square().sum() for one in clipped]).sum()
-        self.meet()
+        self.wait()
         norm = float(self.norms.sum().sqrt())
         if not isfinite(norm):
-            raise FloatingPointError("a gradient is not finite; what is saved is older and sound")
+            raise FloatingPointError("a gradient is not finite; the last save is older and sound")
         if norm > CLIP:
             torch._foreach_mul_(clipped, CLIP / norm)
         step()
         torch._foreach_zero_(summed)
-        self.meet()
+        self.wait()
 
 
-def shares(costs: list[float], size: int) -> list[list[int]]:
-    """Which of some things each takes, the costliest first and each to who has least."""
+def distribute(costs: list[float], size: int) -> list[list[int]]:
+    """Divide indices among `size` workers: the costliest first, each to the one with the least."""
     taken: list[list[int]] = [[] for _ in range(size)]
     sums = [0.0] * size
     for index in sorted(range(len(costs)), key=lambda i: -costs[i]):
@@ -95,33 +106,36 @@ def shares(costs: list[float], size: int) -> list[list[int]]:
     return taken
 
 
-def work_together(
+def run_workers(
     size: int,
     weights: list[nn.Parameter],
     clipped: int,
     costs: list[float],
-    work: Callable[[Team], None],
+    work: Callable[[Worker], None],
 ) -> None:
-    """Runs `work` in so many processes, this one the first of them; `costs` are what updating each
-    of the weights takes."""
+    """Run `work` in `size` processes; this process is the first of them.
+
+    clipped: see `Worker`.
+    costs: the cost of updating each weight, by which the weights are divided.
+    """
     for weight in weights:
         weight.share_memory_()
     context = mp.get_context("fork")
     gradients = [[torch.zeros_like(w).share_memory_() for w in weights] for _ in range(size)]
     norms, agreed = torch.zeros(size).share_memory_(), torch.zeros(()).double().share_memory_()
-    barrier, owned = context.Barrier(size), shares(costs, size)
+    barrier, owned = context.Barrier(size), distribute(costs, size)
     pipes = [context.Pipe(duplex=False) for _ in range(size - 1)]
-    teams = [
-        Team(rank, owned[rank], weights, gradients, clipped, norms, agreed, barrier, pipes)
+    workers = [
+        Worker(rank, owned[rank], weights, gradients, clipped, norms, agreed, barrier, pipes)
         for rank in range(size)
     ]
-    others = [context.Process(target=_follow, args=(work, t), daemon=True) for t in teams[1:]]
+    others = [context.Process(target=_follow, args=(work, w), daemon=True) for w in workers[1:]]
     for process in others:
         process.start()
     for _, sender in pipes:
         sender.close()
     try:
-        work(teams[0])
+        work(workers[0])
     except BaseException:
         for process in others:
             process.kill()
@@ -131,20 +145,21 @@ def work_together(
 
 
 def _receive(receiver: Connection) -> Any:
-    """What a process sends; EOFError if it has ended instead."""
+    """Return what a process sends; raise EOFError if the process has ended."""
     if not receiver.poll(PATIENCE):
-        raise TimeoutError("a process sends nothing any more")
+        raise TimeoutError(f"a process has sent nothing for {PATIENCE:.0f} seconds")
     return receiver.recv()
 
 
-def _follow(work: Callable[[Team], None], team: Team) -> None:
+def _follow(work: Callable[[Worker], None], worker: Worker) -> None:
+    """Run `work` in a process other than the first."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the first process decides
-    for rank, (_, sender) in enumerate(team.pipes, 1):
-        if rank != team.rank:
+        signal.signal(number, signal.SIG_IGN)  # the first process decides when to stop
+    for rank, (_, sender) in enumerate(worker.pipes, 1):
+        if rank != worker.rank:
             sender.close()
     try:
-        work(team)
+        work(worker)
     except BaseException:
-        team.barrier.abort()
+        worker.barrier.abort()
         raise
