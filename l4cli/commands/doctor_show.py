@@ -111,7 +111,9 @@ def _built(facts: Facts) -> str:
     recipe = build.recipe
     made = "installed by pip"
     if recipe:
-        made = f"compiled by l4's setup with {recipe.get('compiler') or _NOTHING}"
+        command, _, version = str(recipe.get("compiler") or _NOTHING).partition(" ")
+        compiler = version if version.startswith(command) else f"{command} {version}".rstrip()
+        made = f"compiled by l4's setup with {compiler}"
         notes = _joined(str(recipe.get("verdict") or ""), str(recipe.get("cmake_args") or ""))
         made += f" ({notes})" if notes else ""
     use = {
