@@ -31,7 +31,7 @@ _WINDOWS = {
     "gpt-oss": Windows(None, 2),
     "cohere2": Windows(None, 4),
     "exaone4": Windows(4096, 4),
-    "olmo2": Windows(None, 4),
+    "olmo2": Windows(None, 4),  # OLMo 3; OLMo 2 states no window
     "smallthinker": Windows(4096, 4, is_first_global=True),
 }
 

@@ -44,7 +44,7 @@ def test_every_command_has_its_table(reference: ModuleType) -> None:
 
 def test_every_row_field_is_documented_with_its_type() -> None:
     page = (DOCS / "run.md").read_text("utf-8")
-    (table,) = re.findall(r"<!-- row fields -->\n(.*?)<!-- end -->", page, re.DOTALL)
+    (table,) = re.findall(r"<!-- row fields[^\n]*\n(.*?)<!-- end -->", page, re.DOTALL)
     documented = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", table, re.MULTILINE))
     assert documented.keys() == rows.FIELDS
     words = {(int,): "integer", (int, float): "number", (bool,): "boolean"}

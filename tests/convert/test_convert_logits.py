@@ -93,10 +93,10 @@ def test_logits_equal_transformers(
 def load_golden(name: str, of: str, argument: str) -> Mapping[str, NDArray[Any]]:
     """Load a golden. Fail if it was not made of the checkpoint with the fingerprint `of`."""
     path = GOLDEN / f"logits_{name}.npz"
-    golden = np.load(path) if path.is_file() else {"fingerprint": ""}
+    how = f"make it: python tests/golden/make_logits.py{argument}"
+    if not path.is_file():
+        pytest.fail(f"there is no {path.name}; {how}")
+    golden: Mapping[str, NDArray[Any]] = np.load(path)
     if golden["fingerprint"] != of:
-        pytest.fail(
-            f"{path.name} was not made of the present checkpoint; "
-            f"make it again: python tests/golden/make_logits.py{argument}"
-        )
+        pytest.fail(f"{path.name} was not made of the present checkpoint; {how}")
     return golden

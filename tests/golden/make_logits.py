@@ -1,6 +1,7 @@
 """Make the goldens of logits with transformers, in float32. Needs the `train` extra.
 
-    python tests/golden/make_logits.py                             # the tiny checkpoints
+    python tests/golden/make_logits.py                             # all tiny checkpoints
+    python tests/golden/make_logits.py qwen3                       # one of them
     python tests/golden/make_logits.py l4cli/demo/checkpoint       # the demo model
 
 Each .npz holds `tokens` [n], `logits` [n, vocab] and the `fingerprint` of the checkpoint.
@@ -34,17 +35,22 @@ DEMO_TEXT = (
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        path = Path(sys.argv[1])
-        save("demo", path, demo_tokens(path))
+    asked = sys.argv[1] if len(sys.argv) > 1 else None
+    if asked and Path(asked).is_dir():
+        save("demo", Path(asked), demo_tokens(Path(asked)))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        for kind in ("scout", "maverick"):
-            path = checkpoints.write_checkpoint(Path(scratch) / kind, kind=kind)
-            save(kind, path, tiny_tokens())
-        for kind in decoders.KINDS:
-            path = decoders.write_decoder(Path(scratch) / kind, kind)
-            save(kind, path, tiny_tokens(40))
+        for kind in ("scout", "maverick", *decoders.KINDS):
+            if asked in (None, kind):
+                make_tiny(kind, Path(scratch) / kind)
+
+
+def make_tiny(kind: str, path: Path) -> None:
+    """Write the tiny checkpoint of a kind to `path`, and its golden."""
+    if kind in decoders.KINDS:
+        save(kind, decoders.write_decoder(path, kind), tiny_tokens(40))
+    else:
+        save(kind, checkpoints.write_checkpoint(path, kind=kind), tiny_tokens())
 
 
 def tiny_tokens(n: int = 64) -> list[int]:
