@@ -298,7 +298,7 @@ def test_models_and_rm(l4: L4, hub: Hub, tmp_path: Path) -> None:
 
     refused = run("rm", NAME, "--yes").stderr
     assert refused.startswith(f"{NAME}: which one? There are {NAME}:IQ2_M, {NAME}:Q4_K_M")
-    assert "in no cache; did you mean" in run("rm", f"{NAME}:Q9_0", "--yes").stderr
+    assert "not in the cache; did you mean" in run("rm", f"{NAME}:Q9_0", "--yes").stderr
     assert "no terminal to confirm on; give --yes" in run("rm", f"{NAME}:Q8_0").stderr
     assert sha256(SINGLE) in blobs(tmp_path)
 
