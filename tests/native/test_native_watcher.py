@@ -35,16 +35,16 @@ class Finder:
         def crash():
             os.kill(os.getpid(), signal.SIGSEGV)
 
-        def tokenizing(self, data, special):
-            if b"EARLY" in data:
+        def tokenizing(self, text, special):
+            if "EARLY" in text:
                 crash()
-            ids = tokenize(self, data, special)
-            if data == b" LATE":
+            ids = tokenize(self, text, special)
+            if text == " LATE":
                 marks.add(tuple(ids))
             return ids
 
         def decoding(self, items):
-            marks.add(tuple(tokenize(self.model, b" LATE", False)))
+            marks.add(tuple(tokenize(self.model, " LATE", False)))
             for item in items:
                 held = tuple(item.tokens)
                 for mark in marks:
