@@ -10,7 +10,10 @@ from types import ModuleType
 import pytest
 from conftest import ROOT
 
-from l4cli.batch import fields, rows
+from l4cli.batch import fields, outputs, rows
+from l4cli.batch.outcomes import Failure
+from l4cli.documents import Document
+from l4cli.engine.types import Completion
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
@@ -77,3 +80,22 @@ def test_every_option_that_a_page_names_exists(page: Path, reference: ModuleType
         return  # it names options of the benchmarks and of other tools
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text("utf-8")))
     assert named <= known, sorted(named - known)
+
+
+def test_every_field_of_an_output_row_is_documented() -> None:
+    page = (DOCS / "run.md").read_text("utf-8")
+    table = page[page.index("## Rows out") : page.index("## Stopping and resuming")]
+    documented = set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) | {"id", "model", "document"}
+    answered = Completion("1", "", (), "stop", 1, 0, 1, 0.0, 0.0)
+    source = rows.DocumentQuestions("x.md", Document("x.md", "text"), ("What?",))
+    written = [
+        outputs.answer(rows.Row(1, 1, b"", **asked), [answered] * count, "m")
+        for count, asked in (
+            (1, {"prompt": ""}),
+            (1, {"messages": ({"role": "user", "content": ""},)}),
+            (2, {"prompt": "", "n": 2}),
+            (1, {"document": source}),
+        )
+    ]
+    written.append(outputs.failure(rows.Row(1, 1, b""), Failure("invalid_input", "")))
+    assert {name for row in written for name in row} <= documented

@@ -21,28 +21,35 @@ def blocks(language: str) -> list[str]:
     return list(dict.fromkeys(re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)))
 
 
-def commands() -> list[str]:
-    return list(dict.fromkeys(line for block in blocks("console") for line in block.splitlines()))
+def commands(page: Path) -> list[str]:
+    """The commands of a page in order, each once."""
+    text = page.read_text("utf-8")
+    found = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    return list(dict.fromkeys(line for block in found for line in block.splitlines()))
 
 
-@pytest.mark.parametrize("command", commands())
-def test_readme_command(command: str, tmp_path: Path) -> None:
-    """Each command as it is printed; paths that the reader must supply exist here."""
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem
+)
+def test_the_commands_of_a_page_work_one_after_another(page: Path, tmp_path: Path) -> None:
+    """They run in one folder, as for a reader; paths that the reader must supply exist there."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "path" / "to").mkdir(parents=True)
     (tmp_path / "path" / "to" / "checkpoint").symlink_to(ROOT / "l4cli" / "demo" / "checkpoint")
-    if command == "l4 chat":
-        command += " < /dev/null || [ $? = 2 ]"  # needs a terminal: see test_cli_chat
-    shell = f'l4() {{ {shlex.quote(sys.executable)} -m l4cli "$@"; }}; {command}'
-    done = subprocess.run(
-        ["bash", "-c", shell], cwd=tmp_path, capture_output=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    if "out.jsonl" in command:
-        rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-        asked = (ROOT / "examples" / "prompts.jsonl").read_text("utf-8").splitlines()
-        assert len(rows) == len(asked)
-        assert not any("error" in row for row in rows)
+    for command in commands(page):
+        if command == "l4 chat":
+            continue  # needs a terminal: see test_cli_chat
+        shell = f'l4() {{ {shlex.quote(sys.executable)} -m l4cli "$@"; }}; {command}'
+        done = subprocess.run(
+            ["bash", "-c", shell], cwd=tmp_path, capture_output=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr.decode()}"
+    for name in ("out.jsonl", "answers.jsonl"):
+        if (tmp_path / name).exists():
+            rows = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+            asked = (ROOT / "examples" / "prompts.jsonl").read_text("utf-8").splitlines()
+            assert len(rows) == len(asked)
+            assert not any("error" in row for row in rows)
 
 
 @pytest.mark.parametrize("code", blocks("python"))
