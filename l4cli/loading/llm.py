@@ -137,8 +137,13 @@ class LLM:
         return self.engine.backend.n_seq_max
 
     def interrupt(self) -> None:
-        """Make a step under way return soon. Safe from signal handlers and other threads."""
+        """Make a step under way return soon, and end the compiling of a constraint.
+
+        Safe from signal handlers and other threads.
+        """
         self._contexts.interrupt()
+        if isinstance(self.vocabulary, LlamaModel):
+            self.vocabulary.interrupt()
 
     @property
     def fingerprint(self) -> str:
