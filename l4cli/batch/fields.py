@@ -235,7 +235,11 @@ def schema_constraint(schema: Any) -> Constraint:
     """Return the constraint for a JSON schema."""
     if not isinstance(schema, (dict, bool)):
         raise InputError(f"a JSON schema must be an object, not {json_type(schema)}")
-    return Constraint("json_schema", json.dumps(schema, ensure_ascii=False))
+    try:
+        source = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # 1e999 was read as infinity
+        raise InputError("a JSON schema must not hold a number too large to read") from None
+    return Constraint("json_schema", source)
 
 
 def _message(name: str, message: Mapping[str, Any]) -> Mapping[str, Any]:

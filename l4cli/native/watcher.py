@@ -154,6 +154,15 @@ def rows_in_work() -> Notes:
     return _notes or Notes()
 
 
+def forgo_debugger() -> None:
+    """Keep ggml from starting gdb or lldb when it fails.
+
+    A debugger writes its backtrace to stdout, among the answers, and takes seconds. ggml reads the
+    variable when it is loaded, and again when it fails.
+    """
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+
+
 @contextmanager
 def watching(arguments: Sequence[str]) -> Iterator[None]:
     """Within, the end of this process is explained, whatever ends it.
@@ -165,7 +174,7 @@ def watching(arguments: Sequence[str]) -> Iterator[None]:
     if not hasattr(os, "fork"):
         yield
         return
-    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # else ggml attaches a debugger, for seconds
+    forgo_debugger()
     notes = Notes()
     reader, writer = os.pipe()
     sys.stdout.flush()

@@ -10,6 +10,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import constraints
 import pytest
 import values
 
@@ -40,6 +41,10 @@ def test_no_value_of_a_field_ends_the_run(
         ({"logit_bias": {"4294967297": 1}}, "logit_bias has the token 4294967297, but the"),
         ({"logit_bias": {"9" * 5000: 1}}, "logit_bias has the token 99999999999999999999… of 5000"),
         ({"logit_bias": {"5": 10**400}}, "must be between -100 and 100, unlike that of token 5"),
+        (
+            {"response_format": {"type": "json_schema", "schema": {"maximum": float("inf")}}},
+            "a JSON schema must not hold a number too large to read",
+        ),
         ({"max_tokens": 2**31 - 1, "repetition_penalty": 2}, "lower max_tokens or raise --ctx"),
     ],
 )
@@ -50,9 +55,21 @@ def test_an_impossible_value_is_named(
     fields: dict[str, Any],
     message: str,
 ) -> None:
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "x", **fields}))
+    row = json.dumps({"prompt": "x", **fields}).replace("Infinity", "1e999")
+    (tmp_path / "rows.jsonl").write_text(row)
     done = l4("run", tmp_path / "rows.jsonl", "-m", tiny_gguf, "-n", "3")
     assert message in json.loads(done.stdout)["error"]["message"]
+
+
+def test_no_constraint_ends_the_run(
+    l4: Callable[..., CompletedProcess[str]], tiny_gguf: Path, tmp_path: Path
+) -> None:
+    rows = [*constraints.rows(seed=3, count=_MEMBERS // 8), '{"prompt": "last", "id": "last"}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    done = l4("run", tmp_path / "rows.jsonl", "-m", tiny_gguf, "-n", "3", timeout=900)
+    written = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(written) == len(rows)
+    assert written[-1]["finish_reason"] == "length"
 
 
 @pytest.mark.parametrize("levels", [250, 600, 980, 5000])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from llguidance import LLMatcher, LLParserLimits, grammar_from
 
 from l4cli.engine.types import Constraint
@@ -9,6 +11,7 @@ from l4cli.engine.types import Constraint
 # JSON allows any white space, but a model that has lost its way would then write only that.
 _WHITESPACE = r"[ ]?|\n[ ]{0,20}"
 _AMPLE = 10**9  # steps of building automata; a document of 100,000 characters takes 10**6
+_DRAWING = re.compile(r"\n\s+\d+ \| ")  # a line of the grammar with its number
 _PANIC, _BACKTRACE, _STATE = "panic: ", " <backtrace>", " <state>"
 _LIMITS = ("fuel", "lexer precomputation failed", "too many expressions", "too many states")
 
@@ -38,8 +41,13 @@ def limits(constraint: Constraint) -> LLParserLimits | None:
 
 
 def complaint(error: object) -> str:
-    """An error message, which may have many lines and a drawing of the place, as one line."""
-    text = " ".join(str(error).split()).split(_STATE)[0] or "it cannot be used"
+    """An error message, which may have many lines and a drawing of the place, as one line.
+
+    Of an invalid regex only the reason is kept: it is long, and the reason comes last.
+    """
+    text = _DRAWING.split(str(error))[0]
+    text = text.rpartition("\nerror: ")[2].rpartition('" (in regex): ')[2]
+    text = " ".join(text.split()).split(_STATE)[0] or "it cannot be used"
     if text.startswith(_PANIC):  # a limit that llguidance has not thought of
         text = f"llguidance cannot take it in ({text.removeprefix(_PANIC).split(_BACKTRACE)[0]})"
     elif "maximum recursion depth" in text:
