@@ -11,10 +11,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from l4cli.engine.types import Constraint
+from l4cli.batch import strict_json
+from l4cli.engine.types import MOST_BIAS, Constraint
 from l4cli.errors import InputError
 
 MAX_CHOICES = 128
+_MOST_DIGITS = 20  # of a token id
 _NUMBER: tuple[type, ...] = (int, float)
 SCALARS: Mapping[str, tuple[type, ...]] = {
     "max_tokens": (int,),
@@ -157,6 +159,16 @@ def _logit_bias(value: Any) -> tuple[tuple[int, float], ...]:
         is_number = isinstance(bias, _NUMBER) and not isinstance(bias, bool)
         if not (token.isascii() and token.isdigit() and is_number):
             raise InputError('logit_bias must be an object such as {"128": -100}: token id to bias')
+        if len(token) > _MOST_DIGITS:
+            raise InputError(
+                f"logit_bias has the token {token[:_MOST_DIGITS]}… of {len(token)} digits, which "
+                "no vocabulary has"
+            )
+        if not -MOST_BIAS <= bias <= MOST_BIAS:
+            raise InputError(
+                f"logit_bias values must be between -{MOST_BIAS} and {MOST_BIAS}, unlike that of "
+                f"token {token}"
+            )
     return tuple((int(token), float(bias)) for token, bias in biases)
 
 
@@ -223,7 +235,11 @@ def schema_constraint(schema: Any) -> Constraint:
     """Return the constraint for a JSON schema."""
     if not isinstance(schema, (dict, bool)):
         raise InputError(f"a JSON schema must be an object, not {json_type(schema)}")
-    return Constraint("json_schema", json.dumps(schema, ensure_ascii=False))
+    try:
+        source = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # 1e999 was read as infinity
+        raise InputError("a JSON schema must not hold a number too large to read") from None
+    return Constraint("json_schema", source)
 
 
 def _message(name: str, message: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -265,9 +281,11 @@ def _call(name: str, call: Mapping[str, Any]) -> Mapping[str, Any]:
     arguments = function.get("arguments", {})
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments or "{}")
-        except ValueError:
-            raise InputError(f"{name} has arguments that are not JSON") from None
+            arguments = strict_json.parse(arguments or "{}")
+        except InputError as error:
+            raise InputError(
+                f"{name} has arguments that are not JSON to work with: {error}"
+            ) from None
     if not isinstance(arguments, dict):
         raise InputError(f"{name} needs arguments that are an object")
     function = {**function, "arguments": arguments}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from l4cli.batch import fields
+from l4cli.batch import fields, strict_json
 from l4cli.batch.files import count_lines, folder_of, open_input
 from l4cli.batch.rows import BadRow, Row, read_rows
 from l4cli.batch.sources import Source
@@ -98,9 +97,7 @@ def constraint_of(schema: Path | None, grammar: Path | None) -> Constraint | Non
     if schema:
         source = read_text(schema)
         try:
-            return fields.schema_constraint(json.loads(source))
-        except ValueError as error:
-            raise InputError(f"{schema}: not JSON: {error}") from None
+            return fields.schema_constraint(strict_json.parse(source))
         except InputError as error:
             raise InputError(f"{schema}: {error}") from None
     return Constraint("grammar", read_text(grammar)) if grammar else None

@@ -126,11 +126,25 @@ def _reply(row: Row, outcome: Outcome) -> dict[str, Any]:
 
 
 def _said(row: Row, completion: Completion) -> tuple[str, tuple[ToolCall, ...]]:
-    """Return the content and tool calls of an answer; only rows with tools can have calls."""
+    """Return the content and tool calls of an answer; only rows with tools can have calls.
+
+    A call with an argument that JSON cannot hold (NaN, 1e999) stays text, as the model wrote it.
+    """
     if not row.tools:
         return completion.text, ()
     names = {name for tool in row.tools if (name := tool_name(tool))}
-    return parse_tool_calls(completion.text, names)
+    text, calls = parse_tool_calls(completion.text, names)
+    if not all(_is_json(call.arguments) for call in calls):
+        return completion.text, ()
+    return text, calls
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _content(row: Row, index: int, text: str, calls: Sequence[ToolCall]) -> dict[str, Any]:

@@ -12,14 +12,13 @@ An invalid record becomes a BadRow at the same position; the other rows are not 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from l4cli import console, documents
-from l4cli.batch import fields, openai
+from l4cli.batch import fields, openai, strict_json
 from l4cli.batch.sources import Record, Source, read_records
 from l4cli.documents import Document
 from l4cli.errors import InputError
@@ -214,8 +213,8 @@ def _typed(cells: Mapping[str, Any]) -> dict[str, Any]:
             value[name] = cell
         elif cell:
             try:
-                value[name] = json.loads(cell)
-            except ValueError:
+                value[name] = strict_json.parse(cell)
+            except InputError:
                 value[name] = cell
     if not value.get("id"):
         value.pop("id", None)

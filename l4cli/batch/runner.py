@@ -23,7 +23,7 @@ from l4cli.batch.stats import BatchStats, is_first
 from l4cli.batch.suspects import Suspects
 from l4cli.documents.reading import Reading
 from l4cli.engine.completion import Collector
-from l4cli.engine.types import Completion, Request, StepOutput
+from l4cli.engine.types import CompileAbortedError, Completion, Request, StepOutput
 from l4cli.errors import L4Error
 from l4cli.loading.llm import LLM
 from l4cli.native.watcher import rows_in_work
@@ -139,7 +139,11 @@ class _Batch:
             if self.llm.has_space_for(request) and self._ahead.serves(job.asked):
                 if not self._document_is_ready(job, request):
                     return
-                self._submit(*self._pending.popleft())
+                try:
+                    self._submit(*self._pending[0])
+                except CompileAbortedError:
+                    return  # the user wants to stop
+                self._pending.popleft()
             elif self._in_flight:
                 return  # the context can be resized when the requests in flight have finished
             else:
@@ -276,11 +280,14 @@ class _Batch:
         self._pending.append((job, index, request))
 
     def _submit(self, job: _Job, index: int, request: Request) -> None:
+        self._in_work.prepare(job.row.digest)
         try:
             self.llm.engine.add_request(request)
         except L4Error as error:
             self._settle(job, index, refused(error))
             return
+        finally:
+            self._in_work.prepare(None)
         self._in_work.begin(job.row.digest)
         self._collector.begin(request)
         self._prefilling.add(request.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.runner import run_rows
 from l4cli.batch.stats import BatchStats
 from l4cli.batch.verify import Checked, Sample
+from l4cli.engine.types import CompileAbortedError
 from l4cli.loading.llm import LLM
 from l4cli.native import watcher
 from l4cli.signals import Interrupts
@@ -58,7 +59,8 @@ class RunSession:
         self.seconds = 0.0  # the duration of `answer`
         self.on_step: Callable[[], None] = lambda: None
         # Check the settings here: otherwise a wrong one would fail every row.
-        llm.check(llm.params(**options.sampling))
+        with suppress(CompileAbortedError):  # `answer` will see the interrupt
+            llm.check(llm.params(**options.sampling))
 
     def answer(self, rows: Iterable[Row | BadRow]) -> None:
         """Write an output row for every row that has none yet, and record the measured rates."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from l4cli.batch import strict_json
 from l4cli.batch.encoding import utf8_lines
 from l4cli.batch.fields import json_type
 from l4cli.batch.json_values import is_one_value, split_values
@@ -80,15 +80,9 @@ def _line_records(
 
 def _parse_json(content: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+        value = strict_json.parse(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 at byte {error.start + 1} of the line") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise InputError("this JSON cannot be read: it is nested too deeply") from None
-    except ValueError as error:  # an integer with more digits than Python converts
-        raise InputError(f"this JSON cannot be read: {error}") from None
     if not isinstance(value, dict):
         raise InputError(f"a row must be a JSON object, not {json_type(value)}")
     return value
@@ -217,7 +211,3 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _refuse_constant(name: str) -> None:
-    raise InputError(f"not JSON: {name} is not a JSON number")

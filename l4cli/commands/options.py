@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MODEL_PANEL, SAMPLING_PANEL, HARDWARE_PANEL = "Model", "Sampling", "Hardware"
 _ALL_LAYERS = 512  # llama.cpp's own limit
 MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
+_MOST_BYTES = 1e18  # no disk and no memory has more
 _SUFFIX = {"": 1, "k": 1024, "m": 1024**2}
 
 
@@ -66,7 +67,7 @@ def parse_memory(value: str | int) -> int:
 
 def _parse_bytes(value: str, unit: int) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgGtT]?)B?", value.strip())
-    if not match or float(match[1]) <= 0:
+    if not match or not 0 < float(match[1]) < _MOST_BYTES:
         raise typer.BadParameter(f"{value!r} is not a size; try 512M or 2G")
     return int(float(match[1]) * unit ** " kmgt".index(match[2].lower() or " "))
 

@@ -13,6 +13,7 @@ engine.agenerate(requests)       the same for asyncio
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from l4cli.engine.sequence import Sequence
 from l4cli.engine.types import (
     Backend,
     BatchItem,
+    CompileAbortedError,
     Completion,
     DecodeAbortedError,
     FinishReason,
@@ -132,15 +134,16 @@ class Engine:
         """Queue a request.
 
         Raises ContextOverflowError, with the exact token counts, if it can never fit, and
-        RequestError if its id is in flight or its prompt is empty.
+        RequestError if its id is in flight or its prompt is empty. CompileAbortedError if
+        `interrupt` came while its constraint was compiled: it is not queued then.
         """
         if request.id in self._live:
             raise RequestError(f"request id {request.id!r} is already in flight")
-        sampler = self.backend.sampler(request.params, request.prompt)
+        sequence = self.scheduler.add(request)
         try:
-            sequence = self.scheduler.add(request)
-        except RequestError:
-            sampler.close()
+            sampler = self.backend.sampler(request.params, request.prompt)
+        except BaseException:
+            self.scheduler.retire(sequence)
             raise
         self._live[request.id] = _Live(sequence, sampler, Detokenizer(request.params.stop))
 
@@ -210,6 +213,9 @@ class Engine:
                         self.add_request(request)
                         own[request.id] = request
                         on_begun(request)
+                    except CompileAbortedError:  # asked again unless `stopping` says otherwise
+                        source = itertools.chain([request], source)
+                        break
                     except RequestError as error:
                         if on_refused is None:
                             raise

@@ -11,6 +11,7 @@ from l4cli.errors import RequestError
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 MAX_LOGPROBS = 20
+MOST_BIAS = 100
 NUM_SEEDS = 2**32 - 1  # a seed is less than this
 
 
@@ -73,8 +74,8 @@ class SamplingParams:
             (-2.0 <= self.frequency_penalty <= 2.0, "frequency_penalty must be between -2 and 2"),
             (-2.0 <= self.presence_penalty <= 2.0, "presence_penalty must be between -2 and 2"),
             (
-                all(-100.0 <= bias <= 100.0 for _, bias in self.logit_bias),
-                "logit_bias values must be between -100 and 100",
+                all(-MOST_BIAS <= bias <= MOST_BIAS for _, bias in self.logit_bias),
+                f"logit_bias values must be between -{MOST_BIAS} and {MOST_BIAS}",
             ),
             (
                 self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
@@ -176,6 +177,10 @@ class DecodeAbortedError(Exception):
     """`interrupt()` stopped a decode; the ubatches already computed stay in the KV cache."""
 
 
+class CompileAbortedError(Exception):
+    """`interrupt()` stopped the compiling of a constraint; the request may be made again."""
+
+
 class Sampled(NamedTuple):
     """A chosen token. `ends` says that the request's constraint allows no token after it."""
 
@@ -265,7 +270,8 @@ class Backend(Protocol):
     def sampler(self, params: SamplingParams, prompt: Seq[int]) -> Sampler:
         """Make the sampler of a request with this prompt.
 
-        RequestError if the parameters ask for something that the vocabulary or l4 cannot do.
+        RequestError if the parameters ask for something that the vocabulary or l4 cannot do, and
+        CompileAbortedError after `interrupt` while their constraint is compiled.
         """
         ...
 

@@ -140,8 +140,13 @@ class LLM:
         return self.engine.backend.n_seq_max
 
     def interrupt(self) -> None:
-        """Make a running step return soon. Safe from signal handlers and other threads."""
+        """Make a running step return soon, and stop compiling a constraint.
+
+        Safe from signal handlers and other threads.
+        """
         self._contexts.interrupt()
+        if isinstance(self.vocabulary, LlamaModel):
+            self.vocabulary.interrupt()
 
     @property
     def fingerprint(self) -> str:

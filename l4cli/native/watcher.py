@@ -163,6 +163,15 @@ def rows_in_work() -> Notes:
     return _notes or Notes()
 
 
+def forgo_debugger() -> None:
+    """Keep ggml from starting gdb or lldb when it fails.
+
+    A debugger writes its backtrace to stdout, among the answers, and takes seconds. ggml reads the
+    variable when it is loaded, and again when it fails.
+    """
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+
+
 @contextmanager
 def watching(arguments: Sequence[str]) -> Iterator[None]:
     """Context manager: while it is entered, a watcher explains a sudden end of this process.
@@ -174,8 +183,7 @@ def watching(arguments: Sequence[str]) -> Iterator[None]:
     if not hasattr(os, "fork"):
         yield
         return
-    # Otherwise ggml attaches a debugger at a crash, which takes seconds.
-    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+    forgo_debugger()
     notes = Notes()
     reader, writer = os.pipe()
     sys.stdout.flush()

@@ -162,6 +162,14 @@ def test_calls_are_answered_as_tool_calls() -> None:
     )
 
 
+@pytest.mark.parametrize("value", ["NaN", "1e999", "[1, -1e999]"])
+def test_a_call_that_json_cannot_hold_stays_text(value: str) -> None:
+    text = f'{{"name": "f", "parameters": {{"x": {value}}}}}'
+    (choice,) = output(valid(tools=[TOOL]), [completion(text)], "m")["response"]["body"]["choices"]
+    assert choice["message"]["content"] == text
+    assert "tool_calls" not in choice["message"]
+
+
 def test_without_tools_an_answer_that_looks_like_a_call_is_text() -> None:
     (choice,) = output(valid(), [completion("[f(x=1)]")], "m")["response"]["body"]["choices"]
     assert choice["message"]["content"] == "[f(x=1)]"

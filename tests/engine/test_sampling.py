@@ -14,7 +14,7 @@ from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
 from l4cli.engine.llamacpp.sampling import nucleus
 from l4cli.engine.types import BatchItem, Completion, Constraint, Request, SamplingParams
-from l4cli.errors import RequestError
+from l4cli.errors import EngineError, RequestError
 
 SCHEMA = {
     "type": "object",
@@ -175,3 +175,35 @@ def test_a_broken_constraint_is_refused(
     with pytest.raises(RequestError, match=message):
         engine.add_request(request)
     assert engine.num_unfinished == 0
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1e-40])
+@pytest.mark.parametrize("temperature", [1e-7, 1e-40, 5e-324])
+def test_a_tiny_temperature_is_greedy(
+    engine: Engine, model: LlamaModel, temperature: float, penalty: float
+) -> None:
+    """In float32 the logits divided by it are infinite, and llama.cpp would end the process."""
+    params = {"repetition_penalty": penalty, "logprobs": 1}
+    drawn = ask(engine, model, temperature=temperature, seed=1, **params)
+    assert drawn.token_ids == ask(engine, model, temperature=0, **params).token_ids
+
+
+def test_a_huge_top_k_takes_all_tokens(engine: Engine, model: LlamaModel) -> None:
+    draw = {"temperature": 2.0, "top_p": 1.0, "seed": 3}
+    every = ask(engine, model, top_k=model.n_vocab, **draw).token_ids
+    assert ask(engine, model, top_k=2**32 + 1, **draw).token_ids == every
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_scores_that_are_too_large_end_the_answer_not_the_process(
+    model: LlamaModel, value: float
+) -> None:
+    backend = LlamaBackend(model, n_ctx=64)
+    prompt = model.tokenize("hello")
+    backend.decode([BatchItem(0, 0, prompt, wants_logits=True)])
+    backend.logits(0)[:] = value
+    sampler = backend.sampler(SamplingParams(temperature=0.01, repetition_penalty=1.1), prompt)
+    with pytest.raises(EngineError, match="scores are not numbers"):
+        sampler.sample(0)
+    sampler.close()
+    backend.close()

@@ -147,6 +147,26 @@ _ggml.libggml.ggml_abort(b"ggml.c", 7, b"GGML_ASSERT(n > 0) failed")
     assert "ggml.c:7: GGML_ASSERT(n > 0) failed" in done.stderr
 
 
+def test_no_debugger_writes_into_the_answers(tmp_path: Path) -> None:
+    """Even before l4 takes over llama.cpp's log, in a program of one's own."""
+    for name in ("gdb", "lldb"):
+        (tmp_path / name).write_text("#!/bin/sh\necho a long backtrace\n")
+        (tmp_path / name).chmod(0o755)
+    code = """
+import l4cli.engine.llamacpp
+from llama_cpp import _ggml
+_ggml.libggml.ggml_abort(b"ggml.c", 7, b"GGML_ASSERT(n > 0) failed")
+"""
+    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    env.pop("GGML_NO_BACKTRACE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGABRT
+    assert done.stdout == ""
+    assert "GGML_ASSERT(n > 0) failed" in done.stderr
+
+
 @pytest.mark.parametrize("mark", ["EARLY", "LATE"])
 def test_a_row_that_crashes_twice_becomes_an_error_row(
     l4: L4, tmp_path: Path, tiny_gguf: Path, mark: str

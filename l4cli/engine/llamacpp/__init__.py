@@ -19,10 +19,12 @@ Owners close their handles explicitly, in the reverse order of making them.
 from l4cli.errors import ModelLoadError
 from l4cli.native.cpu import shorten_spinning
 from l4cli.native.selftest import require_llama_cpp
+from l4cli.native.watcher import forgo_debugger
 
 try:
     require_llama_cpp()
     shorten_spinning()
+    forgo_debugger()
     import llama_cpp as _llama_cpp  # noqa: F401
 except ModelLoadError:
     raise

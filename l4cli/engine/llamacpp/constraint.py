@@ -11,14 +11,13 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, grammar_from
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
+from l4cli.engine.guidance.translate import complaint, limits
+from l4cli.engine.guidance.trial import tried
 from l4cli.engine.types import Constraint
 from l4cli.errors import EngineError, RequestError
 
-# JSON allows any white space, but a model that has lost its way would then write only that.
-_WHITESPACE = r"[ ]?|\n[ ]{0,20}"
-_AMPLE = 10**9  # steps of building automata; a document of 100,000 characters takes 10**6
 _NAMES = {
     "json_schema": "JSON schema",
     "json_object": "JSON object",
@@ -52,7 +51,9 @@ class Matcher:
         """
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         if self._matcher.is_error():
-            raise EngineError(f"the answer's grammar failed: {_complaint(self._matcher)}")
+            raise EngineError(
+                f"the answer's grammar failed: {complaint(self._matcher.get_error())}"
+            )
         allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._n_vocab]
         if not allowed.any():
             raise EngineError("the answer's grammar allows none of the model's tokens here")
@@ -96,12 +97,12 @@ class Compiler:
     def _compile(self, constraint: Constraint) -> LLMatcher:
         try:
             matcher = LLMatcher(
-                self._tokenizer, _to_llguidance(constraint), log_level=0, limits=_limits(constraint)
+                self._tokenizer, tried(constraint), log_level=0, limits=limits(constraint)
             )
-        except ValueError as error:
-            raise RequestError(f"{_NAMES[constraint.kind]}: {_short(error)}") from None
+        except (RequestError, ValueError) as error:
+            raise RequestError(f"{_NAMES[constraint.kind]}: {complaint(error)}") from None
         if matcher.is_error():
-            raise RequestError(f"{_NAMES[constraint.kind]}: {_complaint(matcher)}")
+            raise RequestError(f"{_NAMES[constraint.kind]}: {complaint(matcher.get_error())}")
         return matcher
 
 
@@ -120,36 +121,3 @@ class _Tokens:
 
     def __call__(self, text: str) -> list[int]:
         return self._tokenize(text)
-
-
-def _to_llguidance(constraint: Constraint) -> str:
-    if constraint.kind == "lark":
-        return str(LLMatcher.grammar_from_lark(constraint.source))
-    if constraint.kind == "regex":
-        return str(LLMatcher.grammar_from_regex(constraint.source))
-    if constraint.kind == "grammar":
-        return str(grammar_from("gbnf", constraint.source))
-    schema = constraint.source if constraint.kind == "json_schema" else '{"type": "object"}'
-    return str(
-        LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": _WHITESPACE})
-    )
-
-
-def _limits(constraint: Constraint) -> LLParserLimits | None:
-    """Limits of compiling: ample for Lark, which l4 writes and which may hold a whole book.
-
-    None means llguidance's own limits, which suit constraints that users write.
-    """
-    if constraint.kind != "lark":
-        return None
-    return LLParserLimits(initial_lexer_fuel=_AMPLE, step_lexer_fuel=_AMPLE)
-
-
-def _complaint(matcher: LLMatcher) -> str:
-    return _short(matcher.get_error())
-
-
-def _short(error: object) -> str:
-    """An error message, which may have many lines and a drawing of the place, as one line."""
-    text = " ".join(str(error).split()) or "it cannot be used"
-    return text if len(text) <= 200 else f"{text[:199]}…"

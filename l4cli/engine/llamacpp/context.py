@@ -15,7 +15,7 @@ from l4cli.engine.kv import element_bytes, num_sequences
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.llamacpp.moving import move_to_region
-from l4cli.engine.llamacpp.sampling import NO_NUMBERS, Candidates, LlamaSampler
+from l4cli.engine.llamacpp.sampling import NO_NUMBERS, Candidates, LlamaSampler, is_usable
 from l4cli.engine.llamacpp.states import SequenceStates
 from l4cli.engine.rollback import RollbackRule
 from l4cli.engine.types import BatchItem, DecodeAbortedError, SamplingParams
@@ -176,13 +176,13 @@ class LlamaBackend:
     def likeliest(self, output: int) -> int:
         """The token with the greatest of the `output`-th kept logits. One call finds all rows'.
 
-        EngineError if the greatest logit is not a finite number.
+        EngineError if the greatest logit is not a number to choose by.
         """
         if self._likeliest is None:
             rows = self._kept()
             tokens = rows.argmax(axis=1)  # the index of a NaN if there is one
-            is_finite = np.isfinite(rows[np.arange(len(rows)), tokens])
-            self._likeliest = np.where(is_finite, tokens, -1).tolist()
+            has_choice = is_usable(rows[np.arange(len(rows)), tokens])
+            self._likeliest = np.where(has_choice, tokens, -1).tolist()
         token: int = self._likeliest[output]
         if token < 0:
             raise EngineError(NO_NUMBERS)

@@ -286,8 +286,17 @@ class LlamaModel:
         return [llama_cpp.llama_vocab_get_attr(self.vocab, token) for token in tokens]
 
     def matcher(self, constraint: Constraint) -> Matcher:
-        """A matcher that follows an answer through its language; RequestError if it is unusable."""
+        """A matcher that follows an answer through its language; RequestError if it is unusable.
+
+        CompileAbortedError after `interrupt`.
+        """
         return self._constraints.matcher(constraint)
+
+    def interrupt(self) -> None:
+        """Make `matcher` raise CompileAbortedError if it is at work. Safe from any thread."""
+        from l4cli.engine.guidance import trial
+
+        trial.interrupt()
 
     @functools.cached_property
     def _constraints(self) -> Compiler:

@@ -9,7 +9,6 @@ cut without sorting the rest.
 from __future__ import annotations
 
 import ctypes
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.types import Sampled, SamplingParams, TokenLogprob
-from l4cli.errors import EngineError
+from l4cli.errors import EngineError, RequestError
 
 if TYPE_CHECKING:
     from l4cli.engine.llamacpp.constraint import Matcher
@@ -36,11 +35,22 @@ _NUM_BUCKETS = 4096
 _MAX_SORTED = 4096  # tokens; `nucleus` does not sort more
 _OTHER_DRAWS = 0x9E3779B9  # changes a seed, see `_after_top_p`
 _LONGEST_ANSWER = 1 << 16  # tokens that penalties look back on if max_tokens is None
-# llama.cpp's own draw from such scores would end the whole process.
+_LEAST_LOGPROB = -9999.0  # what OpenAI reports of a token that cannot be; JSON has no -Infinity
+# llama.cpp computes in float32, and a logit that becomes infinite ends the whole process: its draw
+# finds no candidate. With these three bounds none does. A smaller temperature or penalty would
+# give the same draws: only equal logits are drawn from, only repeated tokens are chosen.
+_SMALLEST_TEMPERATURE = 1e-12
+_SMALLEST_PENALTY = 1e-6
+_LARGEST_LOGIT = 1e15
 NO_NUMBERS = (
     "the model's scores are not numbers (NaN or infinity): its file is damaged, or its values are"
     " too large for this quantization"
 )
+
+
+def is_usable(logits: Any) -> Any:
+    """Whether a row's greatest logit is a number to choose by; also of an array of them."""
+    return np.abs(logits) < _LARGEST_LOGIT  # false for NaN
 
 
 class Kept(Protocol):
@@ -49,7 +59,7 @@ class Kept(Protocol):
     def logits(self, output: int) -> Logits: ...
 
     def likeliest(self, output: int) -> int:
-        """The token with the greatest logit; EngineError(NO_NUMBERS) if that is not finite."""
+        """The token with the greatest logit; EngineError(NO_NUMBERS) if that is not usable."""
         ...
 
 
@@ -66,8 +76,8 @@ class Candidates:
         self._pointer = ctypes.cast(self._data.ctypes.data, kind)
 
     def above(self, row: Logits, bound: np.float32) -> TokenIds:
-        """The tokens whose logits are greater than `bound`."""
-        np.greater(row, bound, out=self._is_above)
+        """The tokens whose logits are `bound` or greater."""
+        np.greater_equal(row, bound, out=self._is_above)
         return self._is_above.nonzero()[0]
 
     def choose(self, chain: Any, row: Logits, ids: TokenIds | None = None) -> int:
@@ -99,6 +109,7 @@ class LlamaSampler:
     ) -> None:
         self._kept, self._model, self._candidates = kept, model, candidates
         self._num_logprobs = params.logprobs
+        params = _within_bounds(params, model.n_vocab)
         self._temperature = params.temperature
         self._matcher = model.matcher(params.constraint) if params.constraint else None
         adjustments = _adjustments(params, prompt, model.n_vocab)
@@ -154,14 +165,14 @@ class LlamaSampler:
         total = float(peak) + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
         piece = self._model.piece
         top = tuple(
-            (int(i), piece(int(i)), float(row[i]) - total) for i in _top(row, self._num_logprobs)
+            (int(i), piece(int(i)), _logprob(row[i], total)) for i in _top(row, self._num_logprobs)
         )
-        return TokenLogprob(token, piece(token), float(row[token]) - total, top)
+        return TokenLogprob(token, piece(token), _logprob(row[token], total), top)
 
 
 def _likeliest(row: Logits) -> int:
     token = int(row.argmax())
-    if not math.isfinite(row[token]):
+    if not is_usable(row[token]):
         raise EngineError(NO_NUMBERS)
     return token
 
@@ -188,8 +199,31 @@ def nucleus(logits: Logits, top_p: float) -> TokenIds:
     return np.concatenate([sure, edge[:num_needed]])
 
 
+def _within_bounds(params: SamplingParams, n_vocab: int) -> SamplingParams:
+    """The same parameters with values that llama.cpp's numbers can hold.
+
+    RequestError if a bias is for a token that the vocabulary does not have.
+    """
+    for token, _ in params.logit_bias:
+        if not 0 <= token < n_vocab:
+            raise RequestError(
+                f"logit_bias has the token {token}, but the vocabulary of this "
+                f"model ends at {n_vocab - 1}"
+            )
+    return replace(
+        params,
+        temperature=params.temperature and max(params.temperature, _SMALLEST_TEMPERATURE),
+        repetition_penalty=max(params.repetition_penalty, _SMALLEST_PENALTY),
+        top_k=min(params.top_k, n_vocab),
+    )
+
+
 def _ends(matcher: Matcher | None) -> bool:
     return matcher is not None and matcher.ends
+
+
+def _logprob(logit: np.float32, total: float) -> float:
+    return max(float(logit) - total, _LEAST_LOGPROB)
 
 
 def _top(row: Logits, k: int) -> npt.NDArray[np.intp]:

@@ -1,0 +1,72 @@
+"""The process in which constraints are tried out: reads them as lines, writes what came of each.
+
+`python -m l4cli.engine.guidance.trial_process` is the child of `trial.py`. A constraint that takes
+too much time, memory or stack ends this process, and only this one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import signal
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+
+from l4cli.engine.guidance.translate import complaint, limits, to_llguidance
+from l4cli.engine.guidance.trial import MEMORY_BYTES, STACK_BYTES
+from l4cli.engine.types import Constraint
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    threading.stack_size(STACK_BYTES)
+    thread = threading.Thread(target=_serve)
+    thread.start()
+    thread.join()
+
+
+def _serve() -> None:
+    tokenizer = LLTokenizer("byte")
+    for line in sys.stdin.buffer:
+        job = json.loads(line)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + job["seconds"])
+        reply = _try_out(tokenizer, Constraint(job["kind"], job["source"]))
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+
+
+def _try_out(tokenizer: LLTokenizer, constraint: Constraint) -> dict[str, Any]:
+    """Do what a request would do: compile, copy, ask for a mask, and let go of it all."""
+    try:
+        grammar = to_llguidance(constraint)
+        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits(constraint))
+    except (ValueError, RecursionError) as error:
+        return {"error": complaint(error)}
+    if not matcher.is_error():
+        bits = np.zeros((tokenizer.vocab_size + 31) // 32, np.int32)
+        matcher.deep_copy().unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+    if matcher.is_error():
+        return {"error": complaint(matcher.get_error())}
+    return {"grammar": grammar}
+
+
+def _limit(what: int, most: int) -> None:
+    """Lower a limit of this process, where the system has it."""
+    hard = resource.getrlimit(what)[1]
+    if hard == resource.RLIM_INFINITY or most < hard:
+        with suppress(ValueError, OSError):  # macOS has no limit of memory
+            resource.setrlimit(what, (most, hard))
+
+
+if __name__ == "__main__":
+    main()
