@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # The types that people usually choose between.
 TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K", "IQ2_XXS", "IQ1_S")
-_DEFAULT_CTX = 16384
 _MOST_MEMORY, _MOST_RATE = 1 << 50, 1e15  # bytes, and bytes per second
 
 
@@ -36,14 +35,15 @@ def plan(
         ),
     ] = None,
     ctx: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--ctx",
             metavar="N",
             parser=options.parse_tokens,
-            help="Context size in tokens, shared by all sequences, e.g. 128k or 10M.",
+            help="Context size in tokens, shared by all sequences, e.g. 128k or 10M (default: "
+            "16384, or less if the model was trained for less).",
         ),
-    ] = _DEFAULT_CTX,
+    ] = None,
     kv_type: Annotated[
         str,
         typer.Option("--kv-type", metavar="TYPE", help="Type of the KV cache: f16, q8_0, q4_0 …"),
@@ -86,10 +86,13 @@ def plan(
     """
     from l4cli.fit.memory import ContextSpec
     from l4cli.fit.plan import make_row
+    from l4cli.loading.options import DEFAULT_N_CTX
 
     machine = _machine(gpu, ram)
-    spec = ContextSpec(ctx, parallel, kv_type=kv_type, unified=parallel == 1)
-    planned = list(_planned(model, spec))
+    spec = ContextSpec(ctx or DEFAULT_N_CTX, parallel, kv_type=kv_type, unified=parallel == 1)
+    planned = list(_planned(model, spec, is_stated=ctx is not None))
+    if model is not None:
+        spec = planned[0].spec  # the same for all types of a model
     samples = [] if machine.is_described else _samples(planned, machine)
     rows = [
         make_row(
@@ -164,8 +167,11 @@ class _Planned:
         return Conditions(fingerprint_of(self.path), self.spec.kv_type, num_physical_cores())
 
 
-def _planned(model: str | None, wanted: ContextSpec) -> Iterator[_Planned]:
-    """Yields what to plan: all types of a model or checkpoint, one type, a file, or all models."""
+def _planned(model: str | None, wanted: ContextSpec, *, is_stated: bool) -> Iterator[_Planned]:
+    """Yields what to plan: all types of a model or checkpoint, one type, a file, or all models.
+
+    is_stated: the user asked for this context, so that one model must have it or is refused.
+    """
     from l4cli.fit.described import checkpoint_shape
     from l4cli.fit.shape import shape_of_file
     from l4cli.loading.decide import check_context
@@ -177,9 +183,7 @@ def _planned(model: str | None, wanted: ContextSpec) -> Iterator[_Planned]:
         for spec in registry.models.values():
             if spec.config or spec.like or spec.checkpoint:
                 shape, path = _of_type(spec, spec.quant, registry)
-                most = shape.n_ctx_train * wanted.n_seq_max or wanted.n_ctx
-                within = replace(wanted, n_ctx=min(wanted.n_ctx, most))
-                yield _Planned(f"{spec.name}:{spec.quant}", shape, within, path)
+                yield _Planned(f"{spec.name}:{spec.quant}", shape, _within(wanted, shape), path)
         return
     name, _, quant = model.partition(":")
     if name not in registry.models or Path(model).expanduser().is_file():
@@ -194,8 +198,15 @@ def _planned(model: str | None, wanted: ContextSpec) -> Iterator[_Planned]:
         types = (quant,) if quant else TYPES
         named = [(ftype.upper(), *_of_type(of, ftype, registry)) for ftype in types]
     for name, shape, path in named:
-        check_context(shape.name, wanted.n_ctx, shape.n_ctx_train, wanted.n_seq_max)
-        yield _Planned(name, shape, wanted, path)
+        if is_stated:
+            check_context(shape.name, wanted.n_ctx, shape.n_ctx_train, wanted.n_seq_max)
+        yield _Planned(name, shape, _within(wanted, shape), path)
+
+
+def _within(wanted: ContextSpec, shape: ModelShape) -> ContextSpec:
+    """The context, cut to what the model was trained for."""
+    most = shape.n_ctx_train * wanted.n_seq_max or wanted.n_ctx
+    return replace(wanted, n_ctx=min(wanted.n_ctx, most))
 
 
 def _of_type(spec: ModelSpec, ftype: str, registry: Registry) -> tuple[ModelShape, Path | None]:

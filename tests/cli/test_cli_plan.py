@@ -86,6 +86,14 @@ def test_json_for_programs(here: Any) -> None:
     assert row["tokens_per_second"] > row["tokens_per_second_at_full_context"] > 0
 
 
+def test_the_context_of_a_model_that_was_trained_for_little(here: Any, tmp_path: Path) -> None:
+    config = make_config("scout", **PUBLISHED_SHAPES, max_position_embeddings=8192)
+    path = write_hollow(tmp_path / "short.gguf", config, "IQ4_XS")
+    code, out, _ = here("plan", path, "--ram", "96G", "--gpu", "none")
+    assert (code, "context 8k tokens" in out) == (0, True)
+    assert here("plan", path, "--ctx", "16k")[0] == 2
+
+
 def test_every_model_without_any_file(here: Any) -> None:
     code, out, _ = here("plan", "--ram", "4T", "--gpu", "none", "--json")
     rows = {row["name"].partition(":")[0]: row for row in json.loads(out)["rows"]}

@@ -22,8 +22,9 @@ from typing import Annotated, Any
 import docstring_parser
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from pydantic.errors import PydanticUserError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import NotRequired, TypedDict
+
+from l4cli.chat.tools.results import text_of
 
 _MODULE = "l4_tools"
 _ORDER = {"type": 0, "description": 1, "required": 3, "$defs": 4}  # of the keywords in a schema
@@ -57,16 +58,11 @@ class Tool:
             raise ToolArgumentError("; ".join(map(_complaint, error.errors()))) from None
 
     def run(self, arguments: Mapping[str, Any]) -> str:
-        """Call the function; return its result as text for the model: a str as it is, else JSON."""
+        """Call the function; return its result as text for the model."""
         result = self.function(**self.checked(arguments))
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
-        if isinstance(result, str):
-            return result
-        try:
-            return json.dumps(to_jsonable_python(result), ensure_ascii=False)
-        except PydanticSerializationError:
-            return repr(result)
+        return text_of(result)
 
 
 def load_tools(path: Path) -> dict[str, Tool]:
@@ -88,7 +84,10 @@ def load_tools(path: Path) -> dict[str, Tool]:
 
 def said_by(error: BaseException) -> str:
     """Return an exception's type and message in one line."""
-    said = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    try:
+        said = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    except Exception:  # its __str__ is the user's code, too
+        said = ""
     return type(error).__name__ + (f": {said}" if said else "")
 
 

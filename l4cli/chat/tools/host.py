@@ -6,11 +6,13 @@ It writes one JSON line once the file is loaded, then one reply for each line th
     {"check": NAME, "arguments": {…}}  ->  {}                or {"error": WHY}
     {"call": NAME, "arguments": {…}}   ->  {"result": TEXT}  or {"error": WHY, "where": PLACE}
 
-Output of the tools goes to stderr. The process ends when stdin ends, even during a call.
+Requests and replies also have a "number", so that no reply is taken for another's; the first line's
+is 0. Output of the tools goes to stderr. The process ends when stdin ends, even during a call.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -29,22 +31,34 @@ from l4cli.chat.tools.functions import (
     place_of,
     said_by,
 )
+from l4cli.chat.tools.results import bounded
 
-MAX_RESULT = 16_000  # characters of one result: about a quarter of the default context
 _PARTING = 1.0  # seconds that a running tool has left after l4 has ended
 
 
 def main() -> None:
     path = Path(sys.argv[1])
     requests, replies = _take_over_stdio()
+    _be_killed_first()
+    host = os.getpid()
     try:
         tools = load_tools(path)
     except ToolFileError as error:
-        _reply(replies, {"error": str(error)})
+        _reply(replies, {"number": 0, "error": bounded(str(error))})
         return
-    _reply(replies, {"tools": [tool.schema for tool in tools.values()]})
-    while request := requests.get():
-        _reply(replies, _served(tools, json.loads(request), path))
+    _reply(replies, {"number": 0, "tools": [tool.schema for tool in tools.values()]})
+    while line := requests.get():
+        request = json.loads(line)
+        reply = {"number": request["number"], **_served(tools, request, path)}
+        if os.getpid() != host:
+            os._exit(0)  # a fork that the function made and did not end
+        _reply(replies, reply)
+
+
+def _be_killed_first() -> None:
+    """Where memory runs out, have Linux kill this process and not l4, whose model is larger."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _served(tools: Mapping[str, Tool], request: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -53,22 +67,17 @@ def _served(tools: Mapping[str, Tool], request: Mapping[str, Any], path: Path) -
         if "check" in request:
             tool.checked(request["arguments"])
             return {}
-        return {"result": _bounded(tool.run(request["arguments"]))}
+        return {"result": tool.run(request["arguments"])}
     except ToolArgumentError as error:
-        return {"error": str(error)}
+        return {"error": bounded(str(error))}
     except BaseException as error:  # any exception, also SystemExit, is the result of the call
-        return {"error": _bounded(said_by(error)), "where": place_of(error, path)}
-
-
-def _bounded(text: str) -> str:
-    if len(text) <= MAX_RESULT:
-        return text
-    return f"{text[:MAX_RESULT]}… [cut: the first {MAX_RESULT:,} of {len(text):,} characters]"
+        return {"error": bounded(said_by(error)), "where": place_of(error, path)}
 
 
 def _reply(replies: TextIO, value: Mapping[str, Any]) -> None:
-    sys.stdout.flush()  # printed output must arrive before the reply
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the tools may have closed or replaced it
+            stream.flush()  # printed output must arrive before the reply
     replies.write(json.dumps(value) + "\n")
     replies.flush()
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from l4cli.errors import UsageError
 from l4cli.signals import Interrupts, catch_interrupts
@@ -71,6 +71,7 @@ class ToolProcess:
         self._requests, self._replies, self._prints = _pipes(self._process)
         self._unread = b""
         self._printed = b""
+        self._number = 0  # of the request that waits for its reply
         self._selector = selectors.DefaultSelector()
         for pipe in (self._replies, self._prints):
             os.set_blocking(pipe.fileno(), False)
@@ -87,10 +88,12 @@ class ToolProcess:
 
         `announce` is called when Ctrl-C can already stop the call, before the request is sent.
         """
+        self._number += 1
+        numbered = {"number": self._number, **request}
         with catch_interrupts() as interrupts:
             announce()
             with contextlib.suppress(BrokenPipeError):  # it has ended; `_reply` finds out why
-                self._requests.write(json.dumps(request).encode() + b"\n")
+                self._requests.write(json.dumps(numbered).encode() + b"\n")
             return self._reply("the call", interrupts)
 
     def close(self) -> None:
@@ -108,11 +111,16 @@ class ToolProcess:
         while b"\n" not in self._unread:
             self._take_in(min(_POLL, max(0.0, deadline - time.monotonic())))
             if reason := self._reason_to_end(doing, deadline, interrupts):
-                self._kill()
-                raise ToolProcessError(reason, self._take_printed(), interrupts.exit_code)
+                self._end(reason, interrupts.exit_code)
         line, _, self._unread = self._unread.partition(b"\n")
         self._take_in(0)  # the host flushes what was printed before it replies
-        return Reply(json.loads(line), self._take_printed())
+        if (value := _parsed(line, self._number)) is None:
+            self._end(_intruded(doing))
+        return Reply(value, self._take_printed())
+
+    def _end(self, reason: str, exit_code: int = 0) -> NoReturn:
+        self._kill()
+        raise ToolProcessError(reason, self._take_printed(), exit_code)
 
     def _take_in(self, seconds: float) -> None:
         """Read the data that arrives on the pipes within `seconds`; drop a pipe that has ended."""
@@ -133,8 +141,12 @@ class ToolProcess:
         if interrupts:
             return "stopped by the user"
         if len(self._unread) > _MAX_REPLY:
-            return f"{doing} wrote to the pipe that is reserved for l4's replies"
-        if self._replies.fileno() not in self._selector.get_map():
+            return _intruded(doing)
+        if self._process.poll() is not None:
+            self._take_in(0)  # a process that it has started may hold its pipes open
+        if self._replies.fileno() not in self._selector.get_map() or (
+            self._process.poll() is not None and b"\n" not in self._unread
+        ):
             return f"{doing} ended its process ({self._how_it_ended()})"
         if time.monotonic() >= deadline:
             return f"{doing} took more than {self._timeout:g} s"
@@ -145,7 +157,7 @@ class ToolProcess:
             code = self._process.wait(_PARTING)
         except subprocess.TimeoutExpired:
             return "it closed its output"
-        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        return f"exit code {code}" if code >= 0 else _signal_name(-code)
 
     def _take_printed(self) -> str:
         printed, self._printed = self._printed, b""
@@ -161,6 +173,28 @@ class ToolProcess:
         self._selector.close()
         for pipe in (self._requests, self._replies, self._prints):
             pipe.close()
+
+
+def _parsed(line: bytes, number: int) -> dict[str, Any] | None:
+    """The reply in a line; None if the line is not the host's reply to the request."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_reply = isinstance(value, dict) and value.pop("number", None) == number
+    texts = (value.get(name, "") for name in ("result", "error", "where")) if is_reply else ()
+    return value if is_reply and all(isinstance(text, str) for text in texts) else None
+
+
+def _intruded(doing: str) -> str:
+    return f"{doing} wrote to the pipe that is reserved for l4's replies"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no names
+        return f"signal {number}"
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
