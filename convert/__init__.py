@@ -66,6 +66,7 @@ __all__ = [
     "leftover",
     "plan",
     "plan_all",
+    "refuse_outputs",
     "sizes",
     "verify",
 ]
@@ -128,15 +129,18 @@ def convert(
     *,
     split: Split | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     threads: int | None = None,
     ram: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Report:
-    """Carry out `plan` and write the file `out`. A file there is replaced only at the end.
+    """Carry out `plan` and write the file `out`, which gets its name only at the end.
 
     split: how to cut the output into several files; None: one file.
     resume: continue a conversion that was killed, interrupted or met a full disk; the result has
-        the same bytes. False: start over.
+        the same bytes. An output that is whole is left as it is. False: start over.
+    overwrite: replace a file of that name. False: refuse it, unless it has the size and the header
+        that this conversion would give it.
     threads: None: one per CPU that this process may use.
     ram: the most bytes that the working buffers may take; None: 64 MiB a thread. They take some
         4 MiB a thread at least.
@@ -145,7 +149,13 @@ def convert(
     Raises ConvertError, and whatever `progress` raises.
     """
     (report,) = convert_all(
-        [(plan, out)], split=split, resume=resume, threads=threads, ram=ram, progress=progress
+        [(plan, out)],
+        split=split,
+        resume=resume,
+        overwrite=overwrite,
+        threads=threads,
+        ram=ram,
+        progress=progress,
     )
     return report
 
@@ -155,6 +165,7 @@ def convert_all(
     *,
     split: Split | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     threads: int | None = None,
     ram: int | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -168,7 +179,23 @@ def convert_all(
     from convert.writing.pipeline import run
 
     layouts = [(plan, lay_out(plan, Path(out), split)) for plan, out in planned]
-    return run(layouts, resume=resume, threads=threads, ram=ram, progress=progress)
+    return run(
+        layouts, resume=resume, overwrite=overwrite, threads=threads, ram=ram, progress=progress
+    )
+
+
+def refuse_outputs(
+    planned: Iterable[tuple[Plan, str | Path]],
+    *,
+    split: Split | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Raise the ConvertError that `convert_all` would raise for the outputs; touch nothing."""
+    from convert.writing import refusals
+    from convert.writing.layout import lay_out
+
+    layouts = [(plan, lay_out(plan, Path(out), split)) for plan, out in planned]
+    refusals.refuse_outputs(layouts, overwrite=overwrite)
 
 
 def estimate(

@@ -174,6 +174,7 @@ class Report:
     n_bytes: the size of all `files`.
     n_resumed: how much of the tensor data an earlier conversion had written.
     peak_rss: the highest resident size of this process so far.
+    was_whole: whether an earlier conversion had finished it, so that nothing was left to do.
     """
 
     path: Path
@@ -182,3 +183,4 @@ class Report:
     n_resumed: int
     seconds: float
     peak_rss: int
+    was_whole: bool = False

@@ -19,6 +19,7 @@ from typing import Any
 
 from convert.checkpoint.shards import ShardStore
 from convert.errors import ConvertError, DiskError
+from convert.names import is_file_name
 
 # Bytes per element of each dtype that a safetensors header may name.
 DTYPE_BYTES = {
@@ -199,10 +200,10 @@ def read_index(index: Path) -> dict[str, str]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ConvertError(f"{index}: has no weight_map; fetch it again")
-    for shard in map(str, weight_map.values()):
-        if Path(shard).name != shard:
+    for shard in weight_map.values():
+        if not is_file_name(shard):
             raise ConvertError(f"{index}: names a shard outside its directory: {shard!r}")
-    return {name: str(shard) for name, shard in weight_map.items()}
+    return dict(weight_map)
 
 
 def _read_shards(

@@ -2,9 +2,9 @@
 
 OUT.part.journal lies next to OUT.part and has one JSON object a line. The first line holds the
 settings: everything that must be equal for two conversions to write the same bytes. Each further
-line lists byte ranges of tensor data that are done, and the last one says that the files are whole.
-A line is written only after the data it describes has been synced, so neither kill -9 nor a power
-cut leaves a line that claims too much. An incomplete last line is ignored.
+line lists byte ranges of tensor data that are done, and the last one says that the files are whole;
+each has a checksum. A line is written only after the data it describes has been synced, so neither
+kill -9 nor a power cut leaves a line that claims too much. An incomplete last line is ignored.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import stat
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from convert.writing.layout import Layout
 from convert.writing.ranges import Range, is_covered, merge, n_covered
 
 _VERSION = 1
+_BEGINNING = b'{"journal": %d' % _VERSION
+_SPLIT_FILE = re.compile(r"-\d{5}-of-\d{5}\.gguf")
 
 Settings = Mapping[str, Any]
 
@@ -56,12 +60,19 @@ class Recorded:
 class Journal:
     """The journal of the output `path`, locked against other conversions while it is open.
 
-    Creating it raises ConvertError if another conversion holds the lock. All methods raise OSError.
+    Creating it raises ConvertError if another conversion holds the lock, or if there is a file of
+    that name that is no journal. All methods raise OSError.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = journal_path(path)
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._out = path
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            self._fd = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            _content(self.path)  # raises ConvertError if it is not a journal
+            self._fd = os.open(self.path, flags)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -80,20 +91,21 @@ class Journal:
         os.fsync(self._fd)
 
     def begin(self, settings: Settings) -> None:
-        """Write the settings as the first line. The part files must exist by now."""
+        """Write the settings as the first line. From now on the part files it lists are l4's."""
         self._append(settings)
 
     def go_on(self) -> None:
         """Cut off an incomplete last line, so that new records can be appended."""
-        os.ftruncate(self._fd, sum(len(line) for line, _ in _lines(self.path)))
+        valid = _lines(self._out, _content(self.path))
+        os.ftruncate(self._fd, sum(len(line) for line, _ in valid))
 
     def record(self, ranges: list[Range]) -> None:
         """Record byte ranges of tensor data that have been synced."""
-        self._append({"done": merge(ranges)})
+        self._append(_checked({"done": merge(ranges)}))
 
     def record_whole(self) -> None:
         """Record that every file is whole and synced."""
-        self._append({"whole": True})
+        self._append(_checked({"whole": True}))
 
     def remove(self) -> None:
         """Remove the file. It still has to be closed."""
@@ -120,8 +132,8 @@ def journal_path(path: Path) -> Path:
 def is_busy(path: Path) -> bool:
     """Whether a conversion into `path` is under way."""
     try:
-        fd = os.open(journal_path(path), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        fd = os.open(journal_path(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -135,41 +147,98 @@ def is_busy(path: Path) -> bool:
 
 
 def read_journal(path: Path) -> Recorded:
-    """The content of the journal of the output `path`; an empty `Recorded` if there is none."""
-    entries = [entry for _, entry in _lines(journal_path(path))]
+    """The content of the journal of the output `path`; an empty `Recorded` if there is none.
+
+    Raises ConvertError if a file of that name is not a journal, or cannot be read.
+    """
+    journal = journal_path(path)
+    entries = [entry for _, entry in _lines(path, _content(journal))]
     if not entries:
         return Recorded()
     done = [(start, end) for entry in entries[1:] for start, end in entry.get("done", ())]
-    return Recorded(entries[0], merge(done), "whole" in entries[-1])
+    return Recorded(entries[0], merge(done), entries[1:] != [] and "whole" in entries[-1])
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yield the valid lines, raw and parsed, up to the first that is incomplete or malformed."""
-    raw = b""
-    with suppress(FileNotFoundError):
-        raw = path.read_bytes()
+def _content(journal: Path) -> bytes:
+    """The bytes of a journal; none if there is no file. Raises ConvertError if it is not one."""
+    try:
+        # A pipe without a writer at its other end would block.
+        fd = os.open(journal, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise ConvertError(f"{journal}: {error.strerror}; write elsewhere with -o") from None
+    with os.fdopen(fd, "rb") as file:
+        start = b""
+        is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        if is_regular:
+            start = file.read(len(_BEGINNING))
+        if not is_regular or not _BEGINNING.startswith(start):
+            raise ConvertError(
+                f"{journal}: exists and is not a journal of l4 convert, so it stays as it is; "
+                "move it away, or write elsewhere with -o"
+            )
+        return start + file.read()
+
+
+def _lines(path: Path, raw: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield the valid lines, raw and parsed, up to the first that is incomplete or malformed.
+
+    Data that no line records is made again, so a lost line costs time and nothing else.
+
+    path: the output.
+    """
+    n_data = 0
     for index, line in enumerate(raw.splitlines(keepends=True)):
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
-        is_sound = _is_record(entry) if index else _is_settings(entry)
+        is_sound = _is_record(entry, n_data) if index else _is_settings(entry, path)
         if not line.endswith(b"\n") or not is_sound:
             return
+        n_data = n_data if index else entry["n_data"]
         yield line, entry
 
 
-def _is_settings(entry: Any) -> bool:
-    return isinstance(entry, dict) and {"journal", "files", "n_data"} <= entry.keys()
+def _is_settings(entry: Any, path: Path) -> bool:
+    """Whether a line is the settings of a conversion into `path`."""
+    if not isinstance(entry, dict) or not {"journal", "files", "n_data"} <= entry.keys():
+        return False
+    names, n_data = entry["files"], entry["n_data"]
+    is_list = isinstance(names, list) and all(type(name) is str for name in names)
+    return is_list and all(_is_file_of(path, n) for n in names) and type(n_data) is int
 
 
-def _is_record(entry: Any) -> bool:
-    if entry == {"whole": True}:
+def _is_file_of(path: Path, name: str) -> bool:
+    """Whether a conversion into `path` may write a file of this name: nothing else is removed."""
+    stem = path.name.removesuffix(".gguf")
+    is_split = name.startswith(stem) and _SPLIT_FILE.fullmatch(name, len(stem)) is not None
+    return name == path.name or is_split
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with a checksum: a wrong digit in a range would leave a hole in the output."""
+    return {**record, "crc": zlib.crc32(json.dumps(record).encode())}
+
+
+def _is_record(entry: Any, n_data: int) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    record = {name: value for name, value in entry.items() if name != "crc"}
+    if entry != _checked(record):
+        return False
+    if record == {"whole": True}:
         return True
-    done = entry.get("done") if isinstance(entry, dict) else None
-    return isinstance(done, list) and all(
-        isinstance(pair, list) and [type(n) for n in pair] == [int, int] for pair in done
-    )
+    done = record.get("done")
+    return isinstance(done, list) and all(_is_range(pair, n_data) for pair in done)
+
+
+def _is_range(pair: Any, n_data: int) -> bool:
+    if not isinstance(pair, list) or [type(n) for n in pair] != [int, int]:
+        return False
+    start, end = pair
+    return bool(0 <= start < end <= n_data)
 
 
 def settings_of(plan: Plan, layout: Layout) -> dict[str, Any]:
@@ -185,7 +254,7 @@ def settings_of(plan: Plan, layout: Layout) -> dict[str, Any]:
         "l4": version_of("l4"),
         "llama-cpp-python": version_of("llama-cpp-python"),  # the kernels
         **_source_settings(plan),
-        **{f"imatrix {path.name}": _digest(path) for path in sorted(_imatrices(plan))},
+        **{f"imatrix {path.name}": _digest(path) for path in sorted(imatrices(plan))},
     }
 
 
@@ -234,7 +303,7 @@ def _fingerprint(path: Path, data_start: int) -> str:
     return f"{status.st_size} bytes, changed {status.st_mtime_ns}, header {digest[:16]}"
 
 
-def _imatrices(plan: Plan) -> set[Path]:
+def imatrices(plan: Plan) -> set[Path]:
     """The imatrix file the plan uses, as a set of one path; empty if it uses none."""
     return {tensor.importance.path for tensor in plan.tensors if tensor.importance is not None}
 

@@ -17,14 +17,16 @@ from convert.types import Leftover, Plan
 from convert.writing.journal import (
     Journal,
     Recorded,
+    Settings,
     check_settings,
     is_busy,
     journal_path,
     read_journal,
     settings_of,
 )
-from convert.writing.layout import Layout
+from convert.writing.layout import FileLayout, Layout
 from convert.writing.ranges import Range
+from convert.writing.refusals import is_written, refuse_foreign_parts, refuse_taken
 from convert.writing.tiles import Tile
 from convert.writing.writer import PartFile, disk_error, part_path
 
@@ -43,15 +45,17 @@ class Output:
     Use it in a `with`: write every tile and note it, then `seal`, then `publish`.
 
     resume: whether to continue the part files of an earlier conversion, if there are any.
+    overwrite: whether to replace files that have the final names.
 
-    Entering raises ConvertError if that conversion had another source or other settings. Every
-    method raises DiskError.
+    Entering raises ConvertError if that conversion had another source or other settings, or if a
+    part file or the journal is not l4's. Every method raises DiskError.
     """
 
-    def __init__(self, plan: Plan, layout: Layout, *, resume: bool) -> None:
+    def __init__(self, plan: Plan, layout: Layout, *, resume: bool, overwrite: bool) -> None:
         self.plan = plan
         self.layout = layout
         self._resume = resume
+        self._overwrite = overwrite
         self._parts = [PartFile(file) for file in layout.files]
         self._recorded = Recorded()
         self._pending: list[Range] = []
@@ -65,13 +69,17 @@ class Output:
         except OSError as error:
             raise self._error(error) from None
         try:
+            refuse_foreign_parts(self.layout)
+        except ConvertError:
+            self._journal.close()
+            raise
+        try:
             before = read_journal(self.layout.path)
             if self._resume and before.settings is not None and before.done:
                 check_settings(part_path(self.layout.path), before.settings, settings)
                 self._go_on(before)
             else:
-                self._start_over(before)
-                self._journal.begin(settings)
+                self._start_over(before, settings)
         except BaseException as error:
             self._close(keep=bool(self._resume and before.done))
             if isinstance(error, OSError):
@@ -138,21 +146,28 @@ class Output:
 
     def publish(self) -> None:
         """Give every file its final name. The output must be sealed."""
-        for part in self._parts:
-            if not part.is_published():
-                part.publish()
+        for part, file in zip(self._parts, self.layout.files, strict=True):
+            if is_published(file):
+                continue
+            if not self._overwrite:
+                try:
+                    refuse_taken(file)
+                except ConvertError as error:  # it came while we were writing
+                    raise DiskError(f"{error}; the same command with --resume then ends") from None
+            part.publish()
         self._journal.remove()
 
-    def _start_over(self, before: Recorded) -> None:
+    def _start_over(self, before: Recorded, settings: Settings) -> None:
+        for part in _parts(self.layout.path, before):
+            part.unlink(missing_ok=True)
         self._journal.clear()
-        for name in (before.settings or {}).get("files", ()):
-            part_path(self.layout.path.with_name(Path(name).name)).unlink(missing_ok=True)
-        for part in self._parts:
-            part.create()
+        self._journal.begin(settings)
+        for created in self._parts:
+            created.create()
 
     def _go_on(self, before: Recorded) -> None:
-        for part in self._parts:
-            if not (before.is_whole and part.is_published()):
+        for part, file in zip(self._parts, self.layout.files, strict=True):
+            if not (before.is_whole and is_published(file)):
                 part.reopen()
         self._journal.go_on()
         self._recorded = before
@@ -170,6 +185,17 @@ class Output:
         return disk_error(self.layout.path, error, self.layout.n_bytes)
 
 
+def is_published(file: FileLayout) -> bool:
+    """Whether the file has its final name, and its part file is gone."""
+    return is_written(file) and not part_path(file.path).exists()
+
+
+def _parts(path: Path, recorded: Recorded) -> list[Path]:
+    """The part files that a journal of the output `path` lists."""
+    names = recorded.settings["files"] if recorded.settings else ()
+    return [part_path(path.with_name(name)) for name in names]
+
+
 def find_leftover(path: Path) -> Leftover | None:
     """What an unfinished conversion into `path` has left to resume.
 
@@ -180,10 +206,9 @@ def find_leftover(path: Path) -> Leftover | None:
     recorded = read_journal(path)
     if recorded.settings is None or not recorded.done:
         return None
-    names = recorded.settings["files"]
-    parts = [part_path(path.with_name(Path(name).name)) for name in names]
+    parts = [part for part in _parts(path, recorded) if part.exists()]
     return Leftover(
-        files=(*(part for part in parts if part.exists()), journal_path(path)),
+        files=(*parts, journal_path(path)),
         n_done=recorded.n_done,
         n_bytes=recorded.settings["n_data"],
     )

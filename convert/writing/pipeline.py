@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from convert.checkpoint.checkpoint import Reader
-from convert.errors import ConvertError
 from convert.kernels.quantize import quantizer
 from convert.types import Plan, Progress, Report
 from convert.writing.journal import stored_tensors
 from convert.writing.layout import Layout
 from convert.writing.output import Batch, Output
+from convert.writing.refusals import is_whole, refuse_outputs
 from convert.writing.resources import n_cpus, peak_rss, tile_weights
 from convert.writing.schedule import Job, jobs, prefetched
 from convert.writing.supply import Supply
@@ -36,20 +36,39 @@ def run(
     planned: Sequence[tuple[Plan, Layout]],
     *,
     resume: bool,
+    overwrite: bool,
     threads: int | None,
     ram: int | None,
     progress: Callable[[Progress], None] | None,
 ) -> tuple[Report, ...]:
     """Write the planned outputs; see `convert.convert_all`, whose arguments these are."""
     started = time.monotonic()
-    _refuse_outputs(planned)
+    refuse_outputs(planned, overwrite=overwrite)
+    whole = {layout.path for _, layout in planned if resume and is_whole(layout)}
+    written: dict[Path, Report] = {}
+    if unfinished := [(plan, layout) for plan, layout in planned if layout.path not in whole]:
+        written = _write(unfinished, resume, overwrite, threads, ram, progress, started)
+    return tuple(written.get(layout.path) or _untouched(plan, layout) for plan, layout in planned)
+
+
+def _write(
+    planned: Sequence[tuple[Plan, Layout]],
+    resume: bool,
+    overwrite: bool,
+    threads: int | None,
+    ram: int | None,
+    progress: Callable[[Progress], None] | None,
+    started: float,
+) -> dict[Path, Report]:
+    """Write the outputs, and return a report for each path."""
     threads = threads or n_cpus()
     plans = [plan for plan, _ in planned]
     with ExitStack() as stack:
         reader = stack.enter_context(open_sources(plans[0]))
         weights = tile_weights(plans, threads, ram)
         outputs = [
-            stack.enter_context(Output(plan, layout, resume=resume)) for plan, layout in planned
+            stack.enter_context(Output(plan, layout, resume=resume, overwrite=overwrite))
+            for plan, layout in planned
         ]
         todo = jobs(outputs, weights)
         supply = stack.enter_context(Supply(todo, reader, plans[0].shards))
@@ -59,7 +78,7 @@ def run(
         for output in outputs:
             output.publish()
     seconds = time.monotonic() - started
-    return tuple(_report(output, todo, seconds) for output in outputs)
+    return {output.layout.path: _report(output, todo, seconds) for output in outputs}
 
 
 def _make(
@@ -136,29 +155,6 @@ class _Saver:
         self._supply.drop(used_up)
 
 
-def _refuse_outputs(planned: Sequence[tuple[Plan, Layout]]) -> None:
-    """Raise ConvertError if the layouts cannot be the outputs of these plans."""
-    paths = [file.path for _, layout in planned for file in layout.files]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise ConvertError(f"{path}: would be written twice; put {{type}} into its name")
-    for plan, layout in planned:
-        for path in {layout.path, *(file.path for file in layout.files)}:
-            _refuse_output(plan, path)
-
-
-def _refuse_output(plan: Plan, out: Path) -> None:
-    source, target = plan.source.resolve(), out.resolve()
-    if target == source or source in target.parents:
-        raise ConvertError(
-            f"{out}: lies in the checkpoint's own directory; write elsewhere with -o"
-        )
-    if out.exists() and not out.is_file():
-        raise ConvertError(f"{out}: is not a file; give the output another name with -o")
-    if not out.parent.is_dir():
-        raise ConvertError(f"{out.parent}: no such directory; make it, or write elsewhere with -o")
-
-
 def in_threads(
     work: Callable[[Item], Result],
     items: Iterable[Item],
@@ -189,6 +185,13 @@ def in_threads(
 def open_sources(plan: Plan) -> Reader:
     """A reader with the plan's source files open; with none if a ShardStore will fetch them."""
     return Reader(stored_tensors(plan) if plan.shards is None else ())
+
+
+def _untouched(plan: Plan, layout: Layout) -> Report:
+    """The report on an output that was whole before."""
+    files = tuple(file.path for file in layout.files)
+    n_bytes = sum(tensor.n_bytes for tensor in plan.tensors)
+    return Report(files[0], files, layout.n_bytes, n_bytes, 0.0, peak_rss(), was_whole=True)
 
 
 def _report(output: Output, made: Sequence[Job], seconds: float) -> Report:

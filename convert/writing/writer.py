@@ -28,7 +28,7 @@ class PartFile:
     def create(self) -> None:
         """Create the part file, reserve its whole size on disk, and write its header.
 
-        A part file that exists already is overwritten.
+        A part file that exists already is overwritten; it must be l4's.
         """
         try:
             self._fd = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -60,11 +60,6 @@ class PartFile:
                 f"{self.part}: is {n_bytes:,} bytes long instead of {self._n_bytes:,}; "
                 "start over without --resume"
             )
-
-    def is_published(self) -> bool:
-        """Whether the part file is gone and the final name holds a file of the right size."""
-        is_there = self.path.is_file() and not self.part.exists()
-        return is_there and self.path.stat().st_size == self._n_bytes
 
     def write_at(self, offset: int, data: memoryview) -> None:
         """Write all of `data` at byte `offset`. May be called from many threads at once."""

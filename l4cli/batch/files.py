@@ -1,11 +1,12 @@
-"""Opens the input and stdout of a run, and refuses an output that would overwrite the input."""
+"""The files of a run: their names, the input, and stdout."""
 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -41,8 +42,13 @@ class Output(Protocol):
         """Yield the rows that still need an answer."""
         ...
 
-    def write(self, line: str, digest: bytes, *, failed: bool) -> None:
-        """Write the answer of the row with that digest."""
+    def write(
+        self, line: str, digest: bytes, *, failed: bool, document: bytes | None = None
+    ) -> None:
+        """Write the answer of the row with that digest.
+
+        document: the digest of the document that the answer is about, if any.
+        """
         ...
 
     def finish(self) -> None:
@@ -60,19 +66,37 @@ class StdoutOutput:
     def skip_done(self, rows: Iterable[Row | BadRow]) -> Iterable[Row | BadRow]:
         return rows
 
-    def write(self, line: str, _digest: bytes, *, failed: bool) -> None:
+    def write(
+        self, line: str, _digest: bytes, *, failed: bool, document: bytes | None = None
+    ) -> None:
         console.data(line)
 
     def finish(self) -> None:
         pass
 
 
+def journal_of(path: Path) -> Path:
+    """Return the path of an output file's journal."""
+    return path.with_name(path.name + ".journal")
+
+
+def retry_of(path: Path) -> Path:
+    """Return the path that --retry-errors writes to, until it is whole."""
+    return path.with_name(path.name + ".retry")
+
+
+def written_by(out: Path) -> tuple[Path, ...]:
+    """Return every path that a run with `-o out` may write to."""
+    return out, journal_of(out), retry_of(out), journal_of(retry_of(out))
+
+
 @contextmanager
 def open_input(name: str, out: Path | None) -> Iterator[BinaryIO]:
-    """Open a file of rows, or stdin for "-". Raises UsageError if it is also the output."""
+    """Open a file of rows, or stdin for "-". Raises UsageError if the run would write to it."""
     if name == "-":
         if sys.stdin.isatty():
             raise UsageError("give a file of prompts, or pipe one in: l4 run prompts.jsonl")
+        _refuse_output(sys.stdin.buffer, "stdin", out)
         yield sys.stdin.buffer
         return
     path = Path(name).expanduser()
@@ -82,8 +106,7 @@ def open_input(name: str, out: Path | None) -> Iterator[BinaryIO]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     with file:
-        if _is_stdout(file) or (out and out.exists() and out.samefile(path)):
-            raise UsageError(f"{path} is both input and output: the answers would overwrite it")
+        _refuse_output(file, str(path), out)
         yield file
 
 
@@ -107,10 +130,23 @@ def count_lines(name: str) -> int | None:
         return sum(not line.isspace() for line in lines)
 
 
-def _is_stdout(file: BinaryIO) -> bool:
-    """Whether stdout is redirected to the input file itself."""
+def _refuse_output(file: BinaryIO, name: str, out: Path | None) -> None:
+    """Raise UsageError if the open input is a file that the run writes to, or stdout."""
+    if not _is_regular(file):
+        return
+    ours = os.fstat(file.fileno())
+    theirs = []
+    with suppress(OSError, ValueError):
+        theirs.append(os.fstat(sys.stdout.fileno()))
+    for path in written_by(out) if out else ():
+        with suppress(OSError):
+            theirs.append(path.stat())
+    if any(os.path.samestat(ours, each) for each in theirs):
+        raise UsageError(f"{name} is both input and output: the answers would overwrite it")
+
+
+def _is_regular(file: BinaryIO) -> bool:
     try:
-        ours, theirs = os.fstat(file.fileno()), os.fstat(sys.stdout.fileno())
+        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     except (OSError, ValueError):
         return False
-    return os.path.samestat(ours, theirs)

@@ -1,9 +1,11 @@
 """--retry-errors: runs the error rows of an output again and copies the others.
 
 The rows are written to OUT.retry, which has its own journal, in the same order as in OUT. At the
-end of the input, OUT.retry is renamed to OUT, and then its journal to OUT's journal. Until then OUT
-is unchanged, so kill -9 at any moment loses nothing. The next --retry-errors continues in
-OUT.retry; if the kill came between the two renames, the journal is renamed first.
+end of the input, the journal of OUT.retry records that it is whole. Then OUT.retry is renamed to
+OUT, and its journal to OUT's journal. Until then OUT is unchanged, so kill -9 at any moment loses
+nothing. The next --retry-errors continues in OUT.retry; if the kill came between the two renames,
+the journal is renamed first. To give a retry up, OUT.retry is deleted: a journal that is left
+without it, and does not say that it was whole, is of no use any more.
 """
 
 from __future__ import annotations
@@ -14,18 +16,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from l4cli.batch.journal import (
-    Done,
-    JournaledOutput,
-    changed_input,
-    journal_of,
-    left_over,
-    open_locked,
-    read_journal,
-)
+from l4cli.batch.done import Done, changed_input, check_document, left_over, read_done
+from l4cli.batch.entries import RowEntry
+from l4cli.batch.files import journal_of, retry_of, written_by
+from l4cli.batch.journal import JournaledOutput, open_journal
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.suspects import Suspects
-from l4cli.errors import OutputError, UsageError
+from l4cli.errors import InputError, OutputError, UsageError
+from l4cli.outputs import refuse_unfit
 
 
 def open_journaled(
@@ -46,15 +44,24 @@ def open_journaled(
 
     Raises UsageError if the file exists and may not be continued with these options.
     """
-    _finish_renaming(path)
+    refuse_unfit(*written_by(path))
+    if resume or retry_errors:
+        _finish_renaming(path, settings)
     if retry_errors and journal_of(path).exists():
         return RetriedOutput(path, settings, unordered=unordered)
-    if resume and _retry_path(path).exists():
+    if resume and _is_being_retried(path):
         raise UsageError(
             f"a retry of the errors in {path} was interrupted: continue it with --retry-errors, "
-            f"or delete {_retry_path(path)} to give it up"
+            f"or delete {retry_of(path)} to give it up"
         )
     return JournaledOutput(path, settings, resume=resume, unordered=unordered)
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise L4Error if `path` or its journal cannot be the files of a run, whatever its options."""
+    refuse_unfit(*written_by(path))
+    if journal := open_journal(path):
+        journal.close()
 
 
 class RetriedOutput:
@@ -69,13 +76,15 @@ class RetriedOutput:
         self._unordered = unordered
         with ExitStack() as opened:
             try:
-                opened.enter_context(open_locked(journal_of(path)))
-                self._old = read_journal(path, settings)
+                journal = open_journal(path)
+                if journal is None:
+                    raise UsageError(f"{path} has no journal: give another -o")
+                opened.enter_context(journal)
+                self._old = read_done(path, journal, str(journal_of(path)), settings)
                 self._source = opened.enter_context(path.open("rb"))
-                retry_path = _retry_path(path)
-                retry_path.touch()  # before its journal exists: see _finish_renaming
+                _give_up_if_deleted(path)
                 self._new = opened.enter_context(
-                    JournaledOutput(retry_path, settings, resume=True, unordered=unordered)
+                    JournaledOutput(retry_of(path), settings, resume=True, unordered=unordered)
                 )
             except OSError as error:
                 raise OutputError(f"cannot write {path}: {error.strerror}") from error
@@ -117,18 +126,21 @@ class RetriedOutput:
             self._before.append(index)
             yield row
 
-    def write(self, line: str, digest: bytes, *, failed: bool = False) -> None:
+    def write(
+        self, line: str, digest: bytes, *, failed: bool = False, document: bytes | None = None
+    ) -> None:
         """Copy the rows of OUT that come before the next row, then append that row."""
         self._copy_to(self._before.popleft())
         if not self._unordered:
             self._at += 1
-        self._new.write(line, digest, failed=failed)
+        self._new.write(line, digest, failed=failed, document=document)
 
     def finish(self) -> None:
         """Copy the remaining rows, and rename OUT.retry to OUT."""
         self._copy_to(self._old.num_rows)
+        self._new.seal()
         self.close()
-        retry_path = _retry_path(self.path)
+        retry_path = retry_of(self.path)
         retry_path.replace(self.path)
         journal_of(retry_path).replace(journal_of(self.path))
 
@@ -155,6 +167,8 @@ class RetriedOutput:
                 yield index, row
             elif row.digest != old.digest(index):
                 raise changed_input(self.path, row)
+            else:
+                check_document(old, row, self.path)
             index += 1
         if index < old.num_rows:
             raise changed_input(self.path, None)
@@ -163,7 +177,8 @@ class RetriedOutput:
         kept = Done()
         for index in range(self._old.num_rows):
             if not self._old.failed[index]:
-                kept.add(self._old.digest(index), 0, False)
+                digest = self._old.digest(index)
+                kept.add(RowEntry(digest, 0, document=self._old.documents.get(digest)))
         for row in left_over(rows, [kept, self._new.done], self.path):
             yield self._old.num_rows, row
 
@@ -173,19 +188,51 @@ class RetriedOutput:
             if not self._old.failed[index]:
                 self._source.seek(self._old.start(index))
                 data = self._source.read(self._old.ends[index] - self._old.start(index))
-                self._new.write_bytes(data, self._old.digest(index), failed=False)
+                digest = self._old.digest(index)
+                document = self._old.documents.get(digest)
+                self._new.write_bytes(data, digest, failed=False, document=document)
         self._at = max(self._at, stop)
 
 
-def _retry_path(path: Path) -> Path:
-    return path.with_name(path.name + ".retry")
+def _is_being_retried(path: Path) -> bool:
+    """Whether OUT.retry is l4's: it has a journal beside it."""
+    if not retry_of(path).exists():
+        return False
+    try:
+        journal = open_journal(retry_of(path))
+    except UsageError:  # somebody else's, or in use
+        return False
+    if journal:
+        journal.close()
+    return journal is not None
 
 
-def _finish_renaming(path: Path) -> None:
-    """Rename a journal OUT.retry.journal without OUT.retry to OUT's journal.
+def _finish_renaming(path: Path, settings: Mapping[str, Any]) -> None:
+    """Rename the journal of OUT.retry to OUT's, if a kill came between the renames of `finish`.
 
-    It is left if the process was killed between the two renames of `finish`.
+    Then OUT.retry is gone, its journal says that it was whole, and OUT is that file.
     """
-    journal = journal_of(_retry_path(path))
-    if journal.exists() and not _retry_path(path).exists():
-        journal.replace(journal_of(path))
+    retry_path = retry_of(path)
+    if retry_path.exists() or not path.exists():
+        return
+    try:
+        journal = open_journal(retry_path)
+        if journal is None:
+            return
+        with journal:
+            done = read_done(path, journal, str(journal_of(retry_path)), settings)
+    except (InputError, UsageError, OSError):  # it is not about OUT as it is now
+        return
+    if done.is_whole and done.end == path.stat().st_size:
+        journal_of(retry_path).replace(journal_of(path))
+
+
+def _give_up_if_deleted(path: Path) -> None:
+    """Remove the journal that is left of a retry whose OUT.retry was deleted to give it up."""
+    retry_path = retry_of(path)
+    if retry_path.exists():
+        return
+    journal = open_journal(retry_path)
+    if journal is not None:
+        with journal:
+            journal_of(retry_path).unlink()

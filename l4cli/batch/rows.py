@@ -73,6 +73,13 @@ class Row:
     dialect: Dialect = "bare"
 
     @property
+    def document_digest(self) -> bytes | None:
+        """A digest of the document's text as it was read; None if the row has no document."""
+        if self.document is None:
+            return None
+        return bytes.fromhex(self.document.source.digest)[:DIGEST_BYTES]
+
+    @property
     def num_answers(self) -> int:
         """The number of requests that the row takes: one for each question or answer."""
         return len(self.document.questions) if self.document else self.n
@@ -87,6 +94,10 @@ class BadRow:
     digest: bytes
     error: InputError
     dialect: Dialect = "bare"
+
+    @property
+    def document_digest(self) -> None:
+        return None
 
 
 class RowTemplate(Protocol):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from l4cli import console
+from l4cli.batch.done import MODEL_TIME
 from l4cli.batch.files import Output, StdoutOutput
 from l4cli.batch.ids import IdRegister
 from l4cli.batch.input import RowsInput
@@ -77,7 +78,12 @@ class RunSession:
             suspects=self.output.suspects,
         )
         for row, output in answered:
-            self.output.write(to_line(output), row.digest, failed=has_failed(output))
+            self.output.write(
+                to_line(output),
+                row.digest,
+                failed=has_failed(output),
+                document=row.document_digest,
+            )
         self.seconds = time.perf_counter() - self.started
         if speeds := self.stats.meter.speeds(self.stats.num_prefill_tokens):
             n_seq_max = self.llm.engine.backend.n_seq_max
@@ -140,6 +146,7 @@ def _settings(llm: LLM, options: BatchOptions, reading: RowsInput) -> dict[str, 
     return {
         "model": llm.name,
         "model file": llm.fingerprint,
+        MODEL_TIME: ", ".join(llm.file_times),
         "model defaults": llm.sampling,
         "template": llm.encoder.template_digest,
         "--system": options.system,

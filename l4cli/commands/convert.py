@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -41,6 +42,7 @@ def convert(
     token_embedding_type: options.TokenEmbeddingType = None,
     pure: options.Pure = False,
     out: options.Out = None,
+    overwrite: options.Overwrite = False,
     split_max_size: options.SplitMaxSize = None,
     split_max_tensors: options.SplitMaxTensors = None,
     resume: options.Resume = False,
@@ -93,12 +95,15 @@ def convert(
     if not verify_only:
         total = sum(tensor.n_bytes for plan in plans for tensor in plan.tensors)
         targets = [target for _, target in planned]
+        converter.refuse_outputs(planned, split=split, overwrite=overwrite)
+        if shards is not None:
+            shards.refuse_foreign(_shards_folder(targets))
         with ExitStack() as stack:
             watcher.tell(
                 "the part that was written is kept beside the output",
                 f"go on with: {console.command_line('--resume')}",
             )
-            done = stack.enter_context(_leftovers_told(targets, resume))
+            done = stack.enter_context(_leftovers_told(targets, resume, hub))
             update = stack.enter_context(console.byte_progress("converting", total, done=done))
             if shards is not None:
                 shards.on_bytes = lambda name, _: update(None, f"fetching {name}")
@@ -107,6 +112,7 @@ def convert(
                 planned,
                 split=split,
                 resume=resume,
+                overwrite=overwrite,
                 threads=threads,
                 ram=buffers,
                 progress=lambda p: update(p.bytes_done, p.tensor),
@@ -170,9 +176,12 @@ def _targets(out: str | None, name: str, plans: Sequence[Plan]) -> list[Path]:
     name: the checkpoint's name, for outputs that --out does not name.
     """
     pattern = f"{name}-{{type}}.gguf"
+    if out == "":
+        raise UsageError("-o is empty: give the name of a file or a directory")
     if out is not None:
         path = Path(out).expanduser()
-        pattern = str(path / pattern) if path.is_dir() else str(path)
+        # Path.is_dir raises OSError for some names.
+        pattern = str(path / pattern) if os.path.isdir(path) else str(path)  # noqa: PTH112
     if len(plans) > 1 and "{type}" not in pattern:
         raise UsageError(
             f"-o {out}: for several types, put {{type}} into the name or give a directory"
@@ -207,7 +216,7 @@ def _buffers(plans: Sequence[Plan], threads: int | None, ram: int | None) -> int
 
 
 @contextmanager
-def _leftovers_told(targets: list[Path], resume: bool) -> Iterator[int]:
+def _leftovers_told(targets: list[Path], resume: bool, is_hub: bool) -> Iterator[int]:
     """Report unfinished conversions: those that are restarted and, on failure, those that remain.
 
     Yields the number of bytes that are done already. On failure, fetched shards are removed unless
@@ -224,12 +233,12 @@ def _leftovers_told(targets: list[Path], resume: bool) -> Iterator[int]:
     try:
         yield sum(found.n_done for _, found in before) if resume else 0
     except BaseException:
-        shards = _shards_folder(targets)
+        shards = _shards_folder(targets) if is_hub else None
         lefts = [(target, left) for target in targets if (left := converter.leftover(target))]
-        if not lefts:
+        if not lefts and shards:
             shutil.rmtree(shards, ignore_errors=True)
         for target, left in lefts:
-            files = (*left.files, shards) if shards.is_dir() else left.files
+            files = (*left.files, shards) if shards and shards.is_dir() else left.files
             console.note(
                 f"{target}: {_share(left)} is done and kept: the same command with --resume "
                 f"goes on; to discard it, delete {' and '.join(map(str, files))}"

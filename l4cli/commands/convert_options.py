@@ -136,6 +136,14 @@ Out = Annotated[
         rich_help_panel=_OUTPUT_PANEL,
     ),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace a file of that name; otherwise only one that this command has written.",
+        rich_help_panel=_OUTPUT_PANEL,
+    ),
+]
 SplitMaxSize = Annotated[
     int | None,
     typer.Option(
@@ -161,7 +169,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Continue a conversion that was stopped; without it, the conversion starts over.",
+        help="Continue a conversion that was stopped, and leave a finished one as it is; without "
+        "it, the conversion starts over.",
         rich_help_panel=_WORK_PANEL,
     ),
 ]

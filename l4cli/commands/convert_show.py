@@ -86,16 +86,21 @@ def reports(plans: Sequence[Plan], reports: Sequence[Report], *, json: bool) -> 
         )
         return
     for plan, report in pairs:
+        if report.was_whole:
+            console.note(f"{report.path} is there and whole: there is nothing left to do")
+            continue
         _types_table(plan)
         console.note(f"wrote {_summary(plan, report.path, report.n_bytes)}")
         if len(report.files) > 1:
             console.note(f"in {len(report.files)} files, the last {report.files[-1]}")
         if report.n_resumed:
             console.note(f"{console.human_size(report.n_resumed)} of it had been written before")
-    console.note(
-        f"in {reports[0].seconds:.1f} s, with {console.human_size(reports[0].peak_rss)} of memory "
-        "at most"
-    )
+    written = [report for report in reports if not report.was_whole]
+    if written:
+        console.note(
+            f"in {written[0].seconds:.1f} s, with {console.human_size(written[0].peak_rss)} of "
+            "memory at most"
+        )
 
 
 def verifications(found: Sequence[tuple[Path, Verification]], *, json: bool) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +29,16 @@ def parse_tokens(value: str | int) -> int:
     if not match or int(match[1]) < 1:
         raise typer.BadParameter(f"{value!r} is not a number of tokens; try 4096, 128k or 1M")
     return int(match[1]) * _SUFFIX[match[2].lower()]
+
+
+def parse_file(value: str) -> Path:
+    """The name of a file to write: not empty, and no directory."""
+    if not value:
+        raise typer.BadParameter("it is empty: give the name of a file")
+    path = Path(value)
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises OSError for some names
+        raise typer.BadParameter(f"{value} is a directory: give the name of a file")
+    return path
 
 
 def parse_counts(

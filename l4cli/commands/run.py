@@ -64,6 +64,7 @@ def run(
     """
     from l4cli.batch.input import RowsInput, constraint_of, source_of
     from l4cli.batch.requests import LOOK_AHEAD, BatchOptions
+    from l4cli.batch.retry import refuse_foreign
     from l4cli.batch.session import RunSession, open_output
     from l4cli.commands import run_show as show
     from l4cli.commands.open_model import open_model, open_vocabulary, read_text_option
@@ -107,6 +108,8 @@ def run(
             with open_vocabulary(model, loading) as llm:
                 show.dry_run_report(llm, rows, batch, json=json)
             return
+        if out is not None:
+            refuse_foreign(out)  # before the model is loaded, which may take long
         with (
             open_model(model, loading) as llm,
             open_output(out, llm, batch, reading, resume, retry_errors) as output,

@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from l4cli.commands.options import HARDWARE_PANEL, MOST_SEQUENCES, SAMPLING_PANEL, parse_tokens
+from l4cli.commands.options import (
+    HARDWARE_PANEL,
+    MOST_SEQUENCES,
+    SAMPLING_PANEL,
+    parse_file,
+    parse_tokens,
+)
 
 INPUT_PANEL, OUTPUT_PANEL, CHECK_PANEL = "Input", "Output", "Checks and cost"
 
@@ -89,6 +95,7 @@ Out = Annotated[
         "--out",
         "-o",
         metavar="FILE",
+        parser=parse_file,
         help="Write the answers to FILE, and a journal for --resume beside it (default: stdout).",
         rich_help_panel=OUTPUT_PANEL,
     ),

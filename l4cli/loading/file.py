@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,9 +85,19 @@ class ModelFile:
         stats = [file.stat() for file in split_files(self.path)]
         return " ".join([self.fingerprint, *(f"{s.st_size}:{s.st_mtime_ns}" for s in stats)])
 
+    @property
+    def written(self) -> list[str]:
+        """When each of its files was last written, to the nanosecond, in UTC."""
+        return [_time(file.stat().st_mtime_ns) for file in split_files(self.path)]
+
     def sampling(self, model: LlamaModel) -> dict[str, float]:
         """Return defaults for SamplingParams: those of models.toml, else those in the GGUF."""
         return self.located.sampling(model.metadata)
+
+
+def _time(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}.{rest:09} UTC"
 
 
 def fingerprint_of(path: Path) -> str:

@@ -154,6 +154,11 @@ class LLM:
         return self.file.fingerprint if self.file else ""
 
     @property
+    def file_times(self) -> list[str]:
+        """When the model's files were last written: differs if one changed only in its middle."""
+        return self.file.written if self.file else []
+
+    @property
     def conditions(self) -> Conditions:
         """The conditions under which speeds of this model are measured."""
         threads, model = self.options.threads, self.vocabulary

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from convert.names import is_path_inside
 from l4cli.engine.types import SamplingParams
 from l4cli.errors import ModelNotFoundError, RequestError
 from l4cli.models.installed import HUB_PREFIX, gguf_quants, repo_dir, snapshots
@@ -111,6 +112,8 @@ def hub_model(model: str) -> tuple[str, str | None] | None:
     names no repository.
     """
     match = _HUB_NAME.fullmatch(model)
+    if match is not None and not is_path_inside(match["repo"]):
+        match = None
     if match is None and model.startswith(HUB_PREFIX):
         raise ModelNotFoundError(f"{model} names no repository: give {HUB_PREFIX}ORG/NAME[:QUANT]")
     return (match["repo"], match["quant"]) if match else None
@@ -159,7 +162,7 @@ def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Locat
     is_name = source in registry.models and not (path / "config.json").exists()
     if path.exists() and not is_name:
         return Located(path, path.resolve().name)
-    if not is_name and not _HUB_ID.fullmatch(source):
+    if not is_name and not _is_repo(source):
         raise ModelNotFoundError(
             f"{source}: no such checkpoint directory, no model of that name "
             f"({', '.join(registry.models)}), and no Hub id"
@@ -184,7 +187,11 @@ def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Locat
 
 def is_hub_id(source: str) -> bool:
     """Whether `source` looks like a repository's name on the Hub, ORG/NAME."""
-    return _HUB_ID.fullmatch(source) is not None and not source.endswith(".gguf")
+    return _is_repo(source) and not source.endswith(".gguf")
+
+
+def _is_repo(source: str) -> bool:
+    return _HUB_ID.fullmatch(source) is not None and is_path_inside(source)
 
 
 def hub_repo(source: str, *, registry: Registry | None = None) -> str:
@@ -198,7 +205,7 @@ def hub_repo(source: str, *, registry: Registry | None = None) -> str:
         if repo is None:
             raise ModelNotFoundError(f"models.toml names no checkpoint on the Hub for {source}")
         return repo
-    if not _HUB_ID.fullmatch(source):
+    if not _is_repo(source):
         raise ModelNotFoundError(
             f"{source}: no Hub id (org/name) and no model of that name "
             f"({', '.join(registry.models)})"

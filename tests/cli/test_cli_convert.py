@@ -10,6 +10,9 @@ import gguf
 import pytest
 from conftest import L4
 
+from l4cli.app import app
+from l4cli.errors import UsageError
+
 
 def test_convert_then_run(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny-q8.gguf"
@@ -186,3 +189,29 @@ def test_a_hub_id_is_taken_from_the_cache(
     absent = l4("convert", "acme/other")
     assert (absent.returncode, absent.stdout) == (2, "")
     assert "hf download acme/other" in absent.stderr
+
+
+def test_an_output_is_replaced_only_if_it_is_ours_or_asked_for(
+    l4: L4, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.gguf"
+    out.write_text("four years of work")
+    command = ("convert", tiny_checkpoint, "--type", "Q8_0", "-o", out)
+    done = l4(*command)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"l4: {out}: exists already, and is not what this command writes; "
+        "write elsewhere with -o, or replace it with --overwrite\n"
+    )
+    assert out.read_text() == "four years of work"
+    assert l4(*command, "--overwrite").returncode == 0
+    whole, time = out.read_bytes(), out.stat().st_mtime_ns
+    done = l4(*command, "--resume")
+    assert done.returncode == 0
+    assert done.stderr == f"{out} is there and whole: there is nothing left to do\n"
+    assert out.stat().st_mtime_ns == time
+    with pytest.raises(UsageError, match="-o is empty"):
+        app(["convert", str(tiny_checkpoint), "-o", ""], standalone_mode=False)
+    assert l4(*command).returncode == 0
+    assert out.read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["out.gguf"]

@@ -236,3 +236,15 @@ def test_scales_in_another_shard_ask_for_more_at_once() -> None:
     assert most_at_once([(a,), (a,), (b,), (c,)]) == 1
     assert most_at_once([(a, c), (b,), (c,)]) == 2
     assert most_at_once([(a, b, c)]) == 3
+
+
+def test_a_folder_of_the_users_is_not_for_shards(l4: L4, hub: Hub, tmp_path: Path) -> None:
+    out = tmp_path / "out.gguf"
+    folder = tmp_path / "out.gguf.part.shards"
+    folder.mkdir()
+    (folder / "mine.safetensors").write_text("my own weights")
+    done = l4(*arguments(out))
+    assert done.returncode == 2
+    assert "exists, and was not made by l4" in done.stderr
+    assert (folder / "mine.safetensors").read_text() == "my own weights"
+    assert not out.exists()

@@ -381,3 +381,50 @@ def test_what_a_repository_may_not_hold(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr("l4cli.models.hub.pull.look_up", lambda *_, info=info: info)
         with pytest.raises(HubError, match=message):
             plan_pull(REPO, tmp_path / "r", pattern=None, quant=None, revision=None)
+
+
+@pytest.mark.parametrize(
+    "commit", ["/home/x", "../../..", "..", "", "main", "0" * 39, "A" * 40, None]
+)
+def test_a_commit_is_forty_digits_and_no_path(hub: Hub, tmp_path: Path, commit: str | None) -> None:
+    """The Hub's answer decides where links are made; it must not reach a file of the user."""
+    mine = tmp_path / SINGLE
+    mine.write_bytes(b"my own weights")
+    hub.commit = str(tmp_path) if commit == "/home/x" else commit  # type: ignore[assignment]
+    before = sorted(tmp_path.rglob("*"))
+    for command in (
+        ["pull", f"{NAME}:Q8_0"],
+        ["convert", REPO, "--hub", "-o", str(tmp_path / "o")],
+    ):
+        done = run(*command)
+        assert done.exit_code == 2
+        assert "as its commit, which is none" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    assert mine.read_bytes() == b"my own weights"
+
+
+@pytest.mark.parametrize("revision", ["../../../mine", "/etc/x", "a//b", ".", "a/../b"])
+def test_a_revision_is_no_path_upwards(hub: Hub, tmp_path: Path, revision: str) -> None:
+    done = run("pull", f"{NAME}:Q8_0", "--revision", revision)
+    assert done.exit_code == 2
+    assert "cannot be a revision" in done.stderr
+    assert not (tmp_path / "hf").exists()
+
+
+@pytest.mark.parametrize("name", ["../x-Q8_0.gguf", "/x-Q8_0.gguf", "a/../../x-Q8_0.gguf"])
+def test_a_file_of_the_hub_stays_in_its_folder(
+    hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = hub.info()
+    entry = next(each for each in info["siblings"] if each["rfilename"] == SINGLE)
+    monkeypatch.setattr(hub, "info", lambda: {**info, "siblings": [{**entry, "rfilename": name}]})
+    done = run("pull", f"{NAME}:Q8_0")
+    assert done.exit_code == 2
+    assert "names a file outside its directory" in done.stderr
+    for digest in ("../" * 21 + "x", "a" * 63, "mine"):
+        lfs = {**entry["lfs"], "sha256": digest}
+        monkeypatch.setattr(
+            hub, "info", lambda lfs=lfs: {**info, "siblings": [{**entry, "lfs": lfs}]}
+        )
+        assert "which is not a SHA-256" in run("pull", f"{NAME}:Q8_0").stderr
+    assert not (tmp_path / "hf").exists()

@@ -26,7 +26,7 @@ def attempt(checkpoint: Path, ftype: str = "Q8_0") -> str:
     out = checkpoint.with_name("out.gguf")
     out.write_text("what was there before")
     with pytest.raises(ConvertError) as caught:
-        convert.convert(convert.plan(checkpoint, ftype), out)
+        convert.convert(convert.plan(checkpoint, ftype), out, overwrite=True)
     assert out.read_text() == "what was there before"
     assert not list(out.parent.glob("*.part"))
     message = str(caught.value)

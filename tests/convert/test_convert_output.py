@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkpoints import write_checkpoint, write_hollow_checkpoint
@@ -24,9 +25,9 @@ def checkpoint(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "model", **SMALL)
 
 
-def refused(checkpoint: Path, out: Path) -> str:
+def refused(checkpoint: Path, out: Path, **options: Any) -> str:
     with pytest.raises(ConvertError) as caught:
-        convert.convert(convert.plan(checkpoint, "Q8_0"), out)
+        convert.convert(convert.plan(checkpoint, "Q8_0"), out, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -46,7 +47,8 @@ import sys, time, convert
 def stall(progress):
     print("working", flush=True)
     time.sleep(60)
-convert.convert(convert.plan(sys.argv[1], "F32"), sys.argv[2], ram=1, progress=stall)
+plan = convert.plan(sys.argv[1], "F32")
+convert.convert(plan, sys.argv[2], overwrite=True, ram=1, progress=stall)
 """
 
 
@@ -60,7 +62,7 @@ def test_kill_9_leaves_nothing_under_the_final_name(checkpoint: Path, tmp_path: 
     process.communicate()
     assert out.read_text() == BEFORE
     plan = convert.plan(checkpoint, "F32")
-    convert.convert(plan, out)  # overwrites the part file of the killed conversion
+    convert.convert(plan, out, overwrite=True)  # and the part file of the killed conversion
     fresh = convert.convert(plan, tmp_path / "fresh.gguf").path
     assert out.read_bytes() == fresh.read_bytes()
     assert sorted(path.name for path in tmp_path.glob("*.gguf*")) == ["fresh.gguf", "out.gguf"]
@@ -78,10 +80,10 @@ def test_two_conversions_into_one_file_do_not_mix(checkpoint: Path, tmp_path: Pa
     process.communicate()
 
 
-def test_an_existing_output_is_replaced(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_existing_output_is_replaced_if_asked_for(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     out.write_text(BEFORE)
-    report = convert.convert(convert.plan(checkpoint, "Q8_0"), out)
+    report = convert.convert(convert.plan(checkpoint, "Q8_0"), out, overwrite=True)
     assert out.read_bytes()[:4] == b"GGUF"
     assert report.n_bytes == out.stat().st_size
     assert report.seconds > 0
@@ -104,7 +106,7 @@ def test_a_disk_that_fills_up_is_one_clear_line(
     out = tmp_path / "out.gguf"
     out.write_text(BEFORE)
     monkeypatch.setattr(os, call, full)
-    assert "the disk is full" in refused(checkpoint, out)
+    assert "the disk is full" in refused(checkpoint, out, overwrite=True)
     assert out.read_text() == BEFORE
     assert not list(tmp_path.glob("*.part"))
 

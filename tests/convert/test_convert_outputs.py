@@ -27,7 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def one_by_one(checkpoint: Path, ftype: str, out: Path) -> bytes:
-    convert.convert(convert.plan(checkpoint, ftype), out)
+    convert.convert(convert.plan(checkpoint, ftype), out, overwrite=True)
     return out.read_bytes()
 
 
@@ -67,7 +67,7 @@ def test_several_types_each_with_what_the_imatrix_has_on_them(
     reports = convert.convert_all([(plan, tmp_path / plan.ftype) for plan in plans])
     for plan, report in zip(plans, reports, strict=True):
         alone = convert.plan(checkpoint, plan.ftype, options=options)
-        convert.convert(alone, tmp_path / "alone.gguf")
+        convert.convert(alone, tmp_path / "alone.gguf", overwrite=True)
         assert report.path.read_bytes() == (tmp_path / "alone.gguf").read_bytes()
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from convert.names import is_file_name
 from l4cli.chat.history.records import Record, first_question, line
 from l4cli.errors import InputError, OutputError, UsageError
 from l4cli.paths import state_dir
@@ -37,7 +38,7 @@ def sessions_dir() -> Path:
 
 def session_path(name: str) -> Path:
     """Return the path of the session `name`; UsageError if a session cannot have this name."""
-    if not re.fullmatch(r"\w[\w.@+-]{0,99}", name):
+    if not re.fullmatch(r"\w[\w.@+-]{0,99}", name) or not is_file_name(f"{name}{_SUFFIX}"):
         raise UsageError(
             f"{name!r} cannot be a session's name: use letters, digits and . _ - + @, "
             "and begin with a letter or a digit"

@@ -8,6 +8,7 @@ endpoint, the cache and the retries are huggingface_hub's.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from convert.checkpoint.checkpoint import INDEX_NAME, SINGLE_NAME, header_length, read_index
+from convert.names import is_file_name
 from l4cli.errors import HubError
 from l4cli.models.hub.errors import RESUME, told
 from l4cli.models.hub.repository import OnBytes, look_up
@@ -30,6 +32,7 @@ _OTHER_SUFFIXES = (".json", ".jinja", ".model", ".txt", ".md")
 _FIRST_READ = 100_000  # bytes; most headers are shorter
 _N_CONNECTIONS = 8
 _CHUNK = 4 << 20
+_MARK = ".made-by-l4"  # a file in each folder that shards are fetched to
 _N_TRIES = 4
 _SECONDS_BETWEEN_TRIES = 1.0
 
@@ -62,7 +65,7 @@ def open_checkpoint(repo: str, revision: str | None = None) -> HubCheckpoint:
     info = look_up(repo, revision, RESUME)
     commit = str(info.sha)
     files = {file.rfilename: file for file in info.siblings or ()}
-    names = [name for name in files if name.endswith(_OTHER_SUFFIXES) and "/" not in name]
+    names = [name for name in files if name.endswith(_OTHER_SUFFIXES) and is_file_name(name)]
     if "config.json" not in names:
         raise HubError(f"{where}: has no config.json on the Hub; it is no checkpoint to convert")
     folder = Path()
@@ -109,6 +112,18 @@ class HubShards:
         yield
         shutil.rmtree(folder, ignore_errors=True)
 
+    def refuse_foreign(self, folder: Path) -> None:
+        """Raise HubError if `folder`, for `kept_in`, is there already and was not made by l4.
+
+        Files are deleted from it, so it must not be a folder of the user's.
+        """
+        is_free = not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir()))
+        if not is_free and not (folder / _MARK).is_file():
+            raise HubError(
+                f"{folder}: exists, and was not made by l4: move it away, or write elsewhere with "
+                "-o"
+            )
+
     def header(self, name: str) -> tuple[bytes, int] | None:
         shard = self._shards.get(name)
         return None if shard is None else (shard.header, shard.n_bytes)
@@ -117,6 +132,7 @@ class HubShards:
         folder = self._directory()
         with told(f"{folder}"):
             folder.mkdir(exist_ok=True)
+            (folder / _MARK).touch()
             for path in (*folder.glob("*.safetensors"), *folder.rglob("*.incomplete")):
                 if path.name not in names:
                     path.unlink()

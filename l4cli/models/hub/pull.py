@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from convert.names import is_path_inside, is_sha256
 from l4cli.errors import HubError
 from l4cli.models.hub.errors import told
 from l4cli.models.hub.pieces import Pieces
@@ -86,7 +87,7 @@ def plan_pull(
     if missing := missing_files(quants[quant]):
         raise HubError(f"{where}: {missing[0]} is not on the Hub; is the upload complete?")
     for name in quants[quant]:
-        if ".." in Path(name).parts or name.startswith("/"):
+        if not is_path_inside(name):
             raise HubError(f"{where}: names a file outside its directory: {name!r}")
     wanted = tuple(_remote(repo, folder, files[name]) for name in quants[quant])
     return Pull(
@@ -139,7 +140,7 @@ def _remote(repo: str, folder: Path, file: Any) -> RemoteFile:
             f"{repo}: {file.rfilename}: the Hub has no checksum for it; download it by hand"
         )
     sha256, n_bytes = str(file.lfs.sha256), int(file.lfs.size)
-    if not sha256.isalnum():
+    if not is_sha256(sha256):
         raise HubError(
             f"{repo}: {file.rfilename}: the Hub's checksum is {sha256!r}, which is not a SHA-256"
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from convert.names import is_commit, is_path_inside
+from l4cli.errors import HubError
 from l4cli.models.hub.errors import be_quiet, told
 
 if TYPE_CHECKING:
@@ -22,5 +24,11 @@ def look_up(repo: str, revision: str | None, again: str = "try again") -> ModelI
     from huggingface_hub import HfApi
 
     be_quiet()
-    with told(f"{repo} at {revision}" if revision else repo, again):
-        return HfApi().model_info(repo, revision=revision, files_metadata=True)
+    where = f"{repo} at {revision}" if revision else repo
+    if revision is not None and not is_path_inside(revision):
+        raise HubError(f"{revision!r} cannot be a revision: give a commit, tag or branch")
+    with told(where, again):
+        info = HfApi().model_info(repo, revision=revision, files_metadata=True)
+    if not is_commit(info.sha):
+        raise HubError(f"{where}: the Hub states {info.sha!r} as its commit, which is none")
+    return info

@@ -1,0 +1,36 @@
+"""Names that come from outside: from the Hub, an index, a journal, a command line. Pure.
+
+Every such name that becomes part of a path is checked here first, so that no answer of a server and
+no content of a file can point outside the folder that it belongs to.
+"""
+
+from __future__ import annotations
+
+import re
+
+_MOST_BYTES = 255  # of a name, in every usual file system
+
+
+def is_file_name(name: object) -> bool:
+    """Whether `name` is the name of a file or folder: one step down, and nothing else."""
+    if not isinstance(name, str) or name in ("", ".", "..") or re.search(r"[/\\\0-\x1f\x7f]", name):
+        return False
+    try:
+        return len(name.encode()) <= _MOST_BYTES
+    except UnicodeEncodeError:  # lone surrogates
+        return False
+
+
+def is_path_inside(path: object) -> bool:
+    """Whether `path` leads down from a folder: file names with "/" between them."""
+    return isinstance(path, str) and all(map(is_file_name, path.split("/")))
+
+
+def is_commit(text: object) -> bool:
+    """Whether `text` is a commit of git, as the Hub states it."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{40}", text) is not None
+
+
+def is_sha256(text: object) -> bool:
+    """Whether `text` is a SHA-256, in hexadecimal digits."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{64}", text) is not None

@@ -1,0 +1,109 @@
+"""Decides, before anything is touched, whether outputs may be written under their names.
+
+What lies there already is somebody's work, unless it is known to be l4's: an output is l4's own if
+it has the size and the header that the plan gives it (converting again then gives the same bytes),
+a part file if the journal beside it lists it, and a journal if it begins like one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from convert.errors import ConvertError
+from convert.types import Plan
+from convert.writing.journal import imatrices, journal_path, read_journal
+from convert.writing.layout import FileLayout, Layout
+from convert.writing.writer import part_path
+
+_DEVICES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
+
+
+def refuse_outputs(planned: Sequence[tuple[Plan, Layout]], *, overwrite: bool) -> None:
+    """Raise ConvertError if the layouts cannot be the outputs of these plans.
+
+    overwrite: an output may replace any file of its name.
+    """
+    paths = [file.path for _, layout in planned for file in layout.files]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ConvertError(f"{path}: would be written twice; put {{type}} into its name")
+    for plan, layout in planned:
+        for path in {layout.path, *(file.path for file in layout.files)}:
+            _refuse_place(plan, path)
+        for file in layout.files:
+            _refuse_place(plan, part_path(file.path))
+            if not overwrite:
+                refuse_taken(file)
+        _refuse_place(plan, journal_path(layout.path))
+        refuse_foreign_parts(layout)
+
+
+def refuse_taken(file: FileLayout) -> None:
+    """Raise ConvertError if the file's name is taken by another file than this one, written."""
+    if status_of(file.path) is not None and not is_written(file):
+        raise ConvertError(
+            f"{file.path}: exists already, and is not what this command writes; "
+            "write elsewhere with -o, or replace it with --overwrite"
+        )
+
+
+def refuse_foreign_parts(layout: Layout) -> None:
+    """Raise ConvertError if a part file, or the journal, is not l4's."""
+    settings = read_journal(layout.path).settings or {}
+    for file in layout.files:
+        part = part_path(file.path)
+        if status_of(part) is not None and file.path.name not in settings.get("files", ()):
+            raise ConvertError(
+                f"{part}: exists, and no journal of l4 lists it, so it stays as it is; "
+                "move it away, or write elsewhere with -o"
+            )
+
+
+def is_whole(layout: Layout) -> bool:
+    """Whether a finished conversion has left all files of the output."""
+    return all(map(is_written, layout.files)) and status_of(journal_path(layout.path)) is None
+
+
+def is_written(file: FileLayout) -> bool:
+    """Whether the file is there, with the size and the header of its layout."""
+    status = status_of(file.path)
+    if status is None or not stat.S_ISREG(status.st_mode) or status.st_size != file.n_bytes:
+        return False
+    try:
+        with file.path.open("rb") as written:
+            return written.read(len(file.header)) == file.header
+    except OSError as error:
+        raise ConvertError(f"{file.path}: {error.strerror}; write elsewhere with -o") from None
+
+
+def status_of(path: Path) -> os.stat_result | None:
+    """The status of what lies at `path`, None for nothing. Raises ConvertError."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        name = path.name if len(path.name) <= 40 else f"{path.name[:40]}…"
+        raise ConvertError(
+            f"{path.parent / name}: {error.strerror}; write elsewhere with -o"
+        ) from None
+
+
+def _refuse_place(plan: Plan, path: Path) -> None:
+    """Raise ConvertError if no file of the output can be at `path`, whatever it would replace."""
+    source, target = plan.source.resolve(), path.resolve()
+    if target == source or source in target.parents:
+        raise ConvertError(
+            f"{path}: lies in the checkpoint's own directory; write elsewhere with -o"
+        )
+    status = status_of(path)
+    is_file = status is None or stat.S_ISREG(status.st_mode)
+    if not is_file or path.parent in _DEVICES:
+        raise ConvertError(f"{path}: is not a file; give the output another name with -o")
+    if target in {imatrix.resolve() for imatrix in imatrices(plan)}:
+        raise ConvertError(f"{path}: is the imatrix that is read; write elsewhere with -o")
+    if not path.parent.is_dir():
+        raise ConvertError(f"{path.parent}: no such directory; make it, or write elsewhere with -o")

@@ -1,0 +1,200 @@
+"""What earlier runs have left in an output file and its journal. Reads both and changes neither."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from l4cli.batch.entries import RowEntry, Settings, Whole, read_entries
+from l4cli.batch.rows import DIGEST_BYTES, BadRow, Row
+from l4cli.batch.suspects import Crash
+from l4cli.errors import InputError, UsageError
+
+MODEL_TIME = "the time of the model's file"  # the setting of that name
+_CHUNK = 1 << 16
+
+
+@dataclass(slots=True)
+class Done:
+    """The complete rows of an earlier run, in the order of OUT.
+
+    digests: DIGEST_BYTES for each row.
+    ends: each row's end offset in OUT.
+    failed: 1 for each row that is an error, otherwise 0.
+    documents: the digest of the document, for each row (by its digest) that was answered with one.
+    crashes: the crashes of earlier runs.
+    is_whole: whether the last entry says that OUT.retry is complete.
+    journal_end: the length of the journal's complete entries, in bytes; 0 without a journal.
+    """
+
+    digests: bytearray = field(default_factory=bytearray)
+    ends: array[int] = field(default_factory=lambda: array("Q"))
+    failed: bytearray = field(default_factory=bytearray)
+    documents: dict[bytes, bytes] = field(default_factory=dict)
+    crashes: list[Crash] = field(default_factory=list)
+    is_whole: bool = False
+    journal_end: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.ends)
+
+    @property
+    def end(self) -> int:
+        """The end of OUT's last complete row, in bytes."""
+        return self.ends[-1] if self.ends else 0
+
+    def start(self, index: int) -> int:
+        """Return the offset in OUT at which row `index` starts."""
+        return self.ends[index - 1] if index else 0
+
+    def digest(self, index: int) -> bytes:
+        return bytes(self.digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES])
+
+    def add(self, entry: RowEntry) -> None:
+        self.digests += entry.digest
+        self.ends.append(entry.end)
+        self.failed.append(entry.failed)
+        if entry.document is not None:
+            self.documents[entry.digest] = entry.document
+
+
+def read_done(path: Path, journal: BinaryIO, name: str, settings: Mapping[str, Any]) -> Done:
+    """Read what is complete in the output `path`, according to its open journal.
+
+    name: the journal's name in messages.
+
+    An entry whose row is not complete in OUT, as after a power cut, ends what is complete. Raises
+    UsageError if the journal has other settings than `settings`, and InputError if it is damaged or
+    OUT was edited.
+    """
+    done = Done()
+    with (
+        path.open("rb") if path.exists() else io.BytesIO() as out,
+        os.fdopen(os.dup(journal.fileno()), "rb") as lines,
+    ):
+        lines.seek(0)
+        size = _end_of_last_line(out)
+        is_past = False
+        for entry, at in read_entries(lines, name):
+            if isinstance(entry, RowEntry):
+                is_past |= entry.end > size
+            if is_past:
+                continue
+            if isinstance(entry, Settings):
+                _check_settings(path, entry.values, settings)
+            elif isinstance(entry, RowEntry):
+                done.add(entry)
+            elif isinstance(entry, Crash):
+                done.crashes.append(entry)
+            done.is_whole = isinstance(entry, Whole)
+            done.journal_end = at
+        _check_rows(path, out, done)
+    return done
+
+
+def left_over(
+    rows: Iterable[Row | BadRow], parts: list[Done], path: Path
+) -> Iterator[Row | BadRow]:
+    """Yield the rows that none of `parts` contains; the order within `parts` does not matter.
+
+    Raises InputError if the document of a row in `parts` has changed, and, at the end of the input,
+    if `parts` contain rows that the input does not.
+    """
+    import numpy as np
+
+    digests = b"".join(bytes(part.digests) for part in parts)
+    known = np.unique(np.frombuffer(digests, np.uint64))
+    num_met = 0
+    for row in rows:
+        digest = np.frombuffer(row.digest, np.uint64)[0]
+        at = int(np.searchsorted(known, digest))
+        if at < len(known) and known[at] == digest:
+            for part in parts:
+                check_document(part, row, path)
+            num_met += 1
+        else:
+            yield row
+    if num_met < len(known):
+        raise InputError(
+            f"the input has changed since {path} was started: "
+            f"{len(known) - num_met} of the rows answered there are no longer in the input"
+        )
+
+
+def check_document(done: Done, row: Row | BadRow, path: Path) -> None:
+    """Raise InputError if a row of `done` was answered with another content of its document."""
+    known = done.documents.get(row.digest)
+    if known is None or row.document_digest == known:
+        return
+    if isinstance(row, BadRow):
+        raise InputError(f"line {row.line}, answered in {path}: {row.error}; restore it")
+    name = row.document.path if row.document else ""
+    raise InputError(
+        f"line {row.line}: its document {name} has changed since {path} was started: "
+        "restore the document, or give another -o"
+    )
+
+
+def changed_input(path: Path, row: Row | BadRow | None) -> InputError:
+    """Return the error for an input that differs from the one `path` was started with.
+
+    `row` is the first row that differs; None if the input is too short.
+    """
+    where = f"line {row.line}" if row else "its end"
+    return InputError(
+        f"the input has changed since {path} was started: it differs at {where}; "
+        "give the original input, or another -o"
+    )
+
+
+def _end_of_last_line(file: BinaryIO) -> int:
+    """Where the last line ends that has its line break: what follows was never complete."""
+    at = file.seek(0, os.SEEK_END)
+    while at:
+        start = max(0, at - _CHUNK)
+        file.seek(start)
+        found = file.read(at - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        at = start
+    return 0
+
+
+def _check_rows(path: Path, out: BinaryIO, done: Done) -> None:
+    """Raise InputError unless each row of `done` is exactly one line of OUT."""
+    out.seek(0)
+    at = 0
+    for number, end in enumerate(done.ends, 1):
+        at += len(out.readline(end - at + 1))
+        if at != end:
+            raise InputError(
+                f"{path}, line {number}: is not as long as l4 wrote it; the file was damaged or "
+                "edited: restore it, or give another -o"
+            )
+
+
+def _check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in {**before, **now}:
+        old, new = before.get(name), now.get(name)
+        if old != new:
+            hint = (
+                f'; if it is the same file, `touch -d "{old}"` on it says so'
+                if name == MODEL_TIME and isinstance(old, str) and "," not in old
+                else ""
+            )
+            raise UsageError(
+                f"{path} was started with {name} {_short(old)}, but now it is {_short(new)}: "
+                f"give the same, or another -o{hint}"
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"
