@@ -90,6 +90,8 @@ def _parse(
         if type_ == CONTROL:
             ids.setdefault(text, id_)
     template, named = _templates(path.parent, settings)
+    for text in (*tokens.texts, *tokens.merges, template or "", *named, *named.values()):
+        text.encode("utf-8")  # ValueError for a lone surrogate, which no GGUF can hold
     special_ids, unresolved = _special_ids(settings, config, ids, vocab_size)
     return Vocabulary(
         tokens=tokens,
