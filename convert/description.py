@@ -19,6 +19,7 @@ from convert.checkpoint.tensors import OutputTensor, View
 from convert.doctor.gguf import diagnose_gguf
 from convert.errors import ConvertError
 from convert.gguf.array import GGUFArray
+from convert.gguf.kind import other_purpose
 from convert.gguf.model import GGUFModel, read_model
 from convert.gguf.tensor_groups import DescribedTensor, TensorGroup, group_tensors
 from convert.gguf.vetting import vet_loading
@@ -104,8 +105,14 @@ def _describe_gguf(path: Path) -> Description:
         model.fields,
         tensors,
         recognized=recognize(model),
-        findings=(*_deadly(path, model), *diagnose_gguf(model)),
+        findings=_findings(path, model),
     )
+
+
+def _findings(path: Path, model: GGUFModel) -> tuple[Finding, ...]:
+    if (purpose := other_purpose(model.fields, model.tensors)) is not None:
+        return (Finding("error", f"it is {purpose}"),)
+    return (*_deadly(path, model), *diagnose_gguf(model))
 
 
 def _deadly(path: Path, model: GGUFModel) -> list[Finding]:

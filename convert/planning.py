@@ -9,6 +9,7 @@ from typing import Any
 
 from convert.architectures import Architecture, find_architecture
 from convert.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from convert.checkpoint.foreign import refuse_other_sources
 from convert.checkpoint.hparams import Config, Hparams
 from convert.checkpoint.provenance import count_params, general_fields
 from convert.checkpoint.scheme import DROPPED_SUFFIXES, read_block_size
@@ -141,9 +142,7 @@ def take_survey(src: Path, shards: ShardStore | None, *, force: bool) -> Survey:
 
     Raises ConvertError.
     """
-    if not src.is_dir():
-        what = "not a directory" if src.exists() else "no such directory"
-        raise ConvertError(f"{src}: {what}; name the directory of a Hugging Face checkpoint")
+    refuse_other_sources(src)
     config = Config.load(src)
     architecture = find_architecture(config.architecture, config.path)
     hparams = architecture.read_hparams(config)

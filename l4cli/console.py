@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from l4cli.errors import OutputError
@@ -51,9 +51,10 @@ def data_json(value: Any) -> None:
 
 
 def note(text: str) -> None:
-    """Write a line for the user to stderr."""
-    sys.stderr.write(f"{harmless(text)}\n")
-    sys.stderr.flush()
+    """Write a line for the user to stderr; discard it if stderr cannot be written."""
+    with suppress(OSError):  # its reader has gone, or its disk is full
+        sys.stderr.write(f"{harmless(text)}\n")
+        sys.stderr.flush()
 
 
 def warn(text: str) -> None:
@@ -85,14 +86,16 @@ def hold_standard_streams() -> None:
     """Open /dev/null in place of standard streams that were closed before l4 started (`l4 … 2>&-`).
 
     Otherwise the next file that l4 opens would get the stream's file descriptor, and with it
-    everything that is written to the stream. With stderr closed, notes are discarded. Raises
-    OutputError if stdout is closed: then no command could show its result.
+    everything that is written to the stream. A closed stdin is empty; with stderr closed, notes are
+    discarded. Raises OutputError if stdout is closed: then no command could show its result.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor: `fd`
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     if sys.stdout is None:

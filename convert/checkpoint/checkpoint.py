@@ -9,7 +9,6 @@ Format: https://github.com/huggingface/safetensors (8 bytes header length, JSON 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,9 +16,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from convert.checkpoint.foreign import without_safetensors
 from convert.checkpoint.shards import ShardStore
 from convert.errors import ConvertError, DiskError
+from convert.foreign import recognize
 from convert.names import is_file_name
+from convert.reading import MOST_INDEX_BYTES, is_there, parse_object, read_json, read_start
 
 # Bytes per element of each dtype that a safetensors header may name.
 DTYPE_BYTES = {
@@ -77,7 +79,7 @@ def open_checkpoint(src: Path, shards: ShardStore | None = None) -> Checkpoint:
     offsets.
     """
     index = src / INDEX_NAME
-    if index.is_file():
+    if is_there(index):
         weight_map = read_index(index)
         names = set(weight_map.values())
         if shards is None and not any((src / name).is_file() for name in names):
@@ -94,26 +96,17 @@ def open_checkpoint(src: Path, shards: ShardStore | None = None) -> Checkpoint:
         raise ConvertError(
             f"{src}: shards without {INDEX_NAME}; fetch the index file of the checkpoint too"
         )
+    if found := without_safetensors(src):
+        raise ConvertError(f"{src}: {found}")
     raise ConvertError(f"{src}: no {SINGLE_NAME} and no {INDEX_NAME}; is this a checkpoint?")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file. Raises ConvertError if it is missing or not an object."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConvertError(f"{path}: missing; fetch it from the checkpoint's source") from None
-    except OSError as error:
-        raise ConvertError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise ConvertError(f"{path}: not valid JSON ({error}); fetch it again") from None
-    if not isinstance(value, dict):
-        raise ConvertError(f"{path}: not a JSON object; fetch it again")
-    return value
 
 
 def read_header(path: Path) -> list[StoredTensor]:
     """The tensors of one safetensors file, in the order of their data. Raises ConvertError."""
+    start = read_start(path)
+    found = None if start[8:9] == b"{" else recognize(start)
+    if found is not None:
+        raise ConvertError(f"{path}: is not a safetensors file but {found.what}; {found.way_out}")
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -138,18 +131,16 @@ def header_length(path: Path, start: bytes, file_size: int) -> int:
 def _find_header(path: Path, shards: ShardStore | None) -> list[StoredTensor] | None:
     """The tensors of a shard; None if there is no such shard."""
     if shards is None:
-        return read_header(path) if path.is_file() else None
+        return read_header(path) if is_there(path) else None
     found = shards.header(path.name)
     return None if found is None else _parse_header(path, *found)
 
 
 def _parse_header(path: Path, raw: bytes, file_size: int) -> list[StoredTensor]:
     try:
-        header = json.loads(raw)
-    except ValueError:
-        raise ConvertError(f"{path}: its header is not JSON; fetch it again") from None
-    if not isinstance(header, dict):
-        raise ConvertError(f"{path}: its header is not a JSON object; fetch it again")
+        header = parse_object(raw)
+    except ValueError as error:
+        raise ConvertError(f"{path}: its header is {error}; fetch it again") from None
     return _checked_entries(path, header, data_start=8 + len(raw), file_size=file_size)
 
 
@@ -197,7 +188,7 @@ def _entry(path: Path, name: str, info: Any, data_start: int) -> StoredTensor:
 
 def read_index(index: Path) -> dict[str, str]:
     """The shard of each tensor, from the file `index`. Raises ConvertError."""
-    weight_map = read_json(index).get("weight_map")
+    weight_map = read_json(index, MOST_INDEX_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ConvertError(f"{index}: has no weight_map; fetch it again")
     for shard in weight_map.values():

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.checkpoint.checkpoint import read_json
 from convert.errors import ConvertError
+from convert.reading import read_json
 
 _MISSING: Any = object()
+# The most of what is made once for each: far above every model, or llama.cpp's own limit.
+_MOST = {
+    "num_hidden_layers": 512,  # LLAMA_MAX_LAYERS
+    "num_local_experts": 1024,  # LLAMA_MAX_EXPERTS
+    "num_experts": 1024,
+    "vocab_size": 1 << 22,
+    "head_dim": 1 << 16,
+}
+_MOST_OTHERS = (1 << 31) - 1
+_LEAST_NUMBER, _MOST_NUMBER = 1.2e-38, 3.4e38  # of a float32 with all its digits
 
 
 @dataclass(frozen=True)
@@ -95,30 +106,38 @@ class Config:
         return self.values.get(key)
 
     def integer(self, key: str, default: int = _MISSING, minimum: int = 1) -> int:
-        value = self._get(key, default)
-        if type(value) is not int or not minimum <= value < 1 << 31:
+        value, most = self._get(key, default), _MOST.get(key, _MOST_OTHERS)
+        if type(value) is not int or value < minimum:
             raise ConvertError(
-                f"{self.path}: `{key}` is {value!r}, not a whole number >= {minimum}"
+                f"{self.path}: `{key}` is {reprlib.repr(value)}, not a whole number >= {minimum}"
+            )
+        if value > most:
+            raise ConvertError(
+                f"{self.path}: `{key}` is {reprlib.repr(value)}, more than any model has ({most:,})"
             )
         return value
 
     def number(self, key: str, default: float = _MISSING) -> float:
         value = self._get(key, default)
-        if type(value) not in (int, float) or not value > 0:
-            raise ConvertError(f"{self.path}: `{key}` is {value!r}, not a positive number")
+        if type(value) not in (int, float) or not _LEAST_NUMBER <= value <= _MOST_NUMBER:
+            raise ConvertError(
+                f"{self.path}: `{key}` is {reprlib.repr(value)}, not a positive number"
+            )
         return float(value)
 
     def string(self, key: str, default: str = _MISSING) -> str:
         value = self._get(key, default)
         if not isinstance(value, str):
-            raise ConvertError(f"{self.path}: `{key}` is {value!r}, not a string")
+            raise ConvertError(f"{self.path}: `{key}` is {reprlib.repr(value)}, not a string")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
         value = self._get(key, default)
         # Some exports of Llama 4 write `attn_temperature_tuning: 4` for true.
         if type(value) not in (bool, int):
-            raise ConvertError(f"{self.path}: `{key}` is {value!r}, neither true nor false")
+            raise ConvertError(
+                f"{self.path}: `{key}` is {reprlib.repr(value)}, neither true nor false"
+            )
         return bool(value)
 
     def integers(self, key: str) -> tuple[int, ...] | None:

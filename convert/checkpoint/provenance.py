@@ -7,6 +7,7 @@ added, to help when a file misbehaves.
 
 from __future__ import annotations
 
+import reprlib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,31 +16,77 @@ import gguf
 
 from convert.checkpoint.tensors import OutputTensor
 from convert.errors import ConvertError
-from convert.gguf.fields import Field, string
+from convert.gguf.fields import Field, can_be_stored, string
+from convert.reading import check_file, is_there
+
+# What gguf raises for values of types that it does not expect.
+_MALFORMED = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError,
+    ValueError,
+)  # fmt: skip
 
 
 def general_fields(src: Path, architecture: str, tensors: list[OutputTensor]) -> dict[str, Field]:
     """`general.architecture`, type, name, licence, base models, sampling defaults ..."""
     total, shared, expert, n_experts = count_params(tensors)
-    try:
-        found = _load_metadata(src, total)
-    except gguf.metadata.yaml.YAMLError:
-        card = src / "README.md"
-        raise ConvertError(f"{card}: its front matter is not valid YAML; correct it") from None
+    found = _load_metadata(src, total)
     found.name = found.name or src.resolve().name
     found.size_label = found.size_label or gguf.size_label(total, shared, expert, n_experts)
-    collected = gguf.GGUFWriter(None, architecture)
-    found.set_gguf_meta_model(collected)
     fields = {"general.architecture": string(architecture), "general.type": string("model")}
-    for key, item in collected.kv_data[0].items():
-        is_array = item.type == gguf.GGUFValueType.ARRAY
-        kind = gguf.GGUFValueType.get_type(item.value[0]) if is_array else item.type
-        fields[key] = Field(item.value, int(kind))
+    fields |= _as_fields(src, architecture, found)
     fields["l4.version"] = string(version_of("l4"))
     return fields
 
 
+def _as_fields(src: Path, architecture: str, found: Any) -> dict[str, Field]:
+    """gguf's metadata as fields. Raises ConvertError if a value is of a wrong type."""
+    collected, fields = gguf.GGUFWriter(None, architecture), {}
+    try:
+        found.set_gguf_meta_model(collected)
+    except _MALFORMED as error:
+        raise _malformed(src, error) from None
+    for key, item in collected.kv_data[0].items():
+        is_array = item.type == gguf.GGUFValueType.ARRAY
+        kind = gguf.GGUFValueType.get_type(item.value[0]) if is_array else item.type
+        field = Field(_utf8(item.value), int(kind))
+        if not can_be_stored(field):
+            raise ConvertError(
+                f"{src}: {key} would be {reprlib.repr(item.value)}, which is of a wrong type; "
+                "correct generation_config.json, or the front matter of README.md"
+            )
+        fields[key] = field
+    return fields
+
+
+def _utf8(value: Any) -> Any:
+    """Texts without what UTF-8 cannot encode: parts of a directory's name may be of any bytes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return [_utf8(item) for item in value] if isinstance(value, list) else value
+
+
 def _load_metadata(src: Path, total: int) -> Any:
+    """What gguf reads from the model card and config.json. Raises ConvertError."""
+    for name in ("README.md", "config.json", "generation_config.json"):
+        if is_there(src / name):  # gguf reads them without bounds
+            check_file(src / name)
+    try:
+        return _read_metadata(src, total)
+    except gguf.metadata.yaml.YAMLError:
+        card = src / "README.md"
+        raise ConvertError(f"{card}: its front matter is not valid YAML; correct it") from None
+    except _MALFORMED as error:
+        raise _malformed(src, error) from None
+
+
+def _malformed(src: Path, error: Exception) -> ConvertError:
+    why = reprlib.repr(f"{type(error).__name__}: {error}")
+    return ConvertError(
+        f"{src / 'README.md'}: its front matter is malformed ({why}); correct it, or delete it"
+    )
+
+
+def _read_metadata(src: Path, total: int) -> Any:
     found = gguf.Metadata.load(None, src, None, total)
     repo = src.parent.parent.name
     if src.parent.name == "snapshots" and repo.startswith("models--"):

@@ -62,6 +62,15 @@ def i32s(values: Sequence[int]) -> Field:
     return Field(values, _I32)
 
 
+def can_be_stored(field: Field) -> bool:
+    """Whether the value has its field's type, and is in that type's range."""
+    try:
+        _encode_field(field)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, struct.error):
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """A tensor's entry in the header: `offset` counts from the start of the tensor data."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from convert.errors import ConvertError
+from convert.foreign import N_START, recognize
 from convert.gguf.array import CODES, KINDS, GGUFArray, decode_text
 from convert.gguf.fields import ALIGNMENT, MAGIC, VERSION
 from convert.gguf.qtypes import QTYPES
@@ -149,12 +150,10 @@ class _Cursor:
     def _check_version(self) -> None:
         if not self.size:
             raise ConvertError(f"{self._path}: is empty; fetch it again")
-        magic = self._raw(4, "its magic")
-        if magic != MAGIC:
-            raise ConvertError(
-                f"{self._path}: is not a GGUF file (it begins with {magic!r}); "
-                "`l4 convert` makes one from a Hugging Face checkpoint"
-            )
+        self._load(min(N_START, self.size), "its magic")
+        if not self._data.startswith(MAGIC):
+            raise self._foreign(self._data[:N_START])
+        self._raw(len(MAGIC), "its magic")
         (version,) = self._take("I", "its version")
         if version in (VERSION << 24, 2 << 24):
             raise ConvertError(
@@ -165,6 +164,17 @@ class _Cursor:
             raise ConvertError(
                 f"{self._path}: is GGUF of version {version}, not 2 or {VERSION}; {way_out}"
             )
+
+    def _foreign(self, start: bytes) -> ConvertError:
+        found = recognize(start)
+        if found is not None:
+            return ConvertError(
+                f"{self._path}: is not a GGUF file but {found.what}; {found.way_out}"
+            )
+        return ConvertError(
+            f"{self._path}: is not a GGUF file (it begins with {start[:4]!r}); "
+            "`l4 convert` makes one from a Hugging Face checkpoint"
+        )
 
     def _check_count(self, what: str, n: int, n_bytes: int, most: int) -> None:
         if n > most or n * n_bytes > self.size:

@@ -16,6 +16,7 @@ from typing import Any
 
 from convert.errors import ConvertError
 from convert.gguf.array import GGUFArray
+from convert.gguf.kind import refuse_other_purposes
 from convert.gguf.model import GGUFModel, read_model
 
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
@@ -41,7 +42,11 @@ def vet(path: Path) -> GGUFModel:
 
 
 def vet_loading(path: Path, model: GGUFModel) -> None:
-    """Raise ConvertError if loading `model`, read from `path`, would end the process."""
+    """Raise ConvertError if loading `model`, read from `path`, would end the process.
+
+    Also if it is no language model: some of the others end it at the first token.
+    """
+    refuse_other_purposes(path, model.fields, model.tensors)
     _vet_vocabulary(path, model)
     _vet_hparams(path, model)
     _vet_tensors(path, model)

@@ -43,7 +43,7 @@ class Imatrix:
 
     def fields(self) -> dict[str, Field]:
         """The metadata that llama-quantize writes about an imatrix."""
-        fields = {"quantize.imatrix.file": string(self.name)}
+        fields = {"quantize.imatrix.file": string(_utf8(self.name))}
         if self.datasets:
             fields["quantize.imatrix.dataset"] = string(self.datasets[0])
         fields["quantize.imatrix.entries_count"] = u32(len(self.entries))
@@ -72,6 +72,10 @@ class Imatrix:
         for matrix in range(n_matrices):
             entry.row(matrix, n_cols)
         return entry
+
+
+def _utf8(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def read_imatrix(name: str | Path) -> Imatrix:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import ConvertError
+from convert.reading import MOST_TOKENIZER_BYTES, is_there, read_bytes
 from convert.tokenizer.tokens import BYTE, CONTROL, NORMAL, UNUSED, Tokens, added_type, pad_text
 
 _BPE = 2  # TrainerSpec.ModelType
@@ -44,7 +45,7 @@ def read_sentencepiece(
     Raises ConvertError if it is not a tokenizer of Llama's kind.
     """
     model_path = path.with_name("tokenizer.model")
-    is_model = model_path.is_file()
+    is_model = is_there(model_path)
     if is_model:
         pieces, adds_space = _read_model(model_path)
     else:
@@ -87,7 +88,7 @@ def _read_model(path: Path) -> tuple[list[_Piece], bool]:
     pieces: list[_Piece] = []
     adds_space, model_type = True, 1
     try:
-        for number, value in _fields(path.read_bytes()):
+        for number, value in _fields(read_bytes(path, MOST_TOKENIZER_BYTES)):
             if number == 1:
                 pieces.append(_piece(value))
             elif number == 2:

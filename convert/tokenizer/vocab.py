@@ -7,20 +7,23 @@ Sources: llama.cpp ``conversion/base.py`` (get_vocab_base), gguf ``vocab.py`` (S
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convert.checkpoint.checkpoint import read_json
 from convert.errors import ConvertError
 from convert.gguf.fields import Field, boolean, f32s, i32s, string, strings, u32
+from convert.reading import MOST_TOKENIZER_BYTES, is_there, read_json, read_text
 from convert.tokenizer.bytelevel import read_byte_level
 from convert.tokenizer.sentencepiece import read_sentencepiece
 from convert.tokenizer.tokens import CONTROL, Tokens, unroll
 
 # Tokens, other than eos, with which a model may end; by Llama 4's texts.
 _END_TEXTS = {"eot": "<|eot|>", "eom": "<|eom|>"}
+# What wrong types in a tokenizer's files raise where they are used.
+_MALFORMED = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
 _SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
@@ -46,7 +49,7 @@ class Vocabulary:
 
 def has_tokenizer(src: Path) -> bool:
     """Whether the directory holds a tokenizer of either kind."""
-    return any((src / name).is_file() for name in ("tokenizer.json", "tokenizer.model"))
+    return any(is_there(src / name) for name in ("tokenizer.json", "tokenizer.model"))
 
 
 def read_vocabulary(src: Path, vocab_size: int, config: Mapping[str, Any]) -> Vocabulary:
@@ -58,15 +61,16 @@ def read_vocabulary(src: Path, vocab_size: int, config: Mapping[str, Any]) -> Vo
     """
     path = src / "tokenizer.json"
     settings_path = src / "tokenizer_config.json"
-    settings = read_json(settings_path) if settings_path.is_file() else {}
-    if path.is_file() or not (src / "tokenizer.model").is_file():
-        tokenizer = read_json(path)
+    settings = read_json(settings_path) if is_there(settings_path) else {}
+    if is_there(path) or not is_there(src / "tokenizer.model"):
+        tokenizer = read_json(path, MOST_TOKENIZER_BYTES)
     else:
         path, tokenizer = src / "tokenizer.model", {}
     try:
         return _parse(path, tokenizer, settings, vocab_size, config)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ConvertError(f"{path}: malformed ({error!r}); fetch it again") from error
+    except _MALFORMED as error:
+        why = reprlib.repr(f"{type(error).__name__}: {error}")
+        raise ConvertError(f"{path}: malformed ({why}); fetch it again") from error
 
 
 def _parse(
@@ -86,6 +90,8 @@ def _parse(
         if type_ == CONTROL:
             ids.setdefault(text, id_)
     template, named = _templates(path.parent, settings)
+    for text in (*tokens.texts, *tokens.merges, template or "", *named, *named.values()):
+        text.encode("utf-8")  # ValueError for a lone surrogate, which no GGUF can hold
     special_ids, unresolved = _special_ids(settings, config, ids, vocab_size)
     return Vocabulary(
         tokens=tokens,
@@ -158,7 +164,7 @@ def _ends(src: Path, config: Mapping[str, Any], vocab_size: int) -> tuple[int, .
     """The ids on which answers end by generation_config.json and config.json."""
     path = src / "generation_config.json"
     ends: list[Any] = []
-    for values in (read_json(path) if path.is_file() else {}, config):
+    for values in (read_json(path) if is_there(path) else {}, config):
         stated = values.get("eos_token_id")
         ends += stated if isinstance(stated, list) else [stated]
     return tuple(dict.fromkeys(id_ for id_ in ends if type(id_) is int and 0 <= id_ < vocab_size))
@@ -203,7 +209,7 @@ def _templates(src: Path, settings: Mapping[str, Any]) -> tuple[str | None, dict
 
 def _template_file(src: Path) -> Any:
     jinja = src / "chat_template.jinja"
-    if jinja.is_file():
-        return jinja.read_text(encoding="utf-8")
+    if is_there(jinja):
+        return read_text(jinja)
     as_json = src / "chat_template.json"
-    return read_json(as_json).get("chat_template") if as_json.is_file() else None
+    return read_json(as_json).get("chat_template") if is_there(as_json) else None

@@ -66,6 +66,7 @@ def pull(
 
 
 def _plan(model: str, revision: str | None) -> Pull:
+    from l4cli.models.addresses import read_address
     from l4cli.models.hub.pull import plan_pull
     from l4cli.models.installed import HUB_PREFIX, repo_dir
     from l4cli.models.locate import hub_model, is_hub_id
@@ -75,6 +76,8 @@ def _plan(model: str, revision: str | None) -> Pull:
     if found is not None:
         repo, quant = found
     else:
+        if (address := read_address(model)) is not None:
+            raise ModelNotFoundError(f"{model}: {address.for_model()}")
         name, _, quant = model.partition(":")
         if is_hub_id(name):
             raise ModelNotFoundError(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from l4cli.errors import InputError
+from l4cli.errors import InputError, OutputError
 from l4cli.paths import cache_dir
 
 
@@ -28,7 +28,7 @@ def demo_path(ftype: str) -> Path:
 def demo_gguf(ftype: str, on_convert: Callable[[Path], None] | None = None) -> Path:
     """The demo model as GGUF of type `ftype`, converted into the cache where it is not yet.
 
-    InputError for a type there is not.
+    InputError for a type there is not, OutputError if the cache cannot be written.
     """
     import convert
 
@@ -38,7 +38,13 @@ def demo_gguf(ftype: str, on_convert: Callable[[Path], None] | None = None) -> P
     if not path.exists():
         if on_convert:
             on_convert(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{path.parent}: {error.strerror}: set XDG_CACHE_HOME to a folder that can be "
+                "written"
+            ) from None
         convert.convert(convert.plan(checkpoint_dir(), ftype), path)
     return path
 

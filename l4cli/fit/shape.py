@@ -165,11 +165,14 @@ def shape_of(metadata: Metadata, tensors: Mapping[str, GGUFTensor], *, name: str
 def shape_of_file(path: Path) -> ModelShape:
     """Return the shape of a GGUF, split or not.
 
-    Raises ConvertError if the file cannot be read, InputError if its metadata makes no sense.
+    Raises ConvertError if the file cannot be read or is no language model, InputError if its
+    metadata makes no sense.
     """
+    from convert.gguf.kind import refuse_other_purposes
     from convert.gguf.model import read_model
 
     model = read_model(path)
+    refuse_other_purposes(path, model.fields, model.tensors)
     return shape_of(model.fields.get, model.tensors, name=str(path))
 
 

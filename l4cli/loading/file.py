@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.errors import ConvertError
+from convert.gguf.kind import refuse_other_purposes
 from convert.gguf.model import GGUFModel, read_model
 from convert.gguf.vetting import vet_loading
 from l4cli.engine.llamacpp import LlamaModel, VocabularyFacts
@@ -32,9 +33,14 @@ class ModelFile:
 
     @cached_property
     def header(self) -> GGUFModel:
-        """Metadata and table of tensors. Raises ModelLoadError if they cannot be read."""
+        """Metadata and table of tensors.
+
+        Raises ModelLoadError if they cannot be read, or are not those of a language model.
+        """
         try:
-            return read_model(self.path)
+            model = read_model(self.path)
+            refuse_other_purposes(self.path, model.fields, model.tensors)
+            return model
         except ConvertError as error:
             raise ModelLoadError(str(error)) from None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from convert.names import is_path_inside
 from l4cli.engine.types import SamplingParams
 from l4cli.errors import ModelNotFoundError, RequestError
+from l4cli.models.addresses import read_address
 from l4cli.models.installed import HUB_PREFIX, gguf_quants, repo_dir, snapshots
 from l4cli.models.quants import pick
 from l4cli.models.registry import ModelSpec, Registry, load_registry
@@ -71,6 +72,8 @@ def locate(
         raise ModelNotFoundError("the name of the model is empty: give a name or a .gguf file")
     if (found := hub_model(model)) is not None:
         return _from_hub(*found)
+    if (address := read_address(model)) is not None:
+        raise ModelNotFoundError(f"{model}: {address.for_model()}")
     path = Path(model).expanduser()
     name, _, quant = model.partition(":")
     # A name means the model, even if there is a folder of the same name.
@@ -111,10 +114,11 @@ def hub_model(model: str) -> tuple[str, str | None] | None:
     Returns None if `model` has another form. Raises ModelNotFoundError if it begins with hf.co/ but
     names no repository.
     """
-    match = _HUB_NAME.fullmatch(model)
+    match, address = _HUB_NAME.fullmatch(model), read_address(model)
+    is_page = address is not None and address.repo is not None
     if match is not None and not is_path_inside(match["repo"]):
         match = None
-    if match is None and model.startswith(HUB_PREFIX):
+    if match is None and model.startswith(HUB_PREFIX) and not is_page:
         raise ModelNotFoundError(f"{model} names no repository: give {HUB_PREFIX}ORG/NAME[:QUANT]")
     return (match["repo"], match["quant"]) if match else None
 
@@ -156,6 +160,7 @@ def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Locat
     missing and how to get it.
     """
     registry = registry or load_registry()
+    _refuse_address(source)
     path = Path(source).expanduser()
     # A name means the model, even if there is a folder of the same name, unless that folder is a
     # checkpoint.
@@ -205,12 +210,19 @@ def hub_repo(source: str, *, registry: Registry | None = None) -> str:
         if repo is None:
             raise ModelNotFoundError(f"models.toml names no checkpoint on the Hub for {source}")
         return repo
+    _refuse_address(source)
     if not _is_repo(source):
         raise ModelNotFoundError(
             f"{source}: no Hub id (org/name) and no model of that name "
             f"({', '.join(registry.models)})"
         )
     return source
+
+
+def _refuse_address(source: str) -> None:
+    """Raise ModelNotFoundError, with the command that works, if `source` is a web address."""
+    if (address := read_address(source)) is not None:
+        raise ModelNotFoundError(f"{source}: {address.for_checkpoint()}")
 
 
 def cached_snapshot(repo: str) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -111,7 +112,7 @@ class LlamaModel:
             return not raised
 
         params.progress_callback = report
-        self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        self.handle = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if raised:
             self.close()
             raise raised[0]

@@ -30,7 +30,7 @@ def ask_for_huge_pages() -> None:
 
 def _large_mappings() -> Iterator[tuple[int, int]]:
     """The start and end addresses of the large private mappings."""
-    for line in _MAPS.read_text().splitlines():
+    for line in _MAPS.read_text(errors="replace").splitlines():
         if match := _PRIVATE.fullmatch(line):
             start, end = int(match[1], 16), int(match[2], 16)
             if end - start >= _LARGE:

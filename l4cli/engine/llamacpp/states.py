@@ -7,6 +7,7 @@ cells in a unified cache, and the spare one is saved. Loading goes the other way
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,7 @@ class SequenceStates:
         ids = np.asarray(tokens, np.int32)
         with self._part(seq_id, start, start + len(tokens)):
             n_bytes = llama_cpp.llama_state_seq_save_file(
-                self._handle, str(path).encode(), self._spare, _pointer(ids), len(ids)
+                self._handle, os.fsencode(path), self._spare, _pointer(ids), len(ids)
             )
         # llama.cpp does not check whether closing the file could write the rest of it.
         if not n_bytes or path.stat().st_size != n_bytes:
@@ -88,7 +89,7 @@ class SequenceStates:
         try:
             loaded = llama_cpp.llama_state_seq_load_file(
                 self._handle,
-                str(path).encode(),
+                os.fsencode(path),
                 self._spare,
                 _pointer(stored),
                 len(stored),

@@ -5,6 +5,7 @@ checkpoint.py  a checkpoint whose shards are fetched one by one, converted and d
 pull.py        plans a download of GGUF files, fetches them into the Hub's cache, checks them
 reach.py       whether the Hub can be reached
 pieces.py      fetches a file's bytes, in order, over several connections
+answers.py     reads what the Hub says, within bounds
 errors.py      turns exceptions into HubError: one line that says what to do
 """
 

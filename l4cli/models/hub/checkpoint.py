@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from convert.checkpoint.checkpoint import INDEX_NAME, SINGLE_NAME, header_length, read_index
 from convert.names import is_file_name
+from convert.reading import MOST_TOKENIZER_BYTES
 from l4cli.errors import HubError
+from l4cli.models.hub.answers import raise_for_status
 from l4cli.models.hub.errors import RESUME, told
 from l4cli.models.hub.repository import OnBytes, look_up
 
@@ -71,7 +73,7 @@ def open_checkpoint(repo: str, revision: str | None = None) -> HubCheckpoint:
     folder = Path()
     for name in names:
         with told(f"{repo}: {name}"):
-            folder = Path(_download(repo, commit, name)).parent
+            folder = Path(_download(repo, commit, name, on_bytes=_bounded(repo, name))).parent
     wanted = {SINGLE_NAME}
     if INDEX_NAME in names:
         wanted = set(read_index(folder / INDEX_NAME).values())
@@ -87,6 +89,22 @@ def open_checkpoint(repo: str, revision: str | None = None) -> HubCheckpoint:
     with ThreadPoolExecutor(_N_CONNECTIONS) as pool:
         shards = dict(zip(present, pool.map(read, present), strict=True))
     return HubCheckpoint(folder, HubShards(repo, commit, shards))
+
+
+def _bounded(repo: str, name: str) -> Callable[[int], None]:
+    """Return an `on_bytes` that raises HubError when a small file turns out to be endless."""
+    n_left = MOST_TOKENIZER_BYTES
+
+    def on_bytes(n: int) -> None:
+        nonlocal n_left
+        n_left -= n
+        if n_left < 0:
+            raise HubError(
+                f"{repo}: {name}: has more than {MOST_TOKENIZER_BYTES >> 20} MiB: no file of this "
+                "name is so large"
+            )
+
+    return on_bytes
 
 
 class HubShards:
@@ -248,11 +266,15 @@ def _read_header(repo: str, commit: str, name: str, n_bytes: int) -> bytes:
 
 def _read_range(repo: str, commit: str, name: str, start: int, end: int) -> bytes:
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
+    from huggingface_hub.utils import build_hf_headers, http_stream_backoff
 
     headers = {**build_hf_headers(), "range": f"bytes={start}-{end - 1}"}
-    url = hf_hub_url(repo, name, revision=commit)
-    response = http_backoff("GET", url, headers=headers, timeout=30.0)
-    hf_raise_for_status(response)
-    content: bytes = response.content
-    return content[: end - start]
+    headers["accept-encoding"] = "identity"
+    url, content = hf_hub_url(repo, name, revision=commit), bytearray()
+    with http_stream_backoff("GET", url, headers=headers, timeout=30.0) as response:
+        raise_for_status(response)
+        for chunk in response.iter_bytes():  # of the whole file, from a server without ranges
+            content += chunk
+            if len(content) >= end - start:
+                break
+    return bytes(content[: end - start])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,23 @@ def told(where: str, again: str = RESUME) -> Iterator[None]:
     where: the repository or file, which begins the message.
     again: says how to continue once the disk or the connection works again.
     """
+    try:
+        with _told(where, again):
+            yield
+    except HubError as error:
+        raise HubError(without_password(str(error))) from None
+
+
+def without_password(text: str) -> str:
+    """Return a message without the names and passwords in its web addresses.
+
+    HF_ENDPOINT may have them.
+    """
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
+
+
+@contextmanager
+def _told(where: str, again: str) -> Iterator[None]:
     from huggingface_hub import constants, errors
 
     try:
@@ -53,6 +71,11 @@ def told(where: str, again: str = RESUME) -> Iterator[None]:
         if isinstance(error.__cause__, errors.HfHubHTTPError):
             raise HubError(_refused(where, error.__cause__)) from None
         raise HubError(_unreachable(where, error, again)) from None
+    except UnicodeEncodeError:  # a header of HTTP
+        raise HubError(
+            f"{where}: the access token holds letters that no token has; correct HF_TOKEN, or log "
+            "in again with `hf auth login`"
+        ) from None
     except errors.HTTPError as error:  # from the HTTP library that huggingface_hub uses
         raise HubError(_unreachable(where, error, again)) from None
 

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
+from l4cli.models.hub.answers import raise_for_status
+
 PIECE = 16 << 20  # bytes per HTTP request
 _N_CONNECTIONS = 4
 _N_TRIES = 6
@@ -101,7 +103,6 @@ class Pieces:
         """Continue the piece until it is complete or the connection ends. Raises HTTPError."""
         from huggingface_hub.utils import (
             build_hf_headers,
-            hf_raise_for_status,
             http_stream_backoff,
         )
 
@@ -111,7 +112,7 @@ class Pieces:
         with http_stream_backoff(
             "GET", self._url, headers=headers, timeout=_TIMEOUT, max_retries=0
         ) as response:
-            hf_raise_for_status(response)
+            raise_for_status(response)
             if response.status_code != 206 and first:
                 raise OSError(f"{self._url}: the server does not serve parts of files")
             for chunk in response.iter_bytes():  # in small chunks: a cut connection loses little
