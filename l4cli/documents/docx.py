@@ -37,4 +37,4 @@ def docx_to_markdown(data: bytes, name: str) -> str:
         # mammoth raises any of these for XML that lacks an element it needs.
         except (ExpatError, AttributeError, TypeError, LookupError, RuntimeError, *BROKEN) as error:
             raise archive.broken(error) from None
-    return html_to_markdown(page, name, is_xhtml=True)
+    return html_to_markdown(page, name, is_xhtml=True).text

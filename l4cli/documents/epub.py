@@ -12,7 +12,8 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from l4cli.documents.archive import Archive
-from l4cli.documents.html import decode_html, html_to_markdown
+from l4cli.documents.encodings import decode_page
+from l4cli.documents.html import html_to_markdown
 from l4cli.errors import InputError
 
 _CONTAINER = "META-INF/container.xml"
@@ -31,8 +32,8 @@ def epub_to_markdown(data: bytes, name: str) -> str:
         for member in _spine(archive):
             if member in locked:
                 raise InputError(f"{name}: {member} is encrypted (DRM); l4 cannot read it")
-            page = decode_html(archive.read(member), f"{name}: {member}")
-            chapters.append(html_to_markdown(page, f"{name}: {member}", is_xhtml=True))
+            page = decode_page(archive.read(member), f"{name}: {member}")
+            chapters.append(html_to_markdown(page, f"{name}: {member}", is_xhtml=True).text)
     return "\n\n".join(chapter for chapter in chapters if chapter)
 
 

@@ -109,9 +109,10 @@ def _markdown(data: bytes, name: str, _on_note: Callable[[str], None]) -> Docume
 
 
 def _html(data: bytes, name: str, _on_note: Callable[[str], None]) -> Document:
-    from l4cli.documents.html import decode_html, html_to_markdown
+    from l4cli.documents.encodings import decode_page
+    from l4cli.documents.html import html_to_markdown
 
-    return _converted(name, html_to_markdown(decode_html(data, name), name))
+    return _converted(name, html_to_markdown(decode_page(data, name), name).text)
 
 
 def _docx(data: bytes, name: str, _on_note: Callable[[str], None]) -> Document:

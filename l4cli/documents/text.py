@@ -62,6 +62,11 @@ def decode(data: bytes, name: str) -> str:
         (known for known in _BOMS if data.startswith(known[0])), (b"", "utf-8", "UTF-8")
     )
     if not bom and b"\0" in data:
+        if codec := _unmarked_utf16(data):
+            raise InputError(
+                f"{name}: looks like UTF-16 without its byte order mark; "
+                f"convert it to UTF-8 first (iconv -f {codec})"
+            )
         raise BinaryFileError(f"{name}: a binary file; give it as UTF-8 text")
     try:
         text = data.decode(codec)
@@ -72,6 +77,18 @@ def decode(data: bytes, name: str) -> str:
     if "\0" in text:
         raise BinaryFileError(f"{name}: a binary file; give it as UTF-8 text")
     return text
+
+
+def _unmarked_utf16(data: bytes) -> str:
+    """Return the kind of UTF-16 that `data` seems to be, "" if none: every other byte is 0."""
+    start = data[:4096]
+    for codec, zeros, others in (
+        ("UTF-16LE", start[1::2], start[::2]),
+        ("UTF-16BE", start[::2], start[1::2]),
+    ):
+        if zeros.count(0) * 2 > len(zeros) and b"\0" not in others:
+            return codec
+    return ""
 
 
 def unix_lines(text: str) -> str:
