@@ -17,11 +17,16 @@ _W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 def pdf(
     pages: Sequence[object], outline: Sequence[tuple[str, int]] = (), *, encrypted: bool = False
 ) -> bytes:
-    """Return a PDF. A page is lines of text, or SCANNED; `outline` has titles and page indices."""
+    """Return a PDF; `outline` has titles and page indices.
+
+    A page is lines of text, a content stream (bytes, with the font F), or SCANNED.
+    """
     objects: list[bytes] = [b"", b"", b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
     kids = []
     for page in pages:
-        content = _PICTURE if page is SCANNED else _lines(str(page))
+        content = _PICTURE if page is SCANNED else page
+        if not isinstance(content, bytes):
+            content = _lines(str(page))
         kids.append(len(objects) + 2)
         objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content))
         objects.append(
