@@ -8,14 +8,16 @@ from typing import Literal
 from l4cli.documents.archive import Archive
 from l4cli.documents.text import BinaryFileError
 
-Format = Literal["text", "markdown", "html", "pdf", "docx", "epub"]
+Format = Literal["text", "markdown", "html", "pdf", "docx", "epub", "notebook"]
 
 _BY_SUFFIX: dict[str, Format] = {
     ".md": "markdown",
     ".markdown": "markdown",
     ".htm": "html",
     ".html": "html",
+    ".xht": "html",
     ".xhtml": "html",
+    ".ipynb": "notebook",
 }
 _FOREIGN = (
     (b"\xd0\xcf\x11\xe0", "an old or encrypted Office file; save it as .docx"),
@@ -55,12 +57,15 @@ def format_of(data: bytes, name: str) -> Format:
 
 
 def _zip_format(data: bytes, name: str) -> Format:
+    from l4cli.documents.docx import main_part
+    from l4cli.documents.epub import is_book
+
     with Archive(data, name) as archive:
         members = archive.members
-    if "word/document.xml" in members:
-        return "docx"
-    if "META-INF/container.xml" in members:
-        return "epub"
+        if is_book(archive):
+            return "epub"
+        if "[Content_Types].xml" in members and main_part(archive) is not None:
+            return "docx"
     for part, what in _ZIPS:
         if any(member.startswith(part) for member in members):
             raise BinaryFileError(f"{name}: {what}")

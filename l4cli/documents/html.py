@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from l4cli.documents.converted import Text
 from l4cli.documents.notation import apart, in_line, without_marks
 from l4cli.errors import InputError
 
@@ -31,24 +30,17 @@ _MUST_CLOSE = re.compile(
 _MAX_UNCLOSED = 10_000
 _BLANK_LINES = re.compile(r"\n{3,}")
 _TRAILING_SPACES = re.compile(r"[ \t]+\n")
-_CLASS = re.compile(r"\.([\w-]+)\s*(?:,|$)")
-_ALIGNED = re.compile(r"vertical-align\s*:\s*(super|sub)\b", re.I)
 
 
-@dataclass(frozen=True, slots=True)
-class PageText:
-    """A page's text as Markdown, and the number of its pictures without a text of their own."""
-
-    text: str
-    num_pictures: int
-
-
-def html_to_markdown(page: str, name: str, *, is_xhtml: bool = False, styles: str = "") -> PageText:
-    """Return a page's text as Markdown.
+def html_to_markdown(
+    page: str, name: str, *, is_xhtml: bool = False, has_marks: bool = False, styles: str = ""
+) -> Text:
+    """Return a page's text as Markdown; pictures with a text of their own are that text.
 
     is_xhtml: whether the page is XHTML. Its end tags are complete, and an HTML parser would
         misread its empty elements (`<title/>`).
-    styles: CSS rules that the page links to; only those for superscripts and subscripts matter.
+    has_marks: whether the marks of `notation.py` in it are meant.
+    styles: CSS rules that the page links to.
 
     Raises InputError for a page that is too large or too deeply nested.
     """
@@ -69,7 +61,7 @@ def html_to_markdown(page: str, name: str, *, is_xhtml: bool = False, styles: st
         # Beautiful Soup warns about XHTML in an HTML parser, and about short texts that look like
         # paths.
         warnings.simplefilter("ignore")
-        soup = BeautifulSoup(without_marks(page), "html.parser")
+        soup = BeautifulSoup(page if has_marks else without_marks(page), "html.parser")
     converter = PageConverter()
     try:
         for node in soup.find_all(
@@ -81,13 +73,14 @@ def html_to_markdown(page: str, name: str, *, is_xhtml: bool = False, styles: st
     except RecursionError:
         raise too_deep from None
     text = _BLANK_LINES.sub("\n\n", _TRAILING_SPACES.sub("\n", text)).strip("\n")
-    return PageText(text, converter.num_pictures)
+    return Text(text, {"picture": converter.num_pictures})
 
 
 def _prepare(soup: BeautifulSoup, styles: str) -> None:
     """Remove what a reader does not see, and make elements plain that Markdown does not have."""
     from l4cli.documents.mathml import linear
     from l4cli.documents.page_markdown import number_lists
+    from l4cli.documents.page_styles import apply_styles
     from l4cli.documents.page_tables import prepare_tables
 
     styles += "".join(style.get_text() for style in soup("style"))
@@ -97,33 +90,9 @@ def _prepare(soup: BeautifulSoup, styles: str) -> None:
         element.decompose()
     for formula in soup("math"):
         formula.replace_with(apart(linear(formula)))
-    _find_raised(soup, styles)
+    apply_styles(soup, styles)
     number_lists(soup)
     prepare_tables(soup)
-
-
-def _find_raised(soup: BeautifulSoup, styles: str) -> None:
-    """Make <sup> and <sub> of the elements that CSS raises or lowers."""
-    classes = dict(_raised_classes(styles))
-    for element in soup(["span", "a", "small", "font", "em", "i", "b"]):
-        found = _ALIGNED.search(str(element.get("style") or ""))
-        align = found[1].lower() if found else None
-        for word in element.get("class") or ():
-            align = align or classes.get(word)
-        if align and element.find(["sup", "sub"]) is None and not element.find_parent("sup"):
-            if element.name == "a":
-                element.wrap(soup.new_tag("sup" if align == "super" else "sub"))
-            else:
-                element.name = "sup" if align == "super" else "sub"
-
-
-def _raised_classes(styles: str) -> Iterable[tuple[str, str]]:
-    """Yield the classes that CSS rules raise ("super") or lower ("sub")."""
-    for rule in styles.split("}"):
-        selectors, _, declarations = rule.rpartition("{")
-        if align := _ALIGNED.search(declarations):
-            for name in _CLASS.finditer(selectors):
-                yield name[1], align[1].lower()
 
 
 def _with_all_tags(page: str) -> str:

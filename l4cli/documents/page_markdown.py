@@ -9,6 +9,7 @@ from bs4.element import Tag
 from markdownify import MarkdownConverter
 
 from l4cli.documents import notation
+from l4cli.documents.numerals import letters, roman
 from l4cli.documents.page_tables import MAX_COLUMNS, span
 
 # Elements that stand beside text without a space in the page's source, but apart from it on screen.
@@ -19,13 +20,10 @@ _BLOCKS = (
 _APART = ("button", "meter", "progress", "output", "text", "textarea")  # "text" is SVG's
 _PLAIN = ("audio", "b", "em", "i", "kbd", "mark", "samp", "strong", "u", "video")
 _NOTE = re.compile(r"\b(?:doc-)?note-?ref\b|footnote-?ref|\bfootnote\b|\bendnote\b|\breference\b")
+_NOTE_WORDS = ("noteref", "footnote-ref", "sdfootnoteanc", "sdendnoteanc", "sdfootnotesym")
 _INDENTED = re.compile(r"^(?=.*\S)", re.MULTILINE)
 _SELECTABLE = ("checkbox", "radio")
 _UNSEEN_INPUTS = ("hidden", "password", "file", "image", "color", "range")
-_ROMAN = (
-    (1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"),
-    (40, "xl"), (10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"),
-)  # fmt: skip
 _MAX_LETTERED = 702  # "zz"
 
 
@@ -54,7 +52,8 @@ class PageConverter(MarkdownConverter):
         return notation.lowered(text)
 
     def convert_a(self, el: Tag, text: str, parent_tags: set[str]) -> str:
-        is_note = _NOTE_TYPE in _words(el, "epub:type", "role") and el.find("sup") is None
+        words = _words(el, "epub:type", "role", "class")
+        is_note = any(word in _NOTE_WORDS for word in words) and el.find("sup") is None
         return notation.note(text) if is_note and el.find_parent("sup") is None else text
 
     def convert_tspan(self, el: Tag, text: str, parent_tags: set[str]) -> str:
@@ -108,7 +107,6 @@ class PageConverter(MarkdownConverter):
 
 
 LABEL = "data-l4-label"  # the attribute of a list's item that holds its number
-_NOTE_TYPE = "noteref"
 
 
 def number_lists(soup: Any) -> None:
@@ -126,28 +124,11 @@ def number_lists(soup: Any) -> None:
 def _label(number: int, kind: str) -> str:
     if kind in ("a", "A") and 0 < number <= _MAX_LETTERED:
         text = letters(number)
-    elif kind in ("i", "I") and 0 < number < 4000:
+    elif kind in ("i", "I"):
         text = roman(number)
     else:
         return str(number)
     return text.upper() if kind.isupper() else text
-
-
-def letters(number: int) -> str:
-    """Return 1 as a, 26 as z, 27 as aa, 28 as ab."""
-    text = ""
-    while number:
-        number, letter = divmod(number - 1, 26)
-        text = chr(ord("a") + letter) + text
-    return text
-
-
-def roman(number: int) -> str:
-    text = ""
-    for value, letter in _ROMAN:
-        text += letter * (number // value)
-        number %= value
-    return text
 
 
 def _number(value: object, default: int) -> int:
