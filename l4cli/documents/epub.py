@@ -81,7 +81,7 @@ def _chapter(
         )
         left_out.update(page.left_out)
         return page.text
-    if item.media_type.startswith("text/") or not item.media_type:
+    if item.media_type in ("text/plain", "text/markdown", ""):
         return unix_lines(decode(data, name)).strip("\n")
     is_picture = item.media_type.startswith("image/")
     left_out["picture" if is_picture else "chapter of another type"] += 1
