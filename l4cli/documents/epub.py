@@ -28,6 +28,7 @@ _PAGE = re.compile(rb"<(?:!doctype\s+html|html|body|dtbook)\b", re.IGNORECASE)
 _IS_XML = re.compile(rb"\s*<\?xml|[^>]*<html[^>]*\sxmlns", re.IGNORECASE)
 _MAX_STYLES = 1 << 20  # bytes of CSS
 _MAX_FALLBACKS = 10
+_MAX_PACKAGE = 8 << 20  # bytes of XML; that of a book of a thousand chapters has 0.2 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +165,11 @@ def _encrypted(archive: Archive) -> frozenset[str | None]:
 
 def _elements(archive: Archive, member: str, tag: str) -> Iterator[ElementTree.Element]:
     """Return a member's XML elements with this local name, in any namespace."""
+    data = archive.read(member)
+    if len(data) > _MAX_PACKAGE:
+        raise InputError(f"{archive.name}: {member} names more chapters than l4 reads")
     try:
-        root = ElementTree.fromstring(archive.read(member))
+        root = ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise archive.broken(f"{member}: {error}") from None
     return (element for element in root.iter() if element.tag.rpartition("}")[2] == tag)

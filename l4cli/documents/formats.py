@@ -27,6 +27,7 @@ _FOREIGN = (
     (b"\xff\xd8\xff", "an image; l4 reads text"),
     (b"GGUF", "a GGUF model; give it with -m"),
 )
+_ZIP = b"PK\x03\x04"
 _ZIPS = (
     ("xl/", "a spreadsheet; save its sheets as CSV"),
     ("ppt/", "a presentation; export it as PDF"),
@@ -42,7 +43,7 @@ def format_of(data: bytes, name: str) -> Format:
     """
     if b"%PDF-" in data[:1024]:
         return "pdf"
-    if data.startswith(b"PK\x03\x04"):
+    if data.startswith(_ZIP):
         return _zip_format(data, name)
     for magic, what in _FOREIGN:
         if data.startswith(magic):
@@ -54,6 +55,11 @@ def format_of(data: bytes, name: str) -> Format:
     if not suffix and start.startswith((b"<!doctype html", b"<html")):
         return "html"  # a page from a pipe has no name
     return "text"
+
+
+def is_plain(data: bytes, name: str) -> bool:
+    """Whether `data` is to be read as text as it is. Raises BinaryFileError as `format_of` does."""
+    return not data.startswith(_ZIP) and format_of(data, name) == "text"
 
 
 def _zip_format(data: bytes, name: str) -> Format:

@@ -97,9 +97,12 @@ def _prepare(soup: BeautifulSoup, styles: str) -> None:
 
 def _with_all_tags(page: str) -> str:
     """Return the page with the end tags that authors may omit, added where a browser adds them."""
-    from selectolax.lexbor import LexborHTMLParser
+    from selectolax.lexbor import LexborHTMLParser, SelectolaxError
 
-    return LexborHTMLParser(page).html or ""
+    try:
+        return LexborHTMLParser(page).html or ""
+    except SelectolaxError:  # HTML has no errors; only memory can be short
+        raise MemoryError from None
 
 
 def _depth(page: str) -> int:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from l4cli.documents.bounded import convert_bounded
 from l4cli.documents.converted import counted
 from l4cli.documents.document import Document
-from l4cli.documents.readers import EmptyDocumentError, Read, convert
+from l4cli.documents.formats import is_plain
+from l4cli.documents.readers import EmptyDocumentError, Read, plain_text
 from l4cli.documents.sources import find
 from l4cli.documents.text import MAX_BYTES, BinaryFileError, check_size, read_bytes
 from l4cli.errors import InputError
@@ -59,7 +61,7 @@ def ingest(
                 if file is None or file.is_named:
                     yield read_stdin(on_note) if file is None else read_document(file.path, on_note)
                 else:
-                    read = convert(read_bytes(file.path), str(file.path))
+                    read = _read(read_bytes(file.path), str(file.path))
                     left_out.update(read.left_out)
                     _tell(str(file.path), replace(read, left_out={}), on_note)
                     yield read.document
@@ -91,9 +93,14 @@ def read_stdin(on_note: Callable[[str], None] = _say_nothing) -> Document:
 
 def document_of(data: bytes, name: str, on_note: Callable[[str], None] = _say_nothing) -> Document:
     """Convert a file's bytes to a document. Raises InputError, which begins with `name`."""
-    read = convert(data, name)
+    read = _read(data, name)
     _tell(name, read, on_note)
     return read.document
+
+
+def _read(data: bytes, name: str) -> Read:
+    """Convert a file's bytes; in a child process unless they are plain text."""
+    return plain_text(data, name) if is_plain(data, name) else convert_bounded(data, name)
 
 
 def _tell(name: str, read: Read, on_note: Callable[[str], None]) -> None:

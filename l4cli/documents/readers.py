@@ -32,13 +32,21 @@ class Read:
 
 def convert(data: bytes, name: str) -> Read:
     """Convert a file's bytes to a document. Raises InputError, which begins with `name`."""
-    read = _READERS[format_of(data, name)](data, name)
-    if not read.document.text.strip():
-        raise EmptyDocumentError(f"{name}: the file is empty")
-    return read
+    return _not_empty(_READERS[format_of(data, name)](data, name))
 
 
 def plain_text(data: bytes, name: str) -> Read:
+    """Convert the bytes of a text file. Raises InputError, which begins with `name`."""
+    return _not_empty(_text(data, name))
+
+
+def _not_empty(read: Read) -> Read:
+    if not read.document.text.strip():
+        raise EmptyDocumentError(f"{read.document.name}: the file is empty")
+    return read
+
+
+def _text(data: bytes, name: str) -> Read:
     return Read(Document(name, unix_lines(decode(data, name)), has_lines=True))
 
 
@@ -93,7 +101,7 @@ def _pdf(data: bytes, name: str) -> Read:
 
 
 _READERS: dict[str, Callable[[bytes, str], Read]] = {
-    "text": plain_text,
+    "text": _text,
     "markdown": _markdown,
     "html": _html,
     "docx": _docx,

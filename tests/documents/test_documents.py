@@ -18,6 +18,7 @@ from l4cli.documents import Document, Place, ingest, read_document
 from l4cli.documents import archive as archives
 from l4cli.documents import text as texts
 from l4cli.documents.ingest import document_of
+from l4cli.documents.readers import convert
 from l4cli.errors import InputError
 
 PDF = papers.pdf(
@@ -273,12 +274,12 @@ def test_pages_that_are_pictures_are_told(tmp_path: Path) -> None:
     ]
 
 
-def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_UNPACKED", 1 << 20)
     bomb = papers.docx([("", "0" * (1 << 20))])
     assert len(bomb) < 10_000
     with pytest.raises(InputError, match=r"unpacks to 1,04.,... bytes in 5 files, more than l4"):
-        read_document(Path(write(tmp_path / "bomb.docx", bomb)))
+        convert(bomb, "bomb.docx")
 
 
 def test_entities_that_multiply_are_refused(tmp_path: Path) -> None:
@@ -293,8 +294,19 @@ def test_entities_that_multiply_are_refused(tmp_path: Path) -> None:
 
 def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(texts, "MAX_BYTES", 1 << 20)
+    with (tmp_path / "zero").open("wb") as file:
+        file.truncate(1 << 30)
     with pytest.raises(InputError, match=r"zero: larger than 1 MiB; split the file"):
+        read_document(tmp_path / "zero")
+
+
+def test_what_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"zero: a device, not a file"):
         read_document(Path("/dev/zero"))
+    monkeypatch.setattr(texts, "MAX_WAIT", 0.1)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"pipe: a pipe that no program writes to"):
+        read_document(tmp_path / "pipe")
 
 
 def test_a_file_that_changes_while_it_is_read(
