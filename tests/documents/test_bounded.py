@@ -14,8 +14,7 @@ import papers
 import pytest
 
 from l4cli.documents import bounded
-from l4cli.documents.bounded import Limits, convert_bounded
-from l4cli.documents.ingest import document_of
+from l4cli.documents.bounded import Limits, convert_bounded, limits_of
 from l4cli.errors import InputError
 
 SLOW = ("<p>" + "<b><i>x</b></i>" * 200 + "</p>").encode() * 300
@@ -70,14 +69,13 @@ def bomb_pdf() -> bytes:
     ],
 )
 def test_every_document_is_read_or_refused_in_a_line(name: str, data: bytes) -> None:
-    begun = time.process_time()
+    assert limits_of(data).seconds < 30
     try:
-        message = document_of(data, name).name
+        message = convert_bounded(data, name, Limits(1, 1 << 30)).document.name
     except InputError as error:
         message = str(error)
     assert message.startswith(name)
     assert "\n" not in message
-    assert time.process_time() - begun < 5  # of this process, which only waits
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

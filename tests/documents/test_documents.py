@@ -13,6 +13,7 @@ from typing import Any
 
 import papers
 import pytest
+from odd_documents import damaged
 
 from l4cli.documents import Document, Place, ingest, read_document
 from l4cli.documents import archive as archives
@@ -220,21 +221,6 @@ def test_each_bad_document_is_one_line_and_the_others_go_on(tmp_path: Path) -> N
         assert "\n" not in error
     with pytest.raises(InputError, match="No such file"):
         list(ingest([str(tmp_path / "missing.txt")]))
-
-
-def damaged(chance: random.Random, data: bytes) -> bytes:
-    """Return `data` with some bytes changed, removed or repeated."""
-    damage = bytearray(data)
-    for _ in range(chance.randint(1, 6)):
-        at, length = chance.randrange(len(damage)), chance.randint(1, 20)
-        how = chance.choice(("change", "drop", "repeat"))
-        if how == "change":
-            damage[at] = chance.randrange(256)
-        elif how == "drop":
-            del damage[at : at + length]
-        else:
-            damage[at:at] = damage[at : at + length] * 2
-    return bytes(damage)
 
 
 @pytest.mark.parametrize("whole", [PDF, DOCX, EPUB], ids=["pdf", "docx", "epub"])
