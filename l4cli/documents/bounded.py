@@ -192,11 +192,12 @@ def _too_slow(name: str, limits: Limits) -> str:
     )
 
 
-def _end_child() -> None:
+def end_child() -> None:
+    """End the child process, if there is one. It is done at exit, too."""
     if _child is not None:
         _child.close()
 
 
 _lock = threading.Lock()
 _child: _Child | None = None
-atexit.register(_end_child)
+atexit.register(end_child)

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 MAX_CHARS = 64 << 20  # a parsed page takes about 30 bytes of memory per character
 _UNSEEN = ("head", "title", "script", "style", "template", "noscript", "iframe", "object", "desc")
 # Formulas that a page repeats beside their MathML, as KaTeX, MathJax and MediaWiki write them.
-_REPEATED = ".katex-html, .MathJax_Preview, .mwe-math-element img"
+_REPEATED = (
+    "katex-html",
+    "MathJax_Preview",
+    "mwe-math-fallback-image-inline",
+    "mwe-math-fallback-image-display",
+)
 _MUST_CLOSE = re.compile(
     r"<(/?)(?:div|span|b|i|em|strong|font|small|big|blockquote|section|sup|sub|ul|ol|table|svg"
     r"|math|mrow)\b",
@@ -86,7 +91,7 @@ def _prepare(soup: BeautifulSoup, styles: str) -> None:
     styles += "".join(style.get_text() for style in soup("style"))
     for element in soup(_UNSEEN):
         element.decompose()
-    for element in soup.select(_REPEATED):
+    for element in soup(class_=_REPEATED):
         element.decompose()
     for formula in soup("math"):
         formula.replace_with(apart(linear(formula)))
