@@ -47,7 +47,7 @@ def limits_of(data: bytes) -> Limits:
     size = len(data) / (1 << 20)
     is_packed = data.startswith(b"PK") or b"%PDF-" in data[:1024]
     return Limits(
-        seconds=7 + size * (100 if is_packed else 20),
+        seconds=8 + size * (150 if is_packed else 30),
         n_bytes=min((3 << 29) + len(data) * (200 if is_packed else 40), 8 << 30),
     )
 

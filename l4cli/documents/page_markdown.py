@@ -15,7 +15,7 @@ from l4cli.documents.page_tables import MAX_COLUMNS, span
 # Elements that stand beside text without a space in the page's source, but apart from it on screen.
 _BLOCKS = (
     "address", "aside", "center", "details", "dialog", "fieldset", "figure", "footer", "form",
-    "header", "hgroup", "legend", "main", "menu", "nav", "optgroup", "search", "summary",
+    "header", "hgroup", "legend", "main", "menu", "nav", "search", "summary",
 )  # fmt: skip
 _APART = ("button", "meter", "progress", "output", "text", "textarea")  # "text" is SVG's
 _PLAIN = ("audio", "b", "em", "i", "kbd", "mark", "samp", "strong", "u", "video")
@@ -90,6 +90,9 @@ class PageConverter(MarkdownConverter):
         if "_inline" in parent_tags:
             return f" {mark}{text.strip()};"
         return f"\n- {mark}{text.strip() or el.get('label') or ''}\n"
+
+    def convert_optgroup(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        return _block(self, el, f"{el.get('label') or ''}\n{text}", parent_tags)
 
     def convert_input(self, el: Tag, _text: str, parent_tags: set[str]) -> str:
         kind = str(el.get("type") or "text").lower()

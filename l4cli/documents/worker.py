@@ -4,6 +4,7 @@ set for itself. It ends when its input does, or when its parent is gone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -65,9 +66,11 @@ def _limit(limits: Limits) -> None:
 
 
 def _set(kind: int, value: int) -> None:
-    """Set a soft limit, at most to the hard one."""
+    """Set a soft limit, at most to the hard one; nothing where the system has no such limit."""
     _, hard = resource.getrlimit(kind)
-    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+    soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(kind, (soft, hard))
 
 
 def _mapped() -> int:

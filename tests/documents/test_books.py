@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import papers
 import pytest
 
-from l4cli.documents.ingest import document_of
+from l4cli.documents.ingest import document_of, ingest
 from l4cli.errors import InputError
 
 XHTML = (
@@ -119,3 +120,12 @@ def test_a_notebook_is_its_cells_and_outputs() -> None:
 def test_what_is_no_notebook_is_refused(data: bytes) -> None:
     with pytest.raises(InputError, match=r"a\.ipynb: not a notebook"):
         read(data, "a.ipynb")
+
+
+def test_what_a_folder_leaves_out_is_one_line(tmp_path: Path) -> None:
+    for name in ("a.html", "b.html"):
+        (tmp_path / name).write_text("<p>seen <img src=x> <img src=y alt='a pump'>")
+    notes: list[str] = []
+    texts = [document.text for document in ingest([str(tmp_path)], on_note=notes.append)]
+    assert texts == ["seen a pump"] * 2
+    assert notes == [f"{tmp_path}: left out: 2 pictures"]
