@@ -127,5 +127,5 @@ def test_what_a_folder_leaves_out_is_one_line(tmp_path: Path) -> None:
         (tmp_path / name).write_text("<p>seen <img src=x> <img src=y alt='a pump'>")
     notes: list[str] = []
     texts = [document.text for document in ingest([str(tmp_path)], on_note=notes.append)]
-    assert texts == ["seen a pump"] * 2
+    assert texts == ["seen  a pump"] * 2
     assert notes == [f"{tmp_path}: left out: 2 pictures"]

@@ -66,7 +66,7 @@ def test_a_number_never_becomes_another(page: str, read: str) -> None:
     [
         ("<option>10</option><option>20</option>", "- 10\n- 20"),
         ("<select><option>10<option selected>20</select>", "- [ ] 10\n- [x] 20"),
-        ("<select><optgroup label='G 7'><option>10</select>", "G 7\n- 10"),
+        ("<select><optgroup label='G 7'><option>10</select>", "G 7\n\n- 10"),
         ("<details><summary>10</summary>20</details>", "10\n\n20"),
         ("<button>10</button><button>20</button>", "10 20"),
         ("<ruby>10<rt>ten</rt></ruby>", "10(ten)"),
