@@ -45,10 +45,10 @@ class Limits:
 def limits_of(data: bytes) -> Limits:
     """Return the limits for a document. They grow with its size, and more so if it is packed."""
     size = len(data) / (1 << 20)
-    is_packed = data.startswith(b"PK") or b"%PDF-" in data[:1024]
+    is_pdf, is_packed = b"%PDF-" in data[:1024], data.startswith(b"PK")
     return Limits(
-        seconds=8 + size * (150 if is_packed else 30),
-        n_bytes=min((3 << 29) + len(data) * (200 if is_packed else 40), 8 << 30),
+        seconds=8 + size * (150 if is_packed else 50 if is_pdf else 30),
+        n_bytes=min((3 << 29) + len(data) * (200 if is_packed or is_pdf else 40), 8 << 30),
     )
 
 

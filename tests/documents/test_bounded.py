@@ -21,6 +21,11 @@ SLOW = ("<p>" + "<b><i>x</b></i>" * 200 + "</p>").encode() * 300
 PLENTY = Limits(60, 1 << 32)
 
 
+def test_a_small_document_gets_no_more_than_ten_seconds() -> None:
+    for start in (b"<p>", b"PK\x03\x04", b"%PDF-1.4"):
+        assert limits_of(start.ljust(10_000)).seconds < 10
+
+
 def test_time_is_limited() -> None:
     with pytest.raises(InputError, match=r"a\.html: takes more than 0 s to read"):
         convert_bounded(SLOW, "a.html", Limits(0.01, PLENTY.n_bytes))
@@ -43,10 +48,8 @@ def test_a_reader_that_was_killed_is_replaced() -> None:
 
 
 def bomb_pdf() -> bytes:
-    """Return a PDF of 10 kB whose page is a gigabyte of drawing operators, packed twice."""
-    content = b"0 0 m 1 1 l S\n" * (1 << 20)
-    for _ in range(2):
-        content = zlib.compress(content * (70 if len(content) > 1 << 20 else 1), 9)
+    """Return a small PDF whose page is 56 MiB of drawing operators, packed twice."""
+    content = zlib.compress(zlib.compress(b"0 0 m 1 1 l S\n" * (1 << 22), 1), 9)
     page = papers.pdf([b"%s"])
     return page.replace(
         b"<< /Length 2 >>\nstream\n%s",
@@ -69,7 +72,6 @@ def bomb_pdf() -> bytes:
     ],
 )
 def test_every_document_is_read_or_refused_in_a_line(name: str, data: bytes) -> None:
-    assert limits_of(data).seconds < 30
     try:
         message = convert_bounded(data, name, Limits(1, 1 << 30)).document.name
     except InputError as error:
@@ -78,16 +80,19 @@ def test_every_document_is_read_or_refused_in_a_line(name: str, data: bytes) -> 
     assert "\n" not in message
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_reading_at_once(tmp_path: Path, number: signal.Signals) -> None:
     path = tmp_path / "slow.html"
     path.write_bytes(SLOW * 20)
     command = [sys.executable, "-m", "l4cli", "docs", "text", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        time.sleep(2)
-        begun = time.monotonic()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not children.read_text():  # until the reader has been started
+            assert process.poll() is None
+            time.sleep(0.05)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
+    assert out == b""
     assert b"Traceback" not in err
-    assert time.monotonic() - begun < 30
