@@ -11,17 +11,33 @@ from xml.sax.saxutils import escape
 SCANNED = object()  # stands for a page that is a picture
 _PICTURE = b"q 100 0 0 100 100 100 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x00 EI Q"
 _ENCRYPT = b"<< /Filter /Standard /V 1 /R 2 /P -4 /O (%s) /U (%s) >>" % (b"o" * 32, b"u" * 32)
+WORD_SPACES = {
+    "w": "http://schemas.openxmlformats.org/wordprocessingml/2006/main",
+    "r": "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
+    "m": "http://schemas.openxmlformats.org/officeDocument/2006/math",
+    "mc": "http://schemas.openxmlformats.org/markup-compatibility/2006",
+    "wps": "http://schemas.microsoft.com/office/word/2010/wordprocessingShape",
+    "w14": "http://schemas.microsoft.com/office/word/2010/wordml",
+    "wp": "http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing",
+    "a": "http://schemas.openxmlformats.org/drawingml/2006/main",
+    "v": "urn:schemas-microsoft-com:vml",
+}
 _W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 
 
 def pdf(
     pages: Sequence[object], outline: Sequence[tuple[str, int]] = (), *, encrypted: bool = False
 ) -> bytes:
-    """Return a PDF. A page is lines of text, or SCANNED; `outline` has titles and page indices."""
+    """Return a PDF; `outline` has titles and page indices.
+
+    A page is lines of text, a content stream (bytes, with the font F), or SCANNED.
+    """
     objects: list[bytes] = [b"", b"", b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
     kids = []
     for page in pages:
-        content = _PICTURE if page is SCANNED else _lines(str(page))
+        content = _PICTURE if page is SCANNED else page
+        if not isinstance(content, bytes):
+            content = _lines(str(page))
         kids.append(len(objects) + 2)
         objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content))
         objects.append(
@@ -113,6 +129,65 @@ def docx(paragraphs: Sequence[tuple[str, str]], *, head: str = "") -> bytes:
             "word/document.xml": (
                 f'{head}<w:document xmlns:w="{_W}"><w:body>{body}</w:body></w:document>'
             ),
+        }
+    )
+
+
+def word(
+    body: str, parts: Mapping[str, str | None] | None = None, *, main: str = "word/document.xml"
+) -> bytes:
+    """Return a Word document of raw XML.
+
+    body: the content of w:body. parts: the XML of other parts by their names, such as "numbering";
+    None stands for a part that is named and missing. main: where the document lies.
+    """
+    spaces = " ".join(f'xmlns:{prefix}="{space}"' for prefix, space in WORD_SPACES.items())
+    folder, _, file = main.rpartition("/")
+    parts = parts or {}
+    named = "".join(
+        f'<Relationship Id="{name}" Type="{WORD_SPACES["r"]}/{name.rstrip("0123456789")}" '
+        f'Target="{name}.xml"/>'
+        for name in parts
+    )
+    package = "http://schemas.openxmlformats.org/package/2006"
+    members: dict[str, str | bytes] = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/content-types"/>',
+        "_rels/.rels": (
+            f'<Relationships xmlns="{package}/relationships"><Relationship Id="r" '
+            f'Type="{WORD_SPACES["r"]}/officeDocument" Target="{main}"/></Relationships>'
+        ),
+        f"{folder}/_rels/{file}.rels": (
+            f'<Relationships xmlns="{package}/relationships">{named}</Relationships>'
+        ),
+        main: f"<w:document {spaces}><w:body>{body}</w:body></w:document>",
+    }
+    for name, content in parts.items():
+        if content is not None:
+            members[f"{folder}/{name}.xml"] = content.replace(">", f" {spaces}>", 1)
+    return archive(members)
+
+
+def book(
+    members: Mapping[str, str | bytes], manifest: Sequence[tuple[str, str]], spine: bool = True
+) -> bytes:
+    """Return a book of raw members; `manifest` has the chapters' names and media types in order."""
+    items = "".join(
+        f'<item id="c{n}" href="{name}" media-type="{kind}"/>'
+        for n, (name, kind) in enumerate(manifest)
+    )
+    order = "".join(f'<itemref idref="c{n}"/>' for n in range(len(manifest)))
+    return archive(
+        {
+            "mimetype": "application/epub+zip",
+            "META-INF/container.xml": (
+                '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
+                '<rootfile full-path="OEBPS/book.opf"/></rootfiles></container>'
+            ),
+            "OEBPS/book.opf": (
+                '<package xmlns="http://www.idpf.org/2007/opf"><manifest>'
+                f"{items}</manifest>{f'<spine>{order}</spine>' if spine else ''}</package>"
+            ),
+            **members,
         }
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from l4cli import console
 from l4cli.documents import text
-from l4cli.documents.formats import format_of
+from l4cli.documents.formats import is_plain
 from l4cli.documents.ingest import document_of, read_document
 
 
@@ -25,7 +25,7 @@ def decode(data: bytes, name: str) -> str:
 
     `name` stands for the input in messages. InputError if the input has no text.
     """
-    if format_of(data, name) == "text":  # plain text is the message itself: keep it as written
+    if is_plain(data, name):  # plain text is the message itself: keep it as written
         return _trimmed(text.decode(data, name))
     return _trimmed(document_of(data, name, console.note).text)
 

@@ -1,4 +1,4 @@
-"""`l4 docs`: lists, adds and removes the documents that are stored for `l4 ask`."""
+"""`l4 docs`: shows documents as the model reads them; lists, adds and removes the stored ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ from l4cli.errors import EXIT_FAILED, EXIT_OK, InputError, UsageError
 if TYPE_CHECKING:
     from l4cli.store.catalogue import Entry
 
+Documents = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DOC...", help="Documents: files, folders or glob patterns; - reads stdin."
+    ),
+]
+
 docs = typer.Typer(
-    help="List, add and remove the documents that are stored for `l4 ask`.",
+    help="Show what the model reads of documents; list, add and remove those stored for `l4 ask`.",
     no_args_is_help=True,
 )
 
@@ -52,14 +59,32 @@ def list_documents(
         )
 
 
+@docs.command("text")
+def show_text(
+    documents: Documents,
+    places: Annotated[
+        bool,
+        typer.Option("--places", help="Mark pages, chapters and headings, and number the lines."),
+    ] = False,
+) -> None:
+    """Print the text that the model reads of documents.
+
+    Without --places this is exactly what `l4 ask` puts into the prompt, down
+    to the blank lines. What is left out, such as pictures, is told on stderr.
+    """
+    from l4cli.commands import ask_prepare as prepare
+    from l4cli.documents.places import marked
+    from l4cli.documents.prompt import shown
+
+    texts, num_failed = prepare.read_documents(documents)
+    for text in map(marked, texts) if places else shown(texts):
+        console.data(console.harmless(text) if console.stdout_is_terminal() else text, end="")
+    raise typer.Exit(EXIT_FAILED if num_failed else EXIT_OK)
+
+
 @docs.command("add")
 def add_documents(
-    documents: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="DOC...", help="Documents: files, folders or glob patterns; - reads stdin."
-        ),
-    ],
+    documents: Documents,
     model: options.Model = None,
     system: options.System = None,
     threads: options.Threads = None,

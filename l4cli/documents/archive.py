@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import lzma
+import posixpath
 import struct
+import unicodedata
 import zipfile
 import zlib
 from types import TracebackType
+from urllib.parse import unquote
 
 from l4cli.documents.text import check_size, printable
 from l4cli.errors import InputError
@@ -50,6 +53,8 @@ class Archive:
                 f"{name}: unpacks to {size:,} bytes in {len(infos):,} files, more than l4 reads"
             )
         self._members = frozenset(info.filename for info in infos)
+        # Names as writers with their own ideas of case, slashes and escapes may mean them.
+        self._meant = {_meant(member): member for member in sorted(self._members, reverse=True)}
 
     def __enter__(self) -> Archive:
         return self
@@ -68,6 +73,13 @@ class Archive:
 
     def __contains__(self, member: str) -> bool:
         return member in self._members
+
+    def find(self, name: str) -> str | None:
+        """Return the member that a document means by `name`; None if there is none.
+
+        The exact name comes first, then one that differs in case, slashes or percent signs.
+        """
+        return name if name in self else self._meant.get(_meant(name))
 
     def read(self, member: str) -> bytes:
         """Return a member's bytes.
@@ -91,3 +103,9 @@ class Archive:
         if len(reason) > _MAX_REASON:
             reason = f"{reason[:_MAX_REASON]}…"  # zipfile quotes headers, which may be very long
         return InputError(f"{self.name}: a broken or cut off document: {reason}")
+
+
+def _meant(name: str) -> str:
+    """Return a name without what writers do differently."""
+    path = posixpath.normpath("/" + unquote(name).replace("\\", "/"))
+    return unicodedata.normalize("NFC", path.lstrip("/")).casefold()

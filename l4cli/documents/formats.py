@@ -8,14 +8,16 @@ from typing import Literal
 from l4cli.documents.archive import Archive
 from l4cli.documents.text import BinaryFileError
 
-Format = Literal["text", "markdown", "html", "pdf", "docx", "epub"]
+Format = Literal["text", "markdown", "html", "pdf", "docx", "epub", "notebook"]
 
 _BY_SUFFIX: dict[str, Format] = {
     ".md": "markdown",
     ".markdown": "markdown",
     ".htm": "html",
     ".html": "html",
+    ".xht": "html",
     ".xhtml": "html",
+    ".ipynb": "notebook",
 }
 _FOREIGN = (
     (b"\xd0\xcf\x11\xe0", "an old or encrypted Office file; save it as .docx"),
@@ -25,6 +27,7 @@ _FOREIGN = (
     (b"\xff\xd8\xff", "an image; l4 reads text"),
     (b"GGUF", "a GGUF model; give it with -m"),
 )
+_ZIP = b"PK\x03\x04"
 _ZIPS = (
     ("xl/", "a spreadsheet; save its sheets as CSV"),
     ("ppt/", "a presentation; export it as PDF"),
@@ -40,7 +43,7 @@ def format_of(data: bytes, name: str) -> Format:
     """
     if b"%PDF-" in data[:1024]:
         return "pdf"
-    if data.startswith(b"PK\x03\x04"):
+    if data.startswith(_ZIP):
         return _zip_format(data, name)
     for magic, what in _FOREIGN:
         if data.startswith(magic):
@@ -54,13 +57,21 @@ def format_of(data: bytes, name: str) -> Format:
     return "text"
 
 
+def is_plain(data: bytes, name: str) -> bool:
+    """Whether `data` is to be read as text as it is. Raises BinaryFileError as `format_of` does."""
+    return not data.startswith(_ZIP) and format_of(data, name) == "text"
+
+
 def _zip_format(data: bytes, name: str) -> Format:
+    from l4cli.documents.docx import main_part
+    from l4cli.documents.epub import is_book
+
     with Archive(data, name) as archive:
         members = archive.members
-    if "word/document.xml" in members:
-        return "docx"
-    if "META-INF/container.xml" in members:
-        return "epub"
+        if is_book(archive):
+            return "epub"
+        if "[Content_Types].xml" in members and main_part(archive) is not None:
+            return "docx"
     for part, what in _ZIPS:
         if any(member.startswith(part) for member in members):
             raise BinaryFileError(f"{name}: {what}")

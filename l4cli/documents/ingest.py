@@ -5,28 +5,19 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from dataclasses import replace
 from pathlib import Path
 
+from l4cli.documents.bounded import convert_bounded
+from l4cli.documents.converted import counted
 from l4cli.documents.document import Document
-from l4cli.documents.formats import format_of
-from l4cli.documents.markdown import headings_of
+from l4cli.documents.formats import is_plain
+from l4cli.documents.readers import EmptyDocumentError, Read, plain_text
 from l4cli.documents.sources import find
-from l4cli.documents.text import (
-    MAX_BYTES,
-    BinaryFileError,
-    check_size,
-    decode,
-    read_bytes,
-    unix_lines,
-)
+from l4cli.documents.text import MAX_BYTES, BinaryFileError, check_size, read_bytes
 from l4cli.errors import InputError
 
 STDIN = "-"
-
-
-class EmptyDocumentError(InputError):
-    """A file without any visible character."""
 
 
 def _raise(error: InputError) -> None:
@@ -49,11 +40,12 @@ def ingest(
     on_error: called with an InputError, one line, for each source or file that cannot be read;
         reading goes on after it. The default raises the error.
     on_note: called with one line about things that were skipped but are no error: binary and empty
-        files in folders, scanned pages in a PDF.
+        files in folders, scanned pages in a PDF, pictures and whatever else is no text.
     """
     seen: set[Path] = set()
     for source in sources:
         passed_over: Counter[str] = Counter()
+        left_out: Counter[str] = Counter()  # of files in a folder: told in one line
         try:
             files = [None] if source == STDIN else find(source, on_error)
         except InputError as error:
@@ -66,7 +58,13 @@ def ingest(
                     continue
                 seen.add(identity)
             try:
-                yield read_stdin(on_note) if file is None else read_document(file.path, on_note)
+                if file is None or file.is_named:
+                    yield read_stdin(on_note) if file is None else read_document(file.path, on_note)
+                else:
+                    read = _read(read_bytes(file.path), str(file.path))
+                    left_out.update(read.left_out)
+                    _tell(str(file.path), replace(read, left_out={}), on_note)
+                    yield read.document
             except InputError as error:
                 kind = _harmless(error)
                 if kind and file is not None and not file.is_named:
@@ -75,6 +73,8 @@ def ingest(
                     on_error(error)
         if passed_over:
             on_note(f"{source}: skipped {_counted(passed_over)}")
+        if told := counted(left_out):
+            on_note(f"{source}: left out: {told}")
 
 
 def read_document(path: Path, on_note: Callable[[str], None] = _say_nothing) -> Document:
@@ -93,64 +93,21 @@ def read_stdin(on_note: Callable[[str], None] = _say_nothing) -> Document:
 
 def document_of(data: bytes, name: str, on_note: Callable[[str], None] = _say_nothing) -> Document:
     """Convert a file's bytes to a document. Raises InputError, which begins with `name`."""
-    document = _READERS[format_of(data, name)](data, name, on_note)
-    if not document.text.strip():
-        raise EmptyDocumentError(f"{name}: the file is empty")
-    return document
+    read = _read(data, name)
+    _tell(name, read, on_note)
+    return read.document
 
 
-def _text(data: bytes, name: str, _on_note: Callable[[str], None]) -> Document:
-    return Document(name, unix_lines(decode(data, name)), has_lines=True)
+def _read(data: bytes, name: str) -> Read:
+    """Convert a file's bytes; in a child process unless they are plain text."""
+    return plain_text(data, name) if is_plain(data, name) else convert_bounded(data, name)
 
 
-def _markdown(data: bytes, name: str, _on_note: Callable[[str], None]) -> Document:
-    text = unix_lines(decode(data, name))
-    return Document(name, text, headings=headings_of(text), has_lines=True)
-
-
-def _html(data: bytes, name: str, _on_note: Callable[[str], None]) -> Document:
-    from l4cli.documents.html import decode_html, html_to_markdown
-
-    return _converted(name, html_to_markdown(decode_html(data, name), name))
-
-
-def _docx(data: bytes, name: str, _on_note: Callable[[str], None]) -> Document:
-    from l4cli.documents.docx import docx_to_markdown
-
-    return _converted(name, docx_to_markdown(data, name))
-
-
-def _epub(data: bytes, name: str, _on_note: Callable[[str], None]) -> Document:
-    from l4cli.documents.epub import epub_to_markdown
-
-    return _converted(name, epub_to_markdown(data, name))
-
-
-def _converted(name: str, markdown: str) -> Document:
-    """Return a document whose lines differ from the file's lines."""
-    return Document(name, markdown, headings=headings_of(markdown))
-
-
-def _pdf(data: bytes, name: str, on_note: Callable[[str], None]) -> Document:
-    from l4cli.documents.pdf import read_pdf
-
-    pdf = read_pdf(data, name)
-    if pdf.scanned:
-        on_note(
-            f"{name}: no text on {len(pdf.scanned)} of {len(pdf.pages)} pages "
-            f"({_ranges(pdf.scanned)}): these may be scanned"
-        )
-    return Document(name, pdf.text, pages=pdf.pages, headings=pdf.headings)
-
-
-_READERS = {
-    "text": _text,
-    "markdown": _markdown,
-    "html": _html,
-    "docx": _docx,
-    "epub": _epub,
-    "pdf": _pdf,
-}
+def _tell(name: str, read: Read, on_note: Callable[[str], None]) -> None:
+    for note in read.notes:
+        on_note(note)
+    if left_out := counted(read.left_out):
+        on_note(f"{name}: left out: {left_out}")
 
 
 def _identity(path: Path) -> Path:
@@ -172,12 +129,3 @@ def _counted(kinds: Counter[str]) -> str:
     return " and ".join(
         f"{count} {kind} file{'s' if count > 1 else ''}" for kind, count in kinds.items()
     )
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Return page numbers as ranges: 3, 7-9."""
-    runs = []
-    for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
-        members = [number for _, number in run]
-        runs.append(str(members[0]) if len(members) == 1 else f"{members[0]}-{members[-1]}")
-    return ", ".join(runs)

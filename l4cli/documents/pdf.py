@@ -1,7 +1,8 @@
-"""Extracts the text of a PDF, page by page, with PDFium."""
+"""Extracts the text of a PDF, page by page, with PDFium: content, form fields and comments."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +26,15 @@ class PdfText:
     pages: the offsets at which pages begin.
     headings: the outline's entries.
     scanned: the numbers of pages that show something but contain no text.
+    num_pictures: pictures on the other pages. num_files: attached files.
     """
 
     text: str
     pages: tuple[int, ...]
     headings: tuple[Heading, ...]
     scanned: tuple[int, ...]
+    num_pictures: int = 0
+    num_files: int = 0
 
 
 def read_pdf(data: bytes, name: str) -> PdfText:
@@ -48,8 +52,11 @@ def read_pdf(data: bytes, name: str) -> PdfText:
             raise InputError(f"{name}: encrypted; save it without its password") from None
         raise InputError(f"{name}: not a PDF that can be read; it may be cut off") from None
     try:
+        with contextlib.suppress(pypdfium2.PdfiumError):  # then the pages are read without fields
+            pdf.init_forms()
         pages = [_Page(pdf, index, name) for index in range(len(pdf))]
         outline = list(_outline(pdf))
+        num_files = pdf.count_attachments()
     finally:
         pdf.close()
     scanned = tuple(number for number, page in enumerate(pages, 1) if page.is_scanned)
@@ -58,22 +65,32 @@ def read_pdf(data: bytes, name: str) -> PdfText:
         raise InputError(f"{name}: {what}")
     starts = _starts([page.text for page in pages])
     text = _PAGE_BREAK.join(page.text for page in pages)
-    return PdfText(text, starts, _headings(outline, text, starts), scanned)
+    num_pictures = sum(page.num_pictures for page in pages if not page.is_scanned)
+    headings = _headings(outline, text, starts)
+    return PdfText(text, starts, headings, scanned, num_pictures, num_files)
 
 
 class _Page:
-    """The text of one page, and whether the page is scanned."""
+    """The text of one page, the number of its pictures, and whether it is scanned."""
 
     def __init__(self, pdf: Any, index: int, name: str) -> None:
         from pypdfium2 import PdfiumError
+        from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE
+
+        from l4cli.documents.pdf_annotations import insets
+        from l4cli.documents.pdf_page import PageText
 
         try:
             page = pdf[index]
             try:
                 textpage = page.get_textpage()
-                self.text = _clean(textpage.get_text_range())
-                textpage.close()
+                try:
+                    found = list(insets(page, pdf.formenv))
+                    self.text = _clean(PageText(textpage).text(found))
+                finally:
+                    textpage.close()
                 self.is_scanned = not self.text and next(page.get_objects(), None) is not None
+                self.num_pictures = sum(1 for _ in page.get_objects([FPDF_PAGEOBJ_IMAGE]))
             finally:
                 page.close()
         except PdfiumError:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import codecs
 import os
+import select
 import stat
+import time
 from pathlib import Path
 
 from l4cli.errors import InputError
 
 MAX_BYTES = 1 << 30  # of one file; ten million tokens of text are about 45 MB
+MAX_WAIT = 5.0  # seconds for a program to open a named pipe
 NO_PATH = (ValueError, RuntimeError)  # pathlib raises them for a NUL, and for "~nobody"
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
@@ -34,12 +37,22 @@ def read_text(path: Path) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file's bytes. Raises InputError if it cannot be read, or changes meanwhile."""
+    """Return a file's bytes. Raises InputError if it cannot be read, or changes meanwhile.
+
+    A pipe is read to its end. One that nobody writes to is an error, as is a device.
+    """
     try:
-        with path.expanduser().open("rb") as file:
-            before = os.fstat(file.fileno())
-            data = file.read(MAX_BYTES + 1)
-            after = os.fstat(file.fileno())
+        path = path.expanduser()
+        found = path.stat()
+        if _is_endless(found):
+            raise InputError(f"{path}: a device, not a file")
+        if stat.S_ISFIFO(found.st_mode):
+            data, before, after = _read_pipe(path), found, found
+        else:
+            with path.open("rb") as file:
+                before = os.fstat(file.fileno())
+                data = file.read(MAX_BYTES + 1)
+                after = os.fstat(file.fileno())
     except (OSError, *NO_PATH) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"{path}: {reason}") from None
@@ -48,6 +61,34 @@ def read_bytes(path: Path) -> bytes:
     if changed and stat.S_ISREG(before.st_mode):
         raise InputError(f"{path}: it changed while it was read; try again when it is finished")
     return data
+
+
+def _is_endless(found: os.stat_result) -> bool:
+    """Whether this is a device other than /dev/null: it may have no end, as /dev/zero."""
+    is_device = stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)
+    return is_device and not os.path.samestat(found, os.stat(os.devnull))  # noqa: PTH116
+
+
+def _read_pipe(path: Path) -> bytes:
+    """Return what is written to a named pipe, up to its end.
+
+    Raises InputError if no program opens it for writing within MAX_WAIT seconds.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb", buffering=0) as pipe:  # noqa: PTH123
+        events = select.poll()
+        events.register(fd, select.POLLIN)
+        deadline = time.monotonic() + MAX_WAIT
+        begun: bytes | None = b""  # None: there is a writer, which has written nothing yet
+        while not events.poll(100) and not (begun := pipe.read(1)) and begun is not None:
+            if time.monotonic() > deadline:
+                raise InputError(f"{path}: a pipe that no program writes to")
+        os.set_blocking(fd, True)
+        parts, length = [begun or b""], 0
+        while length <= MAX_BYTES and (part := pipe.read(1 << 20)):
+            parts.append(part)
+            length += len(part)
+        return b"".join(parts)
 
 
 def check_size(data: bytes, name: str) -> None:
@@ -62,6 +103,11 @@ def decode(data: bytes, name: str) -> str:
         (known for known in _BOMS if data.startswith(known[0])), (b"", "utf-8", "UTF-8")
     )
     if not bom and b"\0" in data:
+        if codec := _unmarked_utf16(data):
+            raise InputError(
+                f"{name}: looks like UTF-16 without its byte order mark; "
+                f"convert it to UTF-8 first (iconv -f {codec})"
+            )
         raise BinaryFileError(f"{name}: a binary file; give it as UTF-8 text")
     try:
         text = data.decode(codec)
@@ -72,6 +118,18 @@ def decode(data: bytes, name: str) -> str:
     if "\0" in text:
         raise BinaryFileError(f"{name}: a binary file; give it as UTF-8 text")
     return text
+
+
+def _unmarked_utf16(data: bytes) -> str:
+    """Return the kind of UTF-16 that `data` seems to be, "" if none: every other byte is 0."""
+    start = data[:4096]
+    for codec, zeros, others in (
+        ("UTF-16LE", start[1::2], start[::2]),
+        ("UTF-16BE", start[::2], start[1::2]),
+    ):
+        if zeros.count(0) * 2 > len(zeros) and b"\0" not in others:
+            return codec
+    return ""
 
 
 def unix_lines(text: str) -> str:

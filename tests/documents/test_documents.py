@@ -13,11 +13,13 @@ from typing import Any
 
 import papers
 import pytest
+from odd_documents import damaged
 
 from l4cli.documents import Document, Place, ingest, read_document
 from l4cli.documents import archive as archives
 from l4cli.documents import text as texts
 from l4cli.documents.ingest import document_of
+from l4cli.documents.readers import convert
 from l4cli.errors import InputError
 
 PDF = papers.pdf(
@@ -221,21 +223,6 @@ def test_each_bad_document_is_one_line_and_the_others_go_on(tmp_path: Path) -> N
         list(ingest([str(tmp_path / "missing.txt")]))
 
 
-def damaged(chance: random.Random, data: bytes) -> bytes:
-    """Return `data` with some bytes changed, removed or repeated."""
-    damage = bytearray(data)
-    for _ in range(chance.randint(1, 6)):
-        at, length = chance.randrange(len(damage)), chance.randint(1, 20)
-        how = chance.choice(("change", "drop", "repeat"))
-        if how == "change":
-            damage[at] = chance.randrange(256)
-        elif how == "drop":
-            del damage[at : at + length]
-        else:
-            damage[at:at] = damage[at : at + length] * 2
-    return bytes(damage)
-
-
 @pytest.mark.parametrize("whole", [PDF, DOCX, EPUB], ids=["pdf", "docx", "epub"])
 def test_whatever_is_damaged_is_read_or_refused_in_a_line(whole: bytes) -> None:
     chance = random.Random(0)
@@ -273,12 +260,12 @@ def test_pages_that_are_pictures_are_told(tmp_path: Path) -> None:
     ]
 
 
-def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_UNPACKED", 1 << 20)
     bomb = papers.docx([("", "0" * (1 << 20))])
     assert len(bomb) < 10_000
     with pytest.raises(InputError, match=r"unpacks to 1,04.,... bytes in 5 files, more than l4"):
-        read_document(Path(write(tmp_path / "bomb.docx", bomb)))
+        convert(bomb, "bomb.docx")
 
 
 def test_entities_that_multiply_are_refused(tmp_path: Path) -> None:
@@ -293,8 +280,19 @@ def test_entities_that_multiply_are_refused(tmp_path: Path) -> None:
 
 def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(texts, "MAX_BYTES", 1 << 20)
+    with (tmp_path / "zero").open("wb") as file:
+        file.truncate(1 << 30)
     with pytest.raises(InputError, match=r"zero: larger than 1 MiB; split the file"):
+        read_document(tmp_path / "zero")
+
+
+def test_what_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"zero: a device, not a file"):
         read_document(Path("/dev/zero"))
+    monkeypatch.setattr(texts, "MAX_WAIT", 0.1)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"pipe: a pipe that no program writes to"):
+        read_document(tmp_path / "pipe")
 
 
 def test_a_file_that_changes_while_it_is_read(

@@ -1,0 +1,43 @@
+"""Odd and damaged documents by seed are read, or refused in a line.
+
+L4_MEMBERS=100000 tries more of them; `python -m benchmarks.fuzz_documents` also measures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from odd_documents import member
+
+from l4cli.documents.ingest import document_of
+from l4cli.errors import InputError
+
+MARKS = re.compile("[\ufdd0-\ufdd4]")
+MEMBERS = int(os.environ.get("L4_MEMBERS", "400"))  # read here: fixtures remove L4_ variables
+
+
+def outcome(name: str, data: bytes) -> str:
+    """Return the text of a document, or the line that refuses it."""
+    try:
+        document = document_of(data, name)
+    except InputError as error:
+        return str(error)
+    document.place(len(document.text))
+    return f"read\n{document.text}"
+
+
+def test_odd_documents_are_read_or_refused_in_a_line() -> None:
+    num_read = 0
+    for seed in range(MEMBERS):
+        name, data = member(seed)
+        told = outcome(name, data)
+        if told.startswith("read\n"):
+            num_read += 1
+            if name.endswith((".html", ".docx", ".epub", ".pdf")):
+                assert not MARKS.search(told), seed
+        else:
+            assert told.startswith(name)
+            assert "\n" not in told
+            assert len(told) < 400
+    assert MEMBERS / 5 < num_read < MEMBERS
