@@ -78,7 +78,7 @@ def show_text(
 
     texts, num_failed = prepare.read_documents(documents)
     for text in map(marked, texts) if places else shown(texts):
-        console.data(console.harmless(text) if console.stdout_is_terminal() else text, end="")
+        console.data(text, end="")
     raise typer.Exit(EXIT_FAILED if num_failed else EXIT_OK)
 
 
