@@ -190,6 +190,7 @@ Threads = Annotated[
         "--threads",
         "-t",
         min=1,
+        max=512,
         metavar="N",
         help="Number of threads that quantize (default: one per CPU).",
         rich_help_panel=_WORK_PANEL,

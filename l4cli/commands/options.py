@@ -20,6 +20,7 @@ MODEL_PANEL, SAMPLING_PANEL, HARDWARE_PANEL = "Model", "Sampling", "Hardware"
 _ALL_LAYERS = 512  # llama.cpp's own limit
 MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
 _MOST_BYTES = 1e18  # no disk and no memory has more
+_MOST_THREADS = 512  # ggml's GGML_MAX_N_THREADS; some more, and it overflows its stack
 _SUFFIX = {"": 1, "k": 1024, "m": 1024**2}
 
 
@@ -200,6 +201,7 @@ Threads = Annotated[
         "-t",
         envvar="L4_THREADS",
         min=1,
+        max=_MOST_THREADS,
         metavar="N",
         help="Number of CPU threads (default: one per physical core).",
         rich_help_panel=HARDWARE_PANEL,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from l4cli.commands import options
 from l4cli.commands import run_options as own
 from l4cli.errors import UsageError
@@ -75,8 +77,10 @@ def run(
         raise UsageError(f"{name} continues an output file: name it with -o")
     if json and not dry_run:
         raise UsageError("--json is for the report of --dry-run; answers are always JSON")
-    if row_timeout is not None and row_timeout <= 0:
+    if row_timeout is not None and not row_timeout > 0:  # NaN is not
         raise UsageError("--row-timeout must be above 0 seconds")
+    if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
+        raise UsageError("--price-per-hour must be a price")
     sampling = {
         **options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed),
         "constraint": constraint_of(schema, grammar),

@@ -21,7 +21,7 @@ from l4cli.batch.rows import read_rows
 from l4cli.batch.runner import BatchOptions, run_rows
 from l4cli.batch.stats import BatchStats, Progress, cost, summary
 from l4cli.batch.verify import Sample
-from l4cli.engine.types import Request, SamplingParams
+from l4cli.engine.types import CompileAbortedError, Request, SamplingParams
 from l4cli.errors import RequestError
 from l4cli.loading.llm import LLM
 from l4cli.loading.vocabulary import VocabularyBackend
@@ -129,6 +129,27 @@ def test_stopping_finishes_what_runs_and_reads_no_more() -> None:
         rows.append(output)
     assert 3 <= len(rows) < 30
     assert all(row["text"] == "ROW" for row in rows)
+
+
+def test_a_row_whose_constraint_is_interrupted_is_left_for_the_next_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    llm, stops = fake_llm(), list[int]()
+    sampler = llm.engine.backend.sampler
+
+    def interrupted(params: SamplingParams, prompt: Sequence[int]) -> Any:
+        if params.seed == 3:
+            stops.append(1)
+            raise CompileAbortedError
+        return sampler(params, prompt)
+
+    monkeypatch.setattr(llm.engine.backend, "sampler", interrupted)
+    lines = [b'{"prompt": "row", "seed": %d}' % n for n in range(1, 6)]
+    answered = run_rows(
+        llm, read_rows(lines), BatchOptions(), BatchStats(), stopping=lambda: len(stops)
+    )
+    assert [(output["id"], output["text"]) for _, output in answered] == [(1, "ROW"), (2, "ROW")]
+    assert llm.engine.num_unfinished == 0
 
 
 def test_memory_is_flat_over_many_rows() -> None:

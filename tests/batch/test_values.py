@@ -105,3 +105,12 @@ def test_as_deep_as_is_allowed_is_answered(
     )
     done = l4("run", tmp_path / "rows.jsonl", "-n", "3")
     assert json.loads(done.stdout)["usage"]["completion_tokens"] == 3
+
+
+@pytest.mark.parametrize("option", [("--threads", "100000"), ("--store-limit", "9" * 400)])
+def test_an_impossible_option_is_a_usage_error(
+    l4: Callable[..., CompletedProcess[str]], option: tuple[str, str]
+) -> None:
+    done = l4("run", "-", *option)
+    assert done.returncode == 2
+    assert "see `l4 run --help`" in done.stderr

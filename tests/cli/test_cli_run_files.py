@@ -97,6 +97,9 @@ def test_a_dry_run_counts_the_tokens_that_the_run_uses(
         (["--json"], "--json is for the report of --dry-run"),
         (["--retry-errors"], "--retry-errors continues an output file: name it with -o"),
         (["--row-timeout", "0"], "--row-timeout must be above 0 seconds"),
+        (["--row-timeout", "nan"], "--row-timeout must be above 0 seconds"),
+        (["--price-per-hour", "nan"], "--price-per-hour must be a price"),
+        (["--schema", "deep.json"], "deep.json: this JSON cannot be read: it is nested too deeply"),
         (["--schema", "none.json"], "none.json: No such file or directory"),
         (["--schema", "bad.json"], "bad.json: not JSON"),
         (["--schema", "list.json"], "list.json: a JSON schema must be an object, not a list"),
@@ -110,7 +113,10 @@ def test_options_that_make_no_sense_are_told_before_a_model_is_loaded(
     args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, content in (("bad.json", "{"), ("list.json", "[]"), ("p", ""), ("p.csv", "seed\n")):
+    for name, content in (
+        *(("bad.json", "{"), ("list.json", "[]"), ("deep.json", "[" * 900 + "]" * 900)),
+        *(("p", ""), ("p.csv", "seed\n")),
+    ):
         Path(name).write_text(content)
     if "p.csv" not in args:
         args = [*args, "p"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import json
 import os
 import select
@@ -127,15 +126,15 @@ atexit.register(_trials.close)
 interrupt = _trials.interrupt
 
 
-@functools.lru_cache(maxsize=64)
 def tried(constraint: Constraint) -> str:
     """The constraint in llguidance's words; see `Trials.grammar`.
 
     Lark is l4's own and may take its time. Windows cannot wait for a pipe, and tries nothing out.
     """
-    if constraint.kind == "lark" or os.name != "posix":
-        try:
-            return to_llguidance(constraint)
-        except ValueError as error:
-            raise RequestError(complaint(error)) from None
-    return _trials.grammar(constraint)
+    if constraint.kind != "lark" and os.name == "posix":
+        with contextlib.suppress(OSError):  # no process more is allowed: without a trial, then
+            return _trials.grammar(constraint)
+    try:
+        return to_llguidance(constraint)
+    except ValueError as error:
+        raise RequestError(complaint(error)) from None

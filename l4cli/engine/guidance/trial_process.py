@@ -6,6 +6,7 @@ too much time, memory or stack ends this process, and only this one.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import resource
@@ -15,7 +16,6 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
 from l4cli.engine.guidance.translate import complaint, limits, to_llguidance
@@ -52,9 +52,10 @@ def _try_out(tokenizer: LLTokenizer, constraint: Constraint) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         return {"error": complaint(error)}
     if not matcher.is_error():
-        bits = np.zeros((tokenizer.vocab_size + 31) // 32, np.int32)
-        matcher.deep_copy().unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
-        matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        # No numpy: on many cores, its threads alone would take the memory that is allowed.
+        bits = (ctypes.c_int32 * ((tokenizer.vocab_size + 31) // 32))()
+        for each in (matcher.deep_copy(), matcher):
+            each.unsafe_compute_mask_ptr(ctypes.addressof(bits), ctypes.sizeof(bits))
     if matcher.is_error():
         return {"error": complaint(matcher.get_error())}
     return {"grammar": grammar}

@@ -91,18 +91,25 @@ class Compiler:
         self._compiled = lru_cache(maxsize=256)(self._compile)
 
     def matcher(self, constraint: Constraint) -> Matcher:
-        """A new matcher; RequestError, with the reason, if the constraint is not usable."""
-        return Matcher(self._compiled(constraint).deep_copy(), self._n_vocab)
+        """A new matcher; RequestError, with the reason, if the constraint is not usable.
 
-    def _compile(self, constraint: Constraint) -> LLMatcher:
+        CompileAbortedError after an interrupt.
+        """
+        compiled = self._compiled(constraint)
+        if isinstance(compiled, RequestError):
+            raise RequestError(*compiled.args)
+        return Matcher(compiled.deep_copy(), self._n_vocab)
+
+    def _compile(self, constraint: Constraint) -> LLMatcher | RequestError:
+        """The matcher, or why there is none: finding that out may have taken seconds."""
         try:
             matcher = LLMatcher(
                 self._tokenizer, tried(constraint), log_level=0, limits=limits(constraint)
             )
         except (RequestError, ValueError) as error:
-            raise RequestError(f"{_NAMES[constraint.kind]}: {complaint(error)}") from None
+            return RequestError(f"{_NAMES[constraint.kind]}: {complaint(error)}")
         if matcher.is_error():
-            raise RequestError(f"{_NAMES[constraint.kind]}: {complaint(matcher.get_error())}")
+            return RequestError(f"{_NAMES[constraint.kind]}: {complaint(matcher.get_error())}")
         return matcher
 
 

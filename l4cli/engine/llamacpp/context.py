@@ -24,6 +24,7 @@ from l4cli.native.cpu import num_physical_cores
 
 _FLASH_ATTN_AUTO = -1
 _ABORTED = 2  # llama_decode's code, see llama.h
+_MOST_THREADS = 512  # GGML_MAX_N_THREADS of ggml.h
 _DECODE_ERRORS = {
     1: "no room in the KV cache for the batch",
     -1: "the batch was invalid",
@@ -80,7 +81,8 @@ class LlamaBackend:
         params = self._params(n_ctx, num_seqs, kv_type)
         params.n_batch = max(n_batch, n_seq_max)
         params.n_ubatch = min(params.n_batch, max(n_ubatch, n_seq_max))
-        params.n_threads = params.n_threads_batch = n_threads or num_physical_cores()
+        threads = min(n_threads or num_physical_cores(), _MOST_THREADS)
+        params.n_threads = params.n_threads_batch = threads
         library.forget_log()
         self._handle = llama_cpp.llama_init_from_model(model.handle, params)
         if not self._handle:
