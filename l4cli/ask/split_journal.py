@@ -2,7 +2,8 @@
 
 There is one file of JSON lines for each combination of a model, documents and questions. Each line
 has a note and the digest of its request's tokens and settings. An incomplete last line, left by a
-kill, is cut off.
+kill, is cut off before the next note is added. Any other line that is not a note costs that note,
+which is made again; the line stays.
 """
 
 from __future__ import annotations
@@ -12,17 +13,22 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 from l4cli.engine.types import FinishReason, Request
 from l4cli.errors import OutputError, UsageError
+from l4cli.outputs import open_own
 from l4cli.paths import state_dir
 
 try:
     import fcntl
 except ImportError:  # Windows has no flock: there, nothing stops two runs from using one file
     fcntl = None  # type: ignore[assignment]
+
+_BEGINNING = b'{"key": "'
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,8 @@ def key_of(request: Request) -> str:
 class SplitJournal:
     """The notes of one run, open for appending and locked.
 
-    Raises UsageError if another run has the file open, OutputError if it cannot be written.
+    Raises UsageError if another run has the file open, or if it is not a file of notes, and
+    OutputError if it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +71,10 @@ class SplitJournal:
         self.noted: dict[str, Noted] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = open_own(path, _BEGINNING, "a file of notes of l4 ask --split")
+            if descriptor is None:
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                descriptor = os.open(path, flags, 0o600)
             self._file = os.fdopen(descriptor, "r+b", buffering=0)
         except OSError as error:
             raise OutputError(f"cannot keep notes in {path}: {error.strerror}") from error
@@ -77,7 +87,6 @@ class SplitJournal:
                     "another l4 is reading these documents for this question; wait for it"
                 ) from None
         self._end = self._read()
-        self._cut()
 
     def __enter__(self) -> SplitJournal:
         return self
@@ -89,11 +98,12 @@ class SplitJournal:
         """Save one note. Raises OutputError if it cannot be written."""
         line = json.dumps({"key": key, **asdict(noted)}).encode() + b"\n"
         try:
+            self._file.truncate(self._end)
             # An almost full disk writes fewer bytes without an error; only the next write fails.
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            self._cut()
+            self._file.truncate(self._end)
             raise OutputError(
                 f"cannot keep notes in {self.path}: {error.strerror}; those so far are kept"
             ) from error
@@ -104,23 +114,23 @@ class SplitJournal:
         """Delete the file: the run is over and its notes are no longer needed."""
         self.path.unlink(missing_ok=True)
 
-    def _cut(self) -> None:
-        """Cut off everything after the last complete line."""
-        self._file.truncate(self._end)
-        self._file.seek(self._end)
-
     def _read(self) -> int:
-        """Read the complete lines into `noted`; return the offset of their end."""
-        end = 0
-        for line in self._file.readall().splitlines(keepends=True):
-            try:
-                entry = json.loads(line)
-                noted = Noted(entry["text"], entry["finish_reason"])
-                key = entry["key"]
-            except (ValueError, KeyError, TypeError):
-                break
-            if not line.endswith(b"\n"):
-                break
-            self.noted[key] = noted
-            end += len(line)
-        return end
+        """Read the notes into `noted`; return the offset of the last complete line's end."""
+        data = self._file.readall()
+        *lines, torn = data.split(b"\n")
+        for line in lines:
+            with suppress(ValueError, RecursionError):
+                key, noted = _note(json.loads(line))
+                self.noted[key] = noted
+        return len(data) - len(torn)
+
+
+def _note(entry: Any) -> tuple[str, Noted]:
+    """Return a line's note and its key; ValueError if it is none."""
+    if not isinstance(entry, dict) or entry.keys() != {"key", "text", "finish_reason"}:
+        raise ValueError("not a note")
+    key, text, reason = entry["key"], entry["text"], entry["finish_reason"]
+    if type(key) is not str or type(text) is not str or reason not in get_args(FinishReason):
+        raise ValueError("not a note")
+    text.encode()  # raises UnicodeError, which is a ValueError, for lone surrogates
+    return key, Noted(text, reason)

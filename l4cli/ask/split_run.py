@@ -143,7 +143,8 @@ class SplitRun:
 
     def journal_path(self, questions: Sequence[str]) -> Path:
         """Return the path of the journal with the notes on these questions."""
-        model = f"{self.llm.fingerprint}:{self.llm.encoder.template_digest}"
+        weights = " ".join([self.llm.fingerprint, *self.llm.file_times])
+        model = f"{weights}:{self.llm.encoder.template_digest}"
         return journal_path(model, (one.digest for one in self.documents), questions)
 
     def read(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,12 @@ from l4cli.documents.prompt import DocumentPrompt
 from l4cli.engine.answer import Answer
 from l4cli.engine.types import SamplingParams
 from l4cli.errors import (
+    EXITS_THAT_LEAVE,
     ContextOverflowError,
     InputError,
     L4Error,
     ModelError,
+    OutputError,
     RequestError,
     UsageError,
 )
@@ -91,6 +94,7 @@ class ChatSession:
         ] = ()  # one line for each part of the session file that could not be read
         self.log: SessionLog | None = None
         self._stored_after = 0.0  # `totals.seconds` when the KV cache was last stored
+        self._lost: Exception | None = None  # why the last answer could not be shown to its end
         self._view = view
         self._ids = itertools.count(1)
         self._counted: tuple[Conversation, int] = (Conversation(), 0)
@@ -112,16 +116,20 @@ class ChatSession:
 
         ContextOverflowError, with the numbers and the ways out, if the turn does not fit.
         """
-        before, is_first = self.tree, not self.conversation.messages
+        before = self.tree
+        base = before.without_open_question()
+        is_first = not base.conversation.messages
         message = question(text, self.attachments, is_first=is_first)
         documents = self.documents() if is_first else None
+        tree = base.said(message)
         try:
-            if documents and (
-                stopped := read_documents(self.llm, documents, self._view, self.totals)
-            ):
-                self.last = stopped
-                return stopped
-            return self._turn(before.said(message))
+            with self._kept(tree):
+                if documents and (
+                    stopped := read_documents(self.llm, documents, self._view, self.totals)
+                ):
+                    self.last = stopped
+                    return stopped
+                return self._turn(tree)
         finally:
             if self.tree is not before:
                 self.attachments.clear()
@@ -201,13 +209,38 @@ class ChatSession:
         token. A turn is one round, unless the answer calls tools: then rounds follow until an
         answer calls none.
         """
-        return self._followed(self._round(tree))
+        with self._kept(tree):
+            return self._followed(self._round(tree))
+
+    @contextmanager
+    def _kept(self, tree: Tree) -> Iterator[None]:
+        """Write a new question at the end of `tree` to the file before it is answered.
+
+        A question that then gets no answer is taken back there, as it is in this chat, unless the
+        process ends: the next chat with this session shows it, and /regen answers it.
+        """
+        before = self.tree
+        if self.log and tree.newest not in before.nodes:
+            with suppress(OutputError):  # writing the answer tries again
+                self.log.write(tree, self._settings())
+        try:
+            yield
+        except L4Error:
+            if self.tree is before:
+                with suppress(L4Error):
+                    self._save()
+            raise
+        is_leaving = self.last is not None and self.last.exit_code in EXITS_THAT_LEAVE
+        if self.tree is before and not is_leaving:
+            self._save()
 
     def _followed(self, answer: Answer) -> Answer:
         """Run the tools that `answer` calls, if any; return the last answer that follows."""
         if self.rounds and answer.has_begun:
-            self.last = self.rounds.follow(answer, self.calls, self._answer_to)
-            return self.last
+            answer = self.last = self.rounds.follow(answer, self.calls, self._answer_to)
+        if self._lost:
+            lost, self._lost = self._lost, None
+            raise lost
         return answer
 
     def _round(self, tree: Tree) -> Answer:
@@ -254,10 +287,11 @@ class ChatSession:
         ids = [f"chat-{next(self._ids)}" for _ in range(count)]
         requests = requests_of(ids, prompt, params, n_ctx=self.n_ctx, at_once=at_once)
         self.llm.engine.retain(at_once)  # the user may continue any of them
-        answers = generate(self.llm.engine, requests, view or (lambda _: self._view("")))
-        self.totals.add(answers)
-        self.last = answers[0]
-        return answers
+        turn = generate(self.llm.engine, requests, view or (lambda _: self._view("")))
+        self._lost = turn.lost
+        self.totals.add(turn.answers)
+        self.last = turn.answers[0]
+        return turn.answers
 
     # The tree, and the context that it takes up.
 
@@ -402,8 +436,11 @@ class ChatSession:
 
     def _save(self) -> None:
         if self.log:
-            kept = {key: value for key, value in self.sampling.items() if key in SETTINGS}
-            self.log.write(self.tree, kept)
+            self.log.write(self.tree, self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        """The settings that the session file keeps."""
+        return {key: value for key, value in self.sampling.items() if key in SETTINGS}
 
     def _store_state(self) -> None:
         """Store the KV cache of the conversation, as much of it as was computed."""

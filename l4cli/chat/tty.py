@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from prompt_toolkit.output import Output
 from prompt_toolkit.output.plain_text import PlainTextOutput
@@ -43,4 +43,9 @@ def _switch_echo_off() -> Callable[[], None]:
     held[0] &= ~termios.ICRNL  # Enter must reach the prompt as Enter, not as Ctrl-J
     held[3] &= ~(termios.ECHO | termios.ICANON)
     termios.tcsetattr(fd, termios.TCSADRAIN, held)
-    return lambda: termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+    def restore() -> None:
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+    return restore

@@ -242,7 +242,7 @@ def _session_file(
     if go_on and name:
         raise UsageError("--continue and --session NAME cannot be combined: give one of them")
     if go_on or name:
-        return SessionFile(session_path(name or last_session()))
+        return SessionFile(session_path(name or last_session()), is_named=True)
     return SessionFile(new_session_path()) if is_conversation else None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TESTS
+from damage import damaged, seeds
 from split_support import QUESTION, Recorder, book, read, reader
 
 from l4cli.ask.completions import StoppedEarly
@@ -248,3 +249,38 @@ def test_a_real_model_reads_in_a_context_made_for_it(
             assert len(journal.noted) == findings.coverage.num_parts
         (answer,) = llm.engine.generate([run.answer_request(findings)])
         assert answer.num_completion_tokens <= 4
+
+
+def test_a_damaged_journal_costs_its_wrong_lines_alone(tmp_path: Path) -> None:
+    """Whatever the file holds: right notes are used, wrong lines are not, and none is removed."""
+    path = tmp_path / "notes.jsonl"
+    notes = {f"{n:032x}": Noted(f"note {n} 你", "stop") for n in range(6)}
+    with SplitJournal(path) as journal:
+        for key, noted in notes.items():
+            journal.add(key, noted)
+    whole = path.read_bytes()
+    for seed in seeds():
+        data = damaged(whole, seed)
+        path.write_bytes(data)
+        try:
+            journal = SplitJournal(path)
+        except UsageError:
+            assert path.read_bytes() == data, seed
+            continue
+        with journal:
+            assert path.read_bytes() == data, seed
+            for key in journal.noted.keys() & notes.keys():
+                assert type(journal.noted[key].text) is str
+            journal.add("f" * 32, Noted("more", "stop"))
+        kept = data[: data.rfind(b"\n") + 1]
+        assert path.read_bytes().startswith(kept), seed
+        with SplitJournal(path) as again:
+            assert again.noted["f" * 32].text == "more"
+
+
+def test_a_file_that_is_no_journal_stays(tmp_path: Path) -> None:
+    path = tmp_path / "notes.jsonl"
+    path.write_text("my own notes\n")
+    with pytest.raises(UsageError, match="is not a file of notes"):
+        SplitJournal(path)
+    assert path.read_text() == "my own notes\n"

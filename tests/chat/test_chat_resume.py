@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def said(path: Path) -> list[str]:
 
 
 def test_a_session_survives_kill_9_in_mid_answer(chat: Open, tmp_path: Path) -> None:
-    """All finished turns, branches and edits are kept; only the current turn is lost."""
+    """All turns, branches and edits are kept, and the last question; only its answer is lost."""
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nprintf "in other words" > "$1"\n', "utf-8")
     editor.chmod(0o755)
@@ -84,28 +85,49 @@ def test_a_session_survives_kill_9_in_mid_answer(chat: Open, tmp_path: Path) -> 
     )
     run(terminal, "/goto 4", "^at message 4: the lamp")
     run(terminal, "/set max_tokens default", "^max_tokens .*rest of the context$")
-    terminal.type("a turn that is lost" + ENTER)
-    terminal.wait_for(rf"^> a turn that is lost\n{RECITED}{RECITED}")
+    terminal.type("asked in vain" + ENTER)
+    terminal.wait_for(rf"^> asked in vain\n{RECITED}{RECITED}")
     os.kill(terminal.child.pid, signal.SIGKILL)
     assert terminal.exit_code() == -signal.SIGKILL
 
     (path,) = sessions(tmp_path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert said(path) == ["hello", RECITED[:8], "and the world", RECITED[:8], "in other words",
-                          RECITED[:8]]  # fmt: skip
-    path.write_bytes(path.read_bytes() + b'{"id": 7, "parent": 4, "ro')
+                          RECITED[:8], "asked in vain"]  # fmt: skip
+    path.write_bytes(path.read_bytes() + b'{"id": 8, "parent": 7, "ro')
 
     terminal = chat("-c")
-    terminal.wait_for(rf"^session {path.stem}: 2 questions, \d+ tokens$")
+    terminal.wait_for(rf"^session {path.stem}: 3 questions, \d+ tokens$")
     terminal.wait_for(r"cut\s+short:\s+26\s+bytes\s+of\s+it\s+are\s+dropped$")
-    terminal.wait_for(rf"^> and the world\n{RECITED[:8]}$")
+    terminal.wait_for(rf"^{RECITED[:8]}\n> asked in vain$")
+    terminal.wait_for(r"^\(this question has no answer yet: /regen answers it")
+    run(terminal, "/set max_tokens 8", "^max_tokens .*8$")
+    run(terminal, "/regen", rf"^> /regen\n{RECITED[:8]}")
     run(terminal, "/goto 6", "^at message 6: the lamp")
     run(terminal, "/branch 2", "^your next message goes after message 2")
     run(terminal, "a third way", rf"^> a third way\n{RECITED[:8]}")
     terminal.type(CTRL_D)
     terminal.wait_for(rf"^\(kept as {path.stem}; l4 chat -c continues it\)$")
     assert terminal.exit_code() == 0
-    assert len(said(path)) == 8
+    assert len(said(path)) == 10
+
+
+def test_a_closed_terminal_keeps_the_question_and_half_the_answer(
+    chat: Open, tmp_path: Path
+) -> None:
+    terminal = chat("-n", "900")
+    terminal.type("hello" + ENTER)
+    terminal.wait_for(rf"^> hello\n{RECITED}{RECITED}")
+    terminal.child.ptyproc.fileobj.close()  # the terminal is gone: the kernel sends SIGHUP
+    terminal.child.closed = True
+    while terminal.child.ptyproc.isalive():
+        time.sleep(0.02)
+    (path,) = sessions(tmp_path)
+    question, answer = said(path)
+    assert question == "hello"
+    assert answer.startswith(RECITED * 2)
+    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert [r["finish_reason"] for r in records if r.get("role") == "assistant"] == ["abort"]
 
 
 def test_alternatives_commands_and_names(chat: Open, endless: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ class SessionLog:
         self._model, self._weights = model, weights
         self._tree, self._settings = Tree(), dict[str, Any]()
         self._is_introduced = False  # whether the file's last header names this model
+        self._is_new = not file.exists  # whether the file has no answer yet
 
     def read(self, is_text: Callable[[int], bool]) -> Replayed:
         """Read the file; InputError if it has content, but no record of a session.
@@ -47,6 +48,10 @@ class SessionLog:
         """
         if not (tree.nodes or self.file.exists):
             return
+        if not tree.nodes and self._is_new:  # the first question was taken back
+            self.file.discard()
+            self._tree, self._is_introduced = Tree(), False
+            return
         records: list[Record] = []
         if not self._is_introduced:
             records.append(header(self._model, self._weights, timestamp()))
@@ -55,4 +60,5 @@ class SessionLog:
         if settings != self._settings:
             records.append({"settings": dict(settings)})
         self._tree, self._settings = tree, dict(settings)
+        self._is_new &= len(tree.nodes) <= 1
         self.file.append(records)

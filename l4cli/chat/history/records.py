@@ -1,14 +1,16 @@
 """Turns a conversation tree into the records of a session file, and back. Pure.
 
 A session file is a log: JSON lines that are only ever appended. The first record is a header. Each
-message has a record; other records tell that the head moved, or that the system message or the
-settings changed. A later record of a message replaces an earlier one.
+message has a record; other records tell that the head moved, that the system message or the
+settings changed, or that a question was taken back because its answer never began. A later record
+of a message replaces an earlier one.
 
     {"l4_session": 1, "at": "2026-05-01T12:00:00Z", "model": "demo:Q8_0", "weights": "1f…"}
     {"system": "Be brief."}
     {"id": 1, "parent": 0, "role": "user", "content": "What is GGUF?"}
     {"id": 2, "parent": 1, "role": "assistant", "content": "A file format.", "token_ids": [5, 9]}
     {"head": 0}
+    {"dropped": 3}
 
 No content of a line makes reading fail. A line that is not a record is reported as a loss. If a
 lost message has messages below it, an empty message takes its place, so that they keep theirs.
@@ -57,8 +59,13 @@ def header(model: str, weights: str, at: str) -> Record:
 
 
 def changes(old: Tree, new: Tree) -> list[Record]:
-    """Return the records that turn `old` into `new`; `new` must have been made from `old`."""
-    records: list[Record] = []
+    """Return the records that turn `old` into `new`.
+
+    `new` must have been made from `old`, or from what `old` was made from.
+    """
+    records: list[Record] = [
+        {"dropped": id} for id in sorted(old.nodes, reverse=True) if id not in new.nodes
+    ]
     if new.system != old.system:
         records.append({"system": new.system})
     head = old.head
@@ -137,6 +144,8 @@ class _Reader:
             self._system = _text_or_none(record["system"])
         elif "head" in record:
             self._head = _id(record["head"])
+        elif "dropped" in record:
+            self._drop(_id(record["dropped"]))
         elif "settings" in record:
             self._settings = {str(k): v + 0 for k, v in record["settings"].items()}
         else:
@@ -153,6 +162,13 @@ class _Reader:
             self._stand_in(node.parent, node.message.role)
         self._nodes[node.id] = node
         self._head = node.id
+
+    def _drop(self, id: int) -> None:
+        if any(node.parent == id for node in self._nodes.values()):
+            raise ValueError("a message with others below it cannot be dropped")
+        dropped = self._nodes.pop(id, None)
+        if dropped and self._head == id:
+            self._head = dropped.parent
 
     def _stand_in(self, id: int, below: Role) -> None:
         """Put an empty message in place of a lost one, below the newest one that it can follow."""

@@ -1,8 +1,9 @@
 """Sessions on disk: one file per session, appended to after every turn, readable by its owner only.
 
-Only one chat at a time can have a file open (flock). Records are synced to the disk before the next
-prompt appears, so kill -9 loses at most the current turn. A last line that was cut short is
-reported, and cut off before the next record is written. `records.py` describes the format.
+Only one chat at a time can have a file open (flock). A question is synced to the disk before its
+answer begins, and the answer before the next prompt appears, so kill -9 loses at most an answer. A
+last line that was cut short is reported, and cut off before the next record is written.
+`records.py` describes the format.
 """
 
 from __future__ import annotations
@@ -84,13 +85,17 @@ def timestamp() -> str:
 class SessionFile:
     """A session file, locked while it is open. The first `append` creates it.
 
+    is_named: whether the user chose the name. If another chat creates a session of that name first,
+        `append` then raises UsageError; otherwise a number is added to the name.
+
     Opening raises UsageError if another chat has the file open, and InputError if it cannot be
     read. `append` raises OutputError if the file cannot be written; it keeps the records and writes
     them with the next ones.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_named: bool = False) -> None:
         self.path = path
+        self._is_named = is_named
         self._fd = -1
         self._end = 0
         self._unwritten = b""
@@ -167,6 +172,13 @@ class SessionFile:
             raise OutputError(f"{path}: {error.strerror}") from error
         self.path = path
 
+    def discard(self) -> None:
+        """Remove the file, which has nothing worth keeping; the next `append` creates it again."""
+        if self.exists:
+            self.path.unlink(missing_ok=True)
+        self.close()
+        self._end, self._unwritten = 0, b""
+
     def close(self) -> None:
         """Close the file and release its lock; idempotent."""
         if self.exists:
@@ -182,7 +194,12 @@ class SessionFile:
             try:
                 self._fd = _open_locked(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
                 break
-            except FileExistsError:  # another chat began in the same second
+            except FileExistsError:  # another chat has begun meanwhile
+                if self._is_named:
+                    raise UsageError(
+                        f"another l4 chat has begun the session {self.name} meanwhile: give this "
+                        "one another name (in the chat: /save NAME), and ask again"
+                    ) from None
                 self.path = directory / f"{stem}-{count}{_SUFFIX}"
         with contextlib.suppress(OSError):  # some file systems cannot sync a directory
             fd = os.open(directory, os.O_RDONLY)

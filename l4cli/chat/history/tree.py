@@ -103,6 +103,14 @@ class Tree:
         node = self.nodes[self.head]
         return self.at(node.parent) if node.message.role == "assistant" else self
 
+    def without_open_question(self) -> Tree:
+        """Return the tree with the head above the question that it ends with, if it does.
+
+        That question has no answer. It stays in the tree, as an earlier version of the next one.
+        """
+        node = self.nodes.get(self.head)
+        return self.at(node.parent) if node and node.message.role == "user" else self
+
     def last_question(self) -> Node:
         """Return the user's last message on the way to the head; UsageError if there is none."""
         for node in reversed(self.path()):

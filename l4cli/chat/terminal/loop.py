@@ -24,7 +24,7 @@ from l4cli.chat.terminal.render import terminal_size
 from l4cli.chat.text import shortened
 from l4cli.chat.tty import prompt_output
 from l4cli.engine.answer import Answer
-from l4cli.errors import EXIT_OK, EXITS_THAT_LEAVE, L4Error
+from l4cli.errors import EXIT_HUNG_UP, EXIT_OK, EXITS_THAT_LEAVE, L4Error
 from l4cli.paths import state_dir
 from l4cli.printable import harmless
 
@@ -51,7 +51,7 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
         session.rounds.note = _note
     with _ignoring_ctrl_c():
         code = _converse(session, screen)
-        if session.file and session.file.exists:
+        if session.file and session.file.exists and code != EXIT_HUNG_UP:
             console.note(f"(kept as {session.file.name}; l4 chat -c continues it)")
         session.close()
     return code
@@ -79,6 +79,8 @@ def _show_resumed_session(session: ChatSession) -> None:
     for message in session.conversation.messages[-2:]:
         mark = PROMPT if message.role == "user" else ""
         _note(shortened(f"{mark}{message.content}", 2 * terminal_size()[0]))
+    if session.conversation.messages and session.conversation.messages[-1].role == "user":
+        _note("(this question has no answer yet: /regen answers it, another takes its place)")
 
 
 def _handle(session: ChatSession, text: str, screen: _Screen) -> int:
@@ -94,6 +96,8 @@ def _handle(session: ChatSession, text: str, screen: _Screen) -> int:
     answer = session.last
     if answer is None or answer is before:
         return EXIT_OK
+    if answer.exit_code == EXIT_HUNG_UP:  # there is no terminal to write to any more
+        return EXIT_HUNG_UP
     _explain_end(session, answer)
     _say("")
     return answer.exit_code if answer.exit_code in EXITS_THAT_LEAVE else EXIT_OK
