@@ -50,12 +50,12 @@ def docx_to_markdown(data: bytes, name: str) -> Text:
             raise archive.broken(_NO_DOCUMENT)
         try:
             plain, left_out = _plain(archive, main)
-            page = mammoth.convert_to_html(
+            result = mammoth.convert_to_html(
                 io.BytesIO(plain),
                 style_map=_STYLES,
                 include_embedded_style_map=False,
                 convert_image=lambda _image: [],
-            ).value
+            )
         except RecursionError:
             raise InputError(f"{name}: nested too deeply to be read") from None
         # mammoth raises any of these for XML that lacks an element it needs.
@@ -64,7 +64,8 @@ def docx_to_markdown(data: bytes, name: str) -> Text:
             RuntimeError, AssertionError, *BROKEN,
         ) as error:  # fmt: skip
             raise archive.broken(error) from None
-    return Text(html_to_markdown(page, name, is_xhtml=True, has_marks=True).text, left_out)
+    left_out["symbol"] += sum("w:sym" in message.message for message in result.messages)
+    return Text(html_to_markdown(result.value, name, is_xhtml=True, has_marks=True).text, left_out)
 
 
 def main_part(archive: Archive) -> str | None:

@@ -150,9 +150,11 @@ def test_what_is_left_out_is_told() -> None:
     gone = "<w:del><w:r><w:delText>12</w:delText></w:r></w:del>"
     text, notes = read(
         p(t("seen"), picture.format(""), picture.format("a pump"), gone, t("13", "<w:vanish/>"))
+        + p('<w:r><w:sym w:font="Symbol" w:char="F0B1"/><w:sym w:font="Own" w:char="F0B1"/></w:r>')
     )
-    assert text == "seen a pump"
-    assert notes == ["a.docx: left out: 1 picture, 1 deleted passage, 1 hidden passage"]
+    assert text == "seen a pump\n\n±"
+    (told,) = notes
+    assert told == "a.docx: left out: 1 picture, 1 deleted passage, 1 hidden passage, 1 symbol"
 
 
 def test_merged_cells_keep_their_columns() -> None:
