@@ -88,6 +88,10 @@ def diagnose_vocabulary(vocab: Vocabulary) -> Iterator[Finding]:
         yield warning("no chat template: right for a base model, but nobody can chat with it")
     else:
         yield from template_tokens(vocab.chat_template, vocab.tokens.texts)
+    if vocab.left_older_template:
+        yield warning(
+            "chat_template.jinja is taken; tokenizer_config.json has another, older chat template"
+        )
     for kind, stated in vocab.unresolved.items():
         yield warning(f"the {kind} token is stated as {stated}, which the vocabulary has not")
     if "bos" not in vocab.special_ids:

@@ -67,12 +67,6 @@ class ConversationTokens:
             return answer.content
         return tagged_text(answer.token_ids, self._piece, self._special_tokens)
 
-    @property
-    def knows_tools(self) -> bool:
-        """Whether the template tells the model of tools at all."""
-        question = [{"role": "user", "content": "?"}]
-        return self._chat(question) != self._chat(question, tools=None)
-
     def edited(self, message: Message, content: str) -> Message:
         """An answer with another text; up to where it differs, the tokens it was generated as."""
         data = content.encode("utf-8")
