@@ -13,6 +13,7 @@ from typing import Any
 
 from l4cli.engine.types import Constraint
 from l4cli.errors import InputError
+from l4cli.prompt import strict_json
 
 MAX_CHOICES = 128
 _NUMBER: tuple[type, ...] = (int, float)
@@ -265,7 +266,7 @@ def _call(name: str, call: Mapping[str, Any]) -> Mapping[str, Any]:
     arguments = function.get("arguments", {})
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments or "{}")
+            arguments = strict_json.loads(arguments or "{}")
         except ValueError:
             raise InputError(f"{name} has arguments that are not JSON") from None
     if not isinstance(arguments, dict):

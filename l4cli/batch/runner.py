@@ -291,7 +291,13 @@ class _Batch:
         if job.is_done:
             self._in_work.end(job.row.digest)
             outcomes = [job.outcomes[n] for n in range(job.row.num_answers)]
-            written = output(job.row, outcomes, self.llm.name, timings=self.options.timings)
+            written = output(
+                job.row,
+                outcomes,
+                self.llm.name,
+                timings=self.options.timings,
+                tagged=self.llm.tagged_text,
+            )
             self._done[job.position] = job.row, written
             if job.asked:
                 self._ahead.unpin(job.asked)

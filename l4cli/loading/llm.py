@@ -33,6 +33,7 @@ from l4cli.loading.file import ModelFile
 from l4cli.loading.options import LoadOptions
 from l4cli.native.cpu import num_physical_cores
 from l4cli.prompt import PromptEncoder
+from l4cli.prompt.call_tags import TAGS, tagged_text
 from l4cli.prompt.encode import Vocabulary
 from l4cli.prompt.template import Message
 from l4cli.speeds import Conditions
@@ -253,6 +254,14 @@ class LLM:
         if unknown := given.keys() - known:
             raise UsageError(f"unknown sampling option {sorted(unknown)[0]!r}")
         return SamplingParams(**{**self.sampling, **given})
+
+    def tagged_text(self, completion: Completion) -> str:
+        """An answer's text with the tags around its calls, which as control tokens have no text."""
+        special = self.vocabulary.special_tokens
+        tags = {special[tag] for tag in TAGS if tag in special}
+        if tags.isdisjoint(completion.token_ids):
+            return completion.text
+        return tagged_text(completion.token_ids, self.engine.backend.piece, special)
 
     def close(self) -> None:
         """Free context and weights; idempotent."""

@@ -16,7 +16,7 @@ _REASONING = ("reasoning_content", "thinking", "reasoning")
 def fitted(messages: Sequence[Message], abilities: Abilities) -> list[Message]:
     """The messages for the template with these abilities."""
     messages = [_with_reasoning(_without_nulls(message)) for message in messages]
-    if any(message.get("tool_calls") for message in messages):
+    if any(message.get("tool_calls") or message.get("role") == "tool" for message in messages):
         form = abilities.calls
         if form.short_ids:
             messages = _with_short_ids(messages)
