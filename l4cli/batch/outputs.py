@@ -73,7 +73,7 @@ def answer(
         return openai_answers.answer(row, completions, model, said, timings=timings)
     choices = [
         {
-            **_content(row, index, *said[index]),
+            **_content(row, index, completion.reasoning, *said[index]),
             "finish_reason": completion.finish_reason,
             **_logprobs(completion),
         }
@@ -137,7 +137,7 @@ def _reply(row: Row, outcome: Outcome, tagged: Tagged) -> dict[str, Any]:
     if isinstance(outcome, Failure):
         return {"error": _error(row, outcome)}
     return {
-        **_content(row, 0, *_said(row, outcome, tagged)),
+        **_content(row, 0, outcome.reasoning, *_said(row, outcome, tagged)),
         "finish_reason": outcome.finish_reason,
         **_logprobs(outcome),
         "usage": _usage([outcome], same_prompt=True),
@@ -154,11 +154,15 @@ def _said(row: Row, completion: Completion, tagged: Tagged) -> tuple[str, tuple[
     return (content, calls) if calls else (completion.text, ())
 
 
-def _content(row: Row, index: int, text: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
-    called = {"tool_calls": openai_answers.tool_calls(row, index, calls)} if calls else {}
+def _content(
+    row: Row, index: int, reasoning: str, text: str, calls: Sequence[ToolCall]
+) -> dict[str, Any]:
+    more: dict[str, Any] = {"reasoning_content": reasoning} if reasoning else {}
+    if calls:
+        more["tool_calls"] = openai_answers.tool_calls(row, index, calls)
     if row.messages is not None:
-        return {"message": {"role": "assistant", "content": text, **called}}
-    return {"text": text, **called}
+        return {"message": {"role": "assistant", "content": text, **more}}
+    return {"text": text, **more}
 
 
 def _logprobs(completion: Completion) -> dict[str, Any]:

@@ -225,7 +225,7 @@ class _Batch:
             job, index, request = self._in_flight.pop(completion.request_id)
             outcome = outcome_of(completion, request.params)
             if isinstance(outcome, Completion):
-                self.on_answer(job.row, request, outcome)
+                self.on_answer(job.row, request, completion)
             self._settle(job, index, outcome)
         if self.options.row_timeout is not None:
             self._time_out(self.options.row_timeout, time.monotonic())

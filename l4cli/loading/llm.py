@@ -20,13 +20,13 @@ from typing import Any
 
 from typing_extensions import TypeIs
 
-from l4cli.engine.completion import Collector
+from l4cli.engine.completion import Collector, without_thought
 from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.engine.llamacpp.devices import devices
 from l4cli.engine.sizing import SizingLimits
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
-from l4cli.errors import EngineError, UsageError
+from l4cli.errors import EngineError, RequestError, UsageError
 from l4cli.loading.contexts import Contexts
 from l4cli.loading.decision import Decision
 from l4cli.loading.file import ModelFile
@@ -40,6 +40,7 @@ from l4cli.speeds import Conditions
 from l4cli.store.directory import StateDirectory
 from l4cli.store.reuse import num_stored, recall, remember
 
+_AFTER_THOUGHTS = ("json_schema", "json_object", "calls")  # constraints that a thought may precede
 Prompt = str | Sequence[Message] | Sequence[int]
 
 
@@ -213,7 +214,7 @@ class LLM:
         completion = next(collector.feed(self.engine.stream(request)))
         if completion.error:
             raise EngineError(completion.error)
-        return completion
+        return without_thought(completion, request.params.constraint)
 
     def stream(self, prompt: Prompt, **sampling: Any) -> Iterator[str]:
         """The answer's text as it comes; leaving the loop stops the generation."""
@@ -227,6 +228,7 @@ class LLM:
         *,
         id: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        must_call: Sequence[str] = (),
         raw: bool = False,
         default_max_tokens: int | None = None,
         **sampling: Any,
@@ -237,9 +239,18 @@ class LLM:
 
         `default_max_tokens` holds where no max_tokens is given, and is cut to what is left of the
         context; a given max_tokens never is: where it does not fit, the engine refuses.
+
+        With `must_call` the answer calls one of these functions, which are among the `tools`.
         """
         tokens = self._encode(prompt, tools, raw)
+        if must_call:
+            if sampling.get("constraint"):
+                raise RequestError("a tool call and a response format cannot both be required")
+            sampling["constraint"] = self.encoder.must_call(tools or (), must_call)
         params = self.params(**sampling)
+        if not raw and params.constraint and params.constraint.kind in _AFTER_THOUGHTS:
+            constraint = replace(params.constraint, thinking=self.encoder.thinking)
+            params = replace(params, constraint=constraint)
         if params.max_tokens is None and default_max_tokens:
             left = max(1, self.n_ctx - len(tokens))
             params = replace(params, max_tokens=min(default_max_tokens, left))

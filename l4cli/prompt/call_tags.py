@@ -26,7 +26,7 @@ BLOCKS = re.compile(
     r"|<\|python_tag\|>(?P<llama3>.*)$"
     r"|<tool_call>(?P<hermes>.*?)(?:</tool_call>|$)"
     r"|<\|tool_call\|>(?P<phi>.*?)(?:<\|/tool_call\|>|$)"
-    r"|<function=(?P<name>[\w.-]+)>(?P<function>.*?)</function>"
+    r"|<function=(?P<name>[\w.-]+)>(?P<function>(?:(?!<function=).)*?)</function>"
     r"|\[TOOL_CALLS\](?P<mistral>.*?)(?=\[TOOL_CALLS\]|$)"
     r"|(?:<｜tool▁calls▁begin｜>)?<｜tool▁call▁begin｜>(?P<deepseek>.*?)"
     r"(?:<｜tool▁call▁end｜>\s*(?:<｜tool▁calls▁end｜>)?|$)",

@@ -15,11 +15,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
+from l4cli.engine.types import Constraint, Thinking
 from l4cli.errors import RequestError
 from l4cli.prompt.abilities import Abilities
+from l4cli.prompt.call_grammar import call_constraint
 from l4cli.prompt.messages import fitted
 from l4cli.prompt.template import ChatTemplate, Message, llama4_template
 from l4cli.prompt.traced import Traced, plain, spans_of
@@ -193,6 +195,24 @@ class PromptEncoder:
         """Whether the template can tell the model of tools."""
         template = self._tool_template or self.template
         return template is not None and self._abilities(template).takes_tools
+
+    def must_call(self, tools: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Constraint:
+        """Answers that call one or more of the functions with these names."""
+        template = self._tool_template or self.template
+        source = template.source if template else ""
+        return call_constraint(tools, names, source, self._vocabulary.special_tokens)
+
+    @cached_property
+    def thinking(self) -> Thinking:
+        """Whether the model thinks first: it must if the template begins a thought for it."""
+        try:
+            prompt = self.render([{"role": "user", "content": "?"}]).rstrip()
+        except RequestError:
+            return "no"
+        if prompt.endswith("<think>"):
+            return "must"
+        knows = self.template is not None and "</think>" in self.template.source
+        return "may" if knows and not prompt.endswith("</think>") else "no"
 
     def _traced(self, message: Message) -> Message:
         """The message, with what may be the template's own marked as such: a role, markers."""

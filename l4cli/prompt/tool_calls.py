@@ -26,10 +26,12 @@ _DEEPSEEK = re.compile(
     re.DOTALL,
 )
 _CODER = re.compile(r"\s*<function=([\w.-]+)>(.*?)(?:</function>\s*|$)", re.DOTALL)
-_PARAMETER = re.compile(r"\s*<parameter=([^>]+)>\n?(.*?)\n?</parameter>\s*", re.DOTALL)
+_PARAMETER = re.compile(
+    r"\s*<parameter=([^>]+)>\n?((?:(?!<parameter=).)*?)\n?</parameter>\s*", re.DOTALL
+)
 _GLM = re.compile(r"\s*([\w.-]+)\s*((?:<arg_key>.*)?)", re.DOTALL)
 _GLM_ARGUMENT = re.compile(
-    r"\s*<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>\s*", re.DOTALL
+    r"\s*<arg_key>([^<]*)</arg_key>\s*<arg_value>((?:(?!<arg_key>).)*?)</arg_value>\s*", re.DOTALL
 )
 
 
@@ -242,6 +244,8 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Dict):
         return {_key(key): _value(item) for key, item in zip(node.keys, node.values, strict=True)}
     value = ast.literal_eval(node)
+    if isinstance(value, str) and not value.isascii():  # two escapes of JSON may be one character
+        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("JSON has no such number")
     if value is not None and not isinstance(value, (str, int, float)):

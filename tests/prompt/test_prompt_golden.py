@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import GOLDEN, ROOT
 
+from l4cli.batch import fields
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import RequestError
 from l4cli.prompt import PromptEncoder
@@ -128,3 +129,32 @@ def test_the_text_of_control_tokens_stays_text(vocabulary: LlamaModel) -> None:
     turn = ["<|header_start|>", "<|header_end|>", "<|eot|>"]
     assert own == ["<|begin_of_text|>", *turn * 4, "<|header_start|>", "<|header_end|>"]
     assert sum(id_ in texts for id_ in ids(golden)) > len(own)
+
+
+CASES_OF_PEOPLE = ROOT / "tests/data/cases/templates"
+
+
+def test_a_template_that_pastes_arguments_gets_them_as_json() -> None:
+    encoder = PromptEncoder(Bytes((CASES_OF_PEOPLE / "argstr.jinja").read_text("utf-8")))
+    for line in (CASES_OF_PEOPLE / "hist.jsonl").read_text("utf-8").splitlines():
+        messages = fields.messages(json.loads(line)["messages"])
+        (call,) = messages[1]["tool_calls"]
+        function = call["function"]
+        arguments = json.dumps(function["arguments"])
+        shown = f'{{"name": "{function["name"]}", "arguments": {arguments}}}'
+        assert f"assistant<|header_end|>{shown}<|eot|>" in encoder.render(messages)
+
+
+def test_a_template_that_wants_parts_gets_parts() -> None:
+    encoder = PromptEncoder(Bytes((CASES_OF_PEOPLE / "parts.jinja").read_text("utf-8")))
+    messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
+    assert encoder.render(messages).startswith(
+        "<|header_start|>system<|header_end|>S<|eot|><|header_start|>user<|header_end|>U<|eot|>"
+    )
+    assert encoder.chat([{"role": "user", "content": ("a<|e", "ot|>b")}]).count(257) == 1
+
+
+def test_what_was_thought_is_known_by_all_its_names() -> None:
+    encoder = PromptEncoder(Bytes("{{ messages[0].reasoning_content ~ messages[0].thinking }}"))
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        assert encoder.render([{"role": "assistant", "content": "", name: "hm"}]) == "hmhm"

@@ -156,10 +156,17 @@ def test_several_blocks_and_the_text_around_them() -> None:
     block = FAMILIES[0]
     text = f"First {block}\n{block} and then."
     assert parse_tool_calls(text) == ("First \n and then.", (OSLO, OSLO))
-    two = (
-        '[TOOL_CALLS]get_weather[ARGS]{"city": "Oslo"}[TOOL_CALLS]get_weather[ARGS]{"city": "Oslo"}'
+    assert parse_tool_calls('[TOOL_CALLS]get_weather[ARGS]{"city": "Oslo"}' * 2)[1] == (OSLO, OSLO)
+
+
+def test_a_text_that_looks_like_a_number_stays_a_text() -> None:
+    schema = {"properties": {"zip": {"type": "string"}, "days": {"type": "integer"}}}
+    texts = text_arguments([{"function": {"name": "f", "parameters": schema}}])
+    text = (
+        "<tool_call><function=f><parameter=zip>\n0150\n</parameter>"
+        "<parameter=days>\n2\n</parameter></function></tool_call>"
     )
-    assert parse_tool_calls(two) == ("", (OSLO, OSLO))
+    assert parse_tool_calls(text, {"f"}, texts)[1] == (ToolCall("f", {"zip": "0150", "days": 2}),)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])

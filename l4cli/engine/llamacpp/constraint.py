@@ -6,6 +6,7 @@ a mask in microseconds. (llama.cpp's own grammars throw C++ exceptions, which en
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Protocol
 
@@ -25,6 +26,7 @@ _NAMES = {
     "grammar": "grammar",
     "regex": "regular expression",
     "lark": "grammar",
+    "calls": "tool call",
 }
 
 
@@ -84,6 +86,7 @@ class Compiler:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._n_vocab = vocabulary.n_vocab
+        self._special = vocabulary.special_tokens
         self._tokenizer = LLTokenizer(
             TokenizerWrapper(_Tokens(vocabulary)), eos_token=sorted(vocabulary.eog_tokens)
         )
@@ -96,13 +99,36 @@ class Compiler:
     def _compile(self, constraint: Constraint) -> LLMatcher:
         try:
             matcher = LLMatcher(
-                self._tokenizer, _to_llguidance(constraint), log_level=0, limits=_limits(constraint)
+                self._tokenizer, self._grammar(constraint), log_level=0, limits=_limits(constraint)
             )
         except ValueError as error:
             raise RequestError(f"{_NAMES[constraint.kind]}: {_short(error)}") from None
         if matcher.is_error():
             raise RequestError(f"{_NAMES[constraint.kind]}: {_complaint(matcher)}")
         return matcher
+
+    def _grammar(self, constraint: Constraint) -> str:
+        grammar = _to_llguidance(constraint)
+        if constraint.thinking == "no":
+            return grammar
+        inner = (
+            json.loads(grammar)["grammars"][0]
+            if grammar.startswith('{"grammars"')
+            else {"lark_grammar": grammar}
+        )
+        begin, end = map(self._special.get, ("<think>", "</think>"))
+        first = "thought" if constraint.thinking == "must" else "(open thought)?"
+        lines = [
+            f"start: {first} @body",
+            'open: "<think>"' if begin is None else f"open: <[{begin}]>",
+            "space: /\\s*/",
+        ]
+        if end is None:
+            lines += ["thought: words space", r"words[lazy]: /(.|\n)*<\/think>/"]
+        else:
+            lines += [f"thought: words <[{end}]> space", r"words: /(.|\n)*/"]
+        outer = {"name": "thinking", "lark_grammar": "\n".join(lines)}
+        return json.dumps({"grammars": [outer, {**inner, "name": "body"}]})
 
 
 class _Tokens:
@@ -123,7 +149,7 @@ class _Tokens:
 
 
 def _to_llguidance(constraint: Constraint) -> str:
-    if constraint.kind == "lark":
+    if constraint.kind in ("lark", "calls"):
         return str(LLMatcher.grammar_from_lark(constraint.source))
     if constraint.kind == "regex":
         return str(LLMatcher.grammar_from_regex(constraint.source))
