@@ -172,7 +172,8 @@ class FakeVocabulary:
     eos_token: int | None = EOG
     adds_bos = True
     chat_template: str | None = (
-        "{{ bos_token }}{% for m in messages %}{{ m.content }}\n{% endfor %}"
+        "{{ bos_token }}{% for t in tools or [] %}{{ t.function.name }}\n{% endfor %}"
+        "{% for m in messages %}{{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}<|answer|>{% endif %}"
     )
 

@@ -89,6 +89,10 @@ def diagnose_vocabulary(vocab: Vocabulary) -> Iterator[Finding]:
         yield warning("no chat template: normal for a base model, but chatting needs one")
     else:
         yield from template_tokens(vocab.chat_template, vocab.tokens.texts)
+    if vocab.left_older_template:
+        yield warning(
+            "chat_template.jinja is taken; tokenizer_config.json has another, older chat template"
+        )
     for kind, stated in vocab.unresolved.items():
         yield warning(f"the {kind} token is stated as {stated}, which the vocabulary lacks")
     if "bos" not in vocab.special_ids:

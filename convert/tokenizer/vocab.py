@@ -45,6 +45,7 @@ class Vocabulary:
     adds: Mapping[str, bool]
     chat_template: str | None
     named_templates: Mapping[str, str]
+    left_older_template: bool = False  # the one in tokenizer_config.json, for chat_template.jinja
 
 
 def has_tokenizer(src: Path) -> bool:
@@ -89,7 +90,7 @@ def _parse(
     for id_, (text, type_) in enumerate(zip(tokens.texts, tokens.types, strict=True)):
         if type_ == CONTROL:
             ids.setdefault(text, id_)
-    template, named = _templates(path.parent, settings)
+    template, named, left_older = _templates(path.parent, settings)
     for text in (*tokens.texts, *tokens.merges, template or "", *named, *named.values()):
         text.encode("utf-8")  # ValueError for a lone surrogate, which no GGUF can hold
     special_ids, unresolved = _special_ids(settings, config, ids, vocab_size)
@@ -101,6 +102,7 @@ def _parse(
         adds=_adds(tokenizer, settings),
         chat_template=template,
         named_templates=named,
+        left_older_template=left_older,
     )
 
 
@@ -195,21 +197,31 @@ def _adds(tokenizer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str
     return adds
 
 
-def _templates(src: Path, settings: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
-    """The default chat template (None: there is none), and the other ones by name."""
+def _templates(src: Path, settings: Mapping[str, Any]) -> tuple[str | None, dict[str, str], bool]:
+    """The default chat template, the further ones by name, and whether an older one was left out.
+
+    As transformers reads them: files beside tokenizer_config.json are newer than what stands in it.
+    """
     stated = settings.get("chat_template")
+    named: dict[str, str] = {}
+    if isinstance(stated, list):
+        named = {entry["name"]: entry["template"] for entry in stated}
+        stated = named.pop("default", None)
+    for path in sorted((src / "additional_chat_templates").glob("*.jinja")):
+        named[path.stem] = read_text(path)
+    newer = _template_file(src)
+    if isinstance(newer, str):
+        return newer, named, stated not in (None, newer)
     if stated is None:
-        stated = _template_file(src)
-    if isinstance(stated, str):
-        return stated, {}
-    entries = stated if isinstance(stated, list) else []
-    named = {entry["name"]: entry["template"] for entry in entries}
-    return named.pop("default", None), named
+        stated = _processors_template(src)
+    return stated if isinstance(stated, str) else None, named, False
 
 
-def _template_file(src: Path) -> Any:
-    jinja = src / "chat_template.jinja"
-    if is_there(jinja):
-        return read_text(jinja)
-    as_json = src / "chat_template.json"
-    return read_json(as_json).get("chat_template") if is_there(as_json) else None
+def _template_file(src: Path) -> str | None:
+    path = src / "chat_template.jinja"
+    return read_text(path) if is_there(path) else None
+
+
+def _processors_template(src: Path) -> Any:
+    path = src / "chat_template.json"
+    return read_json(path).get("chat_template") if is_there(path) else None

@@ -14,6 +14,7 @@ from typing import Any
 from l4cli.batch import strict_json
 from l4cli.engine.types import MOST_BIAS, Constraint
 from l4cli.errors import InputError
+from l4cli.prompt import strict_json as standard_json
 
 MAX_CHOICES = 128
 _MOST_DIGITS = 20  # of a token id
@@ -68,16 +69,32 @@ def choices(value: Mapping[str, Any]) -> int:
 def tools(value: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...] | None:
     """Return the functions that the model may call; None if none are given or allowed."""
     given = value.get("tools")
-    choice = value.get("tool_choice")
-    if choice not in (None, "none", "auto"):
-        raise InputError('tool_choice must be "none" or "auto": a call cannot be forced')
     if given is None:
         return None
     functions = objects("tools", given)
     for index, tool in enumerate(functions):
         if tool_name(tool) is None:
             raise InputError(f"tools[{index}] needs a function with a name")
-    return None if choice == "none" else functions or None
+    return None if value.get("tool_choice") == "none" else functions or None
+
+
+def must_call(value: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the functions one of which must be called; none if none must."""
+    choice = value.get("tool_choice")
+    if choice in (None, "none", "auto"):
+        return ()
+    names = tuple(name for tool in tools(value) or () if (name := tool_name(tool)))
+    name = tool_name(choice) if isinstance(choice, Mapping) else None
+    if choice != "required" and name is None:
+        raise InputError(
+            'tool_choice must be "none", "auto", "required" or a function: '
+            '{"type": "function", "function": {"name": …}}'
+        )
+    if not names:
+        raise InputError("tool_choice requires a call, but there are no tools")
+    if name is not None and name not in names:
+        raise InputError(f"tool_choice names {name!r}, which is not among the tools")
+    return names if name is None else (name,)
 
 
 def tool_name(tool: Mapping[str, Any]) -> str | None:
@@ -281,8 +298,9 @@ def _call(name: str, call: Mapping[str, Any]) -> Mapping[str, Any]:
     arguments = function.get("arguments", {})
     if isinstance(arguments, str):
         try:
+            standard_json.loads(arguments or "{}")  # refuses NaN and 1e999
             arguments = strict_json.parse(arguments or "{}")
-        except InputError as error:
+        except (InputError, ValueError) as error:
             raise InputError(
                 f"{name} has arguments that are not JSON to work with: {error}"
             ) from None

@@ -95,7 +95,8 @@ def read(value: Mapping[str, Any], *, lenient: bool) -> dict[str, Any]:
     asked = {"n": fields.choices(body), "sampling": fields.sampling(body)}
     if kind == "chat":
         messages = fields.messages(body.get("messages"))
-        return {**asked, "messages": messages, "tools": fields.tools(body)}
+        offered = {"tools": fields.tools(body), "must_call": fields.must_call(body)}
+        return {**asked, "messages": messages, **offered}
     return {**asked, "prompt": _prompt(body)}
 
 

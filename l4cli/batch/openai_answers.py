@@ -93,6 +93,8 @@ def _chat_choice(
     row: Row, index: int, completion: Completion, content: str, calls: Sequence[ToolCall]
 ) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": content}
+    if completion.reasoning:
+        message["reasoning_content"] = completion.reasoning
     if calls:
         message["content"] = content or None
         message["tool_calls"] = tool_calls(row, index, calls)

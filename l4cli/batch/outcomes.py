@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from l4cli.engine.completion import without_thought
 from l4cli.engine.types import Completion, Constraint, SamplingParams
 from l4cli.errors import EngineError, L4Error
 
@@ -17,6 +18,7 @@ _INCOMPLETE = {
     "grammar": "incomplete_grammar",
     "regex": "incomplete_regex",
     "lark": "incomplete_grammar",
+    "calls": "incomplete_tool_call",
 }
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -60,13 +62,16 @@ def outcome_of(completion: Completion, params: SamplingParams) -> Outcome:
     if completion.finish_reason == "error":
         message = completion.error or "unknown error"
         return Failure("engine", message, partial=_partial(completion.text))
-    if params.constraint is None or _is_whole(completion, params.constraint):
-        return completion
+    answer = without_thought(completion, params.constraint)
+    if params.constraint is None or _is_whole(answer, params.constraint):
+        return answer
     if completion.finish_reason == "length":
         cause = f"cut off at {completion.num_completion_tokens} tokens"
     else:
         cause = "ended early"
-    what = "JSON" if params.constraint.kind.startswith("json") else params.constraint.kind
+    what = {"json_schema": "JSON", "json_object": "JSON", "calls": "tool call"}.get(
+        params.constraint.kind, params.constraint.kind
+    )
     message = f"the answer was {cause}, before its {what} was complete: raise max_tokens"
     return Failure(_INCOMPLETE[params.constraint.kind], message, partial=_partial(completion.text))
 

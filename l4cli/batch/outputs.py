@@ -18,7 +18,7 @@ first answer, "seconds" until the end of the last.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from l4cli.batch import openai_answers
@@ -26,36 +26,54 @@ from l4cli.batch.fields import tool_name
 from l4cli.batch.outcomes import Failure, Outcome
 from l4cli.batch.rows import BadRow, Row
 from l4cli.engine.types import Completion
-from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls
+from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls, text_arguments
+
+Tagged = Callable[[Completion], str]
+
+
+def _as_it_is(completion: Completion) -> str:
+    return completion.text
 
 
 def output(
-    row: Row, outcomes: Sequence[Outcome], model: str, *, timings: bool = True
+    row: Row,
+    outcomes: Sequence[Outcome],
+    model: str,
+    *,
+    timings: bool = True,
+    tagged: Tagged = _as_it_is,
 ) -> dict[str, Any]:
     """Return the output row for the outcomes of a row's requests, in the order of the requests.
 
-    `model` is the model's name. `timings` says whether the row includes timings.
+    `model` is the model's name. `timings` says whether the row includes timings. `tagged` returns
+    the text of an answer with the tags around its calls, which as control tokens have no text.
     """
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     if row.document and len(failures) < len(outcomes):
-        return _document(row, outcomes, model, timings)
+        return _document(row, outcomes, model, timings, tagged)
     if failures:
         return failure(row, _with_siblings(failures[0], outcomes))
-    return answer(row, [o for o in outcomes if isinstance(o, Completion)], model, timings=timings)
+    completions = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
+    return answer(row, completions, model, timings=timings, tagged=tagged)
 
 
 def answer(
-    row: Row, completions: Sequence[Completion], model: str, *, timings: bool = True
+    row: Row,
+    completions: Sequence[Completion],
+    model: str,
+    *,
+    timings: bool = True,
+    tagged: Tagged = _as_it_is,
 ) -> dict[str, Any]:
     """Return the output row of a row whose requests all succeeded."""
     if row.document:
-        return _document(row, completions, model, timings)
-    said = [_said(row, completion) for completion in completions]
+        return _document(row, completions, model, timings, tagged)
+    said = [_said(row, completion, tagged) for completion in completions]
     if row.dialect != "bare":
         return openai_answers.answer(row, completions, model, said, timings=timings)
     choices = [
         {
-            **_content(row, index, *said[index]),
+            **_content(row, index, completion.reasoning, *said[index]),
             "finish_reason": completion.finish_reason,
             **_logprobs(completion),
         }
@@ -98,11 +116,13 @@ def to_line(value: Mapping[str, Any]) -> str:
     return line
 
 
-def _document(row: Row, outcomes: Sequence[Outcome], model: str, timings: bool) -> dict[str, Any]:
+def _document(
+    row: Row, outcomes: Sequence[Outcome], model: str, timings: bool, tagged: Tagged
+) -> dict[str, Any]:
     """Return one row for all questions; failed questions have an error instead of an answer."""
     assert row.document is not None
     answers = [
-        {"id": f"{row.id}/{index}", "question": question, **_reply(row, outcome)}
+        {"id": f"{row.id}/{index}", "question": question, **_reply(row, outcome, tagged)}
         for index, (question, outcome) in enumerate(
             zip(row.document.questions, outcomes, strict=True)
         )
@@ -113,11 +133,11 @@ def _document(row: Row, outcomes: Sequence[Outcome], model: str, timings: bool) 
     return {"id": row.id, "document": row.document.path, "answers": answers, **closing}
 
 
-def _reply(row: Row, outcome: Outcome) -> dict[str, Any]:
+def _reply(row: Row, outcome: Outcome, tagged: Tagged) -> dict[str, Any]:
     if isinstance(outcome, Failure):
         return {"error": _error(row, outcome)}
     return {
-        **_content(row, 0, *_said(row, outcome)),
+        **_content(row, 0, outcome.reasoning, *_said(row, outcome, tagged)),
         "finish_reason": outcome.finish_reason,
         **_logprobs(outcome),
         "usage": _usage([outcome], same_prompt=True),
@@ -125,33 +145,24 @@ def _reply(row: Row, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _said(row: Row, completion: Completion) -> tuple[str, tuple[ToolCall, ...]]:
-    """Return the content and tool calls of an answer; only rows with tools can have calls.
-
-    A call with an argument that JSON cannot hold (NaN, 1e999) stays text, as the model wrote it.
-    """
+def _said(row: Row, completion: Completion, tagged: Tagged) -> tuple[str, tuple[ToolCall, ...]]:
+    """Return the content and tool calls of an answer; only rows with tools can have calls."""
     if not row.tools:
         return completion.text, ()
     names = {name for tool in row.tools if (name := tool_name(tool))}
-    text, calls = parse_tool_calls(completion.text, names)
-    if not all(_is_json(call.arguments) for call in calls):
-        return completion.text, ()
-    return text, calls
+    content, calls = parse_tool_calls(tagged(completion), names, text_arguments(row.tools))
+    return (content, calls) if calls else (completion.text, ())
 
 
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _content(row: Row, index: int, text: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
-    called = {"tool_calls": openai_answers.tool_calls(row, index, calls)} if calls else {}
+def _content(
+    row: Row, index: int, reasoning: str, text: str, calls: Sequence[ToolCall]
+) -> dict[str, Any]:
+    more: dict[str, Any] = {"reasoning_content": reasoning} if reasoning else {}
+    if calls:
+        more["tool_calls"] = openai_answers.tool_calls(row, index, calls)
     if row.messages is not None:
-        return {"message": {"role": "assistant", "content": text, **called}}
-    return {"text": text, **called}
+        return {"message": {"role": "assistant", "content": text, **more}}
+    return {"text": text, **more}
 
 
 def _logprobs(completion: Completion) -> dict[str, Any]:

@@ -98,6 +98,7 @@ class RowRequests:
         return self._llm.request(
             prompt,
             tools=self._row.tools,
+            must_call=self._row.must_call,
             raw=raw,
             default_max_tokens=DEFAULT_MAX_TOKENS,
             **{**self._options.sampling, **self._row.sampling},

@@ -56,6 +56,7 @@ class Row:
     id: the row's own id, or its line number if it has none.
     digest: the first 8 bytes of the SHA-256 of the line number and the record's bytes.
     tools: the functions that the model may call; None for none.
+    must_call: the names of those one of which it must call; empty if it need not.
     n: how many answers to generate for a prompt or conversation.
     sampling: the fields of SamplingParams that the row sets itself.
     dialect: the format of the output row.
@@ -68,6 +69,7 @@ class Row:
     messages: tuple[Mapping[str, Any], ...] | None = None
     document: DocumentQuestions | None = None
     tools: tuple[Mapping[str, Any], ...] | None = None
+    must_call: tuple[str, ...] = ()
     n: int = 1
     sampling: Mapping[str, Any] = field(default_factory=dict)
     dialect: Dialect = "bare"
@@ -163,7 +165,12 @@ class RowReader:
             )
             raise InputError(f"a row needs one of prompt, messages and document, but has {has}")
         n = fields.choices(value)
-        asked = {"tools": fields.tools(value), "n": n, "sampling": fields.sampling(value)}
+        asked = {
+            "tools": fields.tools(value),
+            "must_call": fields.must_call(value),
+            "n": n,
+            "sampling": fields.sampling(value),
+        }
         if "document" in value:
             return {**asked, "document": self._document(value, n)}
         if "questions" in value:

@@ -229,7 +229,7 @@ class _Batch:
             job, index, request = self._in_flight.pop(completion.request_id)
             outcome = outcome_of(completion, request.params)
             if isinstance(outcome, Completion):
-                self.on_answer(job.row, request, outcome)
+                self.on_answer(job.row, request, completion)
             self._settle(job, index, outcome)
         if self.options.row_timeout is not None:
             self._time_out(self.options.row_timeout, time.monotonic())
@@ -298,7 +298,13 @@ class _Batch:
         if job.is_done:
             self._in_work.end(job.row.digest)
             outcomes = [job.outcomes[n] for n in range(job.row.num_answers)]
-            written = output(job.row, outcomes, self.llm.name, timings=self.options.timings)
+            written = output(
+                job.row,
+                outcomes,
+                self.llm.name,
+                timings=self.options.timings,
+                tagged=self.llm.tagged_text,
+            )
             self._done[job.position] = job.row, written
             if job.asked:
                 self._ahead.unpin(job.asked)

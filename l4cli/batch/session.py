@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -157,5 +156,7 @@ def _settings(llm: LLM, options: BatchOptions, reading: RowsInput) -> dict[str, 
         "--deterministic": llm.is_deterministic,
         **reading.settings,
         **{f"--{name.replace('_', '-')}": value for name, value in sampling.items()},
-        "constraint": dataclasses.asdict(constraint) if constraint else None,
+        "constraint": {"kind": constraint.kind, "source": constraint.source}
+        if constraint
+        else None,
     }

@@ -104,7 +104,7 @@ class ChatSession:
             key: value for key, value in (sampling or {}).items() if value is not None
         }
         self.params()  # raises an error for a wrong setting before the first question
-        if rounds and not self.tokens.knows_tools:
+        if rounds and not llm.encoder.takes_tools:
             raise ModelError(f"{llm.name} has a chat template that does not support tools")
         if system is not None:
             self.tree = self.tree.with_system(system)

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from l4cli.chat.history.conversation import Conversation, Message
-from l4cli.chat.tools.calls import tagged_text
 from l4cli.errors import RequestError
 from l4cli.loading.llm import LLM
+from l4cli.prompt.call_tags import tagged_text
+from l4cli.prompt.tool_calls import parse_tool_calls
 
 
 class ConversationTokens:
@@ -67,12 +70,6 @@ class ConversationTokens:
             return answer.content
         return tagged_text(answer.token_ids, self._piece, self._special_tokens)
 
-    @property
-    def knows_tools(self) -> bool:
-        """Whether the template writes the tools into the prompt."""
-        question = [{"role": "user", "content": "?"}]
-        return self._chat(question) != self._chat(question, tools=None)
-
     def edited(self, message: Message, content: str) -> Message:
         """Return an answer with another text.
 
@@ -109,7 +106,14 @@ class ConversationTokens:
 
     def _encode(self, conversation: Conversation, *, add_generation_prompt: bool) -> list[int]:
         messages = conversation.as_dicts(in_sections=True)
-        ids = self._chat(messages, add_generation_prompt=add_generation_prompt)
+        try:
+            ids = self._chat(messages, add_generation_prompt=add_generation_prompt)
+        except RequestError:
+            if not self.tools:
+                raise
+            # Some templates take results only after a message with calls, and not after their text.
+            messages = self._with_calls(conversation, messages)
+            ids = self._chat(messages, add_generation_prompt=add_generation_prompt)
         answers = [m for m in conversation.messages if m.role == "assistant"]
         if not any(answer.token_ids for answer in answers):
             return ids
@@ -121,6 +125,21 @@ class ConversationTokens:
         for start, answer in reversed(places):  # last to first: the earlier starts stay valid
             self._put_back(ids, start + len(header), lead, answer)
         return ids
+
+    def _with_calls(
+        self, conversation: Conversation, messages: Sequence[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """The messages, with calls in the place of their text in each answer that has results."""
+        names = [tool["function"]["name"] for tool in self.tools or ()]
+        said = [*conversation.messages]
+        changed = list(messages)
+        offset = len(messages) - len(said)  # of a system message
+        for number, (answer, result) in enumerate(pairwise(said)):
+            if answer.role == "assistant" and result.role == "ipython" and not answer.tool_calls:
+                content, calls = parse_tool_calls(self.tagged_text(answer), names)
+                with_calls = replace(answer, content=content, tool_calls=calls, cuts=())
+                changed[number + offset] = with_calls.as_dict()
+        return changed
 
     def _put_back(self, ids: list[int], begin: int, lead: list[int], answer: Message) -> None:
         """Replace the template's tokens of one answer by the generated ones, if the text is equal.

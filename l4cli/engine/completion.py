@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from l4cli.engine.types import Completion, Request, StepOutput, TokenLogprob
+from l4cli.engine.types import Completion, Constraint, Request, StepOutput, TokenLogprob
 from l4cli.errors import RequestError
 
 
@@ -41,6 +41,17 @@ class Collector:
             if output.finish_reason:
                 del self._parts[output.request_id]
                 yield _completion(output, parts)
+
+
+def without_thought(completion: Completion, constraint: Constraint | None) -> Completion:
+    """The completion, with what was thought before the constraint began apart from the text."""
+    if constraint is None or constraint.thinking == "no" or constraint.kind == "calls":
+        return completion
+    thought, end, text = completion.text.partition("</think>")
+    if not end:
+        return completion
+    thought = thought.strip().removeprefix("<think>").strip()
+    return replace(completion, text=text.lstrip(), reasoning=thought)
 
 
 def refused(request: Request, error: RequestError) -> Completion:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 from l4cli.errors import RequestError
 
 FinishReason = Literal["stop", "length", "abort", "error"]
+Thinking = Literal["no", "may", "must"]
 MAX_LOGPROBS = 20
 MOST_BIAS = 100
 NUM_SEEDS = 2**32 - 1  # a seed is less than this
@@ -21,11 +22,14 @@ class Constraint:
 
     kind: how `source` describes the language.
     source: the JSON Schema as JSON text for "json_schema"; empty for "json_object"; GBNF for
-        "grammar"; a regular expression for "regex"; Lark with llguidance's extensions for "lark".
+        "grammar"; a regular expression for "regex"; Lark with llguidance's extensions for "lark",
+        and for "calls", calls of functions with the schemas that a user gave.
+    thinking: whether the answer thinks first, up to `</think>`: "must" if the prompt has begun it.
     """
 
-    kind: Literal["json_schema", "json_object", "grammar", "regex", "lark"]
+    kind: Literal["json_schema", "json_object", "grammar", "regex", "lark", "calls"]
     source: str = ""
+    thinking: Thinking = "no"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,7 @@ class StepOutput(NamedTuple):
 class Completion:
     """The whole answer to one request.
 
+    `reasoning` is what was thought before an answer with a constraint; the text is without it.
     Times are in seconds from when the engine queued the request; `ttft` is that of the first token.
     """
 
@@ -159,6 +164,7 @@ class Completion:
     error: str | None = None
     seed: int | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    reasoning: str = ""
 
 
 class BatchItem(NamedTuple):

@@ -20,25 +20,27 @@ from typing import Any
 
 from typing_extensions import TypeIs
 
-from l4cli.engine.completion import Collector
+from l4cli.engine.completion import Collector, without_thought
 from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.engine.llamacpp.devices import devices
 from l4cli.engine.sizing import SizingLimits
 from l4cli.engine.types import Backend, Completion, Request, SamplingParams
-from l4cli.errors import EngineError, UsageError
+from l4cli.errors import EngineError, RequestError, UsageError
 from l4cli.loading.contexts import Contexts
 from l4cli.loading.decision import Decision
 from l4cli.loading.file import ModelFile
 from l4cli.loading.options import LoadOptions
 from l4cli.native.cpu import num_physical_cores
 from l4cli.prompt import PromptEncoder
+from l4cli.prompt.call_tags import TAGS, tagged_text
 from l4cli.prompt.encode import Vocabulary
 from l4cli.prompt.template import Message
 from l4cli.speeds import Conditions
 from l4cli.store.directory import StateDirectory
 from l4cli.store.reuse import num_stored, recall, remember
 
+_AFTER_THOUGHTS = ("json_schema", "json_object", "calls")  # constraints that a thought may precede
 Prompt = str | Sequence[Message] | Sequence[int]
 
 
@@ -232,7 +234,7 @@ class LLM:
         completion = next(collector.feed(self.engine.stream(request)))
         if completion.error:
             raise EngineError(completion.error)
-        return completion
+        return without_thought(completion, request.params.constraint)
 
     def stream(self, prompt: Prompt, **sampling: Any) -> Iterator[str]:
         """Yield the answer's text as it is generated; leaving the loop stops the generation."""
@@ -246,6 +248,7 @@ class LLM:
         *,
         id: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        must_call: Sequence[str] = (),
         raw: bool = False,
         default_max_tokens: int | None = None,
         **sampling: Any,
@@ -258,11 +261,20 @@ class LLM:
         default_max_tokens: used if no max_tokens is given, and cut to the space left in the
             context. A given max_tokens is never cut: if it does not fit, the engine refuses it.
 
+        must_call: the answer has to call one of these functions, which are among the `tools`.
+
         If sampling needs a seed and none is given, a random one is drawn here, so that callers can
         report it.
         """
         tokens = self._encode(prompt, tools, raw)
+        if must_call:
+            if sampling.get("constraint"):
+                raise RequestError("a tool call and a response format cannot both be required")
+            sampling["constraint"] = self.encoder.must_call(tools or (), must_call)
         params = self.params(**sampling)
+        if not raw and params.constraint and params.constraint.kind in _AFTER_THOUGHTS:
+            constraint = replace(params.constraint, thinking=self.encoder.thinking)
+            params = replace(params, constraint=constraint)
         if params.max_tokens is None and default_max_tokens:
             left = max(1, self.n_ctx - len(tokens))
             params = replace(params, max_tokens=min(default_max_tokens, left))
@@ -280,6 +292,14 @@ class LLM:
         if unknown := given.keys() - known:
             raise UsageError(f"unknown sampling option {sorted(unknown)[0]!r}")
         return SamplingParams(**{**self.sampling, **given})
+
+    def tagged_text(self, completion: Completion) -> str:
+        """An answer's text with the tags around its calls, which as control tokens have no text."""
+        special = self.vocabulary.special_tokens
+        tags = {special[tag] for tag in TAGS if tag in special}
+        if tags.isdisjoint(completion.token_ids):
+            return completion.text
+        return tagged_text(completion.token_ids, self.engine.backend.piece, special)
 
     def close(self) -> None:
         """Free the context and the weights; idempotent."""

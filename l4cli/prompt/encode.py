@@ -1,25 +1,40 @@
 """Turns prompts into token ids; text can never become a control token.
 
 A template writes `<|eot|>` as text, and a user, a document or a tool's result may contain the same
-text. To tell them apart, the encoder breaks the text of control tokens inside messages with a guard
-character before the template runs. Control-token text in the result is then the template's own, and
-is mapped to its ids. Everything else is tokenized as plain text, without the guards.
+text. The rendered prompt knows which characters the template wrote itself (`traced.py`). Where all
+characters of a control token are the template's, they become its id. Everything else is tokenized
+as plain text, wherever it came from and whatever the template did with it.
+
+Vocabularies also have user-defined tokens, which llama.cpp finds in any text: `<tool_call>`, but
+also `<table>` or four spaces. Those that structure a conversation are markers, and treated like
+control tokens; but an answer in the conversation keeps them, since the model wrote them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
+from l4cli.engine.types import Constraint, Thinking
 from l4cli.errors import RequestError
+from l4cli.prompt.abilities import Abilities
+from l4cli.prompt.call_grammar import call_constraint
+from l4cli.prompt.messages import fitted
 from l4cli.prompt.template import ChatTemplate, Message, llama4_template
+from l4cli.prompt.traced import Traced, plain, spans_of
 
-# Private-use characters; the first one that the messages do not contain is the guard.
-_GUARDS = [chr(code) for code in range(0xE000, 0xE010)]
-
+# Private-use characters; the first one that the messages do not contain marks the cuts.
+_CUTS = [chr(code) for code in range(0xE000, 0xE010)]
+# Markers by their looks. The tags of HTML, which are user-defined tokens of Gemma, are other words.
+_MARKER = re.compile(
+    r"</?(think|thinking|thought|answer|tool|tools)>|[<\[]/?(?=\S*[_|｜▁A-Z])[^\s<>\[\]]+[>\]]"
+)
+# A template may make a control token of a role: "<|" + message.role + "|>".
+_ROLES = frozenset({"system", "user", "assistant", "tool"})
+_QUOTED = re.compile(r"""role\W{1,6}==\s*(["'])([a-z_]+)\1""")  # other roles that a template names
 
 # The texts that a template writes around contents, and a system prompt, repeat in every prompt.
 _SHORT = 8192  # characters; the ids of longer texts are not kept
@@ -61,12 +76,21 @@ class PromptEncoder:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        # A guard cannot break a text of one character.
+        # A template's text is full of single characters.
         self._special = {t: id for t, id in vocabulary.special_tokens.items() if len(t) > 1}
-        longest_first = sorted(self._special, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        self._known = lru_cache(_NUM_KNOWN)(self._ids)
         self.template = self._find_template()
+        self._tool_template = self._find_tool_template()
+        self._abilities = lru_cache(None)(Abilities)
+        markers = self._find_markers()
+        self._marker, self._has_markers = _any_of(markers), bool(markers)
+        self._own = self._special | markers
+        self._pattern = _any_of(self._own)
+        self._named_roles = (
+            {word for _, word in _QUOTED.findall(self.template.source)}
+            if (self.template)
+            else set[str]()
+        )
+        self._known = lru_cache(_NUM_KNOWN)(self._ids)
 
     def text(self, text: str) -> list[int]:
         """Ids of a plain text to be continued, after a BOS if the vocabulary wants one."""
@@ -128,22 +152,79 @@ class PromptEncoder:
         add_generation_prompt: bool,
     ) -> list[list[int]]:
         """Ids of a conversation, with a cut between the texts of a tuple content."""
+        cut = ""
+        if any(isinstance(message.get("content"), tuple) for message in messages):
+            cut = _unused_character([messages, tools])
+        rendered = self.render(
+            [_joined(message, cut) for message in messages],
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+        )
+        first, *rest = map(self._encode, rendered.split(cut) if cut else [rendered])
+        return [self._with_bos(first), *rest]
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The prompt as the template writes it, given the messages in the form that it wants.
+
+        RequestError as for `chat`, and if there are tools and the template takes none.
+        """
         if self.template is None:
             raise RequestError(
                 "this model has no chat template: give a plain prompt to continue instead"
             )
-        cut = guard = _unused_guard([messages, tools])
-        whole = [_joined(message, cut) for message in messages]
-        if any(isinstance(message.get("content"), tuple) for message in messages):
-            guard = _unused_guard([whole, tools])  # differs from `cut` if a text is cut
-        rendered = self.template.render(
-            self._guarded(whole, guard),
-            tools=self._guarded(tools, guard),
+        template = self._tool_template if tools and self._tool_template else self.template
+        abilities = self._abilities(template)
+        if tools and not abilities.takes_tools:
+            raise RequestError(
+                "the model's chat template takes no tools: leave them out, or use another model"
+            )
+        return template.render(
+            [self._traced(message) for message in fitted(messages, abilities)],
+            tools=tools,
             add_generation_prompt=add_generation_prompt,
         )
-        texts = [rendered] if guard == cut else rendered.split(cut)
-        first, *rest = (self._encode(text, guard) for text in texts)
-        return [self._with_bos(first), *rest]
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the template can tell the model of tools."""
+        template = self._tool_template or self.template
+        return template is not None and self._abilities(template).takes_tools
+
+    def must_call(self, tools: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Constraint:
+        """Answers that call one or more of the functions with these names."""
+        template = self._tool_template or self.template
+        source = template.source if template else ""
+        return call_constraint(tools, names, source, self._vocabulary.special_tokens)
+
+    @cached_property
+    def thinking(self) -> Thinking:
+        """Whether the model thinks first: it must if the template begins a thought for it."""
+        try:
+            prompt = self.render([{"role": "user", "content": "?"}]).rstrip()
+        except RequestError:
+            return "no"
+        if prompt.endswith("<think>"):
+            return "must"
+        knows = self.template is not None and "</think>" in self.template.source
+        return "may" if knows and not prompt.endswith("</think>") else "no"
+
+    def _traced(self, message: Message) -> Message:
+        """The message, with what may be the template's own marked as such: a role, markers."""
+        changed = dict(message)
+        role = message.get("role")
+        if isinstance(role, str) and (role in _ROLES or role in self._named_roles):
+            changed["role"] = Traced(role)
+        if message.get("role") == "assistant" and isinstance(message.get("content"), str):
+            found = tuple(match.span() for match in self._marker.finditer(message["content"]))
+            if found:
+                changed["content"] = Traced(message["content"], found)
+        return changed
 
     def _find_template(self) -> ChatTemplate | None:
         vocabulary = self._vocabulary
@@ -152,37 +233,67 @@ class PromptEncoder:
             source = llama4_template()
         if not source:
             return None
+        return self._compiled(source)
+
+    def _find_tool_template(self) -> ChatTemplate | None:
+        """A template of its own for conversations with tools, as some files carry it."""
+        metadata = getattr(self._vocabulary, "metadata", None)
+        source = metadata("tokenizer.chat_template.tool_use") if metadata else None
+        return self._compiled(source) if source else None
+
+    def _compiled(self, source: str) -> ChatTemplate:
+        vocabulary = self._vocabulary
         return ChatTemplate(
             source,
             bos_token=vocabulary.token_text(vocabulary.bos_token),
             eos_token=vocabulary.token_text(vocabulary.eos_token),
         )
 
-    def _guarded(self, value: Any, guard: str) -> Any:
-        """The same value with the text of every control token broken by a guard."""
-        if isinstance(value, str):
-            return self._pattern.sub(lambda match: match[0][0] + guard + match[0][1:], value)
-        if isinstance(value, Mapping):
-            return {key: self._guarded(item, guard) for key, item in value.items()}
-        if isinstance(value, Sequence):
-            return [self._guarded(item, guard) for item in value]
-        return value
+    def _find_markers(self) -> dict[str, int]:
+        """The user-defined tokens that structure conversations."""
+        tokens: Mapping[str, int] = getattr(self._vocabulary, "user_defined_tokens", {})
+        sources = [t.source for t in (self.template, self._tool_template) if t]
+        return {
+            text: id
+            for text, id in tokens.items()
+            if len(text) > 1
+            and text.strip()
+            and (_MARKER.fullmatch(text) or any(text in source for source in sources))
+        }
 
-    def _encode(self, rendered: str, guard: str) -> list[int]:
-        tokens: list[int] = []
-        at = 0
-        for match in self._pattern.finditer(rendered):
-            tokens += self._plain(rendered[at : match.start()], guard)
-            tokens.append(self._special[match[0]])
-            at = match.end()
-        return tokens + self._plain(rendered[at:], guard)
+    def _encode(self, rendered: str) -> list[int]:
+        text, tokens, at = plain(rendered), list[int](), 0
+        for start, stop in spans_of(rendered):
+            for match in self._pattern.finditer(text, start, stop):
+                tokens += self._plain(text[at : match.start()])
+                tokens.append(self._own[match[0]])
+                at = match.end()
+        return tokens + self._plain(text[at:])
 
-    def _plain(self, text: str, guard: str) -> list[int]:
-        text = text.replace(guard, "")
-        return [*self._known(text)] if len(text) <= _SHORT else self._vocabulary.tokenize(text)
+    def _plain(self, text: str) -> list[int]:
+        return [*self._known(text)] if len(text) <= _SHORT else list(self._ids(text))
 
-    def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self._vocabulary.tokenize(text)) if text else ()
+    def _ids(self, text: str) -> Sequence[int]:
+        """Ids of a text in which nothing is a control token or a marker."""
+        tokens, at = list[int](), 0
+        if not self._has_markers:
+            return self._vocabulary.tokenize(text) if text else []
+        while match := self._marker.search(text, at):
+            tokens += self._tokenize(text[at : match.start() + 1], is_first=not at)
+            at = match.start() + 1  # the marker is broken after its first character
+        if at < len(text):
+            tokens += self._tokenize(text[at:], is_first=not at)
+        return tokens
+
+    def _tokenize(self, text: str, *, is_first: bool) -> list[int]:
+        if is_first:
+            return self._vocabulary.tokenize(text)
+        # Some vocabularies put a space before every text. None of them joins one to a line break.
+        line_break = self._vocabulary.tokenize("\n")
+        tokens = self._vocabulary.tokenize("\n" + text)
+        if tokens[: len(line_break)] == line_break:
+            return tokens[len(line_break) :]
+        return self._vocabulary.tokenize(text)
 
     def _with_bos(self, tokens: list[int]) -> list[int]:
         """The ids with a BOS in front if the model wants one; the template may have written it."""
@@ -198,19 +309,25 @@ def _joined(message: Message, cut: str) -> Message:
     return {**message, "content": cut.join(content)} if isinstance(content, tuple) else message
 
 
-def _unused_guard(value: Any) -> str:
-    taken = set(_characters(value))
-    for guard in _GUARDS:
-        if guard not in taken:
-            return guard
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Finds any of the texts, the longest one where several begin."""
+    longest_first = sorted(texts, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+
+def _unused_character(value: Any) -> str:
+    taken: set[str] = set()
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            taken |= set() if item.isascii() else {cut for cut in _CUTS if cut in item}
+        elif isinstance(item, Mapping):
+            waiting += item.keys()
+            waiting += item.values()
+        elif isinstance(item, Sequence):
+            waiting += item
+    for cut in _CUTS:
+        if cut not in taken:
+            return cut
     raise RequestError("the messages use every private-use character from U+E000 to U+E00F")
-
-
-def _characters(value: Any) -> set[str]:
-    if isinstance(value, str):
-        return set() if value.isascii() else {guard for guard in _GUARDS if guard in value}
-    if isinstance(value, Mapping):
-        return set().union(*map(_characters, [*value.keys(), *value.values()]))
-    if isinstance(value, Sequence):
-        return set().union(*map(_characters, value))
-    return set()

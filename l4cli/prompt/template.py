@@ -2,7 +2,8 @@
 
 The environment is that of transformers' `apply_chat_template` (utils/chat_template_utils.py):
 `trim_blocks`, `lstrip_blocks`, loop controls, the `generation` block, `raise_exception`,
-`strftime_now` and a `tojson` that leaves non-ASCII text and HTML characters as they are.
+`strftime_now` and a `tojson` that leaves non-ASCII text and HTML characters as they are. What a
+template may use up is counted (`budget.py`), and what it wrote itself is traced (`traced.py`).
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from datetime import datetime
 from importlib import resources
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
+from jinja2 import TemplateError, nodes, pass_environment
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from l4cli.errors import ModelError, RequestError
+from l4cli.prompt.budget import SECONDS, Budget, OverBudgetError, size_of
+from l4cli.prompt.sandbox import TemplateEnvironment
+from l4cli.prompt.traced import Traced
 
 Message = Mapping[str, Any]
+_MAX_INDENT = 100  # spaces
 
 
 def llama4_template() -> str:
@@ -37,19 +41,18 @@ class ChatTemplate:
 
     def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
         self.source = source
-        self._special = {"bos_token": bos_token, "eos_token": eos_token}
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True,
-            lstrip_blocks=True,
-            extensions=["jinja2.ext.loopcontrols", _GenerationBlock],
-        )
+        self._special = {"bos_token": Traced(bos_token), "eos_token": Traced(eos_token)}
+        environment = TemplateEnvironment(extensions=["jinja2.ext.loopcontrols", _GenerationBlock])
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = lambda fmt: datetime.now().strftime(fmt)
+        self._environment = environment
         try:
             self._template = environment.from_string(source)
-        except TemplateError as error:
-            raise ModelError(f"the model's chat template does not compile: {error}") from error
+        except Exception as error:  # the source may be anything, and is made into Python
+            raise ModelError(
+                f"the model's chat template does not compile: {_said_by(error)}"
+            ) from error
 
     def render(
         self,
@@ -57,16 +60,25 @@ class ChatTemplate:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        seconds: float = SECONDS,
     ) -> str:
-        """The prompt text; with `add_generation_prompt` it ends where the answer begins."""
+        """The prompt text; with `add_generation_prompt` it ends where the answer begins.
+
+        It knows which of its characters the template wrote: see `traced.spans_of`. A `Traced` text
+        in the messages counts as the template's. `seconds` is the longest that it may take.
+        """
+        budget = Budget(size_of([*messages, tools]), len(messages), seconds)
         try:
-            return self._template.render(
-                messages=[dict(message) for message in messages],
-                tools=list(tools) if tools else None,
-                documents=None,  # templates distinguish none from undefined
-                add_generation_prompt=add_generation_prompt,
-                **self._special,
-            )
+            with self._environment.counting(budget):
+                return self._template.render(
+                    messages=[dict(message) for message in messages],
+                    tools=list(tools) if tools else None,
+                    documents=None,  # templates distinguish none from undefined
+                    add_generation_prompt=add_generation_prompt,
+                    **self._special,
+                )
+        except OverBudgetError as error:
+            raise RequestError(f"the model's chat template was stopped: {error}") from None
         except Exception as error:  # the template is the model's program, and can raise anything
             raise RequestError(
                 f"the model's chat template cannot show these messages: {_said_by(error)}"
@@ -85,16 +97,23 @@ class _GenerationBlock(Extension):
 
 
 def _said_by(error: Exception) -> str:
-    return str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, TemplateError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"[:500]
 
 
+@pass_environment
 def _tojson(
+    environment: TemplateEnvironment,
     value: Any,
     ensure_ascii: bool = False,
     indent: int | None = None,
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
+    if indent is not None and not isinstance(indent, str) and indent > _MAX_INDENT:
+        raise OverBudgetError(f"it indents JSON by {indent:.3g} spaces")
+    environment.budget.make_text_of(value)
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,

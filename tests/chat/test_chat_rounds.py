@@ -7,14 +7,17 @@ import json
 from collections.abc import Iterator, Sequence
 
 import pytest
-from chat_support import RecordingView
+from chat_support import RecordingView, fake_llm
 from hypothesis import given
 from hypothesis import strategies as st
 
+from l4cli.chat.history.conversation import Conversation, Message
+from l4cli.chat.tokens import ConversationTokens
 from l4cli.chat.tools.calls import CallGate, FinalView, calls_of, tagged_text
 from l4cli.chat.tools.rounds import Permission, ToolRounds
 from l4cli.chat.tools.toolbox import Toolbox
 from l4cli.engine.answer import Answer
+from l4cli.prompt import PromptEncoder
 from l4cli.prompt.tool_calls import ToolCall
 
 FUNCTIONS = '''
@@ -203,3 +206,28 @@ def test_a_call_leaves_no_empty_line_in_a_pipe() -> None:
     view.write("[add(a=1, b=2)]")
     view.close()
     assert written == []
+
+
+def test_a_template_that_takes_results_only_after_calls_gets_calls() -> None:
+    """Mistral's does: the text of a call is no call to it."""
+    template = (
+        "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{% for m in messages %}"
+        "{% if m.role == 'tool' and not loop.previtem.tool_calls %}{{ raise_exception('no') }}"
+        "{% endif %}{{ m.role }}:{% for c in m.tool_calls or [] %}[TOOL_CALLS]"
+        "{{ c.function | tojson }}{{ c.id }}{% if c.id | length != 9 %}{{ raise_exception('id') }}"
+        "{% endif %}{% else %}{{ m.content }}{% endfor %}{{ m.tool_call_id }}\n{% endfor %}"
+    )
+    llm = fake_llm()
+    llm.vocabulary.chat_template = template  # type: ignore[misc]
+    llm.encoder = PromptEncoder(llm.vocabulary)
+    tokens = ConversationTokens(llm, [{"type": "function", "function": {"name": "f"}}])
+    said = Conversation(
+        (
+            Message("user", "q"),
+            Message("assistant", '[{"name": "f", "arguments": {"x": 1}}]'),
+            Message("ipython", "2"),
+        )
+    )
+    text = bytes(token for token in tokens.prompt(said) if token < 256).decode()
+    assert '[TOOL_CALLS]{"name": "f", "arguments": {"x": 1}}' in text
+    assert "tool:2" in text

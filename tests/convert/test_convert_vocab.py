@@ -15,6 +15,7 @@ from tiny_tokenizer import BYTE_LEVEL, N_PIECES, write_sentencepiece
 
 import convert
 from convert import ConvertError
+from convert.doctor.checkpoint import diagnose_vocabulary
 from convert.gguf.fields import encode_header, string
 from convert.tokenizer.vocab import Vocabulary, read_vocabulary, vocabulary_fields
 
@@ -91,6 +92,21 @@ def test_named_templates_are_kept_beside_the_default(tokenizer: Path) -> None:
     assert fields["tokenizer.chat_template"].value == "A"
     assert fields["tokenizer.chat_template.tool_use"].value == "B"
     assert fields["tokenizer.chat_templates"].value == ["tool_use"]
+
+
+def test_a_template_file_is_newer_than_what_stands_in_the_settings(tokenizer: Path) -> None:
+    (tokenizer / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    assert not said_of(tokenizer, "older chat template")
+    (tokenizer / "chat_template.jinja").write_text("newer")
+    (tokenizer / "additional_chat_templates").mkdir()
+    (tokenizer / "additional_chat_templates" / "tool_use.jinja").write_text("with tools")
+    vocab = read(tokenizer)
+    assert (vocab.chat_template, vocab.named_templates) == ("newer", {"tool_use": "with tools"})
+    assert said_of(tokenizer, "chat_template.jinja is taken; tokenizer_config.json has another")
+
+
+def said_of(tokenizer: Path, words: str) -> bool:
+    return any(words in finding.message for finding in diagnose_vocabulary(read(tokenizer)))
 
 
 def test_what_is_added_to_a_text_is_told_by_the_post_processor(tokenizer: Path) -> None:

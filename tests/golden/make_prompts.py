@@ -1,12 +1,18 @@
-"""Make prompts.json: the prompts of transformers' `apply_chat_template`. Needs the `train` extra.
+"""Make prompts.json and families.json: what transformers' `apply_chat_template` writes.
+
+Needs the `train` extra.
 
     python tests/golden/make_prompts.py
     python tests/golden/make_prompts.py --compare FOLDER    # compare l4 with transformers on .jinja
 
-For every template and conversation it holds the prompt's text and its token ids in the tiny
-checkpoint's tokenizer, or the template's error. "demo" is the demo checkpoint's template. The
+For every template and conversation prompts.json holds the prompt's text and its token ids in the
+tiny checkpoint's tokenizer, or the template's error. "demo" is the demo checkpoint's template. The
 messages of the conversation "control" contain the text of control tokens. transformers makes
 control tokens of it; l4 does not, by design, so its ids differ.
+
+families/ has the published formats of many models, written by us. Some want messages in another
+form than OpenAI's, which transformers leaves to its caller: FORMS says which, and l4 has to find it
+out. families.json holds only the texts.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import _compile_jinja_template
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent.parent)]
@@ -118,6 +125,32 @@ CONVERSATIONS: dict[str, dict[str, Any]] = {
     "robot": {"messages": [user("one"), {"role": "robot", "content": "beep"}]},
 }  # fmt: skip
 
+ONE_CALL = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "a1b2c3d4e", **call("get_weather", city="Ålesund", days=2)}],
+}
+FAMILY_CONVERSATIONS: dict[str, dict[str, Any]] = {
+    "one question": {"messages": [user("hello")]},
+    "turns": CONVERSATIONS["turns"],
+    "no system": {"messages": [user("one"), assistant("1"), user("two\n")]},
+    "tools": {"messages": [user("Weather?")], "tools": TOOLS},
+    "result": {
+        "messages": [
+            user("Weather?"), ONE_CALL, {**result({"sky": "grå"}), "tool_call_id": "a1b2c3d4e"},
+        ],
+        "tools": TOOLS,
+    },
+    "parts": CONVERSATIONS["parts"],
+}  # fmt: skip
+# What a template wants instead of OpenAI's form; and which ones understand a list of parts.
+FORMS = {
+    "deepseek_r1": {"arguments as text", "null beside calls"},
+    "smolvlm": {"contents as parts"},
+}
+TAKE_PARTS = {"gemma3", "mistral_v7", "mistral_v11", "smolvlm"}
+TAKE_NO_TOOLS = "takes no tools"
+
 
 def main() -> None:
     if sys.argv[1:2] == ["--compare"]:
@@ -136,6 +169,49 @@ def main() -> None:
     text = json.dumps(golden, ensure_ascii=False, indent=1)
     (HERE / "prompts.json").write_text(text + "\n", "utf-8")
     print(f"prompts.json: {len(prompts)} templates, {len(CONVERSATIONS)} conversations")
+    families = {
+        path.stem: {
+            case: family_prompt(tokenizer, path, conversation)
+            for case, conversation in FAMILY_CONVERSATIONS.items()
+        }
+        for path in sorted((HERE / "families").iterdir())
+    }
+    golden = {"conversations": FAMILY_CONVERSATIONS, "prompts": families}
+    text = json.dumps(golden, ensure_ascii=False, indent=1)
+    (HERE / "families.json").write_text(text + "\n", "utf-8")
+
+
+def family_prompt(
+    tokenizer: PreTrainedTokenizerFast, path: Path, conversation: dict[str, Any]
+) -> dict[str, str]:
+    """The prompt of messages in the form that the template wants, or its complaint."""
+    form = FORMS.get(path.stem, set())
+    messages = json.loads(json.dumps(conversation["messages"]))
+    for message in messages:
+        if isinstance(message["content"], list) and path.stem not in TAKE_PARTS:
+            message["content"] = "".join(part["text"] for part in message["content"])
+        elif isinstance(message["content"], str) and "contents as parts" in form:
+            message["content"] = [{"type": "text", "text": message["content"]}]
+        for one in message.get("tool_calls", ()):
+            if "arguments as text" in form:
+                arguments = one["function"]["arguments"]
+                one["function"]["arguments"] = json.dumps(arguments, ensure_ascii=False)
+    try:
+        if "null beside calls" in form:  # which transformers would leave out
+            given = {"tools": None, **conversation, "messages": messages}
+            text = _compile_jinja_template(path.read_text("utf-8")).render(
+                **given, add_generation_prompt=True, bos_token=BOS, eos_token=EOS
+            )
+        else:
+            given = {**conversation, "messages": messages}
+            text = rendered(tokenizer, path.read_text("utf-8"), given)
+    except (TemplateError, TypeError) as error:
+        return {"error": str(error)}
+    if "tools" in conversation and "get_weather" not in text.partition("Weather?")[0] + (
+        text.partition("Weather?")[2] if len(messages) == 1 else ""
+    ):
+        return {"error": TAKE_NO_TOOLS}
+    return {"text": text}
 
 
 def templates() -> dict[str, str]:

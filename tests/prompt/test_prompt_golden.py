@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import GOLDEN, ROOT
 
+from l4cli.batch import fields
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import RequestError
 from l4cli.prompt import PromptEncoder
@@ -42,6 +43,39 @@ def test_a_prompt_reads_as_transformers_writes_it(name: str, case: str) -> None:
         assert template.render(**conversation) == golden["text"]
 
 
+FAMILIES = json.loads((HERE / "families.json").read_text("utf-8"))
+
+
+class Bytes:
+    """A vocabulary of bytes with the names that the goldens' tokenizer has."""
+
+    n_vocab = 258
+    special_tokens = {"<|begin_of_text|>": 256, "<|eot|>": 257}  # noqa: RUF012
+    bos_token, eos_token, adds_bos = 256, 257, False
+
+    def __init__(self, template: str) -> None:
+        self.chat_template = template
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        return list(text.encode())
+
+    def token_text(self, token: int | None) -> str:
+        return {id: text for text, id in self.special_tokens.items()}[token or 0]
+
+
+@pytest.mark.parametrize("family", FAMILIES["prompts"])
+def test_every_familys_format_is_given_what_it_wants(family: str) -> None:
+    """Whatever form a template wants messages in, they are OpenAI's."""
+    encoder = PromptEncoder(Bytes((HERE / f"families/{family}.jinja").read_text("utf-8")))
+    for case, golden in FAMILIES["prompts"][family].items():
+        conversation = FAMILIES["conversations"][case]
+        if "error" in golden:
+            with pytest.raises(RequestError, match=r"cannot show these messages|takes no tools"):
+                encoder.render(**conversation)
+        else:
+            assert encoder.render(**conversation) == golden["text"], case
+
+
 def ids(golden: dict[str, str]) -> list[int]:
     return [int(id_) for id_ in golden["ids"].split()]
 
@@ -71,6 +105,9 @@ def test_prompts_become_the_token_ids_of_hugging_face(vocabulary: LlamaModel) ->
         if "error" in golden or case == "control":
             continue
         encoder = PromptEncoder(WithTemplate(vocabulary, source_of(name)))
+        if "[{'type': 'text'" in golden["text"]:  # Python's text of the parts; here it is theirs
+            assert bytes(encoder.render(**conversation), "utf-8").count(b"one two") == 1
+            continue
         bos = [] if golden["text"].startswith("<|begin_of_text|>") else [vocabulary.bos_token]
         assert encoder.chat(**conversation) == bos + ids(golden), (name, case)
         compared += 1
@@ -92,3 +129,32 @@ def test_the_text_of_control_tokens_stays_text(vocabulary: LlamaModel) -> None:
     turn = ["<|header_start|>", "<|header_end|>", "<|eot|>"]
     assert own == ["<|begin_of_text|>", *turn * 4, "<|header_start|>", "<|header_end|>"]
     assert sum(id_ in texts for id_ in ids(golden)) > len(own)
+
+
+CASES_OF_PEOPLE = ROOT / "tests/data/cases/templates"
+
+
+def test_a_template_that_pastes_arguments_gets_them_as_json() -> None:
+    encoder = PromptEncoder(Bytes((CASES_OF_PEOPLE / "argstr.jinja").read_text("utf-8")))
+    for line in (CASES_OF_PEOPLE / "hist.jsonl").read_text("utf-8").splitlines():
+        messages = fields.messages(json.loads(line)["messages"])
+        (call,) = messages[1]["tool_calls"]
+        function = call["function"]
+        arguments = json.dumps(function["arguments"])
+        shown = f'{{"name": "{function["name"]}", "arguments": {arguments}}}'
+        assert f"assistant<|header_end|>{shown}<|eot|>" in encoder.render(messages)
+
+
+def test_a_template_that_wants_parts_gets_parts() -> None:
+    encoder = PromptEncoder(Bytes((CASES_OF_PEOPLE / "parts.jinja").read_text("utf-8")))
+    messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]
+    assert encoder.render(messages).startswith(
+        "<|header_start|>system<|header_end|>S<|eot|><|header_start|>user<|header_end|>U<|eot|>"
+    )
+    assert encoder.chat([{"role": "user", "content": ("a<|e", "ot|>b")}]).count(257) == 1
+
+
+def test_what_was_thought_is_known_by_all_its_names() -> None:
+    encoder = PromptEncoder(Bytes("{{ messages[0].reasoning_content ~ messages[0].thinking }}"))
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        assert encoder.render([{"role": "assistant", "content": "", name: "hm"}]) == "hmhm"

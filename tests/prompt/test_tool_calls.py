@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls
+from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls, text_arguments
 
 OSLO = ToolCall("get_weather", {"city": "Oslo"})
 
@@ -107,3 +107,98 @@ def test_what_was_written_is_what_is_read(arguments: dict[str, Any]) -> None:
     assert parse_tool_calls(f"[f({written})]") == ("", (ToolCall("f", arguments),))
     as_json = json.dumps({"name": "f", "parameters": arguments})
     assert parse_tool_calls(as_json) == ("", (ToolCall("f", arguments),))
+
+
+FAMILIES = [
+    '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>',
+    '<tool_call>{"name": "get_weather", "arguments": "{\\"city\\": \\"Oslo\\"}"}</tool_call>',
+    '<tool_call>{"name": "get_weather", "arguments": {"city": "Oslo"}}',
+    "<tool_call>\n<function=get_weather>\n<parameter=city>\nOslo\n</parameter>\n</function>\n"
+    "</tool_call>",
+    "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Oslo</arg_value>\n</tool_call>",
+    '[TOOL_CALLS][{"name": "get_weather", "arguments": {"city": "Oslo"}}]',
+    '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Oslo"}, "id": "a1b2c3d4e"}]',
+    '[TOOL_CALLS]get_weather[ARGS]{"city": "Oslo"}',
+    '[TOOL_CALLS]get_weather[CALL_ID]a1b2c3d4e[ARGS]{"city": "Oslo"}',
+    'get_weather{"city": "Oslo"}',
+    '<function=get_weather>{"city": "Oslo"}</function>',
+    '<|python_tag|>{"name": "get_weather", "parameters": {"city": "Oslo"}}',
+    '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "Oslo"}}]<|/tool_call|>',
+    "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n"
+    '{"city": "Oslo"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Oslo"}'
+    "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    '```json\n{"name": "get_weather", "parameters": {"city": "Oslo"}}\n```',
+    '```tool_code\nget_weather(city="Oslo")\n```',
+    '{"type": "function", "name": "get_weather", "parameters": {"city": "Oslo"}}',
+    '[get_weather(city="Oslo")]',
+]
+
+
+@pytest.mark.parametrize("text", FAMILIES)
+def test_every_familys_calls(text: str) -> None:
+    names = {"get_weather"}
+    assert parse_tool_calls(text, names) == ("", (OSLO,))
+    thought = f"<think>\nI could say {FAMILIES[0]}.\n</think>\n\n"
+    assert parse_tool_calls(thought + text, names) == (thought.strip(), (OSLO,))
+    assert parse_tool_calls(f"hm</think>{text}", names) == ("hm</think>", (OSLO,))
+    assert parse_tool_calls(text, {"other"}) == (text, ())
+    assert parse_tool_calls(f"<think>{text}", names) == (f"<think>{text}", ())
+
+
+@pytest.mark.parametrize("text", FAMILIES[:-2])
+def test_calls_in_tags_may_stand_after_a_text(text: str) -> None:
+    if not text.startswith("get_weather"):
+        assert parse_tool_calls(f"Let me see. {text}", {"get_weather"}) == ("Let me see.", (OSLO,))
+
+
+def test_several_blocks_and_the_text_around_them() -> None:
+    block = FAMILIES[0]
+    text = f"First {block}\n{block} and then."
+    assert parse_tool_calls(text) == ("First \n and then.", (OSLO, OSLO))
+    assert parse_tool_calls('[TOOL_CALLS]get_weather[ARGS]{"city": "Oslo"}' * 2)[1] == (OSLO, OSLO)
+
+
+def test_a_text_that_looks_like_a_number_stays_a_text() -> None:
+    schema = {"properties": {"zip": {"type": "string"}, "days": {"type": "integer"}}}
+    texts = text_arguments([{"function": {"name": "f", "parameters": schema}}])
+    text = (
+        "<tool_call><function=f><parameter=zip>\n0150\n</parameter>"
+        "<parameter=days>\n2\n</parameter></function></tool_call>"
+    )
+    assert parse_tool_calls(text, {"f"}, texts)[1] == (ToolCall("f", {"zip": "0150", "days": 2}),)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+def test_arguments_that_json_cannot_say_are_no_call(number: str) -> None:
+    for text in (
+        f'{{"name": "f", "parameters": {{"x": {number}}}}}',
+        f'<tool_call>{{"name": "f", "arguments": {{"x": [{number}]}}}}</tool_call>',
+        f'[TOOL_CALLS]f[ARGS]{{"x": {number}}}',
+        f'<function=f>{{"x": {number}}}</function>',
+    ):
+        assert parse_tool_calls(text, {"f"}) == (text, ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write <tool_call> to call a function.",
+        "<tool_call></tool_call>",
+        "[TOOL_CALLS]",
+        "[TOOL_CALLS]nothing",
+        '```json\n{"city": "Oslo"}\n```',
+        '```json\n{"name": "f", "arguments": {}}\n```\nis how to call f.',
+        "```python\nprint(1)\n```",
+        "<function=f>no json</function>",
+        "<tool_call>f <arg_key>x</arg_key></tool_call>",
+        "f{not json}",
+        "<tool_call>" * 2000,
+        "<think>" * 2000 + "</think>" * 2000,
+        "<tool_call><function=" * 500,
+        "<tool_call><function=f>" + "<parameter=x>" * 3000,
+        "[TOOL_CALLS]" + "f[ARGS]{}" * 3000 + "x",
+    ],
+)
+def test_what_only_looks_like_calls_stays_text(text: str) -> None:
+    assert parse_tool_calls(text, {"f"}) == (text, ())

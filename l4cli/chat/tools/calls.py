@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from l4cli.chat.turn import AnswerView
+from l4cli.prompt.call_tags import TAGS
+from l4cli.prompt.call_tags import tagged_text as tagged_text
 from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls
 
-_TAGS = ("<|python_start|>", "<|python_end|>")
-# The beginning of an object, of a list of calls or objects, or of a tagged call; or nothing yet.
-_LIKE_CALLS = re.compile(r"\{|\[\s*(\{|[A-Za-z_][\w.]*\s*(\(|$)|$)|<\|python_start\|>|$")
+# A list of calls or of objects, an object, a fence or a tag, or what may become one of them.
+_LIKE_CALLS = re.compile(r"\{|\[\s*(\{|[A-Za-z_][\w.]*\s*(\(|$)|$)|```(json|tool|python|$)|$")
 
 
 def calls_of(text: str, names: Sequence[str]) -> tuple[ToolCall, ...]:
@@ -20,29 +21,17 @@ def calls_of(text: str, names: Sequence[str]) -> tuple[ToolCall, ...]:
     object whose "name" is not among them and that has no arguments is not a call.
     """
     bare = text.lstrip().startswith(tuple(f"{name}(" for name in names))
-    calls = parse_tool_calls(f"{_TAGS[0]}{text.strip()}" if bare else text)[1]
+    calls = parse_tool_calls(f"<|python_start|>{text.strip()}" if bare else text)[1]
+    calls = calls or parse_tool_calls(text, names)[1]
     if any(c.name not in names and not c.arguments and f'"{c.name}"' in text for c in calls):
         return ()
     return calls
 
 
-def tagged_text(
-    token_ids: Sequence[int], piece: Callable[[int], bytes], special_tokens: Mapping[str, int]
-) -> str:
-    """Return an answer's text with the tags around its calls.
-
-    piece: returns a token's bytes. The tags are control tokens, so their bytes are empty.
-    special_tokens: the ids of the vocabulary's special tokens.
-    """
-    tags = {special_tokens[tag]: tag.encode() for tag in _TAGS if tag in special_tokens}
-    text = b"".join(tags.get(token) or piece(token) for token in token_ids)
-    return text.decode("utf-8", errors="replace")
-
-
 def may_become_calls(text: str, names: Sequence[str]) -> bool:
     """Whether a text can still become calls when more of it arrives."""
     begun = text.lstrip()
-    heads = [f"{name}(" for name in names]
+    heads = [*TAGS, "<function=", *(f"{name}{after}" for name in names for after in "({[")]
     return bool(_LIKE_CALLS.match(begun)) or any(
         begun.startswith(head) or head.startswith(begun) for head in heads
     )

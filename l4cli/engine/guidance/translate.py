@@ -18,7 +18,7 @@ _LIMITS = ("fuel", "lexer precomputation failed", "too many expressions", "too m
 
 def to_llguidance(constraint: Constraint) -> str:
     """The grammar that llguidance compiles. ValueError, with the reason, if there is none."""
-    if constraint.kind == "lark":
+    if constraint.kind in ("lark", "calls"):
         return str(LLMatcher.grammar_from_lark(constraint.source))
     if constraint.kind == "regex":
         return str(LLMatcher.grammar_from_regex(constraint.source))

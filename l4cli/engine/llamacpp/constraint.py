@@ -6,6 +6,7 @@ a mask in microseconds. (llama.cpp's own grammars throw C++ exceptions, which en
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Protocol
 
@@ -24,6 +25,7 @@ _NAMES = {
     "grammar": "grammar",
     "regex": "regular expression",
     "lark": "grammar",
+    "calls": "tool call",
 }
 
 
@@ -85,6 +87,7 @@ class Compiler:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._n_vocab = vocabulary.n_vocab
+        self._special = vocabulary.special_tokens
         self._tokenizer = LLTokenizer(
             TokenizerWrapper(_Tokens(vocabulary)), eos_token=sorted(vocabulary.eog_tokens)
         )
@@ -104,13 +107,36 @@ class Compiler:
         """The matcher, or why there is none: finding that out may have taken seconds."""
         try:
             matcher = LLMatcher(
-                self._tokenizer, tried(constraint), log_level=0, limits=limits(constraint)
+                self._tokenizer, self._grammar(constraint), log_level=0, limits=limits(constraint)
             )
         except (RequestError, ValueError) as error:
             return RequestError(f"{_NAMES[constraint.kind]}: {complaint(error)}")
         if matcher.is_error():
             return RequestError(f"{_NAMES[constraint.kind]}: {complaint(matcher.get_error())}")
         return matcher
+
+    def _grammar(self, constraint: Constraint) -> str:
+        grammar = tried(constraint)
+        if constraint.thinking == "no":
+            return grammar
+        inner = (
+            json.loads(grammar)["grammars"][0]
+            if grammar.startswith('{"grammars"')
+            else {"lark_grammar": grammar}
+        )
+        begin, end = map(self._special.get, ("<think>", "</think>"))
+        first = "thought" if constraint.thinking == "must" else "(open thought)?"
+        lines = [
+            f"start: {first} @body",
+            'open: "<think>"' if begin is None else f"open: <[{begin}]>",
+            "space: /\\s*/",
+        ]
+        if end is None:
+            lines += ["thought: words space", r"words[lazy]: /(.|\n)*<\/think>/"]
+        else:
+            lines += [f"thought: words <[{end}]> space", r"words: /(.|\n)*/"]
+        outer = {"name": "thinking", "lark_grammar": "\n".join(lines)}
+        return json.dumps({"grammars": [outer, {**inner, "name": "body"}]})
 
 
 class _Tokens:

@@ -270,12 +270,20 @@ class LlamaModel:
         return self.vocabulary.get("special_tokens", self._find_special_tokens)
 
     def _find_special_tokens(self) -> dict[str, int]:
-        special = {}
+        return self._tokens_with(_CONTROL)
+
+    @property
+    def user_defined_tokens(self) -> dict[str, int]:
+        """Text and id of the tokens that llama.cpp finds in any text, before it takes it apart."""
+        return self.vocabulary.get("user_defined_tokens", lambda: self._tokens_with(_USER_DEFINED))
+
+    def _tokens_with(self, wanted: int) -> dict[str, int]:
+        found = {}
         for token, attribute in enumerate(self._attributes):
-            if attribute & _CONTROL:
+            if attribute & wanted:
                 text = llama_cpp.llama_vocab_get_text(self.vocab, token)
-                special[text.decode("utf-8", errors="replace")] = token
-        return special
+                found[text.decode("utf-8", errors="replace")] = token
+        return found
 
     @property
     def _attributes(self) -> list[int]:
