@@ -59,29 +59,6 @@ def list_documents(
         )
 
 
-@docs.command("text")
-def show_text(
-    documents: Documents,
-    places: Annotated[
-        bool,
-        typer.Option("--places", help="Mark pages, chapters and headings, and number the lines."),
-    ] = False,
-) -> None:
-    """Print the text that the model reads of documents.
-
-    Without --places this is exactly what `l4 ask` puts into the prompt, down
-    to the blank lines. What is left out, such as pictures, is told on stderr.
-    """
-    from l4cli.commands import ask_prepare as prepare
-    from l4cli.documents.places import marked
-    from l4cli.documents.prompt import shown
-
-    texts, num_failed = prepare.read_documents(documents)
-    for text in map(marked, texts) if places else shown(texts):
-        console.data(text, end="")
-    raise typer.Exit(EXIT_FAILED if num_failed else EXIT_OK)
-
-
 @docs.command("add")
 def add_documents(
     documents: Documents,
@@ -127,6 +104,29 @@ def add_documents(
                 f"{prompt.documents[0].name}: {len(prompt.prefix):,} tokens, "
                 + ("stored" if session.reading.num_bytes_saved else "nothing new to store")
             )
+    raise typer.Exit(EXIT_FAILED if num_failed else EXIT_OK)
+
+
+@docs.command("text")
+def show_text(
+    documents: Documents,
+    places: Annotated[
+        bool,
+        typer.Option("--places", help="Mark pages, chapters and headings, and number the lines."),
+    ] = False,
+) -> None:
+    """Print the text that the model reads of documents.
+
+    Without --places this is exactly what `l4 ask` puts into the prompt, down
+    to the blank lines. What is left out, such as pictures, is told on stderr.
+    """
+    from l4cli.commands import ask_prepare as prepare
+    from l4cli.documents.places import marked
+    from l4cli.documents.prompt import shown
+
+    texts, num_failed = prepare.read_documents(documents)
+    for text in map(marked, texts) if places else shown(texts):
+        console.data(text, end="")
     raise typer.Exit(EXIT_FAILED if num_failed else EXIT_OK)
 
 

@@ -127,7 +127,8 @@ def _unmarked_utf16(data: bytes) -> str:
         ("UTF-16LE", start[1::2], start[::2]),
         ("UTF-16BE", start[::2], start[1::2]),
     ):
-        if zeros.count(0) * 2 > len(zeros) and b"\0" not in others:
+        is_text = all(byte >= 0x20 or byte in b"\t\n\f\r" for byte in others)
+        if len(data) % 2 == 0 and is_text and zeros.count(0) * 2 > len(zeros):
             return codec
     return ""
 

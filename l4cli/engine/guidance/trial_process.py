@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+import re
 import resource
 import signal
 import sys
@@ -21,6 +22,8 @@ from llguidance import LLMatcher, LLTokenizer
 from l4cli.engine.guidance.translate import complaint, limits, to_llguidance
 from l4cli.engine.guidance.trial import MEMORY_BYTES, STACK_BYTES
 from l4cli.engine.types import Constraint
+
+_TOKEN_ID = re.compile(r"<\[\d+\]>")  # a control token of the model, which bytes are not
 
 
 def main() -> None:
@@ -48,7 +51,8 @@ def _try_out(tokenizer: LLTokenizer, constraint: Constraint) -> dict[str, Any]:
     """Do what a request would do: compile, copy, ask for a mask, and let go of it all."""
     try:
         grammar = to_llguidance(constraint)
-        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=limits(constraint))
+        same = grammar if constraint.kind != "calls" else _TOKEN_ID.sub('"x"', grammar)
+        matcher = LLMatcher(tokenizer, same, log_level=0, limits=limits(constraint))
     except (ValueError, RecursionError) as error:
         return {"error": complaint(error)}
     if not matcher.is_error():
