@@ -84,7 +84,7 @@ def compare(
         env={**os.environ, "PRE": KINDS[kind][0] or ""},
     )  # fmt: skip
     for ftype in types:
-        convert.convert(convert.plan(checkpoint, ftype), ours)
+        convert.convert(convert.plan(checkpoint, ftype), ours, overwrite=True)
         run([options.build / "bin" / "llama-quantize", bf16, theirs, ftype, "2"])
         yield from differences(ftype, ours, theirs)
 

@@ -50,7 +50,7 @@ def compare(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     ours, theirs, bf16 = out / "ours.gguf", out / "theirs.gguf", out / "bf16.gguf"
 
     _warm(checkpoint)
-    command = [sys.executable, "-m", "l4cli", "convert", checkpoint, "-o", ours]
+    command = [sys.executable, "-m", "l4cli", "convert", checkpoint, "--overwrite", "-o", ours]
     options = ["--type", args.type, "--threads", args.threads, "--force"]
     cost = _tell("l4 convert", measure([*command, *options], out, PYTHONPATH=str(ROOT)))
 

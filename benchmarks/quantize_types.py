@@ -84,7 +84,16 @@ class Bench:
 
     def _one_pass(self, ftype: str, wishes: list[str]) -> bytes | None:
         out = self._scratch / "ours.gguf"
-        command = [sys.executable, "-m", "l4cli", "convert", str(self._checkpoint), "-o", str(out)]
+        command = [
+            sys.executable,
+            "-m",
+            "l4cli",
+            "convert",
+            str(self._checkpoint),
+            "--overwrite",
+            "-o",
+            str(out),
+        ]
         return _made([*command, "--type", ftype, "--force", *wishes], out)
 
     def _two_steps(self, ftype: str, wishes: list[str]) -> bytes | None:
