@@ -83,7 +83,7 @@ class Bench:
 
     def _l4_convert(self, ftype: str, options: list[str]) -> bytes | None:
         out = self._scratch / "ours.gguf"
-        command = [*L4, "convert", str(self._checkpoint), "-o", str(out)]
+        command = [*L4, "convert", str(self._checkpoint), "--overwrite", "-o", str(out)]
         return _output_file([*command, "--type", ftype, "--force", *options], out)
 
     def _quantize(self, ftype: str, options: list[str]) -> bytes | None:

@@ -45,7 +45,7 @@ def imatrix(checkpoint: Path, sums: Sums) -> Path:
 def made(checkpoint: Path, ftype: str, imatrix: Path, **options: Any) -> bytes:
     out = checkpoint.with_name("ours.gguf")
     plan = convert.plan(checkpoint, ftype, options=TypeOptions(imatrix, **options))
-    convert.convert(plan, out)
+    convert.convert(plan, out, overwrite=True)
     return out.read_bytes()
 
 

@@ -82,7 +82,7 @@ def test_logits_equal_transformers(
     checkpoint = make(tmp_path)
     golden = load_golden(name, fingerprint(checkpoint), argument)
     out = tmp_path / "model.gguf"
-    convert.convert(convert.plan(checkpoint, "F32"), out)
+    convert.convert(convert.plan(checkpoint, "F32"), out, overwrite=True)
     logits, expected = llama_cpp_logits(out, golden["tokens"]), golden["logits"]
     assert logits.shape == expected.shape
     errors = np.linalg.norm(logits - expected, axis=1) / np.linalg.norm(expected, axis=1)

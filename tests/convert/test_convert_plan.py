@@ -33,7 +33,7 @@ def make(checkpoint: Path, ftype: str = "F32", **options: int) -> dict[str, NDAr
     """Convert, and read the tensors back with gguf's own reader."""
     out = checkpoint.with_name("out.gguf")
     plan = convert.plan(checkpoint, ftype)
-    report = convert.convert(plan, out, **options)
+    report = convert.convert(plan, out, overwrite=True, **options)
     assert report.n_bytes == plan.n_bytes == out.stat().st_size
     tensors = gguf.GGUFReader(out).tensors
     assert [tensor.name for tensor in tensors] == [tensor.name for tensor in plan.tensors]

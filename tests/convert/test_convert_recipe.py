@@ -34,7 +34,7 @@ NEED_NONE = [ftype for ftype in convert.FTYPES if ftype not in NEED_IMATRIX]
 
 
 def one_pass(checkpoint: Path, ftype: str, out: Path) -> Path:
-    convert.convert(convert.plan(checkpoint, ftype), out)
+    convert.convert(convert.plan(checkpoint, ftype), out, overwrite=True)
     return out
 
 

@@ -22,7 +22,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def made(plan: Plan, out: Path) -> Path:
-    convert.convert(plan, out)
+    convert.convert(plan, out, overwrite=True)
     return out
 
 
