@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,12 @@ def _defaults(group: Any, content: Mapping[str, Any], path: Path, name: str = ""
     commands = group.commands
     defaults: dict[str, Any] = {}
     for section, values in content.items():
-        if section not in commands or not isinstance(values, dict):
+        if section in commands and not isinstance(values, dict):
+            raise InputError(
+                f"{path}: {name + section} is {reprlib.repr(values)}, but it is a command, and its "
+                f"options are a table: [{name + section}]"
+            )
+        if section not in commands:
             raise InputError(
                 f"{path}: {name + section!r} is not a command; sections: {', '.join(commands)}"
             )
@@ -77,6 +83,12 @@ def _options(command: Any, values: Mapping[str, Any], path: Path, name: str) -> 
             raise InputError(f"{path}: [{name}] has no option {key.replace('-', '_')!r}")
         # An option that may be repeated takes a list. A single value need not be written as one.
         is_single = getattr(parameter, "multiple", False) and not isinstance(value, list)
+        items = value if getattr(parameter, "multiple", False) and not is_single else [value]
+        if any(not isinstance(item, (str, int, float)) for item in items):
+            raise InputError(
+                f"{path}: [{name}] {key} is {reprlib.repr(value)}: give a text, a number, or true "
+                "or false"
+            )
         given[parameter.name] = [value] if is_single else value
     return given
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from convert import reading
+from convert.errors import ConvertError
 from l4cli.errors import InputError, ModelNotFoundError
 from l4cli.paths import config_dir
 
@@ -16,6 +19,21 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+_TEXT, _NUMBER = (str, "a text"), (int, "a whole number")
+_KINDS: dict[str, tuple[type, str]] = {
+    "description": _TEXT,
+    "checkpoint": _TEXT,
+    "hf": _TEXT,
+    "quant": _TEXT,
+    "licence": _TEXT,
+    "like": _TEXT,
+    "n_ctx_train": _NUMBER,
+    "n_params": _NUMBER,
+    "n_params_active": _NUMBER,
+    "released": (bool, "true or false"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +118,12 @@ def read_registry(path: Path) -> Registry:
     """Parse one models.toml. Raises InputError, which names the file and the wrong key."""
     content = read_toml(path)
     _refuse_unknown(content, {"default", "models"}, f"{path}")
-    models = {
-        name: _spec(name, entry, f"{path}: models.{name}")
-        for name, entry in content.get("models", {}).items()
-    }
+    stated = content.get("models", {})
+    if not isinstance(stated, dict):
+        raise InputError(f"{path}: models must be a table")
+    models = {name: _spec(name, entry, f"{path}: models.{name}") for name, entry in stated.items()}
     default = content.get("default", "")
-    if default and default not in models:
+    if not isinstance(default, str) or (default and default not in models):
         raise InputError(f"{path}: default is {default!r}, which this file does not define")
     return Registry(default, models)
 
@@ -113,9 +131,13 @@ def read_registry(path: Path) -> Registry:
 def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file's content. Raises InputError, with the line, if it cannot be parsed."""
     try:
-        content: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        content: dict[str, Any] = tomllib.loads(reading.read_text(path))
         return content
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ConvertError as error:
+        raise InputError(str(error)) from error
+    except RecursionError:
+        raise InputError(f"{path}: nested too deep to read") from None
+    except (ValueError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: {error}") from error
 
 
@@ -125,14 +147,25 @@ def _spec(name: str, entry: Any, where: str) -> ModelSpec:
     values = dict(entry)
     if "gguf" in values:
         _refuse_unknown(values["gguf"], {"repo", "files"}, f"{where}.gguf")
-        try:
-            values["gguf"] = GgufSource(**values["gguf"])
-        except TypeError:
-            raise InputError(f"{where}.gguf needs both repo and files") from None
     sampling_keys = {"temperature", "top_p", "top_k", "min_p"}
     _refuse_unknown(values.get("sampling", {}), sampling_keys, f"{where}.sampling")
     if not isinstance(values.get("config", {}), dict):
         raise InputError(f"{where}.config must be a table")
+    for key, value in values.items():
+        kinds = _KINDS.get(key)
+        if kinds is not None and type(value) is not kinds[0]:
+            raise InputError(f"{where}.{key} is {reprlib.repr(value)}, not {kinds[1]}")
+    for key, value in values.get("gguf", {}).items():
+        if not isinstance(value, str):
+            raise InputError(f"{where}.gguf.{key} is {reprlib.repr(value)}, not a text")
+    for key, value in values.get("sampling", {}).items():
+        if type(value) not in (int, float):
+            raise InputError(f"{where}.sampling.{key} is {reprlib.repr(value)}, not a number")
+    if "gguf" in values:
+        try:
+            values["gguf"] = GgufSource(**values["gguf"])
+        except TypeError:
+            raise InputError(f"{where}.gguf needs both repo and files") from None
     return ModelSpec(name=name, **values)
 
 

@@ -99,3 +99,28 @@ def test_a_home_that_cannot_be_written(tiny_gguf: Path, tmp_path: Path, l4: L4) 
     demo = l4("run", "-m", "demo", rows, env=environment)
     assert demo.returncode == 2
     assert "set XDG_CACHE_HOME to a folder that can be written" in demo.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("parallel = 8", "'parallel' is not a command"),
+        ("run = 8", "its options are a table: [run]"),
+        ("[docs]\nadd = 1", "its options are a table: [docs.add]"),
+        ("[run]\nparallel = [1]", "[run] parallel is [1]"),
+        ("[run]\nparallel = {a = 1}", "[run] parallel is {'a': 1}"),
+        ("[run]\nsystem = 1979-05-27", "[run] system is "),
+        ("[run]\nx = " + "[" * 10_000, "nested too deep"),
+    ],
+)
+def test_a_config_file_of_a_wrong_shape_is_one_line(text: str, said: str, l4: L4) -> None:
+    config = Path(os.environ["XDG_CONFIG_HOME"]) / "l4" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(text)
+
+    done = l4("models")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"l4: {config}: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

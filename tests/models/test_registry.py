@@ -182,3 +182,27 @@ def test_a_checkpoint_that_is_not_there_says_how_to_get_it(
 ) -> None:
     with pytest.raises(ModelNotFoundError, match=message):
         locate_checkpoint(source)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models = 3", "models must be a table"),
+        ("default = 3", "default is 3"),
+        ("[models.a]\nquant = 4", "models.a.quant is 4, not a text"),
+        ('[models.a]\nn_ctx_train = "8k"', "models.a.n_ctx_train is '8k', not a whole number"),
+        ("[models.a]\nn_params = 1.5", "models.a.n_params is 1.5, not a whole number"),
+        ("[models.a]\nreleased = 1", "models.a.released is 1, not true or false"),
+        ("[models.a]\ngguf = {repo = 1, files = 'x'}", "models.a.gguf.repo is 1, not a text"),
+        ("[models.a]\nsampling = {top_p = '1'}", "models.a.sampling.top_p is '1', not a number"),
+        ("a = " + "[" * 10_000, "nested too deep"),
+    ],
+)
+def test_wrong_types_name_the_key(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(text)
+
+    with pytest.raises(InputError) as caught:
+        read_registry(path)
+
+    assert said in str(caught.value)

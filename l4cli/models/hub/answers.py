@@ -17,6 +17,8 @@ from l4cli.errors import HubError
 _MOST_BYTES = 64 << 20  # a repository of 100,000 files takes 30 MiB
 _SECONDS = 120.0  # for a whole answer
 _TIMEOUT = 30.0  # seconds without a byte
+# Given up, huggingface_hub would read the body of an error status, without a bound.
+NO_RETRIES: dict[str, Any] = {"max_retries": 0, "retry_on_status_codes": ()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def fetch(url: str, *, params: dict[str, Any] | None = None, most: int = _MOST_B
     body, began = bytearray(), time.monotonic()
     headers = build_hf_headers()
     with http_stream_backoff(
-        "GET", url, headers=headers, params=params, timeout=_TIMEOUT, max_retries=0
+        "GET", url, headers=headers, params=params, timeout=_TIMEOUT, **NO_RETRIES
     ) as response:
         raise_for_status(response)
         for chunk in response.iter_bytes():

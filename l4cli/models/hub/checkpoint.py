@@ -265,13 +265,28 @@ def _read_header(repo: str, commit: str, name: str, n_bytes: int) -> bytes:
 
 
 def _read_range(repo: str, commit: str, name: str, start: int, end: int) -> bytes:
+    from huggingface_hub import errors
+
+    for _ in range(_N_TRIES - 1):
+        try:
+            return _read_range_once(repo, commit, name, start, end)
+        except errors.HfHubHTTPError as error:
+            if error.response.status_code < 500 and error.response.status_code != 429:
+                raise
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+    return _read_range_once(repo, commit, name, start, end)
+
+
+def _read_range_once(repo: str, commit: str, name: str, start: int, end: int) -> bytes:
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers, http_stream_backoff
 
     headers = {**build_hf_headers(), "range": f"bytes={start}-{end - 1}"}
     headers["accept-encoding"] = "identity"
     url, content = hf_hub_url(repo, name, revision=commit), bytearray()
-    with http_stream_backoff("GET", url, headers=headers, timeout=30.0) as response:
+    with http_stream_backoff(
+        "GET", url, headers=headers, timeout=30.0, retry_on_status_codes=()
+    ) as response:
         raise_for_status(response)
         for chunk in response.iter_bytes():  # of the whole file, from a server without ranges
             content += chunk

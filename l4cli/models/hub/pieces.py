@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
-from l4cli.models.hub.answers import raise_for_status
+from l4cli.models.hub.answers import NO_RETRIES, raise_for_status
 
 PIECE = 16 << 20  # bytes per HTTP request
 _N_CONNECTIONS = 4
@@ -110,7 +110,7 @@ class Pieces:
         headers = {**build_hf_headers(), "range": f"bytes={first}-{piece.end - 1}"}
         headers["accept-encoding"] = "identity"
         with http_stream_backoff(
-            "GET", self._url, headers=headers, timeout=_TIMEOUT, max_retries=0
+            "GET", self._url, headers=headers, timeout=_TIMEOUT, **NO_RETRIES
         ) as response:
             raise_for_status(response)
             if response.status_code != 206 and first:
