@@ -266,7 +266,7 @@ def _call(name: str, call: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InputError(f"{name} has arguments that are not JSON") from None
     if not isinstance(arguments, dict):
         raise InputError(f"{name} needs arguments that are an object")

@@ -219,7 +219,7 @@ def _typed(cells: Mapping[str, Any]) -> dict[str, Any]:
         elif cell:
             try:
                 value[name] = json.loads(cell)
-            except ValueError:
+            except (ValueError, RecursionError):
                 value[name] = cell
     if not value.get("id"):
         value.pop("id", None)
