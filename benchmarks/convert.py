@@ -50,7 +50,10 @@ def compare(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 
     _warm(checkpoint)
     options = ["--type", args.type, "--threads", args.threads, "--force"]
-    cost = _show("l4 convert", measure([*L4, "convert", checkpoint, "--overwrite", "-o", ours, *options], out))
+    cost = _show(
+        "l4 convert",
+        measure([*L4, "convert", checkpoint, "--overwrite", "-o", ours, *options], out),
+    )
 
     bare = _bare_in_a_process(checkpoint, args)
     note(f"{'bare kernels':<20} {bare['wall']:8.1f} s")

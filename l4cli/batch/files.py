@@ -12,6 +12,7 @@ from typing import BinaryIO, Protocol
 
 from l4cli import console
 from l4cli.batch.json_values import is_one_value
+from l4cli.batch.lines import MAX_LINE, lines_of
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.suspects import Suspects
 from l4cli.errors import InputError, UsageError
@@ -123,11 +124,11 @@ def count_lines(name: str) -> int | None:
     path = Path(name).expanduser()
     if name == "-" or not path.is_file():
         return None
-    with path.open("rb") as lines:
-        if is_one_value(lines.readline(), lines.readline()):
+    with path.open("rb") as file:
+        if is_one_value(file.readline(MAX_LINE), file.readline(MAX_LINE)):
             return None
-        lines.seek(0)
-        return sum(not line.isspace() for line in lines)
+        file.seek(0)
+        return sum(not line.isspace() for line in lines_of(file))
 
 
 def _refuse_output(file: BinaryIO, name: str, out: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from l4cli.batch import fields, strict_json
 from l4cli.batch.files import count_lines, folder_of, open_input
+from l4cli.batch.lines import lines_of
 from l4cli.batch.rows import BadRow, Row, read_rows
 from l4cli.batch.sources import Source
 from l4cli.documents.text import read_text
@@ -60,15 +61,18 @@ class RowsInput:
         """Open the input. Raises UsageError if `out` is the same file."""
         return open_input(self.name, out)
 
-    def rows(self, lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
-        """Yield the rows of `lines`, lazily. Raises UsageError if the template does not compile."""
+    def rows(self, file: BinaryIO) -> Iterator[Row | BadRow]:
+        """Yield the rows of an opened input, lazily.
+
+        Raises UsageError if the template does not compile.
+        """
         template = None
         if self.template is not None:
             from l4cli.batch.template_row import JinjaRow
 
             template = JinjaRow(self.template)
         return read_rows(
-            lines,
+            lines_of(file),
             source=self.source,
             lenient=self.lenient,
             template=template,

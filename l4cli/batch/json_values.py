@@ -7,6 +7,7 @@ with `[{`, or it is `{` alone and a name follows. Broken JSON Lines look like no
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from l4cli.errors import InputError
 
 _DECODER = json.JSONDecoder()
 _BETWEEN = " \t\r\n,"
+_SOMETHING = re.compile(r"[^ \t\r\n,]")
+_TOKEN = re.compile(r'\\.|["{}[\]]')
 
 
 class Value(NamedTuple):
@@ -37,31 +40,62 @@ def split_values(lines: Iterable[bytes]) -> Iterator[Value]:
 
     What cannot be split any further is the last value, with a complaint.
     """
-    text, position, is_in_array, number = "", 0, False, 0
+    text, start, position, is_in_array = "", 0, 0, False
+    untried: list[str] = []
+    brackets = _Brackets()
     for number, line in enumerate(lines, 1):
         try:
             added = line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise InputError(f"line {number} is not UTF-8 at byte {error.start + 1}") from None
-        text += added
         if number == 1 and added.lstrip().startswith("["):
-            text, is_in_array = added.lstrip()[1:], True
-        # A value of many lines is tried only where it may end.
-        while added.rstrip().endswith(("}", "},", "]", "],")) and (start := text.lstrip(_BETWEEN)):
-            if is_in_array and start.startswith("]"):
-                text, is_in_array = start[1:], False
+            added, is_in_array = added.lstrip()[1:], True
+        untried.append(added)
+        # A value of many lines is tried only where it may end, else its time would be squared.
+        if brackets.lowest_in(added) > 0:
+            continue
+        text, start = text[start:] + "".join(untried), 0
+        untried.clear()
+        while (start := _skipped(text, start)) < len(text):
+            if is_in_array and text[start] == "]":
+                start, is_in_array = start + 1, False
                 continue
             try:
-                _, end = _DECODER.raw_decode(start)
+                _, end = _DECODER.raw_decode(text, start)
             except (ValueError, RecursionError):
                 break
             position += 1
-            yield Value(position, start[:end].encode())
-            text = start[end:]
+            yield Value(position, text[start:end].encode())
+            start = end
+    text = text[start:] + "".join(untried)
     if rest := text.strip(_BETWEEN):
         yield Value(position + 1, rest.encode(), _complaint(rest))
     elif is_in_array:
         yield Value(position + 1, b"[", "the array has no end: the file is cut off")
+
+
+def _skipped(text: str, start: int) -> int:
+    """The first index from `start` of what is neither blank nor a comma."""
+    return next((m.start() for m in _SOMETHING.finditer(text, start)), len(text))
+
+
+class _Brackets:
+    """Follows how many brackets of JSON are open, line after line."""
+
+    def __init__(self) -> None:
+        self._num_open = 0
+
+    def lowest_in(self, line: str) -> int:
+        """The lowest number of open brackets after one of this line; no string spans two lines."""
+        lowest, is_in_string = self._num_open, False
+        for found in _TOKEN.finditer(line):
+            token = found[0]
+            if token == '"':
+                is_in_string = not is_in_string
+            elif not is_in_string and len(token) == 1:
+                self._num_open += 1 if token in "{[" else -1
+                lowest = min(lowest, self._num_open)
+        return lowest
 
 
 def _complaint(rest: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 
 from l4cli import console, documents
 from l4cli.batch import fields, openai, strict_json
+from l4cli.batch.lines import check_row
 from l4cli.batch.sources import Record, Source, read_records
 from l4cli.documents import Document
 from l4cli.errors import InputError
@@ -133,6 +134,7 @@ class RowReader:
         id: RowId = line
         dialect: Dialect = "bare"
         try:
+            check_row(record.content)
             value = record.fields()
             if self.template is None and openai.is_envelope(value):
                 id, dialect = _id(value.get("custom_id"), line), openai.dialect(value)
@@ -209,7 +211,9 @@ def read_rows(
 
 
 def _digest(record: Record) -> bytes:
-    return hashlib.sha256(b"%d %s" % (record.line, record.content)).digest()[:DIGEST_BYTES]
+    digest = hashlib.sha256(b"%d " % record.line)
+    digest.update(record.content)
+    return digest.digest()[:DIGEST_BYTES]
 
 
 def _id(given: Any, line: int) -> RowId:

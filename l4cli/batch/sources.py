@@ -19,6 +19,7 @@ from l4cli.batch import strict_json
 from l4cli.batch.encoding import utf8_lines
 from l4cli.batch.fields import json_type
 from l4cli.batch.json_values import is_one_value, split_values
+from l4cli.batch.lines import MAX_ROW
 from l4cli.errors import InputError
 
 Source = Literal["json", "text", "csv"]
@@ -144,7 +145,7 @@ class _Lines:
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines = iter(lines)
         self._num_read = 0
-        self._parts: list[bytes] = []
+        self._record = bytearray()
         self.first_line = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -153,16 +154,18 @@ class _Lines:
     def __next__(self) -> str:
         line = next(self._lines)
         self._num_read += 1
-        self._parts.append(line)
+        if len(self._record) > MAX_ROW:  # it will be refused: only its end is looked for
+            return '"' * line.count(b'"')
+        self._record += line
         return line.decode("utf-8", errors="surrogateescape")
 
     def begin_record(self) -> None:
-        self._parts.clear()
+        self._record.clear()
         self.first_line = self._num_read + 1
 
     @property
     def record(self) -> bytes:
-        return b"".join(self._parts).strip(b"\r\n")
+        return bytes(self._record.strip(b"\r\n"))
 
 
 def _header(feed: _Lines, columns: frozenset[str] | None) -> _Header:
