@@ -17,14 +17,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from odd_documents import member
 
-from odd_documents import member  # noqa: E402
-
-from l4cli.documents import bounded  # noqa: E402
-from l4cli.documents.ingest import document_of  # noqa: E402
-from l4cli.errors import InputError  # noqa: E402
+from l4cli.documents.formats import bounded
+from l4cli.documents.ingest import document_of
+from l4cli.errors import InputError
 
 MOST_SECONDS = 10  # a document; then it hangs
 

@@ -24,10 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT)]
-
-from l4cli.documents import read_document  # noqa: E402
+from l4cli.documents import read_document
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _WORDS = ("pump", "valve", "cells", "water", "pressure", "of", "the", "and", "was", "litres")

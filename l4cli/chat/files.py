@@ -7,7 +7,7 @@ from pathlib import Path
 
 from l4cli import console
 from l4cli.documents import text
-from l4cli.documents.formats import is_plain
+from l4cli.documents.formats.recognize import is_plain
 from l4cli.documents.ingest import document_of, read_document
 
 

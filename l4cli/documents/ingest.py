@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from l4cli.documents.bounded import convert_bounded
-from l4cli.documents.converted import counted
 from l4cli.documents.document import Document
-from l4cli.documents.formats import is_plain
-from l4cli.documents.readers import EmptyDocumentError, Read, plain_text
+from l4cli.documents.formats.bounded import convert_bounded
+from l4cli.documents.formats.converted import counted
+from l4cli.documents.formats.readers import EmptyDocumentError, Read, plain_text
+from l4cli.documents.formats.recognize import is_plain
 from l4cli.documents.sources import find
 from l4cli.documents.text import MAX_BYTES, BinaryFileError, check_size, read_bytes
 from l4cli.errors import InputError

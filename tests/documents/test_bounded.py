@@ -13,8 +13,8 @@ from pathlib import Path
 import papers
 import pytest
 
-from l4cli.documents import bounded
-from l4cli.documents.bounded import Limits, convert_bounded, limits_of
+from l4cli.documents.formats import bounded
+from l4cli.documents.formats.bounded import Limits, convert_bounded, limits_of
 from l4cli.errors import InputError
 
 SLOW = ("<p>" + "<b><i>x</b></i>" * 200 + "</p>").encode() * 300

@@ -16,10 +16,10 @@ import pytest
 from odd_documents import damaged
 
 from l4cli.documents import Document, Place, ingest, read_document
-from l4cli.documents import archive as archives
 from l4cli.documents import text as texts
+from l4cli.documents.formats import archive as archives
+from l4cli.documents.formats.readers import convert
 from l4cli.documents.ingest import document_of
-from l4cli.documents.readers import convert
 from l4cli.errors import InputError
 
 PDF = papers.pdf(

@@ -20,11 +20,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from l4cli.documents.document import Document, Heading
-from l4cli.documents.readers import EmptyDocumentError, Read, convert
+from l4cli.documents.formats.readers import EmptyDocumentError, Read, convert
 from l4cli.documents.text import BinaryFileError
 from l4cli.errors import InputError
 
-_START = "import sys; sys.path[:] = sys.argv[1:]; from l4cli.documents.worker import main; main()"
+_START = (
+    "import sys; sys.path[:] = sys.argv[1:]; "
+    "from l4cli.documents.formats.worker import main; main()"
+)
 _KINDS: dict[str, type[InputError]] = {
     "BinaryFileError": BinaryFileError,
     "EmptyDocumentError": EmptyDocumentError,

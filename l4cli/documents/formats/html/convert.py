@@ -11,8 +11,8 @@ import re
 import warnings
 from typing import TYPE_CHECKING
 
-from l4cli.documents.converted import Text
-from l4cli.documents.notation import apart, in_line, without_marks
+from l4cli.documents.formats.converted import Text
+from l4cli.documents.formats.notation import apart, in_line, without_marks
 from l4cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def html_to_markdown(
     from bs4 import BeautifulSoup
     from bs4.element import Declaration, ProcessingInstruction
 
-    from l4cli.documents.page_markdown import PageConverter
+    from l4cli.documents.formats.html.markdown import PageConverter
 
     if len(page) > MAX_CHARS:
         size = f"{MAX_CHARS >> 20} million characters"
@@ -83,10 +83,10 @@ def html_to_markdown(
 
 def _prepare(soup: BeautifulSoup, styles: str) -> None:
     """Remove what a reader does not see, and make elements plain that Markdown does not have."""
-    from l4cli.documents.mathml import linear
-    from l4cli.documents.page_markdown import number_lists
-    from l4cli.documents.page_styles import apply_styles
-    from l4cli.documents.page_tables import prepare_tables
+    from l4cli.documents.formats.html.markdown import number_lists
+    from l4cli.documents.formats.html.mathml import linear
+    from l4cli.documents.formats.html.styles import apply_styles
+    from l4cli.documents.formats.html.tables import prepare_tables
 
     styles += "".join(style.get_text() for style in soup("style"))
     for element in soup(_UNSEEN):

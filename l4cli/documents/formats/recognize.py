@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Literal
 
-from l4cli.documents.archive import Archive
+from l4cli.documents.formats.archive import Archive
 from l4cli.documents.text import BinaryFileError
 
 Format = Literal["text", "markdown", "html", "pdf", "docx", "epub", "notebook"]
@@ -63,8 +63,8 @@ def is_plain(data: bytes, name: str) -> bool:
 
 
 def _zip_format(data: bytes, name: str) -> Format:
-    from l4cli.documents.docx import main_part
-    from l4cli.documents.epub import is_book
+    from l4cli.documents.formats.epub import is_book
+    from l4cli.documents.formats.word.convert import main_part
 
     with Archive(data, name) as archive:
         members = archive.members

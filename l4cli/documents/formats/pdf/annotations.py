@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from l4cli.documents.pdf_page import Inset
+from l4cli.documents.formats.pdf.page import Inset
 from l4cli.documents.text import printable
 
 _HIDDEN = 0x02 | 0x20  # the flags Hidden and NoView

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from l4cli.documents.converted import Text
 from l4cli.documents.document import Document
-from l4cli.documents.formats import format_of
+from l4cli.documents.formats.converted import Text
+from l4cli.documents.formats.recognize import format_of
 from l4cli.documents.markdown import headings_of
 from l4cli.documents.text import decode, unix_lines
 from l4cli.errors import InputError
@@ -56,26 +56,26 @@ def _markdown(data: bytes, name: str) -> Read:
 
 
 def _html(data: bytes, name: str) -> Read:
-    from l4cli.documents.encodings import decode_page
-    from l4cli.documents.html import html_to_markdown
+    from l4cli.documents.formats.html.convert import html_to_markdown
+    from l4cli.documents.formats.html.encodings import decode_page
 
     return _converted(name, html_to_markdown(decode_page(data, name), name))
 
 
 def _docx(data: bytes, name: str) -> Read:
-    from l4cli.documents.docx import docx_to_markdown
+    from l4cli.documents.formats.word.convert import docx_to_markdown
 
     return _converted(name, docx_to_markdown(data, name))
 
 
 def _epub(data: bytes, name: str) -> Read:
-    from l4cli.documents.epub import epub_to_markdown
+    from l4cli.documents.formats.epub import epub_to_markdown
 
     return _converted(name, epub_to_markdown(data, name))
 
 
 def _notebook(data: bytes, name: str) -> Read:
-    from l4cli.documents.notebook import notebook_to_markdown
+    from l4cli.documents.formats.notebook import notebook_to_markdown
 
     return _converted(name, notebook_to_markdown(data, name))
 
@@ -87,7 +87,7 @@ def _converted(name: str, text: Text) -> Read:
 
 
 def _pdf(data: bytes, name: str) -> Read:
-    from l4cli.documents.pdf import read_pdf
+    from l4cli.documents.formats.pdf.convert import read_pdf
 
     pdf = read_pdf(data, name)
     notes = []

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from l4cli.documents.archive import Archive
-from l4cli.documents.converted import Text
-from l4cli.documents.encodings import decode_page
-from l4cli.documents.html import html_to_markdown
+from l4cli.documents.formats.archive import Archive
+from l4cli.documents.formats.converted import Text
+from l4cli.documents.formats.html.convert import html_to_markdown
+from l4cli.documents.formats.html.encodings import decode_page
 from l4cli.documents.text import decode, unix_lines
 from l4cli.errors import InputError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from xml.etree.ElementTree import Element
 
-from l4cli.documents.formulas import fraction, joined, root, with_scripts
-from l4cli.documents.notation import grouped, script
+from l4cli.documents.formats.formulas import fraction, joined, root, with_scripts
+from l4cli.documents.formats.notation import grouped, script
 
 M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 _PROPERTIES = ("Pr",)  # the end of the names of elements that hold settings

@@ -77,8 +77,8 @@ class _Page:
         from pypdfium2 import PdfiumError
         from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE
 
-        from l4cli.documents.pdf_annotations import insets
-        from l4cli.documents.pdf_page import PageText
+        from l4cli.documents.formats.pdf.annotations import insets
+        from l4cli.documents.formats.pdf.page import PageText
 
         try:
             page = pdf[index]

@@ -16,8 +16,8 @@ import traceback
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
-from l4cli.documents.bounded import Limits
-from l4cli.documents.readers import convert
+from l4cli.documents.formats.bounded import Limits
+from l4cli.documents.formats.readers import convert
 from l4cli.errors import InputError
 
 

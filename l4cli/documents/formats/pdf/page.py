@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from l4cli.documents.notation import in_line, lowered, raised, without_marks
-from l4cli.documents.pdf_scripts import Glyph, Script, scripts
+from l4cli.documents.formats.notation import in_line, lowered, raised, without_marks
+from l4cli.documents.formats.pdf.scripts import Glyph, Script, scripts
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element, SubElement
 
-from l4cli.documents import omml
-from l4cli.documents.notation import apart, without_marks
+from l4cli.documents.formats.notation import apart, without_marks
+from l4cli.documents.formats.word import omml
+from l4cli.documents.formats.word.numbers import Numbering, W
 from l4cli.documents.text import printable
-from l4cli.documents.word_numbers import Numbering, W
 
 MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"

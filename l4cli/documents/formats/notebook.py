@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from l4cli.documents.converted import Text
-from l4cli.documents.html import html_to_markdown
+from l4cli.documents.formats.converted import Text
+from l4cli.documents.formats.html.convert import html_to_markdown
 from l4cli.documents.text import decode, unix_lines
 from l4cli.errors import InputError
 

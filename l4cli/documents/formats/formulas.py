@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from l4cli.documents.notation import grouped, script
+from l4cli.documents.formats.notation import grouped, script
 
 _UNSEEN_OPERATORS = dict.fromkeys(map(ord, "\u2061\u2062\u2063\u2064\u200b"), " ")
 _INFIX = re.compile(r"[=<>≤≥≠≈≡∼≃≅∈∉⊂⊆∪∩∧∨→⇒⇔↔×÷·∗⋅±∓+−–-]|:=")

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 from xml.parsers.expat import ExpatError
 
-from l4cli.documents.archive import BROKEN, Archive
-from l4cli.documents.converted import Text
-from l4cli.documents.html import html_to_markdown
-from l4cli.documents.word import Story, comment_texts, raising_styles
-from l4cli.documents.word_numbers import Numbering, W
+from l4cli.documents.formats.archive import BROKEN, Archive
+from l4cli.documents.formats.converted import Text
+from l4cli.documents.formats.html.convert import html_to_markdown
+from l4cli.documents.formats.word.numbers import Numbering, W
+from l4cli.documents.formats.word.plain import Story, comment_texts, raising_styles
 from l4cli.errors import InputError
 
 _MAX_XML = 64 << 20  # bytes of the text's XML, which mammoth parses; 1000 pages are about 10 MB

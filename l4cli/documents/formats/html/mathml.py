@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from bs4.element import Comment, NavigableString, Tag
 
-from l4cli.documents.formulas import fraction, joined, root, row, with_scripts
-from l4cli.documents.notation import script
+from l4cli.documents.formats.formulas import fraction, joined, root, row, with_scripts
+from l4cli.documents.formats.notation import script
 
 _TEX = ("application/x-tex", "TeX", "LaTeX")
 _UNSEEN = ("annotation", "annotation-xml", "mphantom", "none", "mprescripts")

@@ -8,9 +8,9 @@ from typing import Any
 from bs4.element import Tag
 from markdownify import MarkdownConverter
 
-from l4cli.documents import notation
-from l4cli.documents.numerals import letters, roman
-from l4cli.documents.page_tables import MAX_COLUMNS, span
+from l4cli.documents.formats import notation
+from l4cli.documents.formats.html.tables import MAX_COLUMNS, span
+from l4cli.documents.formats.numerals import letters, roman
 
 # Elements that stand beside text without a space in the page's source, but apart from it on screen.
 _BLOCKS = (

@@ -1,0 +1,1 @@
+"""Web pages: encoding, styles, tables and formulas, to Markdown."""

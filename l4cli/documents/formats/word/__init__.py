@@ -1,0 +1,1 @@
+"""Word documents: DOCX made plain, then HTML, then Markdown."""
