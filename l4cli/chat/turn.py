@@ -148,4 +148,6 @@ class _InTurn:
         try:
             yield
         except (OSError, OutputError, ReaderGoneError) as error:
+            if isinstance(error, OSError) and not _is_hangup(error):
+                raise
             self.lost = error
