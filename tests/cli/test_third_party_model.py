@@ -76,5 +76,5 @@ def test_chat(l4: L4, smollm2: Path) -> None:
 def test_ask(l4: L4, smollm2: Path, tmp_path: Path) -> None:
     counts = (f"On day {day} the keeper of the lighthouse counted ships." for day in range(40))
     (tmp_path / "book.md").write_text("# The lighthouse\n\n" + "\n\n".join(counts))
-    done = l4("ask", tmp_path / "book.md", "-q", "Who counted the ships?", "-m", smollm2)
+    done = l4("ask", tmp_path / "book.md", "-q", "Who counted the ships?", "-m", smollm2, *FIXED)
     assert (done.returncode, "keeper" in done.stdout) == (0, True), done.stderr
