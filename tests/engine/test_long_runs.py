@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 import tiny_tokenizer
 from conftest import L4
@@ -62,6 +63,8 @@ def vocabulary(
     writer.add_token_list(list(tiny_tokenizer._VOCAB))
     writer.add_token_types([gguf.TokenType.NORMAL] * len(tiny_tokenizer._VOCAB))
     writer.add_token_merges([" ".join(pair) for pair in tiny_tokenizer._MERGES])
+    weights = np.zeros((len(tiny_tokenizer._VOCAB), 64), np.float32)
+    writer.add_tensor("token_embd.weight", weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
