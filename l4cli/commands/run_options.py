@@ -196,7 +196,6 @@ PricePerHour = Annotated[
     typer.Option(
         "--price-per-hour",
         metavar="X",
-        min=0,
         help="Show the cost of the run on a machine that costs X per hour, in any currency.",
         rich_help_panel=CHECK_PANEL,
     ),

@@ -95,7 +95,7 @@ def test_deep_nesting_costs_its_row_only(
 
 
 def test_as_deep_as_is_allowed_is_answered(
-    l4: Callable[..., CompletedProcess[str]], tiny_gguf: Path, tmp_path: Path
+    l4: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
     deep = '{"a": ' * 190 + "1" + "}" * 190
     call = json.dumps({"function": {"name": "f", "arguments": deep}})
@@ -103,7 +103,7 @@ def test_as_deep_as_is_allowed_is_answered(
     (tmp_path / "rows.jsonl").write_text(
         f'{{"messages": [{message}], "tools": [{{"name": "f", "parameters": {deep}}}]}}\n'
     )
-    done = l4("run", tmp_path / "rows.jsonl", "-m", tiny_gguf, "-n", "3")
+    done = l4("run", tmp_path / "rows.jsonl", "-m", "demo", "-n", "3")
     assert "usage" in json.loads(done.stdout)
 
 
