@@ -121,7 +121,7 @@ def show_text(
     to the blank lines. What is left out, such as pictures, is told on stderr.
     """
     from l4cli.commands import ask_prepare as prepare
-    from l4cli.documents.places import marked
+    from l4cli.documents.document import marked
     from l4cli.documents.prompt import shown
 
     texts, num_failed = prepare.read_documents(documents)

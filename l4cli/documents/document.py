@@ -103,3 +103,21 @@ class Document:
 def _rank(starts: Sequence[int], offset: int) -> int:
     """Return the number, from 1, of the last start at or before `offset`; 0 if there is none."""
     return bisect_right(starts, offset)
+
+
+def marked(document: Document) -> str:
+    """Return the text, for people, with a line such as `--- page 2, "Priming"` wherever its place changes.
+
+    It shows what the model reads, and where. The first line names the document. The lines of text files are numbered.
+    """
+    parts = [f"--- {document.name}\n"]
+    before, offset = Place(), 0
+    for number, line in enumerate(document.text.rstrip("\n").split("\n"), 1):
+        place = document.place(offset + len(line) - len(line.lstrip()))
+        here = Place(page=place.page, heading=place.heading)
+        if line.strip() and here != before:
+            parts.append(f"--- {here}\n")
+            before = here
+        parts.append(f"{number:>6}  {line}\n" if document.has_lines else f"{line}\n")
+        offset += len(line) + 1
+    return "".join(parts)
