@@ -106,9 +106,10 @@ def _rank(starts: Sequence[int], offset: int) -> int:
 
 
 def marked(document: Document) -> str:
-    """Return the text, for people, with a line such as `--- page 2, "Priming"` wherever its place changes.
+    """Return the text with a line such as `--- page 2, "Priming"` wherever its place changes.
 
-    It shows what the model reads, and where. The first line names the document. The lines of text files are numbered.
+    It shows people what the model reads. The first line names the document; the lines of text files
+    are numbered.
     """
     parts = [f"--- {document.name}\n"]
     before, offset = Place(), 0
