@@ -274,12 +274,17 @@ def _message(name: str, message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _content(name: str, message: Mapping[str, Any]) -> str:
-    """Return a message's text; a list of parts of type text is joined."""
+    """Return a message's text; a list of parts of type text is joined.
+
+    An answer of OpenAI's may have a refusal in the place of its content.
+    """
     content = message.get("content")
     if isinstance(content, str):
         return content
     if content is None and message.get("tool_calls"):
         return ""
+    if content is None and isinstance(refusal := message.get("refusal"), str):
+        return refusal
     if not isinstance(content, list):
         raise InputError(f"{name} needs a content that is a string")
     for part in content:

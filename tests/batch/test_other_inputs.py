@@ -149,6 +149,14 @@ def test_what_would_change_the_answer_is_refused_by_name(field: str, value: Any)
     assert field in str(row.error)
 
 
+def test_a_refusal_stands_for_the_content_of_an_answer() -> None:
+    refused = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
+    row = openai(messages=[{"role": "user", "content": "hi"}, refused])
+    assert isinstance(row, Row)
+    assert row.messages is not None
+    assert row.messages[1]["content"] == "I cannot help with that."
+
+
 def test_the_older_names_of_tools_are_read() -> None:
     function = {"name": "f", "parameters": {"type": "object", "properties": {}}}
     row = openai(functions=[function], function_call="auto")
