@@ -1,6 +1,6 @@
 # make run    from nothing to answers in out.jsonl, by way of the bundled demo model
 # make test   the same set-up with the test tools, then every check
-# make test-slow   the tests that take minutes: set-up, doctor, wheel and sdist
+# make test-slow   the tests that take minutes: set-up, doctor, wheel and sdist, sweeps by seed
 # make test-train   the tests of training/; installs torch and the rest of the `train` extra first
 # make pictures   the README's pictures anew, from real sessions
 # make upgrade   requirements.lock anew: the newest releases that pyproject.toml allows

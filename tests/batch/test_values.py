@@ -21,6 +21,7 @@ def _refuse(name: str) -> None:
     raise AssertionError(f"{name} is not JSON")
 
 
+@pytest.mark.slow
 def test_no_value_of_a_field_ends_the_run(
     l4: Callable[..., CompletedProcess[str]], tiny_gguf: Path, tmp_path: Path
 ) -> None:
@@ -35,6 +36,7 @@ def test_no_value_of_a_field_ends_the_run(
     assert all(("error" in row) != ("usage" in row) for row in written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -27,6 +27,7 @@ def closed(streams: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8_work_in_every_place(
     tiny_gguf: Path, tiny_checkpoint: Path, tmp_path: Path, l4: L4
 ) -> None:
@@ -57,6 +58,7 @@ def test_names_that_are_not_utf8_work_in_every_place(
     assert (odd / os.fsdecode(b"\xe9.gguf")).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("streams", "args", "code", "said"),
     [

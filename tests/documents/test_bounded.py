@@ -93,6 +93,8 @@ def test_a_signal_ends_the_reading_at_once(tmp_path: Path, number: signal.Signal
             time.sleep(0.05)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    # Python itself ends by SIGINT after one that came within exec(), as when a dataclass is made;
+    # to a shell both are 130.
+    assert process.returncode in (128 + number, -number)
     assert out == b""
     assert b"Traceback" not in err

@@ -84,6 +84,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 def test_hostile_templates_are_stopped() -> None:
     """In a process of its own, so that what they take of memory can be seen."""
     code = f"from test_budget import stopped; print(stopped(range({len(HOSTILE)})))"
