@@ -36,7 +36,6 @@ def test_no_value_of_a_field_ends_the_run(
     assert all(("error" in row) != ("usage" in row) for row in written)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -63,6 +62,7 @@ def test_an_impossible_value_is_named(
     assert message in json.loads(done.stdout)["error"]["message"]
 
 
+@pytest.mark.slow
 def test_no_constraint_ends_the_run(
     l4: Callable[..., CompletedProcess[str]], tiny_gguf: Path, tmp_path: Path
 ) -> None:

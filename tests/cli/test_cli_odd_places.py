@@ -58,7 +58,6 @@ def test_names_that_are_not_utf8_work_in_every_place(
     assert (odd / os.fsdecode(b"\xe9.gguf")).exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("streams", "args", "code", "said"),
     [
@@ -85,6 +84,7 @@ def test_closed_and_full_streams(
     assert "bug in l4" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written(tiny_gguf: Path, tmp_path: Path, l4: L4) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(ROW)
