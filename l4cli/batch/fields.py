@@ -11,10 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from l4cli.batch import strict_json
 from l4cli.engine.types import MOST_BIAS, Constraint
 from l4cli.errors import InputError
-from l4cli.prompt import strict_json as standard_json
+from l4cli.prompt import strict_json
 
 MAX_CHOICES = 128
 _MOST_DIGITS = 20  # of a token id
@@ -303,9 +302,8 @@ def _call(name: str, call: Mapping[str, Any]) -> Mapping[str, Any]:
     arguments = function.get("arguments", {})
     if isinstance(arguments, str):
         try:
-            standard_json.loads(arguments or "{}")  # refuses NaN and 1e999
-            arguments = strict_json.parse(arguments or "{}")
-        except (InputError, ValueError) as error:
+            arguments = strict_json.parse(arguments or "{}", is_finite=True)
+        except InputError as error:
             raise InputError(
                 f"{name} has arguments that are not JSON to work with: {error}"
             ) from None

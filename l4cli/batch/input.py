@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from l4cli.batch import fields, strict_json
+from l4cli.batch import fields
 from l4cli.batch.files import count_lines, folder_of, open_input
 from l4cli.batch.lines import lines_of
 from l4cli.batch.rows import BadRow, Row, read_rows
@@ -19,6 +19,7 @@ from l4cli.batch.sources import Source
 from l4cli.documents.text import read_text
 from l4cli.engine.types import Constraint
 from l4cli.errors import InputError, UsageError
+from l4cli.prompt import strict_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from l4cli import console, documents
-from l4cli.batch import fields, openai, strict_json
+from l4cli.batch import fields, openai
 from l4cli.batch.lines import check_row
 from l4cli.batch.sources import Record, Source, read_records
 from l4cli.documents import Document
 from l4cli.errors import InputError
+from l4cli.prompt import strict_json
 
 DIGEST_BYTES = 8
 RowId = str | int

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from l4cli.batch import strict_json
 from l4cli.batch.encoding import utf8_lines
 from l4cli.batch.fields import json_type
 from l4cli.batch.json_values import is_one_value, split_values
 from l4cli.batch.lines import MAX_ROW
 from l4cli.errors import InputError
+from l4cli.prompt import strict_json
 
 Source = Literal["json", "text", "csv"]
 _SEPARATOR = re.compile(r'"?sep=([^\w"])"?')  # Excel's line above the header

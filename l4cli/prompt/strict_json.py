@@ -1,4 +1,4 @@
-"""JSON as its standard has it: NaN, Infinity and numbers beyond all bounds are refused."""
+"""Reads JSON from outside: only what the standard allows, and no deeper than l4 can work with."""
 
 from __future__ import annotations
 
@@ -6,24 +6,75 @@ import json
 import math
 from typing import Any, NoReturn
 
+from l4cli.errors import InputError
+
+# Templates, the compiler of schemas and Python's own json call themselves for each level.
+MOST_LEVELS = 200
+
 
 def _refuse(text: str) -> NoReturn:
     raise ValueError(f"JSON has no number {text}")
 
 
-def _float(text: str) -> float:
+def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         _refuse(text)
     return number
 
 
-DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_float)
+DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 def loads(text: str) -> Any:
-    """The value of a JSON text; ValueError if it is none, or nested too deep to be read."""
+    """Return the value of a JSON text. ValueError if it is none, or nested too deep to be read."""
     try:
         return DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def parse(text: str, *, is_finite: bool = False) -> Any:
+    """Return the value of a JSON text. InputError, with the reason, if it is not usable.
+
+    is_finite: refuse a number such as 1e999, too, which Python reads as infinity.
+    """
+    try:
+        value = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite if is_finite else None
+        )
+    except json.JSONDecodeError as error:
+        raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:  # an integer with more digits than Python converts, or not finite
+        raise InputError(f"this JSON cannot be read: {error}") from None
+    if text.count("[") + text.count("{") > MOST_LEVELS and _is_deeper(value, MOST_LEVELS):
+        raise _too_deep()
+    return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in each other more than `levels` deep."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (list, dict))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (list, dict))
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep() -> InputError:
+    return InputError(
+        f"this JSON cannot be read: it is nested too deeply (more than {MOST_LEVELS} levels)"
+    )
+
+
+def _refuse_constant(name: str) -> None:
+    raise InputError(f"not JSON: {name} is not a JSON number")
