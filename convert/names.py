@@ -7,7 +7,10 @@ no content of a file can point outside the folder that it belongs to.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+_DEVICE_FOLDERS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
+_MOST_SHOWN = 40  # characters of a name in a message
 _MOST_BYTES = 255  # of a name, in every usual file system
 
 
@@ -24,6 +27,17 @@ def is_file_name(name: object) -> bool:
 def is_path_inside(path: object) -> bool:
     """Whether `path` leads down from a folder: file names with "/" between them."""
     return isinstance(path, str) and all(map(is_file_name, path.split("/")))
+
+
+def is_device(path: Path) -> bool:
+    """Whether `path` lies where the system keeps devices and open files."""
+    return path.parent in _DEVICE_FOLDERS
+
+
+def in_short(path: Path) -> Path:
+    """The path with its name cut to what fits into a message."""
+    is_short = len(path.name) <= _MOST_SHOWN
+    return path if is_short else path.parent / f"{path.name[:_MOST_SHOWN]}…"
 
 
 def is_commit(text: object) -> bool:

@@ -10,9 +10,8 @@ import os
 import stat
 from pathlib import Path
 
+from convert.names import in_short, is_device
 from l4cli.errors import OutputError, UsageError
-
-_DEVICES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 def refuse_unfit(*paths: Path) -> None:
@@ -32,15 +31,14 @@ def refuse_unfit(*paths: Path) -> None:
 
 def _kind(path: Path) -> str:
     """What lies at `path`; "" for a regular file and for nothing."""
-    if path.parent in _DEVICES:
+    if is_device(path):
         return "device"
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return ""
     except OSError as error:
-        name = path.name if len(path.name) <= 40 else f"{path.name[:40]}…"
-        raise OutputError(f"cannot write {path.parent / name}: {error.strerror}") from None
+        raise OutputError(f"cannot write {in_short(path)}: {error.strerror}") from None
     if stat.S_ISREG(mode):
         return ""
     return "directory" if stat.S_ISDIR(mode) else "pipe" if stat.S_ISFIFO(mode) else "device"

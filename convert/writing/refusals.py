@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convert.errors import ConvertError
+from convert.names import in_short, is_device
 from convert.types import Plan
 from convert.writing.journal import imatrices, journal_path, read_journal
 from convert.writing.layout import FileLayout, Layout
 from convert.writing.writer import part_path
-
-_DEVICES = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 def refuse_outputs(planned: Sequence[tuple[Plan, Layout]], *, overwrite: bool) -> None:
@@ -86,10 +85,7 @@ def status_of(path: Path) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        name = path.name if len(path.name) <= 40 else f"{path.name[:40]}…"
-        raise ConvertError(
-            f"{path.parent / name}: {error.strerror}; write elsewhere with -o"
-        ) from None
+        raise ConvertError(f"{in_short(path)}: {error.strerror}; write elsewhere with -o") from None
 
 
 def _refuse_place(plan: Plan, path: Path) -> None:
@@ -101,7 +97,7 @@ def _refuse_place(plan: Plan, path: Path) -> None:
         )
     status = status_of(path)
     is_file = status is None or stat.S_ISREG(status.st_mode)
-    if not is_file or path.parent in _DEVICES:
+    if not is_file or is_device(path):
         raise ConvertError(f"{path}: is not a file; give the output another name with -o")
     if target in {imatrix.resolve() for imatrix in imatrices(plan)}:
         raise ConvertError(f"{path}: is the imatrix that is read; write elsewhere with -o")

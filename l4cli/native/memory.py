@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -63,3 +64,16 @@ def _left_in_cgroup(root: Path) -> int:
         return 1 << 62
     cache = stat.get("active_file", 0) + stat.get("inactive_file", 0)
     return max(0, limit - used + cache)
+
+
+def set_soft_limit(kind: int, most: int) -> None:
+    """Set a limit of this process, such as resource.RLIMIT_AS; not above the hard one.
+
+    Systems that do not have the limit (macOS has none of memory) are left without.
+    """
+    import resource
+
+    hard = resource.getrlimit(kind)[1]
+    with suppress(ValueError, OSError):
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, hard))

@@ -4,7 +4,6 @@ set for itself. It ends when its input does, or when its parent is gone.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import resource
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 from l4cli.documents.formats.bounded import Limits
 from l4cli.documents.formats.readers import convert
 from l4cli.errors import InputError
+from l4cli.native.memory import set_soft_limit
 
 
 def main() -> None:
@@ -61,16 +61,8 @@ def _limit(limits: Limits) -> None:
     """Set the limits for the next document."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime + limits.seconds) + 1
-    _set(resource.RLIMIT_CPU, seconds)
-    _set(resource.RLIMIT_AS, _mapped() + limits.n_bytes)
-
-
-def _set(kind: int, value: int) -> None:
-    """Set a soft limit, at most to the hard one; nothing where the system has no such limit."""
-    _, hard = resource.getrlimit(kind)
-    soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(kind, (soft, hard))
+    set_soft_limit(resource.RLIMIT_CPU, seconds)
+    set_soft_limit(resource.RLIMIT_AS, _mapped() + limits.n_bytes)
 
 
 def _mapped() -> int:

@@ -14,7 +14,6 @@ import resource
 import signal
 import sys
 import threading
-from contextlib import suppress
 from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer
@@ -22,6 +21,7 @@ from llguidance import LLMatcher, LLTokenizer
 from l4cli.engine.guidance.translate import complaint, limits, to_llguidance
 from l4cli.engine.guidance.trial import MEMORY_BYTES, STACK_BYTES
 from l4cli.engine.types import Constraint
+from l4cli.native.memory import set_soft_limit
 
 _TOKEN_ID = re.compile(r"<\[\d+\]>")  # a control token of the model, which bytes are not
 
@@ -29,7 +29,7 @@ _TOKEN_ID = re.compile(r"<\[\d+\]>")  # a control token of the model, which byte
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    set_soft_limit(resource.RLIMIT_AS, MEMORY_BYTES)
     threading.stack_size(STACK_BYTES)
     thread = threading.Thread(target=_serve)
     thread.start()
@@ -41,7 +41,9 @@ def _serve() -> None:
     for line in sys.stdin.buffer:
         job = json.loads(line)
         used = resource.getrusage(resource.RUSAGE_SELF)
-        _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + job["seconds"])
+        set_soft_limit(
+            resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + job["seconds"]
+        )
         reply = _try_out(tokenizer, Constraint(job["kind"], job["source"]))
         sys.stdout.write(json.dumps(reply) + "\n")
         sys.stdout.flush()
@@ -63,14 +65,6 @@ def _try_out(tokenizer: LLTokenizer, constraint: Constraint) -> dict[str, Any]:
     if matcher.is_error():
         return {"error": complaint(matcher.get_error())}
     return {"grammar": grammar}
-
-
-def _limit(what: int, most: int) -> None:
-    """Lower a limit of this process, where the system has it."""
-    hard = resource.getrlimit(what)[1]
-    if hard == resource.RLIM_INFINITY or most < hard:
-        with suppress(ValueError, OSError):  # macOS has no limit of memory
-            resource.setrlimit(what, (most, hard))
 
 
 if __name__ == "__main__":
