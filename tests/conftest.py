@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from l4cli.engine.llamacpp import LlamaModel
@@ -25,6 +26,10 @@ sys.path.insert(0, str(TESTS))  # for the modules that tests share
 
 L4 = Callable[..., "subprocess.CompletedProcess[str]"]
 
+# A test that passed here passes in CI as well. `pytest --hypothesis-profile=fuzz` looks for more.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("fuzz", derandomize=False, print_blob=True)
+settings.load_profile("fixed")
 
 # `nohup` and CI runners start processes that ignore Ctrl-C, and child processes inherit that. But
 # commands to which tests send signals must receive them.

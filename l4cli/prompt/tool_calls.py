@@ -19,6 +19,7 @@ from typing import Any
 from l4cli.prompt import strict_json
 from l4cli.prompt.call_tags import BLOCKS, FENCES, OPEN_THOUGHT, THOUGHT
 
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # what is no call, as raised
 _CONSTANTS = {"true": True, "false": False, "null": None}  # models also use JSON's names
 _MISTRAL = re.compile(r"\s*([\w.-]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\])?\s*(?=\{)")
 _DEEPSEEK = re.compile(
@@ -78,7 +79,7 @@ def parse_tool_calls(
         return text, ()
     try:
         content, calls = _split(text[start:], names, texts)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except _UNREADABLE:
         return text, ()
     if not calls or (names is not None and any(call.name not in names for call in calls)):
         return text, ()
@@ -87,6 +88,8 @@ def parse_tool_calls(
 
 def _split(text: str, names: Collection[str] | None, texts: Texts) -> tuple[str, list[ToolCall]]:
     """The text around the calls, and the calls; ValueError or SyntaxError if something is wrong."""
+    if calls := _only_calls(text.strip()):  # first, since an argument may quote a tag
+        return "", calls
     if blocks := list(BLOCKS.finditer(text)):
         content, at = "", 0
         for block in blocks:
@@ -101,7 +104,15 @@ def _split(text: str, names: Collection[str] | None, texts: Texts) -> tuple[str,
         ]
     if names is not None and (named := _MISTRAL.match(text)) and named[1] in names:
         return "", _from_mistral(text)
-    return "", _calls(text.strip())
+    raise ValueError("no calls")
+
+
+def _only_calls(source: str) -> list[ToolCall]:
+    """The calls that an answer consists of, or nothing if it has anything else."""
+    try:
+        return _calls(source)
+    except _UNREADABLE:
+        return []
 
 
 def _tagged(block: re.Match[str], texts: Texts) -> Iterable[ToolCall]:

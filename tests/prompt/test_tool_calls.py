@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls, text_arguments
@@ -101,6 +101,8 @@ json_values = st.recursive(
 
 
 @settings(max_examples=50, deadline=None)
+@example({"marker": "[TOOL_CALLS]"})
+@example({"marker": "<tool_call>{}</tool_call>"})
 @given(st.dictionaries(st.from_regex(r"[a-z]{3,8}_", fullmatch=True), json_values))
 def test_what_was_written_is_what_is_read(arguments: dict[str, Any]) -> None:
     written = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
