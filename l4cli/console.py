@@ -265,9 +265,12 @@ def status(label: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: None
         return
     from rich import progress as bars
+    from rich.table import Column
 
+    label_column = Column(no_wrap=True, overflow="ellipsis")  # a narrow terminal cannot erase more
     with _live(
-        bars.SpinnerColumn(), bars.TextColumn("{task.description}", markup=False)
+        bars.SpinnerColumn(),
+        bars.TextColumn("{task.description}", markup=False, table_column=label_column),
     ) as progress:
         task = progress.add_task(harmless(label), total=None)
         yield lambda text: progress.update(task, description=harmless(text))

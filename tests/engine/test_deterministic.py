@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from random import Random
 
+import pytest
+from marks import slow_but
+
 from l4cli.batch.rows import read_rows
 from l4cli.batch.runner import BatchOptions, run_rows
 from l4cli.batch.stats import BatchStats
@@ -34,12 +37,13 @@ def answers(llm: LLM, lines: list[bytes]) -> dict[int, str]:
     return {row["id"]: row["message"]["content"] for _, row in outputs}
 
 
-def test_two_hundred_rows_in_any_company(tiny_gguf: Path) -> None:
-    lines = two_hundred_rows()
+@pytest.mark.parametrize("count", slow_but([40], [40, 200]))
+def test_rows_in_any_company(tiny_gguf: Path, count: int) -> None:
+    lines = two_hundred_rows()[:count]
     with load(tiny_gguf, deterministic=True, threads=1) as llm:
         together = answers(llm, lines)
-        assert len(together) == 200
-        shuffled = Random(1).sample(lines, 200)
+        assert len(together) == count
+        shuffled = Random(1).sample(lines, count)
         assert answers(llm, shuffled) == together
     with load(tiny_gguf, deterministic=True, threads=1) as llm:
         few = answers(llm, lines[7::23])

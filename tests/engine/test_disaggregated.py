@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from marks import slow_but
 
 from l4cli import load
 from l4cli.engine.completion import Collector
@@ -103,7 +104,7 @@ def watched(pair: DisaggregatedBackend) -> list[int]:
     return tokens
 
 
-@pytest.mark.parametrize("length", [600, 8170, 8800])
+@pytest.mark.parametrize("length", slow_but([600], [600, 8170, 8800]))
 def test_prompts_move_whole(model: LlamaModel, made: Any, length: int) -> None:
     """The logits are equal to the bit if both contexts compute the same pieces."""
     prompt, part = words(model, 3, length), length + 300

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny_tokenizer
 from conftest import L4
+from marks import slow_but
 
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.engine.llamacpp.deep_stack import with_deep_stack
@@ -25,6 +26,7 @@ PRE_TOKENIZERS = (
     "bailingmoe", "seed-coder", "hunyuan", "youtu", "refact", "chatglm-bpe", "minimax-m2", "afmoe",
     "kimi-k2", "qwen2", "llama3", "default",
 )  # fmt: skip
+QUICK = ("llama4", "gpt-4o", "deepseek-v3", "qwen2", "default")
 RUNS = (
     "a",
     "A",
@@ -45,7 +47,7 @@ RUNS = (
 N_CHARACTERS = 30_000
 
 
-@pytest.fixture(scope="module", params=PRE_TOKENIZERS)
+@pytest.fixture(scope="module", params=slow_but(QUICK, PRE_TOKENIZERS))
 def vocabulary(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LlamaModel]:
