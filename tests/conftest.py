@@ -29,6 +29,10 @@ L4 = Callable[..., "subprocess.CompletedProcess[str]"]
 # Two workers share the cores: threads of llama.cpp that wait must not keep the other's waiting.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# pytest-xdist sets these, and commands would take them for the size of the terminal.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 # Compile l4 once for all the commands that tests start, as an installed one is compiled once.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -18,7 +18,6 @@ from l4cli.chat.tools.toolbox import Toolbox
 from l4cli.loading.load import load
 
 FUNCTIONS = '''
-import re
 import time
 
 calls = 0
