@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from l4cli.engine.channels import Said
 from l4cli.prompt import strict_json
 from l4cli.prompt.call_tags import BLOCKS, FENCES, OPEN_THOUGHT, THOUGHT
 
@@ -84,6 +85,15 @@ def parse_tool_calls(
     if not calls or (names is not None and any(call.name not in names for call in calls)):
         return text, ()
     return (text[:start] + content).strip(), tuple(calls)
+
+
+def calls_in_channels(said: Said, names: Collection[str]) -> tuple[ToolCall, ...]:
+    """The calls of an answer in channels; none if any is damaged, or of a function not in names."""
+    try:
+        calls = [ToolCall(name, _arguments(text.strip() or "{}")) for name, text in said.calls]
+    except _UNREADABLE:
+        return ()
+    return tuple(calls) if all(call.name in names for call in calls) else ()
 
 
 def _split(text: str, names: Collection[str] | None, texts: Texts) -> tuple[str, list[ToolCall]]:

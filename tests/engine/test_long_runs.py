@@ -7,11 +7,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
-import tiny_tokenizer
 from conftest import L4
+from vocabularies import write_vocabulary
 
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.engine.llamacpp.deep_stack import with_deep_stack
@@ -51,25 +49,7 @@ def vocabulary(
 ) -> Iterator[LlamaModel]:
     """A vocabulary of bytes that llama.cpp splits by this pre-tokenizer."""
     path = tmp_path_factory.mktemp("pre") / f"{request.param}.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(1)
-    writer.add_context_length(1 << 20)
-    writer.add_embedding_length(64)
-    writer.add_feed_forward_length(64)
-    writer.add_head_count(1)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(request.param)
-    writer.add_token_list(list(tiny_tokenizer._VOCAB))
-    writer.add_token_types([gguf.TokenType.NORMAL] * len(tiny_tokenizer._VOCAB))
-    writer.add_token_merges([" ".join(pair) for pair in tiny_tokenizer._MERGES])
-    weights = np.zeros((len(tiny_tokenizer._VOCAB), 64), np.float32)
-    writer.add_tensor("token_embd.weight", weights)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    model = LlamaModel(path, vocab_only=True)
+    model = LlamaModel(write_vocabulary(path, request.param), vocab_only=True)
     yield model
     model.close()
 

@@ -13,6 +13,7 @@ import llama_cpp
 
 from convert.errors import ConvertError
 from convert.gguf.vetting import vet
+from l4cli.engine.channels import Channels
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.deep_stack import with_deep_stack
 from l4cli.engine.llamacpp.devices import devices, expert_patterns, on_cpu
@@ -268,6 +269,11 @@ class LlamaModel:
     def special_tokens(self) -> dict[str, int]:
         """Text and id of every control token: plain text must never turn into one of them."""
         return self.vocabulary.get("special_tokens", self._find_special_tokens)
+
+    @functools.cached_property
+    def channels(self) -> Channels | None:
+        """The tokens between which answers have channels; None if there are none."""
+        return Channels.of({**self.user_defined_tokens, **self.special_tokens})
 
     def _find_special_tokens(self) -> dict[str, int]:
         return self._tokens_with(_CONTROL)
