@@ -20,6 +20,7 @@ TAGS = (
     "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|tool_call|>", "<|/tool_call|>", "<think>", "</think>",
     "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁sep｜>",
     "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>",
+    "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>",
 )  # fmt: skip
 BLOCKS = re.compile(
     r"<\|python_start\|>(?P<llama4>.*?)(?:<\|python_end\|>|$)"
