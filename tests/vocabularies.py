@@ -1,4 +1,4 @@
-"""GGUF files with a vocabulary of bytes: of any pre-tokenizer, with control tokens and a template."""
+"""GGUF files with a vocabulary of bytes, of any pre-tokenizer, and tokens of their own."""
 
 from __future__ import annotations
 

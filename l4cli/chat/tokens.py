@@ -77,7 +77,8 @@ class ConversationTokens:
         """What an answer has in each of its channels; None if it has none, or unknown tokens."""
         if not self._channels or not answer.token_ids:
             return None
-        reader = ChannelReader(self._channels, self._piece, sum(self._generation_prompt, []))
+        header, lead = self._generation_prompt
+        reader = ChannelReader(self._channels, self._piece, [*header, *lead])
         for token in answer.token_ids:
             reader.feed(token)
         return reader.said

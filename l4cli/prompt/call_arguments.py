@@ -37,8 +37,8 @@ class Around(NamedTuple):
     forbidden: str
 
 
-CODER = Around("<parameter=", ">\n", "\n</parameter>\n", r"<\/?parameter|<\/?function|<\/?tool_call")
-GLM = Around("<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n", r"<\/?arg_|<\/?tool_call")
+CODER = Around("<parameter=", ">\n", "\n</parameter>\n", r"<\/?(parameter|function|tool_call)")
+GLM = Around("<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n", r"<\/?(arg_|tool_call)")
 Lark = Callable[[str], str]
 
 

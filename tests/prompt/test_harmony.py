@@ -46,7 +46,9 @@ def piece(token: int) -> bytes:
     return bytes([token]) if token < 256 else b""
 
 
-def read(answer: str, prompt: str = "<|start|>assistant", *, whole: bool = True) -> tuple[str, Said]:
+def read(
+    answer: str, prompt: str = "<|start|>assistant", *, whole: bool = True
+) -> tuple[str, Said]:
     reader = ChannelReader(CHANNELS, piece, encode(prompt))
     said = b"".join(map(reader.feed, encode(answer))) + reader.finish(is_whole=whole)
     return said.decode(), reader.said
