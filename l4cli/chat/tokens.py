@@ -30,7 +30,7 @@ class ConversationTokens:
         self._chat = functools.partial(llm.encoder.chat, tools=tools)
         self.tools = tools
         self._special_tokens = llm.vocabulary.special_tokens
-        self._begun = llm.encoder.begun
+        self._begun, self._thinking = llm.encoder.begun, llm.encoder.thinking
         self._tokenize: Callable[[str], list[int]] = llm.vocabulary.tokenize
         self._piece, self._channels = llm.engine.backend.piece, llm.engine.backend.channels
         self._control = frozenset(llm.vocabulary.special_tokens.values())
@@ -120,6 +120,7 @@ class ConversationTokens:
         return b"".join(map(self._piece, ids)).decode("utf-8", errors="replace")
 
     def _encode(self, conversation: Conversation, *, add_generation_prompt: bool) -> list[int]:
+        conversation = self._with_ended_thoughts(conversation)
         messages = self._dicts(conversation.as_dicts(in_sections=True))
         try:
             ids = self._chat(messages, add_generation_prompt=add_generation_prompt)
@@ -155,6 +156,28 @@ class ConversationTokens:
                 with_calls = replace(answer, content=content, tool_calls=calls, cuts=())
                 changed[number + offset] = with_calls.as_dict()
         return self._dicts(changed)
+
+    def _with_ended_thoughts(self, conversation: Conversation) -> Conversation:
+        """The conversation in which thoughts that were stopped end, so that a template cuts them.
+
+        Without an end, it would take them for answers. That of the last answer may go on.
+        """
+        if self._thinking not in ("may", "must"):
+            return conversation
+        *earlier, last = conversation.messages or (None,)
+        if last is None:
+            return conversation
+        ended = [self._with_ended_thought(message) for message in earlier]
+        return replace(conversation, messages=(*ended, last))
+
+    def _with_ended_thought(self, message: Message) -> Message:
+        text = message.content
+        is_open = text.lstrip().startswith("<think>") or (
+            self._thinking == "must" and message.is_partial
+        )
+        if message.role != "assistant" or not is_open or "</think>" in text:
+            return message
+        return replace(message, content=f"{text.rstrip()}\n</think>\n\n", token_ids=())
 
     def _dicts(self, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The messages as the template wants them: some want what was thought by itself."""

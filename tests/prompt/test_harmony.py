@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from chat_support import Chat
-from harmony import CALL, FINAL, OSLO, TAGS, THOUGHT, HarmonyVocabulary, decode, encode, harmony_llm
+from harmony import CALL, FINAL, OSLO, TAGS, TEMPLATE, THOUGHT, decode, encode, harmony_llm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vocabularies import write_vocabulary
@@ -208,8 +208,7 @@ def test_a_chat_goes_on_within_a_thought_and_after_an_edit() -> None:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
     """A vocabulary of bytes with harmony's control tokens."""
     path = tmp_path_factory.mktemp("harmony") / "harmony.gguf"
-    template = HarmonyVocabulary.chat_template
-    write_vocabulary(path, "gpt-4o", control=list(TAGS), eos="<|return|>", template=template)
+    write_vocabulary(path, "gpt-4o", control=list(TAGS), eos="<|return|>", template=TEMPLATE)
     model = LlamaModel(path, vocab_only=True)
     yield model
     model.close()
