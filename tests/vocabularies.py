@@ -11,10 +11,20 @@ import tiny_tokenizer
 
 
 def write_vocabulary(
-    path: Path, pre: str, *, control: Sequence[str] = (), eos: str = "", template: str = ""
+    path: Path,
+    pre: str,
+    *,
+    merges: Sequence[str] = (),
+    control: Sequence[str] = (),
+    eos: str = "",
+    template: str = "",
 ) -> Path:
-    """Write such a file; return its path. `eos` is one of the control tokens."""
-    words = list(tiny_tokenizer._VOCAB)
+    """Write such a file; return its path.
+
+    merges: pairs of tokens, each with a space between them, that become one token.
+    eos: one of the control tokens.
+    """
+    words = [*tiny_tokenizer._VOCAB, *(pair.replace(" ", "") for pair in merges)]
     kinds = [gguf.TokenType.NORMAL] * len(words) + [gguf.TokenType.CONTROL] * len(control)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(1)
@@ -27,7 +37,7 @@ def write_vocabulary(
     writer.add_tokenizer_pre(pre)
     writer.add_token_list([*words, *control])
     writer.add_token_types(kinds)
-    writer.add_token_merges([" ".join(pair) for pair in tiny_tokenizer._MERGES])
+    writer.add_token_merges([*(" ".join(pair) for pair in tiny_tokenizer._MERGES), *merges])
     if eos:
         writer.add_eos_token_id(len(words) + list(control).index(eos))
     if template:

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 from conftest import L4
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from vocabularies import write_vocabulary
 
-from l4cli.engine.llamacpp import LlamaModel
+from l4cli.engine.llamacpp import LlamaModel, digits
 from l4cli.engine.llamacpp.deep_stack import with_deep_stack
 from l4cli.errors import RequestError
 
-# One of each set of regular expressions in src/llama-vocab.cpp, but superbpe's, which takes minutes
-# for a run of digits in llama.cpp itself.
+# One of each set of regular expressions in src/llama-vocab.cpp.
 PRE_TOKENIZERS = (
     "llama4", "gpt-4o", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "falcon3",
     "tekken", "poro-chat", "viking", "jais-2", "chameleon", "exaone-moe", "tiny_aya", "grok-2",
     "bailingmoe", "seed-coder", "hunyuan", "youtu", "refact", "chatglm-bpe", "minimax-m2", "afmoe",
-    "kimi-k2", "qwen2", "llama3", "default",
+    "kimi-k2", "qwen2", "llama3", "default", "superbpe",
 )  # fmt: skip
 RUNS = (
     "a",
@@ -59,6 +60,38 @@ def test_long_runs_are_tokenized_whole(vocabulary: LlamaModel) -> None:
         text = f"before {run * (N_CHARACTERS // len(run))} after\n"
         ids = vocabulary.tokenize(text)
         assert b"".join(map(vocabulary.piece, ids)).decode() == text, run
+
+
+DIGIT_MERGES = [f"{a} {b}" for a in "123" for b in "123"] + ["12 3", "31 2", "23 1", "123 1"]
+
+
+@pytest.fixture(scope="module")
+def superbpe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
+    """A vocabulary with SuperBPE's pre-tokenizer, and tokens of two to four digits."""
+    path = tmp_path_factory.mktemp("superbpe") / "superbpe.gguf"
+    model = LlamaModel(write_vocabulary(path, "superbpe", merges=DIGIT_MERGES), vocab_only=True)
+    yield model
+    model.close()
+
+
+RUNS_OF_DIGITS = st.tuples(st.integers(0, 640), st.sampled_from(["123", "1", "3121", "70", "321"]))
+BETWEEN = st.sampled_from(["", " ", "a", "٣", "½", "²", "1", "23", ".", "\n", "é"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(BETWEEN, RUNS_OF_DIGITS), min_size=1, max_size=2), BETWEEN)
+def test_digits_that_are_cut_have_the_ids_of_the_whole_text(
+    superbpe: LlamaModel, parts: list[tuple[str, tuple[int, str]]], end: str
+) -> None:
+    text = "".join(f"{between}{(some * n)[:n]}" for between, (n, some) in parts) + end
+    assert superbpe.tokenize(text) == superbpe._tokenize(text, special=False)
+
+
+def test_a_token_of_digits_of_the_users_own_is_never_cut() -> None:
+    assert digits.can_cut(["<table>", "<1>", "    "])
+    assert not digits.can_cut(["<table>", "2024"])
+    assert "".join(digits.parts("a" + "7" * 1000 + "b")) == "a" + "7" * 1000 + "b"
+    assert max(map(len, digits.parts("a" + "7" * 1000 + "b"))) <= 300
 
 
 def test_what_is_raised_in_the_thread_arrives() -> None:

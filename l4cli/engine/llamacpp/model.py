@@ -14,7 +14,7 @@ import llama_cpp
 from convert.errors import ConvertError
 from convert.gguf.vetting import vet
 from l4cli.engine.channels import Channels
-from l4cli.engine.llamacpp import library
+from l4cli.engine.llamacpp import digits, library
 from l4cli.engine.llamacpp.deep_stack import with_deep_stack
 from l4cli.engine.llamacpp.devices import devices, expert_patterns, on_cpu
 from l4cli.engine.llamacpp.pages import ask_for_huge_pages
@@ -204,7 +204,15 @@ class LlamaModel:
             ) from None
         if self._words and not special:
             return self._words.ids(text)
+        if self._cuts_digits and not special:
+            return [token for part in digits.parts(text) for token in self._tokenize(part, False)]
         return self._tokenize(text, special)
+
+    @functools.cached_property
+    def _cuts_digits(self) -> bool:
+        """Whether long runs of digits are cut, because the pre-tokenizer is slow with them."""
+        is_slow = self.metadata("tokenizer.ggml.pre") in digits.PRE_TOKENIZERS
+        return is_slow and digits.can_cut(self.user_defined_tokens)
 
     @functools.cached_property
     def _words(self) -> Words | None:
