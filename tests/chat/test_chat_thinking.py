@@ -1,15 +1,17 @@
-"""Whole chats with models that think first, as their templates show what was thought."""
+"""Whole chats, and rows, with models that think first, as their templates show what was thought."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from chat_support import Chat
-from conftest import GOLDEN
+from chat_support import Chat, write_thinker
+from conftest import GOLDEN, L4
 from fakes import EOG
 from tagged import Tags, tagged_llm
 
+from l4cli import load
 from l4cli.chat.history.session_file import SessionFile
 from l4cli.loading.llm import LLM
 
@@ -118,3 +120,61 @@ def test_a_session_is_opened_again_with_the_same_prompts(tmp_path: Path) -> None
     assert again.session.tokens.prompt(again.session.conversation) == before
     again.session.ask("Three?")
     assert model.prompts[-1] == turns("One?", "Answer 1.", "Two?", "Answer 2.", "Three?")
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_thinker(tmp_path_factory.mktemp("thinker"))
+
+
+ARGS = ("--ctx", "2048", "-t", "1", "--temperature", "0")
+
+
+def test_a_kept_chat_with_a_real_model_goes_on(l4: L4, thinker: Path) -> None:
+    """Each question is a process of its own, as in a script."""
+    for _ in range(3):
+        done = l4("chat", "-m", thinker, *ARGS, "--session", "s", "-p", "One?")
+        assert (done.returncode, done.stdout) == (0, "<think>hm</think>Ok\n"), done.stderr
+
+
+def test_turns_of_a_real_model_reuse_what_the_template_leaves(thinker: Path) -> None:
+    with load(str(thinker), ctx=2048, threads=1) as llm:
+        chat = Chat(llm, sampling={"temperature": 0})
+        for question in ("One?", "Two?", "Three?"):
+            chat.session.ask(question)
+            assert chat.session.conversation.messages[-1].content == "<think>hm</think>Ok"
+        last = chat.session.last
+        assert last
+        kept = llm.encoder.chat(
+            [
+                {"role": "user", "content": "One?"},
+                {"role": "assistant", "content": "Ok"},
+                {"role": "user", "content": "Two?"},
+            ]
+        )
+        assert last.num_cached_tokens == len(kept)
+        chat.run("/regen")
+        assert chat.session.conversation.messages[-1].content == "<think>hm</think>Ok"
+        again = chat.session.last
+        assert again
+        assert again.num_cached_tokens == again.num_prompt_tokens - 1
+
+
+def test_rows_of_a_real_model_think_and_then_keep_to_the_schema(
+    l4: L4, thinker: Path, tmp_path: Path
+) -> None:
+    schema = {"type": "object", "properties": {"a": {"const": 7}}, "required": ["a"]}
+    schema["additionalProperties"] = False
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    turns = [
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "<think>old</think>Ok"},
+        {"role": "user", "content": "Two?"},
+    ]
+    rows = [{"messages": turns}, {"messages": turns, "response_format": form}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = l4("run", "-m", thinker, *ARGS, tmp_path / "rows.jsonl")
+    plain, bound = (json.loads(line)["message"] for line in done.stdout.splitlines())
+    assert plain["content"] == "<think>hm</think>Ok"
+    assert json.loads(bound["content"]) == {"a": 7}
+    assert bound["reasoning_content"] == "hm"
