@@ -23,11 +23,14 @@ from l4cli.prompt.call_arguments import (
 )
 from l4cli.prompt.call_tags import TAGS
 
+_ID = "{id}"
 _BARE_NAME = re.compile(r"[\w.-]+", re.ASCII)
 
 
 class _Format(NamedTuple):
-    """What stands before, between and after calls, and around the arguments of one; {} is a name.
+    """What stands before, between and after calls, and around the arguments of one.
+
+    In the head, {} is the function's name and {id} an id of nine letters and digits.
 
     between: None if an answer has one call only.
     is_list: whether all calls stand in one pair of tags, not each in its own.
@@ -54,6 +57,7 @@ _CODER = _Format(
 _GLM = _Format("<tool_call>", "{}\n", "", "</tool_call>", "\n", arguments=GLM)
 _MISTRAL = _Format("[TOOL_CALLS][", *_json("arguments"), "]", ", ", is_list=True)
 _MISTRAL_11 = _Format("[TOOL_CALLS]", "{}[ARGS]", "", "", "")
+_MISTRAL_IDS = _MISTRAL_11._replace(head="{}[CALL_ID]{id}[ARGS]")
 _DEEPSEEK = _Format(
     "<｜tool▁calls▁begin｜>",
     "<｜tool▁call▁begin｜>function<｜tool▁sep｜>{}\n```json\n",
@@ -70,7 +74,13 @@ _HARMONY = _Format(
 )
 _LLAMA = _Format("", *_json("parameters"), "", None)
 _PYTHON = _Format("[", "{}(", ")", "]", ", ", is_list=True, arguments="python")  # Llama 4's
-_INSTEAD = {_CODER: _HERMES, _GLM: _HERMES, _MISTRAL_11: _MISTRAL, _PYTHON: _LLAMA}
+_INSTEAD = {
+    _CODER: _HERMES,
+    _GLM: _HERMES,
+    _MISTRAL_11: _MISTRAL,
+    _MISTRAL_IDS: _MISTRAL,
+    _PYTHON: _LLAMA,
+}
 
 
 def call_constraint(
@@ -125,6 +135,8 @@ def _format_of(template: str) -> _Format:
     if "<tool_call>" in template:
         return _CODER if "<parameter=" in template else _HERMES
     if "[TOOL_CALLS]" in template:
+        if "[CALL_ID]" in template:
+            return _MISTRAL_IDS
         return _MISTRAL_11 if "[ARGS]" in template else _MISTRAL
     return _PYTHON if re.search(r"\[\w+\(\w+=", template) else _LLAMA
 
@@ -141,14 +153,14 @@ def _can_write(format: _Format, function: Mapping[str, Any]) -> bool:
 def _lark(text: str, special_tokens: Mapping[str, int]) -> str:
     """A text in Lark; the tags in it that are control tokens stand there by their ids."""
     tags = [tag for tag in (*TAGS, CHANNEL, CONSTRAIN, MESSAGE) if tag in special_tokens]
-    pieces = re.split(f"({'|'.join(map(re.escape, tags))})", text) if tags else [text]
-    return " ".join(
-        f"<[{special_tokens[piece]}]>"
-        if piece in special_tokens
-        else json.dumps(piece, ensure_ascii=False)
-        for piece in pieces
-        if piece
-    )
+    pieces = re.split("|".join(f"({re.escape(part)})" for part in (*tags, _ID)), text)
+    return " ".join(_piece(piece, special_tokens) for piece in pieces if piece)
+
+
+def _piece(text: str, special_tokens: Mapping[str, int]) -> str:
+    if text in special_tokens:
+        return f"<[{special_tokens[text]}]>"
+    return "/[a-zA-Z0-9]{9}/" if text == _ID else json.dumps(text, ensure_ascii=False)
 
 
 def _inner_json(name: str) -> str:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vocabularies import write_vocabulary
 
-from l4cli.engine.llamacpp import LlamaModel, digits
+from l4cli.engine.llamacpp import LlamaModel, slow_runs
 from l4cli.engine.llamacpp.deep_stack import with_deep_stack
 from l4cli.errors import RequestError
 
@@ -88,10 +88,22 @@ def test_digits_that_are_cut_have_the_ids_of_the_whole_text(
 
 
 def test_a_token_of_digits_of_the_users_own_is_never_cut() -> None:
-    assert digits.can_cut(["<table>", "<1>", "    "])
-    assert not digits.can_cut(["<table>", "2024"])
-    assert "".join(digits.parts("a" + "7" * 1000 + "b")) == "a" + "7" * 1000 + "b"
-    assert max(map(len, digits.parts("a" + "7" * 1000 + "b"))) <= 300
+    assert slow_runs.cuts_digits("superbpe", ["<table>", "<1>", "    "])
+    assert not slow_runs.cuts_digits("superbpe", ["<table>", "2024"])
+    assert not slow_runs.cuts_digits("llama-bpe", [])
+    text = f"a{'7' * 1000}b"
+    assert "".join(slow_runs.parts(text)) == text
+    assert max(map(len, slow_runs.parts(text))) <= 301
+
+
+def test_what_would_take_minutes_is_refused_with_its_length() -> None:
+    slow_runs.check("jais-2", "x" + " " * 200_000)
+    slow_runs.check("jais-2", "x\n" * 200_000)
+    slow_runs.check("llama-bpe", "x" + " " * 300_000)
+    with pytest.raises(RequestError, match="a run of 10,001 digits"):
+        slow_runs.check("superbpe", "x" + "7" * 10_001)
+    with pytest.raises(RequestError, match="a run of 300,000 blanks"):
+        slow_runs.check("jais-2", "x" + " " * 300_000)
 
 
 def test_what_is_raised_in_the_thread_arrives() -> None:

@@ -14,7 +14,7 @@ import llama_cpp
 from convert.errors import ConvertError
 from convert.gguf.vetting import vet
 from l4cli.engine.channels import Channels
-from l4cli.engine.llamacpp import digits, library
+from l4cli.engine.llamacpp import library, slow_runs
 from l4cli.engine.llamacpp.deep_stack import with_deep_stack
 from l4cli.engine.llamacpp.devices import devices, expert_patterns, on_cpu
 from l4cli.engine.llamacpp.pages import ask_for_huge_pages
@@ -205,14 +205,18 @@ class LlamaModel:
         if self._words and not special:
             return self._words.ids(text)
         if self._cuts_digits and not special:
-            return [token for part in digits.parts(text) for token in self._tokenize(part, False)]
+            parts = slow_runs.parts(text)
+            return [token for part in parts for token in self._tokenize(part, special=False)]
+        slow_runs.check(self._pre_tokenizer, text)
         return self._tokenize(text, special)
 
     @functools.cached_property
+    def _pre_tokenizer(self) -> str | None:
+        return self.metadata("tokenizer.ggml.pre")
+
+    @functools.cached_property
     def _cuts_digits(self) -> bool:
-        """Whether long runs of digits are cut, because the pre-tokenizer is slow with them."""
-        is_slow = self.metadata("tokenizer.ggml.pre") in digits.PRE_TOKENIZERS
-        return is_slow and digits.can_cut(self.user_defined_tokens)
+        return slow_runs.cuts_digits(self._pre_tokenizer, self.user_defined_tokens)
 
     @functools.cached_property
     def _words(self) -> Words | None:
@@ -222,7 +226,7 @@ class LlamaModel:
             return self._tokenize(text, special=False)
 
         is_bpe = self.metadata("tokenizer.ggml.model") == "gpt2"
-        if not is_bpe or self.metadata("tokenizer.ggml.pre") not in PRE_TOKENIZERS:
+        if not is_bpe or self._pre_tokenizer not in PRE_TOKENIZERS:
             return None
         if any(attribute & _USER_DEFINED for attribute in self._attributes):
             return None
