@@ -36,7 +36,7 @@ WRITTEN = {  # by what the template says of calls
     '{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>',
     "[TOOL_CALLS]": '[TOOL_CALLS][{"name": "get_weather", "arguments": {"city": "Oslo"}}]',
     "[TOOL_CALLS] [ARGS]": '[TOOL_CALLS]get_weather[ARGS]{"city": "Oslo"}',
-    "[TOOL_CALLS] [CALL_ID] [ARGS]": '[TOOL_CALLS]get_weather[CALL_ID]a1b2c3d4e[ARGS]{"city": "Oslo"}',
+    "[TOOL_CALLS] [CALL_ID]": '[TOOL_CALLS]get_weather[CALL_ID]a1b2c3d4e[ARGS]{"city": "Oslo"}',
     "": '{"name": "get_weather", "parameters": {"city": "Oslo"}}',
     "<｜tool▁call▁begin｜> ```json": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"
     'function<｜tool▁sep｜>get_weather\n```json\n{"city": "Oslo"}\n```'
