@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,21 @@ def write_reciter(directory: Path, *, ends: bool = False, recited: str = RECITED
         config = json.loads((source / "tokenizer_config.json").read_text("utf-8"))
         del config["chat_template"]
         (source / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    name = "brief.gguf" if ends else "endless.gguf"
+    return _write_chain(source, _successors(source, ends, recited), directory / name)
+
+
+def _write_chain(source: Path, successors: Mapping[int, int], path: Path) -> Path:
+    """Convert a checkpoint after each of whose tokens its successor follows."""
     weights = read_weights(source)
     for name, weight in weights.items():
         if name.endswith(("o_proj.weight", "down_proj", "down_proj.weight")):
             weight[:] = 0  # the blocks add nothing: the output is the last token's embedding
     weights["model.norm.weight"][:] = 1
     weights["lm_head.weight"][:] = 0
-    for token, following in _successors(source, ends, recited).items():
+    for token, following in successors.items():
         weights["lm_head.weight"][following] += weights["model.embed_tokens.weight"][token]
     write_shards(source, weights, dtype="F32", shards=2)
-    path = directory / ("brief.gguf" if ends else "endless.gguf")
     convert.convert(convert.plan(source, "F32"), path)
     return path
 
@@ -194,3 +200,36 @@ def is_idle(terminal: Terminal) -> bool:
     return bool(lines and re.search(r"\d tokens( · .*)?$|^\d+/\d+", lines[-1])) and any(
         line.startswith(">") for line in lines
     )
+
+
+THOUGHT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{- '<|header_start|>' + message.role + '<|header_end|>\n\n' -}}"
+    "{{- message.content.split('</think>')[-1] + '<|eot|>' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|header_start|>assistant<|header_end|>\n\n' -}}"
+    "{%- endif -%}"
+)
+
+
+def write_thinker(directory: Path) -> Path:
+    """Write a GGUF that answers everything with `<think>hm</think>Ok`; return its path.
+
+    Both tags are tokens with a text, and the template cuts thoughts out of earlier answers.
+    """
+    source = write_checkpoint(directory / "thinker", dtype="F32")
+    path = source / "tokenizer.json"
+    tokenizer = json.loads(path.read_text("utf-8"))
+    tags = {"<|fim_prefix|>": "<think>", "<|fim_suffix|>": "</think>"}
+    for entry in tokenizer["added_tokens"]:
+        if entry["content"] in tags:
+            entry |= {"content": tags[entry["content"]], "special": False}
+    path.write_text(json.dumps(tokenizer), "utf-8")
+    config = json.loads((source / "tokenizer_config.json").read_text("utf-8"))
+    config["chat_template"] = THOUGHT_TEMPLATE
+    (source / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    vocab = tokenizer["model"]["vocab"]
+    think, end = (SPECIAL_IDS[tag] for tag in tags)
+    chain = [vocab[chr(256 + 10)], think, vocab["h"], vocab["m"], end, vocab["O"], vocab["k"]]
+    chain.append(SPECIAL_IDS["<|eot|>"])
+    return _write_chain(source, dict(pairwise(chain)), directory / "thinker.gguf")

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from l4cli.engine.channels import Channels
 from l4cli.engine.types import BatchItem, DecodeAbortedError, Sampled, SamplingParams
 from l4cli.errors import EngineError
 
@@ -40,6 +41,7 @@ class FakeBackend:
     """
 
     min_prefill = None
+    channels: Channels | None = None
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ class Quoter:
             answer.quotations = [self._quotes.find(text) for text in texts if text]
 
     def _request(self, id: str, tokens: Sequence[int], answer: QuestionAnswer) -> Request:
-        said = self._llm.vocabulary.tokenize(answer.text.strip() + QUOTES_LEAD)
+        said = self._llm.encoder.begun(answer.text.strip() + QUOTES_LEAD)
         params = self._llm.params(
             temperature=0.0, max_tokens=MAX_QUOTE_TOKENS, constraint=self._constraint
         )

@@ -26,7 +26,7 @@ from l4cli.batch.fields import tool_name
 from l4cli.batch.outcomes import Failure, Outcome
 from l4cli.batch.rows import BadRow, Row
 from l4cli.engine.types import Completion
-from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls, text_arguments
+from l4cli.prompt.tool_calls import ToolCall, calls_in_channels, parse_tool_calls, text_arguments
 
 Tagged = Callable[[Completion], str]
 
@@ -150,6 +150,9 @@ def _said(row: Row, completion: Completion, tagged: Tagged) -> tuple[str, tuple[
     if not row.tools:
         return completion.text, ()
     names = {name for tool in row.tools if (name := tool_name(tool))}
+    if said := completion.said:
+        calls = calls_in_channels(said, names)
+        return (said.text, calls) if calls else (completion.text, ())
     content, calls = parse_tool_calls(tagged(completion), names, text_arguments(row.tools))
     return (content, calls) if calls else (completion.text, ())
 

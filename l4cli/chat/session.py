@@ -41,7 +41,7 @@ from l4cli.errors import (
 )
 from l4cli.loading.llm import LLM
 from l4cli.native import watcher
-from l4cli.prompt.tool_calls import ToolCall
+from l4cli.prompt.tool_calls import ToolCall, calls_in_channels
 from l4cli.speeds import Conditions
 
 NEARLY_FULL = 0.85
@@ -261,7 +261,10 @@ class ChatSession:
         answer = self.conversation.last_answer
         if self.rounds is None or answer is None or answer.is_partial:
             return ()
-        return calls_of(self.tokens.tagged_text(answer), self.rounds.toolbox.names)
+        names = self.rounds.toolbox.names
+        if said := self.tokens.said(answer):
+            return calls_in_channels(said, names)
+        return calls_of(self.tokens.tagged_text(answer), names)
 
     def generate(
         self,

@@ -15,9 +15,11 @@ from itertools import pairwise
 from typing import Any
 
 from l4cli.chat.history.conversation import Conversation, Message
+from l4cli.engine.channels import ChannelReader, Said
 from l4cli.errors import RequestError
 from l4cli.loading.llm import LLM
 from l4cli.prompt.call_tags import tagged_text
+from l4cli.prompt.messages import with_thought_apart
 from l4cli.prompt.tool_calls import parse_tool_calls
 
 
@@ -28,8 +30,9 @@ class ConversationTokens:
         self._chat = functools.partial(llm.encoder.chat, tools=tools)
         self.tools = tools
         self._special_tokens = llm.vocabulary.special_tokens
+        self._begun, self._thinking = llm.encoder.begun, llm.encoder.thinking
         self._tokenize: Callable[[str], list[int]] = llm.vocabulary.tokenize
-        self._piece = llm.engine.backend.piece
+        self._piece, self._channels = llm.engine.backend.piece, llm.engine.backend.channels
         self._control = frozenset(llm.vocabulary.special_tokens.values())
         self._n_vocab = llm.vocabulary.n_vocab
 
@@ -40,7 +43,7 @@ class ConversationTokens:
     def prompt_to_continue(self, conversation: Conversation) -> list[int]:
         """Return the ids up to the last token of the answer that the conversation ends with."""
         answer = conversation.messages[-1]
-        own = answer.token_ids or self._tokenize(answer.content)
+        own = answer.token_ids or self._begun(answer.content)
         return [*self.prompt(conversation.without_answer()), *own]
 
     def of(self, conversation: Conversation) -> list[int]:
@@ -66,16 +69,28 @@ class ConversationTokens:
 
     def tagged_text(self, answer: Message) -> str:
         """Return an answer's text with the tags around its calls (see `calls.tagged_text`)."""
-        if not answer.token_ids:
+        if not answer.token_ids or self._channels:  # whose answers are written with such tags
             return answer.content
         return tagged_text(answer.token_ids, self._piece, self._special_tokens)
+
+    def said(self, answer: Message) -> Said | None:
+        """What an answer has in each of its channels; None if it has none, or unknown tokens."""
+        if not self._channels or not answer.token_ids:
+            return None
+        header, lead = self._generation_prompt
+        reader = ChannelReader(self._channels, self._piece, [*header, *lead])
+        for token in answer.token_ids:
+            reader.feed(token)
+        return reader.said
 
     def edited(self, message: Message, content: str) -> Message:
         """Return an answer with another text.
 
         Up to the first difference it keeps the tokens that were generated; the rest of the new text
-        is tokenized.
+        is tokenized. An answer in channels keeps none: its tokens do not stand for its text alone.
         """
+        if self._channels:
+            return Message("assistant", content, is_edited=True)
         data = content.encode("utf-8")
         # Places where a kept token ends and no character is cut in two, and the tokens up to there.
         ends = [0]
@@ -105,7 +120,8 @@ class ConversationTokens:
         return b"".join(map(self._piece, ids)).decode("utf-8", errors="replace")
 
     def _encode(self, conversation: Conversation, *, add_generation_prompt: bool) -> list[int]:
-        messages = conversation.as_dicts(in_sections=True)
+        conversation = self._with_ended_thoughts(conversation)
+        messages = self._dicts(conversation.as_dicts(in_sections=True))
         try:
             ids = self._chat(messages, add_generation_prompt=add_generation_prompt)
         except RequestError:
@@ -139,7 +155,35 @@ class ConversationTokens:
                 content, calls = parse_tool_calls(self.tagged_text(answer), names)
                 with_calls = replace(answer, content=content, tool_calls=calls, cuts=())
                 changed[number + offset] = with_calls.as_dict()
-        return changed
+        return self._dicts(changed)
+
+    def _with_ended_thoughts(self, conversation: Conversation) -> Conversation:
+        """The conversation in which thoughts that were stopped end, so that a template cuts them.
+
+        Without an end, it would take them for answers. That of the last answer may go on.
+        """
+        if self._thinking not in ("may", "must"):
+            return conversation
+        *earlier, last = conversation.messages or (None,)
+        if last is None:
+            return conversation
+        ended = [self._with_ended_thought(message) for message in earlier]
+        return replace(conversation, messages=(*ended, last))
+
+    def _with_ended_thought(self, message: Message) -> Message:
+        text = message.content
+        is_open = text.lstrip().startswith("<think>") or (
+            self._thinking == "must" and message.is_partial
+        )
+        if message.role != "assistant" or not is_open or "</think>" in text:
+            return message
+        return replace(message, content=f"{text.rstrip()}\n</think>\n\n", token_ids=())
+
+    def _dicts(self, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The messages as the template wants them: some want what was thought by itself."""
+        if not self._channels:
+            return list(messages)
+        return [dict(with_thought_apart(message)) for message in messages]
 
     def _put_back(self, ids: list[int], begin: int, lead: list[int], answer: Message) -> None:
         """Replace the template's tokens of one answer by the generated ones, if the text is equal.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,7 +33,7 @@ def ask(
         typer.Argument(
             metavar="DOC...",
             help="Documents: files, folders or glob patterns (text, PDF, DOCX, HTML …); - reads "
-            "stdin.",
+            "stdin. What is plainly no file is a question.",
         ),
     ],
     question: Annotated[
@@ -98,7 +100,7 @@ def ask(
     disk: the next question, today or next week, starts at once. `l4 docs`
     lists the stored documents.
 
-        l4 ask manual.pdf -q "How is the pump primed?"
+        l4 ask manual.pdf "How is the pump primed?" "How is it drained?"
 
     Without a question, in a terminal, you type one question after another;
     Ctrl-D leaves.
@@ -157,29 +159,34 @@ def ask(
 def _arguments(
     documents: list[str], given: list[str], file: Path | None
 ) -> tuple[list[str], list[str]]:
-    """The documents and the questions.
-
-    Without -q and --questions, a last argument that is plainly no file is taken as the question.
-    """
+    """The documents and the questions. An argument that is plainly no file is a question, too."""
     from l4cli.documents.text import read_text
 
-    asked = list(given)
+    asked = [text for text in documents if _is_question(text)]
+    documents = [text for text in documents if text not in asked]
+    if not documents:
+        raise UsageError("no document: name a file or a folder beside the question")
+    asked += given
     if file is not None:
-        asked += [line.strip() for line in read_text(file).splitlines() if line.strip()]
-        if not asked:
+        lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+        if not lines:
             raise InputError(f"{file}: the file has no questions")
-    if not asked and len(documents) > 1 and _is_question(documents[-1]):
-        return documents[:-1], documents[-1:]
+        asked += lines
     if not all(text.strip() for text in asked):
         raise UsageError("a question is empty")
     return documents, asked
 
 
 def _is_question(text: str) -> bool:
-    """Whether an argument is several words, and neither a path nor a glob pattern."""
-    return bool(re.search(r"\S\s+\S", text)) and not (
-        Path(text).expanduser().exists() or re.search(r"[/\\*\[]|\.\w{1,5}$", text)
-    )
+    """Whether an argument is words or ends with `?`, and names no file, alone or as a pattern."""
+    from l4cli.documents.sources import expanded
+
+    has_words, path = bool(re.search(r"\S\s+\S", text)), str(expanded(text))
+    if text.endswith("?"):
+        looks_like_one = has_words or not re.search(r"[/\\*\[]", text)
+    else:
+        looks_like_one = has_words and not re.search(r"[/\\*\[]|\.\w{1,5}$", text)
+    return looks_like_one and not (os.path.lexists(path) or glob.glob(path))  # noqa: PTH207
 
 
 def _split(

@@ -45,7 +45,9 @@ class Collector:
 
 def without_thought(completion: Completion, constraint: Constraint | None) -> Completion:
     """The completion, with what was thought before the constraint began apart from the text."""
-    if constraint is None or constraint.thinking == "no" or constraint.kind == "calls":
+    if constraint is None or constraint.thinking in ("no", "channels"):
+        return completion
+    if constraint.kind == "calls":  # whoever parses them knows thoughts
         return completion
     thought, end, text = completion.text.partition("</think>")
     if not end:
@@ -61,10 +63,10 @@ def refused(request: Request, error: RequestError) -> Completion:
 
 def _completion(last: StepOutput, parts: _Parts) -> Completion:
     assert last.finish_reason is not None
-    now = time.perf_counter()
+    now, said = time.perf_counter(), last.said
     return Completion(
         request_id=last.request_id,
-        text="".join(parts.texts),
+        text=said.written if said else "".join(parts.texts),
         token_ids=tuple(parts.token_ids),
         finish_reason=last.finish_reason,
         num_prompt_tokens=last.num_prompt_tokens,
@@ -75,4 +77,6 @@ def _completion(last: StepOutput, parts: _Parts) -> Completion:
         error=last.error,
         seed=parts.seed,
         logprobs=tuple(parts.logprobs),
+        reasoning=said.reasoning if said else "",
+        said=said,
     )

@@ -21,6 +21,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from l4cli.engine.batching import Chunk
+from l4cli.engine.channels import ChannelReader
 from l4cli.engine.completion import Collector, refused
 from l4cli.engine.concurrency import ConcurrencyTuner
 from l4cli.engine.detokenize import Detokenizer
@@ -53,11 +54,21 @@ class Progress:
 
 @dataclass(slots=True)
 class _Live:
-    """A request in flight, with its own sampler and detokenizer."""
+    """A request in flight, with its own sampler and detokenizer, and a reader of its channels."""
 
     sequence: Sequence
     sampler: Sampler
     detokenizer: Detokenizer
+    reader: ChannelReader | None
+
+    def take(self, token: int, piece: Callable[[int], bytes]) -> str:
+        """Add a token of the answer; return the text that can no longer change."""
+        return self.detokenizer.feed(self.reader.feed(token) if self.reader else piece(token))
+
+    def finish(self, *, is_whole: bool) -> str:
+        """The rest of the answer's text."""
+        ending = self.reader.finish(is_whole=is_whole) if self.reader else b""
+        return (self.detokenizer.feed(ending) if ending else "") + self.detokenizer.finish()
 
 
 class Engine:
@@ -145,7 +156,9 @@ class Engine:
         except BaseException:
             self.scheduler.retire(sequence)
             raise
-        self._live[request.id] = _Live(sequence, sampler, Detokenizer(request.params.stop))
+        channels, piece = self.backend.channels, self.backend.piece
+        reader = ChannelReader(channels, piece, request.prompt) if channels else None
+        self._live[request.id] = _Live(sequence, sampler, Detokenizer(request.params.stop), reader)
 
     def step(self) -> list[StepOutput]:
         """Decode one batch, and sample a token of each sequence whose tokens are all computed.
@@ -173,7 +186,7 @@ class Engine:
     def abort(self, request_id: str) -> StepOutput | None:
         """End a request now with finish_reason "abort"; None if it is not in flight."""
         live = self._live.get(request_id)
-        return self._finish(live, "abort", live.detokenizer.finish()) if live else None
+        return self._finish(live, "abort", live.finish(is_whole=False)) if live else None
 
     def interrupt(self) -> None:
         """Make a running `step` return soon. Safe from signal handlers and other threads."""
@@ -292,7 +305,7 @@ class Engine:
         self._reconcile(chunks)
         if len(chunks) == 1:
             live = self._live[chunks[0].sequence.request.id]
-            return [self._finish(live, "error", live.detokenizer.finish(), str(error))]
+            return [self._finish(live, "error", live.finish(is_whole=False), str(error))]
         outputs = []
         for chunk in (chunk.rest() for chunk in chunks):
             try:
@@ -343,9 +356,9 @@ class Engine:
         """Add a sampled token, and end the request if it is complete."""
         sequence, params, token = live.sequence, live.sequence.request.params, sampled.token
         if self.backend.is_eog(token) and not params.ignore_eos:
-            return self._finish(live, "stop", live.detokenizer.finish())
+            return self._finish(live, "stop", live.finish(is_whole=True))
         sequence.tokens.append(token)
-        text = live.detokenizer.feed(self.backend.piece(token))
+        text = live.take(token, self.backend.piece)
         reason: FinishReason | None = None
         if live.detokenizer.stopped or sampled.ends:
             reason = "stop"
@@ -353,7 +366,7 @@ class Engine:
             reason = "length"
         if reason is None:
             return _output(sequence, text, sampled)
-        text += live.detokenizer.finish()
+        text += live.finish(is_whole=sampled.ends)
         if live.detokenizer.stopped:
             reason = "stop"
         return self._finish(live, reason, text, sampled=sampled)
@@ -367,6 +380,9 @@ class Engine:
         sampled: Sampled | None = None,
     ) -> StepOutput:
         output = _output(live.sequence, text, sampled, reason, error)
+        if live.reader:
+            said = live.reader.said.before(live.sequence.request.params.stop)
+            output = output._replace(said=said)
         live.sampler.close()
         del self._live[live.sequence.request.id]
         self.scheduler.retire(live.sequence)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+from l4cli.engine.channels import Channels, Said
 from l4cli.errors import RequestError
 
 FinishReason = Literal["stop", "length", "abort", "error"]
-Thinking = Literal["no", "may", "must"]
+Thinking = Literal["no", "may", "must", "channels"]
 MAX_LOGPROBS = 20
 MOST_BIAS = 100
 NUM_SEEDS = 2**32 - 1  # a seed is less than this
@@ -24,7 +25,8 @@ class Constraint:
     source: the JSON Schema as JSON text for "json_schema"; empty for "json_object"; GBNF for
         "grammar"; a regular expression for "regex"; Lark with llguidance's extensions for "lark",
         and for "calls", calls of functions with the schemas that a user gave.
-    thinking: whether the answer thinks first, up to `</think>`: "must" if the prompt has begun it.
+    thinking: whether the answer thinks first, up to `</think>`: "must" if the prompt has begun it;
+        "channels" if it has channels (`channels.py`), of which the last is meant.
     """
 
     kind: Literal["json_schema", "json_object", "grammar", "regex", "lark", "calls"]
@@ -131,6 +133,7 @@ class StepOutput(NamedTuple):
     finish_reason: set on the request's last output, and only there.
     num_completion_tokens: tokens of the answer so far.
     error: the reason if finish_reason is "error".
+    said: on the last output of an answer in channels, what it has in each of them.
     """
 
     request_id: str
@@ -142,13 +145,15 @@ class StepOutput(NamedTuple):
     num_completion_tokens: int = 0
     error: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    said: Said | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """The whole answer to one request.
 
-    `reasoning` is what was thought before an answer with a constraint; the text is without it.
+    `reasoning` is what was thought before an answer with a constraint, or in a channel of its own;
+    the text is without it. `said` is what an answer in channels has in each of them.
     Times are in seconds from when the engine queued the request; `ttft` is that of the first token.
     """
 
@@ -165,6 +170,7 @@ class Completion:
     seed: int | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     reasoning: str = ""
+    said: Said | None = None
 
 
 class BatchItem(NamedTuple):
@@ -256,6 +262,7 @@ class Backend(Protocol):
     min_prefill: prompts without a reused prefix are computed apart from the rest of a batch if
         they have at least so many tokens together; None means never.
     states: saves and loads parts of sequences; None if the backend cannot.
+    channels: the tokens between which answers have channels; None if the vocabulary has none.
     """
 
     n_ctx: int
@@ -264,6 +271,9 @@ class Backend(Protocol):
     n_ubatch: int
     n_seq_max: int
     unified: bool
+
+    @property
+    def channels(self) -> Channels | None: ...
 
     @property
     def min_prefill(self) -> int | None: ...

@@ -25,7 +25,7 @@ from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.engine.llamacpp.devices import devices
 from l4cli.engine.sizing import SizingLimits
-from l4cli.engine.types import Backend, Completion, Request, SamplingParams
+from l4cli.engine.types import Backend, Completion, Constraint, Request, SamplingParams
 from l4cli.errors import EngineError, RequestError, UsageError
 from l4cli.loading.contexts import Contexts
 from l4cli.loading.decision import Decision
@@ -272,7 +272,7 @@ class LLM:
                 raise RequestError("a tool call and a response format cannot both be required")
             sampling["constraint"] = self.encoder.must_call(tools or (), must_call)
         params = self.params(**sampling)
-        if not raw and params.constraint and params.constraint.kind in _AFTER_THOUGHTS:
+        if not raw and params.constraint and self._may_think_before(params.constraint):
             constraint = replace(params.constraint, thinking=self.encoder.thinking)
             params = replace(params, constraint=constraint)
         if params.max_tokens is None and default_max_tokens:
@@ -281,6 +281,9 @@ class LLM:
         if params.seed is None and params.temperature > 0:
             params = replace(params, seed=secrets.randbelow(2**32 - 1))
         return Request(id or f"r{next(self._ids)}", tuple(tokens), params)
+
+    def _may_think_before(self, constraint: Constraint) -> bool:
+        return self.encoder.thinking == "channels" or constraint.kind in _AFTER_THOUGHTS
 
     def params(self, **sampling: Any) -> SamplingParams:
         """Return SamplingParams: the given values over this model's defaults; None is not given.

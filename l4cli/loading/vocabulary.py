@@ -15,6 +15,7 @@ class VocabularyBackend:
     unified = False
     states = None
     min_prefill = None
+    channels = None
 
     def __init__(self, n_ctx: int, n_batch: int = 512) -> None:
         self.n_ctx = self.n_ctx_seq = n_ctx

@@ -20,23 +20,42 @@ TAGS = (
     "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|tool_call|>", "<|/tool_call|>", "<think>", "</think>",
     "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁sep｜>",
     "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>",
+    "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>",
 )  # fmt: skip
-BLOCKS = re.compile(
-    r"<\|python_start\|>(?P<llama4>.*?)(?:<\|python_end\|>|$)"
-    r"|<\|python_tag\|>(?P<llama3>.*)$"
-    r"|<tool_call>(?P<hermes>.*?)(?:</tool_call>|$)"
-    r"|<\|tool_call\|>(?P<phi>.*?)(?:<\|/tool_call\|>|$)"
-    r"|<function=(?P<name>[\w.-]+)>(?P<function>(?:(?!<function=).)*?)</function>"
-    r"|\[TOOL_CALLS\](?P<mistral>.*?)(?=\[TOOL_CALLS\]|$)"
-    r"|(?:<｜tool▁calls▁begin｜>)?<｜tool▁call▁begin｜>(?P<deepseek>.*?)"
-    r"(?:<｜tool▁call▁end｜>\s*(?:<｜tool▁calls▁end｜>)?|$)",
-    re.DOTALL,
+BEGIN = re.compile(
+    r"(?P<llama4><\|python_start\|>)"
+    r"|(?P<llama3><\|python_tag\|>)"
+    r"|(?P<hermes><tool_call>)"
+    r"|(?P<phi><\|tool_call\|>)"
+    r"|<function=(?P<name>[\w.-]+)(?P<function>>)"
+    r"|(?P<mistral>\[TOOL_CALLS\])"
+    r"|(?P<deepseek>(?:<｜tool▁calls▁begin｜>)?<｜tool▁call▁begin｜>)"
 )
-FENCES = re.compile(
-    r"```(?:json|tool_call|tool_calls|tool_code|python)?[ \t]*\n(.*?)\n?```", re.DOTALL
+ENDS: Mapping[str, re.Pattern[str] | None] = {
+    "llama4": re.compile(r"<\|python_end\|>"),
+    "llama3": None,  # the end of the answer
+    "hermes": re.compile(r"</tool_call>"),
+    "phi": re.compile(r"<\|/tool_call\|>"),
+    "function": re.compile(r"</function>"),
+    "mistral": re.compile(r"(?=\[TOOL_CALLS\])"),
+    "deepseek": re.compile(r"<｜tool▁call▁end｜>\s*(?:<｜tool▁calls▁end｜>)?"),
+}
+_ANY = re.compile("")
+_CALL = re.compile(
+    r"\s*(?:[\[{]|<function=|[\w.-]+\s*(?:\(|<arg_key>|</tool_call>|<\|/tool_call\|>|$))"
 )
-THOUGHT = re.compile(r"\s*(?:<think>)?.*</think>\s*", re.DOTALL)
+LIKE_A_CALL: Mapping[str, re.Pattern[str]] = {  # what stands behind the tag
+    "llama4": _CALL,
+    "llama3": _CALL,
+    "hermes": _CALL,
+    "phi": _CALL,
+    "function": _ANY,
+    "mistral": re.compile(r"\s*(?:[\[{]|[\w.-]+\s*(?:\[CALL_ID\]|\[ARGS\]|\{))"),
+    "deepseek": _ANY,
+}
 OPEN_THOUGHT = re.compile(r"\s*<think>")
+THOUGHT_ENDS = re.compile(r"</think>\s*")
+THOUGHT = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
 
 
 def tagged_text(

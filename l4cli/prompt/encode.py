@@ -18,11 +18,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
+from l4cli.engine.channels import CHANNEL, END, MESSAGE, START, Channels
 from l4cli.engine.types import Constraint, Thinking
 from l4cli.errors import RequestError
 from l4cli.prompt.abilities import Abilities
 from l4cli.prompt.call_grammar import call_constraint
-from l4cli.prompt.messages import fitted
+from l4cli.prompt.messages import fitted, split_thought
 from l4cli.prompt.template import ChatTemplate, Message, llama4_template
 from l4cli.prompt.traced import Traced, plain, spans_of
 
@@ -200,11 +201,14 @@ class PromptEncoder:
         """Answers that call one or more of the functions with these names."""
         template = self._tool_template or self.template
         source = template.source if template else ""
-        return call_constraint(tools, names, source, self._vocabulary.special_tokens)
+        tags = self._channels.ids if self._channels else {}
+        return call_constraint(tools, names, source, {**self._vocabulary.special_tokens, **tags})
 
     @cached_property
     def thinking(self) -> Thinking:
         """Whether the model thinks first: it must if the template begins a thought for it."""
+        if self._channels:
+            return "channels"
         try:
             prompt = self.render([{"role": "user", "content": "?"}]).rstrip()
         except RequestError:
@@ -213,6 +217,29 @@ class PromptEncoder:
             return "must"
         knows = self.template is not None and "</think>" in self.template.source
         return "may" if knows and not prompt.endswith("</think>") else "no"
+
+    def begun(self, text: str) -> list[int]:
+        """Ids of an answer that begins with this text, after the prompt that asks for it."""
+        if not self._channels:
+            return self._vocabulary.tokenize(text)
+        tags, (thought, said) = self._channels.ids, split_thought(text)
+        ids = [tags[CHANNEL], *self._plain("final"), tags[MESSAGE], *self._plain(said)]
+        if thought:
+            before = [tags[CHANNEL], *self._plain("analysis"), tags[MESSAGE], *self._plain(thought)]
+            ids = [*before, tags[END], tags[START], *self._plain("assistant"), *ids]
+        return ids
+
+    @cached_property
+    def _channels(self) -> Channels | None:
+        """The tags of answers in channels, if the template and the vocabulary have them."""
+        if self.template is None or CHANNEL not in self.template.source:
+            return None
+        return Channels.of({**self._user_defined, **self._vocabulary.special_tokens})
+
+    @property
+    def _user_defined(self) -> Mapping[str, int]:
+        found: Mapping[str, int] = getattr(self._vocabulary, "user_defined_tokens", {})
+        return found
 
     def _traced(self, message: Message) -> Message:
         """The message, with what may be the template's own marked as such: a role, markers."""
@@ -251,7 +278,7 @@ class PromptEncoder:
 
     def _find_markers(self) -> dict[str, int]:
         """The user-defined tokens that structure conversations."""
-        tokens: Mapping[str, int] = getattr(self._vocabulary, "user_defined_tokens", {})
+        tokens = self._user_defined
         sources = [t.source for t in (self.template, self._tool_template) if t]
         return {
             text: id

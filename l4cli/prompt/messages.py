@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from l4cli.prompt.abilities import NO_CONTENT, Abilities, CallForm
 from l4cli.prompt.template import Message
 
+_THOUGHT = re.compile(r"\s*<think>(.*?)(?:</think>\s*|\Z)", re.DOTALL)
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
@@ -27,6 +29,21 @@ def fitted(messages: Sequence[Message], abilities: Abilities) -> list[Message]:
 def _without_nulls(message: Message) -> Message:
     """As transformers does: many templates take null for a text, and no template a missing key."""
     return {key: value for key, value in message.items() if value is not None}
+
+
+def split_thought(text: str) -> tuple[str, str]:
+    """What an answer thought, and what it said: it may begin with `<think>`."""
+    found = _THOUGHT.match(text)
+    return (found[1].strip(), text[found.end() :]) if found else ("", text)
+
+
+def with_thought_apart(message: Message) -> Message:
+    """The message with what it thought by itself, as a template with channels wants it."""
+    content = message.get("content")
+    if message.get("role") != "assistant" or not isinstance(content, str):
+        return message
+    thought, said = split_thought(content)
+    return {"reasoning_content": thought, **message, "content": said} if thought else message
 
 
 def _with_reasoning(message: Message) -> Message:

@@ -14,6 +14,7 @@ from terminal import CTRL_C, CTRL_D, ENTER, Terminal
 
 from convert.gguf.vetting import vet, vet_loading
 from l4cli.app import invoke
+from l4cli.commands import ask
 from l4cli.engine.llamacpp import model as llamacpp_model
 from l4cli.loading import file as loading_file
 
@@ -31,6 +32,40 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
     code = invoke(debug=False)
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "documents", "questions"),
+    [
+        (["manual.txt", "Who?", "What is in config.toml?"], 1, ["Who?", "What is in config.toml?"]),
+        (["How much is 2/3 of it?", "manual.txt"], 1, ["How much is 2/3 of it?"]),
+        (["manual.txt", "tell me about it"], 1, ["tell me about it"]),
+        (["manual.txt", "What " + "very " * 200 + "long?"], 1, ["What " + "very " * 200 + "long?"]),
+        (["manual.txt", "manual.tx?"], 2, []),
+        (["manual.txt", "Is it so?", "really?"], 3, []),  # files of these names are there
+        (["manual.txt", "docs/chap?"], 2, []),
+        (["manual.txt", "my other file.txt"], 2, []),
+    ],
+)
+def test_what_is_plainly_no_file_is_a_question(
+    manual: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    documents: int,
+    questions: list[str],
+) -> None:
+    monkeypatch.chdir(manual.parent)
+    if documents == 3:
+        for name in arguments[1:]:
+            Path(name).touch()
+    found, asked = ask._arguments(arguments, [], None)
+    assert (len(found), asked) == (documents, questions)
+
+
+def test_questions_alone_have_no_document(capsys, monkeypatch) -> None:
+    code, _, said = run(capsys, monkeypatch, "ask", "Q1?", "Q2?")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "no document: name a file or a folder beside the question" in said
 
 
 def test_what_was_read_is_there_for_the_next_question(

@@ -7,24 +7,23 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
-import tiny_tokenizer
 from conftest import L4
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from marks import slow_but
+from vocabularies import write_vocabulary
 
-from l4cli.engine.llamacpp import LlamaModel
+from l4cli.engine.llamacpp import LlamaModel, slow_runs
 from l4cli.engine.llamacpp.deep_stack import with_deep_stack
 from l4cli.errors import RequestError
 
-# One of each set of regular expressions in src/llama-vocab.cpp, but superbpe's, which takes minutes
-# for a run of digits in llama.cpp itself.
+# One of each set of regular expressions in src/llama-vocab.cpp.
 PRE_TOKENIZERS = (
     "llama4", "gpt-4o", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "falcon3",
     "tekken", "poro-chat", "viking", "jais-2", "chameleon", "exaone-moe", "tiny_aya", "grok-2",
     "bailingmoe", "seed-coder", "hunyuan", "youtu", "refact", "chatglm-bpe", "minimax-m2", "afmoe",
-    "kimi-k2", "qwen2", "llama3", "default",
+    "kimi-k2", "qwen2", "llama3", "default", "superbpe",
 )  # fmt: skip
 QUICK = ("llama4", "gpt-4o", "deepseek-v3", "qwen2", "default")
 RUNS = (
@@ -53,25 +52,7 @@ def vocabulary(
 ) -> Iterator[LlamaModel]:
     """A vocabulary of bytes that llama.cpp splits by this pre-tokenizer."""
     path = tmp_path_factory.mktemp("pre") / f"{request.param}.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(1)
-    writer.add_context_length(1 << 20)
-    writer.add_embedding_length(64)
-    writer.add_feed_forward_length(64)
-    writer.add_head_count(1)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(request.param)
-    writer.add_token_list(list(tiny_tokenizer._VOCAB))
-    writer.add_token_types([gguf.TokenType.NORMAL] * len(tiny_tokenizer._VOCAB))
-    writer.add_token_merges([" ".join(pair) for pair in tiny_tokenizer._MERGES])
-    weights = np.zeros((len(tiny_tokenizer._VOCAB), 64), np.float32)
-    writer.add_tensor("token_embd.weight", weights)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    model = LlamaModel(path, vocab_only=True)
+    model = LlamaModel(write_vocabulary(path, request.param), vocab_only=True)
     yield model
     model.close()
 
@@ -81,6 +62,50 @@ def test_long_runs_are_tokenized_whole(vocabulary: LlamaModel) -> None:
         text = f"before {run * (N_CHARACTERS // len(run))} after\n"
         ids = vocabulary.tokenize(text)
         assert b"".join(map(vocabulary.piece, ids)).decode() == text, run
+
+
+DIGIT_MERGES = [f"{a} {b}" for a in "123" for b in "123"] + ["12 3", "31 2", "23 1", "123 1"]
+
+
+@pytest.fixture(scope="module")
+def superbpe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
+    """A vocabulary with SuperBPE's pre-tokenizer, and tokens of two to four digits."""
+    path = tmp_path_factory.mktemp("superbpe") / "superbpe.gguf"
+    model = LlamaModel(write_vocabulary(path, "superbpe", merges=DIGIT_MERGES), vocab_only=True)
+    yield model
+    model.close()
+
+
+RUNS_OF_DIGITS = st.tuples(st.integers(0, 640), st.sampled_from(["123", "1", "3121", "70", "321"]))
+BETWEEN = st.sampled_from(["", " ", "a", "٣", "½", "²", "1", "23", ".", "\n", "é"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(BETWEEN, RUNS_OF_DIGITS), min_size=1, max_size=2), BETWEEN)
+def test_digits_that_are_cut_have_the_ids_of_the_whole_text(
+    superbpe: LlamaModel, parts: list[tuple[str, tuple[int, str]]], end: str
+) -> None:
+    text = "".join(f"{between}{(some * n)[:n]}" for between, (n, some) in parts) + end
+    assert superbpe.tokenize(text) == superbpe._tokenize(text, special=False)
+
+
+def test_a_token_of_digits_of_the_users_own_is_never_cut() -> None:
+    assert slow_runs.cuts_digits("superbpe", ["<table>", "<1>", "    "])
+    assert not slow_runs.cuts_digits("superbpe", ["<table>", "2024"])
+    assert not slow_runs.cuts_digits("llama-bpe", [])
+    text = f"a{'7' * 1000}b"
+    assert "".join(slow_runs.parts(text)) == text
+    assert max(map(len, slow_runs.parts(text))) <= 301
+
+
+def test_what_would_take_minutes_is_refused_with_its_length() -> None:
+    slow_runs.check("jais-2", "x" + " " * 200_000)
+    slow_runs.check("jais-2", "x\n" * 200_000)
+    slow_runs.check("llama-bpe", "x" + " " * 300_000)
+    with pytest.raises(RequestError, match="a run of 10,001 digits"):
+        slow_runs.check("superbpe", "x" + "7" * 10_001)
+    with pytest.raises(RequestError, match="a run of 300,000 blanks"):
+        slow_runs.check("jais-2", "x" + " " * 300_000)
 
 
 def test_what_is_raised_in_the_thread_arrives() -> None:

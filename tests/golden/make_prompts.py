@@ -142,13 +142,32 @@ FAMILY_CONVERSATIONS: dict[str, dict[str, Any]] = {
         "tools": TOOLS,
     },
     "parts": CONVERSATIONS["parts"],
+    "system and tools": CONVERSATIONS["tools"],
+    "reasoning": {
+        "messages": [
+            SYSTEM, user("one"), {**assistant("1"), "reasoning_content": "Hm."}, user("two"),
+        ]
+    },
+    "reasoning and calls": {
+        "messages": [
+            user("Weather?"), {**ONE_CALL, "reasoning_content": "Look."},
+            {**result({"sky": "grå"}), "tool_call_id": "a1b2c3d4e"},
+        ],
+        "tools": TOOLS,
+    },
+    "no thinking": {
+        "messages": [{"role": "system", "content": "Be brief. /no_think"}, user("one")]
+    },
 }  # fmt: skip
 # What a template wants instead of OpenAI's form; and which ones understand a list of parts.
 FORMS = {
     "deepseek_r1": {"arguments as text", "null beside calls"},
     "smolvlm": {"contents as parts"},
 }
-TAKE_PARTS = {"gemma3", "mistral_v7", "mistral_v11", "smolvlm"}
+TAKE_PARTS = {
+    *("gemma3", "smolvlm"),
+    *("mistral_v7", "mistral_v11", "mistral_v11_tekken", "mistral_v13_tekken"),
+}
 TAKE_NO_TOOLS = "takes no tools"
 
 

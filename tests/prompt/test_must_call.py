@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from l4cli.engine.completion import without_thought
 from l4cli.engine.llamacpp import LlamaModel
@@ -15,7 +17,7 @@ from l4cli.engine.types import Completion, Constraint
 from l4cli.errors import RequestError
 from l4cli.prompt import PromptEncoder
 from l4cli.prompt.call_grammar import call_constraint
-from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls
+from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls, text_arguments
 
 CITY = {"type": "object", "properties": {"city": {"$ref": "#/$defs/c"}}, "required": ["city"]}
 TOOLS: list[dict[str, Any]] = [
@@ -34,7 +36,13 @@ WRITTEN = {  # by what the template says of calls
     '{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>',
     "[TOOL_CALLS]": '[TOOL_CALLS][{"name": "get_weather", "arguments": {"city": "Oslo"}}]',
     "[TOOL_CALLS] [ARGS]": '[TOOL_CALLS]get_weather[ARGS]{"city": "Oslo"}',
+    "[TOOL_CALLS] [CALL_ID]": '[TOOL_CALLS]get_weather[CALL_ID]a1b2c3d4e[ARGS]{"city": "Oslo"}',
     "": '{"name": "get_weather", "parameters": {"city": "Oslo"}}',
+    "<｜tool▁call▁begin｜> ```json": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"
+    'function<｜tool▁sep｜>get_weather\n```json\n{"city": "Oslo"}\n```'
+    "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    "<｜tool▁call▁begin｜>": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather"
+    '<｜tool▁sep｜>{"city": "Oslo"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
 }
 
 
@@ -97,6 +105,98 @@ def test_calls_as_python_writes_them(model: LlamaModel) -> None:
     optional = call_constraint([tool], ["f"], template, {})
     for good in ("[f()]", '[f(city="Oslo", days=2)]', "[f(days=2)]"):
         assert accepts(model, optional, good), good
+
+
+def coder(city: str, more: str = "") -> str:
+    argument = f"<parameter=city>\n{city}\n</parameter>\n"
+    return f"<tool_call>\n<function=f>\n{argument}{more}</function>\n</tool_call>"
+
+
+def glm(city: str, more: str = "") -> str:
+    argument = f"<arg_key>city</arg_key>\n<arg_value>{city}</arg_value>\n"
+    return f"<tool_call>f\n{argument}{more}</tool_call>"
+
+
+IN_TAGS = {"<tool_call> <function= <parameter=": coder, "<tool_call> <arg_key>": glm}
+DAYS = {
+    coder: "<parameter=days>\n2\n</parameter>\n",
+    glm: "<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n",
+}
+F = {
+    "name": "f",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+        "required": ["city"],
+    },
+}
+
+
+@pytest.mark.parametrize("template", IN_TAGS)
+def test_arguments_between_tags(model: LlamaModel, template: str) -> None:
+    write = IN_TAGS[template]
+    constraint = call_constraint([F, {"name": "now"}], ["f", "now"], template, {})
+    texts = text_arguments([F])
+    for good, arguments in (
+        (write("Oslo"), {"city": "Oslo"}),
+        (write("0150", DAYS[write]), {"city": "0150", "days": 2}),
+        (write('"a" <b>\n\n </c>'), {"city": '"a" <b>\n\n </c>'}),
+    ):
+        assert accepts(model, constraint, good), good
+        assert parse_tool_calls(good, {"f"}, texts)[1] == (ToolCall("f", arguments),)
+        assert accepts(model, constraint, f"{good}\n{good}")
+    assert not accepts(model, constraint, write("Oslo", DAYS[write].replace("2", '"2"')))
+    assert not accepts(model, constraint, write("Oslo").replace("Oslo", "</tool_call>"))
+    assert not accepts(model, constraint, write("Oslo").replace("city", "town"))
+    now = write("x").replace("f>", "now>").replace(">f\n", ">now\n")
+    empty = now.replace(write("x").partition("f")[2], "")
+    assert not accepts(model, constraint, now)
+    assert not accepts(model, constraint, empty)
+
+
+QUOTED = [
+    *'ab<>/=\n"\\é ',
+    "<parameter=",
+    "</parameter>",
+    "</tool_call>",
+    "<arg_key>",
+    "</arg_value>",
+]
+QUOTED += ["</function>", "<function=f>", "<tool_call>", "<param", "`", "</think>"]
+
+
+@pytest.mark.parametrize("template", IN_TAGS)
+@settings(max_examples=300, deadline=None)
+@given(text=st.lists(st.sampled_from(QUOTED)).map("".join), has_days=st.booleans())
+def test_what_the_grammar_allows_is_read_as_it_was_meant(
+    model: LlamaModel, template: str, text: str, has_days: bool
+) -> None:
+    write = IN_TAGS[template]
+    written = write(text, DAYS[write] if has_days else "")
+    if accepts(model, call_constraint([F], ["f"], template, {}), written):
+        meant = {"city": text, **({"days": 2} if has_days else {})}
+        _, calls = parse_tool_calls(written, {"f"}, text_arguments([F]))
+        assert calls == (ToolCall("f", meant),)
+
+
+@pytest.mark.parametrize("template", IN_TAGS)
+def test_texts_with_a_pattern_are_written_as_json(model: LlamaModel, template: str) -> None:
+    about = {"type": "string", "pattern": "^[0-9]{4}$"}
+    tool = {"name": "f", "parameters": {"properties": {"zip": about}, "required": ["zip"]}}
+    text = '<tool_call>\n{"name": "f", "arguments": {"zip": "0150"}}\n</tool_call>'
+    assert accepts(model, call_constraint([tool], ["f"], template, {}), text)
+    assert not accepts(
+        model, call_constraint([tool], ["f"], template, {}), text.replace("0150", "x")
+    )
+
+
+def test_texts_of_a_list_stand_between_tags(model: LlamaModel) -> None:
+    about = {"type": "string", "enum": ["C", "°F"]}
+    tool = {"name": "f", "parameters": {"properties": {"city": about}, "required": ["city"]}}
+    for template, write in IN_TAGS.items():
+        constraint = call_constraint([tool], ["f"], template, {})
+        assert accepts(model, constraint, write("°F"))
+        assert not accepts(model, constraint, write("K"))
 
 
 def test_names_that_python_cannot_write_are_called_in_json(model: LlamaModel) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from l4cli.prompt.call_tags import TAGS
 from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls, text_arguments
 
 OSLO = ToolCall("get_weather", {"city": "Oslo"})
@@ -182,6 +183,83 @@ def test_arguments_that_json_cannot_say_are_no_call(number: str) -> None:
         assert parse_tool_calls(text, {"f"}) == (text, ())
 
 
+TAGGED_TEXTS = st.lists(
+    st.sampled_from(
+        [
+            *TAGS,
+            "</function>",
+            "</parameter>",
+            "```",
+            "\n",
+            "`",
+            '"',
+            "}",
+            "]",
+            ";",
+            "\\",
+            "é",
+            "a ",
+        ]
+    )
+).map("".join)
+IN_JSON = {  # how families write a call in JSON: what stands around it
+    "hermes": ('<tool_call>\n{"name": "f", "arguments": ', "}\n</tool_call>"),
+    "mistral": ('[TOOL_CALLS][{"name": "f", "arguments": ', "}]"),
+    "mistral 11": ("[TOOL_CALLS]f[ARGS]", ""),
+    "llama 3.1": ("<function=f>", "</function>"),
+    "llama 3": ('<|python_tag|>{"name": "f", "parameters": ', "}"),
+    "llama": ('{"name": "f", "parameters": ', "}"),
+    "phi": ('<|tool_call|>[{"name": "f", "arguments": ', "}]<|/tool_call|>"),
+    "deepseek": (
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n",
+        "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    ),
+    "deepseek 3.1": ("<｜tool▁call▁begin｜>f<｜tool▁sep｜>", "<｜tool▁call▁end｜>"),
+    "fence": ('```json\n{"name": "f", "parameters": ', "}\n```"),
+}
+
+
+@pytest.mark.parametrize("family", IN_JSON)
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(TAGGED_TEXTS, TAGGED_TEXTS | st.lists(TAGGED_TEXTS) | st.integers()))
+@example({"text": "</tool_call>", "more": "</think> <think>"})
+@example({"text": '"}}\n</tool_call>'})
+def test_an_argument_that_quotes_tags_is_read_whole(family: str, arguments: dict[str, Any]) -> None:
+    begin, end = IN_JSON[family]
+    text = f"{begin}{json.dumps(arguments, ensure_ascii=False)}{end}"
+    assert parse_tool_calls(text, {"f"}) == ("", (ToolCall("f", arguments),))
+    assert parse_tool_calls(f"<think>hm</think>{text}", {"f"})[1] == (ToolCall("f", arguments),)
+
+
+QUOTES = ["`<tool_call>`", "`</tool_call>`", "`[TOOL_CALLS]`", "`<function=f>`", "`</think>`"]
+QUOTES += [
+    f"`{FAMILIES[0]}`",
+    f"```xml\n{FAMILIES[0]}\n```\nis a call.",
+    f"```\n{FAMILIES[3]}\n```\nis another one.",
+    "`<tool_call>{…}</tool_call>`",
+    "a <tool_call> tag",
+    "words",
+    "\n",
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(QUOTES), max_size=6).map(" and\n".join))
+def test_prose_that_quotes_tags_stays_text(text: str) -> None:
+    assert parse_tool_calls(f"{text} so", {"get_weather"}) == (f"{text} so", ())
+
+
+def test_a_call_after_prose_that_names_the_tag_is_a_call() -> None:
+    prose = "With `<tool_call>` I ask, as in `<tool_call>{…}</tool_call>`:\n"
+    content, calls = parse_tool_calls(prose + FAMILIES[0], {"get_weather"})
+    assert (content, calls) == (prose.strip(), (OSLO,))
+
+
+def test_half_of_what_was_meant_is_no_call() -> None:
+    text = f'{FAMILIES[0]}\n<tool_call>\n{{"name": "get_weather", "arguments": {{"ci</tool_call>'
+    assert parse_tool_calls(text, {"get_weather"}) == (text, ())
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -196,6 +274,10 @@ def test_arguments_that_json_cannot_say_are_no_call(number: str) -> None:
         "<tool_call>f <arg_key>x</arg_key></tool_call>",
         "f{not json}",
         "<tool_call>" * 2000,
+        "`<tool_call>{</tool_call>" * 5000,
+        "<tool_call>{" + "</tool_call>" * 20_000,
+        "<function=f>{</function>" * 5000,
+        "```json\n{" + "```" * 20_000,
         "<think>" * 2000 + "</think>" * 2000,
         "<tool_call><function=" * 500,
         "<tool_call><function=f>" + "<parameter=x>" * 3000,

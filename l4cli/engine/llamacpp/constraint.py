@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
+from l4cli.engine.channels import CHANNEL, END, MESSAGE, START, Channels
 from l4cli.engine.guidance.translate import complaint, limits
 from l4cli.engine.guidance.trial import tried
 from l4cli.engine.types import Constraint
@@ -77,6 +78,9 @@ class Vocabulary(Protocol):
     @property
     def special_tokens(self) -> dict[str, int]: ...
 
+    @property
+    def channels(self) -> Channels | None: ...
+
     def piece(self, token: int) -> bytes: ...
 
     def tokenize(self, text: str) -> list[int]: ...
@@ -87,7 +91,7 @@ class Compiler:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._n_vocab = vocabulary.n_vocab
-        self._special = vocabulary.special_tokens
+        self._special = _special(vocabulary)
         self._tokenizer = LLTokenizer(
             TokenizerWrapper(_Tokens(vocabulary)), eos_token=sorted(vocabulary.eog_tokens)
         )
@@ -124,6 +128,21 @@ class Compiler:
             if grammar.startswith('{"grammars"')
             else {"lark_grammar": grammar}
         )
+        outer = {"name": "outer", "lark_grammar": self._before_body(constraint)}
+        return json.dumps({"grammars": [outer, {**inner, "name": "body"}]})
+
+    def _before_body(self, constraint: Constraint) -> str:
+        """What an answer may, or must, say before the constraint's own language begins."""
+        if constraint.thinking == "channels":
+            tags = {tag: f"<[{self._special[tag]}]>" for tag in (START, CHANNEL, MESSAGE, END)}
+            final = f'{tags[CHANNEL]} "final" {tags[MESSAGE]}'
+            lines = [
+                f"start: thought? {'' if constraint.kind == 'calls' else final} @body",
+                f'thought: {tags[CHANNEL]} "analysis" {tags[MESSAGE]} words {tags[END]} '
+                f'{tags[START]} "assistant"',
+                r"words: /(.|\n)*/",
+            ]
+            return "\n".join(lines)
         begin, end = map(self._special.get, ("<think>", "</think>"))
         first = "thought" if constraint.thinking == "must" else "(open thought)?"
         lines = [
@@ -135,15 +154,20 @@ class Compiler:
             lines += ["thought: words space", r"words[lazy]: /(.|\n)*<\/think>/"]
         else:
             lines += [f"thought: words <[{end}]> space", r"words: /(.|\n)*/"]
-        outer = {"name": "thinking", "lark_grammar": "\n".join(lines)}
-        return json.dumps({"grammars": [outer, {**inner, "name": "body"}]})
+        return "\n".join(lines)
+
+
+def _special(vocabulary: Vocabulary) -> dict[str, int]:
+    """The tokens that are no text in an answer."""
+    channels = vocabulary.channels
+    return {**vocabulary.special_tokens, **(channels.ids if channels else {})}
 
 
 class _Tokens:
     """A vocabulary in the form that llguidance's TokenizerWrapper expects."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        special = vocabulary.special_tokens
+        special = _special(vocabulary)
         self.tokens = [vocabulary.piece(token) for token in range(vocabulary.n_vocab)]
         for text, token in special.items():
             self.tokens[token] = text.encode()

@@ -112,6 +112,7 @@ class LlamaBackend:
         self._address, self._buffer = 0, np.zeros((0, 0), np.float32)  # where the logits lie
         self._rows: npt.NDArray[np.float32] | None = None  # the kept ones, once one is asked for
         self._likeliest: list[int] | None = None
+        self.channels = model.channels
         self.piece, self.is_eog = model.piece, model.eog_tokens.__contains__
 
     def _params(self, n_ctx: int, n_seq_max: int, kv_type: str) -> Any:

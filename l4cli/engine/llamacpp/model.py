@@ -13,7 +13,8 @@ import llama_cpp
 
 from convert.errors import ConvertError
 from convert.gguf.vetting import vet
-from l4cli.engine.llamacpp import library
+from l4cli.engine.channels import Channels
+from l4cli.engine.llamacpp import library, slow_runs
 from l4cli.engine.llamacpp.deep_stack import with_deep_stack
 from l4cli.engine.llamacpp.devices import devices, expert_patterns, on_cpu
 from l4cli.engine.llamacpp.pages import ask_for_huge_pages
@@ -203,7 +204,19 @@ class LlamaModel:
             ) from None
         if self._words and not special:
             return self._words.ids(text)
+        if self._cuts_digits and not special:
+            parts = slow_runs.parts(text)
+            return [token for part in parts for token in self._tokenize(part, special=False)]
+        slow_runs.check(self._pre_tokenizer, text)
         return self._tokenize(text, special)
+
+    @functools.cached_property
+    def _pre_tokenizer(self) -> str | None:
+        return self.metadata("tokenizer.ggml.pre")
+
+    @functools.cached_property
+    def _cuts_digits(self) -> bool:
+        return slow_runs.cuts_digits(self._pre_tokenizer, self.user_defined_tokens)
 
     @functools.cached_property
     def _words(self) -> Words | None:
@@ -213,7 +226,7 @@ class LlamaModel:
             return self._tokenize(text, special=False)
 
         is_bpe = self.metadata("tokenizer.ggml.model") == "gpt2"
-        if not is_bpe or self.metadata("tokenizer.ggml.pre") not in PRE_TOKENIZERS:
+        if not is_bpe or self._pre_tokenizer not in PRE_TOKENIZERS:
             return None
         if any(attribute & _USER_DEFINED for attribute in self._attributes):
             return None
@@ -268,6 +281,11 @@ class LlamaModel:
     def special_tokens(self) -> dict[str, int]:
         """Text and id of every control token: plain text must never turn into one of them."""
         return self.vocabulary.get("special_tokens", self._find_special_tokens)
+
+    @functools.cached_property
+    def channels(self) -> Channels | None:
+        """The tokens between which answers have channels; None if there are none."""
+        return Channels.of({**self.user_defined_tokens, **self.special_tokens})
 
     def _find_special_tokens(self) -> dict[str, int]:
         return self._tokens_with(_CONTROL)
