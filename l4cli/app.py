@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from convert.errors import ConvertError
 from l4cli import __version__, console
+from l4cli.commands import completion
 from l4cli.commands.ask import ask
 from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
@@ -21,6 +22,7 @@ from l4cli.commands.ctx_test import ctx_test
 from l4cli.commands.defaults import from_config_file
 from l4cli.commands.docs import docs
 from l4cli.commands.doctor import doctor
+from l4cli.commands.group import Group, about_option
 from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
@@ -38,6 +40,8 @@ from l4cli.native.watcher import watching
 
 app = typer.Typer(
     name="l4",
+    cls=Group,
+    add_completion=False,
     help="Run Llama 4 and other GGUF models: convert checkpoints, chat, answer files of prompts, "
     "ask questions about documents.",
     no_args_is_help=True,
@@ -56,6 +60,7 @@ app.command("bench")(bench)
 app.command("ctx-test")(ctx_test)
 app.command("plan")(plan)
 app.command("doctor")(doctor)
+app.command("completion")(completion.completion)
 
 
 @app.callback()
@@ -91,6 +96,8 @@ def main() -> None:
     if "--version" in sys.argv[1:2]:
         console.data(f"l4 {__version__}")
         sys.exit(EXIT_OK)
+    if completion.VARIABLE in os.environ:
+        completion.prepare()
     console.use_utf8()
     signal.signal(signal.SIGTERM, _on_terminate)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
@@ -148,6 +155,10 @@ def _line(error: Exception) -> str:
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
         message = error.format_message().rstrip(".")
+        unknown = getattr(error, "option_name", None)
+        if context and unknown and hasattr(error, "possibilities"):  # click's NoSuchOption
+            advice = about_option(unknown, context.command)
+            message = f"no such option: {unknown}" + (f"; {advice}" if advice else "")
         return message[:1].lower() + message[1:] + hint
     return " ".join(str(error).split())
 

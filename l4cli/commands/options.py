@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from l4cli.commands import completion
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ Model = Annotated[
         "-m",
         envvar="L4_MODEL",
         metavar="NAME|FILE",
+        autocompletion=completion.models,
         help="A GGUF file, or a name from `l4 models`, with a quantization if you like: "
         "scout:Q4_K_M (default: the model that `l4 models` marks with *).",
         rich_help_panel=MODEL_PANEL,

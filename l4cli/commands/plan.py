@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from l4cli.commands import options, plan_show
+from l4cli.commands import completion, options, plan_show
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def plan(
     model: Annotated[
         str | None,
         typer.Argument(
+            autocompletion=completion.models,
             metavar="MODEL|GGUF|DIR",
             help="A name from `l4 models`, NAME:QUANT, a GGUF file, or the directory of a "
             "checkpoint to convert (default: every model that `l4 models` names).",
