@@ -119,9 +119,11 @@ def invoke(debug: bool) -> int:
     try:
         return app(prog_name="l4", standalone_mode=False) or EXIT_OK
     except console.ReaderGoneError:
-        # Exit quietly. Python flushes stdout at exit, and with /dev/null there that cannot fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+        return _reader_gone()
+    except SystemExit as leaving:
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
+        return _reader_gone()  # of a help text, which typer writes
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
     except (L4Error, ConvertError, TyperException) as error:
@@ -147,6 +149,12 @@ def invoke(debug: bool) -> int:
             "run it again with `l4 --debug …` and report the traceback"
         )
         return EXIT_FAILED
+
+
+def _reader_gone() -> int:
+    """Let the command end quietly, since nobody reads its output; return the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout at exit; this cannot fail
+    return EXIT_OK
 
 
 def _line(error: Exception) -> str:
