@@ -29,6 +29,7 @@ from l4cli.commands.plan import plan
 from l4cli.commands.pull import pull
 from l4cli.commands.rm import rm
 from l4cli.commands.run import run
+from l4cli.commands.sessions import sessions
 from l4cli.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -51,6 +52,7 @@ app.command("run")(run)
 app.command("chat")(chat)
 app.command("ask")(ask)
 app.add_typer(docs, name="docs")
+app.add_typer(sessions, name="sessions")
 app.command("convert")(convert)
 app.command("info")(info)
 app.command("models")(models)
