@@ -25,6 +25,10 @@ _MOST_THREADS = 512  # ggml's GGML_MAX_N_THREADS; some more, and it overflows it
 _SUFFIX = {"": 1, "k": 1024, "m": 1024**2}
 
 
+class NoUnitError(typer.BadParameter):
+    """A size without a unit: people mean gigabytes, and a program would take bytes."""
+
+
 def parse_tokens(value: str | int) -> int:
     """A number of tokens: 4096, 128k or 1M (k is 1024, M is 1024**2)."""
     match = re.fullmatch(r"(\d+)([kKmM]?)", str(value).strip())
@@ -80,10 +84,15 @@ def parse_memory(value: str | int) -> int:
 
 
 def _parse_bytes(value: str, unit: int) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgGtT]?)B?", value.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([kKmMgGtT])(?:i?B)?|(B))?", value.strip())
     if not match or not 0 < float(match[1]) < _MOST_BYTES:
         raise typer.BadParameter(f"{value!r} is not a size; try 512M or 2G")
-    return int(float(match[1]) * unit ** " kmgt".index(match[2].lower() or " "))
+    number, prefix, is_bytes = match.groups()
+    if not prefix and not is_bytes:
+        raise NoUnitError(
+            f"{value!r} has no unit: write {number}G for gigabytes, {number}B for bytes"
+        )
+    return int(float(number) * unit ** " kmgt".index((prefix or " ").lower()))
 
 
 def parse_layers(value: str | int) -> int | str:

@@ -135,7 +135,9 @@ def _sized(text: str, option: str) -> tuple[int, float | None]:
     try:
         n_bytes = options.parse_memory(size)
         rate = float(speed.lower().removesuffix("gb/s")) * 1e9 if speed else None
-    except (typer.BadParameter, ValueError):
+    except (typer.BadParameter, ValueError) as error:
+        if isinstance(error, options.NoUnitError):
+            raise UsageError(f"{option} {error.message}") from None
         raise UsageError(f"{option} {text!r} is not a size; try 24G or 24G@936") from None
     if rate is not None and not rate > 0:
         raise UsageError(f"{option} {text!r}: the bandwidth must be above 0 GB/s; try 24G@936")

@@ -124,3 +124,19 @@ def test_the_shell_that_is_named_gets_the_completion(
     done = l4("completion", env=home)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "l4: no completion for sh: give bash, zsh or fish\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan", "scout", "--ram", "64"),
+        ("plan", "scout", "--gpu", "64@900"),
+        ("docs", "prune", "--limit", "64"),
+        ("ask", "x", "--store-limit", "64"),
+        ("convert", "x", "--ram", "64"),
+    ],
+)
+def test_a_size_without_a_unit_is_not_taken_for_bytes(l4: L4, command: tuple[str, ...]) -> None:
+    done = l4(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'64' has no unit: write 64G for gigabytes, 64B for bytes" in done.stderr
