@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from convert.errors import ConvertError
 from l4cli import __version__, console
+from l4cli.commands import completion
 from l4cli.commands.ask import ask
 from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
@@ -21,12 +22,14 @@ from l4cli.commands.ctx_test import ctx_test
 from l4cli.commands.defaults import from_config_file
 from l4cli.commands.docs import docs
 from l4cli.commands.doctor import doctor
+from l4cli.commands.group import Group, about_option
 from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
 from l4cli.commands.pull import pull
 from l4cli.commands.rm import rm
 from l4cli.commands.run import run
+from l4cli.commands.sessions import sessions
 from l4cli.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -38,6 +41,8 @@ from l4cli.native.watcher import watching
 
 app = typer.Typer(
     name="l4",
+    cls=Group,
+    add_completion=False,
     help="Run Llama 4 and other GGUF models: convert checkpoints, chat, answer files of prompts, "
     "ask questions about documents.",
     no_args_is_help=True,
@@ -47,6 +52,7 @@ app.command("run")(run)
 app.command("chat")(chat)
 app.command("ask")(ask)
 app.add_typer(docs, name="docs")
+app.add_typer(sessions, name="sessions")
 app.command("convert")(convert)
 app.command("info")(info)
 app.command("models")(models)
@@ -56,6 +62,7 @@ app.command("bench")(bench)
 app.command("ctx-test")(ctx_test)
 app.command("plan")(plan)
 app.command("doctor")(doctor)
+app.command("completion")(completion.completion)
 
 
 @app.callback()
@@ -91,6 +98,8 @@ def main() -> None:
     if "--version" in sys.argv[1:2]:
         console.data(f"l4 {__version__}")
         sys.exit(EXIT_OK)
+    if completion.VARIABLE in os.environ:
+        completion.prepare()
     console.use_utf8()
     signal.signal(signal.SIGTERM, _on_terminate)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
@@ -112,9 +121,11 @@ def invoke(debug: bool) -> int:
     try:
         return app(prog_name="l4", standalone_mode=False) or EXIT_OK
     except console.ReaderGoneError:
-        # Exit quietly. Python flushes stdout at exit, and with /dev/null there that cannot fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+        return _reader_gone()
+    except SystemExit as leaving:
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
+        return _reader_gone()  # of a help text, which typer writes
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
     except (L4Error, ConvertError, TyperException) as error:
@@ -142,12 +153,22 @@ def invoke(debug: bool) -> int:
         return EXIT_FAILED
 
 
+def _reader_gone() -> int:
+    """Let the command end quietly, since nobody reads its output; return the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout at exit; this cannot fail
+    return EXIT_OK
+
+
 def _line(error: Exception) -> str:
     """The error's message as one line."""
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
         message = error.format_message().rstrip(".")
+        unknown = getattr(error, "option_name", None)
+        if context and unknown and hasattr(error, "possibilities"):  # click's NoSuchOption
+            advice = about_option(unknown, context.command)
+            message = f"no such option: {unknown}" + (f"; {advice}" if advice else "")
         return message[:1].lower() + message[1:] + hint
     return " ".join(str(error).split())
 

@@ -19,8 +19,8 @@ from typing import Any
 import pexpect
 import pyte
 
-CTRL_C, CTRL_D, CTRL_G, CTRL_J = "\x03", "\x04", "\x07", "\x0a"
-ENTER, TAB, ALT_ENTER, UP = "\r", "\t", "\x1b\r", "\x1b[A"
+CTRL_C, CTRL_D, CTRL_G, CTRL_J, CTRL_U = "\x03", "\x04", "\x07", "\x0a", "\x15"
+ENTER, TAB, ALT_ENTER, UP, ESCAPE = "\r", "\t", "\x1b\r", "\x1b[A", "\x1b"
 
 
 def paste(text: str) -> str:

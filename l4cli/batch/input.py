@@ -19,7 +19,10 @@ from l4cli.batch.sources import Source
 from l4cli.documents.text import read_text
 from l4cli.engine.types import Constraint
 from l4cli.errors import InputError, UsageError
+from l4cli.models.locate import names_a_model
 from l4cli.prompt import strict_json
+
+_SOURCES: dict[str, Source] = {".txt": "text", ".csv": "csv"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,25 @@ class RowsInput:
         return None if self.source == "csv" else count_lines(self.name)
 
 
-def source_of(text: bool, csv: bool) -> Source:
-    """Return the input format that --text and --csv select."""
+def source_of(name: str, text: bool, csv: bool) -> Source:
+    """Return the input format that --text and --csv select; without them, the file's name decides.
+
+    name: the path of the input, or "-" for stdin.
+    """
     if text and csv:
         raise UsageError("--text and --csv cannot be combined: give one")
-    return "text" if text else "csv" if csv else "json"
+    if text or csv:
+        return "text" if text else "csv"
+    return _SOURCES.get(Path(name).suffix.lower(), "json")
+
+
+def refuse_model(name: str) -> None:
+    """Raise UsageError if the input is a model's name, as in other tools' `run MODEL`."""
+    if name != "-" and names_a_model(name) and (name.endswith(".gguf") or not Path(name).exists()):
+        raise UsageError(
+            f"{name} is a model, not a file of prompts: `l4 chat -m {name}` talks to it, "
+            f"`l4 run -m {name} FILE` answers a file"
+        )
 
 
 def constraint_of(schema: Path | None, grammar: Path | None) -> Constraint | None:

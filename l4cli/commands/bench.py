@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l4cli import console
-from l4cli.commands import options
+from l4cli.commands import completion, options
 from l4cli.errors import EngineError, L4Error, ModelLoadError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Model = Annotated[
     str | None,
     typer.Argument(
+        autocompletion=completion.models,
         metavar="NAME|FILE",
         envvar="L4_MODEL",
         help="A GGUF file, or a name from `l4 models` (default: the model that it marks with *).",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from l4cli import console
-from l4cli.commands import options
+from l4cli.commands import completion, options
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +57,20 @@ ToolTimeout = Annotated[
 ]
 
 
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL] [PROMPT]",
+        help="As -m and -p: a first word that names a model or a GGUF file is the model; anything "
+        "else is the prompt.",
+        show_default=False,
+    ),
+]
+
+
 def chat(
+    context: typer.Context,
+    words: Words = None,
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -79,7 +92,10 @@ def chat(
     session_name: Annotated[
         str | None,
         typer.Option(
-            "--session", metavar="NAME", help="Continue the session NAME, or start it if it is new."
+            "--session",
+            metavar="NAME",
+            autocompletion=completion.sessions,
+            help="Continue the session NAME, or start it if it is new.",
         ),
     ] = None,
     no_markdown: Annotated[
@@ -135,6 +151,11 @@ def chat(
     from l4cli.chat.tty import typing_held
     from l4cli.commands.open_model import open_model, read_text_option
 
+    if words and _names_model(context, words[0]):
+        model, words = words[0], words[1:]
+    if words and prompt is not None:
+        raise UsageError(f"two prompts: {' '.join(words)!r} and -p {prompt!r}; give one")
+    prompt = " ".join(words) if words else prompt
     texts = [(str(path), files.read_text(path)) for path in file or []]
     question = _question(prompt)
     if question is None and not sys.stdout.isatty():
@@ -177,6 +198,14 @@ def chat(
             code = chat_loop(session, use_history=keep)
     if code:
         raise typer.Exit(code)
+
+
+def _names_model(context: typer.Context, word: str) -> bool:
+    """Whether the first word is a model. With -m it is not: that names the model already."""
+    from l4cli.models.locate import names_a_model
+
+    source = context.get_parameter_source("model")
+    return (source is None or source.name != "COMMANDLINE") and names_a_model(word)
 
 
 def _one_shot(session: ChatSession, question: str) -> int:

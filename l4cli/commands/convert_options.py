@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from l4cli.commands import completion
 from l4cli.commands.options import parse_memory, parse_size
 
 DEFAULT_TYPE = "Q4_K_M"
@@ -63,6 +64,7 @@ Type = Annotated[
     typer.Option(
         "--type",
         metavar="TYPE",
+        autocompletion=completion.types,
         help=f"Quantization type, e.g. Q8_0 or IQ2_XXS (default: {DEFAULT_TYPE}); may be repeated, "
         "SRC is then read only once. `list` shows all types with the size of each.",
         rich_help_panel=_TYPES_PANEL,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l4cli import console
-from l4cli.commands import options
+from l4cli.commands import completion, options
+from l4cli.commands.group import Group
 from l4cli.errors import EXIT_FAILED, EXIT_OK, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -23,8 +24,15 @@ Documents = Annotated[
 
 docs = typer.Typer(
     help="Show what the model reads of documents; list, add and remove those stored for `l4 ask`.",
-    no_args_is_help=True,
+    cls=Group,
+    invoke_without_command=True,
 )
+
+
+@docs.callback()
+def _list_by_default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_documents()
 
 
 @docs.command("list")
@@ -134,7 +142,11 @@ def show_text(
 def remove_documents(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="DOC...", help="Names of documents as `l4 docs list` shows them."),
+        typer.Argument(
+            metavar="DOC...",
+            autocompletion=completion.documents,
+            help="Names of documents as `l4 docs list` shows them.",
+        ),
     ],
 ) -> None:
     """Remove documents from the store. The documents themselves stay."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from l4cli.commands import info_show
+from l4cli.commands import completion, info_show
 from l4cli.errors import EXIT_FAILED
 
 
@@ -15,6 +15,7 @@ def info(
     model: Annotated[
         str,
         typer.Argument(
+            autocompletion=completion.models,
             metavar="FILE|DIR|NAME",
             help="GGUF file (the first one, if it is split), checkpoint directory, or a name from "
             "`l4 models`.",

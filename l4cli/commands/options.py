@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from l4cli.commands import completion
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
 _MOST_BYTES = 1e18  # no disk and no memory has more
 _MOST_THREADS = 512  # ggml's GGML_MAX_N_THREADS; some more, and it overflows its stack
 _SUFFIX = {"": 1, "k": 1024, "m": 1024**2}
+
+
+class NoUnitError(typer.BadParameter):
+    """A size without a unit: people mean gigabytes, and a program would take bytes."""
 
 
 def parse_tokens(value: str | int) -> int:
@@ -79,10 +84,15 @@ def parse_memory(value: str | int) -> int:
 
 
 def _parse_bytes(value: str, unit: int) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgGtT]?)B?", value.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([kKmMgGtT])(?:i?B)?|(B))?", value.strip())
     if not match or not 0 < float(match[1]) < _MOST_BYTES:
         raise typer.BadParameter(f"{value!r} is not a size; try 512M or 2G")
-    return int(float(match[1]) * unit ** " kmgt".index(match[2].lower() or " "))
+    number, prefix, is_bytes = match.groups()
+    if not prefix and not is_bytes:
+        raise NoUnitError(
+            f"{value!r} has no unit: write {number}G for gigabytes, {number}B for bytes"
+        )
+    return int(float(number) * unit ** " kmgt".index((prefix or " ").lower()))
 
 
 def parse_layers(value: str | int) -> int | str:
@@ -177,6 +187,7 @@ Model = Annotated[
         "-m",
         envvar="L4_MODEL",
         metavar="NAME|FILE",
+        autocompletion=completion.models,
         help="A GGUF file, or a name from `l4 models`, with a quantization if you like: "
         "scout:Q4_K_M (default: the model that `l4 models` marks with *).",
         rich_help_panel=MODEL_PANEL,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from l4cli.commands import options, plan_show
+from l4cli.commands import completion, options, plan_show
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def plan(
     model: Annotated[
         str | None,
         typer.Argument(
+            autocompletion=completion.models,
             metavar="MODEL|GGUF|DIR",
             help="A name from `l4 models`, NAME:QUANT, a GGUF file, or the directory of a "
             "checkpoint to convert (default: every model that `l4 models` names).",
@@ -134,7 +135,9 @@ def _sized(text: str, option: str) -> tuple[int, float | None]:
     try:
         n_bytes = options.parse_memory(size)
         rate = float(speed.lower().removesuffix("gb/s")) * 1e9 if speed else None
-    except (typer.BadParameter, ValueError):
+    except (typer.BadParameter, ValueError) as error:
+        if isinstance(error, options.NoUnitError):
+            raise UsageError(f"{option} {error.message}") from None
         raise UsageError(f"{option} {text!r} is not a size; try 24G or 24G@936") from None
     if rate is not None and not rate > 0:
         raise UsageError(f"{option} {text!r}: the bandwidth must be above 0 GB/s; try 24G@936")

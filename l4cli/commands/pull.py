@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l4cli import console
+from l4cli.commands import completion
 from l4cli.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def pull(
     model: Annotated[
         str,
         typer.Argument(
+            autocompletion=completion.models,
             metavar="NAME[:QUANT]|hf.co/ORG/NAME[:QUANT]",
             help="A name from `l4 models`, or a repository on the Hub that has GGUF files.",
         ),

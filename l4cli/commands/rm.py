@@ -8,13 +8,18 @@ from typing import Annotated
 import typer
 
 from l4cli import console
+from l4cli.commands import completion
 from l4cli.errors import UsageError
 
 
 def rm(
     model: Annotated[
         str,
-        typer.Argument(metavar="NAME[:QUANT]", help="A model that `l4 models` shows as on disk."),
+        typer.Argument(
+            metavar="NAME[:QUANT]",
+            autocompletion=completion.installed,
+            help="A model that `l4 models` shows as on disk.",
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout as well.")] = False,

@@ -64,7 +64,7 @@ def run(
     Exit code: 0 if every row was answered, 1 if some rows are errors, 2 if
     nothing could be run.
     """
-    from l4cli.batch.input import RowsInput, constraint_of, source_of
+    from l4cli.batch.input import RowsInput, constraint_of, refuse_model, source_of
     from l4cli.batch.requests import LOOK_AHEAD, BatchOptions
     from l4cli.batch.retry import refuse_foreign
     from l4cli.batch.session import RunSession, open_output
@@ -81,12 +81,13 @@ def run(
         raise UsageError("--row-timeout must be above 0 seconds")
     if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
         raise UsageError("--price-per-hour must be a price")
+    refuse_model(input)
     sampling = {
         **options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed),
         "constraint": constraint_of(schema, grammar),
         "ignore_eos": ignore_eos or None,
     }
-    reading = RowsInput(input, source_of(text, csv), read_text_option(template_row), lenient)
+    reading = RowsInput(input, source_of(input, text, csv), read_text_option(template_row), lenient)
     batch = BatchOptions(
         system=read_text_option(system),
         raw=raw,

@@ -42,7 +42,7 @@ Text = Annotated[
     bool,
     typer.Option(
         "--text",
-        help="Read plain text: each line is one prompt.",
+        help="Read plain text: each line is one prompt (default for *.txt).",
         rich_help_panel=INPUT_PANEL,
     ),
 ]
@@ -50,7 +50,8 @@ Csv = Annotated[
     bool,
     typer.Option(
         "--csv",
-        help="Read CSV with a header line; take the column prompt, or use --template-row.",
+        help="Read CSV with a header line; take the column prompt, or use --template-row (default "
+        "for *.csv).",
         rich_help_panel=INPUT_PANEL,
     ),
 ]

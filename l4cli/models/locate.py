@@ -98,6 +98,13 @@ def locate(
     )
 
 
+def names_a_model(word: str, registry: Registry | None = None) -> bool:
+    """Whether a word is the name of a model (NAME, NAME:QUANT, hf.co/…) or of a GGUF file."""
+    if word.endswith(".gguf") or _HUB_NAME.fullmatch(word):
+        return True
+    return word.partition(":")[0] in (registry or load_registry()).models
+
+
 def _sampling_value(name: str, text: str | None) -> float | None:
     """Return a sampling value from its text in llama.cpp's metadata; None if it is not valid."""
     try:

@@ -13,7 +13,20 @@ from pathlib import Path
 
 import pytest
 from chat_support import RECITED, is_idle, write_reciter
-from terminal import ALT_ENTER, CTRL_C, CTRL_D, CTRL_G, CTRL_J, ENTER, TAB, UP, Terminal, paste
+from terminal import (
+    ALT_ENTER,
+    CTRL_C,
+    CTRL_D,
+    CTRL_G,
+    CTRL_J,
+    CTRL_U,
+    ENTER,
+    ESCAPE,
+    TAB,
+    UP,
+    Terminal,
+    paste,
+)
 
 Open = Callable[..., Terminal]
 
@@ -237,3 +250,34 @@ def test_one_question_in_a_terminal(endless: Path) -> None:
     with Terminal([*command, "-p", "hi", "-n", "8"]) as terminal:
         assert terminal.exit_code() == 0
         assert RECITED[:8] in terminal.lines()
+
+
+@pytest.mark.parametrize("word", ["exit", "/bye", "/quit"])
+def test_words_that_leave(chat: Open, word: str) -> None:
+    terminal = chat("--no-history")
+    terminal.type(word + ENTER)
+    assert terminal.exit_code() == 0
+
+
+def test_an_edit_can_be_left_and_a_command_is_not_taken_for_the_text(chat: Open) -> None:
+    terminal = chat("-n", "4", "--no-history")
+    ask(terminal, "hello")
+    for number, key in enumerate((CTRL_C, ESCAPE), 1):
+        terminal.type("/edit" + ENTER)
+        terminal.wait_for(r"Enter accepts the edit, Ctrl-C or Esc cancels it")
+        terminal.type(key)
+        cancelled(terminal, number)
+    terminal.type("/edit" + ENTER)
+    terminal.wait_for(r"Enter accepts the edit")
+    terminal.type(CTRL_U + "/tree" + ENTER)
+    terminal.wait_for(r"Is /tree the new text of the message\? \[y/N\] *$")
+    terminal.type("n" + ENTER)
+    cancelled(terminal, 3)
+
+
+def cancelled(terminal: Terminal, times: int) -> None:
+    """Wait until edits were cancelled this many times, and the prompt is there again."""
+    terminal.wait_until(
+        lambda: terminal.text().count("(nothing changed)") == times and is_idle(terminal),
+        "the prompt",
+    )

@@ -53,7 +53,7 @@ def test_version(l4: L4) -> None:
 def test_an_unknown_command_is_one_line(l4: L4) -> None:
     done = l4("tlak")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "l4: no such command 'tlak' (see `l4 --help`)\n"
+    assert done.stderr == "l4: no such command: tlak; `l4 --help` lists the commands\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

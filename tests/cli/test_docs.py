@@ -71,7 +71,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_option_that_a_page_names_exists(page: Path, reference: ModuleType) -> None:
-    known = {"--depth", "--no-cache-dir", "--extra-index-url", "--cpus", "--install-completion"}
+    known = {"--depth", "--no-cache-dir", "--extra-index-url", "--cpus"}
     for command in reference.commands().values():
         for parameter in command.params:
             known.update(parameter.opts, parameter.secondary_opts)

@@ -175,4 +175,4 @@ def _sources(argument: str) -> list[str]:
 
 def _is_path(argument: str) -> bool:
     """Whether the argument is a path and not the name of a session."""
-    return "/" in argument or "\\" in argument or argument.endswith((".jsonl", ".json"))
+    return "/" in argument or "\\" in argument or argument.endswith((".jsonl", ".json", ".md"))

@@ -43,11 +43,13 @@ class Command:
 
 def is_command(line: str) -> bool:
     """Whether a line is a command for l4, not a message for the model."""
-    return line.startswith("/")
+    return line.startswith("/") or line in _LEAVING
 
 
 def run_command(session: ChatSession, line: str, ui: Ui) -> None:
     """Run the command in `line`; UsageError, with near matches, if there is no such command."""
+    if line in _LEAVING:
+        raise LeaveChat
     name, _, argument = line[1:].partition(" ")
     command, argument = find(name.strip()), argument.strip()
     if argument and not command.argument:
@@ -153,9 +155,21 @@ COMMANDS = (
     Command(
         "load", "NAME|PATH", "continue a session, or a saved copy", about.load, "session", True
     ),
-    Command("exit", "", "leave (also /quit, Ctrl-D)", _exit),
+    Command("exit", "", "leave (also exit, /bye, Ctrl-D)", _exit),
 )
-ALIASES = {"quit": "exit", "?": "help"}
+ALIASES = {
+    "quit": "exit",
+    "bye": "exit",
+    "q": "exit",
+    "?": "help",
+    "new": "clear",
+    "reset": "clear",
+    "retry": "regen",
+    "regenerate": "regen",
+    "history": "tree",
+    "attach": "file",
+}
+_LEAVING = ("exit", "quit")  # typed alone, with no slash, as in a shell
 
 _KEYS = (
     "Keys:",

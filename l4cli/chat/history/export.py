@@ -1,4 +1,4 @@
-"""Saves one branch as JSON lines, one message per line, and loads such a file.
+"""Saves one branch as JSON lines, one message per line, and loads such a file; or as Markdown.
 
 `/save PATH` and `/load PATH` use it. Other programs can read the files: the messages have the form
 that chat templates take. Sessions, which have all branches, are in `session_file.py`.
@@ -13,29 +13,41 @@ from pathlib import Path
 from typing import Any, get_args
 
 from l4cli.chat.history.conversation import Conversation, Message
+from l4cli.chat.history.markdown import as_markdown
 from l4cli.engine.types import FinishReason
 from l4cli.errors import InputError, OutputError
 from l4cli.prompt.tool_calls import ToolCall
 
 
 def save(conversation: Conversation, path: Path) -> None:
-    """Write a conversation to `path`, which only its owner can read (mode 0600).
+    """Write a conversation to `path` (see `write`).
 
-    The file is written under a temporary name in the same folder and then renamed. OutputError if
-    that fails, or if `path` exists and is not a saved conversation; it is then left as it is.
+    OutputError if that fails, or if `path` exists and is not a saved conversation; it is then left
+    as it is.
     """
     if path.exists():
         _refuse_foreign(path)
+    write(conversation, path)
+
+
+def write(conversation: Conversation, path: Path) -> None:
+    """Write Markdown to a path that ends in .md, else JSON lines; only the owner can read the file.
+
+    It is written under a temporary name in the same folder and then replaces `path`. OutputError if
+    that fails.
+    """
+    if path.suffix.lower() == ".md":
+        content = as_markdown(conversation)
+    else:
+        content = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in _records(conversation))
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}") from error
     part = Path(name)  # mkstemp makes it 0600
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.writelines(
-                json.dumps(d, ensure_ascii=False) + "\n" for d in _records(conversation)
-            )
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -110,6 +122,8 @@ def _calls(values: Any, where: str) -> tuple[ToolCall, ...]:
 
 
 def _refuse_foreign(path: Path) -> None:
+    if path.suffix.lower() == ".md":
+        raise OutputError(f"{path} exists: choose another name")
     try:
         load(path)
     except InputError as error:

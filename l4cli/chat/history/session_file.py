@@ -67,7 +67,7 @@ def require_session(name: str) -> Path:
     path = session_path(name)
     if not path.exists():
         near = difflib.get_close_matches(name, session_names(), n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "/sessions lists them"
+        hint = f"did you mean {' or '.join(near)}?" if near else "`l4 sessions` lists them"
         raise UsageError(f"there is no session {name!r}; {hint}")
     return path
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
@@ -38,11 +39,16 @@ def message_of(text: str) -> str:
     return text.strip("\n").rstrip()
 
 
-def key_bindings(on_idle_interrupt: Callable[[], None]) -> KeyBindings:
+def key_bindings(
+    on_idle_interrupt: Callable[[], None], is_editing: Callable[[], bool]
+) -> KeyBindings:
     """Return the prompt's keys.
 
-    Enter sends, Ctrl-J and Alt-Enter insert a line break, Ctrl-G opens $EDITOR, Ctrl-C clears.
-    `on_idle_interrupt` is called for a Ctrl-C when nothing is typed.
+    Enter sends, Ctrl-J and Alt-Enter insert a line break, Ctrl-G opens $EDITOR, Ctrl-C clears. In
+    an edit, Ctrl-C and Esc end the prompt with EOFError.
+
+    on_idle_interrupt: called for a Ctrl-C when nothing is typed.
+    is_editing: whether the prompt holds an earlier message that is being changed.
     """
     bindings = KeyBindings()
 
@@ -63,8 +69,14 @@ def key_bindings(on_idle_interrupt: Callable[[], None]) -> KeyBindings:
     def _edit(event: KeyPressEvent) -> None:
         event.current_buffer.open_in_editor()
 
-    @bindings.add("c-c")
-    @bindings.add("<sigint>")
+    @bindings.add("c-c", filter=Condition(is_editing))
+    @bindings.add("<sigint>", filter=Condition(is_editing))
+    @bindings.add("escape", filter=Condition(is_editing))
+    def _cancel(event: KeyPressEvent) -> None:
+        event.app.exit(exception=EOFError)
+
+    @bindings.add("c-c", filter=~Condition(is_editing))
+    @bindings.add("<sigint>", filter=~Condition(is_editing))
     def _interrupt(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
         if not buffer.text:

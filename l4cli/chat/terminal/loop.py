@@ -30,7 +30,7 @@ from l4cli.printable import harmless
 
 PROMPT = "> "
 _HINT = "Ctrl-D leaves, /help helps"
-_EDIT_HINT = "Enter accepts the edit, an empty text cancels it"
+_EDIT_HINT = "Enter accepts the edit, Ctrl-C or Esc cancels it"
 _STYLE = Style.from_dict({"bottom-toolbar": "noreverse dim", "prompt": "bold", "warning": "bold"})
 
 
@@ -130,7 +130,7 @@ class _Screen:
         self._prompt: PromptSession[str] = PromptSession(
             history=history,
             multiline=True,
-            key_bindings=editing.key_bindings(self._give_hint),
+            key_bindings=editing.key_bindings(self._give_hint, lambda: self._is_editing),
             completer=editing.CommandCompleter(session),
             complete_while_typing=False,
             prompt_continuation=" " * len(PROMPT),
@@ -170,11 +170,16 @@ class _Screen:
         """Put the text into the prompt, to be changed there or (Ctrl-G) in $EDITOR."""
         self._is_editing = True
         try:
-            return self._prompt.prompt([("class:prompt", PROMPT)], default=text).rstrip() or None
+            edited = self._prompt.prompt([("class:prompt", PROMPT)], default=text).rstrip()
         except EOFError:
             return None
         finally:
             self._is_editing = False
+        if is_command(edited) and not is_command(text):
+            answer = self.ask(f"Is {shortened(edited, 30)} the new text of the message? [y/N] ")
+            if answer.strip().lower() not in ("y", "yes"):
+                return None
+        return edited or None
 
     def copy(self, text: str) -> str:
         return copy(text, lambda codes: console.data(codes, end="", is_styled=True))

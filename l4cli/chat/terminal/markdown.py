@@ -18,6 +18,7 @@ from rich.segment import Segment, Segments
 from rich.syntax import Syntax
 from rich.text import Text
 
+from l4cli.chat.terminal.tables import FoldedTable
 from l4cli.chat.text import markdown_parser
 
 # The terminal's own colours, so that code is readable on light and on dark backgrounds.
@@ -123,6 +124,7 @@ class _Blocks(Markdown):
         "fence": _CodeBlock,
         "code_block": _CodeBlock,
         "list_item_open": _ListItem,
+        "table_open": FoldedTable,
     }
 
     def __init__(self) -> None:

@@ -1,0 +1,82 @@
+"""What users of other tools type first: a command that means the same runs, others are explained.
+
+`l4 ls` is `l4 models`. Words and options that l4 does not have are answered by a line that names
+what to type instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from l4cli import console
+from l4cli.errors import UsageError
+
+_MEANT = {  # the commands that a word may mean, in any group
+    "ls": ("models", "list"),
+    "list": ("models",),
+    "show": ("info", "text"),
+    "download": ("pull",),
+    "remove": ("rm",),
+    "delete": ("rm",),
+}
+_ONE_ANSWER = "for one answer, use `l4 chat -p PROMPT`; for a file of prompts, `l4 run FILE`"
+_EXPLAINED = {
+    "create": "`l4 convert` makes a GGUF file from a checkpoint",
+    "generate": _ONE_ANSWER,
+    "login": "l4 takes the token that `hf auth login` stores, or $HF_TOKEN",
+    "prompt": _ONE_ANSWER,
+    "ps": "no model stays loaded after a command; `l4 models` lists those on disk",
+    "stop": "no model stays loaded after a command",
+    "version": "`l4 --version` shows the version",
+}
+_OPTIONS = {
+    "--ctx-size": "did you mean --ctx?",
+    "--n-predict": "did you mean --max-tokens?",
+    "--num-predict": "did you mean --max-tokens?",
+    "--ngl": "did you mean --gpu-layers?",
+    "-v": "`l4 --version` shows the version, `l4 --verbose COMMAND` llama.cpp's log",
+    "--verbose": "it stands before the command: l4 --verbose COMMAND",
+    "--debug": "it stands before the command: l4 --debug COMMAND",
+    "--version": "it stands alone: l4 --version",
+}
+
+
+class Group(TyperGroup):
+    """`l4`, or a command that has commands of its own."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command for the first word of `args`; UsageError if there is none."""
+        name, *rest = args
+        if name in self.commands:
+            return super().resolve_command(ctx, args)
+        if name == "help":
+            if rest:
+                return self.resolve_command(ctx, [*rest, "--help"])
+            console.data(ctx.get_help())
+            raise typer.Exit
+        for meant in _MEANT.get(name, ()):
+            if meant in self.commands:
+                return super().resolve_command(ctx, [meant, *rest])
+        advice = (
+            _EXPLAINED.get(name)
+            or _did_you_mean(difflib.get_close_matches(name, self.commands))
+            or f"`{ctx.command_path} --help` lists the commands"
+        )
+        raise UsageError(f"no such command: {name}; {advice}")
+
+
+def about_option(name: str, command: Any) -> str:
+    """Return what to type instead of the option `name`, which a command does not have, or ""."""
+    if name in _OPTIONS:
+        return _OPTIONS[name]
+    options = [option for parameter in command.params for option in parameter.opts]
+    longer = [option for option in options if option.startswith(name)]
+    return _did_you_mean(longer or difflib.get_close_matches(name, options, n=2))
+
+
+def _did_you_mean(names: list[str]) -> str:
+    return f"did you mean {' or '.join(names)}?" if names else ""

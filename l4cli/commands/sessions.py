@@ -1,0 +1,152 @@
+"""`l4 sessions`: lists, shows, searches, exports and removes the conversations of `l4 chat`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from l4cli import console
+from l4cli.commands import completion
+from l4cli.commands.group import Group
+from l4cli.errors import EXIT_FAILED, OutputError, UsageError
+
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]",
+        autocompletion=completion.sessions,
+        help="Name of the session (default: the one used last).",
+    ),
+]
+_SNIPPET = 70  # characters of a message that a search shows
+
+sessions = typer.Typer(
+    help="List, show, search, export and remove the conversations of `l4 chat`.",
+    cls=Group,
+    invoke_without_command=True,
+)
+
+
+@sessions.callback()
+def _list_by_default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_sessions()
+
+
+@sessions.command("list")
+def list_sessions(
+    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+) -> None:
+    """List the sessions, the last used first."""
+    from l4cli.chat.history.session_file import summaries
+    from l4cli.chat.text import shortened
+
+    found = summaries()
+    if json:
+        console.data_json(
+            [
+                {"name": s.name, "used": s.used.isoformat(), "first_question": s.first_question}
+                for s in found
+            ]
+        )
+        return
+    if not found:
+        console.note("no sessions yet: `l4 chat` starts one")
+        return
+    console.table(
+        ["SESSION", "LAST USED", "FIRST QUESTION"],
+        [[s.name, f"{s.used:%Y-%m-%d %H:%M}", shortened(s.first_question, 60)] for s in found],
+    )
+    console.note("`l4 chat --session NAME` continues one, `l4 sessions show NAME` prints it")
+
+
+@sessions.command("show")
+def show_session(name: Name = None) -> None:
+    """Print a conversation as Markdown: the branch where it was left."""
+    from l4cli.chat.history.markdown import as_markdown
+    from l4cli.chat.history.reading import read_session
+
+    replayed = read_session(_named(name))
+    for loss in replayed.losses:
+        console.warn(f"{_named(name)}: {loss}")
+    console.data(as_markdown(replayed.tree.conversation), end="")
+
+
+@sessions.command("export")
+def export_session(
+    name: Name = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="File to write: Markdown if its name ends in .md, else JSON Lines that `l4 chat` "
+            "can load (default: NAME.md).",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace FILE if it exists.")
+    ] = False,
+) -> None:
+    """Write a conversation to a file: the branch where it was left."""
+    from l4cli.chat.history.export import write
+    from l4cli.chat.history.reading import read_session
+
+    name = _named(name)
+    conversation = read_session(name).tree.conversation
+    path = out or Path(f"{name}.md")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists: give another name with -o, or --overwrite to replace it")
+    write(conversation, path)
+    console.note(f"{path}: {len(conversation.messages)} messages")
+
+
+@sessions.command("search")
+def search_sessions(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Words to look for.")],
+) -> None:
+    """Find messages in all sessions and their branches. Exit code 1 if there are none."""
+    from l4cli.chat.history.reading import search
+    from l4cli.chat.text import shortened
+
+    if not text.strip():
+        raise UsageError("the text to search for is empty")
+    rows = []
+    for hit in search(text):
+        start = max(0, hit.at - 20)
+        before = "…" if start else ""
+        passage = shortened(before + hit.node.message.content[start:], _SNIPPET)
+        rows.append([hit.session, str(hit.node.id), hit.node.message.role, passage])
+    if not rows:
+        console.note(f"no message has {text!r}")
+        raise typer.Exit(EXIT_FAILED)
+    console.table(["SESSION", "MESSAGE", "BY", "TEXT"], rows)
+
+
+@sessions.command("rm")
+def remove_sessions(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            autocompletion=completion.sessions,
+            help="Names as `l4 sessions` shows them.",
+        ),
+    ],
+) -> None:
+    """Remove sessions. One that is open in a chat is refused."""
+    from l4cli.chat.history.session_file import SessionFile, require_session
+
+    paths = [require_session(name) for name in names]  # all or none
+    for path in paths:
+        SessionFile(path).discard()
+    console.note(f"removed: {', '.join(names)}")
+
+
+def _named(name: str | None) -> str:
+    from l4cli.chat.history.session_file import last_session
+
+    return name or last_session()

@@ -1,0 +1,142 @@
+"""What people type first, out of habit from other tools: it works, or a line names what does."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import L4
+
+
+@pytest.mark.parametrize(
+    ("typed", "same"),
+    [
+        (("ls",), ("models",)),
+        (("list",), ("models",)),
+        (("docs",), ("docs", "list")),
+        (("docs", "ls"), ("docs", "list")),
+        (("help",), ("--help",)),
+        (("help", "run"), ("run", "--help")),
+        (("help", "docs", "add"), ("docs", "add", "--help")),
+    ],
+)
+def test_a_word_with_one_meaning_does_what_is_meant(
+    l4: L4, typed: tuple[str, ...], same: tuple[str, ...]
+) -> None:
+    done = l4(*typed)
+    assert done.returncode == 0
+    assert done.stdout == l4(*same).stdout
+    assert done.stdout
+
+
+def test_show_is_info(l4: L4, tiny_gguf: Path) -> None:
+    assert l4("show", tiny_gguf).stdout == l4("info", tiny_gguf).stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("ps",), "no such command: ps; no model stays loaded after a command"),
+        (("rum",), "no such command: rum; did you mean rm or run?"),
+        (("xyzzy",), "no such command: xyzzy; `l4 --help` lists the commands"),
+        (("docs", "lst"), "no such command: lst; did you mean list?"),
+        (("docs", "xyzzy"), "no such command: xyzzy; `l4 docs --help` lists the commands"),
+        (("generate", "hi"), "no such command: generate; for one answer, use `l4 chat -p PROMPT`"),
+        (("chat", "--temp", "0"), "no such option: --temp; did you mean --temperature?"),
+        (("chat", "--n-predict", "9"), "no such option: --n-predict; did you mean --max-tokens?"),
+        (("run", "--verbose"), "it stands before the command: l4 --verbose COMMAND"),
+        (("-v",), "no such option: -v; `l4 --version` shows the version"),
+        (("chat", "-p", "a", "b"), "two prompts: 'b' and -p 'a'; give one"),
+        (("run", "demo"), "demo is a model, not a file of prompts: `l4 chat -m demo` talks to it"),
+        (("run", "x.gguf"), "x.gguf is a model, not a file of prompts"),
+    ],
+)
+def test_anything_else_is_named_in_one_line(l4: L4, typed: tuple[str, ...], said: str) -> None:
+    done = l4(*typed)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("l4: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_model_and_a_prompt_without_options(l4: L4, tiny_gguf: Path) -> None:
+    fixed = ("-n", "4", "--temperature", "0")
+    meant = l4("chat", "-m", tiny_gguf, "-p", "Hi there", *fixed).stdout
+    assert meant
+    assert l4("chat", tiny_gguf, "Hi there", *fixed).stdout == meant
+    assert l4("chat", tiny_gguf, "Hi", "there", *fixed).stdout == meant
+    assert l4("chat", "-m", tiny_gguf, "Hi", "there", *fixed).stdout == meant
+    assert l4("chat", tiny_gguf, *fixed, stdin="Hi there").stdout == meant
+    chosen = {**os.environ, "L4_MODEL": "nowhere.gguf"}
+    assert l4("chat", tiny_gguf, "Hi there", *fixed, env=chosen).stdout == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("p.txt", "one\ntwo\n"), ("p.csv", "prompt,id\none,a\ntwo,b\n")]
+)
+def test_the_name_of_a_file_of_prompts_tells_its_format(
+    l4: L4, tiny_gguf: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    done = l4("run", path, "-m", tiny_gguf, "-n", "2", "--temperature", "0")
+    assert done.returncode == 0
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert ["text" in row for row in rows] == [True, True]
+
+
+def completed(l4: L4, *words: str) -> list[str]:
+    """What the shell would offer for the last word, which is incomplete."""
+    asking = {
+        **os.environ,
+        "COMP_WORDS": " ".join(("l4", *words)),
+        "COMP_CWORD": str(len(words)),
+        "_L4_COMPLETE": "complete_bash",
+    }
+    return l4(env=asking).stdout.split()
+
+
+def test_tab_completes_commands_options_and_names(l4: L4) -> None:
+    assert completed(l4, "ch") == ["chat"]
+    assert completed(l4, "chat", "--tempe") == ["--temperature"]
+    assert "scout" in completed(l4, "chat", "-m", "s")
+    assert set(completed(l4, "convert", "--type", "Q4_K")) == {"Q4_K_M", "Q4_K_S"}
+    assert completed(l4, "chat", "--session", "x") == []
+
+
+@pytest.mark.parametrize(
+    ("shell", "path"),
+    [
+        ("bash", ".bash_completions/l4.sh"),
+        ("zsh", ".zfunc/_l4"),
+        ("fish", ".config/fish/completions/l4.fish"),
+    ],
+)
+def test_the_shell_that_is_named_gets_the_completion(
+    l4: L4, tmp_path: Path, shell: str, path: str
+) -> None:
+    home = {**os.environ, "HOME": str(tmp_path), "SHELL": "/bin/sh"}
+    assert l4("completion", shell, "--install", env=home).returncode == 0
+    assert "_L4_COMPLETE" in (tmp_path / path).read_text()
+    assert "_L4_COMPLETE" in l4("completion", env={**home, "SHELL": f"/bin/{shell}"}).stdout
+    done = l4("completion", env=home)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "l4: no completion for sh: give bash, zsh or fish\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plan", "scout", "--ram", "64"),
+        ("plan", "scout", "--gpu", "64@900"),
+        ("docs", "prune", "--limit", "64"),
+        ("ask", "x", "--store-limit", "64"),
+        ("convert", "x", "--ram", "64"),
+    ],
+)
+def test_a_size_without_a_unit_is_not_taken_for_bytes(l4: L4, command: tuple[str, ...]) -> None:
+    done = l4(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'64' has no unit: write 64G for gigabytes, 64B for bytes" in done.stderr
