@@ -29,6 +29,11 @@ def is_path_inside(path: object) -> bool:
     return isinstance(path, str) and all(map(is_file_name, path.split("/")))
 
 
+def is_tensor_name(name: str) -> bool:
+    """Whether `name` can be a tensor's: at most 255 printable characters of UTF-8, no spaces."""
+    return 0 < len(name) <= _MOST_BYTES and name.isprintable() and " " not in name
+
+
 def is_device(path: Path) -> bool:
     """Whether `path` lies where the system keeps devices and open files."""
     return path.parent in _DEVICE_FOLDERS

@@ -36,6 +36,9 @@ from l4cli.errors import (
 )
 from l4cli.native.watcher import watching
 
+# Of a line on stderr. A path has up to 4,096, and what a file holds may have any number.
+_MOST_CHARACTERS = 6_000
+
 app = typer.Typer(
     name="l4",
     help="Run Llama 4 and other GGUF models: convert checkpoints, chat, answer files of prompts, "
@@ -149,7 +152,10 @@ def _line(error: Exception) -> str:
         hint = f" (see `{context.command_path} --help`)" if context else ""
         message = error.format_message().rstrip(".")
         return message[:1].lower() + message[1:] + hint
-    return " ".join(str(error).split())
+    line = " ".join(str(error).split())
+    if len(line) <= _MOST_CHARACTERS:
+        return line
+    return f"{line[: _MOST_CHARACTERS - 500]} … {line[-500:]}"  # the file, and the way out
 
 
 def _on_terminate(number: int, _frame: object) -> None:
