@@ -90,6 +90,18 @@ def _contents(path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in path.iterdir()}
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Write a file in place of what an earlier damage put there."""
+    _remove(path)
+    path.write_bytes(data)
+
+
 def _shards(files: dict[str, bytes]) -> list[str]:
     return sorted(name for name in files if name.endswith(".safetensors"))
 
@@ -114,7 +126,7 @@ def _header_value(chance: random.Random, folder: Path, files: _Files) -> None:
     shard = chance.choice(_shards(files))
     header, data = _parts(files[shard])
     if chance.random() < 0.4:
-        (folder / shard).write_bytes(_joined(odd_json(header, chance), data))
+        _put(folder / shard, _joined(odd_json(header, chance), data))
         return
     header["__metadata__"] = chance.choice(({"format": "pt"}, *VALUES))
     name = chance.choice([name for name in header if name != "__metadata__"])
@@ -142,7 +154,7 @@ def _header_value(chance: random.Random, folder: Path, files: _Files) -> None:
     else:
         header[chance.choice(NAMES)] = header.pop(name) if chance.random() < 0.5 else entry
     text = json.dumps(header).encode("utf-8", "surrogatepass")
-    (folder / shard).write_bytes(_joined(text, data))
+    _put(folder / shard, _joined(text, data))
 
 
 def _header_length(chance: random.Random, folder: Path, files: _Files) -> None:
@@ -162,7 +174,7 @@ def _header_length(chance: random.Random, folder: Path, files: _Files) -> None:
         raw = raw[: chance.choice((0, 1, 7, 8, 9, len(text), len(raw) - 1, len(raw) // 2))]
     else:
         raw = damaged(chance, raw[: 8 + len(text)]) + data
-    (folder / shard).write_bytes(raw)
+    _put(folder / shard, raw)
 
 
 def _index(chance: random.Random, folder: Path, files: _Files) -> None:
@@ -178,7 +190,7 @@ def _index(chance: random.Random, folder: Path, files: _Files) -> None:
         },
     }
     if chance.random() < 0.4:
-        (folder / _INDEX).write_bytes(odd_json(index, chance))
+        _put(folder / _INDEX, odd_json(index, chance))
         return
     shards = (
         "missing.safetensors", "/etc/passwd", "../model/config.json",
@@ -188,18 +200,19 @@ def _index(chance: random.Random, folder: Path, files: _Files) -> None:
     )  # fmt: skip
     shard = chance.choice(shards)
     if shard == "loop":
+        _remove(folder / "loop")
         (folder / "loop").symlink_to("loop")
     changed = chance.choice((*index["weight_map"], "new.weight"))
     for tensor in list(index["weight_map"]) if chance.random() < 0.3 else [changed]:
         index["weight_map"][tensor] = shard
     text = json.dumps(index).encode("utf-8", "surrogatepass")
-    (folder / _INDEX).write_bytes(text)
+    _put(folder / _INDEX, text)
 
 
 def _value_in_a_file(chance: random.Random, folder: Path, files: _Files) -> None:
     """A JSON file in which a value is odd."""
     name = chance.choice([name for name in files if name.endswith(".json") and name != _INDEX])
-    (folder / name).write_bytes(odd_json(json.loads(files[name]), chance))
+    _put(folder / name, odd_json(json.loads(files[name]), chance))
 
 
 def _value_in_the_config(chance: random.Random, folder: Path, files: _Files) -> None:
@@ -211,14 +224,14 @@ def _value_in_the_config(chance: random.Random, folder: Path, files: _Files) -> 
         part = chance.choice((config, inner, inner))
         part[chance.choice((*part, *more))] = chance.choice(VALUES)
     text = json.dumps(config).encode("utf-8", "surrogatepass")
-    (folder / "config.json").write_bytes(text)
+    _put(folder / "config.json", text)
 
 
 def _other_file(chance: random.Random, folder: Path, files: _Files) -> None:
     """A file, any of them, that is another thing: a pointer, a page, a link, a directory …"""
     path = folder / chance.choice((*_FILES, *_shards(files)))
     data = files.get(path.name, b"{}")
-    path.unlink(missing_ok=True)
+    _remove(path)
     how = chance.choice(("other", "other", "broken", "damaged", "placed", "missing"))
     if how == "other":
         path.write_bytes(chance.choice((LFS, PAGE, b"\x1f\x8b\x08", b"PK\3\4", b"GGUF\3\0\0\0")))
@@ -250,15 +263,15 @@ def _sentencepiece(chance: random.Random, folder: Path, files: _Files) -> None:
     """A damaged tokenizer.model, and nothing beside it that would be read in its place."""
     data = files.get("tokenizer.model", b"\x0a\x05\x0a\x03abc")
     cut = data[: chance.choice((10, 200, len(data)))]
-    (folder / "tokenizer.model").write_bytes(damaged(chance, cut))
+    _put(folder / "tokenizer.model", damaged(chance, cut))
     if chance.random() < 0.5:
-        (folder / "tokenizer.json").unlink(missing_ok=True)
+        _remove(folder / "tokenizer.json")
 
 
 def _card(chance: random.Random, folder: Path, files: _Files) -> None:
     """A model card with odd front matter."""
     card = chance.choice(_CARDS).encode()
-    (folder / "README.md").write_bytes(damaged(chance, card) if chance.random() < 0.3 else card)
+    _put(folder / "README.md", damaged(chance, card) if chance.random() < 0.3 else card)
 
 
 def _templates(chance: random.Random, folder: Path, files: _Files) -> None:
@@ -266,19 +279,18 @@ def _templates(chance: random.Random, folder: Path, files: _Files) -> None:
     odd = (b"", b"\xff\xfe", b"{% for", b"\0", b"x" * 100_000, b"{{ '\x1b[31m' }}", LFS, PAGE)
     where = chance.choice(("file", "folder", "settings", "processor"))
     if where == "file":
-        (folder / "chat_template.jinja").write_bytes(chance.choice(odd))
+        _put(folder / "chat_template.jinja", chance.choice(odd))
     elif where == "folder":
         inside = folder / "additional_chat_templates"
         inside.mkdir(exist_ok=True)
-        (inside / f"{chance.choice(('a', 'default', '..', 'é'))}.jinja").write_bytes(
-            chance.choice(odd)
-        )
+        name = chance.choice(("a", "default", "..", "é"))
+        _put(inside / f"{name}.jinja", chance.choice(odd))
     else:
         name = {"settings": "tokenizer_config.json", "processor": "chat_template.json"}[where]
         values = json.loads(files.get(name, b"{}"))
         entries = ({"name": "a", "template": "b"}, {"name": 1}, {"template": "x"}, *VALUES)
         values["chat_template"] = chance.choice((chance.choices(entries, k=2), *VALUES))
-        (folder / name).write_bytes(json.dumps(values).encode("utf-8", "surrogatepass"))
+        _put(folder / name, json.dumps(values).encode("utf-8", "surrogatepass"))
 
 
 _DAMAGES: tuple[Callable[[random.Random, Path, _Files], None], ...] = (
