@@ -50,6 +50,15 @@ def is_commit(text: object) -> bool:
     return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{40}", text) is not None
 
 
+def is_etag(text: str) -> bool:
+    """Whether an ETag of HTTP can name a file. The Hub's are digests, those of mirrors look alike.
+
+    Leaves room for what huggingface_hub puts after it in names.
+    """
+    tag = text.removeprefix("W/").strip('"')
+    return re.fullmatch(r"[0-9A-Za-z._:+=~-]{1,128}", tag) is not None and tag.strip(".") != ""
+
+
 def is_sha256(text: object) -> bool:
     """Whether `text` is a SHA-256, in hexadecimal digits."""
     return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{64}", text) is not None
