@@ -77,6 +77,12 @@ def recognize(start: bytes) -> Foreign | None:
     return _text(start.removeprefix(b"\xef\xbb\xbf"))
 
 
+def in_place_of_a_file(start: bytes) -> Foreign | None:
+    """What a download left that did not fetch the file: a pointer, or a server's page or answer."""
+    found = _text(start.removeprefix(b"\xef\xbb\xbf"))
+    return None if found is None or re.match(rb"\s*\{", start) else found
+
+
 def _text(start: bytes) -> Foreign | None:
     if start.startswith(_LFS):
         return Foreign(

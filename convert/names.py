@@ -29,6 +29,11 @@ def is_path_inside(path: object) -> bool:
     return isinstance(path, str) and all(map(is_file_name, path.split("/")))
 
 
+def is_tensor_name(name: str) -> bool:
+    """Whether `name` can be a tensor's: at most 255 printable characters of UTF-8, no spaces."""
+    return 0 < len(name) <= _MOST_BYTES and name.isprintable() and " " not in name
+
+
 def is_device(path: Path) -> bool:
     """Whether `path` lies where the system keeps devices and open files."""
     return path.parent in _DEVICE_FOLDERS
@@ -43,6 +48,15 @@ def in_short(path: Path) -> Path:
 def is_commit(text: object) -> bool:
     """Whether `text` is a commit of git, as the Hub states it."""
     return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{40}", text) is not None
+
+
+def is_etag(text: str) -> bool:
+    """Whether an ETag of HTTP can name a file. The Hub's are digests, those of mirrors look alike.
+
+    Leaves room for what huggingface_hub puts after it in names.
+    """
+    tag = text.removeprefix("W/").strip('"')
+    return re.fullmatch(r"[0-9A-Za-z._:+=~-]{1,128}", tag) is not None and tag.strip(".") != ""
 
 
 def is_sha256(text: object) -> bool:

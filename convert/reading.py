@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import ConvertError
-from convert.foreign import N_START, recognize
+from convert.foreign import N_START, in_place_of_a_file, recognize
 
 MOST_BYTES = 16 << 20
 MOST_INDEX_BYTES = 64 << 20
@@ -67,10 +67,18 @@ def read_start(path: Path) -> bytes:
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
     """The content of a UTF-8 file of at most `most` bytes. Raises ConvertError."""
+    raw = read_bytes(path, most)
+    refuse_left_overs(path, raw)
     try:
-        return read_bytes(path, most).decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConvertError(f"{path}: not UTF-8 at byte {error.start + 1}; fetch it again") from None
+
+
+def refuse_left_overs(path: Path, raw: bytes) -> None:
+    """Raise ConvertError if the content `raw` is what a download left in place of the file."""
+    if (found := in_place_of_a_file(raw[:N_START])) is not None:
+        raise ConvertError(f"{path}: is {found.what}; {found.way_out}")
 
 
 def read_json(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:

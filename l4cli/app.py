@@ -39,6 +39,9 @@ from l4cli.errors import (
 )
 from l4cli.native.watcher import watching
 
+# Of a line on stderr. A path has up to 4,096, and what a file holds may have any number.
+_MOST_CHARACTERS = 6_000
+
 app = typer.Typer(
     name="l4",
     cls=Group,
@@ -170,7 +173,10 @@ def _line(error: Exception) -> str:
             advice = about_option(unknown, context.command)
             message = f"no such option: {unknown}" + (f"; {advice}" if advice else "")
         return message[:1].lower() + message[1:] + hint
-    return " ".join(str(error).split())
+    line = " ".join(str(error).split())
+    if len(line) <= _MOST_CHARACTERS:
+        return line
+    return f"{line[: _MOST_CHARACTERS - 500]} … {line[-500:]}"  # the file, and the way out
 
 
 def _on_terminate(number: int, _frame: object) -> None:

@@ -38,6 +38,7 @@ class Hub:
         self.held: set[str] = set()  # files that are not sent before `gate` is set
         self.stalled: set[str] = set()  # files of which the second half waits for `gate`
         self.redirects = False  # large files come from another address, as on the real Hub
+        self.headers: dict[str, str] = {}  # sent in place of those that a file's answer has
         self.tokens: set[str | None] = set()  # Authorization headers sent to the Hub itself
         self.gate = threading.Event()
         self.got: list[str] = []
@@ -94,6 +95,7 @@ def serve(checkpoint: Path, repo: str) -> Iterator[Hub]:
                 "X-Repo-Commit": hub.commit,
                 "Accept-Ranges": "bytes",
             }
+            headers |= hub.headers
             start, end, wanted = 0, len(data), self.headers.get("Range")
             if wanted is not None:
                 first, _, last = wanted.removeprefix("bytes=").partition("-")

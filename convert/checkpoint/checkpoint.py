@@ -10,6 +10,7 @@ Format: https://github.com/huggingface/safetensors (8 bytes header length, JSON 
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -20,7 +21,7 @@ from convert.checkpoint.foreign import without_safetensors
 from convert.checkpoint.shards import ShardStore
 from convert.errors import ConvertError, DiskError
 from convert.foreign import recognize
-from convert.names import is_file_name
+from convert.names import is_file_name, is_tensor_name
 from convert.reading import MOST_INDEX_BYTES, is_there, parse_object, read_json, read_start
 
 # Bytes per element of each dtype that a safetensors header may name.
@@ -31,6 +32,7 @@ DTYPE_BYTES = {
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
+_MOST_DIMENSIONS = 8
 _MAX_HEADER_BYTES = 100 << 20  # the limit of the reference implementation
 
 
@@ -167,16 +169,25 @@ def _checked_entries(
 
 
 def _entry(path: Path, name: str, info: Any, data_start: int) -> StoredTensor:
+    if not is_tensor_name(name):
+        raise ConvertError(
+            f"{path}: its header has the name {reprlib.repr(name)}, which no tensor has; "
+            "fetch it again"
+        )
     try:
         dtype, shape = info["dtype"], tuple(info["shape"])
         begin, end = info["data_offsets"]
-        is_sound = all(type(n) is int and n >= 0 for n in (*shape, begin, end)) and begin <= end
+        is_sound = (
+            len(shape) <= _MOST_DIMENSIONS
+            and all(type(n) is int and 0 <= n < 1 << 63 for n in (*shape, begin, end))
+            and begin <= end
+        )
     except (KeyError, TypeError, ValueError):
         is_sound = False
     if not is_sound:
         raise ConvertError(f"{path}: the header entry of {name} is malformed; fetch it again")
-    if dtype not in DTYPE_BYTES:
-        raise ConvertError(f"{path}: {name} has the unknown dtype {dtype!r}")
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
+        raise ConvertError(f"{path}: {name} has the unknown dtype {reprlib.repr(dtype)}")
     tensor = StoredTensor(name, dtype, shape, path, data_start + begin)
     if tensor.n_bytes != end - begin:
         raise ConvertError(
@@ -191,9 +202,15 @@ def read_index(index: Path) -> dict[str, str]:
     weight_map = read_json(index, MOST_INDEX_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ConvertError(f"{index}: has no weight_map; fetch it again")
-    for shard in weight_map.values():
+    for name, shard in weight_map.items():
+        if not is_tensor_name(name):
+            raise ConvertError(
+                f"{index}: has the name {reprlib.repr(name)}, which no tensor has; fetch it again"
+            )
         if not is_file_name(shard):
-            raise ConvertError(f"{index}: names a shard outside its directory: {shard!r}")
+            raise ConvertError(
+                f"{index}: names a shard outside its directory: {reprlib.repr(shard)}"
+            )
     return dict(weight_map)
 
 

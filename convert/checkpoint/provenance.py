@@ -14,6 +14,7 @@ from typing import Any
 
 import gguf
 
+from convert.checkpoint.card import check_card
 from convert.checkpoint.tensors import OutputTensor
 from convert.errors import ConvertError
 from convert.gguf.fields import Field, can_be_stored, string
@@ -24,6 +25,7 @@ _MALFORMED = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError,
     ValueError,
 )  # fmt: skip
+gguf.metadata.logger.disabled = True  # it writes parts of the model card to stderr as they are
 
 
 def general_fields(src: Path, architecture: str, tensors: list[OutputTensor]) -> dict[str, Field]:
@@ -59,15 +61,19 @@ def _as_fields(src: Path, architecture: str, found: Any) -> dict[str, Field]:
 
 
 def _utf8(value: Any) -> Any:
-    """Texts without what UTF-8 cannot encode: parts of a directory's name may be of any bytes."""
+    """Texts without lone surrogates, which UTF-8 cannot encode.
+
+    They stand for bytes of a directory's name that are not UTF-8, or come from escapes in JSON.
+    """
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return [_utf8(item) for item in value] if isinstance(value, list) else value
 
 
 def _load_metadata(src: Path, total: int) -> Any:
     """What gguf reads from the model card and config.json. Raises ConvertError."""
-    for name in ("README.md", "config.json", "generation_config.json"):
+    check_card(src)
+    for name in ("config.json", "generation_config.json"):
         if is_there(src / name):  # gguf reads them without bounds
             check_file(src / name)
     try:

@@ -16,6 +16,7 @@ from typing import Any
 
 from convert.errors import ConvertError
 from convert.gguf.array import GGUFArray
+from convert.gguf.fields import ALIGNMENT
 from convert.gguf.kind import refuse_other_purposes
 from convert.gguf.model import GGUFModel, read_model
 
@@ -75,6 +76,7 @@ def _vet_vocabulary(path: Path, model: GGUFModel) -> None:
             )
     if _array(path, vocab, "merges", ("string",)) is None and kind in _MERGING:
         raise ConvertError(f"{path}: tokenizer.ggml.merges is missing; convert it again")
+    _refuse_replaced_ids(path, vocab, len(tokens), model.fields.get("tokenizer.chat_template"))
     texts = tokens.byte_strings()
     _refuse_twins(path, texts)
     if kind == "llama":
@@ -97,6 +99,27 @@ def _array(
         stands = f"an array of {values.kind}" if isinstance(values, GGUFArray) else "no array"
         raise ConvertError(f"{path}: tokenizer.ggml.{key} is {stands}, not of {kinds[0]}")
     return values
+
+
+def _refuse_replaced_ids(
+    path: Path, vocab: Mapping[str, Any], n_tokens: int, template: Any
+) -> None:
+    """Raise ConvertError if llama.cpp would put another token in the place of a special one.
+
+    In place of an id beyond the vocabulary it takes the one of the first Llama or of GPT-2, which
+    is an ordinary letter elsewhere: every answer would begin with it, or end at it.
+    """
+    writes_bos = isinstance(template, str) and "bos_token" in template
+    kinds = ["eos"]
+    if writes_bos or vocab.get("add_bos_token") is not False:
+        kinds.append("bos")
+    for kind in kinds:
+        id_ = vocab.get(f"{kind}_token_id", 0)
+        if type(id_) is int and not 0 <= id_ < n_tokens:
+            raise ConvertError(
+                f"{path}: tokenizer.ggml.{kind}_token_id is {id_}, but there are only {n_tokens:,} "
+                "tokens; llama.cpp would take another one in its place: convert it again"
+            )
 
 
 def _refuse_twins(path: Path, texts: list[bytes]) -> None:
@@ -226,7 +249,16 @@ def _vet_heads(hparams: _Hparams) -> None:
 
 
 def _vet_tensors(path: Path, model: GGUFModel) -> None:
-    """Raise ConvertError if a vector is not F32: ggml's operations accept no other type."""
-    for name, tensor in model.tensors.items():
+    """Raise ConvertError if ggml would reject the tensors' types or places with an assertion."""
+    firsts: dict[Path, int] = {}
+    for tensor in model.tensors.values():
+        firsts[tensor.path] = min(tensor.offset, firsts.get(tensor.path, tensor.offset))
+    for file, first in firsts.items():
+        if first % ALIGNMENT:
+            raise ConvertError(
+                f"{file}: its weights begin at byte {first:,}, not at a multiple of {ALIGNMENT}, "
+                "as llama.cpp requires; convert it again"
+            )
+    for name, tensor in model.tensors.items():  # operations with vectors accept no other type
         if len(tensor.shape) == 1 and name.endswith((".weight", ".bias")) and tensor.qtype != "F32":
             raise ConvertError(f"{path}: {name} is {tensor.qtype}, but vectors must be F32")

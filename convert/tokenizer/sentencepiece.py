@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import ConvertError
-from convert.reading import MOST_TOKENIZER_BYTES, is_there, read_bytes
+from convert.reading import MOST_TOKENIZER_BYTES, is_there, read_bytes, refuse_left_overs
 from convert.tokenizer.tokens import BYTE, CONTROL, NORMAL, UNUSED, Tokens, added_type, pad_text
 
 _BPE = 2  # TrainerSpec.ModelType
@@ -87,8 +87,10 @@ def _read_model(path: Path) -> tuple[list[_Piece], bool]:
     """The pieces in a tokenizer.model, and whether every text gets a space before it."""
     pieces: list[_Piece] = []
     adds_space, model_type = True, 1
+    raw = read_bytes(path, MOST_TOKENIZER_BYTES)
+    refuse_left_overs(path, raw)
     try:
-        for number, value in _fields(read_bytes(path, MOST_TOKENIZER_BYTES)):
+        for number, value in _fields(raw):
             if number == 1:
                 pieces.append(_piece(value))
             elif number == 2:

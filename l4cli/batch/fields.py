@@ -253,6 +253,9 @@ def schema_constraint(schema: Any) -> Constraint:
         raise InputError(f"a JSON schema must be an object, not {json_type(schema)}")
     try:
         source = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        source.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError("a JSON schema must not hold half of a character, as \\ud800 is") from None
     except ValueError:  # 1e999 was read as infinity
         raise InputError("a JSON schema must not hold a number too large to read") from None
     return Constraint("json_schema", source)

@@ -119,7 +119,7 @@ def constraint_of(schema: Path | None, grammar: Path | None) -> Constraint | Non
     if schema:
         source = read_text(schema)
         try:
-            return fields.schema_constraint(strict_json.parse(source))
+            return fields.schema_constraint(strict_json.parse(source, is_unique=True))
         except InputError as error:
             raise InputError(f"{schema}: {error}") from None
     return Constraint("grammar", read_text(grammar)) if grammar else None

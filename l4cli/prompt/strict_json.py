@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from typing import Any, NoReturn
 
 from l4cli.errors import InputError
@@ -34,14 +35,18 @@ def loads(text: str) -> Any:
         raise ValueError("nested too deep") from None
 
 
-def parse(text: str, *, is_finite: bool = False) -> Any:
+def parse(text: str, *, is_finite: bool = False, is_unique: bool = False) -> Any:
     """Return the value of a JSON text. InputError, with the reason, if it is not usable.
 
     is_finite: refuse a number such as 1e999, too, which Python reads as infinity.
+    is_unique: refuse an object that states a name twice; otherwise the last one counts.
     """
     try:
         value = json.loads(
-            text, parse_constant=_refuse_constant, parse_float=_finite if is_finite else None
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite if is_finite else None,
+            object_pairs_hook=_unique if is_unique else None,
         )
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg} at column {error.colno}") from None
@@ -51,6 +56,15 @@ def parse(text: str, *, is_finite: bool = False) -> Any:
         raise InputError(f"this JSON cannot be read: {error}") from None
     if text.count("[") + text.count("{") > MOST_LEVELS and _is_deeper(value, MOST_LEVELS):
         raise _too_deep()
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in value if names.count(name) > 1)
+        raise InputError(f"an object states {reprlib.repr(twice)} twice: leave one of them out")
     return value
 
 

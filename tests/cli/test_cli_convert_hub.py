@@ -248,3 +248,26 @@ def test_a_folder_of_the_users_is_not_for_shards(l4: L4, hub: Hub, tmp_path: Pat
     assert "exists, and was not made by l4" in done.stderr
     assert (folder / "mine.safetensors").read_text() == "my own weights"
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("header", "stated"),
+    [
+        ("ETag", '"../../../x"'),
+        ("ETag", f'"{"x" * 300}"'),
+        ("X-Linked-ETag", '"/tmp/l4-evil"'),
+        ("X-Repo-Commit", "../../../x"),
+        ("X-Xet-Hash", "../../../x"),
+    ],
+)
+def test_headers_that_name_no_file_are_refused_before_anything_is_written(
+    header: str, stated: str, l4: L4, hub: Hub, tmp_path: Path
+) -> None:
+    """A file in the Hub's cache is named after these headers."""
+    hub.headers = {header: stated}
+    (tmp_path / "hf").mkdir()
+    done = l4(*arguments(tmp_path / "out.gguf"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"as {header}, which names no file" in done.stderr
+    assert not {path.name for path in (tmp_path / "hf").rglob("*")} & {"blobs", "snapshots", "x"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"hf", "xdg-config", "xdg-state"}

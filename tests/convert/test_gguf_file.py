@@ -283,7 +283,7 @@ def test_what_is_merely_odd_is_loaded(small_gguf: Path, tmp_path: Path) -> None:
     changes: dict[str, Field] = {
         "llama4__context_length": u32(0),
         "llama4__rope__freq_base": f32(1.0),
-        "tokenizer__ggml__bos_token_id": u32(10**6),
+        "tokenizer__ggml__padding_token_id": u32(10**6),
         "general__author": string("nobody"),
     }
     path = edited(small_gguf, tmp_path / "edited.gguf", **changes)

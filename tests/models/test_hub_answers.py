@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
+from convert.names import is_etag
 from l4cli.errors import HubError
 from l4cli.models.hub import answers
 from l4cli.models.hub.repository import look_up
@@ -177,3 +178,31 @@ def test_a_password_in_the_endpoint_is_not_echoed(
 
     assert "geheim" not in message
     assert "me:" not in message
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "../../x",
+        "/tmp/x",
+        "x" * 300,
+        "..",
+        ".",
+        "",
+        "a\tb",
+        "a b",
+        "\x9b31m",
+        "é",
+        "a\\b",
+        "W/../x",
+    ],
+)
+def test_etags_that_name_no_file(tag: str) -> None:
+    assert not is_etag(tag)
+    assert not is_etag(f'"{tag}"')
+
+
+@pytest.mark.parametrize("tag", ["f" * 40, "0" * 64, "5d41402abc4b2a76-12", "abc:gzip", "1a2b.c"])
+def test_etags_of_hubs_and_mirrors(tag: str) -> None:
+    assert is_etag(f'"{tag}"')
+    assert is_etag(f'W/"{tag}"')

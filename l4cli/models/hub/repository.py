@@ -8,6 +8,7 @@ from convert.names import is_commit, is_path_inside
 from l4cli.errors import HubError
 from l4cli.models.hub.answers import RepoInfo, repo_info
 from l4cli.models.hub.errors import be_quiet, told
+from l4cli.models.hub.headers import check_every_answer
 
 OnBytes = Callable[[str, int], None]  # a file's name, and how many bytes of it have just arrived
 
@@ -19,6 +20,7 @@ def look_up(repo: str, revision: str | None, again: str = "try again") -> RepoIn
     again: says in HubError how to continue once the connection works again.
     """
     be_quiet()
+    check_every_answer()
     where = f"{repo} at {revision}" if revision else repo
     if revision is not None and not is_path_inside(revision):
         raise HubError(f"{revision!r} cannot be a revision: give a commit, tag or branch")
