@@ -26,8 +26,10 @@ class FoldedTable(TableElement):
             Measurement.get(console, options.update(max_width=1 << 16), _column(headings, rows, i))
             for i in range(len(headings))
         ]
-        grid = Table(box=box.SIMPLE, pad_edge=False, style="markdown.table.border")
-        room = options.max_width - (3 * len(headings) - 1)  # two edges, two blanks between columns
+        grid = Table(
+            box=box.SIMPLE, pad_edge=False, style="markdown.table.border", collapse_padding=True
+        )
+        room = options.max_width - 2 * len(headings)  # a blank at each edge, two between columns
         chosen = shared_out([w.minimum for w in widths], [w.maximum for w in widths], room)
         if chosen is None:
             yield from _records(headings, rows)
