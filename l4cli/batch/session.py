@@ -57,6 +57,7 @@ class RunSession:
         self.checked: list[Checked] = []
         self.started = time.perf_counter()
         self.seconds = 0.0  # the duration of `answer`
+        self.is_whole = False  # whether `answer` has come to the end of the rows
         self.on_step: Callable[[], None] = lambda: None
         # Check the settings here: otherwise a wrong one would fail every row.
         with suppress(CompileAbortedError):  # `answer` will see the interrupt
@@ -90,6 +91,7 @@ class RunSession:
             self._note_rates([run], others)
         if not self.interrupts:
             self.output.finish()
+            self.is_whole = True
 
     def _note_rates(self, rates: Iterable[Fact], others: OtherWork) -> None:
         remember(self.conditions, *rates, busy=is_busy(others.load()))
@@ -97,7 +99,7 @@ class RunSession:
     def verify(self) -> None:
         """Run the sampled requests again, one at a time; fills `checked`."""
         if not self.interrupts:
-            self.checked = list(self.sample.check(self.llm))
+            self.checked = list(self.sample.check(self.llm, lambda: self.interrupts.count))
 
     @property
     def resume_option(self) -> str:
