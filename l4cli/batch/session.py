@@ -13,7 +13,7 @@ from l4cli.batch.done import MODEL_TIME
 from l4cli.batch.files import Output, StdoutOutput
 from l4cli.batch.ids import IdRegister
 from l4cli.batch.input import RowsInput
-from l4cli.batch.outputs import has_failed, to_line
+from l4cli.batch.outputs import has_failed, is_own_line, to_line
 from l4cli.batch.requests import BatchOptions
 from l4cli.batch.retry import RetriedOutput, open_journaled
 from l4cli.batch.rows import BadRow, Row
@@ -130,7 +130,13 @@ def open_output(
         resume=resume,
         retry_errors=retry_errors,
         unordered=options.unordered,
+        is_own=is_own_line,
     ) as output:
+        if output.num_unnoted:
+            console.note(
+                f"{out}: rows at its end that its journal does not have: {output.num_unnoted}; "
+                "they are asked again"
+            )
         again = "--retry-errors" if retry_errors else "--resume"
         watcher.tell(
             f"every row that was written to {out} is complete",
