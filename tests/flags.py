@@ -65,14 +65,14 @@ _ASK_FOR_WORK = {
     *("--repeat", "--samples", "--seconds", "--gen", "--prompt", "--max-tokens", "--depth"),
     *("--batch", "--lengths", "--depths"),
 }
-SECONDS = 10.0
+SECONDS = 30.0  # after which a command hangs, even on a machine that has much else to do
 _PARTING = 8.0  # seconds that a command may take to end after Ctrl-C
 _BUG, _TRACEBACK = "this is a bug in l4", "Traceback (most recent call last)"
 
 
 @dataclass(frozen=True)
 class Member:
-    """A command line. `may_be_long`: whether it may ask for more than ten seconds of work."""
+    """A command line. `may_be_long`: whether it may ask for long work."""
 
     arguments: tuple[str, ...]
     may_be_long: bool = False

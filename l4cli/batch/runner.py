@@ -30,6 +30,7 @@ from l4cli.native.watcher import rows_in_work
 from l4cli.signals import GivenUpError, giving_up
 
 _NONE = Suspects()
+_MOST_FILLING = 1.0  # seconds
 _OnAnswer = Callable[[Row, Request, Completion], None]
 _OnReading = Callable[[Reading], object]
 
@@ -128,12 +129,17 @@ class _Batch:
         return self.llm.engine.has_room and len(self._done) < self.options.window
 
     def fill(self, source: Iterator[Row | BadRow]) -> None:
-        """Add requests to the engine while it has room: of the current row, then of the next."""
+        """Add requests to the engine while it has room: of the current row, then of the next.
+
+        It ends early after a second, so that constraints that take long to compile, one row after
+        the other, keep neither the rows in flight waiting nor those that are ready.
+        """
         if self.stopping():
             self._drop_unbegun()
         if not self.llm.is_sized:
             self._resize(source)
-        while self.has_room and self._make_pending(1, source):
+        deadline = time.monotonic() + _MOST_FILLING
+        while self.has_room and time.monotonic() < deadline and self._make_pending(1, source):
             job, _, request = self._pending[0]
             if not self._may_join(job):
                 return
