@@ -40,11 +40,12 @@ TEXTS = (
     *("*", "[", "(", "(" * 5000, "{{ 1 / 0 }}", "{% for a in b %}", "=", ",", ":", "rows.jsonl"),
     *("notes.md", "@notes.md", "null", "{}", "<|eot|>", "../../x", "a" * 254 + ".gguf", "u/repo"),
 )
+_SHORT = {"--model": "MODEL", "--max-tokens": "2", "--threads": "1"}
 # Commands that do little on the tiny model. Options that are tried out are put in place of these.
 _USUAL: dict[str, dict[str, str | None]] = {
-    "run": {"": "rows.jsonl", "--model": "MODEL", "--max-tokens": "2", "--ctx": "512"},
-    "chat": {"--prompt": "hi", "--model": "MODEL", "--max-tokens": "2", "--ctx": "512"},
-    "ask": {"": "notes.md", "--question": "what", "--model": "MODEL", "--max-tokens": "2"},
+    "run": {"": "rows.jsonl", "--ctx": "512", **_SHORT},
+    "chat": {"--prompt": "hi", "--ctx": "512", **_SHORT},
+    "ask": {"": "notes.md", "--question": "what", **_SHORT},
     "bench": {
         "": "MODEL",
         "--depth": "0",
@@ -54,8 +55,9 @@ _USUAL: dict[str, dict[str, str | None]] = {
         "--gen": "2",
         "--repeat": "1",
         "--seconds": "1",
+        "--threads": "1",
     },
-    "ctx-test": {"--model": "MODEL", "--lengths": "300", "--depths": "50", "--tasks": "literal"},
+    "ctx-test": {"--lengths": "300", "--depths": "50", "--tasks": "literal", **_SHORT},
     "plan": {"": "MODEL"},
     "convert": {"": "CHECKPOINT", "--type": "Q8_0", "--out": "out.gguf"},
     "info": {"": "MODEL"},

@@ -30,7 +30,7 @@ from l4cli.native.watcher import rows_in_work
 from l4cli.signals import GivenUpError, giving_up
 
 _NONE = Suspects()
-_MOST_FILLING = 1.0  # seconds
+_LONG_FILLING, _MOST_FILLING = 0.1, 1.0  # seconds
 _OnAnswer = Callable[[Row, Request, Completion], None]
 _OnReading = Callable[[Reading], object]
 
@@ -117,6 +117,7 @@ class _Batch:
         self._num_read = 0
         self._num_written = 0
         self._exhausted = False
+        self._next_filling = 0.0  # time.monotonic() from which `fill` adds requests again
 
     @property
     def is_idle(self) -> bool:
@@ -131,14 +132,22 @@ class _Batch:
     def fill(self, source: Iterator[Row | BadRow]) -> None:
         """Add requests to the engine while it has room: of the current row, then of the next.
 
-        It ends early after a second, so that constraints that take long to compile, one row after
-        the other, keep neither the rows in flight waiting nor those that are ready.
+        Rows may take long to read, render or compile, one after the other. So it ends early after a
+        second, and the rows in flight then run for as long as it took.
         """
         if self.stopping():
             self._drop_unbegun()
+        if self._in_flight and time.monotonic() < self._next_filling:
+            return
         if not self.llm.is_sized:
             self._resize(source)
-        deadline = time.monotonic() + _MOST_FILLING
+        began = time.monotonic()
+        self._fill_until(began + _MOST_FILLING, source)
+        ended = time.monotonic()
+        if ended - began > _LONG_FILLING:
+            self._next_filling = 2 * ended - began
+
+    def _fill_until(self, deadline: float, source: Iterator[Row | BadRow]) -> None:
         while self.has_room and time.monotonic() < deadline and self._make_pending(1, source):
             job, _, request = self._pending[0]
             if not self._may_join(job):
