@@ -26,8 +26,8 @@ from l4cli.errors import RequestError
 
 MEMORY_BYTES = 2 << 30  # of address space
 STACK_BYTES = 4 << 20  # half of the usual stack: what is compiled on the other half later fits
-_MOST_SECONDS = 2  # of computing; usual constraints take milliseconds
-_MOST_WAITING = 8.0  # seconds until an answer, on a machine that has much else to do
+_MOST_SECONDS = 3  # of computing; usual constraints take milliseconds
+_MOST_WAITING = 10.0  # seconds until an answer, on a machine that has much else to do
 _MOST_STARTING = 60.0  # seconds until the process has imported what it needs
 _POLL = 0.05  # seconds between two looks for an interrupt
 _CHILD = "l4cli.engine.guidance.trial_process"
