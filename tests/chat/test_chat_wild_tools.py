@@ -164,8 +164,10 @@ def test_a_process_that_a_tool_detached_ends_with_the_tools(tmp_path: Path, star
     with Toolbox(file) as toolbox:
         pid = int(run(toolbox, start).text)
         assert is_alive(pid)
-    while is_alive(pid):  # it has been killed, which may take the system a moment
-        time.sleep(0.01)
+    for _ in range(500):  # it has been killed, which may take the system a moment
+        if is_alive(pid):
+            time.sleep(0.02)
+    assert not is_alive(pid)
 
 
 def is_alive(pid: int) -> bool:
