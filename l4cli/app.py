@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -41,6 +42,12 @@ from l4cli.native.watcher import watching
 
 # Of a line on stderr. A path has up to 4,096, and what a file holds may have any number.
 _MOST_CHARACTERS = 6_000
+# What a system refuses for reasons of its own. Code that asks about a file, as `Path.exists` does,
+# may get any of these for any name.
+_OF_THE_SYSTEM = {
+    *(errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EIO),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
+}
 
 app = typer.Typer(
     name="l4",
@@ -148,6 +155,9 @@ def invoke(debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM and error.filename:
+            console.warn(f"{_short(os.fsdecode(error.filename))}: {error.strerror}")
+            return EXIT_USAGE
         # A bug in l4. The message must not look like a mistake of the user.
         console.warn(
             f"this is a bug in l4 ({type(error).__name__}: {error}); "
@@ -177,6 +187,10 @@ def _line(error: Exception) -> str:
     if len(line) <= _MOST_CHARACTERS:
         return line
     return f"{line[: _MOST_CHARACTERS - 500]} … {line[-500:]}"  # the file, and the way out
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 200 else f"{name[:100]}…{name[-99:]}"
 
 
 def _on_terminate(number: int, _frame: object) -> None:

@@ -1,8 +1,11 @@
-"""Makes Ctrl-C work while llama.cpp computes.
+"""Makes Ctrl-C work while llama.cpp computes, and while rows are read.
 
 Python runs signal handlers only between bytecodes, so a handler alone would wait for the end of a
 long `llama_decode`. But the interpreter writes the signal's number to the wakeup file descriptor
 at once, from C. A small thread reads the number there and tells the engine to stop.
+
+Other long work is Python's own: waiting for a line of a pipe or for the process that parses a
+document, or rendering a chat template. Within `giving_up`, the handler ends it by an exception.
 """
 
 from __future__ import annotations
@@ -27,14 +30,55 @@ class Interrupts:
         return self.count > 0
 
 
+class GivenUpError(BaseException):
+    """A signal ended work within `giving_up`. It passes through `except Exception`."""
+
+
+class _GivingUp:
+    """What the signal handler knows of `giving_up`.
+
+    seen: the signals counted by the innermost `catch_interrupts`; None outside.
+    after: the count of signals from which the work is given up; 0 outside `giving_up`.
+    """
+
+    seen: Interrupts | None = None
+    after = 0
+
+
+@contextmanager
+def giving_up(after: int) -> Iterator[None]:
+    """Within this context, the signal of that number raises GivenUpError, also if it came before.
+
+    For work that leaves nothing behind when it ends in its middle, and never calls llama.cpp with
+    a Python callback. It has an effect in the main thread within `catch_interrupts` only.
+    """
+    if threading.current_thread() is not threading.main_thread() or _GivingUp.seen is None:
+        yield
+        return
+    try:
+        _GivingUp.after = after
+        _give_up()  # the signal may have come just before
+        yield
+    finally:
+        _GivingUp.after = 0
+
+
+def _give_up() -> None:
+    seen, after = _GivingUp.seen, _GivingUp.after
+    if seen and after and seen.count >= after:
+        _GivingUp.after = 0  # once
+        raise GivenUpError
+
+
 @contextmanager
 def catch_interrupts(
     interrupt: Callable[[], None] = lambda: None, *, is_last: bool = False
 ) -> Iterator[Interrupts]:
     """Within this context, SIGINT, SIGTERM and SIGHUP are counted and call `interrupt` at once.
 
-    No exception is raised: one raised by a handler may land in a callback from llama.cpp, where it
-    is lost. Outside the main thread, where Python receives no signals, this does nothing.
+    No exception is raised, but for `giving_up`: one raised by a handler may land in a callback from
+    llama.cpp, where it is lost. Outside the main thread, where Python receives no signals, this
+    does nothing.
 
     interrupt: called from another thread for each signal.
     is_last: the process ends soon after this context. If a signal was counted, later ones are
@@ -48,12 +92,15 @@ def catch_interrupts(
     def on_signal(number: int, _frame: FrameType | None) -> None:
         seen.count += 1
         seen.exit_code = 128 + number  # 130 after Ctrl-C
+        _give_up()
 
     with _wakeup(interrupt):
         before = {number: signal.signal(number, on_signal) for number in _numbers()}
+        outer, _GivingUp.seen = _GivingUp.seen, seen
         try:
             yield seen
         finally:
+            _GivingUp.seen = outer
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_IGN if is_last and seen else handler)
 

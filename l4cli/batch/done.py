@@ -6,7 +6,7 @@ import io
 import json
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +18,11 @@ from l4cli.errors import InputError, UsageError
 
 MODEL_TIME = "the time of the model's file"  # the setting of that name
 _CHUNK = 1 << 16
+IsOwn = Callable[[bytes], bool]
+
+
+def any_line(_line: bytes) -> bool:
+    return True
 
 
 @dataclass(slots=True)
@@ -29,6 +34,7 @@ class Done:
     failed: 1 for each row that is an error, otherwise 0.
     documents: the digest of the document, for each row (by its digest) that was answered with one.
     crashes: the crashes of earlier runs.
+    num_unnoted: whole rows of OUT that follow these, and that the journal does not have.
     is_whole: whether the last entry says that OUT.retry is complete.
     journal_end: the length of the journal's complete entries, in bytes; 0 without a journal.
     """
@@ -38,6 +44,7 @@ class Done:
     failed: bytearray = field(default_factory=bytearray)
     documents: dict[bytes, bytes] = field(default_factory=dict)
     crashes: list[Crash] = field(default_factory=list)
+    num_unnoted: int = 0
     is_whole: bool = False
     journal_end: int = 0
 
@@ -65,14 +72,22 @@ class Done:
             self.documents[entry.digest] = entry.document
 
 
-def read_done(path: Path, journal: BinaryIO, name: str, settings: Mapping[str, Any]) -> Done:
+def read_done(
+    path: Path,
+    journal: BinaryIO,
+    name: str,
+    settings: Mapping[str, Any],
+    is_own: IsOwn = any_line,
+) -> Done:
     """Read what is complete in the output `path`, according to its open journal.
 
     name: the journal's name in messages.
 
+    is_own: whether a line of OUT, perhaps cut short, is one that l4 writes.
+
     An entry whose row is not complete in OUT, as after a power cut, ends what is complete. Raises
     UsageError if the journal has other settings than `settings`, and InputError if it is damaged or
-    OUT was edited.
+    OUT was edited: what follows the complete rows will be cut off, so it must be l4's own.
     """
     done = Done()
     with (
@@ -96,6 +111,7 @@ def read_done(path: Path, journal: BinaryIO, name: str, settings: Mapping[str, A
             done.is_whole = isinstance(entry, Whole)
             done.journal_end = at
         _check_rows(path, out, done)
+        done.num_unnoted = _check_rest(path, out, done, is_own)
     return done
 
 
@@ -178,6 +194,20 @@ def _check_rows(path: Path, out: BinaryIO, done: Done) -> None:
                 f"{path}, line {number}: is not as long as l4 wrote it; the file was damaged or "
                 "edited: restore it, or give another -o"
             )
+
+
+def _check_rest(path: Path, out: BinaryIO, done: Done, is_own: IsOwn) -> int:
+    """How many whole lines follow the rows of `done`. Raises InputError for one of a user's."""
+    out.seek(done.end)
+    num_whole = 0
+    for number, line in enumerate(out, done.num_rows + 1):
+        if line.strip() and not is_own(line):
+            raise InputError(
+                f"{path}, line {number}: l4 did not write it, and would cut it off; move it and "
+                "what follows to another file, or give another -o"
+            )
+        num_whole += line.endswith(b"\n")
+    return num_whole
 
 
 def _check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

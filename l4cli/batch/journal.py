@@ -19,7 +19,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from l4cli.batch.done import Done, changed_input, check_document, left_over, read_done
+from l4cli.batch.done import (
+    Done,
+    IsOwn,
+    any_line,
+    changed_input,
+    check_document,
+    left_over,
+    read_done,
+)
 from l4cli.batch.entries import HEADER, RowEntry, Whole, row_line, settings_line, whole_line
 from l4cli.batch.files import journal_of
 from l4cli.batch.rows import BadRow, Row
@@ -41,13 +49,21 @@ class JournaledOutput:
     resume: continue an existing file. Without it, an existing file raises UsageError; it is never
         overwritten.
     unordered: rows are in the order they finished, so they are identified by their digests alone.
+    is_own: whether a line at the end of OUT, perhaps cut short, is one that l4 writes. The journal
+        may lack such rows after a kill, and they are asked again; other lines are a user's.
 
     Raises UsageError if OUT or the journal is somebody else's file, InputError if the journal is
     damaged or does not fit OUT, OutputError if the files cannot be written.
     """
 
     def __init__(
-        self, path: Path, settings: Mapping[str, Any], *, resume: bool, unordered: bool = False
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool,
+        unordered: bool = False,
+        is_own: IsOwn = any_line,
     ) -> None:
         self.path = path
         self.unordered = unordered
@@ -59,7 +75,8 @@ class JournaledOutput:
                 if journal:
                     opened.enter_context(journal)
                     if resume:
-                        self.done = read_done(path, journal, str(journal_of(path)), settings)
+                        name = str(journal_of(path))
+                        self.done = read_done(path, journal, name, settings, is_own)
                 self._refuse_overwriting(resume)
                 self._journal_file = journal or opened.enter_context(_new_journal(path))
                 self._out = opened.enter_context(path.open("ab", buffering=0))
@@ -82,6 +99,11 @@ class JournaledOutput:
     def num_done(self) -> int:
         """The number of rows that earlier runs have written, errors included."""
         return self.done.num_rows
+
+    @property
+    def num_unnoted(self) -> int:
+        """The number of whole rows at the end of OUT that are asked again."""
+        return self.done.num_unnoted
 
     @property
     def num_failed(self) -> int:

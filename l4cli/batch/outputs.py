@@ -29,6 +29,8 @@ from l4cli.engine.types import Completion
 from l4cli.prompt.tool_calls import ToolCall, calls_in_channels, parse_tool_calls, text_arguments
 
 Tagged = Callable[[Completion], str]
+_BEGINNING = b'{"id": '  # of every row
+_ALWAYS = ({"usage", "model"}, {"error"}, {"custom_id", "response"})  # one of these is in each
 
 
 def _as_it_is(completion: Completion) -> str:
@@ -114,6 +116,20 @@ def to_line(value: Mapping[str, Any]) -> str:
     except UnicodeEncodeError:
         return json.dumps(value)
     return line
+
+
+def is_own_line(line: bytes) -> bool:
+    """Whether a line, perhaps cut short by a kill or a power cut, is one that l4 writes."""
+    if b"\0" in line:
+        return True  # a power cut left a hole
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return not line.endswith(b"\n") and line.startswith(_BEGINNING[: len(line)])
+    if not isinstance(value, dict) or next(iter(value), "") != "id":
+        return False
+    is_whole = any(names <= value.keys() for names in _ALWAYS)
+    return is_whole and to_line(value).encode() == line.rstrip(b"\n")
 
 
 def _document(

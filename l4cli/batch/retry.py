@@ -16,7 +16,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from l4cli.batch.done import Done, changed_input, check_document, left_over, read_done
+from l4cli.batch.done import (
+    Done,
+    IsOwn,
+    any_line,
+    changed_input,
+    check_document,
+    left_over,
+    read_done,
+)
 from l4cli.batch.entries import RowEntry
 from l4cli.batch.files import journal_of, retry_of, written_by
 from l4cli.batch.journal import JournaledOutput, open_journal
@@ -33,6 +41,7 @@ def open_journaled(
     resume: bool,
     retry_errors: bool = False,
     unordered: bool = False,
+    is_own: IsOwn = any_line,
 ) -> JournaledOutput | RetriedOutput:
     """Open the output of a run.
 
@@ -41,6 +50,7 @@ def open_journaled(
     resume: continue an existing file.
     retry_errors: run the error rows of an existing file again.
     unordered: rows are in the order they finished.
+    is_own: see JournaledOutput.
 
     Raises UsageError if the file exists and may not be continued with these options.
     """
@@ -48,13 +58,13 @@ def open_journaled(
     if resume or retry_errors:
         _finish_renaming(path, settings)
     if retry_errors and journal_of(path).exists():
-        return RetriedOutput(path, settings, unordered=unordered)
+        return RetriedOutput(path, settings, unordered=unordered, is_own=is_own)
     if resume and _is_being_retried(path):
         raise UsageError(
             f"a retry of the errors in {path} was interrupted: continue it with --retry-errors, "
             f"or delete {retry_of(path)} to give it up"
         )
-    return JournaledOutput(path, settings, resume=resume, unordered=unordered)
+    return JournaledOutput(path, settings, resume=resume, unordered=unordered, is_own=is_own)
 
 
 def refuse_foreign(path: Path) -> None:
@@ -71,7 +81,9 @@ class RetriedOutput:
     answer, or an interrupted retry has already run them.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], *, unordered: bool) -> None:
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], *, unordered: bool, is_own: IsOwn = any_line
+    ) -> None:
         self.path = path
         self._unordered = unordered
         with ExitStack() as opened:
@@ -80,11 +92,14 @@ class RetriedOutput:
                 if journal is None:
                     raise UsageError(f"{path} has no journal: give another -o")
                 opened.enter_context(journal)
-                self._old = read_done(path, journal, str(journal_of(path)), settings)
+                name = str(journal_of(path))
+                self._old = read_done(path, journal, name, settings, is_own)
                 self._source = opened.enter_context(path.open("rb"))
                 _give_up_if_deleted(path)
                 self._new = opened.enter_context(
-                    JournaledOutput(retry_of(path), settings, resume=True, unordered=unordered)
+                    JournaledOutput(
+                        retry_of(path), settings, resume=True, unordered=unordered, is_own=is_own
+                    )
                 )
             except OSError as error:
                 raise OutputError(f"cannot write {path}: {error.strerror}") from error
@@ -100,6 +115,11 @@ class RetriedOutput:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def num_unnoted(self) -> int:
+        """The number of whole rows at the end of OUT or OUT.retry that are asked again."""
+        return self._old.num_unnoted + self._new.num_unnoted
 
     @property
     def num_failed(self) -> int:

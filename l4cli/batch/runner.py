@@ -27,8 +27,10 @@ from l4cli.engine.types import CompileAbortedError, Completion, Request, StepOut
 from l4cli.errors import L4Error
 from l4cli.loading.llm import LLM
 from l4cli.native.watcher import rows_in_work
+from l4cli.signals import GivenUpError, giving_up
 
 _NONE = Suspects()
+_LONG_FILLING, _MOST_FILLING = 0.1, 1.0  # seconds
 _OnAnswer = Callable[[Row, Request, Completion], None]
 _OnReading = Callable[[Reading], object]
 
@@ -115,6 +117,7 @@ class _Batch:
         self._num_read = 0
         self._num_written = 0
         self._exhausted = False
+        self._next_filling = 0.0  # time.monotonic() from which `fill` adds requests again
 
     @property
     def is_idle(self) -> bool:
@@ -127,12 +130,25 @@ class _Batch:
         return self.llm.engine.has_room and len(self._done) < self.options.window
 
     def fill(self, source: Iterator[Row | BadRow]) -> None:
-        """Add requests to the engine while it has room: of the current row, then of the next."""
+        """Add requests to the engine while it has room: of the current row, then of the next.
+
+        Rows may take long to read, render or compile, one after the other. So it ends early after a
+        second, and the rows in flight then run for as long as it took.
+        """
         if self.stopping():
             self._drop_unbegun()
+        if self._in_flight and time.monotonic() < self._next_filling:
+            return
         if not self.llm.is_sized:
             self._resize(source)
-        while self.has_room and self._make_pending(1, source):
+        began = time.monotonic()
+        self._fill_until(began + _MOST_FILLING, source)
+        ended = time.monotonic()
+        if ended - began > _LONG_FILLING:
+            self._next_filling = 2 * ended - began
+
+    def _fill_until(self, deadline: float, source: Iterator[Row | BadRow]) -> None:
+        while self.has_room and time.monotonic() < deadline and self._make_pending(1, source):
             job, _, request = self._pending[0]
             if not self._may_join(job):
                 return
@@ -157,10 +173,13 @@ class _Batch:
         return not others or not any(map(self.suspects.includes, (job.row.digest, *others)))
 
     def _drop_unbegun(self) -> None:
-        """Drop rows that have not started; with ordered output, also finished rows after them."""
+        """Drop rows that have not started."""
         begun = {job.position for job, _, _ in self._in_flight.values()}
         dropped = [job.position for job, index, _ in self._pending if index == 0]
-        dropped = [position for position in dropped if position not in begun]
+        self._drop({position for position in dropped if position not in begun})
+
+    def _drop(self, dropped: set[int]) -> None:
+        """Drop rows by position; with ordered output, also finished rows after them."""
         if not dropped:
             return
         self._pending = deque(item for item in self._pending if item[0].position not in dropped)
@@ -213,11 +232,13 @@ class _Batch:
         while len(self._pending) < count and len(self._done) < self.options.window:
             if self._open:
                 self._ask(self._open)
-            elif self.stopping() or (row := next(source, None)) is None:
+            elif self.stopping() or (row := _next(source)) is None:
                 self._exhausted = True
                 break
             else:
                 self._take(row)
+        if self.stopping():
+            self._drop_unbegun()
         return bool(self._pending)
 
     def step(self) -> None:
@@ -269,15 +290,23 @@ class _Batch:
             self._open = None
         self._in_work.prepare(job.row.digest)
         try:
-            request = replace(job.requests.request(index), id=f"{job.position}/{index}")
-            if index == 0 and (asked := job.requests.asked) and asked.should_prefill:
-                job.asked = asked
+            with giving_up(after=2 if self._has_begun(job) else 1):  # a template may take seconds
+                request = replace(job.requests.request(index), id=f"{job.position}/{index}")
+                if index == 0 and (asked := job.requests.asked) and asked.should_prefill:
+                    job.asked = asked
         except L4Error as error:
             self._settle(job, index, refused(error))
+            return
+        except GivenUpError:
+            self._drop({job.position})
             return
         finally:
             self._in_work.prepare(None)
         self._pending.append((job, index, request))
+
+    def _has_begun(self, job: _Job) -> bool:
+        """Whether one of a row's requests is or was in flight, so that the others should follow."""
+        return bool(job.outcomes) or any(job is other for other, _, _ in self._in_flight.values())
 
     def _submit(self, job: _Job, index: int, request: Request) -> None:
         self._in_work.prepare(job.row.digest)
@@ -334,6 +363,14 @@ class _Batch:
             self._settle(job, index, timed_out(limit, completion.text))
         for index in sorted(unfinished):
             self._settle(job, index, timed_out(limit, ""))
+
+
+def _next(source: Iterator[Row | BadRow]) -> Row | BadRow | None:
+    """The next row; None at the end, or if a signal came while it was read."""
+    try:
+        return next(source, None)
+    except GivenUpError:
+        return None
 
 
 def _is_late(job: _Job, limit: float, now: float) -> bool:

@@ -13,7 +13,7 @@ from l4cli.batch.done import MODEL_TIME
 from l4cli.batch.files import Output, StdoutOutput
 from l4cli.batch.ids import IdRegister
 from l4cli.batch.input import RowsInput
-from l4cli.batch.outputs import has_failed, to_line
+from l4cli.batch.outputs import has_failed, is_own_line, to_line
 from l4cli.batch.requests import BatchOptions
 from l4cli.batch.retry import RetriedOutput, open_journaled
 from l4cli.batch.rows import BadRow, Row
@@ -57,6 +57,7 @@ class RunSession:
         self.checked: list[Checked] = []
         self.started = time.perf_counter()
         self.seconds = 0.0  # the duration of `answer`
+        self.is_whole = False  # whether `answer` has come to the end of the rows
         self.on_step: Callable[[], None] = lambda: None
         # Check the settings here: otherwise a wrong one would fail every row.
         with suppress(CompileAbortedError):  # `answer` will see the interrupt
@@ -90,6 +91,7 @@ class RunSession:
             self._note_rates([run], others)
         if not self.interrupts:
             self.output.finish()
+            self.is_whole = True
 
     def _note_rates(self, rates: Iterable[Fact], others: OtherWork) -> None:
         remember(self.conditions, *rates, busy=is_busy(others.load()))
@@ -97,7 +99,7 @@ class RunSession:
     def verify(self) -> None:
         """Run the sampled requests again, one at a time; fills `checked`."""
         if not self.interrupts:
-            self.checked = list(self.sample.check(self.llm))
+            self.checked = list(self.sample.check(self.llm, lambda: self.interrupts.count))
 
     @property
     def resume_option(self) -> str:
@@ -128,7 +130,13 @@ def open_output(
         resume=resume,
         retry_errors=retry_errors,
         unordered=options.unordered,
+        is_own=is_own_line,
     ) as output:
+        if output.num_unnoted:
+            console.note(
+                f"{out}: rows at its end that its journal does not have: {output.num_unnoted}; "
+                "they are asked again"
+            )
         again = "--retry-errors" if retry_errors else "--resume"
         watcher.tell(
             f"every row that was written to {out} is complete",

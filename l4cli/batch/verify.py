@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from l4cli.batch.rows import Row
@@ -60,9 +60,14 @@ class Sample:
         elif (place := self._chance.randrange(self._num_offered)) < self._size:
             self._kept[place] = kept
 
-    def check(self, llm: LLM) -> Iterator[Checked]:
-        """Run each sampled request alone, without prefix reuse, and yield both answers."""
+    def check(self, llm: LLM, stopping: Callable[[], object] = lambda: False) -> Iterator[Checked]:
+        """Run each sampled request alone, without prefix reuse, and yield both answers.
+
+        Ends early once `stopping` is true, which is asked before each step of the engine.
+        """
         for line, request, text in sorted(self._kept, key=lambda kept: kept[0]):
             llm.engine.forget()
-            (alone,) = llm.engine.generate([request])
-            yield Checked(line, text, alone.text)
+            answers = list(llm.engine.generate([request], stopping))
+            if stopping():
+                return
+            yield Checked(line, text, answers[0].text)

@@ -81,6 +81,9 @@ def report(session: RunSession, label: str, out: Path | None, price_per_hour: fl
     if num_shared:
         rows = "row has" if num_shared == 1 else "rows have"
         console.warn(f"{num_shared} {rows} the same id as an earlier row, first in line {line}")
+    if session.interrupts and session.is_whole:
+        console.warn("--verify was stopped; every row was asked, and its answer is written")
+        raise typer.Exit(session.interrupts.exit_code)
     if session.interrupts:
         hint = f"; go on with: {session.resume_option} -o {out}" if out else ""
         console.warn(f"stopped after {stats.num_rows} rows; the rest was not run{hint}")

@@ -1,8 +1,8 @@
-"""How much a chat template may do before it is stopped.
+"""How much a template may do before it is stopped.
 
-A template is the model's program, and a model may come from anywhere: it can loop for ever, or make
-a text of many gigabytes with one operation. So every step, and the size of everything that is made,
-is counted while it runs.
+A template is a program, and a model with its chat template may come from anywhere. It can loop for
+ever, or make a text of many gigabytes with one operation. So every step, and the size of everything
+that is made, is counted while it runs.
 """
 
 from __future__ import annotations
@@ -68,6 +68,11 @@ class Budget:
             elif isinstance(item, (list, tuple)):
                 waiting += item
             self.make(len(item) if isinstance(item, str) else _PER_ITEM)
+
+    def replace(self, text: str, old: Any, new: Any) -> None:
+        """Count what replacing `old` by `new` adds to a text."""
+        if isinstance(old, str) and isinstance(new, str):
+            self.make(len(text) + str.count(text, old) * max(0, len(new) - len(old)))
 
     def check_width(self, width: Any) -> None:
         """OverBudgetError if a number is no sensible width."""

@@ -1,4 +1,4 @@
-"""The environment that chat templates run in: Jinja's sandbox, with two things more.
+"""The environment that all templates run in, a model's and a user's: Jinja's sandbox, and more.
 
 It traces which characters of the result the template wrote itself (`traced.py`): the compiler makes
 each literal a `Traced`, and what joins texts keeps the trace. And it counts (`budget.py`): each
@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import functools
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
-from jinja2 import nodes, pass_environment
+from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
-from jinja2.filters import make_attrgetter
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
+from jinja2.sandbox import SandboxedFormatter
 
 from l4cli.prompt.budget import Budget, OverBudgetError
-from l4cli.prompt.traced import Traced, concat, plain
+from l4cli.prompt.counting import CountingEnvironment
+from l4cli.prompt.filters import FILTERS
+from l4cli.prompt.traced import Traced, plain
 
 _DIGITS = re.compile(r"\d{7,}|%[^%a-zA-Z]*\*")  # in a format: a width above a million, or one given
 # What templates may call on Python's own values: nothing here makes more than it is given, but for
@@ -38,62 +37,30 @@ _METHODS: Mapping[type, frozenset[str]] = {
 _PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
 _INSERTING = frozenset({"join", "replace", "center", "ljust", "rjust"})  # may insert a literal
 _ANY_NUMBER = frozenset({"default", "d", "int", "float", "sum", "abs", "string"})
-_WITHOUT = ("striptags", "urlize", "xmlattr")  # filters for HTML, which can take for ever
+_WITHOUT = ("urlize", "xmlattr")  # filters for HTML, which can take for ever
 
 
-class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """Compiles and runs templates; `counting` says what the next rendering may use."""
+class TemplateEnvironment(CountingEnvironment):
+    """Compiles and runs templates; `each rendering has its budget."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
-    def __init__(self, *, extensions: list[Any]) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
+    def __init__(self, **options: Any) -> None:
+        """options: those of Jinja's own environment."""
+        super().__init__(**options)
         self.code_generator_class = _Compiler
         self.literals: list[str] = []
-        self._local = threading.local()
         self.globals.pop("lipsum")
         for name in _WITHOUT:
             self.filters.pop(name)
-        self.filters |= {"join": _join, "replace": _replace, "indent": _indent, "safe": _safe}
-        self.filters |= {"string": self.text, "sum": _sum, "format": self.formatted}
+        self.filters |= {**FILTERS, "string": self.text, "format": self.formatted}
         for name, filter in self.filters.items():
             self.filters[name] = _counted(name, filter, self)
-
-    @contextmanager
-    def counting(self, budget: Budget) -> Iterator[None]:
-        before, self._local.budget = self.budget, budget
-        try:
-            yield
-        finally:
-            self._local.budget = before
-
-    @property
-    def budget(self) -> Budget:
-        """That of the rendering in this thread; while compiling, a fresh one for each constant."""
-        return getattr(self._local, "budget", None) or Budget(seconds=1)
 
     def literal(self, text: str) -> str:
         """The code that stands for a literal of the template."""
         self.literals.append(Traced(text))
         return f"environment.literals[{len(self.literals) - 1}]"
-
-    def step(self) -> None:
-        self.budget.step()
-
-    def concat(self, pieces: Iterable[str]) -> str:
-        pieces = list(pieces)
-        self.budget.make(sum(map(len, pieces)))
-        return concat(pieces)
-
-    def joined(self, values: Iterable[Any]) -> str:
-        """What `~` gives."""
-        return self.concat(map(self.text, values))
-
-    def text(self, value: Any) -> str:
-        """`str` of any value."""
-        if isinstance(value, (list, tuple, dict)):
-            self.budget.make_text_of(value)
-        return str(value)
 
     def formatted(self, text: Any, *values: Any, **named: Any) -> str:
         """What `%` gives, and the filter `format`."""
@@ -159,7 +126,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         if name in _PADDING:
             self.budget.check_width(args[0] if args else 0)
         if name == "replace" and len(args) > 1:
-            _check_replacement(owner, args[0], args[1], self.budget)
+            self.budget.replace(owner, args[0], args[1])
         if name in _INSERTING and not isinstance(owner, Traced):
             return getattr(Traced(owner, ()), name)  # which keeps the trace of what it inserts
         return method
@@ -239,11 +206,6 @@ def _check_product(left: Any, right: Any, budget: Budget) -> None:
             budget.make(len(many) * max(count, 0))
 
 
-def _check_replacement(text: str, old: Any, new: Any, budget: Budget) -> None:
-    if isinstance(old, str) and isinstance(new, str):
-        budget.make(len(text) + str.count(text, old) * max(0, len(new) - len(old)))
-
-
 def _counted(name: str, filter: Any, environment: TemplateEnvironment) -> Any:
     """A filter that counts as a step and takes no number that makes something huge."""
 
@@ -260,62 +222,3 @@ def _counted(name: str, filter: Any, environment: TemplateEnvironment) -> Any:
         return result
 
     return counted
-
-
-@pass_environment
-def _join(
-    environment: TemplateEnvironment, value: Iterable[Any], d: Any = "", attribute: Any = None
-) -> str:
-    if attribute is not None:
-        value = map(make_attrgetter(environment, attribute), value)
-    return environment.concat(_with(str(d), map(environment.text, value)))
-
-
-def _with(gap: str, parts: Iterable[str]) -> Iterator[str]:
-    for number, part in enumerate(parts):
-        if number and gap:
-            yield gap
-        yield part
-
-
-@pass_environment
-def _replace(
-    environment: TemplateEnvironment, s: Any, old: Any, new: Any, count: int | None = None
-) -> str:
-    text = s if isinstance(s, Traced) else Traced(str(s), ())
-    _check_replacement(text, str(old), str(new), environment.budget)
-    return text.replace(str(old), str(new), -1 if count is None else count)
-
-
-@pass_environment
-def _indent(
-    environment: TemplateEnvironment,
-    s: Any,
-    width: int | str = 4,
-    first: bool = False,
-    blank: bool = False,
-) -> str:
-    """As Jinja's own filter, which loses the trace."""
-    space = width if isinstance(width, str) else " " * width
-    first_line, *lines = (s + "\n").splitlines()
-    pieces = [space, first_line] if first else [first_line]
-    for line in lines:
-        pieces += ["\n", space, line] if line or blank else ["\n", line]
-    return environment.concat(pieces)
-
-
-@pass_environment
-def _sum(
-    environment: TemplateEnvironment, value: Iterable[Any], attribute: Any = None, start: Any = 0
-) -> Any:
-    """Of numbers only: the lists of a list can be many times as long together."""
-    if not isinstance(start, (int, float)):
-        raise SecurityError("sum adds numbers only")
-    return sum(
-        value if attribute is None else map(make_attrgetter(environment, attribute), value), start
-    )
-
-
-def _safe(value: Any) -> Any:
-    """Nothing is escaped here, so that nothing needs to be marked as safe."""
-    return value

@@ -8,13 +8,12 @@ template may use up is counted (`budget.py`), and what it wrote itself is traced
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import resources
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes, pass_environment
+from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
@@ -24,7 +23,6 @@ from l4cli.prompt.sandbox import TemplateEnvironment
 from l4cli.prompt.traced import Traced
 
 Message = Mapping[str, Any]
-_MAX_INDENT = 100  # spaces
 
 
 def llama4_template() -> str:
@@ -42,8 +40,11 @@ class ChatTemplate:
     def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
         self.source = source
         self._special = {"bos_token": Traced(bos_token), "eos_token": Traced(eos_token)}
-        environment = TemplateEnvironment(extensions=["jinja2.ext.loopcontrols", _GenerationBlock])
-        environment.filters["tojson"] = _tojson
+        environment = TemplateEnvironment(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", _GenerationBlock],
+        )
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = lambda fmt: datetime.now().strftime(fmt)
         self._environment = environment
@@ -51,7 +52,7 @@ class ChatTemplate:
             self._template = environment.from_string(source)
         except Exception as error:  # the source may be anything, and is made into Python
             raise ModelError(
-                f"the model's chat template does not compile: {_said_by(error)}"
+                f"the model's chat template does not compile: {said_by(error)}"
             ) from error
 
     def render(
@@ -68,20 +69,20 @@ class ChatTemplate:
         in the messages counts as the template's. `seconds` is the longest that it may take.
         """
         budget = Budget(size_of([*messages, tools]), len(messages), seconds)
+        values = {
+            "messages": [dict(message) for message in messages],
+            "tools": list(tools) if tools else None,
+            "documents": None,  # templates distinguish none from undefined
+            "add_generation_prompt": add_generation_prompt,
+            **self._special,
+        }
         try:
-            with self._environment.counting(budget):
-                return self._template.render(
-                    messages=[dict(message) for message in messages],
-                    tools=list(tools) if tools else None,
-                    documents=None,  # templates distinguish none from undefined
-                    add_generation_prompt=add_generation_prompt,
-                    **self._special,
-                )
+            return self._environment.rendered(self._template, values, budget)
         except OverBudgetError as error:
             raise RequestError(f"the model's chat template was stopped: {error}") from None
         except Exception as error:  # the template is the model's program, and can raise anything
             raise RequestError(
-                f"the model's chat template cannot show these messages: {_said_by(error)}"
+                f"the model's chat template cannot show these messages: {said_by(error)}"
             ) from error
 
 
@@ -96,31 +97,11 @@ class _GenerationBlock(Extension):
         return nodes.Scope(body, lineno=line)
 
 
-def _said_by(error: Exception) -> str:
+def said_by(error: Exception) -> str:
+    """What an exception out of a template says, with its type if Python raised it."""
     if isinstance(error, TemplateError):
         return str(error)
     return f"{type(error).__name__}: {error}"[:500]
-
-
-@pass_environment
-def _tojson(
-    environment: TemplateEnvironment,
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    if indent is not None and not isinstance(indent, str) and indent > _MAX_INDENT:
-        raise OverBudgetError(f"it indents JSON by {indent:.3g} spaces")
-    environment.budget.make_text_of(value)
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
 
 
 def _raise(message: str) -> NoReturn:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from fakes import FakeBackend, FakeVocabulary
 
+from l4cli.batch import runner
 from l4cli.batch.dry_run import measure
 from l4cli.batch.ids import IdRegister
 from l4cli.batch.meter import SpeedMeter
@@ -449,3 +450,24 @@ def test_a_dry_run_counts_what_the_run_would_use(tmp_path: Path) -> None:
     assert tokens["shared_with_the_one_before"] == 11 + 1 + 11
     assert report["answer_tokens_at_most"] == 50 + 50 + 7 + 7
     assert report["longest_prompt_and_answer"] == 73
+
+
+def test_rows_that_take_long_to_prepare_do_not_hold_up_those_in_flight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
+    read = []
+
+    def slow_lines() -> Iterator[bytes]:
+        for number in range(6):
+            read.append(number)
+            now[0] += 2.0
+            yield b'{"prompt": "some words"}'
+
+    llm = fake_llm(n_seq_max=8)
+    options = BatchOptions(sampling={"max_tokens": 50}, look_ahead=1)
+    answered = run_rows(llm, read_rows(slow_lines()), options, BatchStats())
+    assert next(answered)[1]["text"] == "SOME WORDS"
+    assert len(read) < 6
+    assert len(list(answered)) == 5

@@ -10,6 +10,7 @@ from l4cli.batch.rows import BadRow, Row, read_rows
 from l4cli.batch.sources import Source
 from l4cli.batch.template_row import JinjaRow
 from l4cli.errors import InputError, UsageError
+from l4cli.prompt.traced import spans_of
 
 
 def read(data: str | bytes, source: Source, **options: Any) -> list[Row | BadRow]:
@@ -139,3 +140,39 @@ def test_a_template_that_cannot_show_a_row_fails_that_row(template: str, message
 def test_a_template_that_does_not_compile_is_told_once() -> None:
     with pytest.raises(UsageError, match="--template-row does not compile"):
         JinjaRow("{{ text")
+
+
+LONG = "{% for a in range(99999) %}{% for b in range(99999) %}{{ text }}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% if text == 'b' %}" + LONG + "{% endif %}", "it runs for more than 0.1 seconds"),
+        ("{{ ('{:>' ~ ('2000000000' if text == 'b' else '1') ~ '}').format(1) }}", "large width"),
+        ("{{ text * (2000000000 if text == 'b' else 1) }}", "texts that are too large"),
+        ("{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) if text == 'b' }}", "cannot render this"),
+    ],
+)
+def test_a_row_at_which_a_template_never_ends_is_one_bad_row(template: str, message: str) -> None:
+    rows = read("text\na\nb\nb\nb\nc\n", "csv", template=JinjaRow(template, seconds=0.1))
+    assert [isinstance(row, BadRow) for row in rows] == [False, True, True, True, False]
+    assert message in prompts(rows)[1]
+    assert "--template-row" in prompts(rows)[1]
+
+
+def test_a_template_that_ends_at_no_row_is_told_once() -> None:
+    with pytest.raises(UsageError, match="--template-row was stopped at each of the first rows"):
+        read("text\n" + "a\n" * 9, "csv", template=JinjaRow(LONG, seconds=0.1))
+
+
+def test_what_a_row_template_writes_is_a_users_text() -> None:
+    (row,) = read("text\na\n", "csv", template=JinjaRow("<|eot|>{{ text }}"))
+    assert isinstance(row, Row)
+    assert (row.prompt, spans_of(row.prompt or "")) == ("<|eot|>a", ())
+
+
+def test_a_template_may_take_tags_out_and_write_json() -> None:
+    template = JinjaRow("{{ html | striptags }} {{ value | tojson }}")
+    line = '{"html": "<p>a <!-- > --><b>b</b> &amp; c", "value": {"é": "<"}}'
+    assert prompts(read(line, "json", template=template)) == ['a b & c {"é": "<"}']

@@ -146,3 +146,33 @@ def _is_gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (ProcessLookupError, FileNotFoundError):
         return True
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize(
+    "start",
+    [
+        "result = subprocess.Popen(['sleep', '600'], start_new_session=True).pid",
+        "result = int(subprocess.check_output(\n"
+        "    ['sh', '-c', 'setsid sleep 600 </dev/null >/dev/null 2>&1 & echo $!']))",
+        "pid = os.fork()\nif not pid:\n    os.setsid()\n    time.sleep(600)\nresult = pid",
+    ],
+)
+def test_a_process_that_a_tool_detached_ends_with_the_tools(tmp_path: Path, start: str) -> None:
+    file = tmp_path / "tools.py"
+    file.write_text(FUNCTIONS)
+    with Toolbox(file) as toolbox:
+        pid = int(run(toolbox, start).text)
+        assert is_alive(pid)
+    for _ in range(500):  # it has been killed, which may take the system a moment
+        if is_alive(pid):
+            time.sleep(0.02)
+    assert not is_alive(pid)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; not one that has ended and that nobody has asked about yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,7 +1,7 @@
 """The child process that runs a file of tools. It may hang, crash or print without end.
 
 A request is one line of JSON, and so is the reply (`host.py`). The process runs in a session of its
-own: Ctrl-C in the terminal does not reach it, and killing its group also kills what it started.
+own: Ctrl-C in the terminal does not reach it. It ends together with what it started.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from l4cli.chat.tools.descendants import kill_marked, marked_environment
 from l4cli.errors import UsageError
 from l4cli.signals import Interrupts, catch_interrupts
 
@@ -60,8 +61,10 @@ class ToolProcess:
         if os.name != "posix":
             raise UsageError("tools run on Linux and macOS only")
         self._timeout = timeout
+        environment, self._mark = marked_environment()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "l4cli.chat.tools.host", str(file)],
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -170,6 +173,7 @@ class ToolProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        kill_marked(self._mark)
         self._selector.close()
         for pipe in (self._requests, self._replies, self._prints):
             pipe.close()

@@ -26,8 +26,9 @@ from l4cli.errors import RequestError
 
 MEMORY_BYTES = 2 << 30  # of address space
 STACK_BYTES = 4 << 20  # half of the usual stack: what is compiled on the other half later fits
-_MOST_SECONDS = 5  # of computing; usual constraints take milliseconds
-_MOST_WAITING = 60.0  # seconds until an answer, on a machine that has much else to do
+_MOST_SECONDS = 3  # of computing; usual constraints take milliseconds
+_MOST_WAITING = 10.0  # seconds until an answer, on a machine that has much else to do
+_MOST_STARTING = 60.0  # seconds until the process has imported what it needs
 _POLL = 0.05  # seconds between two looks for an interrupt
 _CHILD = "l4cli.engine.guidance.trial_process"
 _TOO_LONG = "takes too long to compile"
@@ -74,7 +75,10 @@ class Trials:
         requests, replies = self._pipes()
         with contextlib.suppress(BrokenPipeError):  # it has ended; why is told below
             requests.write(line)
-        reply, deadline = b"", time.monotonic() + _MOST_WAITING
+        return self._line_of(replies, _MOST_WAITING)
+
+    def _line_of(self, replies: IO[bytes], seconds: float) -> bytes:
+        reply, deadline = b"", time.monotonic() + seconds
         while not reply.endswith(b"\n"):
             if self._is_interrupted:
                 raise CompileAbortedError
@@ -88,6 +92,7 @@ class Trials:
         return reply
 
     def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        is_new = self._process is None
         if self._process is None:
             path = os.pathsep.join(path for path in sys.path if path)
             self._process = subprocess.Popen(
@@ -101,6 +106,8 @@ class Trials:
             )
         assert self._process.stdin
         assert self._process.stdout
+        if is_new:
+            self._line_of(self._process.stdout, _MOST_STARTING)
         return self._process.stdin, self._process.stdout
 
     def _reason(self) -> str:

@@ -38,6 +38,8 @@ def main() -> None:
 
 def _serve() -> None:
     tokenizer = LLTokenizer("byte")
+    sys.stdout.write("\n")  # it is ready
+    sys.stdout.flush()
     for line in sys.stdin.buffer:
         job = json.loads(line)
         used = resource.getrusage(resource.RUSAGE_SELF)
