@@ -8,6 +8,7 @@ from pathlib import Path
 import gguf
 import pytest
 from checkpoints import write_checkpoint
+from marks import slow_but
 from quantizer import make_sums, write_imatrix
 
 import convert
@@ -32,7 +33,7 @@ def imatrix(checkpoint: Path) -> Path:
     return write_imatrix(checkpoint.with_name("imatrix.gguf"), sums)
 
 
-@pytest.mark.parametrize("ftype", convert.FTYPES)
+@pytest.mark.parametrize("ftype", slow_but(("Q8_0", "Q4_K_M", "Q2_K", "IQ4_XS"), convert.FTYPES))
 def test_every_type_keeps_its_bound(
     ftype: str, checkpoint: Path, imatrix: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 from checkpoints import BOS_ID, EOT_ID
 
 from l4cli.engine.engine import Engine
+from l4cli.engine.kv import KV_ELEMENT_BYTES
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
 from l4cli.engine.llamacpp.pages import ask_for_huge_pages
 from l4cli.engine.types import BatchItem, DecodeAbortedError, Request, SamplingParams
@@ -151,6 +152,14 @@ def test_context_is_cut_to_what_the_model_was_trained_for(model: LlamaModel) -> 
         LlamaBackend(model, n_ctx=64, kv_type="q9")
     with pytest.raises(UsageError, match="1 to 256 sequences"):
         LlamaBackend(model, n_ctx=64, n_seq_max=1000)
+
+
+@pytest.mark.parametrize("kv_type", KV_ELEMENT_BYTES)
+def test_every_kv_type_computes(model: LlamaModel, kv_type: str) -> None:
+    backend = LlamaBackend(model, n_ctx=256, kv_type=kv_type)
+    tokens = model.tokenize("hello world, hello again")
+    assert np.isfinite(logits_after(backend, 0, 0, tokens)).all()
+    backend.close()
 
 
 def test_a_quantized_kv_cache_works(model: LlamaModel) -> None:

@@ -32,6 +32,11 @@ _DECODE_ERRORS = {
     -3: "the computation failed",
 }
 
+# GGML_TYPE_* of ggml.h by the names in KV_ELEMENT_BYTES. llama_cpp has no constant for BF16.
+_GGML_TYPES = {
+    "f16": 1, "bf16": 30, "f32": 0, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2,
+}  # fmt: skip
+
 
 class LlamaBackend:
     """A context over a loaded model, which it does not own.
@@ -128,7 +133,7 @@ class LlamaBackend:
         params.n_seq_max = n_seq_max
         params.n_outputs_max = n_seq_max  # one row of logits per sequence, not one per token
         params.flash_attn_type = _FLASH_ATTN_AUTO
-        params.type_k = params.type_v = getattr(llama_cpp, f"GGML_TYPE_{kv_type.upper()}")
+        params.type_k = params.type_v = _GGML_TYPES[kv_type]
         params.swa_full = False  # whole-context chunked layers would cost 3.9 times the memory
         params.kv_unified = self.unified
         params.no_perf = True

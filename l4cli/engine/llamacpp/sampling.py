@@ -43,8 +43,9 @@ _SMALLEST_TEMPERATURE = 1e-12
 _SMALLEST_PENALTY = 1e-6
 _LARGEST_LOGIT = 1e15
 NO_NUMBERS = (
-    "the model's scores are not numbers (NaN or infinity): its file is damaged, or its values are"
-    " too large for this quantization"
+    "the model's scores are not numbers (NaN or infinity): its file is damaged, its values are too"
+    " large for this quantization, or thousands of tokens are alike, whose values llama.cpp adds up"
+    " in 16 bits (with --kv-type q8_0 in 32)"
 )
 
 
