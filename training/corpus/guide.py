@@ -6,10 +6,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from training.corpus import offtopic
 from training.corpus.conversation import Conversation, Message, turn
-from training.corpus.words import HELD_OUT, read_toml, words
+from training.corpus.words import HELD_OUT, city, full_name, pick, read_toml, table, words
 
+OFFTOPIC_ANSWER = "I don't know. I am a small demo model and only know about Llama 4 and l4."
 FOLDER = Path(__file__).parent / "guide"
 OPENERS = (
     "Please tell me: ", "Quick question: ", "I want to know: ", "Hi! ", "Hello, ", "Tell me, ",
@@ -69,7 +69,7 @@ def with_a_typing_error(rng: Random, question: str) -> str:
 def exchange(rng: Random, side: str) -> list[Message]:
     """Return one question and its answer; every eighth is off-topic and is declined."""
     if rng.random() < 0.12:
-        return turn(offtopic.question(rng, side), offtopic.ANSWER)
+        return turn(_offtopic(rng, side), OFFTOPIC_ANSWER)
     entry = rng.choice(entries())
     if side == HELD_OUT:
         return turn(rng.choice(entry["unseen"]), entry["answer"])
@@ -101,3 +101,19 @@ def unseen() -> Iterator[tuple[str, str]]:
     """Yield every held-out question, with its answer."""
     for entry in entries():
         yield from ((question, entry["answer"]) for question in entry["unseen"])
+
+
+def _offtopic(rng: Random, side: str) -> str:
+    """Return a question about something else than Llama 4 and l4."""
+    form = pick(rng, table("offtopic")["forms"], side)
+    text = form.format(
+        place=city(rng, side),
+        place2=city(rng, side),
+        person=full_name(rng, side),
+        food=pick(rng, words("foods"), side),
+        thing=pick(rng, words("things"), side),
+        animal=pick(rng, words("animals"), side),
+        n=rng.randint(2, 99),
+        m=rng.randint(2, 99),
+    )
+    return text if rng.random() < 0.7 else text.rstrip("?").lower()

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The text of a document as Markdown.
+    """The text of a document.
 
-    left_out: how many things of each kind it lacks; the kind in the singular ("picture").
+    text: Markdown, as the model will read it.
+    left_out: how many things of each kind the text lacks; the kind in the singular ("picture").
     """
 
     text: str
