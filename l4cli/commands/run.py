@@ -124,4 +124,4 @@ def run(
             with show.progress(session, out, reading.count):
                 session.answer(rows)
             session.verify()
-    show.report(session, reading.label, out, price_per_hour)
+    show.report(session, reading, out, price_per_hour)

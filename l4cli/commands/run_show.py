@@ -13,6 +13,7 @@ import typer
 from l4cli import console
 from l4cli.amounts import duration
 from l4cli.batch import dry_run
+from l4cli.batch.input import RowsInput
 from l4cli.batch.requests import BatchOptions
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.session import RunSession
@@ -59,16 +60,18 @@ def progress(
         yield
 
 
-def report(session: RunSession, label: str, out: Path | None, price_per_hour: float | None) -> None:
+def report(
+    session: RunSession, reading: RowsInput, out: Path | None, price_per_hour: float | None
+) -> None:
     """Write the summary and the warnings of a run; raise typer.Exit if not every row was answered.
 
-    label: the name of the input, for error messages.
+    reading: the input.
     out: the output file; None means stdout.
     price_per_hour: of the machine; None shows no cost.
     """
     stats, num_done = session.stats, session.output.num_done
     if stats.num_rows + num_done == 0 and not session.interrupts:
-        raise InputError(f"{label} has no rows: nothing to do")
+        raise InputError(f"{reading.label} has no rows: nothing to do")
     if out or console.stderr_is_terminal():
         console.note(summary(stats, session.seconds))
         if stats.num_restored_tokens or stats.num_bytes_kept:
@@ -83,6 +86,9 @@ def report(session: RunSession, label: str, out: Path | None, price_per_hour: fl
         console.warn(f"{num_shared} {rows} the same id as an earlier row, first in line {line}")
     if session.interrupts and session.is_whole:
         console.warn("--verify was stopped; every row was asked, and its answer is written")
+        raise typer.Exit(session.interrupts.exit_code)
+    if session.interrupts and reading.count() == stats.num_rows + num_done:
+        console.warn("stopped when every row was in work; all of them were finished")
         raise typer.Exit(session.interrupts.exit_code)
     if session.interrupts:
         hint = f"; go on with: {session.resume_option} -o {out}" if out else ""

@@ -189,6 +189,21 @@ def test_a_signal_finishes_what_runs_and_stops(
     assert b"the rest was not run" in error
 
 
+def test_a_signal_when_every_row_is_in_work_says_so(tiny_gguf: Path, tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text(prompts("one", "two", "three").replace('"}', '", "max_tokens": 900}', 1))
+    options = ["--parallel", "3", "-n", "9", "--ignore-eos", "--unordered", "--ctx", "4096"]
+    command = [sys.executable, "-m", "l4cli", "run", str(file), "-m", str(tiny_gguf), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+    assert process.stdout is not None
+    first = process.stdout.readline()  # of a short row: the long one is in work
+    process.send_signal(signal.SIGINT)
+    rest, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert len(rows((first + rest).decode())) == 3
+    assert b"stopped when every row was in work; all of them were finished" in error
+
+
 def test_a_second_ctrl_c_stops_at_once(tiny_gguf: Path, tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
     file.write_text(prompts(*(f"hello {n}" for n in range(50))))
