@@ -1,4 +1,4 @@
-"""Formats memory sizes, times and token counts for people, with one rounding rule for each.
+"""Formats memory sizes, times and counts for people, with one rounding rule for each.
 
 All functions here are pure.
 """
@@ -19,6 +19,11 @@ def gib_figure(n_bytes: float) -> str:
     value = n_bytes / GIB
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 1 else 2
     return f"{value:.{digits}f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 question, 2,000 questions."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l4cli.amounts import GIB, duration, gib, roughly, rounded_tokens, tokens
+from l4cli.amounts import GIB, counted, duration, gib, roughly, rounded_tokens, tokens
 
 
 def test_memory_has_the_digits_that_tell() -> None:
@@ -23,3 +23,8 @@ def test_contexts_in_full_and_rounded_down() -> None:
     assert [tokens(n) for n in (4096, 131_072, 10 << 20, 5000)] == ["4k", "128k", "10M", "5,000"]
     sizes = (900, 359_800, 6_600_000, 11 << 20)
     assert [rounded_tokens(n) for n in sizes] == ["900", "351k", "6.2M", "11M"]
+
+
+def test_one_thing_is_not_many() -> None:
+    assert counted(1, "question") == "1 question"
+    assert [counted(n, "row") for n in (0, 2, 2000)] == ["0 rows", "2 rows", "2,000 rows"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from l4cli.amounts import counted
 from l4cli.chat.history.conversation import Conversation, Message, joined
 from l4cli.chat.history.tree import ROOT, Node
 from l4cli.chat.session import ChatSession
@@ -52,7 +53,7 @@ def plan_cut(session: ChatSession, keep: int | None = None) -> Cut:
     keep = min(1, len(questions) - 1) if keep is None else keep
     if keep < 0 or keep >= len(questions):
         raise UsageError(
-            f"there is nothing to compact: {len(questions)} questions were asked"
+            f"there is nothing to compact: {counted(len(questions), 'question')} so far"
             + (f", and {keep} are to stay" if keep > 0 else "")
         )
     at = questions[-keep] if keep else len(path)

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from l4cli import console
-from l4cli.amounts import duration
+from l4cli.amounts import counted, duration
 from l4cli.batch import dry_run
 from l4cli.batch.input import RowsInput
 from l4cli.batch.requests import BatchOptions
@@ -79,7 +79,7 @@ def report(
     if price_per_hour is not None:
         console.note(cost(stats, session.seconds, price_per_hour))
     if num_done:
-        console.note(f"{num_done} rows were already in {out}")
+        console.note(f"{counted(num_done, 'row')} already in {out}")
     num_shared, line = session.ids.shared()
     if num_shared:
         rows = "row has" if num_shared == 1 else "rows have"
@@ -92,7 +92,7 @@ def report(
         raise typer.Exit(session.interrupts.exit_code)
     if session.interrupts:
         hint = f"; go on with: {session.resume_option} -o {out}" if out else ""
-        console.warn(f"stopped after {stats.num_rows} rows; the rest was not run{hint}")
+        console.warn(f"stopped after {counted(stats.num_rows, 'row')}; the rest was not run{hint}")
         raise typer.Exit(session.interrupts.exit_code)
     num_failed = session.output.num_failed
     hint = f"; ask them again with: --retry-errors -o {out}" if out else ""

@@ -153,7 +153,7 @@ def test_errors_are_asked_again_when_there_is_room_for_them(
     assert ["error" in row for row in before] == [False, True, False]
     retried = l4(*command, "-o", out, "--ctx", "2048", "--retry-errors")
     assert retried.returncode == 0, retried.stderr
-    assert f"2 rows were already in {out}" in retried.stderr
+    assert f"2 rows already in {out}" in retried.stderr
     after = rows(out.read_text())
     assert (after[0], after[2]) == (before[0], before[2])
     assert after[1]["usage"]["prompt_tokens"] > 400

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from l4cli.amounts import roughly
+from l4cli.amounts import counted, roughly
 from l4cli.chat import files
 from l4cli.chat.attachments import Attachment
 from l4cli.chat.commands.report import settings
@@ -125,7 +125,8 @@ def load(session: ChatSession, argument: str, ui: Ui) -> None:
         session.open(SessionFile(require_session(argument)))
     for loss in session.losses:
         ui.say(f"({argument}: {loss})")
-    ui.say(f"loaded: {session.conversation.num_questions} questions, {session.num_tokens:,} tokens")
+    questions = counted(session.conversation.num_questions, "question")
+    ui.say(f"loaded: {questions}, {counted(session.num_tokens, 'token')}")
 
 
 def sessions(session: ChatSession, _argument: str, ui: Ui) -> None:

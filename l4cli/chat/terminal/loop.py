@@ -14,6 +14,7 @@ from prompt_toolkit.history import History
 from prompt_toolkit.styles import Style
 
 from l4cli import console
+from l4cli.amounts import counted
 from l4cli.chat.commands.session import announced
 from l4cli.chat.commands.table import LeaveChat, is_command, run_command
 from l4cli.chat.session import ChatSession
@@ -71,8 +72,8 @@ def _show_resumed_session(session: ChatSession) -> None:
     if not session.file or not session.file.exists:
         return
     _note(
-        f"session {session.file.name}: {session.conversation.num_questions} questions, "
-        f"{session.num_tokens:,} tokens"
+        f"session {session.file.name}: {counted(session.conversation.num_questions, 'question')}, "
+        f"{counted(session.num_tokens, 'token')}"
     )
     for loss in session.losses:
         _note(f"l4: {session.file.path}: {loss}")
