@@ -69,8 +69,8 @@ def ids(path: Path) -> list[Any]:
     [
         ("document", signal.SIGTERM, 143),
         ("chat template", signal.SIGINT, 130),
-        ("row template", signal.SIGTERM, 143),
-        ("pipe", signal.SIGINT, 130),
+        pytest.param("row template", signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param("pipe", signal.SIGINT, 130, marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_ends_the_preparing_of_a_row(

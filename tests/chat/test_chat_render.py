@@ -9,6 +9,7 @@ import pyte
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import slow_but
 
 from l4cli.chat.terminal.bar import bar_text
 from l4cli.chat.terminal.markdown import BlockRenderer, split_blocks
@@ -209,7 +210,7 @@ def resized_in_mid_answer(watched: Watched, *, reflows: bool) -> str:
     return "".join(watched.text().split())
 
 
-@pytest.mark.parametrize("rows", [8, 13, 24, 60])
+@pytest.mark.parametrize("rows", slow_but([8, 24], [8, 13, 24, 60]))
 def test_a_resized_terminal_shows_every_word_once(rows: int) -> None:
     watched = Watched(columns=80, rows=rows)
     watched.screen = ReflowingScreen(80, rows, history=1000, ratio=0.5)

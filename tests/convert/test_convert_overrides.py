@@ -57,7 +57,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("ftype", "options"), CASES)
+MORE_CASES = [pytest.param(*case, marks=pytest.mark.slow) for case in CASES[6:]]
+
+
+@pytest.mark.parametrize(("ftype", "options"), [*CASES[:6], *MORE_CASES])
 def test_overrides_pick_what_llama_cpp_picks(
     ftype: str, options: dict[str, Any], hollow: Path
 ) -> None:

@@ -56,7 +56,9 @@ def test_one_pass_equals_two_steps(ftype: str, checkpoint: Path, base: Path) -> 
 
 
 @pytest.mark.parametrize("width", [64, 48])  # neither is whole blocks of 256, 48 not even of 32
-@pytest.mark.parametrize("ftype", ["Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q2_K", "Q8_0"])
+@pytest.mark.parametrize(
+    "ftype", slow_but(("Q4_K_M", "Q8_0"), ["Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q2_K", "Q8_0"])
+)
 def test_fallback_of_odd_rows_equals_two_steps(ftype: str, width: int, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(
         tmp_path / "model", kind="maverick", dtype="F32", intermediate_size=width, **NARROW

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import L4
+from marks import slow_but
 
 from l4cli.batch.suspects import Crash, Suspects
 from l4cli.native.watcher import Notes, Report
@@ -167,7 +168,7 @@ _ggml.libggml.ggml_abort(b"ggml.c", 7, b"GGML_ASSERT(n > 0) failed")
     assert "GGML_ASSERT(n > 0) failed" in done.stderr
 
 
-@pytest.mark.parametrize("mark", ["EARLY", "LATE"])
+@pytest.mark.parametrize("mark", slow_but(["LATE"], ["EARLY", "LATE"]))
 def test_a_row_that_crashes_twice_becomes_an_error_row(
     l4: L4, tmp_path: Path, tiny_gguf: Path, mark: str
 ) -> None:
@@ -227,29 +228,35 @@ def hangs_up() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def test_what_asks_to_stop_leaves_the_watcher_silent(tmp_path: Path, tiny_gguf: Path) -> None:
-    for number, exit_code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
-        rows, out = tmp_path / f"{exit_code}.jsonl", tmp_path / f"{exit_code}-out.jsonl"
-        write_rows(rows, *(f"row {n}" for n in range(300)))
-        process = start(
-            "run",
-            rows,
-            "-m",
-            tiny_gguf,
-            "-n",
-            "8",
-            "-o",
-            out,
-            start_new_session=True,
-            preexec_fn=hangs_up,
-        )
-        while not (out.exists() and out.stat().st_size):
-            time.sleep(0.01)
-        os.killpg(process.pid, number)  # like a terminal: the watcher gets the signal, too
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == exit_code
-        assert "crash" not in said
-        assert "killed" not in said
+STOPS = ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129))
+
+
+@pytest.mark.parametrize("stop", slow_but(STOPS[:1], STOPS))
+def test_what_asks_to_stop_leaves_the_watcher_silent(
+    tmp_path: Path, tiny_gguf: Path, stop: tuple[int, int]
+) -> None:
+    number, exit_code = stop
+    rows, out = tmp_path / f"{exit_code}.jsonl", tmp_path / f"{exit_code}-out.jsonl"
+    write_rows(rows, *(f"row {n}" for n in range(300)))
+    process = start(
+        "run",
+        rows,
+        "-m",
+        tiny_gguf,
+        "-n",
+        "8",
+        "-o",
+        out,
+        start_new_session=True,
+        preexec_fn=hangs_up,
+    )
+    while not (out.exists() and out.stat().st_size):
+        time.sleep(0.01)
+    os.killpg(process.pid, number)  # like a terminal: the watcher gets the signal, too
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == exit_code
+    assert "crash" not in said
+    assert "killed" not in said
 
 
 def test_notes_hold_the_latest_report_and_the_rows_in_work() -> None:
