@@ -103,7 +103,9 @@ def text_of(picture: Path) -> str:
 
 def without_numbers(lines: list[str]) -> str:
     """Lines in one, without blanks and measured numbers: these differ from run to run."""
-    return "".join(_MEASURED.sub("#", " ".join(lines).replace("\xa0", " ")).split())
+    # A full line goes on in the next one, maybe within a number.
+    text = "".join(line if len(line) >= WIDTH else f"{line} " for line in lines)
+    return "".join(_MEASURED.sub("#", text.replace("\xa0", " ")).split())
 
 
 def _output(command: str, folder: str) -> list[str]:
