@@ -104,7 +104,8 @@ def text_of(picture: Path) -> str:
 def without_numbers(lines: list[str]) -> str:
     """Lines in one, without blanks and measured numbers: these differ from run to run."""
     # A full line goes on in the next one, maybe within a number.
-    text = "".join(line if len(line) >= WIDTH else f"{line} " for line in lines)
+    rows = (line.rstrip("\n") for line in lines)
+    text = "".join(row if len(row) >= WIDTH else f"{row} " for row in rows)
     return "".join(_MEASURED.sub("#", text.replace("\xa0", " ")).split())
 
 
