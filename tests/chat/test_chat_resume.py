@@ -115,7 +115,7 @@ def test_a_session_survives_kill_9_in_mid_answer(chat: Open, tmp_path: Path) -> 
 def test_a_closed_terminal_keeps_the_question_and_half_the_answer(
     chat: Open, tmp_path: Path
 ) -> None:
-    terminal = chat("-n", "900")
+    terminal = chat("-n", "8000", "--ctx", "9000")  # far more than is shown before it closes
     terminal.type("hello" + ENTER)
     terminal.wait_for(rf"^> hello\n{RECITED}{RECITED}")
     terminal.child.ptyproc.fileobj.close()  # the terminal is gone: the kernel sends SIGHUP

@@ -234,7 +234,7 @@ def test_a_conversation_can_be_saved_and_loaded(tmp_path: Path) -> None:
     chat.session.ask("hello")
     chat.run(f"/save {tmp_path / 'talk'}")
     other = Chat()
-    assert "1 questions" in other.run(f"/load {tmp_path / 'talk'}")
+    assert "1 question," in other.run(f"/load {tmp_path / 'talk'}")
     assert other.contents == ["hello", "HELLO"]
     assert other.session.ask("go on").text == "GO ON"
     before = other.session.conversation
