@@ -153,6 +153,7 @@ def test_a_row_whose_constraint_is_interrupted_is_left_for_the_next_run(
     assert llm.engine.num_unfinished == 0
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_many_rows() -> None:
     def lines() -> Iterator[bytes]:
         for _ in range(1500):

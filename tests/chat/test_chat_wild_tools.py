@@ -117,6 +117,7 @@ def test_an_endless_or_huge_result_is_read_as_far_as_it_is_shown(
     assert len(result.text) < 16_100
 
 
+@pytest.mark.slow
 def test_signals_that_are_ignored_and_a_process_that_stops_itself(tmp_path: Path) -> None:
     file = tmp_path / "tools.py"
     file.write_text(FUNCTIONS)

@@ -148,6 +148,7 @@ print(convert.convert(plan, sys.argv[2], threads=2, ram=64 << 20).peak_rss)
 """
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(tmp_path: Path) -> None:
     # The checkpoint has half a gigabyte; one fused tensor alone has 268 MB.
     shapes = {"hidden_size": 2048, "intermediate_size": 2048, "num_hidden_layers": 1}
