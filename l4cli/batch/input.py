@@ -102,7 +102,9 @@ def source_of(name: str, text: bool, csv: bool) -> Source:
 
 def refuse_model(name: str) -> None:
     """Raise UsageError if the input is a model's name, as in other tools' `run MODEL`."""
-    if name != "-" and names_a_model(name) and (name.endswith(".gguf") or not Path(name).exists()):
+    if name == "-" or (Path(name).exists() and not name.endswith(".gguf")):
+        return
+    if names_a_model(name):
         raise UsageError(
             f"{name} is a model, not a file of prompts: `l4 chat -m {name}` talks to it, "
             f"`l4 run -m {name} FILE` answers a file"

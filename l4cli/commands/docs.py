@@ -9,7 +9,7 @@ import typer
 
 from l4cli import console
 from l4cli.commands import completion, options
-from l4cli.commands.group import Group
+from l4cli.commands.group import ListingGroup
 from l4cli.errors import EXIT_FAILED, EXIT_OK, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -24,15 +24,8 @@ Documents = Annotated[
 
 docs = typer.Typer(
     help="Show what the model reads of documents; list, add and remove those stored for `l4 ask`.",
-    cls=Group,
-    invoke_without_command=True,
+    cls=ListingGroup,
 )
-
-
-@docs.callback()
-def _list_by_default(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        list_documents()
 
 
 @docs.command("list")

@@ -69,6 +69,13 @@ class Group(TyperGroup):
         raise UsageError(f"no such command: {name}; {advice}")
 
 
+class ListingGroup(Group):
+    """A group that lists what it has if no command is given."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["list"])
+
+
 def about_option(name: str, command: Any) -> str:
     """Return what to type instead of the option `name`, which a command does not have, or ""."""
     if name in _OPTIONS:

@@ -84,15 +84,8 @@ def report(
     if num_shared:
         rows = "row has" if num_shared == 1 else "rows have"
         console.warn(f"{num_shared} {rows} the same id as an earlier row, first in line {line}")
-    if session.interrupts and session.is_whole:
-        console.warn("--verify was stopped; every row was asked, and its answer is written")
-        raise typer.Exit(session.interrupts.exit_code)
-    if session.interrupts and reading.count() == stats.num_rows + num_done:
-        console.warn("stopped when every row was in work; all of them were finished")
-        raise typer.Exit(session.interrupts.exit_code)
     if session.interrupts:
-        hint = f"; go on with: {session.resume_option} -o {out}" if out else ""
-        console.warn(f"stopped after {counted(stats.num_rows, 'row')}; the rest was not run{hint}")
+        console.warn(_stopped(session, reading, out))
         raise typer.Exit(session.interrupts.exit_code)
     num_failed = session.output.num_failed
     hint = f"; ask them again with: --retry-errors -o {out}" if out else ""
@@ -102,6 +95,17 @@ def report(
         console.warn(f"{num_failed} of the earlier rows are errors{hint}")
     if not _report_checked(session) or stats.num_errors or num_failed:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _stopped(session: RunSession, reading: RowsInput, out: Path | None) -> str:
+    """What a signal has stopped, and how to go on."""
+    num_rows = session.stats.num_rows
+    if session.is_whole:
+        return "--verify was stopped; every row was asked, and its answer is written"
+    if reading.count() == num_rows + session.output.num_done:
+        return "stopped when every row was in work; all of them were finished"
+    hint = f"; go on with: {session.resume_option} -o {out}" if out else ""
+    return f"stopped after {counted(num_rows, 'row')}; the rest was not run{hint}"
 
 
 def _report_checked(session: RunSession) -> bool:

@@ -9,7 +9,7 @@ import typer
 
 from l4cli import console
 from l4cli.commands import completion
-from l4cli.commands.group import Group
+from l4cli.commands.group import ListingGroup
 from l4cli.errors import EXIT_FAILED, OutputError, UsageError
 
 Name = Annotated[
@@ -24,15 +24,8 @@ _SNIPPET = 70  # characters of a message that a search shows
 
 sessions = typer.Typer(
     help="List, show, search, export and remove the conversations of `l4 chat`.",
-    cls=Group,
-    invoke_without_command=True,
+    cls=ListingGroup,
 )
-
-
-@sessions.callback()
-def _list_by_default(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        list_sessions()
 
 
 @sessions.command("list")
@@ -68,9 +61,10 @@ def show_session(name: Name = None) -> None:
     from l4cli.chat.history.markdown import as_markdown
     from l4cli.chat.history.reading import read_session
 
-    replayed = read_session(_named(name))
+    name = _named(name)
+    replayed = read_session(name)
     for loss in replayed.losses:
-        console.warn(f"{_named(name)}: {loss}")
+        console.warn(f"{name}: {loss}")
     console.data(as_markdown(replayed.tree.conversation), end="")
 
 

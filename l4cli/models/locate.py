@@ -98,11 +98,11 @@ def locate(
     )
 
 
-def names_a_model(word: str, registry: Registry | None = None) -> bool:
+def names_a_model(word: str) -> bool:
     """Whether a word is the name of a model (NAME, NAME:QUANT, hf.co/…) or of a GGUF file."""
     if word.endswith(".gguf") or _HUB_NAME.fullmatch(word):
         return True
-    return word.partition(":")[0] in (registry or load_registry()).models
+    return word.partition(":")[0] in load_registry().models
 
 
 def _sampling_value(name: str, text: str | None) -> float | None:

@@ -48,9 +48,7 @@ def is_command(line: str) -> bool:
 
 def run_command(session: ChatSession, line: str, ui: Ui) -> None:
     """Run the command in `line`; UsageError, with near matches, if there is no such command."""
-    if line in _LEAVING:
-        raise LeaveChat
-    name, _, argument = line[1:].partition(" ")
+    name, _, argument = line.removeprefix("/").partition(" ")
     command, argument = find(name.strip()), argument.strip()
     if argument and not command.argument:
         raise UsageError(f"/{command.name} takes no argument")

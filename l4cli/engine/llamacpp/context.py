@@ -11,6 +11,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from convert.gguf.qtypes import find_qtype
 from l4cli.engine.kv import element_bytes, num_sequences
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.model import LlamaModel
@@ -31,11 +32,6 @@ _DECODE_ERRORS = {
     -2: "out of memory",
     -3: "the computation failed",
 }
-
-# GGML_TYPE_* of ggml.h by the names in KV_ELEMENT_BYTES. llama_cpp has no constant for BF16.
-_GGML_TYPES = {
-    "f16": 1, "bf16": 30, "f32": 0, "q8_0": 8, "q5_1": 7, "q5_0": 6, "q4_1": 3, "q4_0": 2,
-}  # fmt: skip
 
 
 class LlamaBackend:
@@ -133,7 +129,7 @@ class LlamaBackend:
         params.n_seq_max = n_seq_max
         params.n_outputs_max = n_seq_max  # one row of logits per sequence, not one per token
         params.flash_attn_type = _FLASH_ATTN_AUTO
-        params.type_k = params.type_v = _GGML_TYPES[kv_type]
+        params.type_k = params.type_v = find_qtype(kv_type).id
         params.swa_full = False  # whole-context chunked layers would cost 3.9 times the memory
         params.kv_unified = self.unified
         params.no_perf = True
