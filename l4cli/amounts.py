@@ -1,12 +1,23 @@
-"""Formats memory sizes, times and counts for people, with one rounding rule for each.
+"""Formats sizes, times and counts for people, with one rounding rule for each.
 
-All functions here are pure.
+Sizes of memory and of files are in units of 1024 (KiB, MiB, GiB) everywhere, so that they can be
+compared. All functions here are pure.
 """
 
 from __future__ import annotations
 
 GIB = 1 << 30
 _K, _M = 1 << 10, 1 << 20
+
+
+def human_size(n_bytes: float) -> str:
+    """A size in the unit that suits it: 512 B, 585.9 KiB, 1.2 MiB, 60.9 GiB."""
+    value = float(n_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if round(abs(value), 1) < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def gib(n_bytes: float) -> str:

@@ -23,7 +23,7 @@ from l4cli.commands.ctx_test import ctx_test
 from l4cli.commands.defaults import from_config_file
 from l4cli.commands.docs import docs
 from l4cli.commands.doctor import doctor
-from l4cli.commands.group import Group, about_option
+from l4cli.commands.group import Command, Group, about_option
 from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
@@ -58,21 +58,21 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run)
-app.command("chat")(chat)
-app.command("ask")(ask)
+app.command("run", cls=Command)(run)
+app.command("chat", cls=Command)(chat)
+app.command("ask", cls=Command)(ask)
 app.add_typer(docs, name="docs")
 app.add_typer(sessions, name="sessions")
-app.command("convert")(convert)
-app.command("info")(info)
-app.command("models")(models)
-app.command("pull")(pull)
-app.command("rm")(rm)
-app.command("bench")(bench)
-app.command("ctx-test")(ctx_test)
-app.command("plan")(plan)
-app.command("doctor")(doctor)
-app.command("completion")(completion.completion)
+app.command("convert", cls=Command)(convert)
+app.command("info", cls=Command)(info)
+app.command("models", cls=Command)(models)
+app.command("pull", cls=Command)(pull)
+app.command("rm", cls=Command)(rm)
+app.command("bench", cls=Command)(bench)
+app.command("ctx-test", cls=Command)(ctx_test)
+app.command("plan", cls=Command)(plan)
+app.command("doctor", cls=Command)(doctor)
+app.command("completion", cls=Command)(completion.completion)
 
 
 @app.callback()

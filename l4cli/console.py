@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from l4cli.amounts import human_size
 from l4cli.errors import OutputError
 from l4cli.printable import harmless
 
@@ -186,15 +187,6 @@ def _heat(value: float) -> str:
     return f"#000000 on #{round(70 + 160 * red):02x}{round(70 + 140 * green):02x}46"
 
 
-def human_size(n_bytes: float) -> str:
-    """A size in units of 1000, as disks and download pages count: 65.35 GB."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if n_bytes < 1000 or unit == "TB":
-            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.2f} {unit}"
-        n_bytes /= 1000
-    raise AssertionError("unreachable")
-
-
 @contextmanager
 def byte_progress(
     label: str, total: int, *, done: int = 0
@@ -215,16 +207,20 @@ def byte_progress(
     columns = (
         bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(bar_width=None),
-        bars.DownloadColumn(),
-        bars.TransferSpeedColumn(),
+        bars.DownloadColumn(binary_units=True),
+        bars.TextColumn("{task.fields[rate]}"),
         bars.TimeRemainingColumn(),
         bars.TextColumn("{task.fields[detail]}", markup=False),
     )
     with _live(*columns) as progress:
-        task = progress.add_task(harmless(label), total=total, completed=done, detail="")
-        yield lambda done, detail: progress.update(
-            task, completed=done, detail=harmless(detail)[:24]
-        )
+        task = progress.add_task(harmless(label), total=total, completed=done, rate="", detail="")
+
+        def update(done: int | None, detail: str) -> None:
+            progress.update(task, completed=done, detail=harmless(detail)[:24])
+            if speed := progress.tasks[0].speed:
+                progress.update(task, rate=f"{human_size(speed)}/s")
+
+        yield update
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A fake process, with its own engine, that shares a prefix store with others."""
+"""A fake process, with its own engine, that shares a reading cache with others."""
 
 from __future__ import annotations
 

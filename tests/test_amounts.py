@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from l4cli.amounts import GIB, counted, duration, gib, roughly, rounded_tokens, tokens
+from l4cli.amounts import GIB, counted, duration, gib, human_size, roughly, rounded_tokens, tokens
 
 
 def test_memory_has_the_digits_that_tell() -> None:
     sizes = (0.26, 0.999, 1, 60.94, 481.2, 1129.4, -3.91)
     assert [gib(n * GIB) for n in sizes] == [
         "0.26 GiB", "1.00 GiB", "1.0 GiB", "60.9 GiB", "481.2 GiB", "1129 GiB", "-3.9 GiB",
+    ]  # fmt: skip
+
+
+def test_a_size_has_the_unit_that_suits_it() -> None:
+    sizes = (512, 600_000, (1 << 20) - 1, 1_200_000, 65_350_000_000, 1 << 60)
+    assert [human_size(n) for n in sizes] == [
+        "512 B", "585.9 KiB", "1.0 MiB", "1.1 MiB", "60.9 GiB", "1048576.0 TiB",
     ]  # fmt: skip
 
 

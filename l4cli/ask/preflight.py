@@ -75,7 +75,7 @@ class Preflight:
     kv_types: the memory and the verdict for each KV type.
     largest_ctx: tokens of the largest context that would fit.
     seconds: the time to prefill the documents; None if no rate was measured on this machine.
-    stored_bytes: bytes that the prefix store will keep.
+    stored_bytes: bytes that the reading cache will keep.
     effective: the measured effective length of the model; None if it was not measured.
     fits_otherwise_placed: whether it would fit with an automatic placement of the weights.
     """
@@ -288,7 +288,7 @@ def lines(preflight: Preflight, names: Sequence[str]) -> list[tuple[str, str]]:
         ),
         ("scratch", gib(use.context - use.kv)),
         ("free memory", gib(preflight.usable)),
-        ("in the prefix store", gib(preflight.stored_bytes)),
+        ("in the reading cache", gib(preflight.stored_bytes)),
         (
             "time to read",
             "not known: no rate was measured yet"

@@ -24,7 +24,7 @@ class AskSession:
     prompt: the documents.
     sampling: sampling arguments, as for `LLM.params`.
     conditions: the key under which the measured prefill rate is kept for later estimates.
-    use_store: restore the documents from the prefix store, and save them to it.
+    use_store: restore the documents from the reading cache, and save them to it.
     quotes: add quotations from the documents to the answers.
     reading: set by `read`.
     """
@@ -39,7 +39,7 @@ class AskSession:
     _quoter: Quoter | None = None
 
     def read(self, on_progress: Callable[[int], None] = lambda done: None) -> Reading:
-        """Prefill the documents or restore them from the prefix store; see `reading.read`."""
+        """Prefill the documents or restore them from the reading cache; see `reading.read`."""
         others = OtherWork()
         with catch_interrupts(self.llm.interrupt) as interrupts:
             reading = read(

@@ -1,8 +1,8 @@
-"""Puts a row's document into the KV cache before its questions run, using the prefix store.
+"""Puts a row's document into the KV cache before its questions run, using the reading cache.
 
 This is done only for documents that are worth it:
 
-- If the document is in the prefix store, it is restored, even while other rows run. The restored
+- If the document is in the reading cache, it is restored, even while other rows run. The restored
   keys and values are bit for bit those of prefilling the document alone.
 - Otherwise a document that is long, or has several questions, is prefilled alone, in the same
   pieces as in `l4 ask`, and saved to the store. Divided into batches in another way, it would be
@@ -54,7 +54,7 @@ class Asked:
     def should_prefill(self) -> bool:
         """Whether the document is worth restoring or prefilling before its questions.
 
-        It must be longer than MIN_TAIL tokens, and either long or in the prefix store already (as
+        It must be longer than MIN_TAIL tokens, and either long or in the reading cache already (as
         far as its first segment shows).
         """
         is_short = len(self.prefix) <= MIN_TAIL

@@ -219,10 +219,17 @@ def _check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any
                 if name == MODEL_TIME and isinstance(old, str) and "," not in old
                 else ""
             )
+            first = f"with {name} {_short(old)}" if _is_given(old) else f"without {name}"
+            now_it_is = _short(new) if _is_given(new) else "not given"
             raise UsageError(
-                f"{path} was started with {name} {_short(old)}, but now it is {_short(new)}: "
+                f"{path} was started {first}, but now it is {now_it_is}: "
                 f"give the same, or another -o{hint}"
             )
+
+
+def _is_given(value: Any) -> bool:
+    """Whether a setting was on the command line; a flag that was not is False."""
+    return value is not None and value is not False
 
 
 def _short(value: Any) -> str:

@@ -30,7 +30,7 @@ class BatchOptions:
     timings: whether output rows include timings.
     look_ahead: how many upcoming requests determine the size of an automatic context. Use 1 if
         the next row may be slow to arrive, as from a pipe.
-    use_store: restore documents from the prefix store and save them to it.
+    use_store: restore documents from the reading cache and save them to it.
     """
 
     system: str | None = None
@@ -65,7 +65,7 @@ class RowRequests:
 
     @property
     def asked(self) -> Asked | None:
-        """The document for `ReadAhead`; None if the row has none or the prefix store is off."""
+        """The document for `ReadAhead`; None if the row has none or the reading cache is off."""
         if not self._options.use_store or self.document is None:
             return None
         return Asked(self.document, self._row.num_answers)

@@ -22,8 +22,8 @@ class BatchStats:
 
     num_errors: output rows that are errors or contain one.
     num_cached_tokens: prompt tokens found in the KV cache.
-    num_restored_tokens: tokens of documents restored from the prefix store.
-    num_bytes_kept: bytes of documents saved to the prefix store.
+    num_restored_tokens: tokens of documents restored from the reading cache.
+    num_bytes_kept: bytes of documents saved to the reading cache.
     reading: which document is being prefilled before its questions, and how far; empty if none is.
     meter: measures the rates.
     """

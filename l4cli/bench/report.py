@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from l4cli.amounts import human_size
 from l4cli.bench.machine import Memory
 from l4cli.bench.measure import Timing
-from l4cli.console import human_size
 
 COLUMNS = ("", "BATCH", "DEPTH", "TOKENS/S", "EACH", "±")
 _WIDTHS = (8, 5, 7, 9, 8, 4)

@@ -350,8 +350,8 @@ class ChatSession:
         left = self.n_ctx - self.num_tokens - sum(a.num_tokens for a in self.attachments)
         if attachment.num_tokens >= left:
             raise ContextOverflowError(
-                f"{name} has {attachment.num_tokens:,} tokens, and {left:,} of the context's "
-                f"{self.n_ctx:,} are free: /clear or /compact makes room, a larger --ctx gives more"
+                f"{name} has {attachment.num_tokens:,} tokens, {left:,} of {self.n_ctx:,} are "
+                "free: /clear or /compact makes room, a larger --ctx gives more"
             )
         self.attachments.append(attachment)
         return attachment

@@ -1,4 +1,4 @@
-"""How a chat uses the prefix store: for documents, and for prompts that another chat computed."""
+"""How a chat uses the reading cache: for documents, and for prompts that another chat computed."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from l4cli.commands import completion
-from l4cli.commands.options import parse_memory, parse_size
+from l4cli.commands.options import parse_size
 
 DEFAULT_TYPE = "Q4_K_M"
 _TYPES_PANEL, _OUTPUT_PANEL, _WORK_PANEL = "Types", "Output", "Execution"
@@ -152,7 +152,7 @@ SplitMaxSize = Annotated[
         "--split-max-size",
         metavar="SIZE",
         parser=parse_size,
-        help="Split the output into files with at most this many bytes of tensors, e.g. 48G.",
+        help="Split the output into files with at most this many bytes of tensors, e.g. 46G.",
         rich_help_panel=_OUTPUT_PANEL,
     ),
 ]
@@ -181,7 +181,7 @@ Ram = Annotated[
     typer.Option(
         "--ram",
         metavar="SIZE",
-        parser=parse_memory,
+        parser=parse_size,
         help="Largest memory use, e.g. 512M or 2G (default: about 64M per thread).",
         rich_help_panel=_WORK_PANEL,
     ),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l4cli import console
-from l4cli.amounts import roughly
+from l4cli.amounts import counted, human_size, roughly
 
 if TYPE_CHECKING:
     from convert import Estimate, Plan, Report, TensorCheck, TypeSize, Verification
@@ -37,7 +37,7 @@ def plans(planned: Sequence[tuple[Plan, Path]], estimate: Estimate, *, json: boo
         console.table(
             ["TENSOR", "SHAPE", "TYPE", "SIZE"],
             [
-                [t.name, "x".join(map(str, t.shape)), t.qtype, console.human_size(t.n_bytes)]
+                [t.name, "x".join(map(str, t.shape)), t.qtype, human_size(t.n_bytes)]
                 for t in plan.tensors
             ],
         )
@@ -45,8 +45,8 @@ def plans(planned: Sequence[tuple[Plan, Path]], estimate: Estimate, *, json: boo
         console.note(f"would write {_summary(plan, out, n_bytes)}")
     console.note(
         f"would take {roughly(estimate.seconds)} (from rates measured on another machine), "
-        f"{console.human_size(estimate.ram)} of memory, {console.human_size(estimate.disk)} of "
-        f"disk ({console.human_size(estimate.disk_free)} free)"
+        f"{human_size(estimate.ram)} of memory, {human_size(estimate.disk)} of "
+        f"disk ({human_size(estimate.disk_free)} free)"
     )
     if estimate.disk > estimate.disk_free:
         console.note("warning: the disk is too small; write to another disk with -o")
@@ -64,7 +64,7 @@ def sizes(found: Sequence[TypeSize], *, json: bool) -> None:
             continue
         note = "needs --imatrix" if size.lacks_imatrix else ""
         bits = f"{size.bits_per_weight:.2f}"
-        rows.append([size.ftype, console.human_size(size.n_bytes), bits, note])
+        rows.append([size.ftype, human_size(size.n_bytes), bits, note])
     console.table(["TYPE", "SIZE", "BITS", ""], rows)
 
 
@@ -94,17 +94,17 @@ def reports(plans: Sequence[Plan], reports: Sequence[Report], *, json: bool) -> 
         if len(report.files) > 1:
             console.note(f"in {len(report.files)} files, the last {report.files[-1]}")
         if report.n_resumed:
-            console.note(f"{console.human_size(report.n_resumed)} of it had been written before")
+            console.note(f"{human_size(report.n_resumed)} of it had been written before")
     written = [report for report in reports if not report.was_whole]
     if written:
         console.note(
-            f"in {written[0].seconds:.1f} s, with {console.human_size(written[0].peak_rss)} of "
+            f"in {written[0].seconds:.1f} s, with {human_size(written[0].peak_rss)} of "
             "memory at most"
         )
 
 
 def verifications(found: Sequence[tuple[Path, Verification]], *, json: bool) -> None:
-    """Show how far each output is from its source: the worst type and tensor first."""
+    """Say whether each output is as near to its source as its types allow; show what is not."""
     if json:
         _json(
             [
@@ -119,9 +119,10 @@ def verifications(found: Sequence[tuple[Path, Verification]], *, json: bool) -> 
         )
         return
     for path, result in found:
-        if result.tensors:
+        bad = [tensor for tensor in _worst_first(result.tensors) if not tensor.is_fine]
+        if bad:
             console.table(
-                ["TENSOR", "TYPE", "WORST MATRIX", "ERROR", "BOUND", ""],
+                ["TENSOR", "TYPE", "WORST MATRIX", "ERROR", "BOUND"],
                 [
                     [
                         tensor.name,
@@ -129,17 +130,18 @@ def verifications(found: Sequence[tuple[Path, Verification]], *, json: bool) -> 
                         str(tensor.matrix),
                         f"{tensor.error:.5f}",
                         f"{tensor.bound:.5f}",
-                        "" if tensor.is_fine else "TOO FAR",
                     ]
-                    for tensor in _worst_first(result.tensors)
+                    for tensor in bad
                 ],
             )
         for difference in result.differences[:_MAX_DIFFERENCES]:
             console.note(f"{path}: {difference}")
         if (n_more := len(result.differences) - _MAX_DIFFERENCES) > 0:
             console.note(f"{path}: and {n_more} more; --json lists all")
-        n_bad = len(result.differences) + sum(not tensor.is_fine for tensor in result.tensors)
-        console.note(f"{path}: {f'failed checks: {n_bad}' if n_bad else 'verified'}")
+        if bad or result.differences:
+            console.note(f"{path}: failed checks: {len(bad) + len(result.differences)}")
+        else:
+            console.note(f"{path}: verified{_nearest_to_its_bound(result.tensors)}")
 
 
 def facts(plan: Plan, out: Path, n_bytes: int) -> dict[str, Any]:
@@ -173,6 +175,18 @@ def _worst_first(tensors: Sequence[TensorCheck]) -> list[TensorCheck]:
     return sorted(tensors, key=lambda t: (-shares[t.qtype], t.qtype, -t.error))
 
 
+def _nearest_to_its_bound(tensors: Sequence[TensorCheck]) -> str:
+    """How many tensors were compared, and which came nearest to the error that it may have."""
+    rounded = [tensor for tensor in tensors if tensor.bound]
+    if not rounded:
+        return f": {counted(len(tensors), 'tensor')}, no weight differs"
+    worst = max(rounded, key=lambda tensor: tensor.error / tensor.bound)
+    return (
+        f": {counted(len(tensors), 'tensor')}; the largest error is "
+        f"{worst.error / worst.bound:.0%} of what its type may have ({worst.name}, {worst.qtype})"
+    )
+
+
 def _check_facts(tensor: TensorCheck) -> dict[str, Any]:
     return {
         "name": tensor.name,
@@ -191,7 +205,7 @@ def _types_table(plan: Plan) -> None:
         for index, n in enumerate((1, tensor.output.n_params, tensor.n_bytes)):
             sums[tensor.qtype][index] += n
     rows = [
-        [qtype, str(n), _count(params), console.human_size(n_bytes), f"{8 * n_bytes / params:.2f}"]
+        [qtype, str(n), _count(params), human_size(n_bytes), f"{8 * n_bytes / params:.2f}"]
         for qtype, (n, params, n_bytes) in sorted(sums.items(), key=lambda item: -item[1][2])
     ]
     console.table(["TYPE", "TENSORS", "WEIGHTS", "SIZE", "BITS"], rows, to_stderr=True)
@@ -199,7 +213,7 @@ def _types_table(plan: Plan) -> None:
 
 def _summary(plan: Plan, out: Path, n_bytes: int) -> str:
     return (
-        f"{out}: {plan.architecture} {plan.ftype}, {console.human_size(n_bytes)}, "
+        f"{out}: {plan.architecture} {plan.ftype}, {human_size(n_bytes)}, "
         f"{plan.bits_per_weight:.2f} bits per weight, {_count(plan.n_params)} parameters "
         f"({_count(plan.n_params_active)} active)"
     )

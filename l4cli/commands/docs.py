@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l4cli import console
+from l4cli.amounts import human_size
 from l4cli.commands import completion, options
-from l4cli.commands.group import ListingGroup
+from l4cli.commands.group import Command, ListingGroup
 from l4cli.errors import EXIT_FAILED, EXIT_OK, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ docs = typer.Typer(
 )
 
 
-@docs.command("list")
+@docs.command("list", cls=Command)
 def list_documents(
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
 ) -> None:
@@ -46,7 +47,7 @@ def list_documents(
             [
                 ", ".join(entry.document.names),
                 f"{entry.document.num_tokens:,}{_left(entry)}",
-                console.human_size(entry.n_bytes),
+                human_size(entry.n_bytes),
                 entry.document.model,
                 time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used)),
             ]
@@ -55,12 +56,10 @@ def list_documents(
     )
     count, n_bytes = catalogue.others(store_root())
     if count:
-        console.note(
-            f"and {console.human_size(n_bytes)} of chats and of replaced states, not listed here"
-        )
+        console.note(f"and {human_size(n_bytes)} of chats and of replaced states, not listed here")
 
 
-@docs.command("add")
+@docs.command("add", cls=Command)
 def add_documents(
     documents: Documents,
     model: options.Model = None,
@@ -108,7 +107,7 @@ def add_documents(
     raise typer.Exit(EXIT_FAILED if num_failed else EXIT_OK)
 
 
-@docs.command("text")
+@docs.command("text", cls=Command)
 def show_text(
     documents: Documents,
     places: Annotated[
@@ -131,7 +130,7 @@ def show_text(
     raise typer.Exit(EXIT_FAILED if num_failed else EXIT_OK)
 
 
-@docs.command("rm")
+@docs.command("rm", cls=Command)
 def remove_documents(
     names: Annotated[
         list[str],
@@ -142,7 +141,7 @@ def remove_documents(
         ),
     ],
 ) -> None:
-    """Remove documents from the store. The documents themselves stay."""
+    """Remove documents from the reading cache. The documents themselves stay."""
     from l4cli.store import catalogue
     from l4cli.store.directory import store_root
 
@@ -155,10 +154,10 @@ def remove_documents(
             )
     chosen = [entry for entry in entries if set(names) & set(entry.document.names)]
     freed = sum(catalogue.remove(root, entry) for entry in chosen)
-    console.note(f"{console.human_size(freed)} freed")
+    console.note(f"{human_size(freed)} freed")
 
 
-@docs.command("prune")
+@docs.command("prune", cls=Command)
 def prune_store(
     limit: Annotated[
         int | None,
@@ -166,7 +165,8 @@ def prune_store(
             "--limit",
             metavar="SIZE",
             parser=options.parse_size,
-            help="Remove the least recently used until the store takes at most SIZE, e.g. 20G.",
+            help="Remove the least recently used until the reading cache takes at most SIZE, "
+            "e.g. 20G.",
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
@@ -184,7 +184,7 @@ def prune_store(
     if (limit is None) == (not everything):
         raise UsageError("give --limit SIZE, such as 20G, or --all")
     freed = catalogue.prune(store_root(), 0 if everything else limit or 0)
-    console.note(f"{console.human_size(freed)} freed")
+    console.note(f"{human_size(freed)} freed")
 
 
 def _left(entry: Entry) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l4cli import console
-from l4cli.amounts import duration, gib
+from l4cli.amounts import duration, gib, human_size
 from l4cli.doctor.software import in_short
 from l4cli.printable import harmless
 
@@ -210,7 +210,7 @@ def _graphics(facts: Facts) -> str:
 def _folder(folder: Folder) -> str:
     if folder.path is None:
         return f"{_NOTHING}: {folder.complaint}"
-    free = "" if folder.free is None else f"{console.human_size(folder.free)} free"
+    free = "" if folder.free is None else f"{human_size(folder.free)} free"
     entries = sorted(folder.entries, key=lambda entry: -entry.size.n_bytes)[:_MOST_ENTRIES]
     within = ", ".join(
         f"{entry.name} {_size(entry.size)}" for entry in entries if entry.size.n_bytes
@@ -223,7 +223,7 @@ def _folder(folder: Folder) -> str:
 
 
 def _size(size: Size) -> str:
-    return f"{'' if size.is_whole else 'more than '}{console.human_size(size.n_bytes)}"
+    return f"{'' if size.is_whole else 'more than '}{human_size(size.n_bytes)}"
 
 
 def _short(path: Path) -> str:

@@ -1,18 +1,20 @@
-"""What users of other tools type first: a command that means the same runs, others are explained.
+"""How commands show their help and take their words.
 
-`l4 ls` is `l4 models`. Words and options that l4 does not have are answered by a line that names
-what to type instead.
+What users of other tools type first works or is explained: `l4 ls` is `l4 models`, and words and
+options that l4 does not have are answered by a line that names what to type instead.
 """
 
 from __future__ import annotations
 
 import difflib
+import shutil
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from l4cli import console
+from l4cli.commands.examples import examples
 from l4cli.errors import UsageError
 
 _MEANT = {  # the commands that a word may mean, in any group
@@ -23,6 +25,7 @@ _MEANT = {  # the commands that a word may mean, in any group
     "remove": ("rm",),
     "delete": ("rm",),
 }
+_NARROW = 70  # columns
 _ONE_ANSWER = "for one answer, use `l4 chat -p PROMPT`; for a file of prompts, `l4 run FILE`"
 _EXPLAINED = {
     "create": "`l4 convert` makes a GGUF file from a checkpoint",
@@ -45,7 +48,38 @@ _OPTIONS = {
 }
 
 
-class Group(TyperGroup):
+class _Help:
+    """What the help of commands and of groups has in common."""
+
+    epilog: Any
+    rich_markup_mode: Any
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters; the help shows a type only of options that take a value."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for each in parameters:
+            if isinstance(each, TyperArgument) or getattr(each, "is_flag", False):
+                each.display_type_rich = lambda ctx: None  # not <str> and <bool>
+        return parameters
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, and examples at its end; without boxes where they would cut words."""
+        columns = shutil.get_terminal_size().columns
+        is_narrow = columns < _NARROW
+        if is_narrow:
+            self.rich_markup_mode = None
+            formatter.width = columns
+        if lines := examples(ctx.command_path):
+            keep_lines = ["\b"] if is_narrow else []  # a mark of click's
+            self.epilog = "\n".join([*keep_lines, "Examples:", *(f"  {line}" for line in lines)])
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+class Command(_Help, TyperCommand):
+    """A command of l4."""
+
+
+class Group(_Help, TyperGroup):
     """`l4`, or a command that has commands of its own."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
@@ -80,6 +114,8 @@ def about_option(name: str, command: Any) -> str:
     """Return what to type instead of the option `name`, which a command does not have, or ""."""
     if name in _OPTIONS:
         return _OPTIONS[name]
+    if name in ("-m", "--model") and command.name in ("bench", "info", "plan", "pull", "rm"):
+        return f"the model stands alone: l4 {command.name} MODEL"
     options = [option for parameter in command.params for option in parameter.opts]
     longer = [option for option in options if option.startswith(name)]
     return _did_you_mean(longer or difflib.get_close_matches(name, options, n=2))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from l4cli import console
+from l4cli.amounts import human_size
 
 if TYPE_CHECKING:
     from convert import Description
@@ -34,7 +35,7 @@ def screen(found: Description, *, tensors: bool) -> None:
                 group.name,
                 str(group.n_tensors),
                 count(group.n_params),
-                console.human_size(group.n_bytes),
+                human_size(group.n_bytes),
                 f"{group.bits_per_weight:.2f}",
                 ", ".join(f"{n} {type_}" for type_, n in group.types.items()),
             ]
@@ -46,7 +47,7 @@ def screen(found: Description, *, tensors: bool) -> None:
         console.table(
             ["TENSOR", "SHAPE", "TYPE", "SIZE", "FILE"],
             [
-                [t.name, "x".join(map(str, t.shape)), t.type, console.human_size(t.n_bytes), t.file]
+                [t.name, "x".join(map(str, t.shape)), t.type, human_size(t.n_bytes), t.file]
                 for t in found.tensors
             ],
         )
@@ -136,7 +137,7 @@ def _heading(found: Description) -> str:
     files = f" in {len(found.files)} files" if len(found.files) > 1 else ""
     return (
         f"{found.path.name or found.path}: {_plain(found.architecture)}{name}{type_}, "
-        f"{console.human_size(found.n_bytes)}{files}"
+        f"{human_size(found.n_bytes)}{files}"
     )
 
 

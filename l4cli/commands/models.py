@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l4cli import console
+from l4cli.amounts import human_size
 
 if TYPE_CHECKING:
     from l4cli.models.installed import CachedModel
@@ -53,7 +54,7 @@ def models(
             [
                 [
                     model.full_name,
-                    console.human_size(model.n_bytes),
+                    human_size(model.n_bytes),
                     _day(model.last_used),
                     "" if model.is_whole else "incomplete",
                 ]

@@ -74,25 +74,15 @@ def parse_counts(
 
 
 def parse_size(value: str | int) -> int:
-    """A size of files in bytes, with units of 1000: 500M, 48G."""
-    return _parse_bytes(str(value), 1000)
-
-
-def parse_memory(value: str | int) -> int:
-    """A size of memory in bytes, with units of 1024: 512M, 2G."""
-    return _parse_bytes(str(value), 1024)
-
-
-def _parse_bytes(value: str, unit: int) -> int:
+    """A size of memory or of files in bytes, with units of 1024: 512M, 2G, 2GB and 2GiB."""
+    value = str(value)
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([kKmMgGtT])(?:i?B)?|(B))?", value.strip())
     if not match or not 0 < float(match[1]) < _MOST_BYTES:
         raise typer.BadParameter(f"{value!r} is not a size; try 512M or 2G")
     number, prefix, is_bytes = match.groups()
     if not prefix and not is_bytes:
-        raise NoUnitError(
-            f"{value!r} has no unit: write {number}G for gigabytes, {number}B for bytes"
-        )
-    return int(float(number) * unit ** " kmgt".index((prefix or " ").lower()))
+        raise NoUnitError(f"{value!r} has no unit: write {number}G for GiB, {number}B for bytes")
+    return int(float(number) * 1024 ** " kmgt".index((prefix or " ").lower()))
 
 
 def parse_layers(value: str | int) -> int | str:
@@ -279,7 +269,7 @@ StoreLimit = Annotated[
         envvar="L4_STORE_LIMIT",
         parser=parse_size,
         metavar="SIZE",
-        help="Largest size on disk of the prefix store, which keeps documents and chats ready to "
+        help="Largest size on disk of the reading cache, which keeps documents and chats ready to "
         "use, e.g. 20G (default: a fifth of the disk).",
         rich_help_panel=HARDWARE_PANEL,
     ),

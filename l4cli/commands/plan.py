@@ -133,7 +133,7 @@ def _sized(text: str, option: str) -> tuple[int, float | None]:
     """Parse SIZE[@GB/s]: bytes, and bytes per second or None."""
     size, _, speed = text.partition("@")
     try:
-        n_bytes = options.parse_memory(size)
+        n_bytes = options.parse_size(size)
         rate = float(speed.lower().removesuffix("gb/s")) * 1e9 if speed else None
     except (typer.BadParameter, ValueError) as error:
         if isinstance(error, options.NoUnitError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l4cli import console
+from l4cli.amounts import human_size
 from l4cli.commands import completion
 from l4cli.errors import ModelNotFoundError
 
@@ -22,8 +23,9 @@ def pull(
         str,
         typer.Argument(
             autocompletion=completion.models,
-            metavar="NAME[:QUANT]|hf.co/ORG/NAME[:QUANT]",
-            help="A name from `l4 models`, or a repository on the Hub that has GGUF files.",
+            metavar="MODEL[:QUANT]",
+            help="A name from `l4 models`, or a repository on the Hub that has GGUF files: "
+            "hf.co/ORG/NAME.",
         ),
     ],
     revision: Annotated[
@@ -110,8 +112,7 @@ def _kept(plan: Pull) -> Iterator[None]:
         n_here = n_bytes_here(plan)
         if n_here:
             console.note(
-                f"{plan.repo}: {console.human_size(n_here)} of {console.human_size(plan.n_bytes)} "
-                f"are kept: {GO_ON}"
+                f"{plan.repo}: {human_size(n_here)} of {human_size(plan.n_bytes)} are kept: {GO_ON}"
             )
         raise
 
@@ -122,10 +123,7 @@ def _show(plan: Pull, json: bool) -> None:
         return
     console.table(
         ["FILE", "SIZE", "FETCHED"],
-        [
-            [file.name, console.human_size(file.n_bytes), console.human_size(file.n_here)]
-            for file in plan.files
-        ],
+        [[file.name, human_size(file.n_bytes), human_size(file.n_here)] for file in plan.files],
     )
     console.note(f"{plan.repo}: {plan.quant}, {_sizes(plan)}")
     if plan.n_bytes - plan.n_here > plan.disk_free:
@@ -135,12 +133,9 @@ def _show(plan: Pull, json: bool) -> None:
 
 
 def _sizes(plan: Pull) -> str:
-    here = f", {console.human_size(plan.n_here)} already fetched" if plan.n_here else ""
+    here = f", {human_size(plan.n_here)} already fetched" if plan.n_here else ""
     files = f" in {len(plan.files)} files" if len(plan.files) > 1 else ""
-    return (
-        f"{console.human_size(plan.n_bytes)}{files}{here}; "
-        f"{console.human_size(plan.disk_free)} of disk free"
-    )
+    return f"{human_size(plan.n_bytes)}{files}{here}; {human_size(plan.disk_free)} of disk free"
 
 
 def _facts(plan: Pull) -> dict[str, Any]:

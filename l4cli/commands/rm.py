@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from l4cli import console
+from l4cli.amounts import human_size
 from l4cli.commands import completion
 from l4cli.errors import UsageError
 
@@ -34,7 +35,7 @@ def rm(
     from l4cli.models.removal import choose, processes_using, remove
 
     found = choose(cached_models(load_registry()), model)
-    size = console.human_size(found.n_bytes)
+    size = human_size(found.n_bytes)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(
@@ -47,9 +48,9 @@ def rm(
     freed = remove(found)
     if json:
         console.data_json({"name": found.name, "quant": found.quant, "n_bytes_freed": freed})
-    console.note(f"removed {found.full_name}: {console.human_size(freed)} freed")
+    console.note(f"removed {found.full_name}: {human_size(freed)} freed")
     if freed < found.n_bytes:
-        kept = console.human_size(found.n_bytes - freed)
+        kept = human_size(found.n_bytes - freed)
         console.note(f"{kept} stay: other models share them")
     if users:
         numbers = ", ".join(map(str, users))

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from l4cli import console
-from l4cli.amounts import counted, duration
+from l4cli.amounts import counted, duration, human_size
 from l4cli.batch import dry_run
 from l4cli.batch.input import RowsInput
 from l4cli.batch.requests import BatchOptions
@@ -127,8 +127,8 @@ def _report_checked(session: RunSession) -> bool:
 
 
 def _prefix_store(stats: BatchStats) -> str:
-    """How much of the rows' documents was restored from the prefix store, and saved to it."""
-    kept = console.human_size(stats.num_bytes_kept)
+    """How much of the rows' documents was restored from the reading cache, and saved to it."""
+    kept = human_size(stats.num_bytes_kept)
     return (
         f"documents: {stats.num_restored_tokens:,} tokens restored, {kept} saved "
         "(`l4 docs list` shows them; --no-cache does neither)"
@@ -186,7 +186,7 @@ def _lines(value: dict[str, Any], kv_type: str) -> Iterator[str]:
     )
     if value["kv_cache_bytes"] is not None:
         yield (
-            f"KV cache        {console.human_size(value['kv_cache_bytes'])} ({kv_type}), "
+            f"KV cache        {human_size(value['kv_cache_bytes'])} ({kv_type}), "
             f"for at most {value['n_seq_max']} rows at once"
         )
     if value["seconds_at_most"] is not None:

@@ -9,7 +9,7 @@ import typer
 
 from l4cli import console
 from l4cli.commands import completion
-from l4cli.commands.group import ListingGroup
+from l4cli.commands.group import Command, ListingGroup
 from l4cli.errors import EXIT_FAILED, OutputError, UsageError
 
 Name = Annotated[
@@ -28,7 +28,7 @@ sessions = typer.Typer(
 )
 
 
-@sessions.command("list")
+@sessions.command("list", cls=Command)
 def list_sessions(
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
 ) -> None:
@@ -55,7 +55,7 @@ def list_sessions(
     console.note("`l4 chat --session NAME` continues one, `l4 sessions show NAME` prints it")
 
 
-@sessions.command("show")
+@sessions.command("show", cls=Command)
 def show_session(name: Name = None) -> None:
     """Print a conversation as Markdown: the branch where it was left."""
     from l4cli.chat.history.markdown import as_markdown
@@ -68,7 +68,7 @@ def show_session(name: Name = None) -> None:
     console.data(as_markdown(replayed.tree.conversation), end="")
 
 
-@sessions.command("export")
+@sessions.command("export", cls=Command)
 def export_session(
     name: Name = None,
     out: Annotated[
@@ -98,7 +98,7 @@ def export_session(
     console.note(f"{path}: {len(conversation.messages)} messages")
 
 
-@sessions.command("search")
+@sessions.command("search", cls=Command)
 def search_sessions(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="Words to look for.")],
 ) -> None:
@@ -120,7 +120,7 @@ def search_sessions(
     console.table(["SESSION", "MESSAGE", "BY", "TEXT"], rows)
 
 
-@sessions.command("rm")
+@sessions.command("rm", cls=Command)
 def remove_sessions(
     names: Annotated[
         list[str],

@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from l4cli.console import human_size
+from l4cli.amounts import human_size
 from l4cli.doctor.facts import Facts
 from l4cli.doctor.folders import CACHE, HUB, STATE, Folder
 from l4cli.doctor.mending import (
@@ -87,7 +87,7 @@ def _self_test(facts: Facts) -> Iterator[Problem]:
                 f"more slowly{_cause(facts)}",
             )
         if not outcome.states or not outcome.moving:
-            lost = ["keep prefixes on disk"] if not outcome.states else []
+            lost = ["keep the reading cache"] if not outcome.states else []
             lost += ["use a second context for prompts"] if not outcome.moving else []
             yield mended_by_building(
                 facts,

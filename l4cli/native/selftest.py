@@ -72,7 +72,7 @@ class Outcome:
             )
         if not self.states or not self.moving:
             lost = (
-                "keep prefixes on disk" if not self.states else "use a second context for prompts"
+                "keep the reading cache" if not self.states else "use a second context for prompts"
             )
             return (
                 f"the installed llama.cpp fails a test that l4 relies on, so l4 does not {lost}; "

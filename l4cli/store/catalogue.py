@@ -1,4 +1,4 @@
-"""The documents in the prefix store, for `l4 docs`: a JSON file for each, next to its segments.
+"""The documents in the reading cache, for `l4 docs`: a JSON file for each, next to its segments.
 
 The catalogue only informs users: a prefix is found by its tokens, whatever the catalogue says.
 """

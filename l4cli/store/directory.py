@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from l4cli.amounts import human_size
 from l4cli.engine.pieces import last_cut
 from l4cli.engine.sequence import common_prefix
 from l4cli.paths import cache_dir
@@ -153,12 +154,14 @@ class StateDirectory:
         usage = shutil.disk_usage(self.path)
         limit = self.limit if self.limit is not None else usage.total // _SHARE
         if n_bytes > limit:
-            raise NoRoomError(f"it needs {_size(n_bytes)}, the store may hold {_size(limit)}")
+            raise NoRoomError(
+                f"it needs {human_size(n_bytes)}, the reading cache may hold {human_size(limit)}"
+            )
         prune(self.root, limit - n_bytes)
         free = shutil.disk_usage(self.path).free - _SPARE
         if n_bytes > free:
             raise NoRoomError(
-                f"it needs {_size(n_bytes)}, the disk has {_size(max(0, free))} to spare"
+                f"it needs {human_size(n_bytes)}, the disk has {human_size(max(0, free))} to spare"
             )
 
 
@@ -204,7 +207,3 @@ def _states(root: Path) -> Iterator[tuple[Path, float, int]]:
                 yield path, stat.st_mtime, stat.st_size
             elif path.suffix == state_file.PARTIAL_SUFFIX and now - stat.st_mtime > _STALE:
                 path.unlink()
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"

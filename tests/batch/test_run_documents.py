@@ -1,4 +1,4 @@
-"""Documents in `l4 run`, and the prefix store it shares with `l4 ask`, with a fake backend."""
+"""Documents in `l4 run`, and the reading cache it shares with `l4 ask`, with a fake backend."""
 
 from __future__ import annotations
 

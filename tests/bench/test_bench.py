@@ -220,8 +220,8 @@ def test_memory_that_cannot_be_told_is_not_made_up() -> None:
     use = MemoryUse(5 * 10**8, 2 * 10**8, 10**8, 0, 0, 0, 0, 10**8)
     small, large = Memory(512, None, 10**9), Memory(4096, use, 4 * 10**8)
     assert memory_line([small, large]) == (
-        "memory at 4096 tokens: 400.00 MB planned (KV cache 100.00 MB), 400.00 MB taken"
+        "memory at 4096 tokens: 381.5 MiB planned (KV cache 95.4 MiB), 381.5 MiB taken"
     )
-    assert memory_line([small]) == "memory at 512 tokens: 1.00 GB taken"
+    assert memory_line([small]) == "memory at 512 tokens: 953.7 MiB taken"
     assert memory_line([Memory(512, None, None)]) is None
     assert memory_json([small])[0]["planned"] is None

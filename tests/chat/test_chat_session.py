@@ -313,7 +313,7 @@ def test_a_long_prompt_reports_progress() -> None:
     assert chat.views[-1].progressed == [(0, 0), (32, 104), (64, 104), (96, 104)]
 
 
-# Documents at the start of a conversation, and the prefix store.
+# Documents at the start of a conversation, and the reading cache.
 
 MANUAL = "Turn the red valve first.\n" * 80
 
@@ -324,7 +324,7 @@ class Cells(FakeChatBackend):
 
 
 def stored_llm() -> LLM:
-    """Return an LLM as in a new process; it shares the prefix store with earlier ones."""
+    """Return an LLM as in a new process; it shares the reading cache with earlier ones."""
     return LLM("fake", FakeVocabulary(), Cells(8192, n_seq_max=1, with_states=True))
 
 

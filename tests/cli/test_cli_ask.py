@@ -295,7 +295,7 @@ def test_the_store_keeps_within_its_limit(
     config.parent.mkdir(parents=True)
     config.write_text('[docs.add]\nstore-limit = "10k"\n[ask]\nstore-limit = "5G"\n')
     code, _, err = run(capsys, monkeypatch, *add)
-    assert (code, "the store may hold 0.0 MB" in err) == (0, True)
+    assert (code, "the reading cache may hold 10.0 KiB" in err) == (0, True)
     assert json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1]) == []
     monkeypatch.setenv("L4_STORE_LIMIT", "much")
     assert "'much' is not a size" in run(capsys, monkeypatch, *add)[2]

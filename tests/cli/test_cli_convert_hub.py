@@ -206,7 +206,7 @@ def test_no_room_for_shards_is_told_before_any_comes(tmp_path: Path) -> None:
     shards = HubShards(REPO, COMMIT, {})
     with shards.kept_in(tmp_path / "shards"):
         shards.begin(SHARDS, 1 << 20)
-        with pytest.raises(HubError, match=r"the disk is too small: .* 1152921504\.61 GB"):
+        with pytest.raises(HubError, match=r"the disk is too small: .* 1048576\.0 TiB"):
             shards.begin(SHARDS, 1 << 60)
 
 

@@ -117,13 +117,13 @@ def test_split_models_come_whole(hub: Hub, tmp_path: Path, monkeypatch: pytest.M
     hub.redirects = True
     done = run("pull", NAME)  # Q4_K_M by default
     assert done.exit_code == 0, done.stderr
-    assert "1.20 MB in 2 files" in done.stderr
+    assert "1.1 MiB in 2 files" in done.stderr
     assert hub.tokens == {"Bearer hf_secret"}
     path = locate(f"{NAME}:Q4_K_M").path
     assert [path.name, path.parent.name] == [Path(PARTS[0]).name, "Q4_K_M"]
     for name in PARTS:
         assert (path.parent / Path(name).name).read_bytes() == content(name)
-    assert run("pull", NAME, "--dry-run").stdout.count("600.00 kB  600.00 kB") == 2
+    assert run("pull", NAME, "--dry-run").stdout.count("585.9 KiB  585.9 KiB") == 2
 
 
 def test_a_name_of_models_toml(hub: Hub, tmp_path: Path) -> None:
@@ -185,9 +185,9 @@ def test_ctrl_c_keeps_what_has_come(hub: Hub, tmp_path: Path) -> None:
     terminal = pexpect.spawn(
         sys.executable, command, env=environment, dimensions=(24, 80), encoding="utf-8", timeout=30
     )
-    terminal.expect(r"fetching .*300\.0/600\.0 kB.* [\d.]+ .B/s.* \d:\d\d:\d\d.* tiny-Q8_0")
+    terminal.expect(r"fetching .*293\.0/585\.9 KiB.* [\d.]+ .iB/s.* \d:\d\d:\d\d.* tiny-Q8_0")
     terminal.sendintr()
-    terminal.expect("300.00 kB of 600.00 kB are kept: the same command goes on")
+    terminal.expect("293.0 KiB of 585.9 KiB are kept: the same command goes on")
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert terminal.exitstatus == 130
@@ -238,7 +238,7 @@ def test_a_disk_that_is_too_small_is_told_before(
     monkeypatch.setenv("HF_HOME", str(mounted))
     done = run("pull", f"{NAME}:Q8_0")
     assert done.exit_code == 2
-    assert "the disk is too small: 0.00 GB are still to be fetched" in done.stderr
+    assert "the disk is too small: 585.9 KiB are" in done.stderr
     assert hub.got == []
     assert "the disk is too small" in run("pull", f"{NAME}:Q8_0", "--dry-run").stderr
 
@@ -304,7 +304,7 @@ def test_models_and_rm(l4: L4, hub: Hub, tmp_path: Path) -> None:
 
     done = l4("rm", f"{NAME}:Q8_0", "--yes")
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == f"removed {NAME}:Q8_0: 600.00 kB freed\n"
+    assert done.stderr == f"removed {NAME}:Q8_0: 585.9 KiB freed\n"
     assert sha256(SINGLE) not in blobs(tmp_path)
     assert locate(f"{NAME}:Q4_K_M").path.exists()
     # A link that leads out of the cache is removed, but not the file that it leads to.
@@ -323,7 +323,7 @@ def test_rm_asks(hub: Hub, tmp_path: Path) -> None:
     terminal = pexpect.spawn(
         sys.executable, ["-m", "l4cli", "rm", f"{NAME}:q8_0"], encoding="utf-8", timeout=30
     )
-    terminal.expect_exact(f"Remove {NAME}:Q8_0, 600.00 kB? [y/N]: ")
+    terminal.expect_exact(f"Remove {NAME}:Q8_0, 585.9 KiB? [y/N]: ")
     terminal.sendline("n")
     terminal.expect("nothing was removed")
     terminal.expect(pexpect.EOF)
@@ -338,7 +338,7 @@ def test_blobs_that_are_shared_stay(hub: Hub, tmp_path: Path) -> None:
     (path.parent / "other-Q6_K.gguf").symlink_to(path.resolve())
     done = run("rm", f"{NAME}:Q8_0", "--yes")
     assert "0 B freed" in done.stderr
-    assert "600.00 kB stay: other models share them" in done.stderr
+    assert "585.9 KiB stay: other models share them" in done.stderr
     assert locate(f"{NAME}:Q6_K").path.read_bytes() == content(SINGLE)
 
 

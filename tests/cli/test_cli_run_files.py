@@ -130,12 +130,12 @@ def test_a_changed_setting_is_refused_by_its_name(l4: L4, tiny_gguf: Path, tmp_p
     command = ("run", file, "-m", tiny_gguf, "-o", out, "--ctx", "512", "--threads", "1")
     assert l4(*command, "-n", "2").returncode == 0
     for options, message in (
-        (["-n", "3"], "--max-tokens 2, but now it is 3"),
-        (["-n", "2", "--ignore-eos"], "--ignore-eos null, but now it is true"),
-        (["-n", "2", "--unordered"], "--unordered false, but now it is true"),
-        (["-n", "2", "--template-row", "x"], '--template-row null, but now it is "x"'),
+        (["-n", "3"], "with --max-tokens 2, but now it is 3"),
+        (["-n", "2", "--ignore-eos"], "without --ignore-eos, but now it is true"),
+        (["-n", "2", "--unordered"], "without --unordered, but now it is true"),
+        (["-n", "2", "--template-row", "x"], 'without --template-row, but now it is "x"'),
     ):
-        with pytest.raises(UsageError, match=f"started with {re.escape(message)}: give the same"):
+        with pytest.raises(UsageError, match=f"started {re.escape(message)}: give the same"):
             app([*map(str, command), "--resume", *options], standalone_mode=False)
 
 

@@ -48,6 +48,7 @@ def test_show_is_info(l4: L4, tiny_gguf: Path) -> None:
         (("chat", "--n-predict", "9"), "no such option: --n-predict; did you mean --max-tokens?"),
         (("run", "--verbose"), "it stands before the command: l4 --verbose COMMAND"),
         (("-v",), "no such option: -v; `l4 --version` shows the version"),
+        (("bench", "-m", "demo"), "no such option: -m; the model stands alone: l4 bench MODEL"),
         (("chat", "-p", "a", "b"), "two prompts: 'b' and -p 'a'; give one"),
         (("run", "demo"), "demo is a model, not a file of prompts: `l4 chat -m demo` talks to it"),
         (("run", "x.gguf"), "x.gguf is a model, not a file of prompts"),
@@ -139,4 +140,4 @@ def test_the_shell_that_is_named_gets_the_completion(
 def test_a_size_without_a_unit_is_not_taken_for_bytes(l4: L4, command: tuple[str, ...]) -> None:
     done = l4(*command)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "'64' has no unit: write 64G for gigabytes, 64B for bytes" in done.stderr
+    assert "'64' has no unit: write 64G for GiB, 64B for bytes" in done.stderr

@@ -92,7 +92,7 @@ def test_an_existing_output_is_replaced_if_asked_for(checkpoint: Path, tmp_path:
 def test_a_disk_too_small_is_noticed_before_the_work(checkpoint: Path, mounted: Path) -> None:
     message = refused(checkpoint, mounted / "out.gguf")
     assert "the disk is full" in message
-    assert "0.26 MB are free" in message
+    assert "0.2 MiB are free" in message
     assert not list(mounted.iterdir())
 
 

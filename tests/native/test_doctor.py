@@ -600,7 +600,7 @@ CRASH = {"extra_buffers": False, "reason": "crashes (SIGSEGV)"}
         (judged(loads=False, reason="crashes (SIGILL)",
                 library={"features": ["AVX", "AVX512"]}),
          ["crashes (SIGILL)", "compiled for a processor with AVX512"], LINE, False),
-        (judged(states=False), ["does not keep prefixes on disk"], LINE, False),
+        (judged(states=False), ["does not keep the reading cache"], LINE, False),
         (judged(moving=False), ["does not use a second context for prompts"], LINE, False),
         (judged(defaults=False), ["does not support the llama.cpp", TESTED_VERSION], LINE, False),
         (judged(reason="ModuleNotFoundError: No module named 'numpy'", is_certain=False,
@@ -720,7 +720,7 @@ def test_problems_of_the_surroundings() -> None:
     entries = (Entry("prefixes", Size(5 * 10**9)), Entry("demo", Size(10)))
     short = replace(facts.folders[2], free=10**8, entries=entries)
     (problem,) = problems(replace(facts, folders=(short,)))
-    assert "100.00 MB are left" in problem.text
+    assert "95.4 MiB are left" in problem.text
     assert problem.remedies == ("rm -r /home/me/cache/prefixes",)
     shared = replace(facts.folders[3], complaint="read-only file system")
     assert [each.is_hint for each in problems(replace(facts, folders=(shared,)))] == [True]

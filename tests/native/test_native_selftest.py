@@ -213,7 +213,7 @@ def test_states_that_cannot_be_trusted_are_not_kept(
     (tmp_path / "notes.txt").write_text("It is a pump.\n")
     answered = l4("ask", tmp_path / "notes.txt", "-q", "What?", "-m", tiny_gguf, *BRIEFLY)
     assert answered.returncode == 0
-    assert "l4 does not keep prefixes on disk" in answered.stderr
+    assert "l4 does not keep the reading cache" in answered.stderr
     assert not (cache_home() / "l4" / "prefixes").exists()
 
 

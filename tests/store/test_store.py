@@ -1,4 +1,4 @@
-"""The prefix store: prefixes are found again, and nothing bad is ever restored."""
+"""The reading cache: prefixes are found again, and nothing bad is ever restored."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_the_least_recently_used_goes_first_and_successors_before_what_they_foll
 def test_what_exceeds_the_limit_is_not_stored(tmp_path: Path) -> None:
     session = stored(tmp_path, TEXT[:9000], limit=20_000)
     assert len(session.files()) == 0
-    assert "the store may hold" in session.notes[0]
+    assert "the reading cache may hold" in session.notes[0]
     assert stored(tmp_path, TEXT[:9000], limit=70_000).recall(TEXT[:9000]) == 0
 
 

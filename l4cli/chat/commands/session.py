@@ -36,7 +36,7 @@ def attach_documents(session: ChatSession, argument: str, ui: Ui) -> None:
     """Attach every document that can be read and fits; show a line for each one that does not.
 
     The last line tells how many tokens must be computed. At the start of a conversation, documents
-    that are in the prefix store need not be computed again.
+    that are in the reading cache need not be computed again.
     """
     attached = 0
     for document in ingest(

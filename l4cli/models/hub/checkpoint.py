@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from convert.checkpoint.checkpoint import INDEX_NAME, SINGLE_NAME, header_length, read_index
 from convert.names import is_file_name
 from convert.reading import MOST_TOKENIZER_BYTES
+from l4cli.amounts import human_size
 from l4cli.errors import HubError
 from l4cli.models.hub.answers import raise_for_status
 from l4cli.models.hub.errors import RESUME, told
@@ -160,7 +161,7 @@ class HubShards:
         if absent and n_bytes - here > free:
             raise HubError(
                 f"{folder}: the disk is too small: in addition to the output, shards take "
-                f"{n_bytes / 1e9:.2f} GB at a time, {free / 1e9:.2f} GB are free; "
+                f"{human_size(n_bytes)} at a time, {human_size(free)} are free; "
                 "free some space or write elsewhere with -o"
             )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from convert.names import is_path_inside, is_sha256
+from l4cli.amounts import human_size
 from l4cli.errors import HubError
 from l4cli.models.hub.errors import told
 from l4cli.models.hub.pieces import Pieces
@@ -106,8 +107,8 @@ def refuse_unless_it_fits(pull: Pull) -> None:
     n_more = pull.n_bytes - pull.n_here
     if n_more > pull.disk_free:
         raise HubError(
-            f"{pull.folder}: the disk is too small: {n_more / 1e9:.2f} GB are still to be fetched, "
-            f"{pull.disk_free / 1e9:.2f} GB are free; free some space, or set another HF_HOME"
+            f"{pull.folder}: the disk is too small: {human_size(n_more)} are still to be fetched, "
+            f"{human_size(pull.disk_free)} are free; free some space, or set another HF_HOME"
         )
 
 

@@ -1,0 +1,113 @@
+"""The examples at the end of each command's help. `tests/cli/test_help.py` parses every one."""
+
+from __future__ import annotations
+
+_EXAMPLES = {
+    "l4": """
+        l4 chat
+        l4 ask report.pdf "What changed since last year?"
+        l4 run prompts.jsonl -o answers.jsonl
+    """,
+    "l4 run": """
+        l4 run prompts.jsonl > answers.jsonl
+        l4 run reviews.csv --template-row 'Sum up: {{ text }}' -o sums.jsonl
+        l4 run sums.jsonl -o more.jsonl --resume
+    """,
+    "l4 chat": """
+        l4 chat
+        l4 chat "What is GGUF?"
+        git diff | l4 chat -p "Write a commit message"
+    """,
+    "l4 ask": """
+        l4 ask manual.pdf "How is the pump primed?" --quote
+        l4 ask contracts/ --questions questions.txt --json
+        l4 ask book.epub "Who is the narrator?" --split
+    """,
+    "l4 docs list": """
+        l4 docs list
+        l4 docs list --json
+    """,
+    "l4 docs add": """
+        l4 docs add manual.pdf
+        l4 docs add contracts/ -m scout
+    """,
+    "l4 docs text": """
+        l4 docs text invoice.pdf
+        l4 docs text report.docx --places
+    """,
+    "l4 docs rm": """
+        l4 docs rm manual.pdf
+        l4 docs rm manual.pdf report.docx
+    """,
+    "l4 docs prune": """
+        l4 docs prune --limit 20G
+        l4 docs prune --all
+    """,
+    "l4 sessions list": """
+        l4 sessions
+        l4 sessions list --json
+    """,
+    "l4 sessions show": """
+        l4 sessions show pumps
+        l4 sessions show pumps | less
+    """,
+    "l4 sessions export": """
+        l4 sessions export pumps -o pumps.md
+        l4 sessions export pumps -o pumps.json
+    """,
+    "l4 sessions search": """
+        l4 sessions search "access code"
+        l4 sessions search "pump house"
+    """,
+    "l4 sessions rm": """
+        l4 sessions rm pumps
+        l4 sessions rm pumps gardens
+    """,
+    "l4 convert": """
+        l4 convert path/to/checkpoint -o model.gguf --type Q4_K_M
+        l4 convert path/to/checkpoint --type list
+        l4 convert ORG/NAME --hub -o model.gguf --type Q8_0 --verify
+    """,
+    "l4 info": """
+        l4 info model.gguf
+        l4 info demo --tensors
+    """,
+    "l4 models": """
+        l4 models
+        l4 models --json
+    """,
+    "l4 pull": """
+        l4 pull scout:Q4_K_M
+        l4 pull hf.co/ORG/NAME:Q8_0 --dry-run
+    """,
+    "l4 rm": """
+        l4 rm scout:Q4_K_M
+        l4 rm scout:Q4_K_M --yes
+    """,
+    "l4 bench": """
+        l4 bench
+        l4 bench model.gguf --json
+    """,
+    "l4 ctx-test": """
+        l4 ctx-test -m model.gguf
+        l4 ctx-test --lengths 4k,32k --tasks literal
+    """,
+    "l4 plan": """
+        l4 plan scout
+        l4 plan scout --ram 64G --gpu 24G
+        l4 plan model.gguf --ctx 128k
+    """,
+    "l4 doctor": """
+        l4 doctor
+        l4 doctor --json > report.json
+    """,
+    "l4 completion": """
+        l4 completion --install
+        l4 completion zsh > ~/.zfunc/_l4
+    """,
+}
+
+
+def examples(command: str) -> list[str]:
+    """Lines that can be typed as they stand, for a command by its full name ("l4 docs add")."""
+    return [line.strip() for line in _EXAMPLES.get(command, "").strip().splitlines()]
