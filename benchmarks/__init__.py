@@ -16,7 +16,7 @@ Survives being killed (SIGKILL at random moments)
     kill_run        `l4 run --resume` ends with the rows of an undisturbed run
     kill_chat       the session of a chat loses no message
     kill_convert    `l4 convert --resume` ends with the bytes of an undisturbed run
-    kill_store      the prefix store never restores wrong logits
+    kill_store      the reading cache never restores wrong logits
 Memory
     plan            memory that `l4 plan` expects against memory measured
     chat_memory     memory of a chat stays flat over hundreds of turns

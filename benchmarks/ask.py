@@ -3,7 +3,7 @@
     python -m benchmarks.ask MODEL.gguf --peer FOLDER [--tokens 16384] [--rounds 3]
 
 FOLDER holds llama-bench of the llama.cpp that l4 runs on; `python -m benchmarks.build_peer
-llama-bench` builds it. Each round begins with an empty prefix store. The first question prefills
+llama-bench` builds it. Each round begins with an empty reading cache. The first question prefills
 the document and stores its KV cache; the second restores it. Measured are:
 
 - the time to the first token of the second question as a share of the first's, both counted from
@@ -84,7 +84,7 @@ def peer_tps(options: argparse.Namespace, num_tokens: int) -> float:
 
 
 def measure(options: argparse.Namespace, number: int) -> dict[str, float]:
-    """Run round `number` with a new document and an empty prefix store; return its figures."""
+    """Run round `number` with a new document and an empty reading cache; return its figures."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         document = home / "document.txt"

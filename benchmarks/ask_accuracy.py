@@ -4,7 +4,7 @@
 
 This is a needle-in-a-haystack test. The documents come from the held-out side of the demo model's
 evaluation: facts among other facts and filler. --each facts of every tenth of a document are asked
-for: through `l4 ask`, which prefills the document for the prefix store and asks in branches, and
+for: through `l4 ask`, which prefills the document for the reading cache and asks in branches, and
 through `l4 run` with the evaluation's own prompt. Only exact answers count. Prints one line per
 tenth, then one JSON line.
 """

@@ -1,4 +1,4 @@
-"""Kill a process while it writes the prefix store, and check what another process restores.
+"""Kill a process while it writes the reading cache, and check what another process restores.
 
     python -m benchmarks.kill_store [--kills 20] [--model demo] [--tokens 12000] [--seed 0]
 
@@ -66,7 +66,7 @@ def logits(llm: LLM, tokens: list[int]) -> NDArray[np.float32]:
 
 
 def store(llm: LLM, root: Path) -> StateDirectory:
-    """Let the model's prefix store use the folder `root`; return the store."""
+    """Let the model's reading cache use the folder `root`; return the store."""
     assert llm.states is not None
     llm.states.root, llm.states.path = root, root / llm.states.key
     return llm.states

@@ -33,7 +33,7 @@ TAIL = 100  # how many tokens the longest text has after the last full segment
 class Check:
     """The comparisons with one KV type: a text, the store, and a way to load the model.
 
-    root: the folder of the prefix store.
+    root: the folder of the reading cache.
     """
 
     def __init__(self, options: argparse.Namespace, kv_type: str, root: Path) -> None:

@@ -42,7 +42,7 @@ AT_PROMPT = "\x1b[?2004h"  # sent when a prompt appears: it switches bracketed p
 # rich's names for the colours that pyte names differently
 COLOURS = {"brown": "yellow", "default": "default"}
 _TEXT = re.compile(r'<text class="[^"]*-r\d+" [^>]*\by="([\d.]+)"[^>]*>(.*?)</text>', re.DOTALL)
-_MEASURED = re.compile(r"\d[\d.,]*( ?([kMG]?B|m?s|tok/s|k/s)\b)?(/s)?")
+_MEASURED = re.compile(r"\d[\d.,]*( ?([kMG]?B|m?s|tokens/s|k/s)\b)?(/s)?")
 
 
 def commands() -> list[Text]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from l4cli.amounts import human_size
 from l4cli.errors import OutputError
@@ -22,6 +23,10 @@ from l4cli.printable import harmless
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
+
+
+# What is never broken: `a command`, "with: a command" to the end, and words.
+_UNITS = re.compile(r"\s*(?:\S*`[^`]*`\S*|(?<=: )(?:l4 |--).*$|\S+)|\s+$")
 
 
 class ReaderGoneError(Exception):
@@ -52,10 +57,38 @@ def data_json(value: Any) -> None:
 
 
 def note(text: str) -> None:
-    """Write a line for the user to stderr; discard it if stderr cannot be written."""
+    """Write a line for the user to stderr; discard it if stderr cannot be written.
+
+    A terminal gets it folded between words.
+    """
+    text = harmless(text)
     with suppress(OSError):  # its reader has gone, or its disk is full
-        sys.stderr.write(f"{harmless(text)}\n")
+        if sys.stderr.isatty():
+            width = _columns(sys.stderr)
+            text = "\n".join(folded(line, width) for line in text.split("\n"))
+        sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+
+def folded(text: str, columns: int) -> str:
+    """Fold a line between words to lines of at most `columns` characters. Pure.
+
+    A command to be pasted stays whole: what stands in backquotes, or behind a colon at the end. A
+    terminal folds it by itself if it is too long, and copies it as one line.
+    """
+    lines = [""]
+    for unit in _UNITS.findall(text):
+        if lines[-1].strip() and len(lines[-1]) + len(unit.rstrip()) > columns:
+            lines.append("")
+        lines[-1] += unit if lines[-1] or len(lines) == 1 else unit.lstrip()
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _columns(stream: TextIO) -> int:
+    """The width of the terminal that a stream is connected to."""
+    with suppress(OSError, ValueError):
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(stream.fileno()).columns)
+    return 80
 
 
 def warn(text: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from l4cli.amounts import gib, roughly
+from l4cli.amounts import human_size, roughly
 from l4cli.engine.kv import padded
 from l4cli.engine.pieces import SEGMENT_TOKENS
 from l4cli.errors import ContextOverflowError
@@ -132,10 +132,10 @@ class Preflight:
         room = self.largest_ctx - demand.branch
         if room > 0:
             ways.append(f"documents of up to {room:,} tokens")
-        ways.append(f"a machine with {gib(self.missing)} more memory")
+        ways.append(f"a machine with {human_size(self.missing)} more memory")
         raise ContextOverflowError(
-            f"{needed}; they need {gib(self.use.kv)} of KV cache, and the weights need "
-            f"{gib(self.use.weights)}: {gib(self.missing)} more than is free here. "
+            f"{needed}; they need {human_size(self.use.kv)} of KV cache, and the weights need "
+            f"{human_size(self.use.weights)}: {human_size(self.missing)} more than is free here. "
             f"What works: {', or '.join(ways)}"
         )
 
@@ -279,16 +279,16 @@ def lines(preflight: Preflight, names: Sequence[str]) -> list[tuple[str, str]]:
         *(
             (
                 f"KV cache {row.kv_type}",
-                f"{gib(row.kv)}, {gib(row.total)} in all"
+                f"{human_size(row.kv)}, {human_size(row.total)} in all"
                 + {"too large": ": too large", "from disk": ": weights read from disk: slow"}.get(
                     row.verdict, ""
                 ),
             )
             for row in preflight.kv_types
         ),
-        ("scratch", gib(use.context - use.kv)),
-        ("free memory", gib(preflight.usable)),
-        ("in the reading cache", gib(preflight.stored_bytes)),
+        ("compute buffers", human_size(use.context - use.kv)),
+        ("free memory", human_size(preflight.usable)),
+        ("in the reading cache", human_size(preflight.stored_bytes)),
         (
             "time to read",
             "not known: no rate was measured yet"

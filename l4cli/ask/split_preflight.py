@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from l4cli.amounts import gib, roughly
+from l4cli.amounts import human_size, roughly
 from l4cli.engine.sizing import ContextSize
 from l4cli.engine.sizing import Demand as ContextDemand
 from l4cli.fit.choose import PlacementLimits, Verdict, place
@@ -188,10 +188,10 @@ def lines(told: SplitPreflight, names: Sequence[str]) -> list[tuple[str, str]]:
         ("context", f"{told.spec.n_ctx:,} tokens for {told.spec.n_seq_max} calls at once"),
         (
             f"KV cache {told.spec.kv_type}",
-            f"{gib(use.kv)}, {gib(use.total)} in all" + misfit.get(told.verdict, ""),
+            f"{human_size(use.kv)}, {human_size(use.total)} in all" + misfit.get(told.verdict, ""),
         ),
-        ("scratch", gib(use.context - use.kv)),
-        ("free memory", gib(told.usable)),
+        ("compute buffers", human_size(use.context - use.kv)),
+        ("free memory", human_size(told.usable)),
         ("time", _time(told.seconds)),
     ]
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from l4cli.amounts import duration
+from l4cli.amounts import counted, duration
 from l4cli.batch.meter import SpeedMeter
 from l4cli.engine.types import StepOutput
 
@@ -96,11 +96,11 @@ class Progress:
         done = stats.num_rows + self.num_before
         parts = [f"{done}/{self.total} rows" if self.total is not None else f"{done} rows"]
         if stats.num_errors:
-            parts.append(_plural(stats.num_errors, "error"))
+            parts.append(counted(stats.num_errors, "error"))
         if stats.reading:
             parts.append(stats.reading)
-        parts.append(f"prefill {(now[1] - before[1]) / span:.0f} tok/s")
-        parts.append(f"decode {(now[2] - before[2]) / span:.0f} tok/s")
+        parts.append(f"prefill {(now[1] - before[1]) / span:.0f} tokens/s")
+        parts.append(f"decode {(now[2] - before[2]) / span:.0f} tokens/s")
         if self.total is not None and stats.num_rows:
             left = max(0, self.total - done) * seconds / stats.num_rows
             parts.append(f"ETA {duration(left)}")
@@ -109,15 +109,17 @@ class Progress:
 
 def summary(stats: BatchStats, seconds: float) -> str:
     """Return the line at the end of a run: rows, errors, tokens, rates and duration."""
-    errors = f", {_plural(stats.num_errors, 'error')}" if stats.num_errors else ""
+    errors = f", {counted(stats.num_errors, 'error')}" if stats.num_errors else ""
     speeds = stats.meter.speeds(stats.num_prefill_tokens)
     if speeds:
-        rates = f"prefill {speeds.prefill_tps:.0f} tok/s, decode {speeds.decode_tps:.0f} tok/s · "
+        rates = (
+            f"prefill {speeds.prefill_tps:.0f} tokens/s, decode {speeds.decode_tps:.0f} tokens/s · "
+        )
     else:
         rates = ""
     return (
-        f"{_plural(stats.num_rows, 'row')}{errors} · {stats.num_prompt_tokens} prompt tokens "
-        f"({stats.num_cached_tokens} cached) · {stats.num_completion_tokens} generated, "
+        f"{counted(stats.num_rows, 'row')}{errors} · {stats.num_prompt_tokens:,} prompt tokens "
+        f"({stats.num_cached_tokens:,} cached) · {stats.num_completion_tokens:,} generated, "
         f"{stats.num_completion_tokens / max(seconds, 1e-9):.0f}/s · {rates}{duration(seconds)}"
     )
 
@@ -133,7 +135,3 @@ def cost(stats: BatchStats, seconds: float, price_per_hour: float) -> str:
         f"cost {spent:.4g}: {spent / generated * 1e6:.4g} per million generated tokens, "
         f"{spent / every * 1e6:.4g} per million prompt and generated tokens"
     )
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

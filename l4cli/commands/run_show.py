@@ -72,13 +72,16 @@ def report(
     stats, num_done = session.stats, session.output.num_done
     if stats.num_rows + num_done == 0 and not session.interrupts:
         raise InputError(f"{reading.label} has no rows: nothing to do")
-    if out or console.stderr_is_terminal():
+    is_all_done = num_done and not stats.num_rows and not session.interrupts
+    if is_all_done:
+        console.note(f"nothing left to do: {counted(num_done, 'row')} already in {out}")
+    elif out or console.stderr_is_terminal():
         console.note(summary(stats, session.seconds))
         if stats.num_restored_tokens or stats.num_bytes_kept:
             console.note(_prefix_store(stats))
     if price_per_hour is not None:
         console.note(cost(stats, session.seconds, price_per_hour))
-    if num_done:
+    if num_done and not is_all_done:
         console.note(f"{counted(num_done, 'row')} already in {out}")
     num_shared, line = session.ids.shared()
     if num_shared:

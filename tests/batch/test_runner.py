@@ -390,17 +390,17 @@ def test_progress_and_summary_say_how_far_and_how_fast() -> None:
     stats = BatchStats(num_rows=10, num_errors=1)
     stats.num_prompt_tokens, stats.num_cached_tokens, stats.num_completion_tokens = 1000, 200, 400
     progress = Progress(stats, total=50, num_before=20)
-    line = "30/50 rows · 1 error · prefill 200 tok/s · decode 100 tok/s · ETA 8.0 s"
+    line = "30/50 rows · 1 error · prefill 200 tokens/s · decode 100 tokens/s · ETA 8.0 s"
     assert progress.line(4.0) == line
     stats.num_completion_tokens += 50
-    assert "decode 5 tok/s" in progress.line(14.0)  # the recent rate, not the average
+    assert "decode 5 tokens/s" in progress.line(14.0)  # the recent rate, not the average
     assert "ETA" not in Progress(stats).line(4.0)
     assert summary(stats, 100.0) == (
-        "10 rows, 1 error · 1000 prompt tokens (200 cached) · 450 generated, 4/s · 1:40 min"
+        "10 rows, 1 error · 1,000 prompt tokens (200 cached) · 450 generated, 4/s · 1:40 min"
     )
     stats.meter.add(8.0, 400, has_prefill=False)
     stats.meter.add(3.0, 50, has_prefill=True)  # one second of it decodes the 50 tokens
-    assert " · prefill 400 tok/s, decode 50 tok/s · 1:40 min" in summary(stats, 100.0)
+    assert " · prefill 400 tokens/s, decode 50 tokens/s · 1:40 min" in summary(stats, 100.0)
     assert cost(stats, 3600, 2.9) == (
         "cost 2.9: 6444 per million generated tokens, 2000 per million prompt and generated tokens"
     )
