@@ -32,6 +32,8 @@ Fuzzing, builds
     fuzz_documents  odd and damaged documents by the thousand
     round_trips     every number of a text survives DOCX, EPUB, HTML and PDF of other programs
     cuda_build      a build with CUDA on a machine that may have no graphics card
+Looks
+    screens         what every command shows on terminals of 40 to 120 columns, on one page
 Tools for the scripts above
     build_peer      fetches and builds llama.cpp's own programs, for --peer FOLDER
     make_checkpoint makes a checkpoint of random weights in any size

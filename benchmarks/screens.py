@@ -2,13 +2,12 @@
 
     python -m benchmarks.screens screens.txt [--columns 40,80] [--only plan,chat]
 
-Each scene is a real command in a pseudo-terminal with the demo model, in a home of its own. Read the
-page for words that are cut, lines that are broken in the wrong place, and riddles.
+Each scene is a real command in a pseudo-terminal with the demo model, in a home of its own. Read
+the page for words that are cut, lines that are broken in the wrong place, and riddles.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from terminal import CTRL_C, CTRL_D, Terminal
 
 from benchmarks import ROOT
+from benchmarks.shared import make_parser
 
 # What is typed, and the pattern on the screen that must come first.
 Step = tuple[str, str]
@@ -106,9 +106,7 @@ def played(scene: Scene, columns: int, folder: Path, env: Mapping[str, str]) -> 
                 terminal.wait_for(pattern)
             except AssertionError as error:
                 return f"{error}"
-            seen = len(terminal.received)
             terminal.type(keys)
-            terminal.wait_until(lambda seen=seen: len(terminal.received) > seen, "output")
             _settle(terminal)
         code = terminal.exit_code()
         return terminal.text() + (f"\n[exit code {code}]" if code else "")
@@ -121,9 +119,7 @@ def _settle(terminal: Terminal) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("out", type=Path, help="the page to write")
     parser.add_argument("--columns", default="40,60,80,120", help="widths of the terminal")
     parser.add_argument("--only", default="", help="commands, separated by commas (default: all)")
