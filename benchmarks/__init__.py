@@ -25,6 +25,7 @@ Exactness
     convert_architectures   every architecture: the same file as from llama.cpp's converter?
     quantize_types          every type: the same file as from llama-quantize?
     decode_precision        what decoding loses against prefill, by KV type and threads
+    regenerate              a greedy /regen gives the same answer, also after `l4 chat -c`?
     restored_logits         the same logits after a restore from disk, and after an edit?
     ask_accuracy            `l4 ask` finds facts at any depth of a document as well as `l4 run`?
 Fuzzing, builds

@@ -17,6 +17,7 @@ def requests_of(
     *,
     n_ctx: int,
     at_once: int = 1,
+    max_cached: int | None = None,
 ) -> list[Request]:
     """Return one request for each of `ids`, all with the same prompt.
 
@@ -26,6 +27,7 @@ def requests_of(
         becomes a different one for each request.
     n_ctx: tokens of the context.
     at_once: how many of the requests run at the same time and share the context.
+    max_cached: the most tokens of the prompt to take from the KV cache; None is no limit.
 
     ContextOverflowError, with the numbers and the ways out, if the prompt leaves no room for an
     answer.
@@ -38,7 +40,7 @@ def requests_of(
         )
     share = _share(n_ctx, len(prompt), at_once)
     params = replace(params, max_tokens=min(params.max_tokens or share, share))
-    return [Request(id, tuple(prompt), params.varied(n)) for n, id in enumerate(ids)]
+    return [Request(id, tuple(prompt), params.varied(n), max_cached) for n, id in enumerate(ids)]
 
 
 def _share(n_ctx: int, num_prompt_tokens: int, at_once: int) -> int:

@@ -135,8 +135,15 @@ class ChatSession:
                 self.attachments.clear()
 
     def regenerate(self) -> Answer:
-        """Answer the last question again; the earlier answer stays in the tree."""
-        return self._turn(self.tree.at_question())
+        """Answer the last question again; the earlier answer stays in the tree.
+
+        What is repeatable is computed as it was for the first answer, so that it is the same again:
+        fewer tokens at once would be rounded in another way.
+        """
+        tree = self.tree.at_question()
+        answers = (tree.node(id).message for id in tree.children(tree.head))
+        first = next(answers, None) if self.params().is_repeatable else None
+        return self._turn(tree, max_cached=first.num_cached if first else None)
 
     def edit(self, id: int, text: str) -> Answer | None:
         """Add another version of message `id`; the earlier version stays in the tree.
@@ -202,15 +209,17 @@ class ChatSession:
             self.become(tree.at(ids[0]))
         return ids
 
-    def _turn(self, tree: Tree) -> Answer:
+    def _turn(self, tree: Tree, max_cached: int | None = None) -> Answer:
         """Answer the last message of `tree`; return the last answer of the turn.
+
+        max_cached: the most tokens of the prompt to take from the KV cache; None is no limit.
 
         `tree` and the answer become the chat's, unless the answer was stopped before its first
         token. A turn is one round, unless the answer calls tools: then rounds follow until an
         answer calls none.
         """
         with self._kept(tree):
-            return self._followed(self._round(tree))
+            return self._followed(self._round(tree, max_cached))
 
     @contextmanager
     def _kept(self, tree: Tree) -> Iterator[None]:
@@ -243,10 +252,11 @@ class ChatSession:
             raise lost
         return answer
 
-    def _round(self, tree: Tree) -> Answer:
+    def _round(self, tree: Tree, max_cached: int | None = None) -> Answer:
         """Answer the last message of `tree` once; calls in the answer do not run yet."""
         view = (lambda _: rounds.view(lambda: self._view(""))) if (rounds := self.rounds) else None
-        (answer,) = self.generate(self.tokens.prompt(tree.conversation), view)
+        prompt = self.tokens.prompt(tree.conversation)
+        (answer,) = self.generate(prompt, view, max_cached=max_cached)
         if answer.has_begun:
             self.become(tree.said(_message(answer)))
         return answer
@@ -274,6 +284,7 @@ class ChatSession:
         count: int = 1,
         at_once: int = 1,
         max_tokens: int | None = None,
+        max_cached: int | None = None,
     ) -> list[Answer]:
         """Return `count` answers to a prompt, without adding them to the conversation.
 
@@ -281,6 +292,7 @@ class ChatSession:
         view: `view(n)` makes the view for answer n; None for the session's view, empty.
         at_once: how many answers run at the same time and share the rest of the context.
         max_tokens: the most tokens of an answer; None for the session's setting.
+        max_cached: the most tokens of the prompt to take from the KV cache; None is no limit.
 
         ContextOverflowError if the prompt leaves no room for an answer.
         """
@@ -288,7 +300,9 @@ class ChatSession:
         params = replace(params, max_tokens=max_tokens or params.max_tokens)
         recall_prompt(self.llm, prompt)
         ids = [f"chat-{next(self._ids)}" for _ in range(count)]
-        requests = requests_of(ids, prompt, params, n_ctx=self.n_ctx, at_once=at_once)
+        requests = requests_of(
+            ids, prompt, params, n_ctx=self.n_ctx, at_once=at_once, max_cached=max_cached
+        )
         self.llm.engine.retain(at_once)  # the user may continue any of them
         turn = generate(self.llm.engine, requests, view or (lambda _: self._view("")))
         self._lost = turn.lost
@@ -452,4 +466,10 @@ class ChatSession:
 
 
 def _message(answer: Answer) -> Message:
-    return Message("assistant", answer.text, tuple(answer.token_ids), answer.finish_reason)
+    return Message(
+        "assistant",
+        answer.text,
+        tuple(answer.token_ids),
+        answer.finish_reason,
+        num_cached=answer.num_cached_tokens,
+    )

@@ -183,6 +183,8 @@ class Scheduler:
         best: Sequence | None = None
         most = MIN_SHARED_TOKENS - 1
         limit = len(sequence.tokens) - 1  # the last token must be computed, for its logits
+        if sequence.request.max_cached is not None:
+            limit = min(limit, sequence.request.max_cached)
         for donor in self.prefixes:
             if donor.tokens[most : most + 1] != sequence.tokens[most : most + 1]:
                 continue  # this donor shares no more than the best one

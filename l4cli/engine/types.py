@@ -92,6 +92,11 @@ class SamplingParams:
             if not holds:
                 raise RequestError(message)
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same logits give the same answer again."""
+        return self.temperature == 0 or self.seed is not None
+
     def varied(self, index: int) -> SamplingParams:
         """The parameters of the `index`-th of several answers to one prompt.
 
@@ -117,11 +122,16 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Token ids for the model to continue. `id` is unique among the requests in flight."""
+    """Token ids for the model to continue. `id` is unique among the requests in flight.
+
+    max_cached: the most tokens of the prompt to take over from other sequences; None is no limit.
+        A prompt gives the same bits again only if as many of its tokens are computed anew.
+    """
 
     id: str
     prompt: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
+    max_cached: int | None = None
 
 
 class StepOutput(NamedTuple):

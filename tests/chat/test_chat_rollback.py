@@ -7,6 +7,7 @@ computed in the same pieces. So only a wrong KV cache after the rollback could c
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from checkpoints import write_checkpoint
 
 import convert
 from l4cli import load
+from l4cli.chat.history.session_file import SessionFile
 from l4cli.chat.history.tree import Tree
 from l4cli.chat.session import ChatSession
 from l4cli.loading.llm import LLM
@@ -93,3 +95,28 @@ def test_branches_are_exact_on_both_sides_of_a_chunk_s_end(llm: LLM) -> None:
 def _words(count: int) -> str:
     """Return a text of about `count` tokens."""
     return " ".join(["hello world and the llama"] * (count // 7))
+
+
+def test_a_greedy_answer_made_again_has_the_same_logits(tiny_gguf: Path, tmp_path: Path) -> None:
+    """Also in a new chat with the session: the question is computed in one piece, as at first."""
+    path = tmp_path / "talk.jsonl"
+
+    def opened(llm: LLM) -> ChatSession:
+        greedy = {"temperature": 0.0, "max_tokens": 3}
+        return ChatSession(llm, RecordingView, sampling=greedy, file=SessionFile(path))
+
+    with load(tiny_gguf, ctx=2048, store=True) as llm:
+        chat = opened(llm)
+        chat.ask(_words(40))
+        answer = chat.ask(_words(70))
+        first = logits(llm)
+        assert chat.regenerate().token_ids == answer.token_ids
+        assert np.array_equal(logits(llm), first)
+        chat.close()
+    with load(tiny_gguf, ctx=2048, store=True) as llm:
+        chat = opened(llm)
+        again = chat.regenerate()
+        assert again.num_cached_tokens == answer.num_cached_tokens > 0
+        assert np.array_equal(logits(llm), first)
+        chat.set("temperature", "0.5")
+        assert chat.regenerate().num_cached_tokens > answer.num_cached_tokens

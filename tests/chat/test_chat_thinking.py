@@ -153,6 +153,10 @@ def test_turns_of_a_real_model_reuse_what_the_template_leaves(thinker: Path) -> 
             ]
         )
         assert last.num_cached_tokens == len(kept)
+        chat.run("/regen")  # greedy: computed as the first time
+        assert chat.session.last
+        assert chat.session.last.num_cached_tokens == len(kept)
+        chat.run("/set temperature 0.1")
         chat.run("/regen")
         assert chat.session.conversation.messages[-1].content == "<think>hm</think>Ok"
         again = chat.session.last

@@ -33,7 +33,7 @@ def undo(session: ChatSession, _argument: str, ui: Ui) -> None:
 
 def regenerate(session: ChatSession, _argument: str, ui: Ui) -> None:
     params = session.params()
-    if params.temperature == 0 or params.seed is not None:
+    if params.is_repeatable:
         reason = "temperature 0" if params.temperature == 0 else f"seed {params.seed}"
         ui.say(f"({reason} gives the same answer again; /set changes it)")
     session.regenerate()

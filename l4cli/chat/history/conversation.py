@@ -28,6 +28,7 @@ class Message:
     is_edited: whether the user changed the answer.
     cuts: character offsets at which the content is split before it is tokenized. The text before a
         cut gives the same tokens whatever follows it.
+    num_cached: how many tokens of an answer's prompt were in the KV cache; None if not known.
     """
 
     role: Role
@@ -37,6 +38,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     is_edited: bool = False
     cuts: tuple[int, ...] = ()
+    num_cached: int | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:

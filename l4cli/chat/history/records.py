@@ -219,6 +219,8 @@ def _message_record(node: Node) -> Record:
         record["cuts"] = message.cuts
     if message.token_ids:
         record["token_ids"] = message.token_ids
+    if message.num_cached is not None:
+        record["num_cached"] = message.num_cached
     return record
 
 
@@ -238,6 +240,7 @@ def _node(record: Record, token_ids: tuple[int, ...]) -> Node:
         tuple(_call(call) for call in record.get("tool_calls", ())),
         record.get("is_edited", False) is True,
         _cuts(record, len(content)),
+        _id(record["num_cached"]) if "num_cached" in record else None,
     )
     id = _id(record["id"])
     if id == ROOT:
