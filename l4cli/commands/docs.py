@@ -44,7 +44,7 @@ def list_documents(
         ["DOCUMENT", "TOKENS", "SIZE", "MODEL", "LAST USED"],
         [
             [
-                ", ".join(entry.document.names),
+                _named(entry),
                 f"{entry.document.num_tokens:,}{_left(entry)}",
                 console.human_size(entry.n_bytes),
                 entry.document.model,
@@ -138,7 +138,7 @@ def remove_documents(
         typer.Argument(
             metavar="DOC...",
             autocompletion=completion.documents,
-            help="Names of documents as `l4 docs list` shows them.",
+            help="Names of documents as `l4 docs list` shows them; any name of a text will do.",
         ),
     ],
 ) -> None:
@@ -149,12 +149,15 @@ def remove_documents(
     root = store_root()
     entries = catalogue.entries(root)
     for name in names:
-        if not any(name in entry.document.names for entry in entries):
+        if not any(name in entry.names for entry in entries):
             raise InputError(
                 f"{name}: this document is not stored; `l4 docs list` shows those that are"
             )
-    chosen = [entry for entry in entries if set(names) & set(entry.document.names)]
+    chosen = [entry for entry in entries if set(names) & set(entry.names)]
     freed = sum(catalogue.remove(root, entry) for entry in chosen)
+    for entry in chosen:
+        if others := [name for name in entry.names if name not in names]:
+            console.note(f"removed with it, as the same text or read together: {', '.join(others)}")
     console.note(f"{console.human_size(freed)} freed")
 
 
@@ -187,6 +190,12 @@ def prune_store(
     console.note(f"{console.human_size(freed)} freed")
 
 
+def _named(entry: Entry) -> str:
+    """The names of documents that were read together, and others of the same text."""
+    also = "; ".join(", ".join(names) for names in entry.also)
+    return ", ".join(entry.document.names) + (f" (also read as {also})" if also else "")
+
+
 def _left(entry: Entry) -> str:
     """How many tokens of a document are still stored, if not all of them."""
     stored, total = entry.num_stored_tokens, entry.document.num_tokens
@@ -196,6 +205,7 @@ def _left(entry: Entry) -> str:
 def _as_json(entry: Entry) -> dict[str, Any]:
     return {
         "documents": list(entry.document.names),
+        "also": [list(names) for names in entry.also],
         "model": entry.document.model,
         "tokens": entry.document.num_tokens,
         "tokens_stored": entry.num_stored_tokens,

@@ -275,7 +275,7 @@ def test_the_catalogue_knows_documents_by_name(tmp_path: Path) -> None:
     assert catalogue.remove(store_root(), entry) == entry.n_bytes > 0
     assert len(catalogue.entries(store_root())) == 2
     assert catalogue.others(store_root()) == (0, 0)
-    entry.path.with_name("broken.document.json").write_text("{")
+    entry.paths[0].with_name("broken.document.json").write_text("{")
     assert len(catalogue.entries(store_root())) == 2
     assert catalogue.prune(store_root(), 0) > 0
     assert catalogue.entries(store_root()) == []

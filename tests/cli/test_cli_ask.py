@@ -8,6 +8,7 @@ import sys
 from io import BufferedReader
 from pathlib import Path
 
+import papers
 import pytest
 from conftest import L4
 from terminal import CTRL_C, CTRL_D, ENTER, Terminal
@@ -261,6 +262,30 @@ def test_the_store_is_kept_with_docs(
     assert [one["documents"] for one in json.loads(out)] == [[str(manual)]]
     assert run(capsys, monkeypatch, "docs", "prune")[0] == 2
     assert run(capsys, monkeypatch, "docs", "prune", "--all")[0] == 0
+    assert json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1]) == []
+
+
+def test_a_stored_text_has_all_its_names(
+    l4: L4,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+) -> None:
+    """The same text as a file, as a Word document and from stdin is stored once."""
+    text = " ".join(manual.read_text().split())
+    manual.write_text(text)
+    report = manual.with_name("report.docx")
+    report.write_bytes(papers.docx([("", text)]))
+    model = ["-m", tiny_gguf, "-t", "1"]
+    assert run(capsys, monkeypatch, "docs", "add", manual, report, *model)[0] == 0
+    assert l4("docs", "add", "-", *model, stdin=text).returncode == 0
+    (entry,) = json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1])
+    assert (entry["documents"], entry["also"]) == (["stdin"], [[str(report)], [str(manual)]])
+    shown = run(capsys, monkeypatch, "docs", "list")[1]
+    assert f"stdin (also read as {report}; {manual})" in shown
+    code, _, said = run(capsys, monkeypatch, "docs", "rm", report)
+    assert (code, f"stdin, {manual}\n" in said) == (0, True)
     assert json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1]) == []
 
 
