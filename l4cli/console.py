@@ -269,23 +269,44 @@ def token_progress(label: str, total: int, *, done: int = 0) -> Iterator[Callabl
     total: tokens in all.
     done: tokens that are there at the start; they do not count for the rate.
     """
+    with _count_progress(label, "tokens", total, done=done, has_rate=True) as update:
+        yield update
+
+
+@contextmanager
+def part_progress(label: str, total: int) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar with parts and the time left; yields `update(done)`, for 1.5 parts, too.
+
+    label: the text before the bar.
+    total: parts in all.
+    """
+    with _count_progress(label, "parts", total) as update:
+        yield update
+
+
+@contextmanager
+def _count_progress(
+    label: str, unit: str, total: int, *, done: int = 0, has_rate: bool = False
+) -> Iterator[Callable[[float], None]]:
     if not stderr_is_terminal():
         yield lambda done: None
         return
     from rich import progress as bars
 
-    columns = (
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(bar_width=None),
-        bars.TextColumn("{task.completed:,.0f} of {task.total:,.0f} tokens"),
-        bars.TextColumn("{task.fields[rate]}"),
-        bars.TimeRemainingColumn(),
-    )
+    width = shutil.get_terminal_size().columns
+    columns: list[ProgressColumn] = [bars.TextColumn("{task.description}", markup=False)]
+    if width >= 60:  # a narrow terminal has no room for more than the numbers
+        columns.append(bars.BarColumn(bar_width=None))
+    columns.append(bars.TextColumn(f"{{task.fields[shown]:,}} of {{task.total:,}} {unit}"))
+    if has_rate and width >= 60:
+        columns.append(bars.TextColumn("{task.fields[rate]}"))
+    columns.append(bars.TimeRemainingColumn(compact=True))
     with _live(*columns) as progress:
-        task = progress.add_task(harmless(label), total=total, completed=done, rate="")
+        task = progress.add_task(harmless(label), total=total, completed=done, shown=done, rate="")
 
-        def update(done: int) -> None:
-            progress.update(task, completed=done)
+        def update(done: float) -> None:
+            done = min(done, total)
+            progress.update(task, completed=done, shown=int(done))
             speed = progress.tasks[0].speed
             progress.update(task, rate=f"{speed:,.0f} tokens/s" if speed else "")
 

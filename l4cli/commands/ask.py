@@ -218,8 +218,8 @@ def _split(
         at_once = demand.num_note_calls
         console.warn(summary(demand, demand.seconds(measured, at_once)))
         try:
-            with console.status("reading in parts") as update:
-                session.read(asked, lambda done: update(show.parts_read(done)))
+            with console.part_progress("reading in parts", demand.num_note_calls) as update:
+                session.read(asked, lambda far: update(far.num_done + far.in_work))
         except StoppedEarly:
             console.warn(
                 "stopped; the notes so far are saved: the same command continues from there"

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from l4cli.ask.preflight import Preflight
     from l4cli.ask.session import AskSession
     from l4cli.ask.split_preflight import SplitPreflight
-    from l4cli.ask.split_run import Progress
     from l4cli.ask.split_session import SplitSession
     from l4cli.documents import Document
     from l4cli.documents.quotes import Quotation
@@ -64,11 +63,6 @@ def answers(
     if json:
         console.data_json({**session.as_json(), "answers": [_as_json(one) for one in done]})
     return code
-
-
-def parts_read(progress: Progress) -> str:
-    """The text of the status line."""
-    return f"reading in parts: {progress.num_done:,} of {progress.num_all:,}"
 
 
 class _Printer:
