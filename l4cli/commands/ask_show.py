@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from l4cli.documents.quotes import Quotation
 
 
+_NOTHING_SHARED = "shares no number, name or rare word with the answer"
+
+
 def report(told: Preflight, documents: Sequence[Document], json: bool) -> None:
     """Write the preflight to stdout. If it does not fit, write what would help to stderr."""
     from l4cli.ask.preflight import lines
@@ -83,7 +86,8 @@ class _Printer:
         self._put("" if self._last == "\n" else "\n")
         for one in quotations:
             mark = "" if one.is_proved else "unproved: "
-            self._put(f"\n> {one.text}\n({mark}{one})\n")
+            doubt = "" if one.shared != () else f"; {_NOTHING_SHARED}"
+            self._put(f"\n> {one.text}\n({mark}{one}{doubt})\n")
 
     def _head(self, index: int) -> None:
         if index == self._headed or len(self._questions) == 1:
@@ -148,10 +152,11 @@ def _as_json(answer: QuestionAnswer) -> dict[str, Any]:
 
 def _quotation(one: Quotation) -> dict[str, Any]:
     if one.document is None:
-        return {"text": one.text, "proved": False}
+        return {"text": one.text, "proved": False, "shared": one.shared}
     return {
         "text": one.text,
         "proved": True,
+        "shared": one.shared,
         "original": one.original,
         "document": one.document.name,
         "page": one.place.page,
