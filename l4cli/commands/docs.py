@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from l4cli.store.catalogue import Entry
 
 Documents = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
-        metavar="DOC...", help="Documents: files, folders or glob patterns; - reads stdin."
+        metavar="DOC...",
+        help="Documents: files, folders or glob patterns; - reads stdin.",
+        show_default=False,
     ),
 ]
 
@@ -62,7 +64,8 @@ def list_documents(
 
 @docs.command("add")
 def add_documents(
-    documents: Documents,
+    documents: Documents = None,
+    no_gitignore: options.NoGitignore = False,
     model: options.Model = None,
     system: options.System = None,
     threads: options.Threads = None,
@@ -80,10 +83,12 @@ def add_documents(
     """
     from l4cli.ask.session import AskSession
     from l4cli.commands import ask_prepare as prepare
+    from l4cli.commands.ask_arguments import named_or_piped
     from l4cli.commands.open_model import open_model, open_vocabulary, read_text_option
     from l4cli.documents.prompt import DocumentPrompt
 
-    texts, num_failed = prepare.read_documents(documents)
+    sources = named_or_piped(documents)
+    texts, num_failed = prepare.read_documents(sources, use_gitignore=not no_gitignore)
     system = read_text_option(system)
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
@@ -110,7 +115,8 @@ def add_documents(
 
 @docs.command("text")
 def show_text(
-    documents: Documents,
+    documents: Documents = None,
+    no_gitignore: options.NoGitignore = False,
     places: Annotated[
         bool,
         typer.Option("--places", help="Mark pages, chapters and headings, and number the lines."),
@@ -122,10 +128,12 @@ def show_text(
     to the blank lines. What is left out, such as pictures, is told on stderr.
     """
     from l4cli.commands import ask_prepare as prepare
+    from l4cli.commands.ask_arguments import named_or_piped
     from l4cli.documents.document import marked
     from l4cli.documents.prompt import shown
 
-    texts, num_failed = prepare.read_documents(documents)
+    sources = named_or_piped(documents)
+    texts, num_failed = prepare.read_documents(sources, use_gitignore=not no_gitignore)
     for text in map(marked, texts) if places else shown(texts):
         console.data(text, end="")
     raise typer.Exit(EXIT_FAILED if num_failed else EXIT_OK)
