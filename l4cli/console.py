@@ -11,12 +11,15 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from l4cli.amounts import human_size
+from l4cli.columns import GAP, aligned, fitted
 from l4cli.errors import OutputError
 from l4cli.printable import harmless
 
@@ -153,27 +156,58 @@ def stderr_console() -> Console:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, to_stderr: bool = False
 ) -> None:
-    """Write a table: fitted to the terminal, with bold headings; aligned plain text in a pipe.
+    """Write a table with all its text: on a terminal in its width, in a pipe a line for each row.
+
+    No word is divided. A terminal that is too narrow for that gets a line for each cell.
 
     columns: the headings.
     to_stderr: write to stderr instead of stdout.
     """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     stream = sys.stderr if to_stderr else sys.stdout
-    plain = not stream.isatty()
-    width = 200 if plain else None  # do not wrap in a pipe
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        grid.add_column(column, overflow="fold", no_wrap=plain)
-    for row in rows:
-        grid.add_row(*(Text(harmless(cell)) for cell in row))  # a str would be read as markup
-    console = Console(file=stream, width=width, highlight=False)
+    cells = [[harmless(cell) for cell in row] for row in rows]
+    if not stream.isatty():
+        _write_styled("\n".join(aligned(columns, cells, cell_len)), to_stderr=to_stderr)
+        return
+    console = Console(file=stream, highlight=False)
+    widths = fitted(columns, cells, console.width, cell_len)
     with console.capture() as capture:
-        console.print(grid)
+        if widths is None:
+            for row in cells:
+                for heading, cell in zip(columns, row, strict=True):
+                    label = (f"{heading}: ", "bold") if heading else ""
+                    console.print(Text.assemble(label, cell, overflow="fold"))
+                console.print()
+        else:
+            grid = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+            for column, width in zip(columns, widths, strict=True):
+                grid.add_column(column, width=width, overflow="fold")
+            for row in cells:
+                grid.add_row(*map(Text, row))  # a str would be read as markup
+            console.print(grid)
     _write_styled(capture.get(), to_stderr=to_stderr)
+
+
+def paragraph(text: str, *, first: str = "", rest: str = "", width: int | None = None) -> None:
+    """Write a text to stdout, on a terminal in lines that divide no word.
+
+    first, rest: begin the first line and those after it.
+    width: most columns, for a pipe as well; None leaves a pipe one line.
+    """
+    if stdout_is_terminal():
+        columns = shutil.get_terminal_size().columns
+        width = min(columns, width or columns)
+    if width is None:
+        data(first + text)
+        return
+    lines = textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+    )
+    data("\n".join(lines))
 
 
 def heat_map(
@@ -264,23 +298,44 @@ def token_progress(label: str, total: int, *, done: int = 0) -> Iterator[Callabl
     total: tokens in all.
     done: tokens that are there at the start; they do not count for the rate.
     """
+    with _count_progress(label, "tokens", total, done=done, has_rate=True) as update:
+        yield update
+
+
+@contextmanager
+def part_progress(label: str, total: int) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar with parts and the time left; yields `update(done)`, for 1.5 parts, too.
+
+    label: the text before the bar.
+    total: parts in all.
+    """
+    with _count_progress(label, "parts", total) as update:
+        yield update
+
+
+@contextmanager
+def _count_progress(
+    label: str, unit: str, total: int, *, done: int = 0, has_rate: bool = False
+) -> Iterator[Callable[[float], None]]:
     if not stderr_is_terminal():
         yield lambda done: None
         return
     from rich import progress as bars
 
-    columns = (
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(bar_width=None),
-        bars.TextColumn("{task.completed:,.0f} of {task.total:,.0f} tokens"),
-        bars.TextColumn("{task.fields[rate]}"),
-        bars.TimeRemainingColumn(),
-    )
+    width = shutil.get_terminal_size().columns
+    columns: list[ProgressColumn] = [bars.TextColumn("{task.description}", markup=False)]
+    if width >= 60:  # a narrow terminal has no room for more than the numbers
+        columns.append(bars.BarColumn(bar_width=None))
+    columns.append(bars.TextColumn(f"{{task.fields[shown]:,}} of {{task.total:,}} {unit}"))
+    if has_rate and width >= 60:
+        columns.append(bars.TextColumn("{task.fields[rate]}"))
+    columns.append(bars.TimeRemainingColumn(compact=True))
     with _live(*columns) as progress:
-        task = progress.add_task(harmless(label), total=total, completed=done, rate="")
+        task = progress.add_task(harmless(label), total=total, completed=done, shown=done, rate="")
 
-        def update(done: int) -> None:
-            progress.update(task, completed=done)
+        def update(done: float) -> None:
+            done = min(done, total)
+            progress.update(task, completed=done, shown=int(done))
             speed = progress.tasks[0].speed
             progress.update(task, rate=f"{speed:,.0f} tokens/s" if speed else "")
 

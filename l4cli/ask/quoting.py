@@ -3,17 +3,19 @@
 First the answer is generated without a constraint, as it would be without quotations. Then the
 question is asked again, with an instruction to quote, and with that answer as the beginning of the
 reply. What follows is constrained to passages of the documents. Finally each quotation is located
-in the documents, which proves it.
+in the documents, which proves that it is there, and compared with the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from l4cli.ask.answering import QuestionAnswer
 from l4cli.ask.completions import complete
+from l4cli.documents.backing import WordCounts, shared
 from l4cli.documents.document import Document
-from l4cli.documents.quotes import QUOTE_MARK, QUOTES_LEAD, Quotes, quote_constraint
+from l4cli.documents.quotes import QUOTE_MARK, QUOTES_LEAD, Quotation, Quotes, quote_constraint
 from l4cli.engine.types import Request
 from l4cli.loading.llm import LLM
 
@@ -36,6 +38,8 @@ class Quoter:
         self._llm = llm
         self._quotes = Quotes(documents)
         self._constraint = quote_constraint([document.text for document in documents])
+
+        self._counts = WordCounts(document.text for document in documents)
 
     def quote(
         self,
@@ -62,7 +66,11 @@ class Quoter:
             if done.finish_reason == "length" and len(lines) > 1:
                 lines.pop()  # this passage was cut off
             texts = [line.removeprefix(QUOTE_MARK.strip()).strip() for line in lines]
-            answer.quotations = [self._quotes.find(text) for text in texts if text]
+            answer.quotations = [self._found(text, answer) for text in texts if text]
+
+    def _found(self, text: str, answer: QuestionAnswer) -> Quotation:
+        found = self._quotes.find(text)
+        return replace(found, shared=shared(answer.text, text, answer.question, self._counts))
 
     def _request(self, id: str, tokens: Sequence[int], answer: QuestionAnswer) -> Request:
         said = self._llm.encoder.begun(answer.text.strip() + QUOTES_LEAD)

@@ -44,11 +44,13 @@ class Progress:
 
     num_done: finished notes, of `num_all` (one for each pair of part and question).
     num_tokens: tokens of the parts for notes made in this run, not taken from the journal.
+    in_work: how far the notes in work are, as a number of notes.
     """
 
     num_done: int
     num_all: int
     num_tokens: int
+    in_work: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

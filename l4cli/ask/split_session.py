@@ -65,9 +65,21 @@ class SplitSession:
             SplitJournal(self._run.journal_path(questions)) as journal,
             catch_interrupts(self.llm.interrupt) as interrupts,
         ):
+            last = Progress(0, 0, 0)
+
+            def on_note(progress: Progress) -> None:
+                nonlocal last
+                last = progress
+                on_progress(progress)
+
+            def stopping() -> object:
+                """Called at each step of the engine; shows how far it is."""
+                on_progress(replace(last, in_work=self.llm.engine.share_in_work))
+                return interrupts
+
             try:
                 self._findings = self._run.read(
-                    questions, journal, stopping=lambda: interrupts, on_progress=on_progress
+                    questions, journal, stopping=stopping, on_progress=on_note
                 )
             except StoppedEarly:
                 self.exit_code = interrupts.exit_code

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l4cli import console
+from l4cli.commands import ask_arguments as arguments
 from l4cli.commands import ask_prepare as prepare
 from l4cli.commands import ask_show as show
 from l4cli.commands import options
-from l4cli.errors import EXIT_FAILED, EXIT_OK, InputError, UsageError
+from l4cli.errors import EXIT_FAILED, EXIT_OK, UsageError
 from l4cli.native import watcher
 
 if TYPE_CHECKING:
@@ -29,13 +27,14 @@ _DEFAULT_MAX_TOKENS = 1024
 
 def ask(
     documents: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="DOC...",
             help="Documents: files, folders or glob patterns (text, PDF, DOCX, HTML …); - reads "
             "stdin. What is plainly no file is a question.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     question: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,6 +63,7 @@ def ask(
             "part, then answer from the notes.",
         ),
     ] = False,
+    no_gitignore: options.NoGitignore = False,
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -103,7 +103,10 @@ def ask(
         l4 ask manual.pdf "How is the pump primed?" "How is it drained?"
 
     Without a question, in a terminal, you type one question after another;
-    Ctrl-D leaves.
+    Ctrl-D leaves. What is piped in is the document if none is named, else the
+    question:
+
+        cat report.txt | l4 ask "What was decided?"
 
     Exit code: 0 if everything was answered, 1 if a document could not be read
     or an answer failed, 2 if nothing could be asked.
@@ -113,12 +116,19 @@ def ask(
     from l4cli.commands.open_model import open_model, open_vocabulary, read_text_option
     from l4cli.documents.prompt import DocumentPrompt
 
-    sources, asked = _arguments(documents, question or [], questions)
+    given = [*(question or []), *(arguments.read_questions(questions) if questions else [])]
+    meant = arguments.sort_out(documents or [], given, is_piped=arguments.is_piped())
+    asked = list(meant.questions)
+    if not all(text.strip() for text in asked):
+        raise UsageError("a question is empty")
+    arguments.tell_about_stdin(meant, documents or [])
+    if meant.stdin == "question" and not dry_run:
+        asked = [arguments.read_piped_question()]
     if not asked and not dry_run and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("no question: give one with -q, or a file of questions with --questions")
     if split and not asked:
         raise UsageError("--split needs a question before it reads: give it with -q")
-    texts, num_failed = prepare.read_documents(sources)
+    texts, num_failed = prepare.read_documents(meant.documents, use_gitignore=not no_gitignore)
     max_tokens = max_tokens or _DEFAULT_MAX_TOKENS
     sampling = options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed)
     loading = options.loading(
@@ -156,39 +166,6 @@ def ask(
     raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
 
 
-def _arguments(
-    documents: list[str], given: list[str], file: Path | None
-) -> tuple[list[str], list[str]]:
-    """The documents and the questions. An argument that is plainly no file is a question, too."""
-    from l4cli.documents.text import read_text
-
-    asked = [text for text in documents if _is_question(text)]
-    documents = [text for text in documents if text not in asked]
-    if not documents:
-        raise UsageError("no document: name a file or a folder beside the question")
-    asked += given
-    if file is not None:
-        lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
-        if not lines:
-            raise InputError(f"{file}: the file has no questions")
-        asked += lines
-    if not all(text.strip() for text in asked):
-        raise UsageError("a question is empty")
-    return documents, asked
-
-
-def _is_question(text: str) -> bool:
-    """Whether an argument is words or ends with `?`, and names no file, alone or as a pattern."""
-    from l4cli.documents.sources import expanded
-
-    has_words, path = bool(re.search(r"\S\s+\S", text)), str(expanded(text))
-    if text.endswith("?"):
-        looks_like_one = has_words or not re.search(r"[/\\*\[]", text)
-    else:
-        looks_like_one = has_words and not re.search(r"[/\\*\[]|\.\w{1,5}$", text)
-    return looks_like_one and not (os.path.lexists(path) or glob.glob(path))  # noqa: PTH207
-
-
 def _split(
     texts: Sequence[Document],
     asked: Sequence[str],
@@ -218,8 +195,8 @@ def _split(
         at_once = demand.num_note_calls
         console.warn(summary(demand, demand.seconds(measured, at_once)))
         try:
-            with console.status("reading in parts") as update:
-                session.read(asked, lambda done: update(show.parts_read(done)))
+            with console.part_progress("reading in parts", demand.num_note_calls) as update:
+                session.read(asked, lambda far: update(far.num_done + far.in_work))
         except StoppedEarly:
             console.warn(
                 "stopped; the notes so far are saved: the same command continues from there"

@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 TYPED_QUESTION = 512  # tokens reserved for a question typed in the terminal
 
 
-def read_documents(sources: Sequence[str]) -> tuple[list[Document], int]:
+def read_documents(
+    sources: Sequence[str], *, use_gitignore: bool = True
+) -> tuple[list[Document], int]:
     """The documents, and how many could not be read. Raises InputError if there are none."""
     from l4cli.documents import ingest
 
     errors: list[InputError] = []
-    texts = list(ingest(sources, on_error=errors.append, on_note=console.warn))
+    found = ingest(
+        sources, on_error=errors.append, on_note=console.warn, use_gitignore=use_gitignore
+    )
+    texts = list(found)
     if not texts and errors:
         *before, last = errors
         for error in before:

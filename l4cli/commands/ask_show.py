@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from l4cli.ask.preflight import Preflight
     from l4cli.ask.session import AskSession
     from l4cli.ask.split_preflight import SplitPreflight
-    from l4cli.ask.split_run import Progress
     from l4cli.ask.split_session import SplitSession
     from l4cli.documents import Document
     from l4cli.documents.quotes import Quotation
+
+
+_NOTHING_SHARED = "shares no number, name or rare word with the answer"
 
 
 def report(told: Preflight, documents: Sequence[Document], json: bool) -> None:
@@ -66,11 +68,6 @@ def answers(
     return code
 
 
-def parts_read(progress: Progress) -> str:
-    """The text of the status line."""
-    return f"reading in parts: {progress.num_done:,} of {progress.num_all:,}"
-
-
 class _Printer:
     """Writes answers as text; each of several questions is a Markdown heading above its answer."""
 
@@ -89,7 +86,8 @@ class _Printer:
         self._put("" if self._last == "\n" else "\n")
         for one in quotations:
             mark = "" if one.is_proved else "unproved: "
-            self._put(f"\n> {one.text}\n({mark}{one})\n")
+            doubt = "" if one.shared != () else f"; {_NOTHING_SHARED}"
+            self._put(f"\n> {one.text}\n({mark}{one}{doubt})\n")
 
     def _head(self, index: int) -> None:
         if index == self._headed or len(self._questions) == 1:
@@ -154,10 +152,11 @@ def _as_json(answer: QuestionAnswer) -> dict[str, Any]:
 
 def _quotation(one: Quotation) -> dict[str, Any]:
     if one.document is None:
-        return {"text": one.text, "proved": False}
+        return {"text": one.text, "proved": False, "shared": one.shared}
     return {
         "text": one.text,
         "proved": True,
+        "shared": one.shared,
         "original": one.original,
         "document": one.document.name,
         "page": one.place.page,

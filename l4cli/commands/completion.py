@@ -107,7 +107,7 @@ def documents() -> Iterable[str]:
     from l4cli.store import catalogue
     from l4cli.store.directory import store_root
 
-    return [name for entry in catalogue.entries(store_root()) for name in entry.document.names]
+    return [name for entry in catalogue.entries(store_root()) for name in entry.names]
 
 
 @_completer

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from l4cli.store.catalogue import Entry
 
 Documents = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
-        metavar="DOC...", help="Documents: files, folders or glob patterns; - reads stdin."
+        metavar="DOC...",
+        help="Documents: files, folders or glob patterns; - reads stdin.",
+        show_default=False,
     ),
 ]
 
@@ -45,7 +47,7 @@ def list_documents(
         ["DOCUMENT", "TOKENS", "SIZE", "MODEL", "LAST USED"],
         [
             [
-                ", ".join(entry.document.names),
+                _named(entry),
                 f"{entry.document.num_tokens:,}{_left(entry)}",
                 human_size(entry.n_bytes),
                 entry.document.model,
@@ -61,7 +63,8 @@ def list_documents(
 
 @docs.command("add", cls=Command)
 def add_documents(
-    documents: Documents,
+    documents: Documents = None,
+    no_gitignore: options.NoGitignore = False,
     model: options.Model = None,
     system: options.System = None,
     threads: options.Threads = None,
@@ -79,10 +82,12 @@ def add_documents(
     """
     from l4cli.ask.session import AskSession
     from l4cli.commands import ask_prepare as prepare
+    from l4cli.commands.ask_arguments import named_or_piped
     from l4cli.commands.open_model import open_model, open_vocabulary, read_text_option
     from l4cli.documents.prompt import DocumentPrompt
 
-    texts, num_failed = prepare.read_documents(documents)
+    sources = named_or_piped(documents)
+    texts, num_failed = prepare.read_documents(sources, use_gitignore=not no_gitignore)
     system = read_text_option(system)
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
@@ -109,7 +114,8 @@ def add_documents(
 
 @docs.command("text", cls=Command)
 def show_text(
-    documents: Documents,
+    documents: Documents = None,
+    no_gitignore: options.NoGitignore = False,
     places: Annotated[
         bool,
         typer.Option("--places", help="Mark pages, chapters and headings, and number the lines."),
@@ -121,10 +127,12 @@ def show_text(
     to the blank lines. What is left out, such as pictures, is told on stderr.
     """
     from l4cli.commands import ask_prepare as prepare
+    from l4cli.commands.ask_arguments import named_or_piped
     from l4cli.documents.document import marked
     from l4cli.documents.prompt import shown
 
-    texts, num_failed = prepare.read_documents(documents)
+    sources = named_or_piped(documents)
+    texts, num_failed = prepare.read_documents(sources, use_gitignore=not no_gitignore)
     for text in map(marked, texts) if places else shown(texts):
         console.data(text, end="")
     raise typer.Exit(EXIT_FAILED if num_failed else EXIT_OK)
@@ -137,7 +145,7 @@ def remove_documents(
         typer.Argument(
             metavar="DOC...",
             autocompletion=completion.documents,
-            help="Names of documents as `l4 docs list` shows them.",
+            help="Names of documents as `l4 docs list` shows them; any name of a text will do.",
         ),
     ],
 ) -> None:
@@ -148,12 +156,15 @@ def remove_documents(
     root = store_root()
     entries = catalogue.entries(root)
     for name in names:
-        if not any(name in entry.document.names for entry in entries):
+        if not any(name in entry.names for entry in entries):
             raise InputError(
                 f"{name}: this document is not stored; `l4 docs list` shows those that are"
             )
-    chosen = [entry for entry in entries if set(names) & set(entry.document.names)]
+    chosen = [entry for entry in entries if set(names) & set(entry.names)]
     freed = sum(catalogue.remove(root, entry) for entry in chosen)
+    for entry in chosen:
+        if others := [name for name in entry.names if name not in names]:
+            console.note(f"removed with it, as the same text or read together: {', '.join(others)}")
     console.note(f"{human_size(freed)} freed")
 
 
@@ -187,6 +198,12 @@ def prune_store(
     console.note(f"{human_size(freed)} freed")
 
 
+def _named(entry: Entry) -> str:
+    """The names of documents that were read together, and others of the same text."""
+    also = "; ".join(", ".join(names) for names in entry.also)
+    return ", ".join(entry.document.names) + (f" (also read as {also})" if also else "")
+
+
 def _left(entry: Entry) -> str:
     """How many tokens of a document are still stored, if not all of them."""
     stored, total = entry.num_stored_tokens, entry.document.num_tokens
@@ -196,6 +213,7 @@ def _left(entry: Entry) -> str:
 def _as_json(entry: Entry) -> dict[str, Any]:
     return {
         "documents": list(entry.document.names),
+        "also": [list(names) for names in entry.also],
         "model": entry.document.model,
         "tokens": entry.document.num_tokens,
         "tokens_stored": entry.num_stored_tokens,

@@ -23,10 +23,9 @@ def screen(found: Description, *, tensors: bool) -> None:
 
     tensors: also list every tensor.
     """
-    console.data(_heading(found))
+    console.paragraph(_heading(found))
     for label, text in _facts(found):
-        for line in _wrapped(label, text):
-            console.data(line)
+        console.paragraph(text, first=f"  {label:{_LABEL}}", rest=" " * (_LABEL + 2), width=_WIDTH)
     console.data("")
     console.table(
         ["TENSORS", "COUNT", "WEIGHTS", "SIZE", "BITS", "TYPES"],
@@ -54,8 +53,7 @@ def screen(found: Description, *, tensors: bool) -> None:
     if found.findings:
         console.data("")
     for finding in found.findings:
-        for line in textwrap.wrap(f"{finding.level}: {_plain(finding.message)}", _WIDTH):
-            console.data(line)
+        console.paragraph(f"{finding.level}: {_plain(finding.message)}", width=_WIDTH)
 
 
 def as_json(found: Description, *, tensors: bool) -> None:
@@ -236,16 +234,6 @@ def _recipe(found: Description) -> str:
     return (
         f"{recognized.ftype}{said}, except for {len(names)} of {len(found.tensors)} tensors: "
         f"{', '.join(names[:_SHOWN])}{more}"
-    )
-
-
-def _wrapped(label: str, text: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=f"  {label:{_LABEL}}",
-        subsequent_indent=" " * (_LABEL + 2),
-        break_on_hyphens=False,
     )
 
 

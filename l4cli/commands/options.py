@@ -262,6 +262,12 @@ KvType = Annotated[
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
+NoGitignore = Annotated[
+    bool,
+    typer.Option(
+        "--no-gitignore", help="Read the files in folders that a .gitignore names, as well."
+    ),
+]
 StoreLimit = Annotated[
     int | None,
     typer.Option(

@@ -23,10 +23,13 @@ def table(machine: Hardware, spec: ContextSpec, rows: Sequence[Row], *, is_one_m
 
     With `is_one_model`, also write how the KV cache is divided between kinds of layers.
     """
-    console.data(_heading(machine, spec, rows))
+    for heading in _heading(machine, spec, rows):
+        console.paragraph(heading)
+    console.data("")
     _rows(rows, machine)
     if is_one_model and (line := _cache_line(rows[0].shape, spec)):
-        console.data(line)
+        console.data("")
+        console.paragraph(line)
 
 
 def as_json(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> None:
@@ -46,8 +49,7 @@ def as_json(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> None:
     )
 
 
-def _heading(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> str:
-
+def _heading(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> list[str]:
     where = "a machine of" if machine.is_described else "this machine:"
     free = "" if machine.is_described else f" ({gib(machine.ram_free)} free)"
     many = f", {spec.n_seq_max} sequences" if spec.n_seq_max > 1 else ""
@@ -58,8 +60,7 @@ def _heading(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> str:
     ]
     if machine.gpus:
         lines.append("LEFT: on the fullest card / in RAM")
-    lines.append(_how_rates_are_known(rows))
-    return "\n".join([*lines, ""])
+    return [*lines, _how_rates_are_known(rows)]
 
 
 def _how_rates_are_known(rows: Sequence[Row]) -> str:
@@ -110,7 +111,7 @@ def _rows(rows: Sequence[Row], machine: Hardware) -> None:
     console.data("")
     width = max(len(row.name) for row in rows)
     for row in rows:
-        console.data(f"{row.name:<{width}}  {row.limit}")
+        console.paragraph(row.limit, first=f"{row.name:<{width}}  ", rest="  ")
 
 
 def _left(n_bytes: float) -> str:
@@ -132,7 +133,7 @@ def _cache_line(shape: ModelShape, spec: ContextSpec) -> str | None:
         return None
     these = "1 layer that sees" if n_global == 1 else f"{n_global} layers that see"
     return (
-        f"\n{gib(everything + windowed)} of KV cache: {gib_figure(everything)} in {these} "
+        f"{gib(everything + windowed)} of KV cache: {gib_figure(everything)} in {these} "
         f"everything, {gib_figure(windowed)} in {len(windows)} that see {tokens(windows[0])}"
     )
 

@@ -53,8 +53,9 @@ def progress(
             if seconds < next_update:
                 return
             next_update = seconds + _UPDATE_EVERY
-            stopping = " · finishing; Ctrl-C again stops at once" if session.interrupts else ""
-            update(progress.line(seconds) + stopping)
+            # First, because a narrow terminal cuts the line's end.
+            stopping = "finishing; Ctrl-C again stops it · " if session.interrupts else ""
+            update(stopping + progress.line(seconds))
 
         session.on_step = show
         yield

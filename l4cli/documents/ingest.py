@@ -13,7 +13,7 @@ from l4cli.documents.formats.bounded import convert_bounded
 from l4cli.documents.formats.converted import counted
 from l4cli.documents.formats.readers import EmptyDocumentError, Read, plain_text
 from l4cli.documents.formats.recognize import is_plain
-from l4cli.documents.sources import find
+from l4cli.documents.sources import Found, find, told
 from l4cli.documents.text import MAX_BYTES, BinaryFileError, check_size, read_bytes
 from l4cli.errors import InputError
 
@@ -33,21 +33,24 @@ def ingest(
     *,
     on_error: Callable[[InputError], None] = _raise,
     on_note: Callable[[str], None] = _say_nothing,
+    use_gitignore: bool = True,
 ) -> Iterator[Document]:
     """Yield the documents that `sources` name, in order, each file only once.
 
     sources: each is a file, a pattern, a folder (its files, see `sources.find`) or "-" for stdin.
     on_error: called with an InputError, one line, for each source or file that cannot be read;
         reading goes on after it. The default raises the error.
-    on_note: called with one line about things that were skipped but are no error: binary and empty
-        files in folders, scanned pages in a PDF, pictures and whatever else is no text.
+    on_note: called with one line about things that were left out but are no error: binary and
+        ignored files in folders, scanned pages in a PDF, pictures and whatever else is no text.
+    use_gitignore: whether files in folders that a .gitignore names are left out.
     """
     seen: set[Path] = set()
     for source in sources:
-        passed_over: Counter[str] = Counter()
-        left_out: Counter[str] = Counter()  # of files in a folder: told in one line
+        left_out: Counter[str] = Counter()  # of a folder and its files: told in one line
         try:
-            files = [None] if source == STDIN else find(source, on_error)
+            files: list[Found | None] = [None]
+            if source != STDIN:
+                files = [*find(source, on_error, use_gitignore=use_gitignore, left_out=left_out)]
         except InputError as error:
             on_error(error)
             continue
@@ -68,13 +71,11 @@ def ingest(
             except InputError as error:
                 kind = _harmless(error)
                 if kind and file is not None and not file.is_named:
-                    passed_over[kind] += 1
+                    left_out[f"{kind} file"] += 1
                 else:
                     on_error(error)
-        if passed_over:
-            on_note(f"{source}: skipped {_counted(passed_over)}")
-        if told := counted(left_out):
-            on_note(f"{source}: left out: {told}")
+        if +left_out:
+            on_note(f"{source}: left out: {told(left_out)}")
 
 
 def read_document(path: Path, on_note: Callable[[str], None] = _say_nothing) -> Document:
@@ -123,9 +124,3 @@ def _harmless(error: InputError) -> str:
     if isinstance(error, BinaryFileError):
         return "binary"
     return "empty" if isinstance(error, EmptyDocumentError) else ""
-
-
-def _counted(kinds: Counter[str]) -> str:
-    return " and ".join(
-        f"{count} {kind} file{'s' if count > 1 else ''}" for kind, count in kinds.items()
-    )

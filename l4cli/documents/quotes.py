@@ -1,8 +1,8 @@
 """Quotations from documents: a grammar that allows only real passages, and a search for them.
 
-An answer ends in lines that begin with "> ". With `quote_constraint`, each of these lines is a
-passage of a document, word for word, so the model cannot invent one. `Quotes` finds a passage in
-the documents, even if the model wrote it without the constraint, and tells its place.
+An answer ends in lines that begin with "> ". With `quote_constraint`, each of these lines has some
+sentences of a document, word for word, so the model cannot invent them. `Quotes` finds a
+passage in the documents, even if the model wrote it without the constraint, and tells its place.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from l4cli.documents.document import Document, Place
 from l4cli.documents.normalize import ACCENTS, CJK, Normalized, flowing, is_word
+from l4cli.documents.sentences import paragraphs, sentences
 from l4cli.engine.types import Constraint
 
 QUOTE_MARK = "> "
@@ -24,9 +25,8 @@ _MIN_CHARS, _MAX_CHARS = 20, 400  # of one quotation
 # constraint demands only the form of quotations, and `Quotes` checks them afterwards.
 MAX_VERBATIM_CHARS = 4_000_000
 
-_PARAGRAPH_END = re.compile(r"\n\s*\n")
-# The units that a quotation consists of: words, characters of scripts without spaces, and any other
-# single character.
+# The units of a quotation from a sentence that is longer than a quotation may be: words, characters
+# of scripts without spaces, and any other single character.
 _CHUNK = re.compile(rf"[{CJK}]|(?:[^\W{CJK}]|[{ACCENTS}])+|.")
 _QUOTE_LINES = re.compile(r"(?:\n|\A)((?:[ \t]*>[^\n]*(?:\n+|\Z))+)\s*\Z")
 
@@ -38,12 +38,15 @@ class Quotation:
     text: as in the answer.
     document: the document that contains it; None if no document does.
     start, end: offsets in the document's text.
+    shared: numbers, names and rare words that it has in common with the answer; None if they were
+        not compared.
     """
 
     text: str
     document: Document | None = None
     start: int = 0
     end: int = 0
+    shared: tuple[str, ...] | None = None
 
     @property
     def is_proved(self) -> bool:
@@ -101,26 +104,37 @@ def split_answer(answer: str) -> tuple[str, list[str]]:
 def quote_constraint(texts: Sequence[str], *, max_quotes: int = MAX_QUOTES) -> Constraint:
     """Return the constraint for the text after QUOTES_LEAD: 1 to `max_quotes` passages of `texts`.
 
-    A passage begins and ends with whole words and has 20 to 400 characters (fewer if no paragraph
-    has 20). It lies within one paragraph, and has spaces in place of the paragraph's line breaks.
+    A passage begins and ends with whole sentences and has 20 to 400 characters (fewer if no
+    paragraph has 20); of a longer sentence it may be a part, in whole words. It lies within one
+    paragraph, and has spaces in place of the paragraph's line breaks.
     """
-    paragraphs = [
-        line
-        for text in texts
-        for paragraph in _PARAGRAPH_END.split(text)
-        if (line := flowing(paragraph))
-    ]
-    least = min(_MIN_CHARS, max(map(len, paragraphs), default=_MIN_CHARS))
+    flows = [flow for text in texts for paragraph in paragraphs(text) if (flow := _flow(paragraph))]
+    sizes = [sum(map(len, flow)) for flow in flows]
+    least = min(_MIN_CHARS, max(sizes, default=_MIN_CHARS))
     shape = rf"[^\n]{{{least},{_MAX_CHARS}}}"
     if least > 2:  # no white space at either end
         shape = rf"[^\s][^\n]{{{least - 2},{_MAX_CHARS - 2}}}[^\s]"
     more = f'("\\n{QUOTE_MARK}" QUOTE)~0..{max_quotes - 1}'
-    if sum(map(len, paragraphs)) > MAX_VERBATIM_CHARS:
+    if sum(sizes) > MAX_VERBATIM_CHARS:
         return Constraint("lark", f"start: QUOTE {more}\nQUOTE: /{shape}/\n")
-    chunks = [chunk for paragraph in paragraphs for chunk in (*_CHUNK.findall(paragraph), "\n")]
+    chunks = [chunk for flow in flows for chunk in (*flow, "\n")]
     passages = json.dumps({"substring_chunks": chunks}, ensure_ascii=False)
     grammar = f"start: QUOTE {more}\nQUOTE: PASSAGE & /{shape}/\nPASSAGE: %regex {passages}\n"
     return Constraint("lark", grammar)
+
+
+def _flow(paragraph: str) -> list[str]:
+    """Return a paragraph as one line: its sentences and the spaces between them.
+
+    A sentence that is too long for a quotation is divided into words.
+    """
+    units: list[str] = []
+    for sentence, gap in sentences(paragraph.strip()):
+        line = flowing(sentence)
+        units += [line] if len(line) <= _MAX_CHARS else _CHUNK.findall(line)
+        if gap and line:
+            units.append(" ")
+    return units
 
 
 def _find(quote: str, content: Normalized) -> tuple[int, int] | None:

@@ -128,6 +128,15 @@ class Engine:
             )
         return Progress()
 
+    @property
+    def share_in_work(self) -> float:
+        """How far the running sequences are: the sum of what each has computed of its longest."""
+        shares = []
+        for sequence in self.scheduler.running:
+            longest = sequence.num_prompt_tokens + (sequence.request.params.max_tokens or 0)
+            shares.append(sequence.num_computed_tokens / longest)
+        return sum(shares)
+
     def retain(self, count: int) -> None:
         """Keep the KV cache of up to `count` finished sequences for requests that continue them."""
         self.scheduler.max_retained = count

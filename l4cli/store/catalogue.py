@@ -1,4 +1,7 @@
-"""The documents in the reading cache, for `l4 docs`: a JSON file for each, next to its segments.
+"""The documents in the reading cache, for `l4 docs`: JSON files next to their segments.
+
+The same text may be read under several names (a DOCX, its text file, stdin). Each name has a file
+of its own, so that no process can overwrite a name that another one adds.
 
 The catalogue only informs users: a prefix is found by its tokens, whatever the catalogue says.
 """
@@ -6,6 +9,7 @@ The catalogue only informs users: a prefix is found by its tokens, whatever the 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -32,6 +36,9 @@ class StoredDocument:
 class Entry:
     """A stored document with its segments.
 
+    document: as it was read last.
+    also: the other names that it was read under, each with those of the documents read together.
+    paths: its files in the catalogue, one for each name.
     segments: those that still exist; others may have been pruned.
     n_bytes: of these segments, including those that other documents share.
     used: seconds since the epoch.
@@ -39,11 +46,29 @@ class Entry:
     """
 
     document: StoredDocument
-    path: Path
+    also: tuple[tuple[str, ...], ...]
+    paths: tuple[Path, ...]
     segments: tuple[Path, ...]
     n_bytes: int
     used: float
     num_stored_tokens: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that a document of this entry was read under."""
+        return tuple(
+            dict.fromkeys(name for read in (self.document.names, *self.also) for name in read)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A file of the catalogue. parts: the segments' names, and the tokens up to their ends."""
+
+    path: Path
+    document: StoredDocument
+    parts: tuple[tuple[str, int], ...]
+    written: float
 
 
 def note_document(states: StateDirectory, document: StoredDocument, tokens: Sequence[int]) -> None:
@@ -53,7 +78,9 @@ def note_document(states: StateDirectory, document: StoredDocument, tokens: Sequ
         **asdict(document),
         "parts": [[segment.name, segment.stop] for segment in segments],
     }
-    path = states.path / f"{segments[-1].before}-{segments[-1].digest}{_SUFFIX}"
+    named = hashlib.blake2b("\0".join(document.names).encode(errors="surrogatepass"), digest_size=8)
+    last = segments[-1]
+    path = states.path / f"{last.before}-{last.digest}-{named.hexdigest()}{_SUFFIX}"
     partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         states.path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -67,7 +94,7 @@ def note_document(states: StateDirectory, document: StoredDocument, tokens: Sequ
 
 def entries(root: Path) -> list[Entry]:
     """All documents with a stored segment, last used first."""
-    found = [entry for path in root.glob(f"*/*{_SUFFIX}") if (entry := _entry(path))]
+    found = [entry for records in _records(root) if (entry := _entry(records))]
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
@@ -79,44 +106,67 @@ def others(root: Path) -> tuple[int, int]:
 
 
 def remove(root: Path, entry: Entry) -> int:
-    """Remove a document and those of its segments that no other has; return the bytes freed."""
-    kept = {
-        segment for other in entries(root) if other.path != entry.path for segment in other.segments
-    }
+    """Remove a document with all its names, and those of its segments that no other has.
+
+    Returns the bytes freed.
+    """
+    others = [other for other in entries(root) if other.paths != entry.paths]
+    kept = {segment for other in others for segment in other.segments}
     freed = 0
     for segment in reversed(entry.segments):
         if segment not in kept:
             freed += _size(segment)
             segment.unlink(missing_ok=True)
-    entry.path.unlink(missing_ok=True)
+    for path in entry.paths:
+        path.unlink(missing_ok=True)
     return freed
 
 
 def prune(root: Path, limit: int) -> int:
     """Prune segments, and remove documents without any left; return the bytes freed."""
     freed = directory.prune(root, limit)
-    for path in root.glob(f"*/*{_SUFFIX}"):
-        if not _entry(path):
-            path.unlink(missing_ok=True)
+    for records in _records(root):
+        if not _entry(records):
+            for record in records:
+                record.path.unlink(missing_ok=True)
     return freed
 
 
-def _entry(path: Path) -> Entry | None:
+def _records(root: Path) -> list[list[_Record]]:
+    """The files of the catalogue: a list for each stored text, the one written last first."""
+    texts: dict[tuple[Path, str], list[_Record]] = {}
+    for path in root.glob(f"*/*{_SUFFIX}"):
+        if record := _record(path):
+            texts.setdefault((path.parent, record.parts[-1][0]), []).append(record)
+    return [sorted(same, key=lambda record: -record.written) for same in texts.values()]
+
+
+def _record(path: Path) -> _Record | None:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        record = json.loads(path.read_text("utf-8"))
-        segments = [(path.parent / name, int(stop)) for name, stop in record["parts"]]
+        read = json.loads(path.read_text("utf-8"))
+        parts = tuple((str(name), int(stop)) for name, stop in read["parts"])
+        document = StoredDocument(tuple(read["names"]), read["model"], read["num_tokens"])
+        return _Record(path, document, parts, path.stat().st_mtime_ns) if parts else None
+    return None
+
+
+def _entry(records: Sequence[_Record]) -> Entry | None:
+    """The entry of a text that was read under one or more names; None if no segment is left."""
+    last, *earlier = records
+    segments = [(last.path.parent / name, stop) for name, stop in last.parts]
+    with contextlib.suppress(OSError):
         there = [(segment, stop) for segment, stop in segments if segment.exists()]
         if not there:
             return None
-        document = StoredDocument(tuple(record["names"]), record["model"], record["num_tokens"])
         whole = 0
         for segment, stop in segments:
             if not segment.exists():
                 break
             whole = stop
         return Entry(
-            document=document,
-            path=path,
+            document=last.document,
+            also=tuple(record.document.names for record in earlier),
+            paths=tuple(record.path for record in records),
             segments=tuple(segment for segment, _ in there),
             n_bytes=sum(_size(segment) for segment, _ in there),
             used=max(segment.stat().st_mtime for segment, _ in there),

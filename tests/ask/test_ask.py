@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,10 @@ from l4cli.ask.preflight import Demand, lines, preflight, stored_bytes
 from l4cli.ask.quoting import Quoter, asking
 from l4cli.ask.session import AskSession
 from l4cli.ask.split_session import SplitSession
+from l4cli.commands import ask_show
 from l4cli.documents import Document
 from l4cli.documents.prompt import DocumentPrompt
+from l4cli.documents.quotes import Quotation
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import ContextOverflowError, RequestError
 from l4cli.fit.choose import PlacementLimits
@@ -176,6 +180,21 @@ def test_quotations_are_forced_and_proved(tiny_gguf: Path) -> None:
         assert 1 <= len(whole.quotations) <= 3
         assert all(one.is_proved for one in whole.quotations)
         assert all(one.place.line for one in whole.quotations)
+        dear = QuestionAnswer("It costs 300 euros.", finish_reason="stop", question="Its price?")
+        Quoter(llm, documents).quote([dear], [session.prompt.tokens(asking(dear.question))])
+        assert {one.shared for one in dear.quotations} == {()}
+
+
+def test_a_quotation_that_shares_nothing_with_the_answer_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printer = ask_show._Printer(["Its price?"])
+    quotation = Quotation("The pump leaks.", NOTES, 0, 15)
+    printer.write(0, "It costs 300 euros.")
+    printer.end(0, [replace(quotation, shared=()), replace(quotation, shared=("300",))])
+    nothing, something = re.findall(r"^\(.*\)$", capsys.readouterr().out, re.MULTILINE)
+    assert nothing.endswith("; shares no number, name or rare word with the answer)")
+    assert something == f"({quotation})"
 
 
 def test_what_does_not_fit_is_answered_from_notes_on_its_parts() -> None:
@@ -275,7 +294,7 @@ def test_the_catalogue_knows_documents_by_name(tmp_path: Path) -> None:
     assert catalogue.remove(store_root(), entry) == entry.n_bytes > 0
     assert len(catalogue.entries(store_root())) == 2
     assert catalogue.others(store_root()) == (0, 0)
-    entry.path.with_name("broken.document.json").write_text("{")
+    entry.paths[0].with_name("broken.document.json").write_text("{")
     assert len(catalogue.entries(store_root())) == 2
     assert catalogue.prune(store_root(), 0) > 0
     assert catalogue.entries(store_root()) == []

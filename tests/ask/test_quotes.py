@@ -135,6 +135,32 @@ def test_a_constrained_quotation_is_always_proved(engine: Engine) -> None:
             assert quotation.text == quotation.text.strip()
 
 
+def test_a_quotation_begins_and_ends_at_sentences(engine: Engine) -> None:
+    text = (
+        "The pump of Dr. Smith holds 3.5 bar at\nmost. It must be primed, i.e. filled with "
+        "wa-\nter, before it starts. Do not run it dry! Its impeller cannot move air.\n\n"
+        + "long "
+        * 100
+    )
+    starts, ends = ("The pump", "It must", "Do not", "Its"), ("most.", "starts.", "dry!", "air.")
+    params = [
+        SamplingParams(
+            max_tokens=400, temperature=3.0, seed=seed, constraint=quote_constraint([text])
+        )
+        for seed in range(12)
+    ]
+    requests = [Request(str(n), (1, 2, 3), one) for n, one in enumerate(params)]
+    seen = set()
+    for completion in engine.generate(requests):
+        assert completion.finish_reason == "stop"
+        for quotation in completion.text.split("\n> "):
+            if "long" not in quotation:  # a sentence that is too long is quoted in part
+                assert quotation.startswith(starts), quotation
+                assert quotation.endswith(ends), quotation
+                seen.add(quotation)
+    assert len(seen) > 3
+
+
 def test_a_short_document_can_be_quoted(engine: Engine) -> None:
     params = SamplingParams(max_tokens=50, constraint=quote_constraint(["Yes.\n\nNo."]), seed=1)
     (completion,) = engine.generate([Request("r", (1, 2, 3), params)])

@@ -21,6 +21,7 @@ from l4cli.ask.split_journal import Noted, SplitJournal
 from l4cli.ask.split_preflight import summary
 from l4cli.ask.split_prompts import says_nothing
 from l4cli.ask.split_run import Progress, SplitRun
+from l4cli.ask.split_session import SplitSession
 from l4cli.documents import Document
 from l4cli.errors import ContextOverflowError, OutputError, UsageError
 from l4cli.loading.load import load
@@ -48,6 +49,19 @@ def test_every_part_is_read_and_the_answer_rests_on_all_notes() -> None:
     assert steps[-1].num_tokens == coverage.num_tokens
     (answer,) = recorder.llm.engine.generate([run.answer_request(findings)])
     assert answer.text == "These: F0 F2 F4"
+
+
+def test_progress_is_seen_before_the_first_note_is_made() -> None:
+    """Reading a part may take half a minute."""
+    recorder = Recorder()
+    recorder.backend.n_batch = 256
+    seen: list[Progress] = []
+    session = SplitSession(recorder.llm, [book(6)], {"max_tokens": 200})
+    session.read([QUESTION], seen.append)
+    before = [step.in_work for step in seen if step.num_done == 0]
+    assert len(before) > 2
+    assert 0 < max(before) < 6
+    assert (seen[-1].num_done, seen[-1].num_all) == (6, 6)
 
 
 def test_what_reading_takes_is_told_before_and_is_what_it_takes() -> None:

@@ -62,6 +62,7 @@ def test_a_dumb_terminal_gets_plain_text(endless: Path) -> None:
         terminal.type("hello" + ENTER)
         terminal.wait_for(f"^{re.escape(RECITED[:16])}")
         terminal.wait_for("cut off at max_tokens")
+        assert "of 1,024 tokens" not in terminal.text()[20:].partition("/help")[2]  # no bar
         terminal.type("/show" + ENTER)
         terminal.wait_for(r"^model\s+endless$")
         terminal.type("/exit" + ENTER)

@@ -236,6 +236,25 @@ def test_progress_gives_way_to_the_answer() -> None:
     view.close()
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (80, "reading the prompt: 1,024 of 42,000 tokens, about 80 s left"),
+        (42, "1,024 of 42,000 tokens, about 80 s left"),
+        (30, "1,024 of 42,000 tokens"),
+    ],
+)
+def test_progress_tells_the_time_left(columns: int, shown: str) -> None:
+    """At 512 tokens a second, which the first call cannot know."""
+    watched = Watched(columns=columns)
+    seconds = iter(range(9))
+    view = MarkdownView(watched.write, lambda: (columns, 24), clock=lambda: float(next(seconds)))
+    view.progress(512, 42_000)
+    assert "left" not in watched.text()
+    view.progress(1024, 42_000)
+    assert watched.text() == shown
+
+
 def test_progress_without_an_answer_leaves_nothing() -> None:
     watched = Watched()
     view = markdown_view(watched)

@@ -182,7 +182,7 @@ def test_documents_go_before_it_under_their_names(tmp_path: Path) -> None:
     assert "a.pdf: 2 pages, " in said
     assert "(bad.pdf: encrypted; save it without its password)" in said
     assert "(long.txt has " in said
-    assert f"({tmp_path}: skipped 1 binary file)" in said
+    assert f"({tmp_path}: left out: 1 binary file)" in said
     assert chat.run(f'/doc "{tmp_path / "b c.txt"}"').count("before your next message: ") == 1
     with pytest.raises(InputError, match="nothing was attached"):
         chat.run(f"/doc {tmp_path}/*.md")

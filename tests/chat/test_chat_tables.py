@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from l4cli.chat.terminal.markdown import BlockRenderer
-from l4cli.chat.terminal.tables import shared_out
+from l4cli.columns import shared_out
 
 ADDRESS = "https://example.org/a/long/address/that/must/stay/whole.html"
 TABLE = f"""| Name | Where | What it does |

@@ -8,14 +8,16 @@ import sys
 from io import BufferedReader
 from pathlib import Path
 
+import papers
 import pytest
 from conftest import L4
 from terminal import CTRL_C, CTRL_D, ENTER, Terminal
 
 from convert.gguf.vetting import vet, vet_loading
 from l4cli.app import invoke
-from l4cli.commands import ask
+from l4cli.commands import ask_arguments
 from l4cli.engine.llamacpp import model as llamacpp_model
+from l4cli.errors import UsageError
 from l4cli.loading import file as loading_file
 
 
@@ -58,8 +60,63 @@ def test_what_is_plainly_no_file_is_a_question(
     if documents == 3:
         for name in arguments[1:]:
             Path(name).touch()
-    found, asked = ask._arguments(arguments, [], None)
-    assert (len(found), asked) == (documents, questions)
+    meant = ask_arguments.sort_out(arguments, [], is_piped=False)
+    assert (len(meant.documents), list(meant.questions)) == (documents, questions)
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "documents", "questions", "stdin"),
+    [
+        (["manual.txt"], [], ["manual.txt"], [], "question"),
+        (["manual.txt", "*.md"], [], ["manual.txt", "*.md"], [], "question"),
+        (["Who is it?"], [], ["-"], ["Who is it?"], "document"),
+        ([], ["who"], ["-"], ["who"], "document"),
+        (["manual.txt"], ["who"], ["manual.txt"], ["who"], "unread"),
+        (["manual.txt", "-"], ["who"], ["manual.txt", "-"], ["who"], "document"),
+        (["-", "Who?"], [], ["-"], ["Who?"], "document"),
+        ([], [], "is stdin the document or the question?", [], ""),
+        (["summary"], [], "summary: no such file; if it is the question", [], ""),
+        (["manual.tx"], [], "manual.tx: no such file; if it is the question", [], ""),
+    ],
+)
+def test_what_stdin_is_follows_from_the_arguments(
+    manual: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    options: list[str],
+    documents: list[str] | str,
+    questions: list[str],
+    stdin: str,
+) -> None:
+    monkeypatch.chdir(manual.parent)
+    if isinstance(documents, str):
+        with pytest.raises(UsageError, match=re.escape(documents)):
+            ask_arguments.sort_out(words, options, is_piped=True)
+        return
+    meant = ask_arguments.sort_out(words, options, is_piped=True)
+    assert (list(meant.documents), list(meant.questions)) == (documents, questions)
+    assert meant.stdin == stdin
+
+
+def test_a_piped_question_and_a_piped_document(l4: L4, tiny_gguf: Path, manual: Path) -> None:
+    model = ["-m", tiny_gguf, "-t", "1", "-n", "4", "--temperature", "0", "--json"]
+    model += ["--no-cache"]
+    asked = l4("ask", manual, "-q", "What is it?", *model, stdin=b"")
+    assert "stdin" not in asked.stderr
+    piped = l4("ask", manual, *model, stdin="What is it?\n")
+    assert "(stdin is the question)" in piped.stderr
+    document = l4("ask", "What is it?", *model, stdin=manual.read_bytes())
+    assert "(stdin is the document)" in document.stderr
+    answers = [json.loads(done.stdout)["answers"][0] for done in (asked, piped, document)]
+    assert {(one["question"], one["answer"]) for one in answers} == {
+        ("What is it?", answers[0]["answer"])
+    }
+    unread = l4("ask", manual, "What is it?", "--dry-run", *model[:2], stdin="What is that?")
+    assert "stdin is not read" in unread.stderr
+    empty = l4("ask", manual, *model, stdin="")
+    assert (empty.returncode, "no question" in empty.stderr) == (2, True)
+    text = l4("docs", "text", stdin="hello")
+    assert text.stdout.strip() == "hello"
 
 
 def test_questions_alone_have_no_document(capsys, monkeypatch) -> None:
@@ -261,6 +318,30 @@ def test_the_store_is_kept_with_docs(
     assert [one["documents"] for one in json.loads(out)] == [[str(manual)]]
     assert run(capsys, monkeypatch, "docs", "prune")[0] == 2
     assert run(capsys, monkeypatch, "docs", "prune", "--all")[0] == 0
+    assert json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1]) == []
+
+
+def test_a_stored_text_has_all_its_names(
+    l4: L4,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_gguf: Path,
+    manual: Path,
+) -> None:
+    """The same text as a file, as a Word document and from stdin is stored once."""
+    text = " ".join(manual.read_text().split())
+    manual.write_text(text)
+    report = manual.with_name("report.docx")
+    report.write_bytes(papers.docx([("", text)]))
+    model = ["-m", tiny_gguf, "-t", "1"]
+    assert run(capsys, monkeypatch, "docs", "add", manual, report, *model)[0] == 0
+    assert l4("docs", "add", "-", *model, stdin=text).returncode == 0
+    (entry,) = json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1])
+    assert (entry["documents"], entry["also"]) == (["stdin"], [[str(report)], [str(manual)]])
+    shown = run(capsys, monkeypatch, "docs", "list")[1]
+    assert f"stdin (also read as {report}; {manual})" in shown
+    code, _, said = run(capsys, monkeypatch, "docs", "rm", report)
+    assert (code, f"stdin, {manual}\n" in said) == (0, True)
     assert json.loads(run(capsys, monkeypatch, "docs", "list", "--json")[1]) == []
 
 

@@ -171,7 +171,37 @@ def test_a_tree_is_its_readable_files(tmp_path: Path) -> None:
         Path(d.name).relative_to(tree).as_posix() for d in ingest([str(tree)], on_note=notes.append)
     ]
     assert read == ["a.md", "b/manual.pdf", "b/x.log", "b.py", "kept.log"]
-    assert notes == [f"{tree}: skipped 1 empty file and 2 binary files"]
+    (note,) = notes
+    assert note.startswith(f"{tree}: left out: ")
+    assert set(note.partition("left out: ")[2].split(", ")) == {
+        "3 files ignored by .gitignore (--no-gitignore reads them)",
+        "1 link",
+        "1 empty file",
+        "2 binary files",
+    }
+
+
+def test_what_programs_have_put_into_a_tree_is_left_out(tmp_path: Path) -> None:
+    """And a .gitignore above the folder counts, up to the repository's root."""
+    write(tmp_path / ".gitignore", "b.md\nout/\n")  # above the repository
+    root = tmp_path / "repository"
+    write(root / ".git" / "HEAD", "ref")
+    write(root / ".gitignore", "*.log\nout/\n")
+    for name in ("a.log", "b.md", "out/x.md", "node_modules/x.js", "env/pyvenv.cfg", "env/x.py"):
+        write(root / "src" / name, name)
+    write(root / "src" / "tmp" / "CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55")
+
+    def read(folder: Path, **options: bool) -> tuple[list[str], str]:
+        notes: list[str] = []
+        found = ingest([str(folder)], on_note=notes.append, **options)
+        return [Path(d.name).relative_to(folder).as_posix() for d in found], "; ".join(notes)
+
+    names, note = read(root / "src")
+    assert names == ["b.md"]
+    assert "2 files ignored by .gitignore" in note
+    assert "3 folders of packages or caches" in note
+    assert read(root / "src", use_gitignore=False)[0] == ["a.log", "b.md", "out/x.md"]
+    assert read(root / "src" / "out")[0] == ["x.md"]  # because it is named
 
 
 def test_patterns_and_repetitions(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
-"""The line at the bottom of the screen. Pure."""
+"""Lines that show a state in the width of the terminal. Pure."""
 
 from __future__ import annotations
+
+from l4cli.amounts import roughly
 
 
 def bar_text(
@@ -25,6 +27,20 @@ def bar_text(
         if part and len(_joined([*chosen, part])) <= width:
             chosen.add(part)
     return _joined([part for part in (model, used, rate, note) if part in chosen])[:width]
+
+
+def reading_text(width: int, done: int, total: int, seconds: float | None = None) -> str:
+    """Return a line, at most `width` columns, for `done` of `total` tokens of a prompt.
+
+    total: 0 if it is not known yet.
+    seconds: how long reading the rest takes; None if unknown.
+    """
+    if not total:
+        return "…"
+    left = "" if seconds is None else f", {roughly(seconds)} left"
+    counts = f"{done:,} of {total:,} tokens"
+    lines = (f"reading the prompt: {counts}{left}", f"reading: {counts}{left}", f"{counts}{left}")
+    return next((line for line in lines if len(line) <= width), counts[:width])
 
 
 def _joined(parts: list[str]) -> str:

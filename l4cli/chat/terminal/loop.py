@@ -128,6 +128,7 @@ class _Screen:
         self._session = session
         self._hint = ""
         self._is_editing = False
+        plain = prompt_output()  # a dumb terminal cannot keep a bar apart from the text
         self._prompt: PromptSession[str] = PromptSession(
             history=history,
             multiline=True,
@@ -135,11 +136,11 @@ class _Screen:
             completer=editing.CommandCompleter(session),
             complete_while_typing=False,
             prompt_continuation=" " * len(PROMPT),
-            bottom_toolbar=self._bar,
+            bottom_toolbar=None if plain else self._bar,
             style=_STYLE,
             enable_suspend=True,
-            reserve_space_for_menu=4,
-            output=prompt_output(),
+            reserve_space_for_menu=0 if plain else 4,
+            output=plain,
         )
         editing.prefer_markdown_files(self._prompt.default_buffer)
         self._prompt.default_buffer.on_text_changed += lambda _buffer: self._give_hint("")

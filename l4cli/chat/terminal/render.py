@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from l4cli import console
+from l4cli.chat.terminal.bar import reading_text
 from l4cli.chat.terminal.markdown import BlockRenderer, split_blocks
 from l4cli.chat.terminal.region import Region
 from l4cli.chat.turn import AnswerView
@@ -91,13 +92,21 @@ class MarkdownView:
         self._has_begun = False
         self._is_drawn = False  # whether all of `_text` is on the screen
         self._not_before = 0.0
+        self._reading_since: tuple[int, float] | None = None  # tokens done, and the time, at first
 
     def progress(self, done: int, total: int) -> None:
-        """Show a progress line, which the answer replaces."""
+        """Show a progress line with the time left, which the answer replaces."""
         if not self._has_begun:
-            reading = f"reading the prompt: {done:,} of {total:,} tokens" if total else "…"
-            width, _ = self._size()
-            self._region.update([f"\x1b[2m{reading[: width - 1]}\x1b[0m"])
+            now = self._clock()
+            if total and self._reading_since is None:
+                self._reading_since = done, now
+            text = reading_text(self._size()[0] - 1, done, total, self._left(done, total, now))
+            self._region.update([f"\x1b[2m{text}\x1b[0m"])
+
+    def _left(self, done: int, total: int, now: float) -> float | None:
+        """Return the seconds until the prompt is read, at the rate so far."""
+        first, since = self._reading_since or (done, now)
+        return (total - done) * (now - since) / (done - first) if done > first else None
 
     def write(self, text: str) -> None:
         self._has_begun = True

@@ -14,6 +14,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from l4cli.columns import shared_out
+
 
 class FoldedTable(TableElement):
     """A table as a grid if the longest words of all columns fit side by side, else as records."""
@@ -39,20 +41,6 @@ class FoldedTable(TableElement):
         for row in rows:
             grid.add_row(*row)
         yield grid
-
-
-def shared_out(least: Sequence[int], most: Sequence[int], room: int) -> list[int] | None:
-    """Return the widths of columns that share `room` columns of the terminal; None if too narrow.
-
-    least: the width of the longest word in each column.
-    most: the width of the longest line in each column.
-    """
-    spare, wanted = room - sum(least), sum(most) - sum(least)
-    if spare < 0:
-        return None
-    if spare >= wanted:
-        return list(most)
-    return [low + (high - low) * spare // wanted for low, high in zip(least, most, strict=True)]
 
 
 def _headed(content: Text) -> Text:

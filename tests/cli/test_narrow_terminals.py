@@ -1,0 +1,52 @@
+"""In a narrow terminal every word of a command's output is there, and none is divided."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import L4
+from terminal import CTRL_C, Terminal
+
+from l4cli import console
+
+COMMANDS = {
+    "models": ["models"],
+    "info": ["info", "demo"],
+    "plan": ["plan", "scout:Q4_K_M", "--ram", "64G@100"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("columns", [40, 60])
+def test_no_word_is_divided(l4: L4, name: str, columns: int) -> None:
+    piped = l4(*COMMANDS[name])
+    assert piped.returncode == 0, piped.stderr
+    with Terminal([sys.executable, "-m", "l4cli", *COMMANDS[name]], columns=columns) as terminal:
+        assert terminal.exit_code() == 0
+        shown = terminal.text()
+    words = {word for word in piped.stdout.split() if len(word) < columns - 20}
+    assert words - {word for part in shown.split() for word in (part, part.rstrip(":"))} == set()
+    assert max(map(len, shown.splitlines())) <= columns
+
+
+def test_a_table_in_a_pipe_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    console.table(["NAME", "SIZE"], [["a" * 300, "388.41 kB"], ["水泵", "1 B"]])
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert first == "a" * 300 + "  388.41 kB"
+    assert head.index("SIZE") == 302
+    assert second == "水泵" + " " * 296 + "  1 B"
+
+
+def test_after_ctrl_c_the_way_out_is_not_cut_off(tiny_gguf: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "hello", "temperature": 0, "ignore_eos": true}\n' * 4)
+    command = ["run", str(rows), "-o", str(tmp_path / "out.jsonl"), "-m", str(tiny_gguf)]
+    command += ["-n", "3000", "-t", "1", "--parallel", "2"]
+    with Terminal([sys.executable, "-m", "l4cli", *command], columns=40) as terminal:
+        terminal.wait_for(r"\d rows|tokens/s|rows")
+        terminal.type(CTRL_C)
+        terminal.wait_for(r"finishing; Ctrl-C again stops it")
+        terminal.type(CTRL_C)
+        assert terminal.exit_code() == 130
