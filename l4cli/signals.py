@@ -6,6 +6,7 @@ at once, from C. A small thread reads the number there and tells the engine to s
 
 Other long work is Python's own: waiting for a line of a pipe or for the process that parses a
 document, or rendering a chat template. Within `giving_up`, the handler ends it by an exception.
+Work in another thread is ended by the same exception (`background.py`).
 """
 
 from __future__ import annotations
