@@ -375,7 +375,7 @@ class _Batch:
         self._count(outputs, time.perf_counter() - started)
         for completion in map(self._ahead.timed, self._collector.feed(outputs)):
             job, index, request = self._in_flight.pop(completion.request_id)
-            outcome = outcome_of(completion, request.params)
+            outcome = outcome_of(completion, request.params, job.requests.thoughts)
             if isinstance(outcome, Completion):
                 self.on_answer(job.row, request, completion)
             self._settle(job, index, outcome)
@@ -472,6 +472,7 @@ def _made(llm: LLM, job: _Job, index: int) -> tuple[Request, Asked | None]:
     """Make a row's request; it runs in the background. Raises L4Error if that is not possible."""
     request = replace(job.requests.request(index), id=f"{job.position}/{index}")
     llm.check(request.params)  # compiles its constraint
+    _ = job.requests.thoughts  # renders the template, for the first row
     asked = job.requests.asked if index == 0 else None
     return request, asked if asked and asked.should_prefill else None
 
