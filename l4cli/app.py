@@ -39,6 +39,7 @@ from l4cli.errors import (
     L4Error,
 )
 from l4cli.native.watcher import watching
+from l4cli.signals import GivenUpError
 
 # Of a line on stderr. A path has up to 4,096, and what a file holds may have any number.
 _MOST_CHARACTERS = 6_000
@@ -138,6 +139,8 @@ def invoke(debug: bool) -> int:
         return _reader_gone()  # of a help text, which typer writes
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
+    except GivenUpError as given_up:
+        return given_up.exit_code
     except (L4Error, ConvertError, TyperException) as error:
         if debug:
             raise

@@ -6,6 +6,7 @@ at once, from C. A small thread reads the number there and tells the engine to s
 
 Other long work is Python's own: waiting for a line of a pipe or for the process that parses a
 document, or rendering a chat template. Within `giving_up`, the handler ends it by an exception.
+Work in another thread is ended by the same exception (`background.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,14 @@ class Interrupts:
 
 
 class GivenUpError(BaseException):
-    """A signal ended work within `giving_up`. It passes through `except Exception`."""
+    """A signal ended work within `giving_up`. It passes through `except Exception`.
+
+    exit_code: the exit code that follows, if the command ends by it.
+    """
+
+    def __init__(self, exit_code: int = 128 + signal.SIGINT) -> None:
+        super().__init__()
+        self.exit_code = exit_code
 
 
 class _GivingUp:
@@ -50,9 +58,10 @@ def giving_up(after: int) -> Iterator[None]:
     """Within this context, the signal of that number raises GivenUpError, also if it came before.
 
     For work that leaves nothing behind when it ends in its middle, and never calls llama.cpp with
-    a Python callback. It has an effect in the main thread within `catch_interrupts` only.
+    a Python callback. It has an effect in the main thread, within `catch_interrupts` or
+    `ignore_interrupts`; elsewhere signals end the command anyway.
     """
-    if threading.current_thread() is not threading.main_thread() or _GivingUp.seen is None:
+    if threading.current_thread() is not threading.main_thread() or _GivingUp.after:
         yield
         return
     try:
@@ -63,11 +72,27 @@ def giving_up(after: int) -> Iterator[None]:
         _GivingUp.after = 0
 
 
+@contextmanager
+def ignore_interrupts() -> Iterator[None]:
+    """Within this context, SIGINT ends nothing but work within `giving_up`."""
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if _GivingUp.after:
+            _GivingUp.after = 0
+            raise GivenUpError(128 + number)
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _give_up() -> None:
     seen, after = _GivingUp.seen, _GivingUp.after
     if seen and after and seen.count >= after:
         _GivingUp.after = 0  # once
-        raise GivenUpError
+        raise GivenUpError(seen.exit_code)
 
 
 @contextmanager

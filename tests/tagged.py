@@ -9,6 +9,7 @@ from typing import Any
 from fakes import BOS, EOG, FakeBackend, FakeSampler
 
 from l4cli.engine.channels import Channels
+from l4cli.engine.thoughts import shown_tags
 from l4cli.engine.types import Sampled, SamplingParams
 from l4cli.loading.llm import LLM
 
@@ -58,6 +59,9 @@ class TaggedBackend(FakeBackend):
     def __init__(self, tags: Tags, **options: Any) -> None:
         super().__init__(**options)
         self.tags, self.channels = tags, Channels.of(tags.ids)
+
+    def piece(self, token: int) -> bytes:
+        return shown_tags(self.tags.ids).get(token) or super().piece(token)
 
     def sampler(self, params: SamplingParams, prompt: Sequence[int] = ()) -> FakeSampler:
         return _Sampler(self, prompt)

@@ -12,7 +12,7 @@ from l4cli.ask.quoting import Quoter, asking
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.documents.reading import Reading, read
 from l4cli.loading.llm import LLM
-from l4cli.signals import catch_interrupts
+from l4cli.signals import GivenUpError, catch_interrupts
 from l4cli.speeds import Conditions, OtherWork, is_busy, remember
 
 
@@ -75,7 +75,7 @@ class AskSession:
             self._quoter = self._quoter or Quoter(self.llm, self.prompt.documents)
             try:
                 self._quoter.quote(answers, prompts, lambda: interrupts)
-            except StoppedEarly:
+            except (StoppedEarly, GivenUpError):
                 answers[-1].exit_code = interrupts.exit_code
         yield from answers
 

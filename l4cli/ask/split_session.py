@@ -14,7 +14,7 @@ from l4cli.ask.split_preflight import SplitDemand
 from l4cli.ask.split_run import Findings, Progress, SplitRun
 from l4cli.documents.document import Document
 from l4cli.loading.llm import LLM
-from l4cli.signals import catch_interrupts
+from l4cli.signals import GivenUpError, catch_interrupts
 
 
 class SplitSession:
@@ -81,9 +81,9 @@ class SplitSession:
                 self._findings = self._run.read(
                     questions, journal, stopping=stopping, on_progress=on_note
                 )
-            except StoppedEarly:
+            except (StoppedEarly, GivenUpError):
                 self.exit_code = interrupts.exit_code
-                raise
+                raise StoppedEarly from None
 
     def ask(
         self,
@@ -116,7 +116,7 @@ class SplitSession:
         with catch_interrupts(self.llm.interrupt) as interrupts:
             try:
                 self._quoter.quote([given], [prompt], lambda: interrupts)
-            except StoppedEarly:
+            except (StoppedEarly, GivenUpError):
                 given.exit_code = interrupts.exit_code
 
     def as_json(self) -> dict[str, Any]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from l4cli import console
+from l4cli.background import readable
 from l4cli.batch.json_values import is_one_value
 from l4cli.batch.lines import MAX_LINE, lines_of
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.suspects import Suspects
 from l4cli.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 class Output(Protocol):
@@ -94,21 +99,41 @@ def written_by(out: Path) -> tuple[Path, ...]:
 @contextmanager
 def open_input(name: str, out: Path | None) -> Iterator[BinaryIO]:
     """Open a file of rows, or stdin for "-". Raises UsageError if the run would write to it."""
-    if name == "-":
-        if sys.stdin.isatty():
-            raise UsageError("give a file of prompts, or pipe one in: l4 run prompts.jsonl")
-        _refuse_output(sys.stdin.buffer, "stdin", out)
-        yield sys.stdin.buffer
-        return
     path = Path(name).expanduser()
     try:
-        file = path.open("rb")
-        file.peek(1)
+        raw = _opened_stdin() if name == "-" else path.open("rb", buffering=0)
+        file = io.BufferedReader(raw if _is_regular(raw) else _Patient(raw))
+        if _is_regular(raw):
+            file.peek(1)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     with file:
-        _refuse_output(file, str(path), out)
+        _refuse_output(raw, "stdin" if name == "-" else str(path), out)
         yield file
+
+
+def _opened_stdin() -> io.FileIO:
+    if sys.stdin.isatty():
+        raise UsageError("give a file of prompts, or pipe one in: l4 run prompts.jsonl")
+    return io.FileIO(os.dup(sys.stdin.fileno()))
+
+
+class _Patient(io.RawIOBase):
+    """A pipe or a terminal. Waiting for it can be given up; see `l4cli/background.py`."""
+
+    def __init__(self, raw: io.FileIO) -> None:
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        readable(self._raw.fileno())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def folder_of(name: str) -> Path:
@@ -131,7 +156,7 @@ def count_lines(name: str) -> int | None:
         return sum(not line.isspace() for line in lines_of(file))
 
 
-def _refuse_output(file: BinaryIO, name: str, out: Path | None) -> None:
+def _refuse_output(file: io.FileIO, name: str, out: Path | None) -> None:
     """Raise UsageError if the open input is a file that the run writes to, or stdout."""
     if not _is_regular(file):
         return
@@ -146,7 +171,7 @@ def _refuse_output(file: BinaryIO, name: str, out: Path | None) -> None:
         raise UsageError(f"{name} is both input and output: the answers would overwrite it")
 
 
-def _is_regular(file: BinaryIO) -> bool:
+def _is_regular(file: io.FileIO) -> bool:
     try:
         return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     except (OSError, ValueError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,24 +69,31 @@ class RowsInput:
     def rows(self, file: BinaryIO) -> Iterator[Row | BadRow]:
         """Yield the rows of an opened input, lazily.
 
-        Raises UsageError if the template does not compile.
+        Raises UsageError if the template does not compile, and InputError if a regular file is
+        unusable as a whole. A pipe is first looked at when its first row is asked for.
         """
         template = None
         if self.template is not None:
             from l4cli.batch.template_row import JinjaRow
 
             template = JinjaRow(self.template)
-        return read_rows(
+        read = partial(
+            read_rows,
             lines_of(file),
             source=self.source,
             lenient=self.lenient,
             template=template,
             folder=folder_of(self.name),
         )
+        return read() if self.is_file else _when_asked(read)
 
     def count(self) -> int | None:
         """Return the number of rows; None for a pipe or CSV, where it is not known in advance."""
         return None if self.source == "csv" else count_lines(self.name)
+
+
+def _when_asked(read: Callable[[], Iterator[Row | BadRow]]) -> Iterator[Row | BadRow]:
+    yield from read()
 
 
 def source_of(name: str, text: bool, csv: bool) -> Source:

@@ -27,10 +27,15 @@ class Value(NamedTuple):
     complaint: str | None = None
 
 
+def needs_second(first_line: bytes) -> bool:
+    """Whether `is_one_value` has to see the second line."""
+    return first_line.strip() == b"{"
+
+
 def is_one_value(first_line: bytes, second_line: bytes) -> bool:
     """Whether a file that begins with these lines is an array or pretty-printed JSON."""
     start = first_line.strip()
-    if start == b"{":
+    if needs_second(first_line):
         return second_line.lstrip().startswith(b'"')
     return start in (b"[", b"[]") or start.startswith((b"[{", b"[ {"))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from l4cli.engine.completion import without_thought
+from l4cli.engine.thoughts import Thoughts
 from l4cli.engine.types import Completion, Constraint, SamplingParams
 from l4cli.errors import EngineError, L4Error
 
@@ -53,8 +54,12 @@ def timed_out(seconds: float, text: str) -> Failure:
     return Failure("timeout", message, partial=_partial(text))
 
 
-def outcome_of(completion: Completion, params: SamplingParams) -> Outcome:
+def outcome_of(
+    completion: Completion, params: SamplingParams, thoughts: Thoughts | None = None
+) -> Outcome:
     """Return the completion itself if it is valid, otherwise a Failure.
+
+    What was thought is set apart from the text, unless the text shows it in `<think>`.
 
     With a constraint, an answer is valid only if it is complete, because an incomplete answer
     (half a JSON value, for example) does not satisfy the constraint.
@@ -64,7 +69,7 @@ def outcome_of(completion: Completion, params: SamplingParams) -> Outcome:
         return Failure("engine", message, partial=_partial(completion.text))
     answer = without_thought(completion, params.constraint)
     if params.constraint is None or _is_whole(answer, params.constraint):
-        return answer
+        return thoughts.apart(answer) if thoughts else answer
     if completion.finish_reason == "length":
         cause = f"cut off at {completion.num_completion_tokens} tokens"
     else:

@@ -26,6 +26,7 @@ from l4cli.batch.fields import tool_name
 from l4cli.batch.outcomes import Failure, Outcome
 from l4cli.batch.rows import BadRow, Row
 from l4cli.engine.types import Completion
+from l4cli.prompt.call_tags import THOUGHT_ENDS
 from l4cli.prompt.tool_calls import ToolCall, calls_in_channels, parse_tool_calls, text_arguments
 
 Tagged = Callable[[Completion], str]
@@ -170,6 +171,8 @@ def _said(row: Row, completion: Completion, tagged: Tagged) -> tuple[str, tuple[
         calls = calls_in_channels(said, names)
         return (said.text, calls) if calls else (completion.text, ())
     content, calls = parse_tool_calls(tagged(completion), names, text_arguments(row.tools))
+    if completion.reasoning:
+        content = THOUGHT_ENDS.split(content, maxsplit=1)[-1]
     return (content, calls) if calls else (completion.text, ())
 
 

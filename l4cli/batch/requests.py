@@ -10,6 +10,7 @@ from typing import Any
 from l4cli.batch.ahead import Asked
 from l4cli.batch.rows import Row
 from l4cli.documents.prompt import DocumentPrompt
+from l4cli.engine.thoughts import Thoughts
 from l4cli.engine.types import Request
 from l4cli.loading.llm import LLM
 
@@ -70,6 +71,17 @@ class RowRequests:
             return None
         return Asked(self.document, self._row.num_answers)
 
+    @cached_property
+    def thoughts(self) -> Thoughts | None:
+        """How the answers' thoughts are marked; None if there are none, as without a template."""
+        return None if self._is_raw else self._llm.encoder.thoughts
+
+    @property
+    def _is_raw(self) -> bool:
+        """Whether the prompt is continued as it stands."""
+        is_for_all = self._options.raw or self._row.dialect == "completions"
+        return self._row.prompt is not None and is_for_all
+
     def request(self, index: int) -> Request:
         """Return the request for answer `index`, from 0. The caller sets its id.
 
@@ -83,7 +95,7 @@ class RowRequests:
     @cached_property
     def _first(self) -> Request:
         row, options = self._row, self._options
-        if row.prompt is not None and (options.raw or row.dialect == "completions"):
+        if row.prompt is not None and self._is_raw:
             return self._request(row.prompt, raw=True)
         messages: list[Mapping[str, Any]] = list(row.messages or ())
         if row.messages is None:

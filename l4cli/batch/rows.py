@@ -24,7 +24,6 @@ from l4cli.batch.sources import Record, Source, read_records
 from l4cli.documents import Document
 from l4cli.errors import InputError
 from l4cli.prompt import strict_json
-from l4cli.signals import giving_up
 
 DIGEST_BYTES = 8
 RowId = str | int
@@ -206,21 +205,10 @@ def read_rows(
     """Yield the rows of a stream of lines, reading it lazily. Blank lines are skipped.
 
     The parameters are those of `RowReader`; `source` is the format of the lines. Raises InputError
-    if the stream as a whole is unusable, such as a CSV file without a valid header, and
-    GivenUpError if a signal comes while a row is read.
+    if the stream as a whole is unusable, such as a CSV file without a valid header.
     """
     reader = RowReader(lenient, template, folder)
-    return _read(reader, read_records(lines, source, columns=reader.columns))
-
-
-def _read(reader: RowReader, records: Iterator[Record]) -> Iterator[Row | BadRow]:
-    while True:
-        with giving_up(after=1):  # a line may never come, and a document may take minutes
-            record = next(records, None)
-            row = reader.read(record) if record else None
-        if row is None:
-            return
-        yield row
+    return map(reader.read, read_records(lines, source, columns=reader.columns))
 
 
 def _digest(record: Record) -> bytes:

@@ -4,16 +4,22 @@
 
 Everything is lazy: a request is made only when a slot can take it, even among the requests of one
 row. At most `window` finished rows wait for an earlier row.
+
+Rows are read, and their requests made, in another thread, one at a time: a line of a pipe may never
+come, a document may take minutes to parse, a template seconds to render. The rows in flight go on
+meanwhile, and a finished row is written.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
+from l4cli.background import Background, Task
 from l4cli.batch.ahead import Asked, ReadAhead
 from l4cli.batch.outcomes import Outcome, outcome_of, refused, timed_out
 from l4cli.batch.outputs import failure, has_failed, output
@@ -31,6 +37,8 @@ from l4cli.signals import GivenUpError, giving_up
 
 _NONE = Suspects()
 _LONG_FILLING, _MOST_FILLING = 0.1, 1.0  # seconds
+_BRIEFLY = 0.05  # seconds in which most rows are read, or rendered; the engine waits for these
+_MOST_LOOKING_AHEAD = 2.0  # seconds
 _OnAnswer = Callable[[Row, Request, Completion], None]
 _OnReading = Callable[[Reading], object]
 
@@ -52,6 +60,24 @@ class _Job:
         return len(self.outcomes) == self.row.num_answers
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The next row is being read; None at the end of the input."""
+
+    begun: float
+    task: Task[Row | BadRow | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """A request of a row is being made, with its document if that must be in the cache first."""
+
+    begun: float
+    task: Task[tuple[Request, Asked | None]]
+    job: _Job
+    index: int
+
+
 def run_rows(
     llm: LLM,
     rows: Iterable[Row | BadRow],
@@ -62,7 +88,7 @@ def run_rows(
     on_answer: _OnAnswer = lambda _row, _request, _completion: None,
     on_reading: _OnReading = lambda _reading: None,
     suspects: Suspects = _NONE,
-) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
+) -> Generator[tuple[Row | BadRow, dict[str, Any]], None, None]:
     """Yield each row with its output row, in input order unless `options.unordered` is set.
 
     llm: the model. Its context is created or resized as the rows need it.
@@ -77,16 +103,20 @@ def run_rows(
     suspects: rows that may have caused an earlier crash. Each of them runs alone, and a row that
         has crashed twice yields an error row.
     """
-    batch = _Batch(llm, options, stats, stopping, on_step, on_answer, on_reading, suspects)
-    source = iter(rows)
-    while stopping() < 2:
-        batch.fill(source)
+    batch = _Batch(
+        llm, iter(rows), options, stats, stopping, on_step, on_answer, on_reading, suspects
+    )
+    try:
+        while stopping() < 2:
+            batch.fill()
+            yield from batch.ready()
+            if batch.is_idle:
+                return
+            batch.step()
+            on_step()
         yield from batch.ready()
-        if batch.is_idle:
-            return
-        batch.step()
-        on_step()
-    yield from batch.ready()
+    finally:
+        batch.close()
 
 
 class _Batch:
@@ -95,6 +125,7 @@ class _Batch:
     def __init__(
         self,
         llm: LLM,
+        source: Iterator[Row | BadRow],
         options: BatchOptions,
         stats: BatchStats,
         stopping: Callable[[], int],
@@ -106,6 +137,9 @@ class _Batch:
         self.llm, self.options, self.stats, self.stopping = llm, options, stats, stopping
         self.on_answer = on_answer
         self.suspects = suspects
+        self._source = source
+        self._background = Background("l4-rows")
+        self._work: _Reading | _Making | None = None  # under way in the background
         self._in_work = rows_in_work()
         self._ahead = ReadAhead(llm, stats, on_step, on_reading)
         self._collector = Collector()
@@ -122,33 +156,38 @@ class _Batch:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is left to do."""
-        waiting = self._in_flight or self._pending or self._open or self._done
+        waiting = self._in_flight or self._pending or self._open or self._done or self._work
         return self._exhausted and not waiting
 
     @property
     def has_room(self) -> bool:
         return self.llm.engine.has_room and len(self._done) < self.options.window
 
-    def fill(self, source: Iterator[Row | BadRow]) -> None:
+    @property
+    def has_ready(self) -> bool:
+        """Whether `ready` would yield a row."""
+        return bool(self._done) and (self.options.unordered or self._num_written in self._done)
+
+    def fill(self) -> None:
         """Add requests to the engine while it has room: of the current row, then of the next.
 
-        Rows may take long to read, render or compile, one after the other. So it ends early after a
+        Requests may take long to queue, as when constraints are compiled. So it ends early after a
         second, and the rows in flight then run for as long as it took.
         """
         if self.stopping():
             self._drop_unbegun()
         if self._in_flight and time.monotonic() < self._next_filling:
             return
-        if not self.llm.is_sized:
-            self._resize(source)
+        if not self.llm.is_sized and not self._resize():
+            return
         began = time.monotonic()
-        self._fill_until(began + _MOST_FILLING, source)
+        self._fill_until(began + _MOST_FILLING)
         ended = time.monotonic()
         if ended - began > _LONG_FILLING:
             self._next_filling = 2 * ended - began
 
-    def _fill_until(self, deadline: float, source: Iterator[Row | BadRow]) -> None:
-        while self.has_room and time.monotonic() < deadline and self._make_pending(1, source):
+    def _fill_until(self, deadline: float) -> None:
+        while self.has_room and time.monotonic() < deadline and self._make_pending(1):
             job, _, request = self._pending[0]
             if not self._may_join(job):
                 return
@@ -162,8 +201,8 @@ class _Batch:
                 self._pending.popleft()
             elif self._in_flight:
                 return  # the context can be resized when the requests in flight have finished
-            else:
-                self._resize(source)
+            elif not self._resize():
+                return
 
     def _may_join(self, job: _Job) -> bool:
         """Whether a row may run together with the rows in flight: a suspect must run alone."""
@@ -173,10 +212,15 @@ class _Batch:
         return not others or not any(map(self.suspects.includes, (job.row.digest, *others)))
 
     def _drop_unbegun(self) -> None:
-        """Drop rows that have not started."""
-        begun = {job.position for job, _, _ in self._in_flight.values()}
-        dropped = [job.position for job, index, _ in self._pending if index == 0]
-        self._drop({position for position in dropped if position not in begun})
+        """Drop rows that have not started, and what is being done for them."""
+        work = self._work
+        if isinstance(work, _Reading) or (work and not self._has_begun(work.job)):
+            self._background.give_up()
+            self._work = None
+        if isinstance(work, _Making) and not self._has_begun(work.job):
+            self._in_work.end(work.job.row.digest)
+        waiting = [job for job, _, _ in self._pending] + ([self._open] if self._open else [])
+        self._drop({job.position for job in waiting if not self._has_begun(job)})
 
     def _drop(self, dropped: set[int]) -> None:
         """Drop rows by position; with ordered output, also finished rows after them."""
@@ -189,15 +233,21 @@ class _Batch:
             for position in [done for done in self._done if done > min(dropped)]:
                 del self._done[position]
 
-    def _resize(self, source: Iterator[Row | BadRow]) -> None:
-        """Make a context that fits the next `look_ahead` requests."""
-        self._make_pending(self.options.look_ahead, source)
+    def _resize(self) -> bool:
+        """Make a context that fits the next `look_ahead` requests, or those that come soon.
+
+        False if there are none yet.
+        """
+        until = time.monotonic() + _MOST_LOOKING_AHEAD
+        if not self._make_pending(self.options.look_ahead, until):
+            return False
         asked = [job.asked for job, _, _ in self._pending if job.asked and not self._ahead.is_off]
         requests = [request for _, _, request in self._pending]
         self.llm.fit(requests, more=not self._exhausted, pool=bool(asked))
         if not all(map(self._ahead.serves, asked)):
             self._ahead.is_off = True  # this context cannot save or restore states
             self.llm.fit(requests, more=not self._exhausted)
+        return True
 
     def _document_is_ready(self, job: _Job, request: Request) -> bool:
         """Restore or prefill a request's document if needed; False if the request must wait."""
@@ -227,28 +277,105 @@ class _Batch:
             self._give_up(job, limit)
         return is_ready
 
-    def _make_pending(self, count: int, source: Iterator[Row | BadRow]) -> bool:
-        """Make requests until `count` are pending or the input ends; whether any are pending."""
+    def _make_pending(self, count: int, until: float | None = None) -> bool:
+        """Make requests until `count` are pending or the input ends; whether any are pending.
+
+        until: time.monotonic() when those that are pending are enough. None: wait briefly for each
+            row and request, if there is anything else to do.
+        """
         while len(self._pending) < count and len(self._done) < self.options.window:
-            if self._open:
-                self._ask(self._open)
-            elif self.stopping() or (row := _next(source)) is None:
-                self._exhausted = True
+            if until is not None and self._pending and time.monotonic() >= until:
                 break
-            else:
-                self._take(row)
+            if self._work is None and not self._begin_work():
+                break
+            if not self._has_worked(until):
+                break
+            self._end_work()
         if self.stopping():
             self._drop_unbegun()
         return bool(self._pending)
 
+    def _begin_work(self) -> bool:
+        """Begin to make the next request, or to read the next row; False if neither can be done."""
+        now, job = time.monotonic(), self._open
+        if job and self._may_join(job):
+            self._in_work.begin(job.row.digest)
+            making = partial(_made, self.llm, job, job.num_asked)
+            self._work = _Making(now, self._background.start(making), job, job.num_asked)
+        elif self.stopping():
+            self._exhausted = True
+        elif not (job or self._exhausted):
+            self._work = _Reading(now, self._background.start(partial(next, self._source, None)))
+        return self._work is not None
+
+    def _has_worked(self, until: float | None) -> bool:
+        """Whether the work under way is done. Wait for it, but not long if there is other work."""
+        work = self._work
+        assert work
+        seconds = None
+        if self._in_flight or self._pending or self.has_ready:
+            is_ahead = until is not None and self._pending
+            limit = until if is_ahead and until is not None else work.begun + _BRIEFLY
+            seconds = max(0.0, limit - time.monotonic())
+        job = work.job if isinstance(work, _Making) else None
+        self._in_work.prepare(job.row.digest if job else None)  # nothing else runs meanwhile
+        try:
+            with giving_up(after=2 if job and self._has_begun(job) else 1):
+                return work.task.wait(seconds)
+        except GivenUpError:
+            return False
+        finally:
+            self._in_work.prepare(None)
+
+    def _end_work(self) -> None:
+        """Take what was read or made."""
+        work, self._work = self._work, None
+        if isinstance(work, _Making):
+            self._take_request(work)
+        elif work:
+            row = work.task.result()
+            self._exhausted = row is None
+            if row is not None:
+                self._take_row(row)
+
+    def _take_request(self, work: _Making) -> None:
+        job = work.job
+        if not self._has_begun(job):
+            self._in_work.end(job.row.digest)
+        if job is not self._open:
+            return  # it took too long
+        try:
+            request, asked = work.task.result()
+        except CompileAbortedError:
+            return  # the user wants to stop; if not, it is made again
+        except L4Error as error:
+            self._note_asked(job)
+            self._settle(job, work.index, refused(error))
+            return
+        self._note_asked(job)
+        job.asked = job.asked or asked
+        self._pending.append((job, work.index, request))
+
+    def _note_asked(self, job: _Job) -> None:
+        job.num_asked += 1
+        if job.num_asked == job.row.num_answers:
+            self._open = None
+
+    def close(self) -> None:
+        """End what is under way in the background."""
+        self._background.give_up()
+        self._work = None
+
     def step(self) -> None:
         """Run one step of the engine and settle the requests that it finished."""
+        if not self._in_flight:
+            return
         started = time.perf_counter()
         outputs = self._ahead.counted(self.llm.engine.step())
         self._count(outputs, time.perf_counter() - started)
         for completion in map(self._ahead.timed, self._collector.feed(outputs)):
             job, index, request = self._in_flight.pop(completion.request_id)
-            outcome = outcome_of(completion, request.params)
+            outcome = outcome_of(completion, request.params, job.requests.thoughts)
             if isinstance(outcome, Completion):
                 self.on_answer(job.row, request, completion)
             self._settle(job, index, outcome)
@@ -262,17 +389,15 @@ class _Batch:
 
     def ready(self) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
         """Yield the finished rows that no longer wait for an earlier row."""
-        while self._done:
+        while self.has_ready:
             position = next(iter(self._done)) if self.options.unordered else self._num_written
-            if position not in self._done:
-                return
             row, written = self._done.pop(position)
             self._num_written += 1
             self.stats.num_rows += 1
             self.stats.num_errors += has_failed(written)
             yield row, written
 
-    def _take(self, row: Row | BadRow) -> None:
+    def _take_row(self, row: Row | BadRow) -> None:
         position = self._num_read
         self._num_read += 1
         if isinstance(row, BadRow):
@@ -281,28 +406,6 @@ class _Batch:
             self._done[position] = row, failure(row, refused(error))
         else:
             self._open = _Job(position, row, RowRequests(self.llm, row, self.options))
-
-    def _ask(self, job: _Job) -> None:
-        """Make the next request of a row and append it to the pending ones."""
-        index = job.num_asked
-        job.num_asked += 1
-        if job.num_asked == job.row.num_answers:
-            self._open = None
-        self._in_work.prepare(job.row.digest)
-        try:
-            with giving_up(after=2 if self._has_begun(job) else 1):  # a template may take seconds
-                request = replace(job.requests.request(index), id=f"{job.position}/{index}")
-                if index == 0 and (asked := job.requests.asked) and asked.should_prefill:
-                    job.asked = asked
-        except L4Error as error:
-            self._settle(job, index, refused(error))
-            return
-        except GivenUpError:
-            self._drop({job.position})
-            return
-        finally:
-            self._in_work.prepare(None)
-        self._pending.append((job, index, request))
 
     def _has_begun(self, job: _Job) -> bool:
         """Whether one of a row's requests is or was in flight, so that the others should follow."""
@@ -365,12 +468,13 @@ class _Batch:
             self._settle(job, index, timed_out(limit, ""))
 
 
-def _next(source: Iterator[Row | BadRow]) -> Row | BadRow | None:
-    """The next row; None at the end, or if a signal came while it was read."""
-    try:
-        return next(source, None)
-    except GivenUpError:
-        return None
+def _made(llm: LLM, job: _Job, index: int) -> tuple[Request, Asked | None]:
+    """Make a row's request; it runs in the background. Raises L4Error if that is not possible."""
+    request = replace(job.requests.request(index), id=f"{job.position}/{index}")
+    llm.check(request.params)  # compiles its constraint
+    _ = job.requests.thoughts  # renders the template, for the first row
+    asked = job.requests.asked if index == 0 else None
+    return request, asked if asked and asked.should_prefill else None
 
 
 def _is_late(job: _Job, limit: float, now: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,14 @@ class RunSession:
             on_reading=lambda reading: self._note_rates(reading.rates, others),
             suspects=self.output.suspects,
         )
-        for row, output in answered:
-            self.output.write(
-                to_line(output),
-                row.digest,
-                failed=has_failed(output),
-                document=row.document_digest,
-            )
+        with closing(answered):  # also if the output cannot be written: nothing runs on
+            for row, output in answered:
+                self.output.write(
+                    to_line(output),
+                    row.digest,
+                    failed=has_failed(output),
+                    document=row.document_digest,
+                )
         self.seconds = time.perf_counter() - self.started
         if speeds := self.stats.meter.speeds(self.stats.num_prefill_tokens):
             n_seq_max = self.llm.engine.backend.n_seq_max

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from l4cli.batch.encoding import utf8_lines
 from l4cli.batch.fields import json_type
-from l4cli.batch.json_values import is_one_value, split_values
+from l4cli.batch.json_values import is_one_value, needs_second, split_values
 from l4cli.batch.lines import MAX_ROW
 from l4cli.errors import InputError
 from l4cli.prompt import strict_json
@@ -52,7 +52,8 @@ def read_records(
         return _csv_records(lines, columns)
     if source == "text":
         return _line_records(lines, _parse_text)
-    first, second = next(lines, b""), next(lines, b"")
+    first = next(lines, b"")
+    second = next(lines, b"") if needs_second(first) else b""  # it may come much later
     whole = itertools.chain(filter(None, (first, second)), lines)
     if is_one_value(first, second):
         return _value_records(whole)

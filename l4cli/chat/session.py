@@ -42,6 +42,7 @@ from l4cli.errors import (
 from l4cli.loading.llm import LLM
 from l4cli.native import watcher
 from l4cli.prompt.tool_calls import ToolCall, calls_in_channels
+from l4cli.signals import GivenUpError
 from l4cli.speeds import Conditions
 
 NEARLY_FULL = 0.85
@@ -234,7 +235,7 @@ class ChatSession:
                 self.log.write(tree, self._settings())
         try:
             yield
-        except L4Error:
+        except (L4Error, GivenUpError):
             if self.tree is before:
                 with suppress(L4Error):
                     self._save()

@@ -16,6 +16,7 @@ from typing import Any
 
 from l4cli.chat.history.conversation import Conversation, Message
 from l4cli.engine.channels import ChannelReader, Said
+from l4cli.engine.thoughts import THINK, Thoughts
 from l4cli.errors import RequestError
 from l4cli.loading.llm import LLM
 from l4cli.prompt.call_tags import tagged_text
@@ -30,7 +31,7 @@ class ConversationTokens:
         self._chat = functools.partial(llm.encoder.chat, tools=tools)
         self.tools = tools
         self._special_tokens = llm.vocabulary.special_tokens
-        self._begun, self._thinking = llm.encoder.begun, llm.encoder.thinking
+        self._begun, self._thoughts = llm.encoder.begun, llm.encoder.thoughts
         self._tokenize: Callable[[str], list[int]] = llm.vocabulary.tokenize
         self._piece, self._channels = llm.engine.backend.piece, llm.engine.backend.channels
         self._control = frozenset(llm.vocabulary.special_tokens.values())
@@ -162,28 +163,27 @@ class ConversationTokens:
 
         Without an end, it would take them for answers. That of the last answer may go on.
         """
-        if self._thinking not in ("may", "must"):
+        if self._thoughts is None:
             return conversation
         *earlier, last = conversation.messages or (None,)
         if last is None:
             return conversation
-        ended = [self._with_ended_thought(message) for message in earlier]
+        ended = [self._with_ended_thought(message, self._thoughts) for message in earlier]
         return replace(conversation, messages=(*ended, last))
 
-    def _with_ended_thought(self, message: Message) -> Message:
+    def _with_ended_thought(self, message: Message, thoughts: Thoughts) -> Message:
         text = message.content
-        is_open = text.lstrip().startswith("<think>") or (
-            self._thinking == "must" and message.is_partial
-        )
-        if message.role != "assistant" or not is_open or "</think>" in text:
+        marked = thoughts if message.is_partial else thoughts._replace(is_begun=False)
+        if message.role != "assistant" or not marked.is_open(text):
             return message
         return replace(message, content=f"{text.rstrip()}\n</think>\n\n", token_ids=())
 
     def _dicts(self, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The messages as the template wants them: some want what was thought by itself."""
-        if not self._channels:
+        thoughts = Thoughts(THINK, is_begun=False) if self._channels else self._thoughts
+        if thoughts is None or (thoughts.tags == THINK and not self._channels):
             return list(messages)
-        return [dict(with_thought_apart(message)) for message in messages]
+        return [dict(with_thought_apart(message, thoughts)) for message in messages]
 
     def _put_back(self, ids: list[int], begin: int, lead: list[int], answer: Message) -> None:
         """Replace the template's tokens of one answer by the generated ones, if the text is equal.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -85,7 +86,7 @@ def ctx_test(
     from l4cli.commands.open_model import open_model
     from l4cli.ctxtest.results import Results
     from l4cli.ctxtest.session import ContextTest, Plan
-    from l4cli.signals import catch_interrupts
+    from l4cli.signals import GivenUpError, catch_interrupts
     from l4cli.speeds import recall, remember_effective_length
 
     depth_shares, task_names = _depth_shares(depths), _task_names(tasks)
@@ -106,8 +107,9 @@ def ctx_test(
         ):
             test = ContextTest(llm, plan, stopping=lambda: interrupts.count, show=show)
             try:
-                for length, judged in test.run():
-                    results.add(length, judged)
+                with suppress(GivenUpError):
+                    for length, judged in test.run():
+                        results.add(length, judged)
             except EngineError as error:
                 failure = error  # the results of the lengths before it are still shown
         found = results.effective()

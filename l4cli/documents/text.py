@@ -13,6 +13,7 @@ import stat
 import time
 from pathlib import Path
 
+from l4cli.background import readable
 from l4cli.errors import InputError
 
 MAX_BYTES = 1 << 30  # of one file; ten million tokens of text are about 45 MB
@@ -85,7 +86,10 @@ def _read_pipe(path: Path) -> bytes:
                 raise InputError(f"{path}: a pipe that no program writes to")
         os.set_blocking(fd, True)
         parts, length = [begun or b""], 0
-        while length <= MAX_BYTES and (part := pipe.read(1 << 20)):
+        while length <= MAX_BYTES:
+            readable(fd)
+            if not (part := pipe.read(1 << 20)):
+                break
             parts.append(part)
             length += len(part)
         return b"".join(parts)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from l4cli.engine.thoughts import Tags, Thoughts
 from l4cli.engine.types import Completion, Constraint, Request, StepOutput, TokenLogprob
 from l4cli.errors import RequestError
 
@@ -49,11 +50,10 @@ def without_thought(completion: Completion, constraint: Constraint | None) -> Co
         return completion
     if constraint.kind == "calls":  # whoever parses them knows thoughts
         return completion
-    thought, end, text = completion.text.partition("</think>")
-    if not end:
+    found = Thoughts(Tags(*constraint.tags), is_begun=True).split(completion.text)
+    if not found:
         return completion
-    thought = thought.strip().removeprefix("<think>").strip()
-    return replace(completion, text=text.lstrip(), reasoning=thought)
+    return replace(completion, text=found[1], reasoning=found[0])
 
 
 def refused(request: Request, error: RequestError) -> Completion:

@@ -25,13 +25,14 @@ class Constraint:
     source: the JSON Schema as JSON text for "json_schema"; empty for "json_object"; GBNF for
         "grammar"; a regular expression for "regex"; Lark with llguidance's extensions for "lark",
         and for "calls", calls of functions with the schemas that a user gave.
-    thinking: whether the answer thinks first, up to `</think>`: "must" if the prompt has begun it;
+    thinking: whether the answer thinks first, up to `tags[1]`: "must" if the prompt has begun it;
         "channels" if it has channels (`channels.py`), of which the last is meant.
     """
 
     kind: Literal["json_schema", "json_object", "grammar", "regex", "lark", "calls"]
     source: str = ""
     thinking: Thinking = "no"
+    tags: tuple[str, str] = ("<think>", "</think>")
 
 
 @dataclass(frozen=True, slots=True)

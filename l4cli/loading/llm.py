@@ -274,6 +274,8 @@ class LLM:
         params = self.params(**sampling)
         if not raw and params.constraint and self._may_think_before(params.constraint):
             constraint = replace(params.constraint, thinking=self.encoder.thinking)
+            if self.encoder.thoughts:
+                constraint = replace(constraint, tags=self.encoder.thoughts.tags)
             params = replace(params, constraint=constraint)
         if params.max_tokens is None and default_max_tokens:
             left = max(1, self.n_ctx - len(tokens))

@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from l4cli.engine.thoughts import FAMILIES
+
 # In a vocabulary some of these are control tokens, which have no text in an answer.
 TAGS = (
     "<|python_start|>", "<|python_end|>", "<|python_tag|>", "<tool_call>", "</tool_call>",
@@ -53,9 +55,10 @@ LIKE_A_CALL: Mapping[str, re.Pattern[str]] = {  # what stands behind the tag
     "mistral": re.compile(r"\s*(?:[\[{]|[\w.-]+\s*(?:\[CALL_ID\]|\[ARGS\]|\{))"),
     "deepseek": _ANY,
 }
-OPEN_THOUGHT = re.compile(r"\s*<think>")
-THOUGHT_ENDS = re.compile(r"</think>\s*")
-THOUGHT = re.compile(r"\s*<think>.*?</think>\s*", re.DOTALL)
+_BEGINS, _ENDS = ("|".join(map(re.escape, tags)) for tags in zip(*FAMILIES, strict=True))
+OPEN_THOUGHT = re.compile(rf"\s*(?:{_BEGINS})")
+THOUGHT_ENDS = re.compile(rf"(?:{_ENDS})\s*")
+THOUGHT = re.compile(rf"\s*(?:{_BEGINS}).*?(?:{_ENDS})\s*", re.DOTALL)
 
 
 def tagged_text(

@@ -11,6 +11,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from l4cli.prompt.budget import Budget
 from l4cli.prompt.traced import concat
+from l4cli.signals import giving_up
 
 
 class CountingEnvironment(ImmutableSandboxedEnvironment):
@@ -24,12 +25,14 @@ class CountingEnvironment(ImmutableSandboxedEnvironment):
     def rendered(self, template: Template, values: Mapping[str, Any], budget: Budget) -> str:
         """What a template of this environment gives; OverBudgetError if it uses up its budget.
 
-        A template is a program, and can raise any other exception as well.
+        A template is a program, and can raise any other exception as well. A signal ends it: it may
+        take seconds.
         """
         before = getattr(self._local, "budget", None)
         self._local.budget = budget
         try:
-            return template.render(values)
+            with giving_up(after=1):
+                return template.render(values)
         finally:
             self._local.budget = before
 

@@ -19,11 +19,12 @@ from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 from l4cli.engine.channels import CHANNEL, END, MESSAGE, START, Channels
+from l4cli.engine.thoughts import THINK, Thoughts, tags_begun, tags_in
 from l4cli.engine.types import Constraint, Thinking
 from l4cli.errors import RequestError
 from l4cli.prompt.abilities import Abilities
 from l4cli.prompt.call_grammar import call_constraint
-from l4cli.prompt.messages import fitted, split_thought
+from l4cli.prompt.messages import fitted
 from l4cli.prompt.template import ChatTemplate, Message, llama4_template
 from l4cli.prompt.traced import Traced, plain, spans_of
 
@@ -33,6 +34,7 @@ _CUTS = [chr(code) for code in range(0xE000, 0xE010)]
 _MARKER = re.compile(
     r"</?(think|thinking|thought|answer|tool|tools)>|[<\[]/?(?=\S*[_|｜▁A-Z])[^\s<>\[\]]+[>\]]"
 )
+_MARKED = Thoughts(THINK, is_begun=False)
 # A template may make a control token of a role: "<|" + message.role + "|>".
 _ROLES = frozenset({"system", "user", "assistant", "tool"})
 _QUOTED = re.compile(r"""role\W{1,6}==\s*(["'])([a-z_]+)\1""")  # other roles that a template names
@@ -204,30 +206,51 @@ class PromptEncoder:
         tags = self._channels.ids if self._channels else {}
         return call_constraint(tools, names, source, {**self._vocabulary.special_tokens, **tags})
 
-    @cached_property
+    @property
     def thinking(self) -> Thinking:
         """Whether the model thinks first: it must if the template begins a thought for it."""
         if self._channels:
             return "channels"
+        if self.thoughts is None:
+            return "no"
+        return "must" if self.thoughts.is_begun else "may"
+
+    @cached_property
+    def thoughts(self) -> Thoughts | None:
+        """How the model's thoughts are marked; None if it has none, or has channels for them."""
+        if self.template is None or self._channels:
+            return None
         try:
             prompt = self.render([{"role": "user", "content": "?"}]).rstrip()
         except RequestError:
-            return "no"
-        if prompt.endswith("<think>"):
-            return "must"
-        knows = self.template is not None and "</think>" in self.template.source
-        return "may" if knows and not prompt.endswith("</think>") else "no"
+            return None
+        if begun := tags_begun(prompt):
+            return Thoughts(begun, is_begun=True)
+        tags = tags_in(self.template.source)
+        return Thoughts(tags, is_begun=False) if tags and not prompt.endswith(tags.end) else None
 
     def begun(self, text: str) -> list[int]:
         """Ids of an answer that begins with this text, after the prompt that asks for it."""
         if not self._channels:
-            return self._vocabulary.tokenize(text)
-        tags, (thought, said) = self._channels.ids, split_thought(text)
+            return self._begun_thought(text) or self._vocabulary.tokenize(text)
+        tags, (thought, said) = self._channels.ids, _MARKED.parts(text)
         ids = [tags[CHANNEL], *self._plain("final"), tags[MESSAGE], *self._plain(said)]
         if thought:
             before = [tags[CHANNEL], *self._plain("analysis"), tags[MESSAGE], *self._plain(thought)]
             ids = [*before, tags[END], tags[START], *self._plain("assistant"), *ids]
         return ids
+
+    def _begun_thought(self, text: str) -> list[int]:
+        """Ids of an answer that begins with a thought between control tokens; none for others."""
+        if self.thoughts is None:
+            return []
+        begin, end = map(self._special.get, self.thoughts.tags)
+        thought, said = self.thoughts.parts(text)
+        if begin is None or end is None or not (thought or said != text):
+            return []
+        opening = [] if self.thoughts.is_begun else [begin]
+        closing = [] if self.thoughts.is_open(text) else [end]
+        return [*opening, *self._plain(thought), *closing, *self._plain(said)]
 
     @cached_property
     def _channels(self) -> Channels | None:

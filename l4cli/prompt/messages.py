@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from l4cli.engine.thoughts import Thoughts
 from l4cli.prompt.abilities import NO_CONTENT, Abilities, CallForm
 from l4cli.prompt.template import Message
 
-_THOUGHT = re.compile(r"\s*<think>(.*?)(?:</think>\s*|\Z)", re.DOTALL)
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
@@ -31,18 +30,12 @@ def _without_nulls(message: Message) -> Message:
     return {key: value for key, value in message.items() if value is not None}
 
 
-def split_thought(text: str) -> tuple[str, str]:
-    """What an answer thought, and what it said: it may begin with `<think>`."""
-    found = _THOUGHT.match(text)
-    return (found[1].strip(), text[found.end() :]) if found else ("", text)
-
-
-def with_thought_apart(message: Message) -> Message:
-    """The message with what it thought by itself, as a template with channels wants it."""
+def with_thought_apart(message: Message, thoughts: Thoughts) -> Message:
+    """The message with what it thought by itself, where the template does not look for it."""
     content = message.get("content")
     if message.get("role") != "assistant" or not isinstance(content, str):
         return message
-    thought, said = split_thought(content)
+    thought, said = thoughts.parts(content)
     return {"reasoning_content": thought, **message, "content": said} if thought else message
 
 

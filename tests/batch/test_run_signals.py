@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,33 +14,17 @@ from typing import Any
 
 import pytest
 from conftest import L4
-
-import convert
+from slow_templates import slow_if, write_with_template
 
 FAST = ("--ctx", "1024", "--temperature", "0", "--max-tokens", "3", "--threads", "1")
 FIRST = json.dumps({"prompt": "first"}) + "\n"
-# Takes as long as a template may, 10 s, for a prompt with the word "slow".
-LOOP = (
-    "{% for a in range(99999) %}{% if range(99999) | list | length < 3 %}x{% endif %}{% endfor %}"
-)
-
-
-def slow_if(what: str) -> str:
-    return "{% if 'slow' in " + what + " %}" + LOOP + "{% endif %}{{ " + what + " }}"
 
 
 @pytest.fixture(scope="module")
 def slow_template(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with a chat template that is slow for some messages."""
-    folder = tmp_path_factory.mktemp("slow")
-    shutil.copytree(tiny_checkpoint, folder / "checkpoint")
     template = slow_if("messages[0].content | string")
-    settings = folder / "checkpoint" / "tokenizer_config.json"
-    changed = {**json.loads(settings.read_text()), "chat_template": template}
-    settings.write_text(json.dumps(changed))
-    path = folder / "slow.gguf"
-    convert.convert(convert.plan(folder / "checkpoint", "F32"), path)
-    return path
+    return write_with_template(tiny_checkpoint, tmp_path_factory.mktemp("slow"), template)
 
 
 @contextmanager

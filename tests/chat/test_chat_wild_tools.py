@@ -157,7 +157,15 @@ def _is_gone(pid: int) -> bool:
         "result = int(subprocess.check_output(\n"
         "    ['sh', '-c', 'setsid sleep 600 </dev/null >/dev/null 2>&1 & echo $!']))",
         "pid = os.fork()\nif not pid:\n    os.setsid()\n    time.sleep(600)\nresult = pid",
+        "result = int(subprocess.check_output(\n"
+        "    ['env', '-i', 'sh', '-c', 'setsid sleep 600 </dev/null >/dev/null 2>&1 & echo $!']))",
+        "out, give = os.pipe()\nif not os.fork():\n    os.setsid()\n    pid = os.fork()\n"
+        "    if not pid:\n"
+        "        os.execve('/bin/sleep', ['sleep', '600'], {})\n"
+        "    os.write(give, str(pid).encode())\n    os._exit(0)\nos.wait()\n"
+        "result = int(os.read(out, 20))",
     ],
+    ids=["session", "setsid", "fork", "other environment", "double fork"],
 )
 def test_a_process_that_a_tool_detached_ends_with_the_tools(tmp_path: Path, start: str) -> None:
     file = tmp_path / "tools.py"
@@ -169,6 +177,20 @@ def test_a_process_that_a_tool_detached_ends_with_the_tools(tmp_path: Path, star
         if is_alive(pid):
             time.sleep(0.02)
     assert not is_alive(pid)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getpid(), 11)", "os.killpg(0, 9)"])
+def test_what_was_detached_ends_when_a_call_ends_its_process(
+    toolbox: Toolbox, tmp_path: Path, end: str
+) -> None:
+    note = tmp_path / "pid"
+    command = f"env -i setsid sh -c 'echo $$ > {note}; exec sleep 600' </dev/null &"
+    note.touch()
+    code = f"os.system({command!r})\nwhile not os.path.getsize({str(note)!r}): pass\n{end}"
+    assert "the call ended its process" in run(toolbox, code).text
+    assert not is_alive(int(note.read_text()))
+    assert_serves(toolbox)
 
 
 def is_alive(pid: int) -> bool:

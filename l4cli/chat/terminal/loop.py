@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import AnyFormattedText
@@ -28,6 +24,7 @@ from l4cli.engine.answer import Answer
 from l4cli.errors import EXIT_HUNG_UP, EXIT_OK, EXITS_THAT_LEAVE, L4Error
 from l4cli.paths import state_dir
 from l4cli.printable import harmless
+from l4cli.signals import GivenUpError, ignore_interrupts
 
 PROMPT = "> "
 _HINT = "Ctrl-D leaves, /help helps"
@@ -50,7 +47,9 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
     screen = _Screen(session, _history() if use_history else editing.no_history())
     if session.rounds:
         session.rounds.note = _note
-    with _ignoring_ctrl_c():
+    # The prompt and `generate` handle Ctrl-C themselves. A second one right after the first would
+    # otherwise interrupt the code between them.
+    with ignore_interrupts():
         code = _converse(session, screen)
         if session.file and session.file.exists and code != EXIT_HUNG_UP:
             console.note(f"(kept as {session.file.name}; l4 chat -c continues it)")
@@ -94,6 +93,8 @@ def _handle(session: ChatSession, text: str, screen: _Screen) -> int:
             session.ask(text)
     except L4Error as error:
         _note(f"l4: {error}")
+    except GivenUpError:
+        _note("(stopped before the answer began; nothing was added)")
     answer = session.last
     if answer is None or answer is before:
         return EXIT_OK
@@ -234,19 +235,3 @@ def _history() -> History:
     except OSError as error:
         console.warn(f"{path}: {error.strerror}; what you type will not be remembered")
         return editing.no_history()
-
-
-@contextmanager
-def _ignoring_ctrl_c() -> Iterator[None]:
-    """Keep Ctrl-C from ending the chat; the prompt and `generate` handle it themselves.
-
-    Without this, a second Ctrl-C right after the first could interrupt the code between them.
-    """
-
-    def ignore(_number: int, _frame: FrameType | None) -> None: ...
-
-    before = signal.signal(signal.SIGINT, ignore)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -31,6 +31,7 @@ from l4cli.chat.tools.functions import (
     place_of,
     said_by,
 )
+from l4cli.chat.tools.keeper import fork_below_keeper
 from l4cli.chat.tools.results import bounded
 
 _PARTING = 1.0  # seconds that a running tool has left after l4 has ended
@@ -38,6 +39,7 @@ _PARTING = 1.0  # seconds that a running tool has left after l4 has ended
 
 def main() -> None:
     path = Path(sys.argv[1])
+    fork_below_keeper()
     requests, replies = _take_over_stdio()
     _be_killed_first()
     host = os.getpid()

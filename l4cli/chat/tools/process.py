@@ -1,7 +1,7 @@
 """The child process that runs a file of tools. It may hang, crash or print without end.
 
 A request is one line of JSON, and so is the reply (`host.py`). The process runs in a session of its
-own: Ctrl-C in the terminal does not reach it. It ends together with what it started.
+own: Ctrl-C in the terminal does not reach it. It ends together with what it started (`keeper.py`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from l4cli.chat.tools.descendants import kill_marked, marked_environment
 from l4cli.errors import UsageError
 from l4cli.signals import Interrupts, catch_interrupts
 
 _MAX_REPLY = 1 << 20  # bytes: the replies of host.py are far shorter
 _MAX_PRINTED = 2_000  # bytes: only the last ones that a tool prints are kept
 _POLL = 0.1  # seconds: Ctrl-C is noticed after at most this long
+_ENDING = 6.0  # seconds that the keeper gets to end everything
 _PARTING = 1.0  # seconds that an idle process gets to end by itself
 
 
@@ -61,10 +61,8 @@ class ToolProcess:
         if os.name != "posix":
             raise UsageError("tools run on Linux and macOS only")
         self._timeout = timeout
-        environment, self._mark = marked_environment()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "l4cli.chat.tools.host", str(file)],
-            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -170,10 +168,13 @@ class ToolProcess:
         """Read what was printed, then kill the process and everything that it started."""
         with contextlib.suppress(OSError):
             self._take_in(0)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        kill_marked(self._mark)
+        self._process.terminate()  # to the keeper, which ends all that is below it
+        try:
+            self._process.wait(_ENDING)
+        except subprocess.TimeoutExpired:  # a tool has stopped the keeper
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         self._selector.close()
         for pipe in (self._requests, self._replies, self._prints):
             pipe.close()

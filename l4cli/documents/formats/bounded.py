@@ -19,6 +19,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from l4cli.background import TURN
 from l4cli.documents.document import Document, Heading
 from l4cli.documents.formats.readers import EmptyDocumentError, Read, convert
 from l4cli.documents.text import BinaryFileError
@@ -137,7 +138,7 @@ class _Child:
             selector.register(self._replies, selectors.EVENT_READ)
             while not _is_whole(received):
                 left = deadline - time.monotonic()
-                events = selector.select(max(0.0, left))
+                events = selector.select(min(max(0.0, left), TURN))
                 if left <= 0 and not events:
                     raise InputError(_too_slow(name, limits))
                 for key, _ in events:

@@ -7,6 +7,7 @@ a mask in microseconds. (llama.cpp's own grammars throw C++ exceptions, which en
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from typing import Protocol
 
@@ -143,15 +144,16 @@ class Compiler:
                 r"words: /(.|\n)*/",
             ]
             return "\n".join(lines)
-        begin, end = map(self._special.get, ("<think>", "</think>"))
+        begin, end = map(self._special.get, constraint.tags)
         first = "thought" if constraint.thinking == "must" else "(open thought)?"
         lines = [
             f"start: {first} @body",
-            'open: "<think>"' if begin is None else f"open: <[{begin}]>",
+            f"open: {json.dumps(constraint.tags[0])}" if begin is None else f"open: <[{begin}]>",
             "space: /\\s*/",
         ]
         if end is None:
-            lines += ["thought: words space", r"words[lazy]: /(.|\n)*<\/think>/"]
+            ending = re.escape(constraint.tags[1]).replace("/", r"\/")
+            lines += ["thought: words space", rf"words[lazy]: /(.|\n)*{ending}/"]
         else:
             lines += [f"thought: words <[{end}]> space", r"words: /(.|\n)*/"]
         return "\n".join(lines)

@@ -20,6 +20,7 @@ from l4cli.engine.llamacpp.devices import devices, expert_patterns, on_cpu
 from l4cli.engine.llamacpp.pages import ask_for_huge_pages
 from l4cli.engine.llamacpp.words import PRE_TOKENIZERS, Words
 from l4cli.engine.rollback import AttentionKind
+from l4cli.engine.thoughts import shown_tags
 from l4cli.engine.types import Constraint
 from l4cli.errors import ModelLoadError, RequestError
 from l4cli.native import selftest
@@ -247,15 +248,17 @@ class LlamaModel:
         return list(ids[:count])
 
     def piece(self, token: int) -> bytes:
-        """The bytes a token stands for; none for control tokens."""
+        """The bytes a token stands for; none for control tokens but those around a thought."""
         return self._pieces(token)
 
     @functools.cached_property
     def _pieces(self) -> Callable[[int], bytes]:
-        vocab = self.vocab
+        vocab, tags = self.vocab, shown_tags(self.special_tokens)
 
         @functools.lru_cache(maxsize=65536)
         def piece(token: int) -> bytes:
+            if token in tags:
+                return tags[token]
             size = 64
             while True:
                 buffer = ctypes.create_string_buffer(size)
