@@ -18,9 +18,10 @@ from l4cli.commands import completion
 from l4cli.commands.ask import ask
 from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
+from l4cli.commands.config import config
 from l4cli.commands.convert import convert
 from l4cli.commands.ctx_test import ctx_test
-from l4cli.commands.defaults import from_config_file
+from l4cli.commands.defaults import WITHOUT_CONFIG, from_config_file
 from l4cli.commands.docs import docs
 from l4cli.commands.doctor import doctor
 from l4cli.commands.group import Group, about_option
@@ -65,7 +66,8 @@ app.add_typer(docs, name="docs")
 app.add_typer(sessions, name="sessions")
 app.command("convert")(convert)
 app.command("info")(info)
-app.command("models")(models)
+app.add_typer(models, name="models")
+app.add_typer(config, name="config")
 app.command("pull")(pull)
 app.command("rm")(rm)
 app.command("bench")(bench)
@@ -89,8 +91,8 @@ def _global_options(
         bool, typer.Option("--debug", help="Show the full traceback of an error.")
     ] = False,
 ) -> None:
-    if context.invoked_subcommand == "doctor":
-        return  # doctor must work even where llama.cpp or config.toml cannot be loaded
+    if context.invoked_subcommand in WITHOUT_CONFIG:
+        return  # doctor must work even where llama.cpp cannot be loaded, too
     if verbose:
         from l4cli.engine.llamacpp import library
 

@@ -74,6 +74,8 @@ def _plan(model: str, revision: str | None) -> Pull:
     from l4cli.models.locate import hub_model, is_hub_id
     from l4cli.models.registry import load_registry
 
+    registry = load_registry()
+    model = registry.meant(model)
     found, pattern = hub_model(model), None
     if found is not None:
         repo, quant = found
@@ -85,9 +87,11 @@ def _plan(model: str, revision: str | None) -> Pull:
             raise ModelNotFoundError(
                 f"no model named {name!r}; for a repository on the Hub say {HUB_PREFIX}{model}"
             )
-        spec = load_registry().find(name)
+        spec = registry.find(name)
         if spec.checkpoint == "demo":
             raise ModelNotFoundError(f"{name} comes with l4; there is nothing to fetch")
+        if spec.path is not None:
+            raise ModelNotFoundError(f"{name} is a file on this machine, {spec.path}")
         if not spec.released:
             raise ModelNotFoundError(f"{name} was never released: it is known for planning only")
         if spec.gguf is None:
