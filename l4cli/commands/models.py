@@ -130,6 +130,7 @@ def _describe(spec: ModelSpec, default: str, cached: Sequence[CachedModel]) -> d
         "default": spec.name == default,
         "description": spec.description,
         "licence": spec.licence,
+        "size": spec.size,
         "released": spec.released,
         "n_ctx_train": spec.n_ctx_train,
         "source": str(spec.path) if spec.path else spec.gguf.repo if spec.gguf else spec.checkpoint,
@@ -144,6 +145,7 @@ def _describe_other(name: str, cached: Sequence[CachedModel]) -> dict[str, Any]:
         "default": False,
         "description": "",
         "licence": "",
+        "size": "",
         "released": True,
         "n_ctx_train": None,
         "source": name.removeprefix("hf.co/"),
@@ -176,7 +178,7 @@ def _here(spec: ModelSpec, cached: Sequence[CachedModel]) -> str:
     if spec.path is not None:
         return "yes" if spec.path.exists() else "file is missing"
     quants = (model.quant for model in cached if model.name == spec.name and model.is_whole)
-    return ", ".join(quants) or "no"
+    return ", ".join(quants) or (f"no: {spec.size}" if spec.size else "no")
 
 
 def _day(seconds: float) -> str:

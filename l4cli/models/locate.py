@@ -10,7 +10,7 @@ from pathlib import Path
 
 from convert.names import is_path_inside
 from l4cli.engine.types import SamplingParams
-from l4cli.errors import ModelNotFoundError, RequestError
+from l4cli.errors import ModelNotFoundError, NotFetchedError, RequestError
 from l4cli.models.addresses import read_address
 from l4cli.models.installed import HUB_PREFIX, gguf_quants, repo_dir, snapshots
 from l4cli.models.quants import pick
@@ -98,8 +98,9 @@ def locate(
     for here, files in gguf_quants(spec.gguf.repo, spec.gguf.files).items():
         if here.upper() == quant.upper():
             return Located(files[0], f"{name}:{here}", spec)
-    raise ModelNotFoundError(
-        f"{name}:{quant} is not on this machine; get it with: l4 pull {name}:{quant}"
+    raise NotFetchedError(
+        f"{name}:{quant} is not on this machine; get it with: l4 pull {name}:{quant}",
+        f"{name}:{quant}",
     )
 
 
@@ -143,8 +144,8 @@ def _from_hub(repo: str, quant: str | None) -> Located:
     if not quants or (quant and quant.upper() not in map(str.upper, quants)):
         wanted = f"{name}:{quant}" if quant else name
         here = f" (there are {', '.join(quants)})" if quants else ""
-        raise ModelNotFoundError(
-            f"{wanted} is not on this machine{here}; get it with: l4 pull {wanted}"
+        raise NotFetchedError(
+            f"{wanted} is not on this machine{here}; get it with: l4 pull {wanted}", wanted
         )
     quant = pick(quants, quant, name)
     return Located(quants[quant][0], f"{name}:{quant}")

@@ -26,6 +26,7 @@ _KINDS: dict[str, tuple[type, str]] = {
     "path": _TEXT,
     "quant": _TEXT,
     "licence": _TEXT,
+    "size": _TEXT,
     "like": _TEXT,
     "n_ctx_train": _NUMBER,
     "n_params": _NUMBER,
@@ -55,6 +56,7 @@ class ModelSpec:
     path: its GGUF file on this machine.
     hf: the repository of its checkpoint on the Hub.
     quant: the quantization to use if the user names none.
+    size: of the files of that quantization, for people: "386 MB".
     n_ctx_train: tokens of context that it was trained for.
     released: whether its weights were published.
     n_params, n_params_active: parameters in total, and those that one token passes.
@@ -71,6 +73,7 @@ class ModelSpec:
     path: Path | None = None
     hf: str | None = None
     quant: str = "Q4_K_M"
+    size: str = ""
     n_ctx_train: int | None = None
     licence: str = ""
     released: bool = True

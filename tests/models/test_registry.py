@@ -27,9 +27,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return snapshot
 
 
-def test_the_bundled_registry_has_the_four_models() -> None:
+def test_the_bundled_registry_has_these_models() -> None:
     registry = load_registry()
-    assert list(registry.models) == ["demo", "scout", "maverick", "behemoth"]
+    small = ["smollm2", "qwen3-0.6b", "qwen3-1.7b"]
+    assert list(registry.models) == ["demo", *small, "scout", "maverick", "behemoth"]
+    for name in small:
+        assert registry.models[name].licence == "Apache-2.0"
+        assert registry.models[name].size
     assert registry.default == "demo"
     assert not registry.models["behemoth"].released
 
@@ -154,7 +158,7 @@ def test_names_are_found_in_the_hub_cache(hub: Path) -> None:
     ("model", "message"),
     [
         ("scuot", "no file and no model named 'scuot'; did you mean scout"),
-        ("zzz", "known: demo, scout"),
+        ("zzz", "known: demo, smollm2"),
         (
             "maverick",
             "maverick:Q4_K_M is not on this machine; get it with: l4 pull maverick:Q4_K_M",
@@ -260,7 +264,7 @@ def test_checkpoints_are_found_in_the_hub_cache(checkpoints: Path, tmp_path: Pat
         ("maverick", "maverick is not on this machine; get it with: hf download meta-llama/Llama"),
         ("o/y", "o/y: no such directory, and the Hub's .* get it with: hf download o/y"),
         ("behemoth", "names no checkpoint for behemoth"),
-        ("/no/such/thing", "no such checkpoint directory, no model of that name .demo, scout"),
+        ("/no/such/thing", "no such checkpoint directory, no model of that name .demo, smollm2"),
     ],
 )
 def test_a_checkpoint_that_is_not_there_says_how_to_get_it(
