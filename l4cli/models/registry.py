@@ -64,6 +64,7 @@ class ModelSpec:
     like: for a model without a published config, the name of a model whose experts and other
         weights take the same bits per parameter.
     sampling: defaults for SamplingParams.
+    questions: what to ask it, for someone who does not know it.
     """
 
     name: str
@@ -82,6 +83,7 @@ class ModelSpec:
     config: Mapping[str, Any] = field(default_factory=dict)
     like: str | None = None
     sampling: Mapping[str, float] = field(default_factory=dict)
+    questions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +253,17 @@ def _checked(entry: Any, where: Place) -> dict[str, Any]:
         if type(value) not in (int, float):
             place = where.at("sampling", key)
             raise InputError(f"{place} is {reprlib.repr(value)}, not a number")
+    if "questions" in values:
+        values["questions"] = _texts(values["questions"], where.at("questions"))
     if "path" in values:
         values["path"] = str(where.file.parent / expanded(values["path"]))
     return values
+
+
+def _texts(value: Any, where: Place) -> tuple[str, ...]:
+    if not isinstance(value, list) or any(not isinstance(each, str) for each in value):
+        raise InputError(f"{where} is {reprlib.repr(value)}, not a list of texts")
+    return tuple(value)
 
 
 def _refuse_half(entry: Mapping[str, Any], where: Place) -> None:
