@@ -75,7 +75,7 @@ class _Anything(Mapping[str, StoredTensor]):
         return StoredTensor(name, "BF16", (), Path(), 0, is_absent=True)
 
     def __contains__(self, name: object) -> bool:
-        return not (self._without_output and name == "lm_head.weight")
+        return not (self._without_output and str(name).startswith("lm_head."))
 
     def __iter__(self) -> Iterator[str]:
         return iter(())

@@ -57,7 +57,7 @@ def _options(command: Any) -> list[str]:
     for parameter in command.params:
         if not parameter.hidden and "--help" not in parameter.opts:
             groups[parameter.rich_help_panel or ""].append(parameter)
-    lines = ["| option | what it does |", "| --- | --- |"]
+    lines = ["| option | what it does |", "| --- | --- |"] if groups else []
     for panel, parameters in groups.items():
         if panel:
             lines.append(_row(f"**{panel}**", ""))

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-WIDTH, HEIGHT, CHAT_HEIGHT = 96, 60, 34
+WIDTH, HEIGHT, CHAT_HEIGHT = 96, 60, 40
 HERE = Path(__file__).resolve().parent
 PROMPTS = ("What is GGUF?", "Which commands does l4 have?", "什么是专家混合？")
 COMMANDS = (
@@ -34,7 +34,7 @@ TYPED = (
     "What is GGUF?",
     "Which commands does l4 have?",
     "/undo",
-    "Get the weather in Oslo",
+    "What is the weather in Oslo?",
     "y",
     "/tree",
 )

@@ -1,22 +1,12 @@
-"""Example functions for a model to call: `l4 chat --tools examples/tools.py`."""
+"""Functions for a model to call: `l4 chat --tools examples/tools.py`. Try:
 
-from datetime import datetime
-from pathlib import Path
+- What is the weather in Oslo?
+- Set a timer for 20 minutes.
+- Book a table for 4 people on Friday.
+- Send a mail to Anna.  (There is no function for that.)
+"""
 
-
-def get_time() -> str:
-    """Get the time and the date of today"""
-    return datetime.now().strftime("%H:%M, %A %d %B %Y")
-
-
-def count_words(file: str) -> dict:
-    """Count the words and lines of a file
-
-    Args:
-        file: the path of a text file
-    """
-    text = Path(file).read_text("utf-8")
-    return {"words": len(text.split()), "lines": len(text.splitlines())}
+from datetime import datetime, timedelta
 
 
 def get_weather(city: str) -> dict:
@@ -26,3 +16,23 @@ def get_weather(city: str) -> dict:
         city: the city
     """
     return {"temperature": len(city) * 7 % 30, "sky": "cloudy"}  # made up
+
+
+def set_timer(minutes: int) -> dict:
+    """Set the timer
+
+    Args:
+        minutes: how long, in minutes
+    """
+    end = datetime.now() + timedelta(minutes=minutes)
+    return {"status": "ok", "time": end.strftime("%H:%M")}
+
+
+def book_table(guests: int, day: str) -> dict:
+    """Book the table
+
+    Args:
+        guests: number of people
+        day: the day of the week
+    """
+    return {"status": "done", "id": f"T-{guests}{len(day)}"}  # made up

@@ -18,9 +18,10 @@ from l4cli.commands import completion
 from l4cli.commands.ask import ask
 from l4cli.commands.bench import bench
 from l4cli.commands.chat import chat
+from l4cli.commands.config import config
 from l4cli.commands.convert import convert
 from l4cli.commands.ctx_test import ctx_test
-from l4cli.commands.defaults import from_config_file
+from l4cli.commands.defaults import WITHOUT_CONFIG, from_config_file
 from l4cli.commands.docs import docs
 from l4cli.commands.doctor import doctor
 from l4cli.commands.group import Command, Group, about_option
@@ -66,7 +67,8 @@ app.add_typer(docs, name="docs")
 app.add_typer(sessions, name="sessions")
 app.command("convert", cls=Command)(convert)
 app.command("info", cls=Command)(info)
-app.command("models", cls=Command)(models)
+app.add_typer(models, name="models")
+app.add_typer(config, name="config")
 app.command("pull", cls=Command)(pull)
 app.command("rm", cls=Command)(rm)
 app.command("bench", cls=Command)(bench)
@@ -90,8 +92,8 @@ def _global_options(
         bool, typer.Option("--debug", help="Show the full traceback of an error.")
     ] = False,
 ) -> None:
-    if context.invoked_subcommand == "doctor":
-        return  # doctor must work even where llama.cpp or config.toml cannot be loaded
+    if context.invoked_subcommand in WITHOUT_CONFIG:
+        return  # doctor must work even where llama.cpp cannot be loaded, too
     if verbose:
         from l4cli.engine.llamacpp import library
 

@@ -5,6 +5,7 @@
     ├── InputError               a file, or a line of one, that cannot be read
     ├── ModelError               a model that cannot be used
     │   ├── ModelNotFoundError   no such file or name (the message suggests similar names)
+    │   │   └── NotFetchedError  a model that `l4 pull` can fetch
     │   ├── ModelLoadError       not a GGUF, truncated, unsupported, out of memory
     │   └── HubError             a repository on the Hub is gated, absent or unreachable
     ├── RequestError             one request that cannot be served; in a batch, an error row
@@ -58,6 +59,17 @@ class ModelNotFoundError(ModelError):
     """No file and no known model has this name."""
 
     type = "model_not_found"
+
+
+class NotFetchedError(ModelNotFoundError):
+    """A model that is not on this machine; `l4 pull NAME` fetches it.
+
+    name: what `l4 pull` takes.
+    """
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class ModelLoadError(ModelError):

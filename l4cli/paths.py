@@ -21,6 +21,11 @@ def state_dir() -> Path:
     return _xdg("XDG_STATE_HOME", ".local/state")
 
 
+def expanded(path: str) -> Path:
+    """The path with the home folder in place of ~; as it is if there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises RuntimeError
+
+
 def _xdg(variable: str, fallback: str) -> Path:
     root = os.environ.get(variable)
     return (Path(root) if root else Path.home() / fallback) / "l4"

@@ -20,6 +20,7 @@ from l4cli.native import watcher
 if TYPE_CHECKING:
     from l4cli.ask.session import AskSession
     from l4cli.documents import Document
+    from l4cli.loading.file import ModelFile
     from l4cli.loading.options import LoadOptions
 
 _DEFAULT_MAX_TOKENS = 1024
@@ -79,6 +80,7 @@ def ask(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")] = False,
     model: options.Model = None,
+    yes: options.Yes = False,
     system: options.System = None,
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = None,
@@ -113,7 +115,7 @@ def ask(
     """
     from l4cli.ask.quoting import MAX_QUOTE_TOKENS, asking
     from l4cli.ask.session import AskSession
-    from l4cli.commands.open_model import open_model, open_vocabulary, read_text_option
+    from l4cli.commands.open_model import find_file, open_model, open_vocabulary, read_text_option
     from l4cli.documents.prompt import DocumentPrompt
 
     given = [*(question or []), *(arguments.read_questions(questions) if questions else [])]
@@ -135,13 +137,14 @@ def ask(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
     )
     system = read_text_option(system)
+    file = find_file(model, yes=yes)
     if split:
         answering = {"sampling": sampling, "system": system, "quotes": quote}
         handle = _split_dry_run if dry_run else _split
         elastic = loading.but(ctx="auto", parallel="auto")
-        code = handle(texts, asked, model, answering, json, elastic)
+        code = handle(texts, asked, file, answering, json, elastic)
         raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
-    with open_vocabulary(model, loading.but(ctx="auto")) as vocabulary:
+    with open_vocabulary(file, loading.but(ctx="auto")) as vocabulary:
         prompt = DocumentPrompt(vocabulary.encoder, texts, system=system)
         phrased = [asking(text) if quote else text for text in asked]
         room = max_tokens + (MAX_QUOTE_TOKENS if quote else 0)
@@ -169,7 +172,7 @@ def ask(
 def _split(
     texts: Sequence[Document],
     asked: Sequence[str],
-    model: str | None,
+    file: ModelFile,
     answering: Mapping[str, Any],
     json: bool,
     loading: LoadOptions,
@@ -184,7 +187,7 @@ def _split(
     from l4cli.ask.split_session import SplitSession
     from l4cli.commands.open_model import open_model
 
-    with open_model(model, loading) as llm:
+    with open_model(file, loading) as llm:
         watcher.tell(
             "the notes on the parts that were read are saved",
             f"go on with: {console.command_line()}",
@@ -208,7 +211,7 @@ def _split(
 def _split_dry_run(
     texts: Sequence[Document],
     asked: Sequence[str],
-    model: str | None,
+    file: ModelFile,
     answering: Mapping[str, Any],
     json: bool,
     loading: LoadOptions,
@@ -221,7 +224,7 @@ def _split_dry_run(
     from l4cli.engine.sizing import choose_size
     from l4cli.fit.hardware import probe
 
-    with open_vocabulary(model, loading) as llm:
+    with open_vocabulary(file, loading) as llm:
         assert llm.file is not None
         demand = SplitSession(llm, texts, **answering).demand(asked)
         where = llm.conditions

@@ -67,6 +67,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON instead of a tabl
 
 def bench(
     model: Model = None,
+    yes: options.Yes = False,
     depth: Depth = None,
     batch: Batch = None,
     ubatch: Ubatch = None,
@@ -109,7 +110,7 @@ def bench(
         repeat=repeat,
     )
     loading = options.loading(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
-    file = find_file(model)  # convert the demo model before the time to load is measured
+    file = find_file(model, yes=yes)  # convert the demo model before the time to load is measured
     others = OtherWork()
     started = time.perf_counter()
     with open_model(file, loading.but(elastic=True)) as llm:

@@ -33,7 +33,12 @@ Tools = Annotated[
 ]
 Yes = Annotated[
     bool,
-    typer.Option("--yes", "-y", help="Run tool calls without asking.", rich_help_panel=TOOLS_PANEL),
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Run tool calls without asking, and fetch a model that is not on this machine.",
+        rich_help_panel=TOOLS_PANEL,
+    ),
 ]
 MaxRounds = Annotated[
     int,
@@ -149,7 +154,7 @@ def chat(
     """
     from l4cli.chat import files
     from l4cli.chat.tty import typing_held
-    from l4cli.commands.open_model import open_model, read_text_option
+    from l4cli.commands.open_model import find_file, open_model, read_text_option
 
     if words and _names_model(context, words[0]):
         model, words = words[0], words[1:]
@@ -167,11 +172,12 @@ def chat(
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
     )
+    located = find_file(model, yes=yes)
     kept = _session_file(go_on, session_name, keep, is_conversation=question is None)
     with (
         _rounds(tools, yes, max_rounds, tool_timeout, is_conversation=question is None) as rounds,
         nullcontext() if question else typing_held(),
-        open_model(model, loading.but(ctx=ctx, store=kept is not None)) as llm,
+        open_model(located, loading.but(ctx=ctx, store=kept is not None)) as llm,
     ):
         from l4cli.chat.session import ChatSession
         from l4cli.chat.terminal.render import view_for_stdout

@@ -81,6 +81,7 @@ def models() -> Iterable[str]:
 
     registry = load_registry()
     yield from registry.models
+    yield from registry.aliases
     yield from (model.full_name for model in cached_models(registry))
 
 

@@ -58,6 +58,7 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON, including every 
 
 def ctx_test(
     model: options.Model = None,
+    yes: options.Yes = False,
     lengths: Lengths = None,
     depths: Depths = _DEPTHS,
     tasks: Tasks = "literal,latent,several,tracking",
@@ -83,7 +84,7 @@ def ctx_test(
     the score at short lengths. It is saved, and `l4 ask` warns if documents
     are longer. Ctrl-C shows the lengths tested so far.
     """
-    from l4cli.commands.open_model import open_model
+    from l4cli.commands.open_model import find_file, open_model
     from l4cli.ctxtest.results import Results
     from l4cli.ctxtest.session import ContextTest, Plan
     from l4cli.signals import GivenUpError, catch_interrupts
@@ -94,7 +95,8 @@ def ctx_test(
     default = options.parse_counts(_LENGTHS, "--lengths") or ()
     loading = options.loading(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
     room = max(asked or default) + _PARALLEL * (_BRANCH + (max_tokens or 0))
-    with open_model(model, loading.but(default_ctx=room, parallel=_PARALLEL)) as llm:
+    file = find_file(model, yes=yes)
+    with open_model(file, loading.but(default_ctx=room, parallel=_PARALLEL)) as llm:
         chosen = _within(asked, default, llm)
         plan = Plan(chosen, depth_shares, task_names, samples, seed, max_tokens)
         loaded = llm.conditions

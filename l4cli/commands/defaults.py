@@ -1,10 +1,16 @@
-"""Default values of options: from config.toml and from the L4_* environment variables."""
+"""Default values of options: from config.toml and from the L4_* environment variables.
+
+config.toml has one table for each command, whose keys are long options: [run] with max-tokens =
+512, [docs.add] with store-limit = "20G". The table [defaults] holds options for all commands that
+have them; a command's own table overrides it, variables and options on the command line both.
+"""
 
 from __future__ import annotations
 
+import difflib
 import os
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +18,12 @@ import typer
 from typer.exceptions import TyperException
 
 from l4cli.errors import InputError, L4Error
-from l4cli.models.registry import read_toml
 from l4cli.paths import config_dir
+from l4cli.toml_files import Place, read_toml
+
+DEFAULTS = "defaults"  # the table for all commands
+# They read no config.toml, so that they work where it is wrong.
+WITHOUT_CONFIG = ("doctor", "config")
 
 
 def config_path() -> Path:
@@ -28,69 +38,178 @@ def config_path() -> Path:
 
 
 def from_config_file(app: Any) -> dict[str, object]:
-    """The defaults that config.toml has for each command of `app`.
+    """The defaults that config.toml has for each command of `app`, as click's `default_map`.
 
-    Options and L4_* variables override them. The file has one table for each command, whose keys
-    are long options: [run] with max-tokens = 512, [docs.add] with store-limit = "20G". Raises
-    InputError for a bad file.
+    Raises InputError, with the line, for a bad file.
     """
+    return defaults_in(config_content(), app)
+
+
+def config_content() -> dict[str, Any]:
+    """What config.toml says; nothing if there is none. Raises InputError."""
     path = config_path()
     try:
         if not path.exists():
             return {}
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    content = read_toml(path)
-    return _defaults(app, content, path)
+    return read_toml(path)
 
 
-def _defaults(group: Any, content: Mapping[str, Any], path: Path, name: str = "") -> dict[str, Any]:
-    """The defaults for the commands of a group; a group inside it has nested tables.
-
-    name: the path of the group's table with a dot at the end; "" for the whole file.
-    """
-    commands = group.commands
-    defaults: dict[str, Any] = {}
-    for section, values in content.items():
-        if section in commands and not isinstance(values, dict):
-            raise InputError(
-                f"{path}: {name + section} is {reprlib.repr(values)}, but it is a command, and its "
-                f"options are a table: [{name + section}]"
-            )
-        if section not in commands:
-            raise InputError(
-                f"{path}: {name + section!r} is not a command; sections: {', '.join(commands)}"
-            )
-        command = commands[section]
-        if hasattr(command, "commands"):
-            defaults[section] = _defaults(command, values, path, f"{name}{section}.")
-        else:
-            defaults[section] = _options(command, values, path, name + section)
+def defaults_in(content: Mapping[str, Any], app: Any) -> dict[str, object]:
+    """The defaults in the content of config.toml. Raises InputError if something is wrong."""
+    top = Place(config_path())
+    general = content.get(DEFAULTS, {})
+    if not isinstance(general, dict):
+        raise InputError(f"{top.at(DEFAULTS)} is {reprlib.repr(general)}, not a table")
+    own = {section: values for section, values in content.items() if section != DEFAULTS}
+    defaults = _defaults(app, own, top)
+    for keys, command in commands_of(app):
+        of_all = _for_all(command, general)
+        if of_all:
+            *groups, name = keys
+            table = defaults
+            for group in groups:
+                table = table.setdefault(group, {})
+            table[name] = {**of_all, **table.get(name, {})}
+    for key, value in general.items():
+        _check_for_all(key, value, app, top.at(DEFAULTS, key))
     return defaults
 
 
-def _options(command: Any, values: Mapping[str, Any], path: Path, name: str) -> dict[str, Any]:
-    """The defaults for the options of one command; `name` is its table's, for error messages."""
-    known = {
+def commands_of(group: Any, *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield each command that reads config.toml, with the names that lead to it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            if name not in WITHOUT_CONFIG:
+                yield from commands_of(command, *above, name)
+        elif name not in WITHOUT_CONFIG:
+            yield (*above, name), command
+
+
+def options_of(command: Any) -> dict[str, Any]:
+    """A command's options by the names that a key of config.toml may have.
+
+    Its arguments are not among them: a default model for all commands is none for `l4 rm MODEL`.
+    """
+    known = parameters_of(command)
+    return {name: each for name, each in known.items() if each.opts[0].startswith("-")}
+
+
+def parameters_of(command: Any) -> dict[str, Any]:
+    """A command's options and arguments by the names that a key of config.toml may have."""
+    return {
         option.lstrip("-").replace("-", "_"): parameter
         for parameter in command.params
         for option in (parameter.name, *parameter.opts)
     }
-    given = {}
+
+
+def refusal(command: Any, parameter: Any, value: Any) -> str | None:
+    """Why a command would refuse a value of config.toml; None if it would not."""
+    items = value if isinstance(value, list) and parameter.multiple else [value]
+    if any(not isinstance(item, (str, int, float)) for item in items):
+        return "give a text, a number, or true or false"
+    try:
+        parameter.process_value(typer.Context(command), _listed(parameter, value))
+    except (TyperException, L4Error) as error:
+        return str(getattr(error, "message", error))
+    except (TypeError, ValueError, AttributeError):  # a parser of texts that gets a number
+        return "it is not a text"
+    return None
+
+
+def _listed(parameter: Any, value: Any) -> Any:
+    """The value as click takes it: an option that may be repeated takes a list."""
+    is_single = getattr(parameter, "multiple", False) and not isinstance(value, list)
+    return [value] if is_single else value
+
+
+def _for_all(command: Any, general: Mapping[str, Any]) -> dict[str, Any]:
+    """What [defaults] means for one command: the options that it has, if it takes their values.
+
+    `ctx = "auto"` is for `l4 chat` and not for `l4 plan`.
+    """
+    known = options_of(command)
+    found = {}
+    for key, value in general.items():
+        parameter = known.get(key.replace("-", "_"))
+        if parameter is not None and refusal(command, parameter, value) is None:
+            found[parameter.name] = _listed(parameter, value)
+    return found
+
+
+def _check_for_all(key: str, value: Any, app: Any, where: Place) -> None:
+    """Raise InputError unless at least one command has the option and takes the value."""
+    name, refusals = key.replace("-", "_"), []
+    for _, command in commands_of(app):
+        if (parameter := options_of(command).get(name)) is not None:
+            complaint = refusal(command, parameter, value)
+            if complaint is None:
+                return
+            refusals.append(complaint)
+    if refusals:
+        raise InputError(f"{where} is {reprlib.repr(value)}: {refusals[0]}")
+    known = {name for _, command in commands_of(app) for name in options_of(command)}
+    raise InputError(
+        f"{where.line}: [{DEFAULTS}] has no option {name!r}: no command has it{_near(name, known)}"
+    )
+
+
+def _defaults(group: Any, content: Mapping[str, Any], where: Place) -> dict[str, Any]:
+    """The defaults for the commands of a group; a group inside it has nested tables."""
+    commands = group.commands
+    defaults: dict[str, Any] = {}
+    of_list = {}  # `l4 models --json` is `l4 models list --json`
+    for section, values in content.items():
+        place = where.at(section)
+        name = ".".join(place.keys)
+        if section in commands and not isinstance(values, dict):
+            raise InputError(
+                f"{place.line}: {name} is {reprlib.repr(values)}, but it is a command, and its "
+                f"options are a table: [{name}]"
+            )
+        if section not in commands:
+            if "list" in commands and not isinstance(values, dict):
+                of_list[section] = values
+                continue
+            near = _near(section, [*commands, *([] if where.keys else [DEFAULTS])])
+            raise InputError(
+                f"{place.line}: {name!r} is not a command{near}; sections: {', '.join(commands)}"
+            )
+        command = commands[section]
+        if hasattr(command, "commands"):
+            defaults[section] = _defaults(command, values, place)
+        else:
+            defaults[section] = _options(command, values, place)
+    if of_list:
+        of_list = _options(commands["list"], of_list, where)
+        defaults["list"] = {**of_list, **defaults.get("list", {})}
+    return defaults
+
+
+def _options(command: Any, values: Mapping[str, Any], where: Place) -> dict[str, Any]:
+    """The defaults for the options of one command, whose table is at `where`."""
+    known = parameters_of(command)
+    name, given = ".".join(where.keys), {}
     for key, value in values.items():
         parameter = known.get(key.replace("-", "_"))
         if parameter is None:
-            raise InputError(f"{path}: [{name}] has no option {key.replace('-', '_')!r}")
-        # An option that may be repeated takes a list. A single value need not be written as one.
-        is_single = getattr(parameter, "multiple", False) and not isinstance(value, list)
-        items = value if getattr(parameter, "multiple", False) and not is_single else [value]
-        if any(not isinstance(item, (str, int, float)) for item in items):
+            option = key.replace("-", "_")
             raise InputError(
-                f"{path}: [{name}] {key} is {reprlib.repr(value)}: give a text, a number, or true "
-                "or false"
+                f"{where.at(key).line}: [{name}] has no option {option!r}{_near(option, known)}"
             )
-        given[parameter.name] = [value] if is_single else value
+        if complaint := refusal(command, parameter, value):
+            raise InputError(
+                f"{where.at(key).line}: [{name}] {key} is {reprlib.repr(value)}: {complaint}"
+            )
+        given[parameter.name] = _listed(parameter, value)
     return given
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0].replace('_', '-')}?" if near else ""
 
 
 def variables(app: Any) -> frozenset[str]:

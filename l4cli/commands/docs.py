@@ -66,6 +66,7 @@ def add_documents(
     documents: Documents = None,
     no_gitignore: options.NoGitignore = False,
     model: options.Model = None,
+    yes: options.Yes = False,
     system: options.System = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
@@ -92,7 +93,7 @@ def add_documents(
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
     )
-    with open_vocabulary(model, loading.but(ctx="auto")) as vocabulary:
+    with open_vocabulary(model, loading.but(ctx="auto"), yes=yes) as vocabulary:
         prompts = [DocumentPrompt(vocabulary.encoder, [text], system=system) for text in texts]
         longest = max(prompts, key=lambda prompt: len(prompt.prefix))
         told = prepare.preflight_of(vocabulary, longest, [], 1)

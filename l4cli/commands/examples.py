@@ -72,9 +72,33 @@ _EXAMPLES = {
         l4 info model.gguf
         l4 info demo --tensors
     """,
-    "l4 models": """
+    "l4 models list": """
         l4 models
         l4 models --json
+    """,
+    "l4 models alias": """
+        l4 models alias mine ~/models/mine-Q4_K_M.gguf
+        l4 models alias
+    """,
+    "l4 config show": """
+        l4 config
+        l4 config show --json
+    """,
+    "l4 config path": """
+        l4 config path
+        l4 config path | head -1
+    """,
+    "l4 config edit": """
+        l4 config edit
+        l4 config edit models
+    """,
+    "l4 config set": """
+        l4 config set model scout
+        l4 config set chat.temperature 0.3
+    """,
+    "l4 config unset": """
+        l4 config unset model
+        l4 config unset chat.temperature
     """,
     "l4 pull": """
         l4 pull scout:Q4_K_M

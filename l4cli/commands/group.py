@@ -104,10 +104,21 @@ class Group(_Help, TyperGroup):
 
 
 class ListingGroup(Group):
-    """A group that lists what it has if no command is given."""
+    """A group that lists what it has if no command is given; options alone are the list's."""
+
+    if_none = "list"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, args or ["list"])
+        is_help = args[:1] in (["--help"], ["-h"])
+        if not args or (args[0].startswith("-") and not is_help):
+            args = [self.if_none, *args]
+        return super().parse_args(ctx, args)
+
+
+class ShowingGroup(ListingGroup):
+    """A group that shows what it has if no command is given."""
+
+    if_none = "show"
 
 
 def about_option(name: str, command: Any) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from l4cli import console
 from l4cli.documents.text import read_text
+from l4cli.errors import NotFetchedError
 from l4cli.loading.file import ModelFile
 from l4cli.loading.llm import LLM
 from l4cli.loading.load import find_model, load_file, load_vocabulary
@@ -14,8 +15,9 @@ from l4cli.loading.options import LoadOptions
 from l4cli.signals import catch_interrupts
 
 
-def open_model(model: str | ModelFile | None, options: LoadOptions) -> LLM:
-    """Load a model, with a status line on stderr. The demo model is converted first if needed."""
+def open_model(model: str | ModelFile | None, options: LoadOptions, *, yes: bool = False) -> LLM:
+    """Load a model, with a status line on stderr; `find_file` says what `yes` is."""
+    file = find_file(model, yes=yes)
     with console.status("loading the model") as update, catch_interrupts() as interrupts:
 
         def on_progress(done: float) -> None:
@@ -23,7 +25,6 @@ def open_model(model: str | ModelFile | None, options: LoadOptions) -> LLM:
             if interrupts:
                 sys.exit(interrupts.exit_code)
 
-        file = find_file(model)
         llm = load_file(file, options, on_progress=on_progress, on_note=console.warn)
         if interrupts:
             llm.close()
@@ -31,16 +32,35 @@ def open_model(model: str | ModelFile | None, options: LoadOptions) -> LLM:
         return llm
 
 
-def open_vocabulary(model: str | None, options: LoadOptions) -> LLM:
+def open_vocabulary(
+    model: str | ModelFile | None, options: LoadOptions, *, yes: bool = False
+) -> LLM:
     """A model without its weights, good only to encode prompts and to see what would fit."""
-    return load_vocabulary(find_file(model), options, on_note=console.warn)
+    return load_vocabulary(find_file(model, yes=yes), options, on_note=console.warn)
 
 
-def find_file(model: str | ModelFile | None) -> ModelFile:
-    """The file of a model. The demo model is converted now if that has not been done yet."""
+def find_file(model: str | ModelFile | None, *, yes: bool = False) -> ModelFile:
+    """The file of a model.
+
+    The demo model is converted now if that has not been done yet. Another model that is not on this
+    machine is fetched if the user agrees.
+
+    yes: the user agrees by --yes.
+    """
     if isinstance(model, ModelFile):
         return model
-    return find_model(model, on_convert=note_conversion)
+    try:
+        return _on_this_machine(model)
+    except NotFetchedError as missing:
+        from l4cli.commands.fetch_missing import fetch_missing
+
+        fetch_missing(missing, yes=yes)
+        return _on_this_machine(model)
+
+
+def _on_this_machine(model: str | None) -> ModelFile:
+    with console.status("loading the model"):
+        return find_model(model, on_convert=note_conversion)
 
 
 def note_conversion(path: Path) -> None:

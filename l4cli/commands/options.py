@@ -183,6 +183,15 @@ Model = Annotated[
         rich_help_panel=MODEL_PANEL,
     ),
 ]
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Fetch the model without asking if it is not on this machine.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
 Ctx = Annotated[
     str | None,
     typer.Option(

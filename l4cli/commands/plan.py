@@ -11,6 +11,7 @@ import typer
 
 from l4cli.commands import completion, options, plan_show
 from l4cli.errors import UsageError
+from l4cli.paths import expanded
 
 if TYPE_CHECKING:
     from l4cli.fit.hardware import Hardware
@@ -178,18 +179,21 @@ def _planned(model: str | None, wanted: ContextSpec, *, is_stated: bool) -> Iter
     from l4cli.fit.described import checkpoint_shape
     from l4cli.fit.shape import shape_of_file
     from l4cli.loading.decide import check_context
-    from l4cli.models.locate import locate
+    from l4cli.models.locate import file_here, locate
     from l4cli.models.registry import load_registry
 
     registry = load_registry()
     if model is None:
         for spec in registry.models.values():
-            if spec.config or spec.like or spec.checkpoint:
+            if spec.config or spec.like or spec.checkpoint or file_here(spec, spec.quant):
                 shape, path = _of_type(spec, spec.quant, registry)
-                yield _Planned(f"{spec.name}:{spec.quant}", shape, _within(wanted, shape), path)
+                name = spec.name if spec.path else f"{spec.name}:{spec.quant}"
+                yield _Planned(name, shape, _within(wanted, shape), path)
         return
+    is_file = expanded(model).is_file()
+    model = model if is_file else registry.meant(model)
     name, _, quant = model.partition(":")
-    if name not in registry.models or Path(model).expanduser().is_file():
+    if is_file or name not in registry.models or registry.models[name].path:
         located = locate(model, registry=registry)
         named: list[tuple[str, ModelShape, Path | None]]
         if (located.path / "config.json").is_file():

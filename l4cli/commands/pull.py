@@ -44,14 +44,24 @@ def pull(
     An unfinished download continues where it stopped. Files that are already
     here are only checked. HF_TOKEN, HF_ENDPOINT and HF_HOME are honoured.
     """
-    from l4cli.models.hub.pull import carry_out, refuse_unless_it_fits
+    from l4cli.models.hub.pull import refuse_unless_it_fits
 
-    plan = _plan(model, revision)
+    plan = plan_of(model, revision)
     if dry_run:
         _show(plan, json)
         return
     refuse_unless_it_fits(plan)
-    console.note(f"{plan.repo}: {plan.quant}, {_sizes(plan)}")
+    console.note(f"{plan.repo}: {plan.quant}, {sizes(plan)}")
+    path = fetch(plan)
+    if json:
+        console.data_json(_facts(plan) | {"path": str(path)})
+    console.note(f"{plan.repo}: {plan.quant} is complete and its checksums are right: {path}")
+
+
+def fetch(plan: Pull) -> Path:
+    """Carry out a pull with a progress line, and return the path of the (first) file."""
+    from l4cli.models.hub.pull import carry_out
+
     with (
         _kept(plan),
         console.byte_progress("fetching", plan.n_bytes, done=plan.n_here) as update,
@@ -63,19 +73,19 @@ def pull(
             done += n
             update(done, Path(name).name)
 
-        path = carry_out(plan, on_bytes)
-    if json:
-        console.data_json(_facts(plan) | {"path": str(path)})
-    console.note(f"{plan.repo}: {plan.quant} is complete and its checksums are right: {path}")
+        return carry_out(plan, on_bytes)
 
 
-def _plan(model: str, revision: str | None) -> Pull:
+def plan_of(model: str, revision: str | None = None) -> Pull:
+    """What `l4 pull MODEL` would fetch. Raises ModelError."""
     from l4cli.models.addresses import read_address
     from l4cli.models.hub.pull import plan_pull
     from l4cli.models.installed import HUB_PREFIX, repo_dir
     from l4cli.models.locate import hub_model, is_hub_id
     from l4cli.models.registry import load_registry
 
+    registry = load_registry()
+    model = registry.meant(model)
     found, pattern = hub_model(model), None
     if found is not None:
         repo, quant = found
@@ -87,9 +97,11 @@ def _plan(model: str, revision: str | None) -> Pull:
             raise ModelNotFoundError(
                 f"no model named {name!r}; for a repository on the Hub say {HUB_PREFIX}{model}"
             )
-        spec = load_registry().find(name)
+        spec = registry.find(name)
         if spec.checkpoint == "demo":
             raise ModelNotFoundError(f"{name} comes with l4; there is nothing to fetch")
+        if spec.path is not None:
+            raise ModelNotFoundError(f"{name} is a file on this machine, {spec.path}")
         if not spec.released:
             raise ModelNotFoundError(f"{name} was never released: it is known for planning only")
         if spec.gguf is None:
@@ -125,14 +137,15 @@ def _show(plan: Pull, json: bool) -> None:
         ["FILE", "SIZE", "FETCHED"],
         [[file.name, human_size(file.n_bytes), human_size(file.n_here)] for file in plan.files],
     )
-    console.note(f"{plan.repo}: {plan.quant}, {_sizes(plan)}")
+    console.note(f"{plan.repo}: {plan.quant}, {sizes(plan)}")
     if plan.n_bytes - plan.n_here > plan.disk_free:
         console.note(
             "warning: the disk is too small; free some space, or set HF_HOME to another disk"
         )
 
 
-def _sizes(plan: Pull) -> str:
+def sizes(plan: Pull) -> str:
+    """The size of a download and the free disk, in words."""
     here = f", {human_size(plan.n_here)} already fetched" if plan.n_here else ""
     files = f" in {len(plan.files)} files" if len(plan.files) > 1 else ""
     return f"{human_size(plan.n_bytes)}{files}{here}; {human_size(plan.disk_free)} of disk free"

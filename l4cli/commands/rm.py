@@ -34,7 +34,8 @@ def rm(
     from l4cli.models.registry import load_registry
     from l4cli.models.removal import choose, processes_using, remove
 
-    found = choose(cached_models(load_registry()), model)
+    registry = load_registry()
+    found = choose(cached_models(registry), registry.meant(model))
     size = human_size(found.n_bytes)
     if not yes:
         if not sys.stdin.isatty():

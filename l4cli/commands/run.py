@@ -28,6 +28,7 @@ def run(
     verify: own.Verify = 0,
     price_per_hour: own.PricePerHour = None,
     model: options.Model = None,
+    yes: options.Yes = False,
     system: options.System = None,
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = None,
@@ -110,13 +111,13 @@ def run(
     with reading.open(out) as lines:
         rows = reading.rows(lines)
         if dry_run:
-            with open_vocabulary(model, loading) as llm:
+            with open_vocabulary(model, loading, yes=yes) as llm:
                 show.dry_run_report(llm, rows, batch, json=json)
             return
         if out is not None:
             refuse_foreign(out)  # before the model is loaded, which may take long
         with (
-            open_model(model, loading) as llm,
+            open_model(model, loading, yes=yes) as llm,
             open_output(out, llm, batch, reading, resume, retry_errors) as output,
             catch_interrupts(llm.interrupt, is_last=True) as interrupts,
         ):

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from l4cli.models.registry import read_toml
+from l4cli.toml_files import read_toml
 
 
 @dataclass(frozen=True, slots=True)

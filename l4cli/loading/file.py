@@ -31,6 +31,11 @@ class ModelFile:
         self.located = located
         self.path, self.name = located.path, located.name
 
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What models.toml suggests to ask this model."""
+        return self.located.spec.questions if self.located.spec else ()
+
     @cached_property
     def header(self) -> GGUFModel:
         """Metadata and table of tensors.

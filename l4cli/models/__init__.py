@@ -1,6 +1,7 @@
 """Finds models: by name, on this machine, and on the Hugging Face Hub.
 
 registry.py    models.toml -> ModelSpec
+aliases.py     names of the user's own, written to their models.toml
 locate.py      a name or path -> a GGUF, or a checkpoint, on this machine
 installed.py   lists the models in the Hub's cache and in l4's own
 quants.py      names of a repository's files -> quantization types (pure)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convert.names import is_path_inside
 from l4cli.engine.types import SamplingParams
-from l4cli.errors import ModelNotFoundError, RequestError
+from l4cli.errors import ModelNotFoundError, NotFetchedError, RequestError
 from l4cli.models.addresses import read_address
 from l4cli.models.installed import HUB_PREFIX, gguf_quants, repo_dir, snapshots
 from l4cli.models.quants import pick
 from l4cli.models.registry import ModelSpec, Registry, load_registry
 from l4cli.models.splits import missing_files, split_files, split_name
+from l4cli.paths import expanded
 
 # GGUF's general.sampling keys that have the same meaning in SamplingParams. The penalties have not:
 # llama.cpp applies them to the last tokens only.
@@ -58,8 +59,8 @@ def locate(
 ) -> Located:
     """Find a GGUF file.
 
-    model: a path, a name from models.toml, NAME:QUANT or hf.co/ORG/NAME:QUANT; None is the default
-        model.
+    model: a path, a name or an alias from models.toml, NAME:QUANT or hf.co/ORG/NAME:QUANT; None is
+        the default model.
     registry: the known models; None loads models.toml.
     on_convert: called with the output path before the demo model is converted, which happens when
         it is first used.
@@ -70,17 +71,21 @@ def locate(
     model = registry.default if model is None else model
     if not model.strip():
         raise ModelNotFoundError("the name of the model is empty: give a name or a .gguf file")
+    if not expanded(model).is_file():
+        model = registry.meant(model)
     if (found := hub_model(model)) is not None:
         return _from_hub(*found)
     if (address := read_address(model)) is not None:
         raise ModelNotFoundError(f"{model}: {address.for_model()}")
-    path = Path(model).expanduser()
+    path = expanded(model)
     name, _, quant = model.partition(":")
     # A name means the model, even if there is a folder of the same name.
     is_name = name in registry.models and not path.is_file()
     if not is_name and (path.exists() or model.endswith(".gguf") or os.sep in model):
         return _from_path(path)
     spec = registry.find(name)
+    if spec.path is not None:
+        return _from_entry(spec, spec.path, quant)
     quant = quant or spec.quant
     if not spec.released:
         raise ModelNotFoundError(f"{name} was never released: it is known for planning only")
@@ -93,8 +98,9 @@ def locate(
     for here, files in gguf_quants(spec.gguf.repo, spec.gguf.files).items():
         if here.upper() == quant.upper():
             return Located(files[0], f"{name}:{here}", spec)
-    raise ModelNotFoundError(
-        f"{name}:{quant} is not on this machine; get it with: l4 pull {name}:{quant}"
+    raise NotFetchedError(
+        f"{name}:{quant} is not on this machine; get it with: l4 pull {name}:{quant}",
+        f"{name}:{quant}",
     )
 
 
@@ -102,7 +108,8 @@ def names_a_model(word: str) -> bool:
     """Whether a word is the name of a model (NAME, NAME:QUANT, hf.co/…) or of a GGUF file."""
     if word.endswith(".gguf") or _HUB_NAME.fullmatch(word):
         return True
-    return word.partition(":")[0] in load_registry().models
+    registry = load_registry()
+    return word.partition(":")[0] in {*registry.models, *registry.aliases}
 
 
 def _sampling_value(name: str, text: str | None) -> float | None:
@@ -137,15 +144,30 @@ def _from_hub(repo: str, quant: str | None) -> Located:
     if not quants or (quant and quant.upper() not in map(str.upper, quants)):
         wanted = f"{name}:{quant}" if quant else name
         here = f" (there are {', '.join(quants)})" if quants else ""
-        raise ModelNotFoundError(
-            f"{wanted} is not on this machine{here}; get it with: l4 pull {wanted}"
+        raise NotFetchedError(
+            f"{wanted} is not on this machine{here}; get it with: l4 pull {wanted}", wanted
         )
     quant = pick(quants, quant, name)
     return Located(quants[quant][0], f"{name}:{quant}")
 
 
+def _from_entry(spec: ModelSpec, path: Path, quant: str) -> Located:
+    """Find the file that models.toml names for a model."""
+    if quant:
+        raise ModelNotFoundError(
+            f"{spec.name} is one file, {path}: it has no quantizations to choose from; "
+            f"say {spec.name}"
+        )
+    try:
+        return replace(_from_path(path), name=spec.name, spec=spec)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(f"models.toml: models.{spec.name}.path: {error}") from None
+
+
 def file_here(spec: ModelSpec, quant: str) -> Path | None:
     """Return the (first) file of a model's quantization if it is complete on this machine."""
+    if spec.path is not None:
+        return spec.path if spec.path.exists() else None
     if spec.checkpoint == "demo":
         from l4cli.demo import demo_path
 
@@ -167,8 +189,10 @@ def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Locat
     missing and how to get it.
     """
     registry = registry or load_registry()
+    path = expanded(source)
+    if not path.exists():
+        source = registry.meant(source)
     _refuse_address(source)
-    path = Path(source).expanduser()
     # A name means the model, even if there is a folder of the same name, unless that folder is a
     # checkpoint.
     is_name = source in registry.models and not (path / "config.json").exists()
@@ -212,6 +236,7 @@ def hub_repo(source: str, *, registry: Registry | None = None) -> str:
     Raises ModelNotFoundError if there is none.
     """
     registry = registry or load_registry()
+    source = registry.meant(source)
     if source in registry.models:
         repo = registry.models[source].hf
         if repo is None:

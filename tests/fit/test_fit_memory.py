@@ -148,6 +148,17 @@ def test_sizes_of_every_type_with_no_file_present(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "n_bytes"),  # of the published files, which also have a vocabulary of up to 6 MB
+    [("smollm2", 386e6), ("qwen3-0.6b", 639_446_688), ("qwen3-1.7b", 1_834_426_016)],
+)
+def test_sizes_of_models_that_use_their_embeddings_twice(name: str, n_bytes: float) -> None:
+    registry = load_registry()
+    shape = described_shape(registry.models[name], "Q8_0", registry)
+    assert shape.is_tied
+    assert shape.n_bytes == pytest.approx(n_bytes, rel=0.01)
+
+
+@pytest.mark.parametrize(
     ("kv_type", "sizes"),
     [("f16", (7.2, 49.2, 481.2)), ("q8_0", (3.82, 26.1, 255.6)), ("q4_0", (2.02, 13.8, 135.3))],
 )

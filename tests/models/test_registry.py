@@ -27,9 +27,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return snapshot
 
 
-def test_the_bundled_registry_has_the_four_models() -> None:
+def test_the_bundled_registry_has_these_models() -> None:
     registry = load_registry()
-    assert list(registry.models) == ["demo", "scout", "maverick", "behemoth"]
+    small = ["smollm2", "qwen3-0.6b", "qwen3-1.7b"]
+    assert list(registry.models) == ["demo", *small, "scout", "maverick", "behemoth"]
+    for name in small:
+        assert registry.models[name].licence == "Apache-2.0"
+        assert registry.models[name].size
     assert registry.default == "demo"
     assert not registry.models["behemoth"].released
 
@@ -58,6 +62,92 @@ def test_a_users_own_models_come_on_top(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert registry.default == "demo"
 
 
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The user's models.toml; its folder exists and has a file mine.gguf."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    path = tmp_path / "l4" / "models.toml"
+    path.parent.mkdir()
+    (path.parent / "mine.gguf").write_bytes(b"GGUF")
+    return path
+
+
+def test_one_key_of_a_known_model_can_be_changed(own: Path) -> None:
+    before = load_registry().models["scout"]
+    own.write_text('[models.scout]\nquant = "Q8_0"\nsampling = { temperature = 0.1 }\n')
+    scout = load_registry().models["scout"]
+    assert (scout.quant, scout.gguf, scout.config) == ("Q8_0", before.gguf, before.config)
+    assert scout.sampling == {**before.sampling, "temperature": 0.1}
+
+
+def test_the_default_may_be_any_known_model(own: Path) -> None:
+    for default in ("demo", "demo:Q4_K_M", "hf.co/o/x:Q8_0"):
+        own.write_text(f'default = "{default}"\n')
+        assert load_registry().default == default
+    own.write_text('\ndefault = "scuot"\n')
+    with pytest.raises(InputError, match=r"models.toml: line 2: .*did you mean 'scout'"):
+        load_registry()
+
+
+def test_a_local_file_has_a_name(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(own.parent))
+    for path in ("mine.gguf", "~/mine.gguf", own.parent / "mine.gguf", "../l4/mine.gguf"):
+        own.write_text(f'[models.mine]\npath = "{path}"\nsampling = {{ top_k = 7 }}\n')
+        found = locate("mine")
+        assert found.path.samefile(own.parent / "mine.gguf")
+        assert (found.name, found.sampling(lambda key: None)) == ("mine", {"top_k": 7})
+    with pytest.raises(ModelNotFoundError, match=r"mine is one file, .*no quantizations"):
+        locate("mine:Q8_0")
+    own.write_text('[models.mine]\npath = "gone.gguf"\n')
+    with pytest.raises(ModelNotFoundError, match=r"models.mine.path: .*gone.gguf: no such file"):
+        locate("mine")
+
+
+def test_a_file_takes_the_place_of_a_known_models_source(own: Path) -> None:
+    own.write_text('[models.scout]\npath = "mine.gguf"\n')
+    scout = load_registry().models["scout"]
+    assert (scout.gguf, scout.path) == (None, own.parent / "mine.gguf")
+    own.write_text('[models.x]\npath = "a.gguf"\ngguf = {repo = "o/x", files = "*"}\n')
+    with pytest.raises(InputError, match="has gguf and path: give one of them"):
+        load_registry()
+
+
+def test_aliases_stand_for_files_names_and_repositories(own: Path, hub: Path) -> None:
+    own.write_text(
+        '[aliases]\na = "mine.gguf"\nb = "scout"\nc = "b:Q8_0"\nd = "hf.co/acme/x:Q8_0"\n'
+        'e = "f"\nf = "e"\n'
+    )
+    meant = load_registry().meant
+    assert (meant("b:Q2_K"), meant("c"), meant("c:Q2_K")) == (
+        "scout:Q2_K",
+        "scout:Q8_0",
+        "scout:Q2_K",
+    )
+    assert locate("a").path == own.parent / "mine.gguf"
+    assert locate("b").name == "scout:Q4_K_M"
+    with pytest.raises(ModelNotFoundError, match=r"get it with: l4 pull hf.co/acme/x:Q8_0"):
+        locate("d")
+    with pytest.raises(ModelNotFoundError, match="no model named"):
+        locate("e")  # goes round in a circle
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\n[aliases]\na = 3", "line 3: aliases.a is 3, not a model"),
+        ('[aliases]\n"a/b" = "demo"', "'a/b' cannot be a name of a model"),
+        ("aliases = 1", "aliases must be a table"),
+        ("[models.a]\npath = 1", "line 2: models.a.path is 1, not a text"),
+        ('[models.a]\ngguf = {repo = "o/x"}', "gguf needs both repo and files"),
+    ],
+)
+def test_a_wrong_models_toml_names_the_line(text: str, said: str, own: Path) -> None:
+    own.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_registry()
+    assert said in str(caught.value)
+
+
 def test_names_are_found_in_the_hub_cache(hub: Path) -> None:
     assert locate("scout").path == hub / "Q4_K_M" / "s-00001-of-00002.gguf"
     assert locate("scout:q4_k_m").name == "scout:Q4_K_M"
@@ -68,7 +158,7 @@ def test_names_are_found_in_the_hub_cache(hub: Path) -> None:
     ("model", "message"),
     [
         ("scuot", "no file and no model named 'scuot'; did you mean scout"),
-        ("zzz", "known: demo, scout"),
+        ("zzz", "known: demo, smollm2"),
         (
             "maverick",
             "maverick:Q4_K_M is not on this machine; get it with: l4 pull maverick:Q4_K_M",
@@ -174,7 +264,7 @@ def test_checkpoints_are_found_in_the_hub_cache(checkpoints: Path, tmp_path: Pat
         ("maverick", "maverick is not on this machine; get it with: hf download meta-llama/Llama"),
         ("o/y", "o/y: no such directory, and the Hub's .* get it with: hf download o/y"),
         ("behemoth", "names no checkpoint for behemoth"),
-        ("/no/such/thing", "no such checkpoint directory, no model of that name .demo, scout"),
+        ("/no/such/thing", "no such checkpoint directory, no model of that name .demo, smollm2"),
     ],
 )
 def test_a_checkpoint_that_is_not_there_says_how_to_get_it(

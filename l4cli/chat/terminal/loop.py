@@ -42,6 +42,7 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
         "/help lists commands, Ctrl-D leaves"
     )
     _show_resumed_session(session)
+    _suggest_questions(session)
     for attachment in session.attachments:
         _note(announced(session, attachment))
     screen = _Screen(session, _history() if use_history else editing.no_history())
@@ -81,6 +82,19 @@ def _show_resumed_session(session: ChatSession) -> None:
         _note(shortened(f"{mark}{message.content}", 2 * terminal_size()[0]))
     if session.conversation.messages and session.conversation.messages[-1].role == "user":
         _note("(this question has no answer yet: /regen answers it, another takes its place)")
+
+
+def _suggest_questions(session: ChatSession) -> None:
+    """At the start of a conversation, show what to ask: what the tools' file says, or models.toml.
+
+    The demo model knows little, and a stranger cannot guess what.
+    """
+    if session.conversation.messages:
+        return
+    if session.rounds and session.rounds.toolbox.about:
+        _note(session.rounds.toolbox.about)
+    elif not session.rounds and session.llm.file and session.llm.file.questions:
+        _note("\n".join(["Try:", *(f"  {text}" for text in session.llm.file.questions)]))
 
 
 def _handle(session: ChatSession, text: str, screen: _Screen) -> int:

@@ -82,6 +82,12 @@ def load_tools(path: Path) -> dict[str, Tool]:
     return tools
 
 
+def about_tools() -> str:
+    """Return the docstring of the file that `load_tools` has run; "" if it has none."""
+    doc = getattr(sys.modules.get(_MODULE), "__doc__", None)
+    return inspect.cleandoc(doc) if isinstance(doc, str) else ""
+
+
 def said_by(error: BaseException) -> str:
     """Return an exception's type and message in one line."""
     try:

@@ -2,7 +2,7 @@
 
 It writes one JSON line once the file is loaded, then one reply for each line that it reads:
 
-    {"tools": [SCHEMA, …]}                                   or {"error": WHY}
+    {"tools": [SCHEMA, …], "about": DOCSTRING}               or {"error": WHY}
     {"check": NAME, "arguments": {…}}  ->  {}                or {"error": WHY}
     {"call": NAME, "arguments": {…}}   ->  {"result": TEXT}  or {"error": WHY, "where": PLACE}
 
@@ -27,6 +27,7 @@ from l4cli.chat.tools.functions import (
     Tool,
     ToolArgumentError,
     ToolFileError,
+    about_tools,
     load_tools,
     place_of,
     said_by,
@@ -48,7 +49,8 @@ def main() -> None:
     except ToolFileError as error:
         _reply(replies, {"number": 0, "error": bounded(str(error))})
         return
-    _reply(replies, {"number": 0, "tools": [tool.schema for tool in tools.values()]})
+    schemas = [tool.schema for tool in tools.values()]
+    _reply(replies, {"number": 0, "tools": schemas, "about": bounded(about_tools())})
     while line := requests.get():
         request = json.loads(line)
         reply = {"number": request["number"], **_served(tools, request, path)}

@@ -39,10 +39,10 @@ class Toolbox:
     file: the Python file.
     timeout: seconds that loading the file, or a call, may take.
 
-    `schemas` is the list of tools in OpenAI's form, which chat templates take; `printed` is what
-    the file printed while it was loaded. A process that hung or crashed is replaced at the next
-    call; everything that the functions kept in memory is then lost. InputError, with the file and
-    line, if the file has no usable tools.
+    `schemas` is the list of tools in OpenAI's form, which chat templates take; `about` is the
+    file's docstring; `printed` is what the file printed while it was loaded. A process that hung or
+    crashed is replaced at the next call; everything that the functions kept in memory is then lost.
+    InputError, with the file and line, if the file has no usable tools.
     """
 
     def __init__(self, file: Path, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -52,6 +52,7 @@ class Toolbox:
             raise InputError(f"{file}: {'not a file' if file.exists() else 'no such file'}")
         self._process = self._start()
         self.schemas: Sequence[dict[str, Any]] = self._process.loaded.value["tools"]
+        self.about: str = self._process.loaded.value["about"]
         self.printed = self._process.loaded.printed
 
     def __enter__(self) -> Toolbox:

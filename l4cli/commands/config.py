@@ -1,0 +1,235 @@
+"""`l4 config`: shows and changes the settings that are kept in config.toml and models.toml."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from l4cli import console
+from l4cli.commands.group import Command, ShowingGroup
+from l4cli.errors import InputError, L4Error, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+
+config = typer.Typer(
+    help="Show and change the settings that l4 keeps: config.toml and models.toml.",
+    cls=ShowingGroup,
+)
+
+Key = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help="An option without its dashes, for all commands that have it (ctx), or for one "
+        "(run.ctx).",
+    ),
+]
+_CONFIG = """\
+# Defaults for options of l4. An option on the command line or an L4_* variable overrides them.
+# `l4 config` lists the keys; docs/config.md explains this file.
+
+[defaults]                  # for all commands that have the option
+# model = "demo"
+# ctx = "32k"
+# threads = 8
+
+[run]                       # for one command: l4 run
+# max-tokens = 512
+"""
+_MODELS = """\
+# Models that you name, beside those that l4 knows. docs/config.md explains this file.
+
+# default = "demo"          # the model without -m
+
+# [models.mine]             # a model of your own: -m mine
+# path = "~/models/mine-Q4_K_M.gguf"
+# description = "What it is good for"
+# sampling = { temperature = 0.7, top_p = 0.9 }
+
+# [models.scout]            # other values for a model that l4 knows; its other keys stay
+# quant = "Q8_0"
+
+[aliases]                   # NAME = MODEL; `l4 models alias NAME MODEL` writes it, too
+# small = "~/models/small-Q8_0.gguf"
+"""
+
+
+@config.command("show", cls=Command)
+def show(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+) -> None:
+    """Show every setting, its value, and where the value comes from."""
+    from l4cli.commands.settings import all_settings
+
+    settings = all_settings(_app(context))
+    if json:
+        console.data_json([{"key": s.key, "value": s.value, "source": s.source} for s in settings])
+        return
+    console.table(
+        ["SETTING", "VALUE", "FROM"], [[s.key, _shown(s.value), s.source] for s in settings]
+    )
+    console.note("`l4 config set KEY VALUE` changes one, `l4 COMMAND --help` explains them")
+
+
+@config.command("path", cls=Command)
+def path() -> None:
+    """Print the paths of config.toml and models.toml."""
+    for name, file in _files().items():
+        console.data(str(file))
+        if not file.exists():
+            console.note(f"{file.name} does not exist yet; `l4 config edit {name}` begins it")
+
+
+@config.command("edit", cls=Command)
+def edit(
+    context: typer.Context,
+    file: Annotated[
+        str,
+        typer.Argument(metavar="[config|models]", help="Which file: config.toml or models.toml."),
+    ] = "config",
+) -> None:
+    """Open config.toml or models.toml in $EDITOR, and check it afterwards.
+
+    A file that does not exist yet begins with examples, all in comments.
+    """
+    name = file.removesuffix(".toml")
+    if name not in _files():
+        raise UsageError(f"no file {file}: say config or models")
+    place = _files()[name]
+    if not place.exists():
+        _begin(place, _CONFIG if name == "config" else _MODELS)
+    while True:
+        _open_editor(place)
+        try:
+            _check(name, context)
+        except L4Error as error:
+            if not sys.stdin.isatty():
+                raise
+            console.warn(str(error))
+            if typer.confirm("Edit it again?", default=True, err=True):
+                continue
+            raise typer.Exit(error.exit_code) from None
+        console.note(f"{place}: fine")
+        return
+
+
+@config.command("set", cls=Command)
+def set_value(
+    context: typer.Context,
+    key: Key,
+    values: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VALUE...", help="Its value; several for an option that may be repeated."
+        ),
+    ],
+) -> None:
+    """Set a default in config.toml; comments in it stay."""
+    from l4cli.commands.settings import find_key
+
+    found = find_key(key, _app(context))
+    value = found.value_of(values)
+
+    def change(document: TOMLDocument) -> None:
+        table: Any = document
+        for name in found.table:
+            table = table.setdefault(name, {})
+        table[_stated_key(table, found.option) or found.option] = value
+
+    place = _change(change, context)
+    console.note(f"{place}: [{'.'.join(found.table)}] {found.option} = {_shown(value)}")
+
+
+@config.command("unset", cls=Command)
+def unset(context: typer.Context, key: Key) -> None:
+    """Remove a default from config.toml."""
+    from l4cli.commands.settings import find_key
+
+    found = find_key(key, _app(context))
+    file = _files()["config"]
+
+    def change(document: TOMLDocument) -> None:
+        table: Any = document
+        for name in found.table:
+            table = table.get(name, {})
+        stated = _stated_key(table, found.option)
+        if stated is None:
+            raise UsageError(f"{file}: [{'.'.join(found.table)}] does not set {found.option}")
+        del table[stated]
+
+    place = _change(change, context)
+    console.note(f"{place}: [{'.'.join(found.table)}] {found.option} is removed")
+
+
+def _app(context: typer.Context) -> Any:
+    return context.find_root().command
+
+
+def _files() -> dict[str, Path]:
+    from l4cli.commands.defaults import config_path
+    from l4cli.models.registry import own_path
+
+    return {"config": config_path(), "models": own_path()}
+
+
+def _change(change: Any, context: typer.Context) -> Path:
+    from l4cli.commands.defaults import defaults_in
+    from l4cli.toml_files import change_toml
+
+    place = _files()["config"]
+    change_toml(place, change, lambda content: defaults_in(content, _app(context)))
+    return place
+
+
+def _check(name: str, context: typer.Context) -> None:
+    """Raise InputError, with the line, if something is wrong in the file."""
+    from l4cli.commands.defaults import from_config_file
+    from l4cli.models.registry import load_registry
+
+    if name == "config":
+        from_config_file(_app(context))
+    else:
+        load_registry()
+
+
+def _stated_key(table: Any, option: str) -> str | None:
+    """The key in the table that means an option: it may be written with _ for -."""
+    return next((key for key in table if key.replace("_", "-") == option), None)
+
+
+def _begin(place: Path, text: str) -> None:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, "utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {place}: {error.strerror}") from None
+
+
+def _open_editor(place: Path) -> None:
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    editor = editor or next(filter(None, map(shutil.which, ("nano", "vim", "vi"))), None)
+    if editor is None:
+        raise UsageError(f"no editor: set EDITOR to one, or open {place} yourself")
+    try:
+        code = subprocess.run([*shlex.split(editor), str(place)], check=False).returncode
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the editor {editor!r} does not start: {error}; set EDITOR") from None
+    if code:
+        raise InputError(f"{editor} ended with exit code {code}")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,184 @@
+"""The settings of all commands: their keys in config.toml, their values, where these come from."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from l4cli.commands.defaults import (
+    DEFAULTS,
+    commands_of,
+    config_content,
+    defaults_in,
+    options_of,
+    refusal,
+)
+from l4cli.errors import ModelNotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from l4cli.models.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting: its key, its value (None if it has none), and where the value comes from."""
+
+    key: str
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A setting's place in config.toml, and the options that it is the default of.
+
+    table: the names that lead to its table, e.g. ("docs", "add").
+    option: the long option without its dashes.
+    takers: the commands that have the option, each with its parameter.
+    """
+
+    table: tuple[str, ...]
+    option: str
+    takers: Sequence[tuple[Any, Any]]
+
+    def value_of(self, texts: Sequence[str]) -> Any:
+        """Return the value that texts stand for. Raises UsageError if no command takes it."""
+        _, first = self.takers[0]
+        if len(texts) > 1 and not first.multiple:
+            raise UsageError(f"{self.option} takes one value, not {len(texts)}")
+        values = [_typed(first, text) for text in texts]
+        value = values if len(values) > 1 else values[0]
+        refusals = [refusal(command, parameter, value) for command, parameter in self.takers]
+        if None not in refusals:
+            raise UsageError(f"{self.option} cannot be {' '.join(texts)!r}: {refusals[0]}")
+        return value
+
+
+def find_key(text: str, app: Any) -> Key:
+    """Return what a key means: `ctx` is for all commands, `run.ctx` for one.
+
+    Raises UsageError, with near matches, if there is no such setting.
+    """
+    *above, option = text.removeprefix("--").replace("_", "-").split(".")
+    commands = dict(commands_of(app))
+    table = tuple(above) or (DEFAULTS,)
+    if table == (DEFAULTS,):
+        candidates = [*commands.values()]
+    elif table in commands:
+        candidates = [commands[table]]
+    else:
+        names = [DEFAULTS, *(".".join(names) for names in commands)]
+        raise UsageError(f"no command {'.'.join(table)}{_near('.'.join(table), names)}")
+    takers = [
+        (command, parameter)
+        for command in candidates
+        if (parameter := _options_of(command).get(option)) is not None
+    ]
+    if not takers:
+        known = {name for command in candidates for name in _options_of(command)}
+        whose = "no command has an" if table == (DEFAULTS,) else f"l4 {' '.join(table)} has no"
+        raise UsageError(f"{whose} option --{option}{_near(option, sorted(known))}")
+    return Key(table, option, takers)
+
+
+def all_settings(app: Any) -> list[Setting]:
+    """Return every setting once: first what is set, then what several commands share.
+
+    A value that several commands have for an option stands under the option's name; another
+    command's own value stands under COMMAND.OPTION.
+    """
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    values: dict[tuple[str, str], Any] = {}
+    for names, option, value, source in _each(app):
+        shown = (repr(value), source)
+        values[shown] = value
+        found.setdefault(option, {})[".".join(names)] = shown
+    settings = []
+    for option, by_command in found.items():
+        common, count = Counter(by_command.values()).most_common(1)[0]
+        if count > 1:
+            settings.append(Setting(option, values[common], common[1]))
+        for command, shown in by_command.items():
+            if count == 1 or shown != common:
+                settings.append(Setting(f"{command}.{option}", values[shown], shown[1]))
+    return sorted(settings, key=lambda s: (s.source == "default", "." in s.key, s.key))
+
+
+def _each(app: Any) -> Iterator[tuple[tuple[str, ...], str, Any, str]]:
+    """Yield each option of each command: the command's names, the option, its value, the source."""
+    from l4cli.models.registry import load_registry
+
+    content, registry = config_content(), load_registry()
+    defaults_in(content, app)  # raises InputError if something is wrong
+    for names, command in commands_of(app):
+        own: Any = content
+        for name in names:
+            own = own.get(name, {}) if isinstance(own, dict) else {}
+        stated = {
+            option: _stated(option, command, parameter, own, content.get(DEFAULTS, {}))
+            for option, parameter in _options_of(command).items()
+        }
+        model = stated.get("model", (None, ""))[0]
+        for option, (value, source) in stated.items():
+            if source == "default" and "model" in stated:
+                value, source = _of_models_toml(option, value, model, registry)
+            yield names, option, value, source
+
+
+def _stated(
+    option: str, command: Any, parameter: Any, own: Mapping[str, Any], of_all: Mapping[str, Any]
+) -> tuple[Any, str]:
+    """An option's value, and whether a variable, config.toml or the command itself gives it."""
+    names = getattr(parameter, "envvar", None) or ()
+    for name in (names,) if isinstance(names, str) else names:
+        if value := os.environ.get(name):
+            return value, name
+    for table, source in ((own, "config.toml"), (of_all, f"config.toml [{DEFAULTS}]")):
+        for key, value in table.items():
+            is_taken = table is own or refusal(command, parameter, value) is None
+            if options_of(command).get(key.replace("-", "_")) is parameter and is_taken:
+                return value, source
+    return parameter.default, "default"
+
+
+def _of_models_toml(
+    option: str, default: Any, model: str | None, registry: Registry
+) -> tuple[Any, str]:
+    """The value that models.toml gives an option, else its default."""
+    if option == "model":
+        return registry.default, "models.toml"
+    try:
+        spec = registry.find(registry.meant(model or registry.default).partition(":")[0])
+    except ModelNotFoundError:  # a file
+        return default, "default"
+    value = spec.sampling.get(option.replace("-", "_"))
+    return (default, "default") if value is None else (value, f"models.toml, {spec.name}")
+
+
+def _options_of(command: Any) -> dict[str, Any]:
+    """A command's options by their long names, without --help and arguments."""
+    return {
+        max(parameter.opts, key=len).lstrip("-"): parameter
+        for parameter in command.params
+        if parameter.opts[0].startswith("-") and "--help" not in parameter.opts
+    }
+
+
+def _typed(parameter: Any, text: str) -> Any:
+    """The text as TOML's type for the option: a number, true or false, else a text."""
+    if getattr(parameter, "is_flag", False):
+        return {"true": True, "false": False}.get(text.lower(), text)
+    kind = parameter.type_descriptor.annotation
+    try:
+        return kind(text) if kind in (int, float) else text
+    except ValueError:
+        return text
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else "; `l4 config` lists the settings"
