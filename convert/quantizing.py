@@ -43,8 +43,8 @@ def _refuse_idle(plan: Plan) -> None:
     """Raise ConvertError if every tensor has its type already."""
     if all(tensor.qtype == tensor.output.kept_as for tensor in plan.tensors):
         raise ConvertError(
-            f"{plan.source}: every tensor has the type that it has in {plan.ftype} already: there "
-            "is nothing to be done; choose another --type"
+            f"{plan.source}: is {plan.ftype} already, so there is nothing to be done; choose "
+            "another --type"
         )
 
 
@@ -53,22 +53,20 @@ def _refuse_second(plan: Plan) -> None:
     lossy = [each for each in _quantized_again(plan) if _bits(each) < _LEAST_BITS]
     if lossy:
         raise ConvertError(
-            f"{plan.source}: {_named(lossy)} quantized already, and a second time loses more, "
-            "also in a larger type; quantize the F16, BF16 or Q8_0 file of the model, or insist "
-            "with --requantize"
+            f"{plan.source}: {_named(lossy)} quantized already: a second time loses more, and no "
+            "type brings back what is lost; start from the F16, BF16 or Q8_0 file of the model, or "
+            "insist with --requantize"
         )
 
 
 def _warnings(plan: Plan) -> Iterator[Finding]:
     again = list(_quantized_again(plan))
     if again:
+        much = "a little " if min(map(_bits, again)) >= _LEAST_BITS else ""
         yield Finding(
             "warning",
-            f"{_named(again)} quantized already: {plan.ftype} gets a little worse than from an "
-            "F16 or BF16 file"
-            if min(map(_bits, again)) >= _LEAST_BITS
-            else f"{_named(again)} quantized already: {plan.ftype} gets worse than from an F16 or "
-            "BF16 file",
+            f"{_named(again)} quantized already: the result is {much}worse than one made from F16 "
+            "or BF16",
         )
 
 

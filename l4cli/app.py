@@ -28,6 +28,7 @@ from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
 from l4cli.commands.pull import pull
+from l4cli.commands.quantize import quantize
 from l4cli.commands.rm import rm
 from l4cli.commands.run import run
 from l4cli.commands.sessions import sessions
@@ -64,6 +65,7 @@ app.command("ask")(ask)
 app.add_typer(docs, name="docs")
 app.add_typer(sessions, name="sessions")
 app.command("convert")(convert)
+app.command("quantize", context_settings={"allow_extra_args": True})(quantize)
 app.command("info")(info)
 app.command("models")(models)
 app.command("pull")(pull)
