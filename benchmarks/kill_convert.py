@@ -77,7 +77,7 @@ def start_conversion(
     """
     code = f"from benchmarks.kill_convert import run_l4; run_l4(pause={1 if slow else 0.01})"
     command = "quantize" if source.is_file() else "convert"
-    options = ["-o", str(out.absolute()), "--type", ftype, "--threads", "2", "--ram", "96M"]
+    options = ["-o", str(out.absolute()), "--type", ftype, "--threads", "2", "--ram", "112M"]
     return subprocess.Popen(
         [sys.executable, "-c", code, command, str(source.absolute()), *options, "--resume"],
         stdout=subprocess.PIPE,

@@ -11,7 +11,6 @@ from math import prod
 from pathlib import Path
 
 from convert.checkpoint.checkpoint import StoredTensor
-from convert.checkpoint.provenance import version_of
 from convert.checkpoint.tensors import OutputTensor, View
 from convert.doctor.gguf import diagnose_gguf
 from convert.errors import ConvertError
@@ -25,6 +24,7 @@ from convert.recipe.model import Model
 from convert.recipe.recipe import file_order
 from convert.survey import Survey, refuse_errors
 from convert.types import Finding
+from convert.versions import version_of
 
 # They say how the input is split; the output says it for itself.
 _SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")

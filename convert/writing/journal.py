@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from convert.checkpoint.checkpoint import StoredTensor
-from convert.checkpoint.provenance import version_of
 from convert.checkpoint.tensors import View
 from convert.errors import ConvertError
 from convert.types import Plan
+from convert.versions import version_of
 from convert.writing.layout import Layout
 from convert.writing.ranges import Range, is_covered, merge, n_covered
 

@@ -12,6 +12,7 @@ from l4cli.commands import completion
 from l4cli.commands import convert_options as options
 from l4cli.commands import convert_show as show
 from l4cli.commands.convert_work import LIST, Work, paired, parse_types, split_of, types_asked
+from l4cli.commands.find_gguf import find_gguf
 from l4cli.errors import UsageError
 
 
@@ -73,7 +74,7 @@ def quantize(
     import convert as converter
 
     _refuse_habit(source, context.args)
-    path = _find(source)
+    path = find_gguf(source)
     wishes = parse_types(
         imatrix, cold_experts, tensor_type, output_tensor_type, token_embedding_type, pure
     )
@@ -97,14 +98,6 @@ def quantize(
         threads=threads,
     )
     work.carry_out(paired(plans, out, _name_without_type(path)))
-
-
-def _find(source: str) -> Path:
-    """The GGUF's file; the demo model is converted first if it is named."""
-    from l4cli.commands.open_model import note_conversion
-    from l4cli.models.locate import locate
-
-    return locate(source, on_convert=note_conversion).path
 
 
 def _refuse_habit(source: str, extra: list[str]) -> None:

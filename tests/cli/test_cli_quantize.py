@@ -38,10 +38,8 @@ def test_dry_run_tells_the_size_to_the_byte(l4: L4, base: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
     report = json.loads(l4(*args).stdout)
     assert plan["n_bytes"] == report["n_bytes"] == (tmp_path / "out.gguf").stat().st_size
-    sizes = {
-        size["ftype"]: size for size in json.loads(l4(*args[:2], "--type", "list", "--json").stdout)
-    }
-    assert sizes["Q4_K_M"]["n_bytes"] == report["n_bytes"]
+    listed = json.loads(l4(*args[:2], "--type", "list", "--json").stdout)
+    assert {size["ftype"]: size["n_bytes"] for size in listed}["Q4_K_M"] == report["n_bytes"]
 
 
 def test_outputs_are_named_after_the_input(l4: L4, base: Path, tmp_path: Path) -> None:

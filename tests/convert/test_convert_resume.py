@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from checkpoints import write_checkpoint
+from decoders import write_decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantizer import make_sums, write_imatrix
@@ -39,9 +40,14 @@ def source(request: pytest.FixtureRequest, checkpoint: Path) -> Path:
     """The checkpoint, and a GGUF to quantize, which is resumed in the same way."""
     if request.param == "checkpoint":
         return checkpoint
-    path = checkpoint.with_name("base.gguf")
-    convert.convert(convert.plan(checkpoint, "BF16"), path, overwrite=True)
-    return path
+    return write_base(checkpoint.with_name("base.gguf"))
+
+
+def write_base(path: Path) -> Path:
+    """Write a GGUF in BF16."""
+    shapes = {"num_hidden_layers": 4, "hidden_size": 256}
+    checkpoint = write_decoder(path.with_suffix(""), "mistral", **shapes)
+    return convert.convert(convert.plan(checkpoint, "BF16"), path).path
 
 
 def plan_of(source: Path, ftype: str = "F32") -> convert.Plan:
@@ -192,9 +198,8 @@ def test_a_changed_source_is_refused(
     assert left(out) == ["out.gguf.part", "out.gguf.part.journal"]  # can still be resumed
 
 
-def test_a_changed_gguf_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    base = tmp_path / "base.gguf"
-    convert.convert(convert.plan(checkpoint, "BF16"), base)
+def test_a_changed_gguf_is_refused(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base.gguf")
     out = interrupted(base, tmp_path / "out.gguf")
     os.utime(base, (1, 1))
     with pytest.raises(ConvertError, match=r"begun with base\.gguf .* changed 1000000000"):

@@ -17,10 +17,10 @@ from quantizer import make_sums, picked_types, quantize, write_imatrix
 
 import convert
 from convert import ConvertError, Split, TypeOptions
-from convert.checkpoint.provenance import version_of
 from convert.gguf.fields import Field, TensorInfo, encode_header, f32, string, u32
 from convert.gguf.file import read_gguf
 from convert.gguf.qtypes import QTYPES
+from convert.versions import version_of
 
 SMALL = {"num_local_experts": 2, "num_hidden_layers": 4}
 SOURCES = ("F32", "F16", "BF16", "Q8_0")
