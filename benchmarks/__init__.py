@@ -9,13 +9,14 @@ Speed against a peer
     ask             `l4 ask`: first and second question of a document; prefill against llama-bench
     bench           `l4 bench` against llama-bench
     convert         `l4 convert` against llama.cpp's two steps and ggml's bare kernels
+    quantize_gguf   `l4 quantize` against llama-quantize: time, memory, bytes
     header_speed    reading and checking a GGUF header against gguf-py and llama.cpp
     quote_speed     decoding restricted to quotations against unrestricted decoding
     repack_speed    repacked (or AMX) weights against weights as the file stores them
 Survives being killed (SIGKILL at random moments)
     kill_run        `l4 run --resume` ends with the rows of an undisturbed run
     kill_chat       the session of a chat loses no message
-    kill_convert    `l4 convert --resume` ends with the bytes of an undisturbed run
+    kill_convert    `l4 convert --resume`, or quantize, ends with the bytes of an undisturbed run
     kill_store      the reading cache never restores wrong logits
 Memory
     plan            memory that `l4 plan` expects against memory measured

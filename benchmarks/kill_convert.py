@@ -1,7 +1,8 @@
 """Kill `l4 convert` with SIGKILL at random moments, resume it, and compare with an undisturbed run.
 
-    python -m benchmarks.kill_convert CHECKPOINT [--type Q4_K_M] [--kills 30] [--seed 0]
+    python -m benchmarks.kill_convert SOURCE [--type Q4_K_M] [--kills 30] [--seed 0]
 
+SOURCE is a checkpoint, or a GGUF; then the command is `l4 quantize`.
 Every round resumes the conversion that the last kill interrupted. A conversion that ends before it
 is killed is compared and started again, until all kills are done. Ends with one JSON line; the exit
 code is 1 if any byte differs.
@@ -41,15 +42,15 @@ class Result:
     is_same: bool = True
 
 
-def kill_and_resume(checkpoint: Path, out: Path, ftype: str, *, kills: int, seed: int) -> Result:
-    """Convert `checkpoint` to `out`, killing and resuming `kills` times. `out` is deleted."""
+def kill_and_resume(source: Path, out: Path, ftype: str, *, kills: int, seed: int) -> Result:
+    """Convert `source` to `out`, killing and resuming `kills` times. `out` is deleted."""
     started = time.monotonic()
-    expected = _finish(checkpoint, out, ftype)
+    expected = _finish(source, out, ftype)
     seconds = time.monotonic() - started
     moments = random.Random(seed)
     result = Result()
     while result.kills < kills:
-        process = start_conversion(checkpoint, out, ftype)
+        process = start_conversion(source, out, ftype)
         try:
             process.communicate(timeout=moments.uniform(0.2, 1) * seconds)
         except subprocess.TimeoutExpired:
@@ -62,22 +63,23 @@ def kill_and_resume(checkpoint: Path, out: Path, ftype: str, *, kills: int, seed
             result.is_same &= _digest(out) == expected
             result.finished += 1
             out.unlink()
-    result.is_same &= _finish(checkpoint, out, ftype) == expected
+    result.is_same &= _finish(source, out, ftype) == expected
     result.finished += 1
     return result
 
 
 def start_conversion(
-    checkpoint: Path, out: Path, ftype: str, *, slow: bool = False
+    source: Path, out: Path, ftype: str, *, slow: bool = False
 ) -> subprocess.Popen[str]:
-    """Start `l4 convert … --resume` in a child process.
+    """Start `l4 convert … --resume` in a child process, or `l4 quantize … --resume` of a GGUF.
 
     slow: pause for a second before every tile, so that the caller meets the conversion at work.
     """
     code = f"from benchmarks.kill_convert import run_l4; run_l4(pause={1 if slow else 0.01})"
-    options = ["-o", str(out.absolute()), "--type", ftype, "--threads", "2", "--ram", "96M"]
+    command = "quantize" if source.is_file() else "convert"
+    options = ["-o", str(out.absolute()), "--type", ftype, "--threads", "2", "--ram", "112M"]
     return subprocess.Popen(
-        [sys.executable, "-c", code, "convert", str(checkpoint.absolute()), *options, "--resume"],
+        [sys.executable, "-c", code, command, str(source.absolute()), *options, "--resume"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -107,9 +109,9 @@ def run_l4(*, pause: float) -> None:
         main()
 
 
-def _finish(checkpoint: Path, out: Path, ftype: str) -> str:
+def _finish(source: Path, out: Path, ftype: str) -> str:
     """Let a conversion end by itself, delete its output, and return the output's SHA-256."""
-    process = start_conversion(checkpoint, out, ftype)
+    process = start_conversion(source, out, ftype)
     _, errors = process.communicate()
     if process.returncode:
         raise SystemExit(errors)
@@ -128,14 +130,14 @@ def _digest(path: Path) -> str:
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("source", type=Path)
     parser.add_argument("--type", default="Q4_K_M")
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "out.gguf"
-        result = kill_and_resume(args.checkpoint, out, args.type, kills=args.kills, seed=args.seed)
+        result = kill_and_resume(args.source, out, args.type, kills=args.kills, seed=args.seed)
     print(json.dumps(asdict(result)))
     sys.exit(not result.is_same)
 

@@ -1,4 +1,4 @@
-"""Converts Hugging Face checkpoints to quantized GGUF in one pass.
+"""Converts Hugging Face checkpoints to quantized GGUF in one pass, and GGUF files to other types.
 
 It needs neither torch nor llama.cpp's tools.
 
@@ -8,6 +8,8 @@ It needs neither torch nor llama.cpp's tools.
 
     options = convert.TypeOptions(imatrix="scout.imatrix.gguf", cold_experts="Q6_K")
     plan = convert.plan("Llama-4-Scout-17B-16E-Instruct", "IQ2_XXS", options=options)
+
+    (plan,) = convert.plan_quantize("scout-F16.gguf", ["Q4_K_M"])
 
 Importing this package loads neither numpy nor any other library; its functions load them when
 called.
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from convert.checkpoint.shards import ShardStore
 from convert.errors import ConvertError, DiskError
-from convert.gguf.ftypes import FTYPES
+from convert.gguf.ftypes import FTYPES, find_ftype
 from convert.types import (
     Estimate,
     Finding,
@@ -66,6 +68,8 @@ __all__ = [
     "leftover",
     "plan",
     "plan_all",
+    "plan_quantize",
+    "quantize_sizes",
     "refuse_outputs",
     "sizes",
     "verify",
@@ -105,9 +109,35 @@ def plan_all(
     shards: ShardStore | None = None,
 ) -> tuple[Plan, ...]:
     """Decide the conversions of the checkpoint directory `src` to several types; see `plan`."""
+    from convert.checkpoint_survey import take_survey
     from convert.planning import make_plans
 
-    return make_plans(Path(src), ftypes, options or TypeOptions(), force=force, shards=shards)
+    wanted = [find_ftype(name) for name in ftypes]
+    survey = take_survey(Path(src), shards, force=force)
+    return make_plans(survey, wanted, options or TypeOptions(), shards)
+
+
+def plan_quantize(
+    path: str | Path,
+    ftypes: Iterable[str],
+    *,
+    options: TypeOptions | None = None,
+    requantize: bool = False,
+    force: bool = False,
+) -> tuple[Plan, ...]:
+    """Decide how to quantize the GGUF `path` to several types; `convert` carries the plans out.
+
+    path: the GGUF, the first file if it is split; of any architecture.
+    requantize: quantize again what is quantized to less than 8 bits. False: raise ConvertError.
+
+    The other arguments are those of `plan`. Raises ConvertError, also if there is nothing to do.
+    """
+    from convert.quantizing import quantize_plans
+
+    wanted = [find_ftype(name) for name in ftypes]
+    return quantize_plans(
+        Path(path), wanted, options or TypeOptions(), requantize=requantize, force=force
+    )
 
 
 def sizes(
@@ -118,9 +148,18 @@ def sizes(
     Reads headers, no weights. A type that needs an importance matrix is sized as if there were one.
     options, shards: see `plan`. Raises ConvertError.
     """
+    from convert.checkpoint_survey import take_survey
     from convert.planning import list_sizes
 
-    return list_sizes(Path(src), options or TypeOptions(), shards)
+    return list_sizes(take_survey(Path(src), shards, force=True), options or TypeOptions())
+
+
+def quantize_sizes(path: str | Path, *, options: TypeOptions | None = None) -> tuple[TypeSize, ...]:
+    """The size of the file that each ftype would make of the GGUF `path`; see `sizes`."""
+    from convert.gguf_survey import survey_gguf
+    from convert.planning import list_sizes
+
+    return list_sizes(survey_gguf(Path(path), force=True), options or TypeOptions())
 
 
 def convert(

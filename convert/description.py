@@ -125,7 +125,7 @@ def _deadly(path: Path, model: GGUFModel) -> list[Finding]:
 
 
 def _describe_checkpoint(path: Path) -> Description:
-    from convert.planning import take_survey
+    from convert.checkpoint_survey import take_survey
 
     found = take_survey(path, None, force=True)
     tensors = [

@@ -12,12 +12,13 @@ from convert.checkpoint.checkpoint import StoredTensor
 from convert.checkpoint.hparams import Config
 from convert.checkpoint.source import Source
 from convert.checkpoint.tensors import OutputTensor
+from convert.checkpoint_survey import quantizer_model
 from convert.gguf.fields import Field
 from convert.gguf.file import GGUFTensor
 from convert.gguf.ftypes import find_ftype
-from convert.planning import quantizer_model
 from convert.recipe.choice import choose_by_shape, lacking_importance, read_wishes
-from convert.recipe.recipe import Model, file_order
+from convert.recipe.model import Model
+from convert.recipe.recipe import file_order
 from convert.types import TypeOptions
 
 
@@ -35,7 +36,8 @@ class Outline:
 
         If the type needs an importance matrix, the result is for a file made with one.
         """
-        found, wishes = find_ftype(ftype), read_wishes(TypeOptions(), self.outputs)
+        found = find_ftype(ftype)
+        wishes = read_wishes(TypeOptions(), self.outputs, self.model)
         outputs = list(self.outputs)
         qtypes = choose_by_shape(outputs, found, self.model, wishes, has_imatrix=False)
         if lacking_importance(qtypes, found, wishes) is not None:

@@ -1,4 +1,4 @@
-"""Compares a GGUF with the checkpoint it was made of: metadata, tensors, and every weight."""
+"""Compares a GGUF with the source it was made of: metadata, tensors, and every weight."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from convert.checkpoint.checkpoint import Reader
 from convert.errors import ConvertError
+from convert.gguf.array import GGUFArray
 from convert.gguf.fields import Field
 from convert.gguf.file import GGUFTensor, read_gguf
 from convert.gguf.ftypes import FTYPES, find_ftype
@@ -84,6 +85,8 @@ def _is_same(field: Field, actual: Any) -> bool:
         return bool(np.float32(field.value) == np.float32(actual))
     if isinstance(field.value, (list, tuple)):
         return list(field.value) == list(actual)
+    if isinstance(field.value, GGUFArray):
+        return bool(field.value == actual)
     return bool(field.value == actual)
 
 
@@ -91,7 +94,7 @@ def _layout_differences(plan: Plan, actual: Mapping[str, GGUFTensor]) -> Iterato
     planned = {tensor.name: tensor for tensor in plan.tensors}
     for name in actual:
         if name not in planned:
-            yield f"tensor {name} is not in the checkpoint"
+            yield f"tensor {name} is not in the source"
     for name in planned:
         if name not in actual:
             yield f"tensor {name} is missing"

@@ -29,6 +29,7 @@ from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
 from l4cli.commands.pull import pull
+from l4cli.commands.quantize import quantize
 from l4cli.commands.rm import rm
 from l4cli.commands.run import run
 from l4cli.commands.sessions import sessions
@@ -66,6 +67,7 @@ app.command("ask", cls=Command)(ask)
 app.add_typer(docs, name="docs")
 app.add_typer(sessions, name="sessions")
 app.command("convert", cls=Command)(convert)
+app.command("quantize", cls=Command, context_settings={"allow_extra_args": True})(quantize)
 app.command("info", cls=Command)(info)
 app.add_typer(models, name="models")
 app.add_typer(config, name="config")

@@ -53,11 +53,11 @@ def quantize(
     imatrix: Path | None = None,
     **options: Any,
 ) -> bytes:
-    """The bytes of the file that llama.cpp makes of the unquantized GGUF `base`.
+    """The bytes of the file that llama.cpp makes of the GGUF `base`.
 
     sums: the importance matrix; None: none.
     imatrix: the name of its file, which goes into the metadata.
-    options: the other fields of `convert.TypeOptions`.
+    options: the other fields of `convert.TypeOptions`, and `requantize`.
     """
     llama_cpp.llama_log_set(_silence, None)
     out = base.with_name(f"peer-{ftype}.gguf")
@@ -166,6 +166,7 @@ def _quantize(
     imatrix: Path | None = None,
     *,
     dry_run: bool = False,
+    requantize: bool = False,
     pure: bool = False,
     tensor_types: tuple[tuple[str, str], ...] = (),
     output_tensor_type: str | None = None,
@@ -173,7 +174,7 @@ def _quantize(
 ) -> int:
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread = find_ftype(ftype).id, 2
-    params.dry_run, params.pure = dry_run, pure
+    params.dry_run, params.pure, params.allow_requantize = dry_run, pure, requantize
     if output_tensor_type:
         params.output_tensor_type = QTYPES[output_tensor_type].id
     if token_embedding_type:

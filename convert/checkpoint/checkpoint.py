@@ -21,6 +21,7 @@ from convert.checkpoint.foreign import without_safetensors
 from convert.checkpoint.shards import ShardStore
 from convert.errors import ConvertError, DiskError
 from convert.foreign import recognize
+from convert.gguf.qtypes import QTYPES
 from convert.names import is_file_name, is_tensor_name
 from convert.reading import MOST_INDEX_BYTES, is_there, parse_object, read_json, read_start
 
@@ -40,6 +41,7 @@ _MAX_HEADER_BYTES = 100 << 20  # the limit of the reference implementation
 class StoredTensor:
     """A tensor in a file: `n_bytes` bytes at `offset` hold `shape` in C order, little-endian.
 
+    dtype: its name in safetensors; in a GGUF the qtype.
     is_absent: the file is not on disk, so only `name` and `path` are known.
     """
 
@@ -51,12 +53,22 @@ class StoredTensor:
     is_absent: bool = False
 
     @property
+    def is_quantized(self) -> bool:
+        """Whether it has a qtype whose numbers are only read in whole blocks."""
+        return self.dtype not in DTYPE_BYTES
+
+    @property
     def item_bytes(self) -> int:
+        """Bytes of a number; it must not be quantized."""
         return DTYPE_BYTES[self.dtype]
 
     @property
     def n_bytes(self) -> int:
-        return prod(self.shape) * self.item_bytes
+        return self.bytes_of(prod(self.shape))
+
+    def bytes_of(self, n: int) -> int:
+        """The bytes that `n` numbers take; they must be whole blocks."""
+        return QTYPES[self.dtype].row_bytes(n) if self.is_quantized else n * self.item_bytes
 
 
 @dataclass(frozen=True)

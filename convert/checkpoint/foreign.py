@@ -32,7 +32,7 @@ def without_safetensors(src: Path) -> str | None:
             "may run code in them: fetch the checkpoint's .safetensors files"
         )
     if other := _first(src, ("*.gguf",)):
-        return f"holds a GGUF ({other}) already: give that file to -m"
+        return f"holds a GGUF ({other}) already: give that file to -m, or to `l4 quantize`"
     return None
 
 
@@ -40,8 +40,8 @@ def _file(path: Path) -> str:
     start = read_start(path)
     if start.startswith(MAGIC):
         return (
-            "is a GGUF already: run it with -m; for another type, convert the checkpoint it was "
-            "made from"
+            "is a GGUF already: run it with -m; for another type, `l4 quantize` it, or better "
+            "convert the checkpoint it was made from"
         )
     if is_there(path.parent / "config.json"):
         return f"is a file of a checkpoint; give its directory, {path.parent}"

@@ -8,7 +8,6 @@ added, to help when a file misbehaves.
 from __future__ import annotations
 
 import reprlib
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from convert.checkpoint.tensors import OutputTensor
 from convert.errors import ConvertError
 from convert.gguf.fields import Field, can_be_stored, string
 from convert.reading import check_file, is_there
+from convert.versions import version_of
 
 # What gguf raises for values of types that it does not expect.
 _MALFORMED = (
@@ -103,14 +103,6 @@ def _read_metadata(src: Path, total: int) -> Any:
         for key in ("name", "organization", "basename", "finetune", "version", "size_label"):
             setattr(found, key, getattr(named, key))
     return found
-
-
-def version_of(package: str) -> str:
-    """The version of an installed package; "unknown" if it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def count_params(tensors: list[OutputTensor]) -> tuple[int, int, int, int]:

@@ -71,11 +71,15 @@ class Constant:
 
 @dataclass(frozen=True)
 class OutputTensor:
-    """A tensor of the GGUF: `shape` in ne order, and its matrices (only one if 1-D or 2-D)."""
+    """A tensor of the GGUF: `shape` in ne order, and its matrices (only one if 1-D or 2-D).
+
+    kept_as: its qtype where it is not quantized: the one that a GGUF stores it in.
+    """
 
     name: str
     shape: tuple[int, ...]
     matrices: tuple[View | Constant, ...]
+    kept_as: str = "F32"
 
     @property
     def n_params(self) -> int:

@@ -59,6 +59,11 @@ class GGUFArray(Sequence[Any]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    @property
+    def raw(self) -> bytes:
+        """The items as the file stores them."""
+        return self._raw
+
     def __repr__(self) -> str:
         return f"<{self._n} x {self.kind}>"
 

@@ -8,12 +8,18 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from convert.gguf.array import CODES, KINDS, GGUFArray
 
 MAGIC = b"GGUF"
 VERSION = 3
 ALIGNMENT = 32  # bytes; GGUF's default, which a file does not have to state
 
-_U16, _U32, _I32, _F32, _BOOL, _STRING, _ARRAY = 2, 4, 5, 6, 7, 8, 9
+_TYPES = {kind: number for number, kind in KINDS.items()}
+_U16, _U32, _I32, _F32, _BOOL, _STRING, _ARRAY = (
+    _TYPES[kind] for kind in ("u16", "u32", "i32", "f32", "bool", "string", "array")
+)
 
 Scalar = int | float | bool | str
 
@@ -62,6 +68,11 @@ def i32s(values: Sequence[int]) -> Field:
     return Field(values, _I32)
 
 
+def stored(value: Any, kind: str) -> Field:
+    """The field that a GGUF stores `value` as; `kind` is the name of its type."""
+    return Field(value, _TYPES[value.kind if isinstance(value, GGUFArray) else kind])
+
+
 def can_be_stored(field: Field) -> bool:
     """Whether the value has its field's type, and is in that type's range."""
     try:
@@ -107,14 +118,15 @@ def _encode_field(field: Field) -> bytes:
     if isinstance(value, str) or not isinstance(value, Sequence):
         return struct.pack("<I", field.type) + _encode_values(field.type, [value])
     start = struct.pack("<IIQ", _ARRAY, field.type, len(value))
+    if isinstance(value, GGUFArray):
+        return start + value.raw
     return start + _encode_values(field.type, value)
 
 
 def _encode_values(type_id: int, values: Sequence[Scalar]) -> bytes:
     if type_id == _STRING:
         return b"".join(_encode_string(str(value)) for value in values)
-    code = {_U16: "H", _U32: "I", _I32: "i", _F32: "f", _BOOL: "?"}[type_id]
-    return struct.pack(f"<{len(values)}{code}", *values)
+    return struct.pack(f"<{len(values)}{CODES[KINDS[type_id]]}", *values)
 
 
 def _encode_string(text: str) -> bytes:

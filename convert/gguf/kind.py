@@ -58,8 +58,8 @@ def _file_beside_a_model(fields: Mapping[str, Any], tensors: Collection[str]) ->
         )
     if type_ == "imatrix" or _stated(fields, "imatrix"):
         return (
-            "an importance matrix (imatrix), not a model: it goes to `l4 convert --imatrix FILE`; "
-            f"to run the model, {_GIVE_MODEL}"
+            "an importance matrix (imatrix), not a model: it goes to `l4 convert --imatrix FILE` "
+            f"or `l4 quantize --imatrix FILE`; for the model, {_GIVE_MODEL}"
         )
     if architecture == "controlvector" or _stated(fields, "controlvector"):
         return f"a control vector, which changes how a model writes; {_NO_USE}: {_GIVE_MODEL}"

@@ -120,19 +120,24 @@ def quantize_rows(
 
 
 def _validate(qtype: str, out: NDArray[np.uint8]) -> None:
-    if not _library().ggml_validate_row_data(QTYPES[qtype].id, out.ctypes.data, out.nbytes):
+    if not is_valid(qtype, out):
         raise OverflowError(f"weights too large for {qtype}")
 
 
+def is_valid(qtype: str, rows: NDArray[np.uint8]) -> bool:
+    """Whether all weights of `rows`, in C order, are finite."""
+    return bool(_library().ggml_validate_row_data(QTYPES[qtype].id, rows.ctypes.data, rows.nbytes))
+
+
 def dequantize_rows(qtype: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The weights of `rows` [n, row_bytes], of one of the types in DEQUANTIZED_BY_GGML."""
+    """The weights of `rows` [n, row_bytes], of a quantized type, as llama.cpp computes them."""
     import numpy as np
 
     rows = np.ascontiguousarray(rows)
     n_rows, n_bytes = rows.shape
     info = QTYPES[qtype]
     out = np.empty((n_rows, n_bytes // info.block_bytes * info.block), np.float32)
-    dequantize = getattr(_library(), f"dequantize_row_{qtype.lower()}")
+    dequantize = getattr(_library(), f"dequantize_row_{qtype.lower().replace('_k', '_K')}")
     source, target = (ctypes.c_void_p(each.ctypes.data) for each in (rows, out))
     dequantize(source, target, ctypes.c_int64(out.size))
     return out

@@ -11,12 +11,13 @@ from convert.gguf.ftypes import FType
 from convert.gguf.qtypes import QTYPES
 from convert.importance import Importance
 from convert.recipe.imatrix import Imatrix, cold_report, read_imatrix
+from convert.recipe.kept import is_quantizable
+from convert.recipe.model import Model
 from convert.recipe.overrides import Overrides, read_overrides
 from convert.recipe.recipe import (
-    Model,
+    PER_LAYER_EMBD,
     Recipe,
     fit_rows,
-    is_quantizable,
     kind_of,
     needs_imatrix,
 )
@@ -46,7 +47,7 @@ class Choice:
     findings: tuple[Finding, ...]
 
 
-def read_wishes(options: TypeOptions, outputs: Sequence[OutputTensor]) -> Wishes:
+def read_wishes(options: TypeOptions, outputs: Sequence[OutputTensor], model: Model) -> Wishes:
     """Read the imatrix and the overrides. Raises ConvertError if they do not fit the model."""
     overrides = read_overrides(options)
     imatrix = None if options.imatrix is None else read_imatrix(options.imatrix)
@@ -57,7 +58,8 @@ def read_wishes(options: TypeOptions, outputs: Sequence[OutputTensor]) -> Wishes
         )
     importances = {}
     for output in outputs:
-        if imatrix is not None and is_quantizable(output.name, output.shape):
+        may_change = is_quantizable(output.name, output.shape, model.architecture)
+        if imatrix is not None and may_change:
             importance = imatrix.find(output.name, output.shape)
             if importance is not None:
                 importances[output.name] = importance
@@ -72,10 +74,13 @@ def choose(outputs: Sequence[OutputTensor], ftype: FType, model: Model, wishes: 
     effect, or if rows are not whole blocks of their qtype.
     """
     qtypes = choose_by_shape(outputs, ftype, model, wishes, has_imatrix=wishes.imatrix is not None)
-    missing = lacking_importance(qtypes, ftype, wishes)
+    changed = {
+        each.name: qtypes[each.name] for each in outputs if each.kept_as != qtypes[each.name]
+    }
+    missing = lacking_importance(changed, ftype, wishes)
     if missing is not None:
         raise ConvertError(_lacking(missing, qtypes[missing], wishes.imatrix))
-    quantized = [name for name, qtype in qtypes.items() if QTYPES[qtype].is_quantized]
+    quantized = [name for name, qtype in changed.items() if QTYPES[qtype].is_quantized]
     return Choice(
         qtypes,
         {name: wishes.importances[name] for name in quantized if name in wishes.importances},
@@ -98,7 +103,9 @@ def choose_by_shape(
     Raises ConvertError if an override has no effect, or if rows are not whole blocks.
     """
     shapes = {output.name: output.shape for output in outputs}
-    quantizable = [name for name, shape in shapes.items() if is_quantizable(name, shape)]
+    quantizable = [
+        name for name, shape in shapes.items() if is_quantizable(name, shape, model.architecture)
+    ]
     wishes.overrides.refuse_idle(ftype, quantizable)
     qtypes = choose_qtypes(
         shapes.items(),
@@ -107,6 +114,7 @@ def choose_by_shape(
         wishes.overrides,
         has_imatrix=has_imatrix,
         cold=wishes.cold,
+        kept={output.name: output.kept_as for output in outputs},
     )
     for name, qtype in qtypes.items():
         if shapes[name][0] % QTYPES[qtype].block:
@@ -125,11 +133,13 @@ def choose_qtypes(
     *,
     has_imatrix: bool = False,
     cold: Collection[str] = (),
+    kept: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The qtype of every tensor.
 
     tensors: (GGUF name, shape in ne order) of each, in file order.
     cold: the names of the tensors that get at least the type `overrides.cold_experts`.
+    kept: the qtypes of tensors where they are not quantized; F32 for those that are not in it.
 
     Raises ConvertError if rows are not whole blocks of a type that has no fallback.
     """
@@ -138,6 +148,8 @@ def choose_qtypes(
     overrides = overrides or Overrides()
     return {
         name: _choose(name, shape, ftype, recipe, overrides, name in cold)
+        if is_quantizable(name, shape, model.architecture)
+        else (kept or {}).get(name, "F32")
         for name, shape in shapes.items()
     }
 
@@ -151,10 +163,9 @@ def _choose(
     is_cold: bool,
 ) -> str:
     """The user's override decides first, then the recipe; then the row length may force another."""
-    if not is_quantizable(name, shape):
-        return "F32"
     kind = kind_of(name)
-    if kind == "token_embd" and overrides.token_embedding:
+    is_named = name == PER_LAYER_EMBD and overrides.find(name) is not None
+    if kind == "token_embd" and overrides.token_embedding and not is_named:
         return overrides.token_embedding
     if kind == "output" and overrides.output:
         return overrides.output

@@ -21,6 +21,7 @@ from convert.errors import ConvertError
 from convert.gguf.fields import Field, string, u32
 from convert.gguf.file import GGUFTensor, read_gguf
 from convert.importance import COLD_TOKENS, Importance
+from convert.recipe.recipe import kind_of
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _GGUF_KEYS = ("imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size")
@@ -62,7 +63,7 @@ class Imatrix:
             return None
         n_cols, n_matrices = shape[0], shape[2] if len(shape) > 2 else 1
         if entry.n_values != n_cols * n_matrices or len(entry.counts) not in (1, n_matrices):
-            if name == "token_embd.weight":  # llama-imatrix records something else by this name
+            if kind_of(name) == "token_embd":  # llama-imatrix records something else by this name
                 return None
             raise ConvertError(
                 f"{self.path}: {name} has {entry.n_values} numbers and {len(entry.counts)} counts, "

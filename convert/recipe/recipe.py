@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from convert.errors import ConvertError
 from convert.gguf.ftypes import FType
 from convert.gguf.qtypes import QTYPES
+from convert.recipe.model import Model
 
 # If a row is not whole blocks of a type, its fallback here is tried, and then F16. A type with more
 # than 32 weights per block that is missing here has no fallback, as in llama.cpp.
@@ -41,6 +41,9 @@ _FALLBACK = {
 _POOR_WITHOUT_IMATRIX = frozenset(("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S"))
 _ABORT_WITHOUT_IMATRIX = frozenset(("IQ2_XXS", "IQ2_XS", "IQ1_S"))
 
+# Gemma 3n's second table of embeddings.
+PER_LAYER_EMBD = "per_layer_token_embd.weight"
+
 # The ftypes of the smallest files; separate rules apply to them.
 _SMALLEST = frozenset(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M"))
 
@@ -52,41 +55,9 @@ _EIGHT_EXPERTS_ATTN_OUTPUT = frozenset((
 ))  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Model:
-    """What the rules need to know of a model.
-
-    n_experts: 0 in a dense model.
-    n_gqa: query heads per KV head.
-    is_70b: whether llama.cpp treats it as a 70B model: 80 layers of Qwen 2, or of Llama with
-        several query heads per KV head.
-    """
-
-    n_layers: int
-    n_experts: int
-    n_gqa: int
-    is_70b: bool = False
-
-    @classmethod
-    def of(
-        cls, architecture: str, *, n_layers: int, n_heads: int, n_kv_heads: int, n_experts: int
-    ) -> Model:
-        """The model with these counts; `architecture` is llama.cpp's name."""
-        n_gqa = n_heads // n_kv_heads
-        is_dense_llama = architecture == "llama" and n_gqa > 1
-        is_70b = n_layers == 80 and (architecture == "qwen2" or is_dense_llama)
-        return cls(n_layers, n_experts, n_gqa, is_70b)
-
-
 def file_order(name: str) -> tuple[int, str]:
     """Sort key of tensors in llama.cpp's files: those outside blocks first, then block by block."""
     return _layer(name), name
-
-
-def is_quantizable(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a tensor may get another type than F32: a weight matrix that is no norm or router."""
-    kept = "_norm.weight" in name or "ffn_gate_inp.weight" in name or not name.endswith("weight")
-    return any(n > 1 for n in shape[1:]) and not kept
 
 
 def needs_imatrix(name: str, qtype: str, ftype: FType) -> bool:
@@ -142,10 +113,12 @@ class Recipe:
     def choose(self, name: str, shape: tuple[int, ...]) -> str:
         """The qtype of a tensor by the rules; `fit_rows` then takes its row length into account."""
         kind = kind_of(name)
+        if self._model.architecture == "glm5-next" and _is_guarded_in_glm5(name):
+            return "Q8_0"
         if self.is_output(kind):
             return self._output(shape[0])
         if self._name == "MXFP4_MOE":
-            return "MXFP4" if len(shape) > 2 and shape[2] > 1 else "Q8_0"
+            return "MXFP4" if self._is_stack_of_experts(kind, shape) else "Q8_0"
         if kind == "token_embd":
             return self._token_embd()
         nth = self._count(kind)
@@ -172,8 +145,14 @@ class Recipe:
             self._seen[kind] += 1
         return nth
 
+    def _is_stack_of_experts(self, kind: str, shape: tuple[int, ...]) -> bool:
+        is_stack = len(shape) > 2 and shape[2] > 1
+        # Ling 3's attention has stacks of matrices, too.
+        return is_stack and (self._model.architecture != "bailingmoe3" or kind.startswith("ffn_"))
+
     def _output(self, n_cols: int) -> str:
-        if self._name == "MXFP4_MOE" or n_cols % QTYPES[self._base].block:
+        is_odd = n_cols % QTYPES[self._base].block != 0
+        if self._name == "MXFP4_MOE" or is_odd or self._model.is_falcon:
             return "Q8_0"
         if self._name in _SMALLEST or self._name == "IQ3_XXS":
             return "Q5_K"
@@ -238,6 +217,8 @@ class Recipe:
         return {"IQ3_XS": "IQ3_XXS", "IQ3_XXS": "IQ2_S"}.get(self._name)
 
     def _attn_output(self) -> str | None:
+        if self._model.is_falcon:
+            return "Q4_K" if self._name == "Q3_K_L" else None
         if self._model.n_experts == 8:
             return "Q5_K" if self._name in _EIGHT_EXPERTS_ATTN_OUTPUT else None
         return {
@@ -247,6 +228,8 @@ class Recipe:
     def _ffn_down(self, layer: int) -> str | None:
         name, n = self._name, self._model.n_layers
         is_first_eighth = layer < n // 8
+        if self._model.is_falcon and name in ("Q3_K_M", "Q3_K_L", "Q4_K_M", "Q4_K_S"):
+            return self._ffn_down_of_falcon(layer)
         if name in ("Q4_K_M", "Q5_K_M"):
             return "Q6_K" if _use_more_bits(layer, n) else None
         if name == "Q4_K_S":
@@ -269,6 +252,15 @@ class Recipe:
             return "Q4_K" if is_first_eighth else None
         return {"Q2_K": "Q3_K", "Q3_K_L": "Q5_K"}.get(name)
 
+    def _ffn_down_of_falcon(self, layer: int) -> str | None:
+        name, n = self._name, self._model.n_layers
+        if name in ("Q3_K_M", "Q4_K_M") and layer < n // 16:
+            return {"Q3_K_M": "Q5_K", "Q4_K_M": "Q6_K"}[name]
+        if name == "Q3_K_L":
+            return "Q4_K"
+        more = {"Q3_K_M": "Q4_K", "Q4_K_M": "Q5_K"}.get(name)
+        return more if _use_more_bits(layer, n) else None
+
     def _ffn_gate_up(self, layer: int) -> str | None:
         n = self._model.n_layers
         is_middle = n // 8 <= layer < 7 * n // 8
@@ -282,11 +274,23 @@ def _use_more_bits(layer: int, n_layers: int) -> bool:
 
 
 def kind_of(name: str) -> str:
-    """What the rules call a tensor: "attn_v", "ffn_down" (experts' too), "output", ... "other"."""
-    if name in ("output.weight", "token_embd.weight"):
-        return name.removesuffix(".weight")
-    match = re.search(r"(attn_v|attn_k|attn_q|attn_output)\.weight|(ffn_(?:up|gate|down))", name)
-    return (match[1] or match[2]) if match else "other"
+    """What the rules call a tensor: "attn_v", "ffn_down" (experts' too), "output", ... "other".
+
+    A matrix that makes queries, keys and values at once, or the latter two, counts as attn_v.
+    """
+    if name == "output.weight":
+        return "output"
+    if name in ("token_embd.weight", PER_LAYER_EMBD):
+        return "token_embd"
+    match = re.search(r"(attn_(?:qkv|kv_b|v|k|q|output))\.weight|(ffn_(?:up|gate|down))", name)
+    if match is None:
+        return "other"
+    kind = match[1] or match[2]
+    return "attn_v" if kind in ("attn_qkv", "attn_kv_b") else kind
+
+
+def _is_guarded_in_glm5(name: str) -> bool:
+    return any(part in name for part in ("attn_q_a", "attn_q_b", "nextn.eh_proj"))
 
 
 def _layer(name: str) -> int:

@@ -8,7 +8,8 @@ from convert.errors import ConvertError
 from convert.gguf.ftypes import FTYPES, FType, find_ftype
 from convert.gguf.model import GGUFModel
 from convert.recipe.choice import choose_qtypes
-from convert.recipe.recipe import Model, file_order
+from convert.recipe.model import Model
+from convert.recipe.recipe import file_order
 
 
 @dataclass(frozen=True)
@@ -42,25 +43,13 @@ def _others(model: GGUFModel, ftype: FType) -> dict[str, str]:
     }
     has_imatrix = "quantize.imatrix.file" in model.fields
     try:
-        picked = choose_qtypes(shapes.items(), ftype, _model(model), has_imatrix=has_imatrix)
+        picked = choose_qtypes(
+            shapes.items(),
+            ftype,
+            Model.of_gguf(model.fields),
+            has_imatrix=has_imatrix,
+            kept={name: tensor.qtype for name, tensor in model.tensors.items()},
+        )
     except ConvertError:  # rows are not whole blocks of the ftype's base, so it fits no tensor
         return dict.fromkeys(shapes, ftype.base)
     return {name: qtype for name, qtype in picked.items() if model.tensors[name].qtype != qtype}
-
-
-def _model(model: GGUFModel) -> Model:
-    """What the recipe needs to know of a model, from the metadata; defaults if they lack it."""
-    architecture = model.fields.get("general.architecture")
-
-    def count(key: str, default: int) -> int:
-        value = model.fields.get(f"{architecture}.{key}")
-        return value if type(value) is int and value > 0 else default
-
-    n_heads = count("attention.head_count", 1)
-    return Model.of(
-        str(architecture),
-        n_layers=count("block_count", 1),
-        n_heads=n_heads,
-        n_kv_heads=count("attention.head_count_kv", n_heads),
-        n_experts=count("expert_count", 0),
-    )

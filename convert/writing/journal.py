@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from convert.checkpoint.checkpoint import StoredTensor
-from convert.checkpoint.provenance import version_of
 from convert.checkpoint.tensors import View
 from convert.errors import ConvertError
 from convert.types import Plan
+from convert.versions import version_of
 from convert.writing.layout import Layout
 from convert.writing.ranges import Range, is_covered, merge, n_covered
 
@@ -175,7 +175,7 @@ def _content(journal: Path) -> bytes:
             start = file.read(len(_BEGINNING))
         if not is_regular or not _BEGINNING.startswith(start):
             raise ConvertError(
-                f"{journal}: exists and is not a journal of l4 convert, so it stays as it is; "
+                f"{journal}: exists and is not a journal of a conversion, so it stays as it is; "
                 "move it away, or write elsewhere with -o"
             )
         return start + file.read()
@@ -282,6 +282,11 @@ def _shards(plan: Plan) -> dict[Path, int]:
     for stored in stored_tensors(plan):
         starts[stored.path] = min(stored.offset, starts.get(stored.path, stored.offset))
     return starts
+
+
+def sources(plan: Plan) -> set[Path]:
+    """Every file that weights come from."""
+    return {stored.path for stored in stored_tensors(plan)}
 
 
 def stored_tensors(plan: Plan) -> Iterator[StoredTensor]:

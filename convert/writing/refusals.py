@@ -15,7 +15,7 @@ from pathlib import Path
 from convert.errors import ConvertError
 from convert.names import in_short, is_device
 from convert.types import Plan
-from convert.writing.journal import imatrices, journal_path, read_journal
+from convert.writing.journal import imatrices, journal_path, read_journal, sources
 from convert.writing.layout import FileLayout, Layout
 from convert.writing.writer import part_path
 
@@ -90,11 +90,13 @@ def status_of(path: Path) -> os.stat_result | None:
 
 def _refuse_place(plan: Plan, path: Path) -> None:
     """Raise ConvertError if no file of the output can be at `path`, whatever it would replace."""
-    source, target = plan.source.resolve(), path.resolve()
-    if target == source or source in target.parents:
-        raise ConvertError(
-            f"{path}: lies in the checkpoint's own directory; write elsewhere with -o"
-        )
+    target = path.resolve()
+    if target == plan.source.resolve() or plan.source.resolve() in target.parents:
+        is_file = plan.source.is_file()
+        what = "is the GGUF that is read" if is_file else "lies in the checkpoint's own directory"
+        raise ConvertError(f"{path}: {what}; write elsewhere with -o")
+    if plan.shards is None and target in {each.resolve() for each in sources(plan)}:
+        raise ConvertError(f"{path}: is a file that is read; write elsewhere with -o")
     status = status_of(path)
     is_file = status is None or stat.S_ISREG(status.st_mode)
     if not is_file or is_device(path):

@@ -61,10 +61,12 @@ def bytes_per_weight(plans: Sequence[Plan]) -> float:
     )
 
 
-def _stored_bytes(matrix: object) -> int:
+def _stored_bytes(matrix: object) -> float:
     """Bytes of one weight as it is read; twice as many if its rows are then reordered in a copy."""
     if not isinstance(matrix, View):
         return 4
+    if matrix.stored.is_quantized:
+        return QTYPES[matrix.stored.dtype].bits / 8
     return matrix.stored.item_bytes * (2 if matrix.head_rows else 1)
 
 

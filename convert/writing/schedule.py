@@ -75,9 +75,10 @@ def _source_order(tile: Tile) -> tuple[str, int, int]:
 
 def _extent(view: View) -> tuple[int, int]:
     """The byte range of a stored tensor that contains a view's matrix: first byte and length."""
-    item = view.stored.item_bytes
     if not view.is_transposed:
-        return view.start * item, view.n_rows * view.n_cols * item
+        bytes_of = view.stored.bytes_of
+        return bytes_of(view.start), bytes_of(view.n_rows * view.n_cols)
+    item = view.stored.item_bytes
     # A transposed matrix shares its stored rows with others (up lies behind gate): take them whole.
     whole = view.n_cols * view.col_step
     return view.start // whole * whole * item, whole * item

@@ -14,6 +14,7 @@ from convert.checkpoint.dequantize import e4m3_values, scale_rows, unpack
 from convert.checkpoint.tensors import Constant, View
 from convert.errors import ConvertError
 from convert.gguf.qtypes import QTYPES
+from convert.kernels.quantize import dequantize_rows, is_valid
 from convert.types import PlannedTensor
 
 if TYPE_CHECKING:
@@ -78,12 +79,19 @@ def make_tiles(
 
     Raises ConvertError if the rows hold NaN or Inf, or overflow a tile's qtype.
     """
-    outs = [np.empty((tile.n_rows, tile.row_bytes), np.uint8) for tile in tiles]
+    loaded = _load(tiles[0], reader)
+    outs = [
+        _as_stored(tile, loaded)
+        if _is_copied(tile)
+        else np.empty((tile.n_rows, tile.row_bytes), np.uint8)
+        for tile in tiles
+    ]
     importances = [_importance(tile) for tile in tiles]
-    for first, block in float32_blocks(tiles[0], reader):
+    made = [each for each in zip(tiles, outs, importances, strict=True) if not _is_copied(each[0])]
+    for first, block in _blocks(tiles[0], loaded, reader) if made else ():
         if not _is_finite(block):
-            raise ConvertError(f"{_place(tiles[0])}: holds NaN or Inf; fetch the checkpoint again")
-        for tile, out, importance in zip(tiles, outs, importances, strict=True):
+            raise _not_finite(tiles[0])
+        for tile, out, importance in made:
             rows = out[first : first + len(block)]
             try:
                 quantize(tile.tensor.qtype, block, rows, importance)
@@ -92,13 +100,36 @@ def make_tiles(
     return outs
 
 
+def _is_copied(tile: Tile) -> bool:
+    """Whether the tile's bytes are those of its source."""
+    source = tile.source
+    if not isinstance(source, View) or source.is_transposed or source.scale is not None:
+        return False
+    return source.stored.dtype == tile.tensor.qtype
+
+
+def _as_stored(tile: Tile, rows: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """The bytes of the rows. Raises ConvertError if they hold NaN or Inf."""
+    raw = rows.view(np.uint8)
+    if not is_valid(tile.tensor.qtype, raw):
+        raise _not_finite(tile)
+    return raw
+
+
 def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield the tile's weights in blocks of rows that fit a core's cache.
 
     Each item is the index of the block's first row within the tile, and the block [rows, n_cols].
     """
-    rows, source = _load(tile, reader), tile.source
-    step = max(1, _BLOCK_WEIGHTS // rows.shape[1])
+    yield from _blocks(tile, _load(tile, reader), reader)
+
+
+def _blocks(
+    tile: Tile, rows: NDArray[np.generic], reader: Reader
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """See `float32_blocks`; `rows` are those of the tile as stored."""
+    source = tile.source
+    step = max(1, _BLOCK_WEIGHTS // tile.tensor.shape[0])
     for first in range(0, tile.n_rows, step):
         block = _to_float32(_gathered(rows[first : first + step]), source)
         if isinstance(source, View) and source.scale is not None:
@@ -114,11 +145,14 @@ def _importance(tile: Tile) -> NDArray[np.float32] | None:
 
 
 def _load(tile: Tile, reader: Reader) -> NDArray[np.generic]:
-    """The rows as stored, [n_rows, n_cols], in the source's own dtype and any memory order."""
+    """The rows as stored, [n_rows, n_cols], in the source's own dtype and any memory order.
+
+    Those of a qtype are bytes, [n_rows, bytes of a row].
+    """
     source = tile.source
     if isinstance(source, Constant):
         return np.asarray([source.values], np.float32)
-    dtype = np.dtype(_NUMPY_DTYPES[source.stored.dtype])
+    dtype = np.dtype("u1" if source.stored.is_quantized else _NUMPY_DTYPES[source.stored.dtype])
     load = _load_transposed if source.is_transposed else _load_upright
     return load(source, tile, reader, dtype)
 
@@ -128,9 +162,10 @@ def _load_upright(
 ) -> NDArray[np.generic]:
     wanted = _stored_rows(view, tile.first, tile.n_rows)
     first = int(wanted.min())
-    rows = np.empty((int(wanted.max()) + 1 - first, view.row_step), dtype)
-    start = view.start + first * view.row_step
-    reader.read_into(view.stored, start * dtype.itemsize, _bytes(rows))
+    row_items = view.stored.bytes_of(view.row_step) // dtype.itemsize
+    rows = np.empty((int(wanted.max()) + 1 - first, row_items), dtype)
+    start = view.stored.bytes_of(view.start + first * view.row_step)
+    reader.read_into(view.stored, start, _bytes(rows))
     return rows[wanted - first] if view.head_rows else rows
 
 
@@ -171,6 +206,8 @@ def _to_float32(rows: NDArray[np.generic], source: View | Constant) -> NDArray[n
     """A float32 copy of `rows` in C order."""
     if isinstance(source, View) and source.scale and source.scale.bits:
         return unpack(rows, source.scale.bits, source.n_cols)
+    if isinstance(source, View) and source.stored.is_quantized:
+        return dequantize_rows(source.stored.dtype, rows.view(np.uint8))
     dtype = source.stored.dtype if isinstance(source, View) else "F32"
     if dtype == "F8_E4M3":
         return e4m3_values()[rows.view(np.uint8)]
@@ -189,6 +226,10 @@ def _is_finite(block: NDArray[np.float32]) -> bool:
 
 def _bytes(array: NDArray[np.generic]) -> memoryview:
     return array.data.cast("B")
+
+
+def _not_finite(tile: Tile) -> ConvertError:
+    return ConvertError(f"{_place(tile)}: holds NaN or Inf; fetch the file again")
 
 
 def _place(tile: Tile) -> str:

@@ -113,7 +113,7 @@ def documents() -> Iterable[str]:
 
 @_completer
 def types() -> Iterable[str]:
-    """Quantization types that `l4 convert` writes."""
+    """Quantization types that `l4 convert` and `l4 quantize` write."""
     from convert.gguf.ftypes import FTYPES
 
     return FTYPES

@@ -1,4 +1,4 @@
-"""The options of `l4 convert`, in the order of the panels in its help."""
+"""The options of `l4 convert` and `l4 quantize`, in the order of the panels in their help."""
 
 from __future__ import annotations
 
@@ -67,6 +67,17 @@ Type = Annotated[
         autocompletion=completion.types,
         help=f"Quantization type, e.g. Q8_0 or IQ2_XXS (default: {DEFAULT_TYPE}); may be repeated, "
         "SRC is then read only once. `list` shows all types with the size of each.",
+        rich_help_panel=_TYPES_PANEL,
+    ),
+]
+TypeOfGGUF = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--type",
+        metavar="TYPE",
+        autocompletion=completion.types,
+        help=f"Quantization type, e.g. Q8_0 or IQ2_XXS (default: {DEFAULT_TYPE}); may be repeated, "
+        "the GGUF is then read only once. `list` shows all types with the size of each.",
         rich_help_panel=_TYPES_PANEL,
     ),
 ]

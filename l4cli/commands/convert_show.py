@@ -1,4 +1,4 @@
-"""What `l4 convert` shows: plans and estimates, reports of conversions, verifications.
+"""What `l4 convert` and `l4 quantize` show: plans and estimates, reports, verifications.
 
 JSON goes to stdout: one object for one output, a list for several. Plans and verifications also go
 to stdout, since the user asked for them; the report of a conversion goes to stderr.
@@ -53,7 +53,7 @@ def plans(planned: Sequence[tuple[Plan, Path]], estimate: Estimate, *, json: boo
 
 
 def sizes(found: Sequence[TypeSize], *, json: bool) -> None:
-    """Show every type with the size that the checkpoint would have in it, the largest first."""
+    """Show every type with the size that the model would have in it, the largest first."""
     if json:
         console.data_json([asdict(size) for size in found])
         return

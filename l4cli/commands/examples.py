@@ -68,6 +68,10 @@ _EXAMPLES = {
         l4 convert path/to/checkpoint --type list
         l4 convert ORG/NAME --hub -o model.gguf --type Q8_0 --verify
     """,
+    "l4 quantize": """
+        l4 quantize model-BF16.gguf -o model-Q4_K_M.gguf --type Q4_K_M
+        l4 quantize model-BF16.gguf -o model-Q8_0.gguf --type Q8_0 --verify
+    """,
     "l4 info": """
         l4 info model.gguf
         l4 info demo --tensors

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from l4cli.commands import completion, info_show
+from l4cli.commands.find_gguf import find_gguf
 from l4cli.errors import EXIT_FAILED
 
 
@@ -42,9 +43,8 @@ def info(
 
 def _find(model: str) -> Path:
     """The model's file or directory. Raises the same errors as `l4 run` if there is none."""
-    from l4cli.commands.open_model import note_conversion
-    from l4cli.models.locate import is_hub_id, locate, locate_checkpoint
+    from l4cli.models.locate import is_hub_id, locate_checkpoint
 
     if is_hub_id(model) and not Path(model).exists():
         return locate_checkpoint(model).path
-    return locate(model, on_convert=note_conversion).path
+    return find_gguf(model)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from l4cli import console
+from l4cli.commands.find_gguf import note_conversion
 from l4cli.documents.text import read_text
 from l4cli.errors import NotFetchedError
 from l4cli.loading.file import ModelFile
@@ -61,11 +62,6 @@ def find_file(model: str | ModelFile | None, *, yes: bool = False) -> ModelFile:
 def _on_this_machine(model: str | None) -> ModelFile:
     with console.status("loading the model"):
         return find_model(model, on_convert=note_conversion)
-
-
-def note_conversion(path: Path) -> None:
-    """Write that the demo model is being converted to `path`."""
-    console.note(f"converting the demo model to {path} (only this once)")
 
 
 def read_text_option(value: str | None) -> str | None:

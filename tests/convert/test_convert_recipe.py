@@ -20,7 +20,8 @@ from convert.gguf.ftypes import find_ftype
 from convert.gguf.qtypes import QTYPES, find_qtype
 from convert.kernels.quantize import requires_imatrix
 from convert.recipe.choice import choose_qtypes
-from convert.recipe.recipe import Model, needs_imatrix
+from convert.recipe.model import Model
+from convert.recipe.recipe import needs_imatrix
 
 RECIPES = GOLDEN / "recipe.json"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from checkpoints import write_checkpoint
+from decoders import write_decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantizer import make_sums, write_imatrix
@@ -32,6 +33,28 @@ IN_SMALL_TILES = {"threads": 2, "ram": 1}
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("resume") / "model", **SMALL)
+
+
+@pytest.fixture(scope="module", params=["checkpoint", "GGUF"])
+def source(request: pytest.FixtureRequest, checkpoint: Path) -> Path:
+    """The checkpoint, and a GGUF to quantize, which is resumed in the same way."""
+    if request.param == "checkpoint":
+        return checkpoint
+    return write_base(checkpoint.with_name("base.gguf"))
+
+
+def write_base(path: Path) -> Path:
+    """Write a GGUF in BF16."""
+    shapes = {"num_hidden_layers": 4, "hidden_size": 256}
+    checkpoint = write_decoder(path.with_suffix(""), "mistral", **shapes)
+    return convert.convert(convert.plan(checkpoint, "BF16"), path).path
+
+
+def plan_of(source: Path, ftype: str = "F32") -> convert.Plan:
+    if source.is_dir():
+        return convert.plan(source, ftype)
+    (plan,) = convert.plan_quantize(source, [ftype])
+    return plan
 
 
 @pytest.fixture(scope="module")
@@ -56,31 +79,30 @@ def interrupted(
         if len(seen) == after:
             raise StopError
 
-    plan = convert.plan(checkpoint, ftype)
+    plan = plan_of(checkpoint, ftype)
     with pytest.raises(StopError):
         convert.convert(plan, out, progress=stop, **IN_SMALL_TILES, **options)
     return out
 
 
 def resumed(checkpoint: Path, out: Path, ftype: str = "F32", **options: Any) -> convert.Report:
-    return convert.convert(convert.plan(checkpoint, ftype), out, resume=True, **options)
+    return convert.convert(plan_of(checkpoint, ftype), out, resume=True, **options)
 
 
 def left(out: Path) -> list[str]:
     return sorted(path.name for path in out.parent.glob("out*"))
 
 
-def test_an_interrupted_conversion_keeps_what_is_done(
-    checkpoint: Path, whole: bytes, tmp_path: Path
-) -> None:
-    out = interrupted(checkpoint, tmp_path / "out.gguf")
+def test_an_interrupted_conversion_keeps_what_is_done(source: Path, tmp_path: Path) -> None:
+    whole = convert.convert(plan_of(source), tmp_path / "whole.gguf").path.read_bytes()
+    out = interrupted(source, tmp_path / "out.gguf")
     assert left(out) == ["out.gguf.part", "out.gguf.part.journal"]
     found = convert.leftover(out)
     assert found is not None
     assert 0 < found.n_done < found.n_bytes
     assert [file.name for file in found.files] == left(out)
     seen: list[convert.Progress] = []
-    report = resumed(checkpoint, out, progress=seen.append, **IN_SMALL_TILES)
+    report = resumed(source, out, progress=seen.append, **IN_SMALL_TILES)
     assert report.n_resumed == found.n_done
     assert seen[0].bytes_done > found.n_done  # progress starts where the first conversion stopped
     assert out.read_bytes() == whole
@@ -176,6 +198,15 @@ def test_a_changed_source_is_refused(
     assert left(out) == ["out.gguf.part", "out.gguf.part.journal"]  # can still be resumed
 
 
+def test_a_changed_gguf_is_refused(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base.gguf")
+    out = interrupted(base, tmp_path / "out.gguf")
+    os.utime(base, (1, 1))
+    with pytest.raises(ConvertError, match=r"begun with base\.gguf .* changed 1000000000"):
+        resumed(base, out)
+    assert left(out) == ["out.gguf.part", "out.gguf.part.journal"]  # can still be resumed
+
+
 def test_another_imatrix_of_that_name_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     sums = make_sums(convert.plan(checkpoint, "F32"))
     imatrix = write_imatrix(tmp_path / "imatrix.gguf", sums)
@@ -261,12 +292,12 @@ def test_a_failed_sync_is_never_taken_back(
 
 
 def test_a_disk_that_fills_up_midway(
-    checkpoint: Path, mounted: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file system reserves no space, like those that copy on write."""
     subprocess.run(["mount", "-o", "remount,size=12m", str(mounted)], check=True)
     monkeypatch.setattr(os, "posix_fallocate", lambda fd, _, length: os.ftruncate(fd, length))
-    plan, out = convert.plan(checkpoint, "F32"), mounted / "out.gguf"
+    plan, out = plan_of(source), mounted / "out.gguf"
     filler = mounted / "filler"
     filler.write_bytes(bytes(9 << 20))
     assert plan.n_bytes > 4 << 20
@@ -274,14 +305,14 @@ def test_a_disk_that_fills_up_midway(
         convert.convert(plan, out, **IN_SMALL_TILES)
     assert left(out) == ["out.gguf.part", "out.gguf.part.journal"]
     filler.unlink()
-    report = resumed(checkpoint, out)
+    report = resumed(source, out)
     assert report.n_resumed > 0
-    convert.convert(plan, checkpoint.with_name("fresh.gguf"))
-    assert out.read_bytes() == checkpoint.with_name("fresh.gguf").read_bytes()
+    convert.convert(plan, tmp_path / "fresh.gguf")
+    assert out.read_bytes() == (tmp_path / "fresh.gguf").read_bytes()
 
 
-def test_kill_9_at_random_moments(checkpoint: Path, tmp_path: Path) -> None:
-    result = kill_and_resume(checkpoint, tmp_path / "out.gguf", "Q4_K_M", kills=3, seed=1)
+def test_kill_9_at_random_moments(source: Path, tmp_path: Path) -> None:
+    result = kill_and_resume(source, tmp_path / "out.gguf", "Q4_K_M", kills=3, seed=1)
     assert result.kills == 3
     assert result.is_same
 

@@ -62,9 +62,12 @@ def test_a_gguf_of_another_purpose_is_named(kind: str, tmp_path: Path) -> None:
 
     with pytest.raises(ConvertError) as caught:
         vet(path)
+    with pytest.raises(ConvertError) as to_quantize:
+        convert.plan_quantize(path, ["Q8_0"], force=True)
     description = convert.describe(path)
 
     message = str(caught.value)
+    assert str(to_quantize.value) == message
     assert message.startswith(f"{path}: is ")
     assert "\n" not in message
     for part in parts:

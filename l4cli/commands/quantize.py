@@ -1,0 +1,123 @@
+"""`l4 quantize`: makes a GGUF of another type from a GGUF."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from l4cli.commands import completion
+from l4cli.commands import convert_options as options
+from l4cli.commands import convert_show as show
+from l4cli.commands.convert_work import LIST, Work, paired, parse_types, split_of, types_asked
+from l4cli.commands.find_gguf import find_gguf
+from l4cli.errors import UsageError
+
+
+def quantize(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=completion.models,
+            metavar="FILE|NAME",
+            help="GGUF file to quantize (the first one, if it is split), best in F16, BF16 or F32; "
+            "or a name from `l4 models`.",
+        ),
+    ],
+    dry_run: options.DryRun = False,
+    requantize: Annotated[
+        bool,
+        typer.Option(
+            "--requantize",
+            help="Quantize again what is quantized to less than 8 bits, at a loss of quality.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Quantize even a model that llama.cpp would run wrong.")
+    ] = False,
+    verify: options.Verify = False,
+    verify_only: Annotated[
+        bool,
+        typer.Option(
+            "--verify-only",
+            help="Quantize nothing; compare the existing file of -o with the GGUF it was made of.",
+        ),
+    ] = False,
+    json: options.Json = False,
+    type: options.TypeOfGGUF = None,
+    imatrix: options.Imatrix = None,
+    cold_experts: options.ColdExperts = None,
+    tensor_type: options.TensorType = None,
+    output_tensor_type: options.OutputTensorType = None,
+    token_embedding_type: options.TokenEmbeddingType = None,
+    pure: options.Pure = False,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    split_max_size: options.SplitMaxSize = None,
+    split_max_tensors: options.SplitMaxTensors = None,
+    resume: options.Resume = False,
+    ram: options.Ram = None,
+    threads: options.Threads = None,
+) -> None:
+    """Quantize a GGUF file: make one of another type from it.
+
+    Every architecture that llama.cpp knows. Types, tensors and metadata are
+    those that llama-quantize makes, byte for byte. The output grows in
+    FILE.part and gets its name only when it is complete; --resume goes on
+    after a kill.
+
+        l4 quantize model-F16.gguf -o model-Q4_K_M.gguf --type Q4_K_M
+    """
+    import convert as converter
+
+    _refuse_habit(source, context.args)
+    path = find_gguf(source)
+    wishes = parse_types(
+        imatrix, cold_experts, tensor_type, output_tensor_type, token_embedding_type, pure
+    )
+    types = types_asked(type, out, verify_only=verify_only)
+    if types == [LIST]:
+        show.sizes(converter.quantize_sizes(path, options=wishes), json=json)
+        return
+    plans = converter.plan_quantize(
+        path, types, options=wishes, requantize=requantize or verify_only, force=force
+    )
+    work = Work(
+        "quantizing",
+        dry_run=dry_run,
+        verify=verify,
+        verify_only=verify_only,
+        json=json,
+        overwrite=overwrite,
+        split=split_of(split_max_size, split_max_tensors),
+        resume=resume,
+        ram=ram,
+        threads=threads,
+    )
+    work.carry_out(paired(plans, out, _name_without_type(path)))
+
+
+def _refuse_habit(source: str, extra: list[str]) -> None:
+    """Raise UsageError, with the command that is meant, if there are arguments behind the source.
+
+    llama-quantize takes the output and the type there.
+    """
+    if extra:
+        out, *more = extra
+        type = f" --type {more[0]}" if more else ""
+        raise UsageError(
+            f"{out}: the output goes behind -o, the type behind --type: "
+            f"l4 quantize {source} -o {out}{type}"
+        )
+
+
+def _name_without_type(path: Path) -> str:
+    """The file's name without what it says of its split and its type: model-F16.gguf -> model."""
+    from convert import FTYPES
+
+    stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", path.name)
+    types = "|".join(map(re.escape, FTYPES))
+    return re.sub(rf"[-._](?:{types})$", "", stem, flags=re.IGNORECASE) or stem
