@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import odd_templates
 import pytest
 
 from l4cli.errors import L4Error, ModelError, RequestError
@@ -155,3 +156,16 @@ def test_many_messages_are_within_the_budget() -> None:
     )
     messages = [{"role": "user", "content": "some words of a conversation"}] * 2000
     assert len(template.render(messages)) == 2000 * 36
+
+
+def test_templates_of_odd_pieces_are_rendered_or_refused_in_a_line() -> None:
+    """`python -m benchmarks.sweep templates` tries thousands."""
+    ended = []
+    for seed in range(150):
+        try:
+            ChatTemplate(odd_templates.template(seed)).render(**odd_templates.CONVERSATION)
+            ended.append("rendered")
+        except L4Error as error:
+            ended.append(str(error))
+    assert ended.count("rendered") > 5
+    assert not any("\n" in line for line in ended)
