@@ -43,6 +43,21 @@ _STRINGS = (
     "'__class__'",
     "'content'", "'role'", "'%Y-%m-%d %H:%M:%S'", "'%Q%-d%'", "'x' * 1000", "'utf-8'", "'tojson'",
 )  # fmt: skip
+_SOUND = (
+    "messages[0].content", "messages[1]['content'] | upper", "messages | length", "'a' * 30",
+    "range(30) | list", "messages | map(attribute='role') | join(', ')", "tools | tojson",
+    "messages[2].tool_calls[0].function.arguments | tojson(indent=2)", "messages[:2] | tojson",
+    "'%s-%05d' % ('a', 3)", "'{:>9}|{!r}'.format('a', 'b')",
+    "messages[1].content | replace('o', 'oo')",
+    "messages | selectattr('role', 'equalto', 'user') | list | length", "'a,b' | string",
+    "1 + 2 ** 3",
+    "messages[1].content.split(' ') | unique | sort | join", "{'a': 1} | dictsort", "[3, 1] | sort",
+    "strftime_now('%d %b %Y')", "messages[0].content[1:-1] ~ bos_token", "true and not false",
+    "messages | groupby('role') | list | length", "'a b' | title | trim | center(20)",
+    "[[1], [2]] | sum(start=[])",
+    "namespace(a=1).a", "cycler(1, 2).next()", "messages[1].content | wordwrap(9) | indent(4)",
+    "messages[1].content | truncate(20)", "('a' if tools else 'b') | default('c')",
+)  # fmt: skip
 _BINARY = (
     "+", "-", "*", "/", "//", "%", "**", "~", "==", "!=", "<", ">=", "and", "or", "in", "not in",
 )  # fmt: skip
@@ -62,8 +77,8 @@ _FILTERS = (
     "selectattr('role', 'equalto', {})", "slice({})", "slice({}, {})", "sort", "sort(true)",
     "sort(attribute={})", "string", "striptags", "sum", "sum({})", "sum(start={})", "title",
     "tojson", "tojson({})", "tojson(indent={})", "trim", "trim({})", "truncate({})", "unique",
-    "truncate({}, true, {})", "upper", "urlencode", "wordcount", "wordwrap({})", "nothing",
-    "fromjson", "from_json", "xmlattr", "urlize",
+    "truncate({}, true, {})", "upper", "urlencode", "wordcount", "wordwrap({})",
+    "fromjson", "from_json",
 )  # fmt: skip
 _METHODS = (
     "format({})", "format({}, {})", "format_map({})", "split({})", "split({}, {})", "rsplit({})",
@@ -164,7 +179,9 @@ def _foreign(dice: _Dice, _depth: int) -> str:
         (
             "{% include '/etc/passwd' %}", "{% import 'os' as x %}", "{% extends 'a' %}",
             "{% from 'a' import b %}", "{% do x.append(1) %}", "{% trans %}a{% endtrans %}",
-            "{% debug %}", "{% if %}", "{{ }}", "{% endfor %}",
+            "{% debug %}", "{% if %}", "{{ }}", "{% endfor %}", "{{ 1 | nothing }}",
+            "{{ '' | urlize }}",
+            "{{ {} | xmlattr }}", "{{ 1 is nothing }}",
         )
     )  # fmt: skip
 
@@ -175,6 +192,8 @@ _STATEMENTS: tuple[Callable[[_Dice, int], str], ...] = (
 
 
 def _expression(dice: _Dice, depth: int) -> str:
+    if dice.random() < 0.6:
+        return dice.choice(_SOUND)
     if depth <= 0 or dice.random() < 0.2:
         return dice.choice(dice.choice((_NAMES, _NAMES, _NUMBERS, _STRINGS)))
 

@@ -139,6 +139,17 @@ def test_a_source_that_cannot_be_compiled_is_the_models_fault(source: str) -> No
         ChatTemplate(source)
 
 
+def test_a_source_compiles_in_time_that_grows_with_its_length_only() -> None:
+    """A chain of 300 attributes took 10 s: each was looked at again for each one behind it."""
+    began = time.monotonic()
+    with pytest.raises(ModelError):
+        ChatTemplate("{{ x" + ".y" * 290 + " }}")
+    ChatTemplate("{{ x" + "[1:]" * 200 + " }}")
+    assert time.monotonic() - began < 5
+    with pytest.raises(ModelError, match="compile: it has more than 50,000 parts"):
+        ChatTemplate(("{{ x" + ".y" * 50 + " }}") * 1000)
+
+
 def test_long_documents_are_within_the_budget() -> None:
     """Forty million characters, which a template cuts, trims and joins."""
     template = ChatTemplate(
