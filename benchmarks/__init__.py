@@ -30,8 +30,7 @@ Exactness
     restored_logits         the same logits after a restore from disk, and after an edit?
     ask_accuracy            `l4 ask` finds facts at any depth of a document as well as `l4 run`?
 Fuzzing, builds
-    fuzz_gguf       damaged GGUF headers by the thousand
-    fuzz_documents  odd and damaged documents by the thousand
+    sweep           odd members of a kind by the hundred thousand: files, rows, options …
     round_trips     every number of a text survives DOCX, EPUB, HTML and PDF of other programs
     cuda_build      a build with CUDA on a machine that may have no graphics card
 Looks

@@ -21,6 +21,7 @@ from terminal import Terminal
 import convert
 from l4cli.chat.commands.table import run_command
 from l4cli.chat.session import ChatSession
+from l4cli.errors import RequestError
 from l4cli.loading.llm import LLM
 
 RECITED = "the lampékings-of."
@@ -98,7 +99,10 @@ class FakeVocabulary:
     )
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
-        return list(text.encode())
+        try:
+            return list(text.encode())
+        except UnicodeEncodeError:  # as a real vocabulary does
+            raise RequestError("the text holds a lone surrogate") from None
 
     def token_text(self, token: int | None) -> str:
         return next((text for text, id_ in self.special_tokens.items() if id_ == token), "")

@@ -95,6 +95,8 @@ def _with_a_value(lines: list[bytes], rng: random.Random) -> list[bytes]:
         name = rng.choice([*entry, "more"])
     except (ValueError, TypeError, RecursionError):
         return lines
+    if not isinstance(entry, dict):
+        return lines
     if rng.random() < 0.2:
         entry.pop(name, None)
     else:

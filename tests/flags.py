@@ -2,15 +2,16 @@
 
 The options come from the commands themselves, so that a new option joins by itself. As a program,
 this module runs command lines, each in a fork of one process that has imported everything: that
-takes a tenth of the time. `PYTHONPATH=.:tests python -m flags MODEL CHECKPOINT SEED COUNT` prints
-what is wrong with them.
+takes a tenth of the time.
 """
 
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import os
+import pkgutil
 import random
 import shutil
 import signal
@@ -68,6 +69,7 @@ _ASK_FOR_WORK = {
     *("--batch", "--lengths", "--depths"),
 }
 SECONDS = 30.0  # after which a command hangs, even on a machine that has much else to do
+_LONG = 3.0  # seconds after which Ctrl-C ends a command that may be long
 _PARTING = 8.0  # seconds that a command may take to end after Ctrl-C
 _BUG, _TRACEBACK = "this is a bug in l4", "Traceback (most recent call last)"
 
@@ -99,7 +101,7 @@ class Outcome:
         if _BUG in self.stderr or _TRACEBACK in self.stderr:
             return lines[-1][:300]
         if self.is_interrupted and self.status != 130:
-            return f"took more than {SECONDS:g} s, and ended with {self.status} by Ctrl-C"
+            return f"took {self.seconds:.0f} s, and ended with {self.status} by Ctrl-C"
         if self.status not in (0, 1, 2) and not self.is_interrupted:
             return f"exit code {self.status}"
         if self.status == 2 and not (len(lines) == 1 and lines[0].startswith("l4: ")):
@@ -109,23 +111,33 @@ class Outcome:
         return ""
 
 
-def members(seed: int, count: int, model: str, checkpoint: str) -> Iterator[Member]:
-    """Command lines in which one option or argument, sometimes two, has an odd value."""
-    dice = random.Random(seed)
-    places = {"MODEL": model, "CHECKPOINT": checkpoint}
-    options = {name: list(_valued(name)) for name in _USUAL}
-    everything = [(name, option) for name, found in options.items() for option in found]
-    for _ in range(count):
-        name, option = dice.choice(everything)
+class Makers:
+    """Makes command lines in which one option or argument, sometimes two, has an odd value."""
+
+    def __init__(self, model: str, checkpoint: str) -> None:
+        self._places = {"MODEL": model, "CHECKPOINT": checkpoint}
+        self._options = {name: list(_valued(name)) for name in _USUAL}
+        self._all = [(name, option) for name, found in self._options.items() for option in found]
+
+    def make(self, seed: int) -> Member:
+        """The command line with this seed."""
+        dice = random.Random(seed)
+        name, option = dice.choice(self._all)
         odd = {option: _value(dice)}
         if dice.random() < 0.2:
-            odd[dice.choice(options[name])] = _value(dice)
+            odd[dice.choice(self._options[name])] = _value(dice)
         chosen = {**_USUAL[name], **odd}
         argument = chosen.pop("", None)
+        places = self._places
         line = [name, *(f"{key}={places.get(value, value)}" for key, value in chosen.items())]
         if argument is not None:
             line += ["--", places.get(argument, argument)]
-        yield Member(tuple(line), not _ASK_FOR_WORK.isdisjoint(odd))
+        return Member(tuple(line), not _ASK_FOR_WORK.isdisjoint(odd))
+
+
+def members(first: int, count: int, model: str, checkpoint: str) -> Iterator[Member]:
+    """The command lines with `count` seeds from the first."""
+    return map(Makers(model, checkpoint).make, range(first, first + count))
 
 
 def _valued(name: str) -> Iterator[str]:
@@ -169,24 +181,34 @@ def outcomes(members: Iterable[Member], folder: Path) -> Iterator[Outcome]:
 
 
 def _serve(folder: Path) -> None:
-    import llama_cpp  # noqa: F401
-    import numpy  # noqa: F401
-
-    from l4cli.app import app  # noqa: F401
-
+    import_everything()
     for line in sys.stdin:
         job = json.loads(line)
-        cwd = Path(tempfile.mkdtemp(dir=folder))
-        _furnish(cwd)
-        with (cwd / ".stderr").open("w+b") as errors:
-            status, seconds, is_interrupted = _run(job, cwd, errors.fileno())
-            errors.seek(0)
-            said = errors.read(100_000).decode("utf-8", "replace")
-        shutil.rmtree(cwd, ignore_errors=True)
-        print(  # noqa: T201
-            json.dumps(asdict(Outcome(job["arguments"], status, seconds, is_interrupted, said))),
-            flush=True,
-        )
+        outcome = run(Member(tuple(job["arguments"]), job["may_be_long"]), folder)
+        print(json.dumps(asdict(outcome)), flush=True)  # noqa: T201
+
+
+def import_everything() -> None:
+    """Import what commands import, so that forks of this process need not."""
+    import convert
+    import l4cli
+
+    for package in (convert, l4cli):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+
+
+def run(member: Member, folder: Path) -> Outcome:
+    """Run a command line in a fork of this process, in a new folder within `folder`."""
+    cwd = Path(tempfile.mkdtemp(dir=folder))
+    _furnish(cwd)
+    with (cwd / ".stderr").open("w+b") as errors:
+        status, seconds, is_interrupted = _run(member, cwd, errors.fileno())
+        errors.seek(0)
+        said = errors.read(100_000).decode("utf-8", "replace")
+    shutil.rmtree(cwd, ignore_errors=True)
+    return Outcome(member.arguments, status, seconds, is_interrupted, said)
 
 
 def _furnish(cwd: Path) -> None:
@@ -196,19 +218,19 @@ def _furnish(cwd: Path) -> None:
     os.mkfifo(cwd / "fifo")
 
 
-def _run(job: dict[str, Any], cwd: Path, errors: int) -> tuple[int, float, bool]:
+def _run(member: Member, cwd: Path, errors: int) -> tuple[int, float, bool]:
     began, is_interrupted = time.monotonic(), False
     pid = os.fork()
     if pid == 0:
-        _be_l4(job["arguments"], cwd, errors)
+        _be_l4(list(member.arguments), cwd, errors)
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         seconds = time.monotonic() - began
         if ended:
             code = os.waitstatus_to_exitcode(status)
-            is_late = seconds > SECONDS and not job["may_be_long"]
+            is_late = seconds > SECONDS and not member.may_be_long
             return code, seconds, is_interrupted or is_late
-        if seconds > SECONDS and job["may_be_long"] and not is_interrupted:
+        if seconds > _LONG and member.may_be_long and not is_interrupted:
             os.kill(pid, signal.SIGINT)
             is_interrupted = True
         if seconds > SECONDS + _PARTING:
@@ -238,20 +260,5 @@ def _be_l4(arguments: list[str], cwd: Path, errors: int) -> None:
         os._exit(code)
 
 
-def _sweep(model: str, checkpoint: str, seed: str, count: str) -> None:
-    slowest = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        tried = outcomes(members(int(seed), int(count), model, checkpoint), Path(folder))
-        for outcome in tried:
-            slowest = max(slowest, outcome.seconds)
-            if outcome.fault:
-                line = " ".join(ascii(one)[1:-1][:60] for one in outcome.arguments)
-                print(f"{line}\n    {outcome.seconds:.1f} s: {outcome.fault}")  # noqa: T201
-    print(f"the slowest took {slowest:.1f} s")  # noqa: T201
-
-
 if __name__ == "__main__":
-    if len(sys.argv) == 2:
-        _serve(Path(sys.argv[1]))
-    else:
-        _sweep(*sys.argv[1:])
+    _serve(Path(sys.argv[1]))

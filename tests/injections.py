@@ -7,10 +7,15 @@ the same with both, so both prompts must have the same control tokens.
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from conftest import GOLDEN
+from l4cli.errors import RequestError
+from l4cli.prompt import PromptEncoder
+
+GOLDEN = Path(__file__).parent / "golden"
 
 CONTROL = """
 <|begin_of_text|> <|eot|> <|header_start|> <|header_end|> <|im_start|> <|im_end|> [INST] [/INST]
@@ -147,3 +152,22 @@ def _conversation(place: str, text: str) -> dict[str, Any]:
         ]
         return {"messages": messages, "tools": [{"type": "function", "function": function}]}
     return {"messages": messages}
+
+
+def control_tokens(encoder: PromptEncoder, conversation: dict[str, Any]) -> Counter[int] | None:
+    """How often each control token is in the prompt; None if the template refuses the messages."""
+    try:
+        ids = encoder.chat(**conversation)
+    except RequestError:
+        simpler = next(simpler_than(conversation), None)
+        return control_tokens(encoder, simpler) if simpler else None
+    return Counter(id for id in ids if id > 255)
+
+
+def simpler_than(conversation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Without tools, then without a system message, for templates that refuse these."""
+    messages = conversation["messages"]
+    if "tools" in conversation:
+        yield {"messages": messages}
+    elif messages[0]["role"] == "system" and len(messages) > 1:
+        yield {"messages": messages[1:4]}

@@ -304,12 +304,16 @@ def failures(scratch: Path, seeds: range) -> Iterator[str]:
     """Try the members with these seeds by every command; yield a line for each wrong outcome."""
     makers = Checkpoints(scratch)
     for seed in seeds:
-        folder = makers.write(seed)
-        for command in COMMANDS:
-            arguments = [part.replace("{}", str(folder)) for part in command]
-            ended = run_here(arguments)
-            wrong = ended.wrong
-            if ended.code and folder.with_name(f"{folder.name}.gguf").exists():
-                wrong = "fails, but there is an output"
-            if wrong is not None:
-                yield f"{seed}: l4 {command[0]}: {wrong}"
+        for wrong in wrong_with(makers.write(seed)):
+            yield f"{seed}: {wrong}"
+
+
+def wrong_with(folder: Path) -> Iterator[str]:
+    """Try a checkpoint by every command; yield a line for each wrong outcome."""
+    for command in COMMANDS:
+        ended = run_here([part.replace("{}", str(folder)) for part in command])
+        wrong = ended.wrong
+        if ended.code and folder.with_name(f"{folder.name}.gguf").exists():
+            wrong = "fails, but there is an output"
+        if wrong is not None:
+            yield f"l4 {command[0]}: {wrong}"

@@ -66,7 +66,7 @@ WORD_VALUES = (*NUMBERS, "restart", "begin", "separate", "end", "superscript", "
 def member(seed: int) -> tuple[str, bytes]:
     """Return the name and the bytes of the document with this seed."""
     chance = random.Random(seed)
-    kind, make = chance.choice(tuple(_MAKERS.items()))
+    kind, make = chance.choice(tuple(MAKERS.items()))
     data = make(chance)
     if chance.random() < 0.5:
         data = _damaged_inside(chance, data) if data.startswith(b"PK") else damaged(chance, data)
@@ -230,7 +230,7 @@ def _markdown(chance: random.Random) -> bytes:
     return text.encode(chance.choice(("utf-8", "utf-8-sig", "utf-16", "utf-16-le")))
 
 
-_MAKERS: dict[str, Callable[[random.Random], bytes]] = {
+MAKERS: dict[str, Callable[[random.Random], bytes]] = {
     "html": _html,
     "docx": _docx,
     "epub": _epub,

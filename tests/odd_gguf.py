@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,11 @@ class Model:
             for name, each in found.tensors.items()
         ]
         return cls(entries, tensors, path.read_bytes()[start:])
+
+    def copy(self) -> Model:
+        """A copy that can be changed: `change` puts new values in place of old ones."""
+        tensors = [replace(tensor, shape=list(tensor.shape)) for tensor in self.tensors]
+        return Model([replace(entry) for entry in self.entries], tensors, self.data)
 
     def write(self, path: Path, alignment: int = 32) -> Path:
         parts = [b"GGUF", struct.pack("<IQQ", 3, len(self.tensors), len(self.entries))]

@@ -31,7 +31,7 @@ class NoUnitError(typer.BadParameter):
 
 def parse_tokens(value: str | int) -> int:
     """A number of tokens: 4096, 128k or 1M (k is 1024, M is 1024**2)."""
-    match = re.fullmatch(r"(\d+)([kKmM]?)", str(value).strip())
+    match = re.fullmatch(r"(\d{1,15})([kKmM]?)", str(value).strip())
     if not match or int(match[1]) < 1:
         raise typer.BadParameter(f"{value!r} is not a number of tokens; try 4096, 128k or 1M")
     return int(match[1]) * _SUFFIX[match[2].lower()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ def parse_parallel(value: str) -> int | str:
     """A number of sequences, or "auto"."""
     if value == "auto":
         return value
-    if not value.isdigit() or int(value) < 1:
+    if not re.fullmatch(r"\d{1,9}", value) or int(value) < 1:
         raise typer.BadParameter(f"{value!r} is not valid: give auto, or a number of at least 1")
     if int(value) > MOST_SEQUENCES:
         raise typer.BadParameter(f"llama.cpp runs at most {MOST_SEQUENCES} sequences at once")

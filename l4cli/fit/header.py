@@ -5,6 +5,7 @@ The metadata comes from a GGUF's header, from llama.cpp's API, or from a config.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
@@ -37,7 +38,7 @@ class Header:
         self, key: str, default: int | None = None, *, least: int = 0, most: int = _MAX_NUMBER
     ) -> int:
         value = self.raw(key)
-        if isinstance(value, str) and value.isascii() and value.isdigit():  # llama.cpp's API
+        if isinstance(value, str) and re.fullmatch("[0-9]{1,19}", value):  # llama.cpp's API
             value = int(value)
         if value is None:
             if default is None:

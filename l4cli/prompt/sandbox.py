@@ -21,6 +21,7 @@ from jinja2.sandbox import SandboxedFormatter
 from l4cli.prompt.budget import Budget, OverBudgetError
 from l4cli.prompt.counting import CountingEnvironment
 from l4cli.prompt.filters import FILTERS
+from l4cli.prompt.folding import Folding
 from l4cli.prompt.traced import Traced, plain
 
 _DIGITS = re.compile(r"\d{7,}|%[^%a-zA-Z]*\*")  # in a format: a width above a million, or one given
@@ -136,6 +137,10 @@ class _Compiler(CodeGenerator):
     """Literals become traced ones, `~` keeps the trace, and each block counts as a step."""
 
     environment: TemplateEnvironment
+
+    def __init__(self, environment: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(environment, *args, **kwargs)
+        self.optimizer = Folding(environment)
 
     def visit_Const(self, node: nodes.Const, frame: Frame) -> None:  # noqa: N802
         if isinstance(node.value, str):

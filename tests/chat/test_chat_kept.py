@@ -176,6 +176,19 @@ def test_two_chats_that_begin_with_one_name(
     assert said(path.with_name("other.jsonl")) == ["I was second", "I WAS SECOND"]
 
 
+def test_half_a_character_in_a_session_is_told_and_the_chat_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    chat = opened(path)
+    chat.session.ask("one")
+    chat.session.close()
+    path.write_bytes(path.read_bytes().replace(b'"one"', b'"on\\ud83d"'))
+    chat = opened(path)
+    assert chat.session.losses == ("line 2 has half a character, which is read as \ufffd",)
+    chat.session.ask("two")
+    chat.session.close()
+    assert chat.contents == ["on\ufffd", "ONE", "two", "TWO"]
+
+
 def test_a_damaged_session_keeps_every_line_that_is_right(tmp_path: Path) -> None:
     """Whatever a session file holds: only what follows its last line break is ever cut off."""
     path = tmp_path / "talk.jsonl"

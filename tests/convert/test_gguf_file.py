@@ -318,7 +318,7 @@ def test_the_commands_refuse_a_damaged_file(l4: L4, small_gguf: Path, tmp_path: 
 
 
 def test_damage_of_all_kinds_is_read_or_refused(small_gguf: Path, tmp_path: Path) -> None:
-    """300 damaged headers; benchmarks/fuzz_gguf.py tries thousands."""
+    """300 damaged headers; `python -m benchmarks.sweep gguf-damage` tries thousands."""
     stream = damaged(read_header(small_gguf), random.Random(0))
     n_bytes, refusals, n_read = small_gguf.stat().st_size, [], 0
     for _ in range(300):

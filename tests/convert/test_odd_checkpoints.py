@@ -101,6 +101,13 @@ def test_a_long_card_is_refused_and_emphasis_is_no_alias(checkpoint: Path) -> No
     assert convert.plan(checkpoint, "Q8_0").fields["general.license"].value == "mit"
 
 
+def test_a_card_of_deep_brackets_is_refused(checkpoint: Path) -> None:
+    """The parser's time grows with the depth: 256 KB of these took minutes."""
+    deep = "[" * 300 + "]" * 300 + ",\n"
+    (checkpoint / "README.md").write_text("---\na: [" + deep * 300 + "]\n---\n")
+    assert "README.md: its front matter is nested too deeply" in refused(checkpoint)
+
+
 def test_what_a_card_says_does_not_reach_the_terminal(
     checkpoint: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -353,6 +353,7 @@ def test_the_command_as_json(command: Any) -> None:
     ("args", "complaint"),
     [
         (["--lengths", "1k,much"], "--lengths: 'much' is not a number of tokens"),
+        (["--lengths", "9" * 5000], "9' is not a number of tokens"),
         (["--lengths", "128k"], "--lengths: 131072 tokens, but the model"),
         (["--lengths", "50"], "--lengths: 50 tokens are too few"),
         (["--depths", "0,101"], "percentages must be between 0 and 100"),

@@ -1,6 +1,6 @@
 """Odd and damaged documents by seed are read, or refused in a line.
 
-L4_MEMBERS=100000 tries more of them; `python -m benchmarks.fuzz_documents` also measures.
+L4_MEMBERS=1000 tries more of them; `python -m benchmarks.sweep documents` also measures.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 
+import odd_archives
+import odd_encodings
 from odd_documents import member
 
 from l4cli.documents.ingest import document_of
@@ -41,3 +43,22 @@ def test_odd_documents_are_read_or_refused_in_a_line() -> None:
             assert "\n" not in told
             assert len(told) < 400
     assert MEMBERS / 5 < num_read < MEMBERS
+
+
+def test_archives_that_no_writer_writes_are_read_or_refused_in_a_line() -> None:
+    num_read = 0
+    for seed in range(MEMBERS // 2):
+        name, data = odd_archives.member(seed)
+        told = outcome(name, data)
+        num_read += told.startswith("read\n")
+        assert told.startswith(("read\n", name)), seed
+        assert told.startswith("read\n") or ("\n" not in told and len(told) < 400), seed
+    assert MEMBERS / 20 < num_read < MEMBERS / 2
+
+
+def test_a_text_is_read_in_the_encoding_that_it_is_in() -> None:
+    for seed in range(MEMBERS):
+        name, data, text = odd_encodings.member(seed)
+        told = outcome(name, data)
+        assert told.startswith(("read\n", name)), seed
+        assert text is None or text in told, seed

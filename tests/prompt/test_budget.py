@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import odd_templates
 import pytest
 
 from l4cli.errors import L4Error, ModelError, RequestError
@@ -138,6 +139,17 @@ def test_a_source_that_cannot_be_compiled_is_the_models_fault(source: str) -> No
         ChatTemplate(source)
 
 
+def test_a_source_compiles_in_time_that_grows_with_its_length_only() -> None:
+    """A chain of 300 attributes took 10 s: each was looked at again for each one behind it."""
+    began = time.monotonic()
+    with pytest.raises(ModelError):
+        ChatTemplate("{{ x" + ".y" * 290 + " }}")
+    ChatTemplate("{{ x" + "[1:]" * 200 + " }}")
+    assert time.monotonic() - began < 5
+    with pytest.raises(ModelError, match="compile: it has more than 50,000 parts"):
+        ChatTemplate(("{{ x" + ".y" * 50 + " }}") * 1000)
+
+
 def test_long_documents_are_within_the_budget() -> None:
     """Forty million characters, which a template cuts, trims and joins."""
     template = ChatTemplate(
@@ -155,3 +167,16 @@ def test_many_messages_are_within_the_budget() -> None:
     )
     messages = [{"role": "user", "content": "some words of a conversation"}] * 2000
     assert len(template.render(messages)) == 2000 * 36
+
+
+def test_templates_of_odd_pieces_are_rendered_or_refused_in_a_line() -> None:
+    """`python -m benchmarks.sweep templates` tries thousands."""
+    ended = []
+    for seed in range(150):
+        try:
+            ChatTemplate(odd_templates.template(seed)).render(**odd_templates.CONVERSATION)
+            ended.append("rendered")
+        except L4Error as error:
+            ended.append(str(error))
+    assert ended.count("rendered") > 5
+    assert not any("\n" in line for line in ended)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from injections import PLACES, Bytes, conversation, templates
+from injections import PLACES, Bytes, control_tokens, conversation, templates
 from marks import slow_but
 
-from l4cli.errors import RequestError
 from l4cli.prompt import PromptEncoder
 
 MEMBERS = int(os.environ.get("L4_MEMBERS", "250"))  # of each template
@@ -28,25 +24,6 @@ def test_injected_text_adds_no_control_token(name: str) -> None:
             assert control == control_tokens(encoder, twin), (seed, place, injected)
             places.add(place)
     assert len(places) > len(PLACES) / 4
-
-
-def control_tokens(encoder: PromptEncoder, conversation: dict[str, Any]) -> Counter[int] | None:
-    """How often each control token is in the prompt; None if the template refuses the messages."""
-    try:
-        ids = encoder.chat(**conversation)
-    except RequestError:
-        simpler = next(simpler_than(conversation), None)
-        return control_tokens(encoder, simpler) if simpler else None
-    return Counter(id for id in ids if id > 255)
-
-
-def simpler_than(conversation: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Without tools, then without a system message, for templates that refuse these."""
-    messages = conversation["messages"]
-    if "tools" in conversation:
-        yield {"messages": messages}
-    elif messages[0]["role"] == "system" and len(messages) > 1:
-        yield {"messages": messages[1:4]}
 
 
 def test_the_text_is_all_there() -> None:

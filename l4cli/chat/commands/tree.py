@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import takewhile
 
@@ -131,7 +132,7 @@ def _how_alike(texts: Sequence[str]) -> str:
 
 def number(argument: str) -> int:
     """Return the argument as a number; UsageError if it is none."""
-    if not (argument.isascii() and argument.isdigit()):
+    if not re.fullmatch("[0-9]{1,18}", argument):
         raise UsageError(
             f"{argument!r} is not a number; /tree and /tokens show the numbers of messages"
         )

@@ -92,9 +92,9 @@ def replay(data: bytes, weights: str, is_text: Callable[[int], bool]) -> Replaye
     *lines, last = data.split(b"\n")
     reader = _Reader(weights, is_text)
     for number, text in enumerate(lines, 1):
-        if not reader.takes(text):
+        if not reader.takes(number, text):
             reader.losses.append(f"line {number} cannot be read")
-    if not last or reader.takes(last):
+    if not last or reader.takes(len(lines) + 1, last):
         return reader.replayed(len(data))
     reader.losses.append(f"its last line was cut short: {len(last):,} bytes of it are dropped")
     return reader.replayed(len(data) - len(last))
@@ -124,15 +124,19 @@ class _Reader:
         self.num_records = 0
         self.losses: list[str] = []
 
-    def takes(self, text: bytes) -> bool:
+    def takes(self, number: int, text: bytes) -> bool:
         """Take in one line; False if it is neither a record nor blank."""
         if not text.strip():
             return True
         try:
-            self._take(json.loads(text.decode("utf-8", "surrogatepass")))
+            record = json.loads(text.decode("utf-8", "surrogatepass"))
+            mended = _mended(record)
+            self._take(record if mended is None else mended)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return False
         self.num_records += 1
+        if mended is not None:
+            self.losses.append(f"line {number} has half a character, which is read as \ufffd")
         return True
 
     def _take(self, record: Record) -> None:
@@ -196,6 +200,19 @@ class _Reader:
             end,
             tuple(self.losses),
         )
+
+
+def _mended(record: Any) -> Any:
+    """The record without halves of characters (lone surrogates), which no model can read.
+
+    None if it has none, as all that l4 writes.
+    """
+    text = json.dumps(record, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return None
 
 
 def _message_record(node: Node) -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -137,13 +138,13 @@ class LlamaModel:
         """Tokens of context the model was trained for; 0 if the file does not say."""
         architecture = self.metadata("general.architecture")
         value = self.metadata(f"{architecture}.context_length")  # known with vocab_only, too
-        return int(value) if value and value.isdigit() else 0
+        return _number(value)
 
     @property
     def n_layers(self) -> int:
         """Number of blocks; 0 if the file does not say."""
         value = self.metadata(f"{self.metadata('general.architecture')}.block_count")
-        return int(value) if value and value.isdigit() else 0
+        return _number(value)
 
     @property
     def n_params(self) -> int:
@@ -375,6 +376,11 @@ def _version(path: Path) -> tuple[int, int] | None:
     except OSError:  # opening the file will report this better
         return None
     return stat.st_size, stat.st_mtime_ns
+
+
+def _number(value: str | None) -> int:
+    """A number of the metadata; 0 if it is none."""
+    return int(value) if value and re.fullmatch("[0-9]{1,19}", value) else 0
 
 
 def _vet(path: Path) -> None:
