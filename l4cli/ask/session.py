@@ -64,7 +64,7 @@ class AskSession:
         With `quotes`, no answer is yielded until all answers and their quotations are done.
         """
         prompts = [self.prompt.tokens(question) for question in questions]
-        params = self.llm.params(**self.sampling)
+        params = self.llm.params_of_answer(**self.sampling)
         found = answer(self.llm, questions, prompts, params, on_text=on_text)
         if not self.quotes:
             yield from found

@@ -17,11 +17,13 @@ from l4cli.batch.files import count_lines, folder_of, open_input
 from l4cli.batch.lines import lines_of
 from l4cli.batch.rows import BadRow, Row, read_rows
 from l4cli.batch.sources import Source
+from l4cli.documents.sources import expanded
 from l4cli.documents.text import read_text
 from l4cli.engine.types import Constraint
 from l4cli.errors import InputError, UsageError
 from l4cli.models.locate import names_a_model
 from l4cli.prompt import strict_json
+from l4cli.prompt.short_schema import schema_of
 
 _SOURCES: dict[str, Source] = {".txt": "text", ".csv": "csv"}
 
@@ -119,17 +121,36 @@ def refuse_model(name: str) -> None:
         )
 
 
-def constraint_of(schema: Path | None, grammar: Path | None) -> Constraint | None:
-    """Return the constraint that --schema or --grammar sets for every row; None without either.
+def constraint_of(schema: str | Path | None, grammar: Path | None) -> Constraint | None:
+    """Return the constraint that --schema or --grammar sets for every answer; None without either.
+
+    schema: a JSON Schema, a file with one, or the short form of `short_schema`.
 
     Raises InputError with the file's name if it cannot be read or is not a JSON schema.
     """
     if schema and grammar:
         raise UsageError("--schema and --grammar cannot be combined: give one")
-    if schema:
-        source = read_text(schema)
+    if schema is not None:
+        where = "--schema"
         try:
-            return fields.schema_constraint(strict_json.parse(source, is_unique=True))
+            if isinstance(schema, Path) or _names_a_file(schema):
+                where = str(schema)
+                value = strict_json.parse(read_text(Path(schema)), is_unique=True)
+            elif schema.lstrip().startswith("{"):
+                value = strict_json.parse(schema, is_unique=True)
+            else:
+                value = schema_of(schema)
+            return fields.schema_constraint(value)
         except InputError as error:
-            raise InputError(f"{schema}: {error}") from None
+            said = str(error)
+            raise InputError(said if said.startswith(where) else f"{where}: {said}") from None
     return Constraint("grammar", read_text(grammar)) if grammar else None
+
+
+def _names_a_file(schema: str) -> bool:
+    """Whether --schema is a path: of a file that is there, or one that looks like a JSON file's."""
+    if not schema.strip() or schema.lstrip().startswith("{") or "\n" in schema:
+        return False
+    path = str(expanded(schema))
+    is_there = os.path.lexists(path) and not os.path.isdir(path)  # noqa: PTH112 - a NUL is no error
+    return is_there or schema.endswith((".json", ".jsonschema"))

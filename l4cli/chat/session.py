@@ -28,7 +28,7 @@ from l4cli.chat.turn import AnswerView, generate
 from l4cli.documents import Document
 from l4cli.documents.prompt import DocumentPrompt
 from l4cli.engine.answer import Answer
-from l4cli.engine.types import SamplingParams
+from l4cli.engine.types import Constraint, SamplingParams
 from l4cli.errors import (
     EXITS_THAT_LEAVE,
     ContextOverflowError,
@@ -61,6 +61,8 @@ class ChatSession:
     conditions: what the speeds in `l4cli.speeds` depend on; None to neither use nor save them.
     rounds: runs the tools that the model calls; None for a chat without tools.
 
+    The attribute `constraint` is what every answer must match; None for anything.
+
     If a method raises an error, the conversation is as it was before, with two exceptions. After an
     OutputError the change was made, but not written to the file. Tool calls that have already run
     stay in the conversation with their results.
@@ -86,6 +88,7 @@ class ChatSession:
         self.tokens = ConversationTokens(llm, tools=rounds.toolbox.schemas if rounds else None)
         self.tree = Tree()
         self.sampling: dict[str, Any] = {}
+        self.constraint: Constraint | None = None
         self.attachments: list[Attachment] = []
         self.last: Answer | None = None
         self.totals = Totals()
@@ -391,7 +394,7 @@ class ChatSession:
 
     def params(self) -> SamplingParams:
         """Return the sampling parameters of the next answer."""
-        return self.llm.params(**self.sampling)
+        return self.llm.params_of_answer(**self.sampling, constraint=self.constraint)
 
     def set(self, name: str, value: str) -> None:
         """Change a sampling setting; "default" resets it. UsageError for a wrong name or value."""

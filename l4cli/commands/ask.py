@@ -88,6 +88,7 @@ def ask(
     top_k: options.TopK = None,
     min_p: options.MinP = None,
     seed: options.Seed = None,
+    schema: options.Schema = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
     cpu_moe: options.CpuMoe = None,
@@ -130,9 +131,12 @@ def ask(
         raise UsageError("no question: give one with -q, or a file of questions with --questions")
     if split and not asked:
         raise UsageError("--split needs a question before it reads: give it with -q")
+    constraint = prepare.constraint_of(schema)
     texts, num_failed = prepare.read_documents(meant.documents, use_gitignore=not no_gitignore)
     max_tokens = max_tokens or _DEFAULT_MAX_TOKENS
     sampling = options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed)
+    if constraint:
+        sampling["constraint"] = constraint
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
     )
@@ -164,7 +168,7 @@ def ask(
         prompt.encoder = llm.encoder
         session = AskSession(llm, prompt, sampling, llm.conditions, not no_cache, quote)
         code = prepare.read(session) or (
-            show.answers(session, asked, json) if asked else _loop(session)
+            show.answers(session, asked, json, has_schema=bool(schema)) if asked else _loop(session)
         )
     raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
 
@@ -205,7 +209,8 @@ def _split(
                 "stopped; the notes so far are saved: the same command continues from there"
             )
             return session.exit_code
-        return show.answers(session, asked, json)
+        has_schema = "constraint" in answering["sampling"]
+        return show.answers(session, asked, json, has_schema=has_schema)
 
 
 def _split_dry_run(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from l4cli.ask.session import AskSession
     from l4cli.documents import Document
     from l4cli.documents.prompt import DocumentPrompt
+    from l4cli.engine.types import Constraint
     from l4cli.loading.llm import LLM
 
 TYPED_QUESTION = 512  # tokens reserved for a question typed in the terminal
@@ -39,6 +40,13 @@ def read_documents(
     if not texts:
         raise InputError(f"{', '.join(sources)}: no documents")
     return texts, len(errors)
+
+
+def constraint_of(schema: str | None) -> Constraint | None:
+    """The constraint that --schema sets, before anything is read or loaded."""
+    from l4cli.batch.input import constraint_of
+
+    return constraint_of(schema, None)
 
 
 def preflight_of(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from l4cli import console
+from l4cli.commands.one_answer import value_of
 from l4cli.errors import EXIT_FAILED, EXIT_OK, ContextOverflowError
 
 if TYPE_CHECKING:
@@ -48,11 +49,15 @@ def split_report(told: SplitPreflight, documents: Sequence[Document], json: bool
 
 
 def answers(
-    session: AskSession | SplitSession, questions: Sequence[str], json: bool = False
+    session: AskSession | SplitSession,
+    questions: Sequence[str],
+    json: bool = False,
+    *,
+    has_schema: bool = False,
 ) -> int:
     """Ask the questions, write the answers to stdout, and return the exit code.
 
-    Text is written as it is generated, JSON at the end.
+    Text is written as it is generated, JSON at the end; with a schema, it has the answers' values.
     """
     printer = _Printer(questions)
     streams = not json and not (session.quotes and len(questions) > 1)
@@ -63,8 +68,13 @@ def answers(
             printer.write(index, "" if streams else answer.text)
             printer.end(index, answer.quotations)
         code = max(code, _explain(answer))
+        if has_schema and answer.finish_reason == "length":
+            code = max(code, EXIT_FAILED)
     if json:
-        console.data_json({**session.as_json(), "answers": [_as_json(one) for one in done]})
+        shown = [_as_json(one) for one in done]
+        if has_schema:
+            shown = [{**one, "parsed": value_of(one["answer"])} for one in shown]
+        console.data_json({**session.as_json(), "answers": shown})
     return code
 
 

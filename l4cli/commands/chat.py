@@ -12,7 +12,7 @@ import typer
 
 from l4cli import console
 from l4cli.commands import completion, options
-from l4cli.errors import UsageError
+from l4cli.errors import EXIT_FAILED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from l4cli.chat.history.session_file import SessionFile
@@ -115,6 +115,14 @@ def chat(
             "--no-history", help="Save neither the session nor the history of typed lines."
         ),
     ] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Write the one answer as JSON: text, finish_reason, usage, and its value with "
+            "--schema.",
+        ),
+    ] = False,
     tools: Tools = None,
     yes: Yes = False,
     max_rounds: MaxRounds = 8,
@@ -127,6 +135,7 @@ def chat(
     top_k: options.TopK = None,
     min_p: options.MinP = None,
     seed: options.Seed = None,
+    schema: options.Schema = None,
     ctx: options.Ctx = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
@@ -145,6 +154,7 @@ def chat(
     reads the files first, then the text from the pipe, then the prompt:
 
         cat notes.md | l4 chat -p "Summarise these notes"
+        l4 chat -p "Invent a dog" --schema "name, age int, tricks [str]"
 
     With --tools, the model can call the functions of a Python file. Each call
     is shown, and you are asked before it runs.
@@ -152,6 +162,7 @@ def chat(
     Each conversation is saved as a session; -c continues the last one. With
     -p, a session is saved only if you give -c or --session.
     """
+    from l4cli.batch.input import constraint_of
     from l4cli.chat import files
     from l4cli.chat.tty import typing_held
     from l4cli.commands.open_model import find_file, open_model, read_text_option
@@ -167,6 +178,11 @@ def chat(
         raise UsageError(
             "a conversation needs a terminal for its answers; use -p PROMPT for a single question"
         )
+    if question is None and (json or schema is not None):
+        raise UsageError("--json and --schema are for one answer: give its question with -p PROMPT")
+    if tools and schema is not None:
+        raise UsageError("--tools and --schema cannot be combined: give one")
+    constraint = constraint_of(schema, None)
     system = read_text_option(system)
     keep = not no_history
     loading = options.loading(
@@ -180,23 +196,25 @@ def chat(
         open_model(located, loading.but(ctx=ctx, store=kept is not None)) as llm,
     ):
         from l4cli.chat.session import ChatSession
-        from l4cli.chat.terminal.render import view_for_stdout
+        from l4cli.chat.terminal.render import silent_view, view_for_stdout
 
         is_resumed = kept is not None and kept.exists
         with console.status("restoring the session") if is_resumed else nullcontext():
             session = ChatSession(
                 llm,
-                view_for_stdout(markdown=not no_markdown),
+                # A value is no Markdown.
+                silent_view if json else view_for_stdout(markdown=not no_markdown and not schema),
                 system=system,
                 sampling=options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed),
                 file=kept,
                 conditions=llm.conditions,
                 rounds=rounds,
             )
+        session.constraint = constraint
         for name, text in texts:
             session.attach(name, text)
         if question is not None:
-            code = _one_shot(session, question)
+            code = _one_shot(session, question, json=json, has_schema=constraint is not None)
             session.close()
         else:
             from l4cli.chat.terminal.loop import chat_loop
@@ -214,11 +232,16 @@ def _names_model(context: typer.Context, word: str) -> bool:
     return (source is None or source.name != "COMMANDLINE") and names_a_model(word)
 
 
-def _one_shot(session: ChatSession, question: str) -> int:
-    """Write one answer to stdout; return 0, or the exit code of the signal that stopped it."""
+def _one_shot(session: ChatSession, question: str, *, json: bool, has_schema: bool) -> int:
+    """Write one answer to stdout; return the exit code."""
     answer = session.ask(question)
+    if json:
+        from l4cli.commands.one_answer import as_json
+
+        console.data_json(as_json(answer, session.llm.name, has_schema=has_schema))
     if answer.finish_reason == "length":
         console.warn(f"the answer was cut off after {len(answer.token_ids):,} tokens")
+        return answer.exit_code or (EXIT_FAILED if has_schema else EXIT_OK)  # half a value is none
     return answer.exit_code
 
 

@@ -271,6 +271,16 @@ KvType = Annotated[
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
+Schema = Annotated[
+    str | None,
+    typer.Option(
+        "--schema",
+        metavar="SCHEMA|FILE",
+        help="What every answer must match: a JSON Schema, a file with one, or a short form such "
+        "as 'name, age int, tags [str]'.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
 NoGitignore = Annotated[
     bool,
     typer.Option(

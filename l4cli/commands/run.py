@@ -36,7 +36,7 @@ def run(
     top_k: options.TopK = None,
     min_p: options.MinP = None,
     seed: options.Seed = None,
-    schema: own.Schema = None,
+    schema: options.Schema = None,
     grammar: own.Grammar = None,
     ignore_eos: own.IgnoreEos = False,
     parallel: own.Parallel = "auto",

@@ -143,15 +143,6 @@ RowTimeout = Annotated[
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
-Schema = Annotated[
-    Path | None,
-    typer.Option(
-        "--schema",
-        metavar="FILE",
-        help="JSON Schema that every answer must match.",
-        rich_help_panel=SAMPLING_PANEL,
-    ),
-]
 Grammar = Annotated[
     Path | None,
     typer.Option(

@@ -271,12 +271,7 @@ class LLM:
             if sampling.get("constraint"):
                 raise RequestError("a tool call and a response format cannot both be required")
             sampling["constraint"] = self.encoder.must_call(tools or (), must_call)
-        params = self.params(**sampling)
-        if not raw and params.constraint and self._may_think_before(params.constraint):
-            constraint = replace(params.constraint, thinking=self.encoder.thinking)
-            if self.encoder.thoughts:
-                constraint = replace(constraint, tags=self.encoder.thoughts.tags)
-            params = replace(params, constraint=constraint)
+        params = self.params(**sampling) if raw else self.params_of_answer(**sampling)
         if params.max_tokens is None and default_max_tokens:
             left = max(1, self.n_ctx - len(tokens))
             params = replace(params, max_tokens=min(default_max_tokens, left))
@@ -297,6 +292,16 @@ class LLM:
         if unknown := given.keys() - known:
             raise UsageError(f"unknown sampling option {sorted(unknown)[0]!r}")
         return SamplingParams(**{**self.sampling, **given})
+
+    def params_of_answer(self, **sampling: Any) -> SamplingParams:
+        """Return `params` for a whole answer: the model may think before a constraint begins."""
+        params = self.params(**sampling)
+        if params.constraint and self._may_think_before(params.constraint):
+            constraint = replace(params.constraint, thinking=self.encoder.thinking)
+            if self.encoder.thoughts:
+                constraint = replace(constraint, tags=self.encoder.thoughts.tags)
+            return replace(params, constraint=constraint)
+        return params
 
     def tagged_text(self, completion: Completion) -> str:
         """An answer's text with the tags around its calls, which as control tokens have no text."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from chat_support import RECITED, write_reciter
+from conftest import L4
 
 ARGS = ("--ctx", "2048", "-t", "1")
 
@@ -170,3 +171,38 @@ def test_help_loads_neither_model_nor_terminal_code() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_one_answer_is_a_value(l4: L4, tiny_gguf: Path, tmp_path: Path) -> None:
+    """Even a model with random weights answers in the form that --schema gives."""
+    short = ["chat", "-m", tiny_gguf, "-t", "1", "-p", "hello", "--temperature", "0"]
+    done = l4(*short, "--schema", "good bool, sure bool", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    said = json.loads(done.stdout)
+    assert said["parsed"].keys() == {"good", "sure"}
+    assert (json.loads(said["text"]), said["finish_reason"]) == (said["parsed"], "stop")
+    assert said["usage"].keys() == {"prompt_tokens", "cached_tokens", "completion_tokens"}
+    plain = l4(*short, "--schema", "good bool, sure bool")
+    assert json.loads(plain.stdout) == said["parsed"]
+    cut = l4(*short, "--schema", "name", "--json", "-n", "2")
+    assert (cut.returncode, json.loads(cut.stdout)["parsed"]) == (1, None)
+    named = l4(*short, "--json", "-n", "4", "--session", "kept")
+    assert "parsed" not in json.loads(named.stdout)
+    for more, message in (
+        (["--schema", "a integer"], "no type 'integer'"),
+        (["--schema", "a", "--tools", tmp_path / "tools.py"], "cannot be combined"),
+    ):
+        refused = l4(*short, *more)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert message in refused.stderr
+
+
+def test_answers_about_documents_are_values(l4: L4, tiny_gguf: Path, tmp_path: Path) -> None:
+    document = tmp_path / "a.txt"
+    document.write_text("hello the world " * 30)
+    command = ["ask", document, "is it good?", "-m", tiny_gguf, "-t", "1", "--no-cache"]
+    done = l4(*command, "--schema", "good bool", "--temperature", "0", "--json")
+    assert done.returncode == 0, done.stderr
+    (answer,) = json.loads(done.stdout)["answers"]
+    assert list(answer["parsed"]) == ["good"]
+    assert json.loads(answer["answer"]) == answer["parsed"]

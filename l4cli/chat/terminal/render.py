@@ -153,6 +153,11 @@ class MarkdownView:
             self._text = blocks[-1]
 
 
+def silent_view(_shown: str) -> AnswerView:
+    """Return a view that shows nothing, for an answer that is written as a whole."""
+    return PipeView(lambda text: None)
+
+
 def view_for_stdout(*, markdown: bool) -> Callable[[str], AnswerView]:
     """Return a function that makes the right view for stdout: pipe, plain or Markdown.
 

@@ -1,0 +1,82 @@
+"""The short form of a schema, and the other forms that --schema takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from l4cli.batch.input import constraint_of
+from l4cli.errors import InputError
+from l4cli.prompt.short_schema import schema_of
+
+STRINGS = {"type": "array", "items": {"type": "string"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "properties"),
+    [
+        ("name", {"name": {"type": "string"}}),
+        ("name, age int", {"name": {"type": "string"}, "age": {"type": "integer"}}),
+        (" a float ,b bool,", {"a": {"type": "number"}, "b": {"type": "boolean"}}),
+        ("tags [str]", {"tags": STRINGS}),
+        (
+            "grid [[int]]",
+            {"grid": {"type": "array", "items": {**STRINGS, "items": {"type": "integer"}}}},
+        ),
+        ("name: the dog's name", {"name": {"type": "string", "description": "the dog's name"}}),
+        (
+            "name: first, and last\nage int: in years: whole ones\n\n",
+            {
+                "name": {"type": "string", "description": "first, and last"},
+                "age": {"type": "integer", "description": "in years: whole ones"},
+            },
+        ),
+        ("名前 str", {"名前": {"type": "string"}}),
+    ],
+)
+def test_the_short_form(text: str, properties: dict[str, Any]) -> None:
+    schema = schema_of(text)
+    assert schema["properties"] == properties
+    assert schema["required"] == list(properties)
+    assert not schema["additionalProperties"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name, age integer", "field 2, 'age integer': no type 'integer'; a type is str, int"),
+        ("tags [", "field 1, 'tags [': no type '['"),
+        ("tags []", "no type '[]'"),
+        ("tags [dict]", "no type 'dict'"),
+        ("age int years", "'years' is too much; a description follows a colon"),
+        ("a, b, a int", "field 3, 'a int': 'a' is there already"),
+        (": a name", "a field needs a name before the colon"),
+        ("[str] tags", "is not a name"),
+        (" , ", "no field in it"),
+        ("", "no field in it"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(text: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        constraint_of(text, None)
+    assert str(caught.value).startswith("--schema: ")
+    assert said in str(caught.value)
+
+
+def test_a_schema_is_given_in_line_in_a_file_or_in_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    schema = schema_of("name, age int")
+    Path("dog.json").write_text(json.dumps(schema))
+    Path("my schema").write_text(json.dumps(schema))
+    forms = ("name, age int", json.dumps(schema), "dog.json", "my schema", Path("dog.json"))
+    made = [constraint_of(form, None) for form in forms]
+    assert made[0] is not None
+    assert made == [made[0]] * len(forms)
+    for odd, said in (("cat.json", "cat.json: No such file"), ('{"type": ', "--schema: not JSON")):
+        with pytest.raises(InputError, match=said):
+            constraint_of(odd, None)
