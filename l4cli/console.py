@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
@@ -22,6 +23,7 @@ from l4cli.amounts import human_size
 from l4cli.columns import GAP, aligned, fitted
 from l4cli.errors import OutputError
 from l4cli.printable import harmless
+from l4cli.sparkline import Rates
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 # What is never broken: `a command`, "with: a command" to the end, and words.
 _UNITS = re.compile(r"\s*(?:\S*`[^`]*`\S*|(?<=: )(?:l4 |--).*$|\S+)|\s+$")
+
+
+_TALL = 16  # lines of a terminal that has room for more than one line of progress
 
 
 class ReaderGoneError(Exception):
@@ -279,13 +284,17 @@ def byte_progress(
         bars.TimeRemainingColumn(),
         bars.TextColumn("{task.fields[detail]}", markup=False),
     )
-    with _live(*columns) as progress:
-        task = progress.add_task(harmless(label), total=total, completed=done, rate="", detail="")
+    progress = _progress(*columns)
+    task = progress.add_task(harmless(label), total=total, completed=done, rate="", detail="")
+    rates, began = Rates(), time.monotonic()
+    with _live(progress) as show_below:
 
         def update(done: int | None, detail: str) -> None:
             progress.update(task, completed=done, detail=harmless(detail)[:24])
             if speed := progress.tasks[0].speed:
                 progress.update(task, rate=f"{human_size(speed)}/s")
+            rates.add(time.monotonic() - began, progress.tasks[0].completed)
+            show_below(rates.line)
 
         yield update
 
@@ -330,8 +339,9 @@ def _count_progress(
     if has_rate and width >= 60:
         columns.append(bars.TextColumn("{task.fields[rate]}"))
     columns.append(bars.TimeRemainingColumn(compact=True))
-    with _live(*columns) as progress:
-        task = progress.add_task(harmless(label), total=total, completed=done, shown=done, rate="")
+    progress = _progress(*columns)
+    task = progress.add_task(harmless(label), total=total, completed=done, shown=done, rate="")
+    with _live(progress):
 
         def update(done: float) -> None:
             done = min(done, total)
@@ -343,35 +353,66 @@ def _count_progress(
 
 
 @contextmanager
-def status(label: str) -> Iterator[Callable[[str], None]]:
-    """Show a status line with a spinner on a terminal; yields `update(text)` to change it."""
+def status(label: str) -> Iterator[Callable[..., None]]:
+    """Show a status line with a spinner on a terminal; yields `update(text, *more)` to change it.
+
+    `more` are lines that a tall terminal shows below it; empty ones are left out.
+    """
     if not stderr_is_terminal():
-        yield lambda text: None
+        yield lambda text, *more: None
         return
     from rich import progress as bars
     from rich.table import Column
 
     label_column = Column(no_wrap=True, overflow="ellipsis")  # a narrow terminal cannot erase more
-    with _live(
+    progress = _progress(
         bars.SpinnerColumn(),
         bars.TextColumn("{task.description}", markup=False, table_column=label_column),
-    ) as progress:
-        task = progress.add_task(harmless(label), total=None)
-        yield lambda text: progress.update(task, description=harmless(text))
+    )
+    task = progress.add_task(harmless(label), total=None)
+    with _live(progress) as show_below:
+
+        def update(text: str, *more: str) -> None:
+            progress.update(task, description=harmless(text))
+            show_below(*more)
+
+        yield update
 
 
-def _live(*columns: ProgressColumn) -> Progress:
-    """A progress display on stderr that leaves stdout alone.
-
-    By default rich redirects stdout to its own console while the display is live: answers would
-    then go to the terminal instead of the user's file.
-    """
+def _progress(*columns: ProgressColumn) -> Progress:
+    """A line of columns, for `_live`."""
     from rich.progress import Progress
 
-    return Progress(
-        *columns,
-        console=stderr_console(),
+    return Progress(*columns, console=stderr_console())
+
+
+@contextmanager
+def _live(progress: Progress) -> Iterator[Callable[..., None]]:
+    """Show a progress line on stderr; yields `show_below(*lines)` for what stands below it.
+
+    Only a terminal that is tall enough shows what stands below. stdout is left alone: by default
+    rich redirects it to its own console, and answers would go to the terminal instead of the file.
+    """
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    below: list[Text] = []
+
+    def show_below(*lines: str) -> None:
+        is_tall = shutil.get_terminal_size().lines >= _TALL
+        below[:] = [
+            Text(harmless(line), style="dim", no_wrap=True, overflow="ellipsis")
+            for line in lines
+            if line and is_tall
+        ]
+
+    with Live(
+        get_renderable=lambda: Group(progress, *below),
+        console=progress.console,
+        refresh_per_second=10,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-    )
+    ):
+        yield show_below

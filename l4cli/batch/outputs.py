@@ -1,9 +1,9 @@
 """Builds output rows: one JSON object on each line, in a format that depends on the input row.
 
     prompt      {"id", "text", "finish_reason", "usage", "timings", "model", "seed"}
-    messages    the same, with "message": {"role", "content"} instead of "text"
-    n > 1       the same, with "choices": [{"text" or "message", "finish_reason", "seed"}, …]
-                instead of "text" or "message", "finish_reason" and "seed"
+    messages    the same, and "message": {"role", "content"}, which can go into the next request
+    n > 1       the same, with "choices": [{"text", "finish_reason", "seed"}, …] instead of "text",
+                "finish_reason" and "seed"
     document    {"id", "document", "answers": [{"id": "id/0", "question", "text", …}, …], …}
     an error    {"id", "error": {"type", "message", "line"}}; the error also has "text" if part of
                 an answer was generated
@@ -183,7 +183,7 @@ def _content(
     if calls:
         more["tool_calls"] = openai_answers.tool_calls(row, index, calls)
     if row.messages is not None:
-        return {"message": {"role": "assistant", "content": text, **more}}
+        return {"text": text, "message": {"role": "assistant", "content": text, **more}}
     return {"text": text, **more}
 
 

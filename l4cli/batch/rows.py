@@ -26,6 +26,7 @@ from l4cli.errors import InputError
 from l4cli.prompt import strict_json
 
 DIGEST_BYTES = 8
+_SHOWN = 200  # characters
 RowId = str | int
 # The format of the answer: l4's own ("bare"), or that of OpenAI's chat or completions endpoint.
 Dialect = Literal["bare", "chat", "completions"]
@@ -82,6 +83,17 @@ class Row:
         if self.document is None:
             return None
         return bytes.fromhex(self.document.source.digest)[:DIGEST_BYTES]
+
+    @property
+    def first_words(self) -> str:
+        """The beginning of what the row asks, on one line, to show to people."""
+        if self.document:
+            text = f"{self.document.path}: {self.document.questions[0]}"
+        elif self.messages:
+            text = str(self.messages[-1].get("content") or "")[:_SHOWN]
+        else:
+            text = (self.prompt or "")[:_SHOWN]
+        return " ".join(text[:_SHOWN].split())
 
     @property
     def num_answers(self) -> int:

@@ -379,6 +379,7 @@ class _Batch:
             if isinstance(outcome, Completion):
                 self.on_answer(job.row, request, completion)
             self._settle(job, index, outcome)
+        self.stats.in_work = next((job.row for job, _, _ in self._in_flight.values()), None)
         if self.options.row_timeout is not None:
             self._time_out(self.options.row_timeout, time.monotonic())
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from l4cli.amounts import counted, duration
 from l4cli.batch.meter import SpeedMeter
+from l4cli.batch.rows import Row
 from l4cli.engine.types import StepOutput
+from l4cli.sparkline import Rates
 
 _SPAN = 10.0  # seconds over which the progress line averages its rates
 
@@ -25,6 +27,7 @@ class BatchStats:
     num_restored_tokens: tokens of documents restored from the reading cache.
     num_bytes_kept: bytes of documents saved to the reading cache.
     reading: which document is being prefilled before its questions, and how far; empty if none is.
+    in_work: the row that has been in work for the longest time.
     meter: measures the rates.
     """
 
@@ -36,6 +39,7 @@ class BatchStats:
     num_restored_tokens: int = 0
     num_bytes_kept: int = 0
     reading: str = ""
+    in_work: Row | None = None
     meter: SpeedMeter = field(default_factory=SpeedMeter)
 
     @property
@@ -79,7 +83,15 @@ class Progress:
     stats: BatchStats
     total: int | None = None
     num_before: int = 0
+    _rates: Rates = field(default_factory=Rates)
     _samples: deque[tuple[float, int, int]] = field(default_factory=lambda: deque([(0.0, 0, 0)]))
+
+    def below(self, seconds: float) -> tuple[str, str]:
+        """Return what a tall terminal shows: the rate of tokens as bars, and the row in work."""
+        stats = self.stats
+        self._rates.add(seconds, stats.num_prefill_tokens + stats.num_completion_tokens)
+        bars, row = self._rates.line, stats.in_work
+        return f"{bars} tokens/s" if bars else "", f"row {row.id}: {row.first_words}" if row else ""
 
     def line(self, seconds: float) -> str:
         """Return rows, errors, rates over the last `_SPAN` seconds, and the ETA if it is known.

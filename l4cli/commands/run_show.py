@@ -55,7 +55,7 @@ def progress(
             next_update = seconds + _UPDATE_EVERY
             # First, because a narrow terminal cuts the line's end.
             stopping = "finishing; Ctrl-C again stops it · " if session.interrupts else ""
-            update(stopping + progress.line(seconds))
+            update(stopping + progress.line(seconds), *progress.below(seconds))
 
         session.on_step = show
         yield

@@ -18,7 +18,7 @@ from l4cli.batch import runner
 from l4cli.batch.dry_run import measure
 from l4cli.batch.ids import IdRegister
 from l4cli.batch.meter import SpeedMeter
-from l4cli.batch.rows import read_rows
+from l4cli.batch.rows import Row, read_rows
 from l4cli.batch.runner import BatchOptions, run_rows
 from l4cli.batch.stats import BatchStats, Progress, cost, summary
 from l4cli.batch.verify import Sample
@@ -52,6 +52,7 @@ def test_answers_come_in_input_order_whatever_their_length() -> None:
 def test_messages_rows_are_answered_in_kind() -> None:
     (row,) = run([b'{"messages": [{"role": "user", "content": "hey"}]}'])
     assert row["message"] == {"role": "assistant", "content": "HEY"}
+    assert row["text"] == "HEY"  # as in every row
     assert row["usage"]["completion_tokens"] == 3
 
 
@@ -472,3 +473,17 @@ def test_rows_that_take_long_to_prepare_do_not_hold_up_those_in_flight(
     assert next(answered)[1]["text"] == "SOME WORDS"
     assert len(read) < 6
     assert len(list(answered)) == 5
+
+
+def test_a_tall_terminal_gets_the_row_in_work_and_the_rate_of_the_last_seconds() -> None:
+    stats = BatchStats()
+    progress = Progress(stats)
+    assert progress.below(0.5) == ("", "")
+    said = b'[{"role": "user", "content": "two\\nwords"}]'
+    row = next(read_rows([b'{"id": "a", "messages": %s}' % said]))
+    assert isinstance(row, Row)
+    stats.in_work = row
+    for seconds in (1.0, 2.0, 3.0):
+        stats.num_completion_tokens += 10
+        below = progress.below(seconds)
+    assert below == ("███ tokens/s", "row a: two words")
