@@ -97,7 +97,9 @@ class _Printer:
         for one in quotations:
             mark = "" if one.is_proved else "unproved: "
             doubt = "" if one.shared != () else f"; {_NOTHING_SHARED}"
-            self._put(f"\n> {one.text}\n({mark}{one}{doubt})\n")
+            console.data("")
+            console.paragraph(one.text, first="> ", rest="> ")
+            console.paragraph(f"({mark}{one}{doubt})")
 
     def _head(self, index: int) -> None:
         if index == self._headed or len(self._questions) == 1:

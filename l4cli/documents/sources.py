@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     # .gitignore files with their folders, the outermost first
     _Rules = tuple[tuple[Path, GitIgnoreSpec], ...]
 
-_IGNORED = "file ignored by .gitignore (--no-gitignore reads them)"
+_IGNORED = "file ignored by .gitignore"
 _MADE = "folder of packages or caches"
 _MADE_NAMES = {"node_modules", "__pycache__", "bower_components"}
 _MOST_COUNTED = 10_000  # files in folders that are ignored

@@ -174,7 +174,7 @@ def test_a_tree_is_its_readable_files(tmp_path: Path) -> None:
     (note,) = notes
     assert note.startswith(f"{tree}: left out: ")
     assert set(note.partition("left out: ")[2].split(", ")) == {
-        "3 files ignored by .gitignore (--no-gitignore reads them)",
+        "3 files ignored by .gitignore",
         "1 link",
         "1 empty file",
         "2 binary files",
