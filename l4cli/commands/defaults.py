@@ -170,7 +170,8 @@ def _defaults(group: Any, content: Mapping[str, Any], where: Place) -> dict[str,
                 f"options are a table: [{name}]"
             )
         if section not in commands:
-            if "list" in commands and not isinstance(values, dict):
+            listing = parameters_of(commands["list"]) if "list" in commands else ()
+            if section.replace("-", "_") in listing and not isinstance(values, dict):
                 of_list[section] = values
                 continue
             near = _near(section, [*commands, *([] if where.keys else [DEFAULTS])])

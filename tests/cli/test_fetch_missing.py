@@ -45,7 +45,7 @@ def test_a_chat_shows_what_it_would_fetch_and_asks(hub: Hub) -> None:
     with Terminal([*CHAT, "-m", "tiny"], timeout=60) as terminal:
         terminal.wait_for(r"Fetch it now\? \[y/N\]")
         asked = terminal.text()
-        for said in ("tiny:Q8_0 is not on this machine", REPO, "MB; ", "of disk free", "MIT"):
+        for said in ("tiny:Q8_0 is not on this machine", REPO, "MiB; ", "of disk free", "MIT"):
             assert said in asked
         assert hub.got == []
         terminal.type("y" + ENTER)

@@ -37,7 +37,8 @@ def test_a_help_ends_in_examples_that_can_be_typed(path: str) -> None:
         words = [word for word in words if word != "l4"]
         command: Any = ROOT
         while hasattr(command, "commands"):
-            name = words.pop(0) if words else "list"
+            by_itself = getattr(command, "if_none", "")
+            name = words.pop(0) if words and words[0] in command.commands else by_itself
             command = command.commands[name]
         for sign in ("|", ">"):
             words = words[: words.index(sign)] if sign in words else words
