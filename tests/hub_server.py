@@ -39,6 +39,7 @@ class Hub:
         self.stalled: set[str] = set()  # files of which the second half waits for `gate`
         self.redirects = False  # large files come from another address, as on the real Hub
         self.headers: dict[str, str] = {}  # sent in place of those that a file's answer has
+        self.states_blob_ids = True  # the real Hub does
         self.tokens: set[str | None] = set()  # Authorization headers sent to the Hub itself
         self.gate = threading.Event()
         self.got: list[str] = []
@@ -53,6 +54,9 @@ class Hub:
             if path.suffix in _LARGE:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 entry["lfs"] = {"size": entry["size"], "sha256": digest, "pointerSize": 135}
+            elif self.states_blob_ids:
+                data = path.read_bytes()
+                entry["blobId"] = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
             siblings.append(entry)
         return {"id": self.repo, "modelId": self.repo, "sha": self.commit, "siblings": siblings}
 

@@ -271,3 +271,19 @@ def test_headers_that_name_no_file_are_refused_before_anything_is_written(
     assert f"as {header}, which names no file" in done.stderr
     assert not {path.name for path in (tmp_path / "hf").rglob("*")} & {"blobs", "snapshots", "x"}
     assert {path.name for path in tmp_path.iterdir()} <= {"hf", "xdg-config", "xdg-state"}
+
+
+@pytest.mark.parametrize("states_blob_ids", [True, False])
+def test_a_hub_with_one_etag_for_all_files_confuses_none(
+    l4: L4, hub: Hub, whole: bytes, tmp_path: Path, states_blob_ids: bool
+) -> None:
+    hub.headers, hub.states_blob_ids = {"ETag": '"the-same"'}, states_blob_ids
+    out = tmp_path / "out.gguf"
+    done = l4(*arguments(out))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "its content is not what the Hub lists" in done.stderr
+    assert not out.exists()
+    hub.headers = {}  # a Hub again: nothing wrong has stayed
+    done = l4(*arguments(out))
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == whole

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from convert.names import is_commit
 from l4cli.errors import HubError
 
 _MOST_BYTES = 64 << 20  # a repository of 100,000 files takes 30 MiB
@@ -31,10 +32,18 @@ class LargeFile:
 
 @dataclass(frozen=True, slots=True)
 class RepoFile:
-    """A file of a repository; `rfilename` is its path in it, as in huggingface_hub."""
+    """A file of a repository.
+
+    rfilename: its path in the repository, as in huggingface_hub.
+    lfs: its size and checksum if it is stored by its checksum.
+    size: its bytes, if they are stated.
+    blob_id: the SHA-1 by which git names its content, if that is stated.
+    """
 
     rfilename: str
     lfs: LargeFile | None
+    size: int | None = None
+    blob_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +130,13 @@ def _repo_info(value: Any) -> RepoInfo:
 def _repo_file(value: Any) -> RepoFile:
     name, lfs = _text(value, "rfilename"), value.get("lfs")
     if lfs is None:
-        return RepoFile(name, None)
+        size, blob_id = value.get("size"), value.get("blobId")
+        return RepoFile(
+            name,
+            None,
+            size if type(size) is int else None,
+            blob_id if isinstance(blob_id, str) and is_commit(blob_id) else None,
+        )
     sha256 = _text(lfs, "sha256")
     size = lfs.get("size")
     if type(size) is not int or not 0 <= size < 1 << 60:

@@ -25,6 +25,7 @@ from convert.reading import MOST_TOKENIZER_BYTES
 from l4cli.amounts import human_size
 from l4cli.errors import HubError
 from l4cli.models.hub.answers import raise_for_status
+from l4cli.models.hub.contents import check_content
 from l4cli.models.hub.errors import RESUME, told
 from l4cli.models.hub.repository import OnBytes, look_up
 
@@ -75,6 +76,7 @@ def open_checkpoint(repo: str, revision: str | None = None) -> HubCheckpoint:
     for name in names:
         with told(f"{repo}: {name}"):
             folder = Path(_download(repo, commit, name, on_bytes=_bounded(repo, name))).parent
+            check_content(repo, files[name], folder / name)
     wanted = {SINGLE_NAME}
     if INDEX_NAME in names:
         wanted = set(read_index(folder / INDEX_NAME).values())
