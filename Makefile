@@ -1,4 +1,5 @@
 # make run    from nothing to answers in out.jsonl, by way of the bundled demo model
+# make install   puts l4 on your PATH, by uv, pipx, or a virtual environment of its own
 # make test   the same set-up with the test tools, then every check
 # make test-slow   the tests that take minutes: set-up, doctor, wheel and sdist, sweeps by seed
 # make test-train   the tests of training/; installs torch and the rest of the `train` extra first
@@ -15,7 +16,7 @@ CHECKPOINT := l4cli/demo/checkpoint
 SHARDS := $(wildcard $(CHECKPOINT)/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check pytest test-slow test-train pictures upgrade llama.cpp clean
+.PHONY: help run install test check pytest test-slow test-train pictures upgrade llama.cpp clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -23,6 +24,14 @@ help:
 run: build/demo-Q8_0.gguf build/demo-Q4_K_M.gguf
 	$(BIN)/l4 run -m build/demo-Q8_0.gguf --temperature 0 examples/prompts.jsonl > out.jsonl
 	@$(BIN)/python examples/show.py examples/prompts.jsonl out.jsonl
+	@printf '\nTry next:\n'
+	@printf '  %s\n' '$(BIN)/l4 chat' \
+	  '$(BIN)/l4 ask examples/pump.md -q "What is the access code of the pump house?"' \
+	  '$(BIN)/l4 chat -m qwen3-0.6b      # a real model; asks before it downloads 639 MB'
+	@printf '"make install" puts l4 on your PATH.\n'
+
+install: | llama.cpp
+	@$(BIN)/python -m l4cli.native.command
 
 test: check pytest
 

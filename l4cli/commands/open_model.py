@@ -60,7 +60,7 @@ def find_file(model: str | ModelFile | None, *, yes: bool = False) -> ModelFile:
 
 
 def _on_this_machine(model: str | None) -> ModelFile:
-    with console.status("loading the model"):
+    with console.status("finding the model"):
         return find_model(model, on_convert=note_conversion)
 
 

@@ -325,6 +325,7 @@ class LLM:
             prompt = [{"role": "user", "content": prompt}]
         if _is_token_ids(prompt):
             return list(prompt)
+        self.encoder.check_roles(prompt)
         return self.encoder.chat(prompt, tools=tools)
 
 

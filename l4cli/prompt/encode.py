@@ -37,7 +37,10 @@ _MARKER = re.compile(
 _MARKED = Thoughts(THINK, is_begun=False)
 # A template may make a control token of a role: "<|" + message.role + "|>".
 _ROLES = frozenset({"system", "user", "assistant", "tool"})
-_QUOTED = re.compile(r"""role\W{1,6}==\s*(["'])([a-z_]+)\1""")  # other roles that a template names
+# Other roles that a template names, by == or in a list.
+_QUOTED = re.compile(r"""role\W{1,6}==\s*(["'])([a-z_]+)\1""")
+_LISTED = re.compile(r"""role\W{1,6}(?:not )?in\s*[\[(]([^\])]*)[\])]""")
+_RESULT = "ipython"  # Llama's name for "tool", which some templates write as it is given
 
 # The texts that a template writes around contents, and a system prompt, repeat in every prompt.
 _SHORT = 8192  # characters; the ids of longer texts are not kept
@@ -88,11 +91,7 @@ class PromptEncoder:
         self._marker, self._has_markers = _any_of(markers), bool(markers)
         self._own = self._special | markers
         self._pattern = _any_of(self._own)
-        self._named_roles = (
-            {word for _, word in _QUOTED.findall(self.template.source)}
-            if (self.template)
-            else set[str]()
-        )
+        self._named_roles = _named_roles(self.template.source if self.template else "")
         self._known = lru_cache(_NUM_KNOWN)(self._ids)
 
     def text(self, text: str) -> list[int]:
@@ -192,6 +191,22 @@ class PromptEncoder:
             tools=tools,
             add_generation_prompt=add_generation_prompt,
         )
+
+    def check_roles(self, messages: Sequence[Message]) -> None:
+        """Raise RequestError for a role that the template does not know by name.
+
+        Many templates write any role as it is given, or leave its message out. The model has never
+        seen such a role, and its answer would not show that.
+        """
+        if self.template is None:
+            return  # which `chat` says
+        known = {*_ROLES, _RESULT, *self._named_roles}
+        for number, message in enumerate(messages):
+            if (role := message.get("role")) not in known:
+                raise RequestError(
+                    f"messages[{number}] has the role {role!r}, which the model's chat template "
+                    f"does not know; known: {', '.join(sorted(known - {_RESULT}))}"
+                )
 
     @property
     def takes_tools(self) -> bool:
@@ -357,6 +372,12 @@ def _joined(message: Message, cut: str) -> Message:
     """The message with a tuple content joined by `cut`."""
     content = message.get("content")
     return {**message, "content": cut.join(content)} if isinstance(content, tuple) else message
+
+
+def _named_roles(source: str) -> set[str]:
+    """The roles that a template's source compares messages' roles with."""
+    listed = " ".join(_LISTED.findall(source))
+    return {word for _, word in _QUOTED.findall(source)} | set(re.findall(r"[a-z_]+", listed))
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:

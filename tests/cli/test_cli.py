@@ -116,6 +116,9 @@ def test_models_lists_what_is_known_and_what_is_here(l4: L4) -> None:
     assert [line.split()[0] for line in table.stdout.splitlines()] == [
         "NAME",
         "demo",
+        "smollm2",
+        "qwen3-0.6b",
+        "qwen3-1.7b",
         "scout",
         "maverick",
         "behemoth",

@@ -294,6 +294,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """
 
     def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("l4cli.commands.open_model.find_file", lambda *_args, **_more: None)
         monkeypatch.setattr("l4cli.commands.open_model.open_model", lambda *_args: fake_llm(5000))
         monkeypatch.setattr(sys, "argv", ["l4", "ctx-test", *args])
         return (invoke(debug=False), *capsys.readouterr())
