@@ -61,6 +61,7 @@ _USUAL: dict[str, dict[str, str | None]] = {
     "ctx-test": {"--lengths": "300", "--depths": "50", "--tasks": "literal", **_SHORT},
     "plan": {"": "MODEL"},
     "convert": {"": "CHECKPOINT", "--type": "Q8_0", "--out": "out.gguf"},
+    "quantize": {"": "MODEL", "--type": "Q8_0", "--out": "out.gguf"},
     "info": {"": "MODEL"},
 }
 # What these ask for may truly take long. Then Ctrl-C must end it.

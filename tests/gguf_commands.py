@@ -18,6 +18,7 @@ from commands_here import Ended
 COMMANDS: dict[str, tuple[str, ...]] = {
     "info": ("info", "{}"),
     "plan": ("plan", "{}", "--ram", "64G@80", "--gpu", "none"),
+    "quantize": ("quantize", "{}", "-o", "{}.out", "--type", "Q4_0", "--force", "--overwrite"),
     "run": ("run", "-m", "{}", "--ctx", "256", "-n", "3", "--raw"),
     "chat": ("chat", "-m", "{}", "--ctx", "256", "-n", "3", "-p", "hello"),
 }

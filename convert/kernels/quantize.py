@@ -120,13 +120,8 @@ def quantize_rows(
 
 
 def _validate(qtype: str, out: NDArray[np.uint8]) -> None:
-    if not is_valid(qtype, out):
+    if not _library().ggml_validate_row_data(QTYPES[qtype].id, out.ctypes.data, out.nbytes):
         raise OverflowError(f"weights too large for {qtype}")
-
-
-def is_valid(qtype: str, rows: NDArray[np.uint8]) -> bool:
-    """Whether all weights of `rows`, in C order, are finite."""
-    return bool(_library().ggml_validate_row_data(QTYPES[qtype].id, rows.ctypes.data, rows.nbytes))
 
 
 def dequantize_rows(qtype: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from convert.checkpoint.dequantize import e4m3_values, scale_rows, unpack
 from convert.checkpoint.tensors import Constant, View
 from convert.errors import ConvertError
 from convert.gguf.qtypes import QTYPES
-from convert.kernels.quantize import dequantize_rows, is_valid
+from convert.kernels.quantize import dequantize_rows
 from convert.types import PlannedTensor
 
 if TYPE_CHECKING:
@@ -81,16 +81,16 @@ def make_tiles(
     """
     loaded = _load(tiles[0], reader)
     outs = [
-        _as_stored(tile, loaded)
+        loaded.view(np.uint8)
         if _is_copied(tile)
         else np.empty((tile.n_rows, tile.row_bytes), np.uint8)
         for tile in tiles
     ]
     importances = [_importance(tile) for tile in tiles]
     made = [each for each in zip(tiles, outs, importances, strict=True) if not _is_copied(each[0])]
-    for first, block in _blocks(tiles[0], loaded, reader) if made else ():
+    for first, block in _blocks(tiles[0], loaded, reader):
         if not _is_finite(block):
-            raise _not_finite(tiles[0])
+            raise ConvertError(f"{_place(tiles[0])}: holds NaN or Inf; fetch the file again")
         for tile, out, importance in made:
             rows = out[first : first + len(block)]
             try:
@@ -106,14 +106,6 @@ def _is_copied(tile: Tile) -> bool:
     if not isinstance(source, View) or source.is_transposed or source.scale is not None:
         return False
     return source.stored.dtype == tile.tensor.qtype
-
-
-def _as_stored(tile: Tile, rows: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """The bytes of the rows. Raises ConvertError if they hold NaN or Inf."""
-    raw = rows.view(np.uint8)
-    if not is_valid(tile.tensor.qtype, raw):
-        raise _not_finite(tile)
-    return raw
 
 
 def float32_blocks(tile: Tile, reader: Reader) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -226,10 +218,6 @@ def _is_finite(block: NDArray[np.float32]) -> bool:
 
 def _bytes(array: NDArray[np.generic]) -> memoryview:
     return array.data.cast("B")
-
-
-def _not_finite(tile: Tile) -> ConvertError:
-    return ConvertError(f"{_place(tile)}: holds NaN or Inf; fetch the file again")
 
 
 def _place(tile: Tile) -> str:

@@ -40,7 +40,7 @@ def failures(sound: list[Path], scratch: Path, members: range, commands: list[st
         change(model, chance)
         path = model.write(scratch / "odd.gguf")
         for command in commands:
-            if command in ("info", "plan"):
+            if command in ("info", "plan", "quantize"):
                 arguments = [part.replace("{}", str(path)) for part in COMMANDS[command]]
                 wrong = run_here(arguments).wrong
             else:
@@ -52,7 +52,7 @@ def failures(sound: list[Path], scratch: Path, members: range, commands: list[st
 
 
 def test_odd_files_are_described_or_refused(sound: list[Path], tmp_path: Path) -> None:
-    assert failures(sound, tmp_path, seeds(30), ["info", "plan"]) == []
+    assert failures(sound, tmp_path, seeds(30), ["info", "plan", "quantize"]) == []
 
 
 @pytest.mark.slow
