@@ -56,7 +56,7 @@ class ModelSpec:
     path: its GGUF file on this machine.
     hf: the repository of its checkpoint on the Hub.
     quant: the quantization to use if the user names none.
-    size: of the files of that quantization, for people: "386 MB".
+    size: of the files of that quantization, for people: "368 MiB".
     n_ctx_train: tokens of context that it was trained for.
     released: whether its weights were published.
     n_params, n_params_active: parameters in total, and those that one token passes.
