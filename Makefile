@@ -27,7 +27,7 @@ run: build/demo-Q8_0.gguf build/demo-Q4_K_M.gguf
 	@printf '\nTry next:\n'
 	@printf '  %s\n' '$(BIN)/l4 chat' \
 	  '$(BIN)/l4 ask examples/pump.md -q "What is the access code of the pump house?"' \
-	  '$(BIN)/l4 chat -m qwen3-0.6b      # a real model; asks before it downloads 639 MB'
+	  '$(BIN)/l4 chat -m qwen3-0.6b      # a real model; asks before it downloads 609 MiB'
 	@printf '"make install" puts l4 on your PATH.\n'
 
 install: | llama.cpp

@@ -18,7 +18,7 @@ from conftest import L4, cache_home
 from hub_server import COMMIT, Hub, serve
 from typer.testing import CliRunner
 
-from l4cli import console
+from l4cli.amounts import human_size
 from l4cli.app import app
 from l4cli.errors import HubError, L4Error
 from l4cli.models.hub import pieces
@@ -291,7 +291,7 @@ def test_models_and_rm(l4: L4, hub: Hub, tmp_path: Path) -> None:
     table = run("models").stdout
     day = time.strftime("%Y-%m-%d")
     for name, size in (("demo:Q8_0", 400), (f"{NAME}:Q4_K_M", 2 * len(content(SINGLE)))):
-        assert " ".join((name, console.human_size(size), day)) in " ".join(table.split())
+        assert " ".join((name, human_size(size), day)) in " ".join(table.split())
     described = json.loads(run("models", "--json").stdout)
     assert described[-1]["name"] == NAME
     assert {each["quant"] for each in described[-1]["present"]} == {"Q8_0", "Q4_K_M", "IQ2_M"}

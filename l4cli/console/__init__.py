@@ -1,0 +1,47 @@
+"""The command's output: data to stdout, everything else to stderr, progress only on a terminal.
+
+streams.py    data, notes, warnings
+tables.py     tables, maps, paragraphs
+progress.py   bars and status lines
+
+rich is imported only when something needs it.
+"""
+
+from l4cli.console.progress import byte_progress, part_progress, status, token_progress
+from l4cli.console.streams import (
+    ReaderGoneError,
+    command_line,
+    data,
+    data_json,
+    folded,
+    hold_standard_streams,
+    note,
+    stderr_console,
+    stderr_is_terminal,
+    stdout_is_terminal,
+    use_utf8,
+    warn,
+)
+from l4cli.console.tables import heat_map, paragraph, table
+
+__all__ = [
+    "ReaderGoneError",
+    "byte_progress",
+    "command_line",
+    "data",
+    "data_json",
+    "folded",
+    "heat_map",
+    "hold_standard_streams",
+    "note",
+    "paragraph",
+    "part_progress",
+    "status",
+    "stderr_console",
+    "stderr_is_terminal",
+    "stdout_is_terminal",
+    "table",
+    "token_progress",
+    "use_utf8",
+    "warn",
+]

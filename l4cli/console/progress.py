@@ -1,0 +1,181 @@
+"""Shows progress on stderr, if that is a terminal: bars and status lines.
+
+rich honours NO_COLOR and TERM=dumb by itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from l4cli.amounts import human_size
+from l4cli.console.streams import stderr_console, stderr_is_terminal
+from l4cli.printable import harmless
+from l4cli.sparkline import Rates
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
+
+_TALL = 16  # lines of a terminal that has room for more than one line of progress
+
+
+@contextmanager
+def byte_progress(
+    label: str, total: int, *, done: int = 0
+) -> Iterator[Callable[[int | None, str], None]]:
+    """Show a progress bar with bytes, bytes a second and time left; yields `update(done, detail)`.
+
+    label: the text before the bar.
+    total: bytes in all.
+    done: bytes done at the start.
+    The `done` of `update` is the bytes done so far (None leaves them unchanged); its `detail` is a
+    short text at the end of the line.
+    """
+    if not stderr_is_terminal():
+        yield lambda done, detail: None
+        return
+    from rich import progress as bars
+
+    columns = (
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(bar_width=None),
+        bars.DownloadColumn(binary_units=True),
+        bars.TextColumn("{task.fields[rate]}"),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.fields[detail]}", markup=False),
+    )
+    progress = _progress(*columns)
+    task = progress.add_task(harmless(label), total=total, completed=done, rate="", detail="")
+    rates, began = Rates(), time.monotonic()
+    with _live(progress) as show_below:
+
+        def update(done: int | None, detail: str) -> None:
+            progress.update(task, completed=done, detail=harmless(detail)[:24])
+            if speed := progress.tasks[0].speed:
+                progress.update(task, rate=f"{human_size(speed)}/s")
+            rates.add(time.monotonic() - began, progress.tasks[0].completed)
+            show_below(rates.line)
+
+        yield update
+
+
+@contextmanager
+def token_progress(label: str, total: int, *, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar with tokens, tokens a second and time left; yields `update(done)`.
+
+    label: the text before the bar.
+    total: tokens in all.
+    done: tokens that are there at the start; they do not count for the rate.
+    """
+    with _count_progress(label, "tokens", total, done=done, has_rate=True) as update:
+        yield update
+
+
+@contextmanager
+def part_progress(label: str, total: int) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar with parts and the time left; yields `update(done)`, for 1.5 parts, too.
+
+    label: the text before the bar.
+    total: parts in all.
+    """
+    with _count_progress(label, "parts", total) as update:
+        yield update
+
+
+@contextmanager
+def _count_progress(
+    label: str, unit: str, total: int, *, done: int = 0, has_rate: bool = False
+) -> Iterator[Callable[[float], None]]:
+    if not stderr_is_terminal():
+        yield lambda done: None
+        return
+    from rich import progress as bars
+
+    width = shutil.get_terminal_size().columns
+    columns: list[ProgressColumn] = [bars.TextColumn("{task.description}", markup=False)]
+    if width >= 60:  # a narrow terminal has no room for more than the numbers
+        columns.append(bars.BarColumn(bar_width=None))
+    columns.append(bars.TextColumn(f"{{task.fields[shown]:,}} of {{task.total:,}} {unit}"))
+    if has_rate and width >= 60:
+        columns.append(bars.TextColumn("{task.fields[rate]}"))
+    columns.append(bars.TimeRemainingColumn(compact=True))
+    progress = _progress(*columns)
+    task = progress.add_task(harmless(label), total=total, completed=done, shown=done, rate="")
+    with _live(progress):
+
+        def update(done: float) -> None:
+            done = min(done, total)
+            progress.update(task, completed=done, shown=int(done))
+            speed = progress.tasks[0].speed
+            progress.update(task, rate=f"{speed:,.0f} tokens/s" if speed else "")
+
+        yield update
+
+
+@contextmanager
+def status(label: str) -> Iterator[Callable[..., None]]:
+    """Show a status line with a spinner on a terminal; yields `update(text, *more)` to change it.
+
+    `more` are lines that a tall terminal shows below it; empty ones are left out.
+    """
+    if not stderr_is_terminal():
+        yield lambda text, *more: None
+        return
+    from rich import progress as bars
+    from rich.table import Column
+
+    label_column = Column(no_wrap=True, overflow="ellipsis")  # a narrow terminal cannot erase more
+    progress = _progress(
+        bars.SpinnerColumn(),
+        bars.TextColumn("{task.description}", markup=False, table_column=label_column),
+    )
+    task = progress.add_task(harmless(label), total=None)
+    with _live(progress) as show_below:
+
+        def update(text: str, *more: str) -> None:
+            progress.update(task, description=harmless(text))
+            show_below(*more)
+
+        yield update
+
+
+def _progress(*columns: ProgressColumn) -> Progress:
+    """A line of columns, for `_live`."""
+    from rich.progress import Progress
+
+    return Progress(*columns, console=stderr_console())
+
+
+@contextmanager
+def _live(progress: Progress) -> Iterator[Callable[..., None]]:
+    """Show a progress line on stderr; yields `show_below(*lines)` for what stands below it.
+
+    Only a terminal that is tall enough shows what stands below. stdout is left alone: by default
+    rich redirects it to its own console, and answers would go to the terminal instead of the file.
+    """
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    below: list[Text] = []
+
+    def show_below(*lines: str) -> None:
+        is_tall = shutil.get_terminal_size().lines >= _TALL
+        below[:] = [
+            Text(harmless(line), style="dim", no_wrap=True, overflow="ellipsis")
+            for line in lines
+            if line and is_tall
+        ]
+
+    with Live(
+        get_renderable=lambda: Group(progress, *below),
+        console=progress.console,
+        refresh_per_second=10,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ):
+        yield show_below
