@@ -19,6 +19,30 @@ from l4cli.errors import OutputError, UsageError
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_L4_COMPLETE"  # set by the scripts when they ask for completions
 
+# typer's script, but for names with a colon (scout:Q4_K_M): bash takes them for several words, and
+# replaces only what stands behind the last colon.
+_BASH = """\
+_l4_completion() {
+    local words=() word last=-1
+    for word in "${COMP_WORDS[@]:0:COMP_CWORD+1}"; do
+        if [[ $last -ge 0 && ($word == :* || ${words[last]} == *:) ]]; then
+            words[last]+=$word
+        else
+            words+=("$word")
+            last=$((last + 1))
+        fi
+    done
+    local IFS=$' ' typed="${words[*]}" word="${words[last]}"
+    IFS=$'\\n'
+    COMPREPLY=( $( env COMP_WORDS="$typed" COMP_CWORD=$last _L4_COMPLETE=complete_bash "$1" ) )
+    if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then
+        COMPREPLY=( "${COMPREPLY[@]#"${word%"${word##*:}"}"}" )
+    fi
+}
+
+complete -o default -F _l4_completion l4
+"""
+
 Completer = Callable[[str], list[str]]
 
 
@@ -38,20 +62,29 @@ def completion(
 
         l4 completion --install
     """
-    from typer.completion import get_completion_script  # type: ignore[attr-defined]
     from typer.completion import install as write  # type: ignore[attr-defined]
 
     shell = shell or Path(os.environ.get("SHELL", "")).name
     if shell not in SHELLS:
         raise UsageError(f"no completion for {shell or 'an unknown shell'}: give bash, zsh or fish")
     if not install:
-        console.data(get_completion_script(prog_name="l4", complete_var=VARIABLE, shell=shell))
+        console.data(_script(shell))
         return
     try:
         _, path = write(shell, prog_name="l4", complete_var=VARIABLE)
+        if shell == "bash":
+            path.write_text(_script(shell), "utf-8")
     except OSError as error:
         raise OutputError(f"{error.filename}: {error.strerror}") from error
     console.note(f"{path}: written; new {shell} windows complete l4's commands")
+
+
+def _script(shell: str) -> str:
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    if shell == "bash":
+        return _BASH
+    return str(get_completion_script(prog_name="l4", complete_var=VARIABLE, shell=shell))
 
 
 def prepare() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import L4
+from terminal import TAB, Terminal
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,24 @@ def test_tab_completes_commands_options_and_names(l4: L4) -> None:
     assert "scout" in completed(l4, "chat", "-m", "s")
     assert set(completed(l4, "convert", "--type", "Q4_K")) == {"Q4_K_M", "Q4_K_S"}
     assert completed(l4, "chat", "--session", "x") == []
+
+
+def test_bash_completes_names_with_a_colon(l4: L4, tmp_path: Path) -> None:
+    assert l4("info", "demo").returncode == 0  # now it is on this machine
+    (tmp_path / "l4").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m l4cli "$@"\n')
+    (tmp_path / "l4").chmod(0o755)
+    (tmp_path / "script").write_text(l4("completion", "bash").stdout)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    with Terminal(["bash", "--norc"], env={"PATH": path, "PS1": "$ "}, cwd=tmp_path) as terminal:
+        terminal.type("source script\r")
+        for typed, completed in (
+            ("l4 chat -m scou", "scout"),
+            ("l4 chat -m demo:Q", "demo:Q8_0"),
+            ("l4 chat -p 'two words' -m demo:", "demo:Q8_0"),
+        ):
+            terminal.type(f"{typed}{TAB}")
+            terminal.wait_for(f"{completed} ?$")
+            terminal.type("\x15")  # clears the line
 
 
 @pytest.mark.parametrize(
