@@ -7,12 +7,16 @@ after most superscripts, so `scripts` also tells which breaks to remove.
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from l4cli.documents.formats.notation import in_line, lowered, raised, without_marks
 from l4cli.documents.formats.pdf.scripts import Glyph, Script, scripts
+
+# A script that the end of a line divides behind its sign, as in 10^(-), end of line, ^7.
+_DIVIDED = re.compile(r"([\^_])\(([-\u2212+])\)([ \r\n]*[\r\n] *)\1(\d+)(?!\d) ?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class PageText:
                 chars.append(text)
         for script in found:
             self._write(script, chars)
-        text = in_line("".join(chars)).replace("\0", "")
+        text = _DIVIDED.sub(r"\1\2\4\3", in_line("".join(chars)).replace("\0", ""))
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def _write(self, script: Script, chars: list[str]) -> None:
