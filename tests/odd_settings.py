@@ -94,7 +94,7 @@ def _change(dice: random.Random, table: dict[str, Any]) -> None:
     elif dice.random() < 0.2:
         table[dice.choice((*NAMES, "json", "help", "model", "version"))] = table.pop(key, 1)
     else:
-        table[key] = dice.choice(VALUES)
+        table[key] = copy.deepcopy(dice.choice(VALUES))
 
 
 def _key(name: str) -> str:

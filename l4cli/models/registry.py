@@ -151,6 +151,8 @@ def _spec(name: str, entry: Any, where: str) -> ModelSpec:
     _refuse_unknown(values.get("sampling", {}), sampling_keys, f"{where}.sampling")
     if not isinstance(values.get("config", {}), dict):
         raise InputError(f"{where}.config must be a table")
+    if (strange := _strange(values.get("config"))) is not None:
+        raise InputError(f"{where}.config has the value {strange}, which no config.json can have")
     for key, value in values.items():
         kinds = _KINDS.get(key)
         if kinds is not None and type(value) is not kinds[0]:
@@ -167,6 +169,14 @@ def _spec(name: str, entry: Any, where: str) -> ModelSpec:
         except TypeError:
             raise InputError(f"{where}.gguf needs both repo and files") from None
     return ModelSpec(name=name, **values)
+
+
+def _strange(value: Any) -> Any:
+    """A value within `value` that TOML has and JSON has not, such as a date; None if none."""
+    if isinstance(value, (dict, list)):
+        inside = value.values() if isinstance(value, dict) else value
+        return next((found for each in inside if (found := _strange(each)) is not None), None)
+    return None if value is None or isinstance(value, (str, int, float)) else value
 
 
 def _refuse_unknown(entry: Any, known: set[str], where: str) -> None:

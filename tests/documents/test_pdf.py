@@ -38,6 +38,12 @@ def test_scripts_are_found_by_their_places(
     assert document_of(papers.pdf([drawn(*pieces)]), "a.pdf").text == read
 
 
+def test_a_word_space_behind_a_power_is_kept() -> None:
+    apart = b"BT /F 12 Tf 72 700 Td (Part 72) Tj /F 8 Tf 5 Ts (6) Tj 0 Ts"
+    apart += b" /F 11 Tf 47 0 Td (2005) Tj ET"
+    assert document_of(papers.pdf([apart]), "a.pdf").text == "Part 72^6 2005"
+
+
 def test_a_power_that_a_line_divides_behind_its_sign_is_whole() -> None:
     divided = (
         b"BT /F 12 Tf 72 700 Td (about 10) Tj /F 8 Tf 4 Ts (-) Tj 0 Ts "

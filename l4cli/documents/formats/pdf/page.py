@@ -17,6 +17,7 @@ from l4cli.documents.formats.pdf.scripts import Glyph, Script, scripts
 
 # A script that the end of a line divides behind its sign, as in 10^(-), end of line, ^7.
 _DIVIDED = re.compile(r"([\^_])\(([-\u2212+])\)([ \r\n]*[\r\n] *)\1(\d+)(?!\d) ?")
+_WORD_SPACE = 0.2  # of the font size; less is no space
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,21 @@ class PageText:
         for index in (*script.gap_before, *script.gap_after):
             if self._raw.FPDFText_IsGenerated(self._textpage, index):
                 chars[index] = chars[index].strip("\r\n")
+        if self._is_apart(script) and not "".join(chars[i] for i in script.gap_after):
+            chars[script.gap_after[0]] = " "
         mark = raised if script.is_raised else lowered
         marked = mark("".join(chars[script.start : script.end]))
         chars[script.start : script.end] = [marked, *[""] * (script.end - script.start - 1)]
+
+    def _is_apart(self, script: Script) -> bool:
+        """Whether a word space is behind a script. PDFium drops it with the line break."""
+        if not script.gap_after:
+            return False
+        following, x, y = script.gap_after.stop, ctypes.c_double(), ctypes.c_double()
+        self._raw.FPDFText_GetCharOrigin(
+            self._textpage.raw, following, ctypes.byref(x), ctypes.byref(y)
+        )
+        return x.value - self._right(script.end - 1) > _WORD_SPACE * self._size(following)
 
     def _glyphs(self) -> Iterator[Glyph]:
         x, y = ctypes.c_double(), ctypes.c_double()
