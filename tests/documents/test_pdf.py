@@ -50,6 +50,8 @@ def test_a_power_that_a_line_divides_behind_its_sign_is_whole() -> None:
         b"0 -14 Td 4 Ts (7) Tj 0 Ts /F 12 Tf ( m wide) Tj ET"
     )
     assert document_of(papers.pdf([divided]), "a.pdf").text == "about 10^-7\nm wide"
+    alone = divided.replace(b"/F 12 Tf ( m wide) Tj", b"")
+    assert document_of(papers.pdf([alone]), "a.pdf").text == "about 10^-7"
 
 
 def test_lines_of_the_same_size_are_lines() -> None:

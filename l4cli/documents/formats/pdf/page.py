@@ -16,7 +16,9 @@ from l4cli.documents.formats.notation import in_line, lowered, raised, without_m
 from l4cli.documents.formats.pdf.scripts import Glyph, Script, scripts
 
 # A script that the end of a line divides behind its sign, as in 10^(-), end of line, ^7.
+# In a narrow cell its digits are alone in their line: nothing shows there that they are raised.
 _DIVIDED = re.compile(r"([\^_])\(([-\u2212+])\)([ \r\n]*[\r\n] *)\1(\d+)(?!\d) ?")
+_ALONE = re.compile(r"(?<=\d)\^\(([-\u2212+])\)([ \r\n]*[\r\n] *)(\d+)(?=\s*[\r\n]|\s*\Z)")
 _WORD_SPACE = 0.2  # of the font size; less is no space
 
 
@@ -58,7 +60,8 @@ class PageText:
                 chars.append(text)
         for script in found:
             self._write(script, chars)
-        text = _DIVIDED.sub(r"\1\2\4\3", in_line("".join(chars)).replace("\0", ""))
+        text = in_line("".join(chars)).replace("\0", "")
+        text = _ALONE.sub(r"^\1\3\2", _DIVIDED.sub(r"\1\2\4\3", text))
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def _write(self, script: Script, chars: list[str]) -> None:
