@@ -189,8 +189,9 @@ def _line(error: Exception) -> str:
         if context and unknown and hasattr(error, "possibilities"):  # click's NoSuchOption
             advice = about_option(unknown, context.command)
             message = f"no such option: {unknown}" + (f"; {advice}" if advice else "")
-        return message[:1].lower() + message[1:] + hint
-    line = " ".join(str(error).split())
+        line = message[:1].lower() + message[1:] + hint
+    else:
+        line = " ".join(str(error).split())
     if len(line) <= _MOST_CHARACTERS:
         return line
     return f"{line[: _MOST_CHARACTERS - 500]} … {line[-500:]}"  # the file, and the way out

@@ -80,6 +80,16 @@ def member(seed: int) -> tuple[str, bytes]:
     return f"{seed}.{kind}", data
 
 
+def far_away() -> tuple[str, bytes]:
+    """A document whose parts lie beyond 2**63 bytes, as it says."""
+    with zipfile.ZipFile(io.BytesIO(_BASES[0][1])) as file:
+        entries = [_Entry(name.encode(), file.read(name)) for name in file.namelist()]
+    for entry in entries:
+        wide = struct.pack("<HHQ", 1, 8, 2**63 + 2**32)
+        entry.extra, entry.said["offset"] = wide, 2**32 - 1
+    return "far.docx", _written(_Archive(entries))
+
+
 _OPEN_DOCUMENT = papers.archive(
     {
         "mimetype": "application/vnd.oasis.opendocument.text",
@@ -216,7 +226,7 @@ def _name(archive: _Archive, dice: random.Random) -> None:
         entry.name = name
     else:
         entry.name = dice.choice(
-            (entry.name.upper(), entry.name.replace(b"/", b"\\"), b"/" + entry.name)
+            (entry.name.upper(), entry.name.replace(b"/", b"\\"), b"/" + entry.name[:999])
         )
     if dice.random() < 0.5:
         entry.flags &= ~_UTF8
@@ -293,7 +303,7 @@ def _nested(archive: _Archive, dice: random.Random) -> None:
     if dice.random() < 0.5:
         entry.data = _written(_Archive([_Entry(each.name, each.data) for each in archive.entries]))
     else:
-        entry.data = dice.choice((b" " * (4 << 20), entry.data * 200, b"<a>" * 200_000))
+        entry.data = dice.choice((b" " * (4 << 20), entry.data[:9999] * 200, b"<a>" * 90_000))
 
 
 def _many(archive: _Archive, dice: random.Random) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.sweeping import commands, documents, faults, kept, models, prompts, rows
+from benchmarks.sweeping import commands, documents, faults, kept, models, prompts, rows, settings
 from benchmarks.sweeping.trial import Kind
 
 KINDS = {
@@ -22,6 +22,7 @@ KINDS = {
     "journals": Kind("damaged journals and notes", kept.journals),
     "sessions": Kind("damaged sessions of chats", kept.sessions),
     "flags": Kind("odd values of options", commands.flags, most_seconds=commands.MOST_SECONDS),
+    "settings": Kind("config.toml, models.toml, tools and speeds", settings.settings),
     "faults": Kind(
         "a fault of each sort, to try the sweep out", faults.faults, 1, faults.MOST_SECONDS
     ),

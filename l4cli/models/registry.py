@@ -241,6 +241,10 @@ def _checked(entry: Any, where: Place) -> dict[str, Any]:
     _refuse_unknown(values.get("sampling", {}), sampling_keys, where.at("sampling"))
     if not isinstance(values.get("config", {}), dict):
         raise InputError(f"{where.at('config')} must be a table")
+    if (strange := _strange(values.get("config"))) is not None:
+        raise InputError(
+            f"{where.at('config')} has the value {strange}, which no config.json can have"
+        )
     for key, value in values.items():
         kinds = _KINDS.get(key)
         if kinds is not None and type(value) is not kinds[0]:
@@ -280,6 +284,14 @@ def _spec(name: str, entry: Mapping[str, Any]) -> ModelSpec:
     if "path" in values:
         values["path"] = Path(values["path"])
     return ModelSpec(name=name, **values)
+
+
+def _strange(value: Any) -> Any:
+    """A value within `value` that TOML has and JSON has not, such as a date; None if none."""
+    if isinstance(value, (dict, list)):
+        inside = value.values() if isinstance(value, dict) else value
+        return next((found for each in inside if (found := _strange(each)) is not None), None)
+    return None if value is None or isinstance(value, (str, int, float)) else value
 
 
 def _refuse_unknown(entry: Any, known: set[str], where: Place) -> None:

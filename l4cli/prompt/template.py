@@ -99,9 +99,9 @@ class _GenerationBlock(Extension):
 
 def said_by(error: Exception) -> str:
     """What an exception out of a template says, with its type if Python raised it."""
-    if isinstance(error, TemplateError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"[:500]
+    is_own = isinstance(error, TemplateError)
+    text = str(error) if is_own else f"{type(error).__name__}: {error}"
+    return " ".join(text[:2000].split())[:500]
 
 
 def _raise(message: str) -> NoReturn:

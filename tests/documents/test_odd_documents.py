@@ -56,6 +56,12 @@ def test_archives_that_no_writer_writes_are_read_or_refused_in_a_line() -> None:
     assert MEMBERS / 20 < num_read < MEMBERS / 2
 
 
+def test_an_archive_with_a_member_beyond_any_file_is_refused_in_a_line() -> None:
+    """zipfile raises OverflowError for it."""
+    name, data = odd_archives.far_away()
+    assert outcome(name, data).startswith(f"{name}: a broken or cut off document")
+
+
 def test_a_text_is_read_in_the_encoding_that_it_is_in() -> None:
     for seed in range(MEMBERS):
         name, data, text = odd_encodings.member(seed)

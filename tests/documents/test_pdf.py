@@ -38,6 +38,22 @@ def test_scripts_are_found_by_their_places(
     assert document_of(papers.pdf([drawn(*pieces)]), "a.pdf").text == read
 
 
+def test_a_word_space_behind_a_power_is_kept() -> None:
+    apart = b"BT /F 12 Tf 72 700 Td (Part 72) Tj /F 8 Tf 5 Ts (6) Tj 0 Ts"
+    apart += b" /F 11 Tf 47 0 Td (2005) Tj ET"
+    assert document_of(papers.pdf([apart]), "a.pdf").text == "Part 72^6 2005"
+
+
+def test_a_power_that_a_line_divides_behind_its_sign_is_whole() -> None:
+    divided = (
+        b"BT /F 12 Tf 72 700 Td (about 10) Tj /F 8 Tf 4 Ts (-) Tj 0 Ts "
+        b"0 -14 Td 4 Ts (7) Tj 0 Ts /F 12 Tf ( m wide) Tj ET"
+    )
+    assert document_of(papers.pdf([divided]), "a.pdf").text == "about 10^-7\nm wide"
+    alone = divided.replace(b"/F 12 Tf ( m wide) Tj", b"")
+    assert document_of(papers.pdf([alone]), "a.pdf").text == "about 10^-7"
+
+
 def test_lines_of_the_same_size_are_lines() -> None:
     apart = b"BT /F 12 Tf 72 700 Td (Total) Tj 200 3 Td (4711) Tj -200 -12 Td (next 12) Tj ET"
     assert "^" not in document_of(papers.pdf([apart]), "a.pdf").text

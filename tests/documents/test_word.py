@@ -86,6 +86,7 @@ NUMBERING = (
     + level(2, "upperRoman", "%1.%3.")
     + '</w:abstractNum><w:abstractNum w:abstractNumId="8">'
     + level(0, "bullet", "•")
+    + level(1, "decimal", "%2.", start=3)
     + '</w:abstractNum><w:num w:numId="1"><w:abstractNumId w:val="7"/></w:num>'
     '<w:num w:numId="2"><w:abstractNumId w:val="8"/></w:num>'
     '<w:num w:numId="3"><w:abstractNumId w:val="7"/><w:lvlOverride w:ilvl="0">'
@@ -111,6 +112,14 @@ def test_lists_have_the_numbers_that_word_shows() -> None:
     text, _ = read(body, {"numbering": NUMBERING, "styles": STYLES})
     assert text.split("\n\n") == [
         "§4 a", "(a) b", "(b) c", "4.I. d", "§5 e", "(a) f", "§9 g", "- h", "i",
+    ]  # fmt: skip
+
+
+def test_numbers_below_a_bullet_begin_again_after_it() -> None:
+    body = item("a", 2) + item("b", 2, 1) + item("c", 2, 1) + item("d", 2) + item("e", 2, 1)
+    text, _ = read(body, {"numbering": NUMBERING, "styles": STYLES})
+    assert [line.strip() for line in text.splitlines() if line] == [
+        "- a", "3. b", "4. c", "- d", "3. e",
     ]  # fmt: skip
 
 

@@ -280,6 +280,7 @@ def test_a_checkpoint_that_is_not_there_says_how_to_get_it(
         ("models = 3", "models must be a table"),
         ("default = 3", "default is 3"),
         ("[models.a]\nquant = 4", "models.a.quant is 4, not a text"),
+        ("[models.a.config]\na = [2020-01-01]", "models.a.config has the value 2020-01-01"),
         ('[models.a]\nn_ctx_train = "8k"', "models.a.n_ctx_train is '8k', not a whole number"),
         ("[models.a]\nn_params = 1.5", "models.a.n_params is 1.5, not a whole number"),
         ("[models.a]\nreleased = 1", "models.a.released is 1, not true or false"),

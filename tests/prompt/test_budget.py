@@ -139,6 +139,13 @@ def test_a_source_that_cannot_be_compiled_is_the_models_fault(source: str) -> No
         ChatTemplate(source)
 
 
+def test_what_a_template_says_is_one_short_line() -> None:
+    with pytest.raises(RequestError) as caught:
+        ChatTemplate("{{ raise_exception('a\nb' * 9000) }}").render([USER])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
 def test_a_source_compiles_in_time_that_grows_with_its_length_only() -> None:
     """A chain of 300 attributes took 10 s: each was looked at again for each one behind it."""
     began = time.monotonic()

@@ -27,6 +27,7 @@ BROKEN = (
     IndexError,
     OSError,
     ValueError,
+    OverflowError,
     NotImplementedError,
 )
 _MAX_REASON = 120  # characters

@@ -7,12 +7,19 @@ after most superscripts, so `scripts` also tells which breaks to remove.
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from l4cli.documents.formats.notation import in_line, lowered, raised, without_marks
 from l4cli.documents.formats.pdf.scripts import Glyph, Script, scripts
+
+# A script that the end of a line divides behind its sign, as in 10^(-), end of line, ^7.
+# In a narrow cell its digits are alone in their line: nothing shows there that they are raised.
+_DIVIDED = re.compile(r"([\^_])\(([-\u2212+])\)([ \r\n]*[\r\n] *)\1(\d+)(?!\d) ?")
+_ALONE = re.compile(r"(?<=\d)\^\(([-\u2212+])\)([ \r\n]*[\r\n] *)(\d+)(?=\s*[\r\n]|\s*\Z)")
+_WORD_SPACE = 0.2  # of the font size; less is no space
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class PageText:
         for script in found:
             self._write(script, chars)
         text = in_line("".join(chars)).replace("\0", "")
+        text = _ALONE.sub(r"^\1\3\2", _DIVIDED.sub(r"\1\2\4\3", text))
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def _write(self, script: Script, chars: list[str]) -> None:
@@ -61,9 +69,21 @@ class PageText:
         for index in (*script.gap_before, *script.gap_after):
             if self._raw.FPDFText_IsGenerated(self._textpage, index):
                 chars[index] = chars[index].strip("\r\n")
+        if self._is_apart(script) and not "".join(chars[i] for i in script.gap_after):
+            chars[script.gap_after[0]] = " "
         mark = raised if script.is_raised else lowered
         marked = mark("".join(chars[script.start : script.end]))
         chars[script.start : script.end] = [marked, *[""] * (script.end - script.start - 1)]
+
+    def _is_apart(self, script: Script) -> bool:
+        """Whether a word space is behind a script. PDFium drops it with the line break."""
+        if not script.gap_after:
+            return False
+        following, x, y = script.gap_after.stop, ctypes.c_double(), ctypes.c_double()
+        self._raw.FPDFText_GetCharOrigin(
+            self._textpage.raw, following, ctypes.byref(x), ctypes.byref(y)
+        )
+        return x.value - self._right(script.end - 1) > _WORD_SPACE * self._size(following)
 
     def _glyphs(self) -> Iterator[Glyph]:
         x, y = ctypes.c_double(), ctypes.c_double()

@@ -75,8 +75,6 @@ class Numbering:
             return None
         level = max(0, min(level, _MAX_LEVEL))
         settings = known.levels.get(level, _Level(text=f"%{level + 1}."))
-        if settings.kind == "bullet":
-            return Numbered(list_id, level, None)
         counts = self._counts.setdefault(known.definition, {})
         first = settings.start
         if level in known.restarts and (list_id, level) not in self._restarted:
@@ -86,6 +84,8 @@ class Numbering:
         counts[level] = counts.get(level, first - 1) + 1
         for deeper in [other for other in counts if other > level]:
             del counts[deeper]
+        if settings.kind == "bullet":  # it counts, too: what is below it begins again
+            return Numbered(list_id, level, None)
         label = _PLACEHOLDER.sub(
             lambda match: _number(known, counts, int(match[1]) - 1), settings.text
         )
