@@ -73,7 +73,7 @@ _EXAMPLES = {
     """,
     "l4 templates edit": """
         l4 templates edit translate
-        EDITOR=nano l4 templates edit translate
+        l4 templates edit summary
     """,
     "l4 templates rm": """
         l4 templates rm translate

@@ -51,8 +51,8 @@ Save = Annotated[
         "--save-template",
         metavar="NAME",
         autocompletion=completion.templates,
-        help="Save prompt, system message, model, tools and sampling options of this command line "
-        "as a template, and ask nothing. --yes changes a template that exists.",
+        help="Save prompt, system message, model, schema, tools and sampling options of this "
+        "command line as a template, and ask nothing. --yes changes one that exists.",
         rich_help_panel=TEMPLATE_PANEL,
     ),
 ]
