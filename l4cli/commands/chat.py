@@ -164,8 +164,8 @@ def chat(
     With -t, a template asks: a prompt with variables, kept with its options by
     --save-template.
 
-        l4 chat -p 'Translate to $lang: $input' --save-template translate
-        echo "Good morning" | l4 chat -t translate -P lang=French
+        l4 chat 'In $lang: $input' --save-template say
+        l4 chat -t say -P lang=French "Good night"
 
     With --tools, the model can call the functions of a Python file. Each call
     is shown, and you are asked before it runs.

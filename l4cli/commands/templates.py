@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from l4cli import console
 from l4cli.commands import completion
 from l4cli.commands.group import Command, ListingGroup
 from l4cli.errors import EXIT_FAILED, L4Error
+
+if TYPE_CHECKING:
+    from l4cli.templates.template import Template
 
 Name = Annotated[
     str,
@@ -63,7 +66,7 @@ def list_templates(
                 [
                     template.name,
                     ", ".join(template.variables) or "–",
-                    shortened(template.prompt or f"(system) {template.system or '–'}", _SHOWN),
+                    shortened(_text(template), _SHOWN),
                 ]
                 for template in found
             ],
@@ -129,3 +132,10 @@ def path_of_template(
     from l4cli.templates.files import require_template, templates_dir
 
     console.data(str(require_template(name) if name else templates_dir()))
+
+
+def _text(template: Template) -> str:
+    """What the table shows of a template."""
+    if template.prompt is None and template.system is not None:
+        return f"(system) {template.system}"
+    return template.prompt or "–"

@@ -109,8 +109,8 @@ COMMANDS = (
     ),
     Command(
         "template",
-        "NAME [VAR=VALUE …] [TEXT]",
-        "ask with a template; alone, list them",
+        "NAME [VAR=VALUE …]",
+        "ask with a template, and what else is typed",
         templates.ask_with,
         "template",
     ),
