@@ -33,6 +33,8 @@ from l4cli.commands.quantize import quantize
 from l4cli.commands.rm import rm
 from l4cli.commands.run import run
 from l4cli.commands.sessions import sessions
+from l4cli.commands.template_options import TemplatedCommand
+from l4cli.commands.templates import templates
 from l4cli.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -62,10 +64,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", cls=Command)(run)
-app.command("chat", cls=Command)(chat)
-app.command("ask", cls=Command)(ask)
+app.command("chat", cls=TemplatedCommand)(chat)
+app.command("ask", cls=TemplatedCommand)(ask)
 app.add_typer(docs, name="docs")
 app.add_typer(sessions, name="sessions")
+app.add_typer(templates, name="templates")
 app.command("convert", cls=Command)(convert)
 app.command("quantize", cls=Command, context_settings={"allow_extra_args": True})(quantize)
 app.command("info", cls=Command)(info)

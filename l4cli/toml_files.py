@@ -27,7 +27,7 @@ else:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file's content. Raises InputError, with the line, if it cannot be parsed."""
-    return _parse(path, _read(path))
+    return _parse(path, read_toml_text(path))
 
 
 def change_toml(
@@ -42,7 +42,7 @@ def change_toml(
     import tomlkit
 
     path = path.resolve()  # a link stays a link
-    text = _read(path) if path.exists() else ""
+    text = read_toml_text(path) if path.exists() else ""
     _parse(path, text)
     document = tomlkit.parse(text)
     change(document)
@@ -93,7 +93,7 @@ class Place:
 def _line_of(path: Path, keys: tuple[str, ...]) -> int | None:
     """Return the number of the line where a key is stated; None if it is not found."""
     table: tuple[str, ...] = ()
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(read_toml_text(path).splitlines(), 1):
         if header := re.match(r"\s*\[\[?([^\]]+)\]", line):
             stated = table = _keys(header[1])
         elif key := re.match(r"\s*([^=#]+?)\s*=", line):
@@ -109,7 +109,8 @@ def _keys(dotted: str) -> tuple[str, ...]:
     return tuple(key.strip().strip("\"'") for key in dotted.split("."))
 
 
-def _read(path: Path) -> str:
+def read_toml_text(path: Path) -> str:
+    """Return a TOML file's text as it is. Raises InputError if it cannot be read."""
     try:
         return reading.read_text(path)
     except ConvertError as error:

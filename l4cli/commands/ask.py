@@ -14,6 +14,7 @@ from l4cli.commands import ask_arguments as arguments
 from l4cli.commands import ask_prepare as prepare
 from l4cli.commands import ask_show as show
 from l4cli.commands import options
+from l4cli.commands import template_options as templates
 from l4cli.errors import EXIT_FAILED, EXIT_OK, UsageError
 from l4cli.native import watcher
 
@@ -27,6 +28,7 @@ _DEFAULT_MAX_TOKENS = 1024
 
 
 def ask(
+    context: typer.Context,
     documents: Annotated[
         list[str] | None,
         typer.Argument(
@@ -79,6 +81,8 @@ def ask(
         ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")] = False,
+    template: templates.Name = None,
+    variable: templates.Variables = None,
     model: options.Model = None,
     yes: options.Yes = False,
     system: options.System = None,
@@ -89,7 +93,7 @@ def ask(
     min_p: options.MinP = None,
     seed: options.Seed = None,
     schema: options.Schema = None,
-    threads: options.Threads = None,
+    threads: options.ThreadsByName = None,
     gpu_layers: options.GpuLayers = "-1",
     cpu_moe: options.CpuMoe = None,
     tensor_split: options.TensorSplit = None,
@@ -111,37 +115,49 @@ def ask(
 
         cat report.txt | l4 ask "What was decided?"
 
+    With -t, a template asks: `l4 chat --save-template` keeps one.
+
     Exit code: 0 if everything was answered, 1 if a document could not be read
     or an answer failed, 2 if nothing could be asked.
     """
     from l4cli.ask.quoting import MAX_QUOTE_TOKENS, asking
     from l4cli.ask.session import AskSession
-    from l4cli.commands.open_model import find_file, open_model, open_vocabulary, read_text_option
+    from l4cli.commands.open_model import find_file, open_model, open_vocabulary
     from l4cli.documents.prompt import DocumentPrompt
 
+    chosen = templates.choose(context, template, variable)
     given = [*(question or []), *(arguments.read_questions(questions) if questions else [])]
-    meant = arguments.sort_out(documents or [], given, is_piped=arguments.is_piped())
+    meant = arguments.sort_out(
+        documents or [],
+        given,
+        is_piped=arguments.is_piped(),
+        asks_anyway=chosen.filled.asks_alone,
+    )
     asked = list(meant.questions)
     if not all(text.strip() for text in asked):
         raise UsageError("a question is empty")
     arguments.tell_about_stdin(meant, documents or [])
     if meant.stdin == "question" and not dry_run:
         asked = [arguments.read_piped_question()]
+    asked = chosen.questions(asked)
     if not asked and not dry_run and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("no question: give one with -q, or a file of questions with --questions")
     if split and not asked:
         raise UsageError("--split needs a question before it reads: give it with -q")
+    if chosen.filled.template.tools:
+        console.note(f"(template {template} has tools, which `l4 ask` does not use)")
+    schema = chosen.over("schema", schema)
     constraint = prepare.constraint_of(schema)
     texts, num_failed = prepare.read_documents(meant.documents, use_gitignore=not no_gitignore)
-    max_tokens = max_tokens or _DEFAULT_MAX_TOKENS
-    sampling = options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed)
+    sampling = chosen.sampling(options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed))
+    max_tokens = sampling["max_tokens"] = sampling["max_tokens"] or _DEFAULT_MAX_TOKENS
     if constraint:
         sampling["constraint"] = constraint
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
     )
-    system = read_text_option(system)
-    file = find_file(model, yes=yes)
+    system = chosen.system(system)
+    file = find_file(chosen.over("model", model), yes=yes)
     if split:
         answering = {"sampling": sampling, "system": system, "quotes": quote}
         handle = _split_dry_run if dry_run else _split

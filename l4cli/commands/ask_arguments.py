@@ -26,7 +26,9 @@ class Arguments:
     stdin: Literal["document", "question", "unread"] = "unread"
 
 
-def sort_out(words: Sequence[str], questions: Sequence[str], *, is_piped: bool) -> Arguments:
+def sort_out(
+    words: Sequence[str], questions: Sequence[str], *, is_piped: bool, asks_anyway: bool = False
+) -> Arguments:
     """Decide by the arguments what is a document, what a question, and what stdin is.
 
     An argument that is plainly no file is a question. Without a document, what is piped in is the
@@ -35,6 +37,7 @@ def sort_out(words: Sequence[str], questions: Sequence[str], *, is_piped: bool) 
     words: the arguments.
     questions: those given as options.
     is_piped: whether there may be something on stdin.
+    asks_anyway: whether there is a question beside these, of a template.
 
     Raises UsageError if that leaves no document, or if an argument could be either.
     """
@@ -45,9 +48,10 @@ def sort_out(words: Sequence[str], questions: Sequence[str], *, is_piped: bool) 
         if not documents:
             raise UsageError("no document: name a file or a folder beside the question")
         return Arguments(documents, asked, "document" if STDIN in documents else "unread")
-    if documents and asked:
+    has_question = bool(asked) or asks_anyway
+    if documents and has_question:
         return Arguments(documents, asked)
-    if asked:
+    if has_question:
         return Arguments((STDIN,), asked, "document")
     if not documents:
         raise UsageError("is stdin the document or the question? give the other as an argument")

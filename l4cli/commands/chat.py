@@ -12,12 +12,14 @@ import typer
 
 from l4cli import console
 from l4cli.commands import completion, options
+from l4cli.commands import template_options as templates
 from l4cli.errors import EXIT_FAILED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from l4cli.chat.history.session_file import SessionFile
     from l4cli.chat.session import ChatSession
     from l4cli.chat.tools.rounds import Ask, ToolRounds
+    from l4cli.templates.template import FilledTemplate
 
 
 TOOLS_PANEL = "Tools"
@@ -123,6 +125,9 @@ def chat(
             "--schema.",
         ),
     ] = False,
+    template: templates.Name = None,
+    variable: templates.Variables = None,
+    save_template: templates.Save = None,
     tools: Tools = None,
     yes: Yes = False,
     max_rounds: MaxRounds = 8,
@@ -137,7 +142,7 @@ def chat(
     seed: options.Seed = None,
     schema: options.Schema = None,
     ctx: options.Ctx = None,
-    threads: options.Threads = None,
+    threads: options.ThreadsByName = None,
     gpu_layers: options.GpuLayers = "-1",
     cpu_moe: options.CpuMoe = None,
     tensor_split: options.TensorSplit = None,
@@ -156,6 +161,12 @@ def chat(
         cat notes.md | l4 chat -p "Summarise these notes"
         l4 chat -p "Invent a dog" --schema "name, age int, tricks [str]"
 
+    With -t, a template asks: a prompt with variables, kept with its options by
+    --save-template.
+
+        l4 chat 'In $lang: $input' --save-template say
+        l4 chat -t say -P lang=French "Good night"
+
     With --tools, the model can call the functions of a Python file. Each call
     is shown, and you are asked before it runs.
 
@@ -165,15 +176,20 @@ def chat(
     from l4cli.batch.input import constraint_of
     from l4cli.chat import files
     from l4cli.chat.tty import typing_held
-    from l4cli.commands.open_model import find_file, open_model, read_text_option
+    from l4cli.commands.open_model import find_file, open_model
 
-    if words and _names_model(context, words[0]):
-        model, words = words[0], words[1:]
+    named = words.pop(0) if words and _names_model(context, words[0]) else None
     if words and prompt is not None:
         raise UsageError(f"two prompts: {' '.join(words)!r} and -p {prompt!r}; give one")
     prompt = " ".join(words) if words else prompt
+    if save_template is not None:
+        given = {"model": named, "prompt": prompt}
+        templates.save(context, save_template, given, variable, yes=yes)
+        return
+    chosen = templates.choose(context, template, variable)
+    tools, schema = chosen.over("tools", tools), chosen.over("schema", schema)
     texts = [(str(path), files.read_text(path)) for path in file or []]
-    question = _question(prompt)
+    question = _question(prompt, chosen.filled)
     if question is None and not sys.stdout.isatty():
         raise UsageError(
             "a conversation needs a terminal for its answers; use -p PROMPT for a single question"
@@ -183,12 +199,13 @@ def chat(
     if tools and schema is not None:
         raise UsageError("--tools and --schema cannot be combined: give one")
     constraint = constraint_of(schema, None)
-    system = read_text_option(system)
+    system = chosen.system(system)
     keep = not no_history
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
     )
-    located = find_file(model, yes=yes)
+    sampling = options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed)
+    located = find_file(named or chosen.over("model", model), yes=yes)
     kept = _session_file(go_on, session_name, keep, is_conversation=question is None)
     with (
         _rounds(tools, yes, max_rounds, tool_timeout, is_conversation=question is None) as rounds,
@@ -205,7 +222,7 @@ def chat(
                 # A value is no Markdown.
                 silent_view if json else view_for_stdout(markdown=not no_markdown and not schema),
                 system=system,
-                sampling=options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed),
+                sampling=chosen.sampling(sampling),
                 file=kept,
                 conditions=llm.conditions,
                 rounds=rounds,
@@ -304,19 +321,20 @@ def _session_file(
     return SessionFile(new_session_path()) if is_conversation else None
 
 
-def _question(prompt: str | None) -> str | None:
-    """The question from stdin and -p, joined; None for a conversation."""
+def _question(prompt: str | None, filled: FilledTemplate) -> str | None:
+    """The question from stdin, -p and the template, joined; None for a conversation."""
     from l4cli.chat import files
-    from l4cli.chat.history.conversation import joined
 
+    is_asked = prompt is not None or filled.template.prompt is not None
     if sys.stdin is None or sys.stdin.isatty():
         piped = b""
-        if prompt is None:
+        if not is_asked:
             return None
     else:
         piped = sys.stdin.buffer.read()
-    if not piped.strip() and prompt is None:
+    if not piped.strip() and not is_asked:
         raise UsageError("nothing to answer: stdin is empty; give -p PROMPT or pipe in a text")
     if prompt is not None and not prompt.strip():
         raise UsageError("-p is empty: give it a question")
-    return joined([files.decode(piped, "stdin") if piped.strip() else "", prompt or ""])
+    text = files.decode(piped, "stdin") if piped.strip() else ""
+    return filled.question(text, prompt or "")

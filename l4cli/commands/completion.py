@@ -57,8 +57,8 @@ def completion(
 ) -> None:
     """Print the script for Tab completion, or install it.
 
-    It completes commands, options, and names of models, sessions, documents
-    and quantization types.
+    It completes commands, options, and names of models, sessions, templates,
+    documents and quantization types.
 
         l4 completion --install
     """
@@ -133,6 +133,14 @@ def sessions() -> Iterable[str]:
     from l4cli.chat.history.session_file import session_names
 
     return session_names()
+
+
+@_completer
+def templates() -> Iterable[str]:
+    """Names of the templates."""
+    from l4cli.templates.files import template_names
+
+    return template_names()
 
 
 @_completer

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from l4cli import console
+from l4cli.commands.editing import edit_file
 from l4cli.commands.group import Command, ShowingGroup
-from l4cli.errors import InputError, L4Error, OutputError, UsageError
+from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -105,21 +101,8 @@ def edit(
     if name not in _files():
         raise UsageError(f"no file {file}: say config or models")
     place = _files()[name]
-    if not place.exists():
-        _begin(place, _CONFIG if name == "config" else _MODELS)
-    while True:
-        _open_editor(place)
-        try:
-            _check(name, context)
-        except L4Error as error:
-            if not sys.stdin.isatty():
-                raise
-            console.warn(str(error))
-            if typer.confirm("Edit it again?", default=True, err=True):
-                continue
-            raise typer.Exit(error.exit_code) from None
-        console.note(f"{place}: fine")
-        return
+    beginning = _CONFIG if name == "config" else _MODELS
+    edit_file(place, beginning, lambda: _check(name, context))
 
 
 @config.command("set", cls=Command)
@@ -204,27 +187,6 @@ def _check(name: str, context: typer.Context) -> None:
 def _stated_key(table: Any, option: str) -> str | None:
     """The key in the table that means an option: it may be written with _ for -."""
     return next((key for key in table if key.replace("_", "-") == option), None)
-
-
-def _begin(place: Path, text: str) -> None:
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text, "utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {place}: {error.strerror}") from None
-
-
-def _open_editor(place: Path) -> None:
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    editor = editor or next(filter(None, map(shutil.which, ("nano", "vim", "vi"))), None)
-    if editor is None:
-        raise UsageError(f"no editor: set EDITOR to one, or open {place} yourself")
-    try:
-        code = subprocess.run([*shlex.split(editor), str(place)], check=False).returncode
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the editor {editor!r} does not start: {error}; set EDITOR") from None
-    if code:
-        raise InputError(f"{editor} ended with exit code {code}")
 
 
 def _shown(value: Any) -> str:

@@ -63,6 +63,26 @@ _EXAMPLES = {
         l4 sessions rm pumps
         l4 sessions rm pumps gardens
     """,
+    "l4 templates list": """
+        l4 templates
+        l4 templates list --json
+    """,
+    "l4 templates show": """
+        l4 templates show translate
+        l4 templates show translate > translate.toml
+    """,
+    "l4 templates edit": """
+        l4 templates edit translate
+        l4 templates edit summary
+    """,
+    "l4 templates rm": """
+        l4 templates rm translate
+        l4 templates rm translate summary
+    """,
+    "l4 templates path": """
+        l4 templates path
+        l4 templates path translate
+    """,
     "l4 convert": """
         l4 convert path/to/checkpoint -o model.gguf --type Q4_K_M
         l4 convert path/to/checkpoint --type list

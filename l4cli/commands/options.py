@@ -217,6 +217,19 @@ Threads = Annotated[
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
+# Where -t is --template. `TemplatedCommand` still takes -t with a number.
+ThreadsByName = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        envvar="L4_THREADS",
+        min=1,
+        max=_MOST_THREADS,
+        metavar="N",
+        help="Number of CPU threads (default: one per physical core); -t N works, too.",
+        rich_help_panel=HARDWARE_PANEL,
+    ),
+]
 GpuLayers = Annotated[
     str,
     typer.Option(

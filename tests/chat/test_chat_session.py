@@ -419,3 +419,28 @@ def test_a_file_of_another_chat_is_taken_from_the_store(manual: Path, tmp_path: 
     second.run(f"/file {manual}")
     assert second.session.ask("and?").num_cached_tokens >= len(MANUAL)
     assert second.llm.engine.backend.num_decoded_tokens < 40
+
+
+def test_attachments_are_taken_back_before_they_are_sent(tmp_path: Path) -> None:
+    chat = Chat()
+    for name in ("a.txt", "b.txt", "src/c.py", "src/d.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"text of {name}")
+    with pytest.raises(UsageError, match="nothing is attached"):
+        chat.run("/detach")
+    for name in ("a.txt", "b.txt", "a.txt"):
+        chat.run(f"/file {tmp_path / name}")
+    chat.run(f"/doc {tmp_path / 'src'}")
+    said = chat.run("/detach 3")  # of the two with this name only the second
+    assert said.startswith(f"no longer attached: {tmp_path / 'a.txt'}\nstill attached: 1 ")
+    assert f"still attached: 2 {tmp_path / 'b.txt'} (13 tokens)" in said
+    with pytest.raises(UsageError, match=r"c\.txt is not attached; attached: 1 .*a\.txt"):
+        chat.run("/detach c.txt")
+    chat.run("/detach b.txt")
+    chat.run(f"/detach {tmp_path / 'src'}")
+    chat.session.ask("what?")
+    assert chat.contents[0] == "text of a.txt\n\nwhat?"
+    chat.run(f"/file {tmp_path / 'b.txt'}")
+    assert chat.run("/detach") == f"no longer attached: {tmp_path / 'b.txt'}"
+    chat.session.ask("and?")
+    assert chat.contents[2] == "and?"

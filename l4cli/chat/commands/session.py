@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from l4cli.amounts import counted, roughly
@@ -55,6 +57,41 @@ def attach_documents(session: ChatSession, argument: str, ui: Ui) -> None:
     if not attached:
         raise InputError("nothing was attached")
     ui.say(f"before your next message: {_cost_of_all(session, ui)}")
+
+
+def detach(session: ChatSession, argument: str, ui: Ui) -> None:
+    """Take back all attachments, or those that the argument names; list those that are left."""
+    if not session.attachments:
+        raise UsageError("nothing is attached; /file and /doc attach files")
+    chosen = _meant(session.attachments, argument) if argument else session.attachments
+    gone = set(map(id, chosen))  # a file may be attached twice
+    left = [one for one in session.attachments if id(one) not in gone]
+    lines = [f"no longer attached: {one.name}" for one in chosen]
+    session.attachments[:] = left
+    lines += [f"still attached: {line}" for line in _numbered(left)]
+    ui.say("\n".join(lines))
+
+
+def _meant(attachments: Sequence[Attachment], argument: str) -> list[Attachment]:
+    """The attachments of a name, with or without its folders, in a folder, or with a number."""
+    folder = f"{argument.rstrip('/')}/"
+    if named := [
+        one
+        for one in attachments
+        if argument in (one.name, Path(one.name).name) or one.name.startswith(folder)
+    ]:
+        return named
+    if re.fullmatch("[0-9]{1,9}", argument) and 1 <= int(argument) <= len(attachments):
+        return [attachments[int(argument) - 1]]
+    there = "; ".join(_numbered(attachments))
+    raise UsageError(f"{argument} is not attached; attached: {there}")
+
+
+def _numbered(attachments: Sequence[Attachment]) -> list[str]:
+    return [
+        f"{number} {one.name} ({counted(one.num_tokens, 'token')})"
+        for number, one in enumerate(attachments, 1)
+    ]
 
 
 def _cost_of_all(session: ChatSession, ui: Ui) -> str:

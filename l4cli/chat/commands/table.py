@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from l4cli.chat.commands import report, tree
+from l4cli.chat.commands import report, templates, tree
 from l4cli.chat.commands import session as about
 from l4cli.chat.commands.ui import Ui
 from l4cli.chat.session import ChatSession
 from l4cli.errors import UsageError
 
-Argument = Literal["", "path", "setting", "text", "message", "session", "number"]
+Argument = Literal[
+    "", "path", "setting", "text", "message", "session", "number", "template", "attachment"
+]
 
 
 class LeaveChat(Exception):  # noqa: N818 - not an error: the user wants to leave
@@ -97,6 +99,20 @@ COMMANDS = (
         about.attach_documents,
         "path",
         True,
+    ),
+    Command(
+        "detach",
+        "[NAME|N]",
+        "take back what is attached: all of it, or one",
+        about.detach,
+        "attachment",
+    ),
+    Command(
+        "template",
+        "NAME [VAR=VALUE …]",
+        "ask with a template, and what else is typed",
+        templates.ask_with,
+        "template",
     ),
     Command("regen", "", "answer the last question again", tree.regenerate),
     Command(

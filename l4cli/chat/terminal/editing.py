@@ -19,6 +19,7 @@ from l4cli.chat.session import ChatSession
 from l4cli.chat.settings import SETTINGS
 from l4cli.chat.text import shortened
 from l4cli.errors import UsageError
+from l4cli.templates.files import template_names
 
 BLOCK_QUOTE = '"""'
 
@@ -124,6 +125,10 @@ class CommandCompleter(Completer):
             return [(name, "") for name in SETTINGS]
         if kind == "session":
             return [(name, "") for name in session_names()]
+        if kind == "template":
+            return [(name, "") for name in template_names()]
+        if kind == "attachment":
+            return [(one.name, f"{one.num_tokens:,} tokens") for one in self._session.attachments]
         if kind == "message":
             nodes = self._session.tree.nodes.values()
             return [(str(node.id), shortened(node.message.content, 40)) for node in nodes]
