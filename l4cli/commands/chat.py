@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from l4cli import console
+from l4cli.commands import chat_options as own
 from l4cli.commands import completion, options
 from l4cli.commands import template_options as templates
 from l4cli.errors import EXIT_FAILED, EXIT_OK, UsageError
@@ -22,62 +23,9 @@ if TYPE_CHECKING:
     from l4cli.templates.template import FilledTemplate
 
 
-TOOLS_PANEL = "Tools"
-Tools = Annotated[
-    Path | None,
-    typer.Option(
-        "--tools",
-        metavar="FILE.py",
-        help="Let the model call the functions of this Python file; their type hints and "
-        "docstrings tell it how.",
-        rich_help_panel=TOOLS_PANEL,
-    ),
-]
-Yes = Annotated[
-    bool,
-    typer.Option(
-        "--yes",
-        "-y",
-        help="Run tool calls without asking, and fetch a model that is not on this machine.",
-        rich_help_panel=TOOLS_PANEL,
-    ),
-]
-MaxRounds = Annotated[
-    int,
-    typer.Option(
-        "--max-rounds",
-        min=1,
-        metavar="N",
-        help="Largest number of rounds of tool calls in one turn.",
-        rich_help_panel=TOOLS_PANEL,
-    ),
-]
-ToolTimeout = Annotated[
-    float,
-    typer.Option(
-        "--tool-timeout",
-        min=0.1,
-        metavar="SECONDS",
-        help="Longest time for one tool call, in seconds.",
-        rich_help_panel=TOOLS_PANEL,
-    ),
-]
-
-
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[MODEL] [PROMPT]",
-        help="As -m and -p: a first word that names a model or a GGUF file is the model; anything "
-        "else is the prompt.",
-        show_default=False,
-    ),
-]
-
-
 def chat(
     context: typer.Context,
-    words: Words = None,
+    words: own.Words = None,
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -128,10 +76,10 @@ def chat(
     template: templates.Name = None,
     variable: templates.Variables = None,
     save_template: templates.Save = None,
-    tools: Tools = None,
-    yes: Yes = False,
-    max_rounds: MaxRounds = 8,
-    tool_timeout: ToolTimeout = 30.0,
+    tools: own.Tools = None,
+    yes: own.Yes = False,
+    max_rounds: own.MaxRounds = 8,
+    tool_timeout: own.ToolTimeout = 30.0,
     model: options.Model = None,
     system: options.System = None,
     max_tokens: options.MaxTokens = None,

@@ -109,8 +109,8 @@ COMMANDS = (
     ),
     Command(
         "template",
-        "NAME [VAR=VALUE …]",
-        "ask with a template, and what else is typed",
+        "NAME [X=Y …]",
+        "ask with a template; X is a variable, Y its value",
         templates.ask_with,
         "template",
     ),
