@@ -19,7 +19,7 @@ _UTF32_BOMS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 def utf8_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the lines of an input as UTF-8 without a byte order mark.
 
-    lines: the input, split after each byte 0x0A.
+    lines: the input, split after bytes 0x0A or anywhere else, as `lines_of` yields it.
 
     Raises InputError if the input is UTF-32, or UTF-16 that breaks off within a character.
     """
@@ -34,6 +34,13 @@ def utf8_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
     if not first.endswith(b"\n") and b"\r" in first.rstrip(b"\r"):
         return iter([line + b"\n" for line in first.split(b"\r")])
     return itertools.chain([first], iterator)
+
+
+def is_utf16_le(first: bytes) -> bool:
+    """Whether a first line shows that the input is UTF-16, low bytes first."""
+    is_utf32 = first.startswith(_UTF32_BOMS)
+    has_mark = first.startswith(codecs.BOM_UTF16_LE) and not is_utf32
+    return has_mark or _utf16(first) == "utf-16-le"
 
 
 def _utf16(first: bytes) -> str | None:

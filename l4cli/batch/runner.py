@@ -5,8 +5,7 @@
 Everything is lazy: a request is made only when a slot can take it, even among the requests of one
 row. At most `window` finished rows wait for an earlier row.
 
-Rows are read, and their requests made, in another thread, one at a time: a line of a pipe may never
-come, a document may take minutes to parse, a template seconds to render. The rows in flight go on
+Rows are read, and their requests made, in another thread (`preparing.py`). The rows in flight go on
 meanwhile, and a finished row is written.
 """
 
@@ -15,14 +14,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
-from l4cli.background import Background, Task
-from l4cli.batch.ahead import Asked, ReadAhead
+from l4cli.batch.ahead import ReadAhead
+from l4cli.batch.job import Job
 from l4cli.batch.outcomes import Outcome, outcome_of, refused, timed_out
 from l4cli.batch.outputs import failure, has_failed, output
+from l4cli.batch.preparing import MadeRequest, Preparing
 from l4cli.batch.requests import BatchOptions, RowRequests
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.stats import BatchStats, is_first
@@ -33,49 +31,12 @@ from l4cli.engine.types import CompileAbortedError, Completion, Request, StepOut
 from l4cli.errors import L4Error
 from l4cli.loading.llm import LLM
 from l4cli.native.watcher import rows_in_work
-from l4cli.signals import GivenUpError, giving_up
 
 _NONE = Suspects()
 _LONG_FILLING, _MOST_FILLING = 0.1, 1.0  # seconds
-_BRIEFLY = 0.05  # seconds in which most rows are read, or rendered; the engine waits for these
 _MOST_LOOKING_AHEAD = 2.0  # seconds
 _OnAnswer = Callable[[Row, Request, Completion], None]
 _OnReading = Callable[[Reading], object]
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """A row in progress, with the outcomes of its finished requests by index."""
-
-    position: int  # in the input, counted in rows
-    row: Row
-    requests: RowRequests
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    num_asked: int = 0  # requests made so far
-    asked: Asked | None = None  # set if the document must be in the cache before its questions
-    began: float | None = None  # time.monotonic() when the first request started, for the timeout
-
-    @property
-    def is_done(self) -> bool:
-        return len(self.outcomes) == self.row.num_answers
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """The next row is being read; None at the end of the input."""
-
-    begun: float
-    task: Task[Row | BadRow | None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Making:
-    """A request of a row is being made, with its document if that must be in the cache first."""
-
-    begun: float
-    task: Task[tuple[Request, Asked | None]]
-    job: _Job
-    index: int
 
 
 def run_rows(
@@ -137,16 +98,14 @@ class _Batch:
         self.llm, self.options, self.stats, self.stopping = llm, options, stats, stopping
         self.on_answer = on_answer
         self.suspects = suspects
-        self._source = source
-        self._background = Background("l4-rows")
-        self._work: _Reading | _Making | None = None  # under way in the background
         self._in_work = rows_in_work()
+        self._preparing = Preparing(llm, source, self._in_work, self._has_begun)
         self._ahead = ReadAhead(llm, stats, on_step, on_reading)
         self._collector = Collector()
-        self._in_flight: dict[str, tuple[_Job, int, Request]] = {}
+        self._in_flight: dict[str, tuple[Job, int, Request]] = {}
         self._prefilling: set[str] = set()  # requests without a token yet, also those that wait
-        self._open: _Job | None = None  # the row that still has requests to make
-        self._pending: deque[tuple[_Job, int, Request]] = deque()  # made, but not yet in flight
+        self._open: Job | None = None  # the row that still has requests to make
+        self._pending: deque[tuple[Job, int, Request]] = deque()  # made, but not yet in flight
         self._done: dict[int, tuple[Row | BadRow, dict[str, Any]]] = {}  # by position
         self._num_read = 0
         self._num_written = 0
@@ -156,8 +115,8 @@ class _Batch:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is left to do."""
-        waiting = self._in_flight or self._pending or self._open or self._done or self._work
-        return self._exhausted and not waiting
+        waiting = self._in_flight or self._pending or self._open or self._done
+        return self._exhausted and not (waiting or self._preparing.is_busy)
 
     @property
     def has_room(self) -> bool:
@@ -204,7 +163,7 @@ class _Batch:
             elif not self._resize():
                 return
 
-    def _may_join(self, job: _Job) -> bool:
+    def _may_join(self, job: Job) -> bool:
         """Whether a row may run together with the rows in flight: a suspect must run alone."""
         if not self.suspects.crashes:
             return True
@@ -213,12 +172,7 @@ class _Batch:
 
     def _drop_unbegun(self) -> None:
         """Drop rows that have not started, and what is being done for them."""
-        work = self._work
-        if isinstance(work, _Reading) or (work and not self._has_begun(work.job)):
-            self._background.give_up()
-            self._work = None
-        if isinstance(work, _Making) and not self._has_begun(work.job):
-            self._in_work.end(work.job.row.digest)
+        self._preparing.drop_unbegun()
         waiting = [job for job, _, _ in self._pending] + ([self._open] if self._open else [])
         self._drop({job.position for job in waiting if not self._has_begun(job)})
 
@@ -249,7 +203,7 @@ class _Batch:
             self.llm.fit(requests, more=not self._exhausted)
         return True
 
-    def _document_is_ready(self, job: _Job, request: Request) -> bool:
+    def _document_is_ready(self, job: Job, request: Request) -> bool:
         """Restore or prefill a request's document if needed; False if the request must wait."""
         if job.asked is None or self._ahead.is_off:
             return True
@@ -258,7 +212,7 @@ class _Batch:
         limit = self.options.row_timeout
 
         def is_late() -> bool:
-            return limit is not None and _is_late(job, limit, time.monotonic())
+            return limit is not None and job.is_late(limit, time.monotonic())
 
         self._in_work.prepare(job.row.digest)
         try:
@@ -286,7 +240,7 @@ class _Batch:
         while len(self._pending) < count and len(self._done) < self.options.window:
             if until is not None and self._pending and time.monotonic() >= until:
                 break
-            if self._work is None and not self._begin_work():
+            if not (self._preparing.is_busy or self._begin_work()):
                 break
             if not self._has_worked(until):
                 break
@@ -297,51 +251,36 @@ class _Batch:
 
     def _begin_work(self) -> bool:
         """Begin to make the next request, or to read the next row; False if neither can be done."""
-        now, job = time.monotonic(), self._open
+        job = self._open
         if job and self._may_join(job):
-            self._in_work.begin(job.row.digest)
-            making = partial(_made, self.llm, job, job.num_asked)
-            self._work = _Making(now, self._background.start(making), job, job.num_asked)
+            self._preparing.make(job)
         elif self.stopping():
             self._exhausted = True
         elif not (job or self._exhausted):
-            self._work = _Reading(now, self._background.start(partial(next, self._source, None)))
-        return self._work is not None
+            self._preparing.read()
+        return self._preparing.is_busy
 
     def _has_worked(self, until: float | None) -> bool:
         """Whether the work under way is done. Wait for it, but not long if there is other work."""
-        work = self._work
-        assert work
-        seconds = None
-        if self._in_flight or self._pending or self.has_ready:
-            is_ahead = until is not None and self._pending
-            limit = until if is_ahead and until is not None else work.begun + _BRIEFLY
-            seconds = max(0.0, limit - time.monotonic())
-        job = work.job if isinstance(work, _Making) else None
-        self._in_work.prepare(job.row.digest if job else None)  # nothing else runs meanwhile
-        try:
-            with giving_up(after=2 if job and self._has_begun(job) else 1):
-                return work.task.wait(seconds)
-        except GivenUpError:
-            return False
-        finally:
-            self._in_work.prepare(None)
+        if not (self._in_flight or self._pending or self.has_ready):
+            return self._preparing.wait()
+        if until is not None and self._pending:
+            return self._preparing.wait(until)
+        return self._preparing.wait(briefly=True)
 
     def _end_work(self) -> None:
         """Take what was read or made."""
-        work, self._work = self._work, None
-        if isinstance(work, _Making):
+        work = self._preparing.take()
+        if isinstance(work, MadeRequest):
             self._take_request(work)
-        elif work:
-            row = work.task.result()
-            self._exhausted = row is None
-            if row is not None:
-                self._take_row(row)
+            return
+        row = work.task.result()
+        self._exhausted = row is None
+        if row is not None:
+            self._take_row(row)
 
-    def _take_request(self, work: _Making) -> None:
+    def _take_request(self, work: MadeRequest) -> None:
         job = work.job
-        if not self._has_begun(job):
-            self._in_work.end(job.row.digest)
         if job is not self._open:
             return  # it took too long
         try:
@@ -356,15 +295,14 @@ class _Batch:
         job.asked = job.asked or asked
         self._pending.append((job, work.index, request))
 
-    def _note_asked(self, job: _Job) -> None:
+    def _note_asked(self, job: Job) -> None:
         job.num_asked += 1
         if job.num_asked == job.row.num_answers:
             self._open = None
 
     def close(self) -> None:
         """End what is under way in the background."""
-        self._background.give_up()
-        self._work = None
+        self._preparing.close()
 
     def step(self) -> None:
         """Run one step of the engine and settle the requests that it finished."""
@@ -406,13 +344,13 @@ class _Batch:
         elif error := self.suspects.verdict(row.digest):
             self._done[position] = row, failure(row, refused(error))
         else:
-            self._open = _Job(position, row, RowRequests(self.llm, row, self.options))
+            self._open = Job(position, row, RowRequests(self.llm, row, self.options))
 
-    def _has_begun(self, job: _Job) -> bool:
+    def _has_begun(self, job: Job) -> bool:
         """Whether one of a row's requests is or was in flight, so that the others should follow."""
         return bool(job.outcomes) or any(job is other for other, _, _ in self._in_flight.values())
 
-    def _submit(self, job: _Job, index: int, request: Request) -> None:
+    def _submit(self, job: Job, index: int, request: Request) -> None:
         self._in_work.prepare(job.row.digest)
         try:
             self.llm.engine.add_request(request)
@@ -426,7 +364,7 @@ class _Batch:
         self._prefilling.add(request.id)
         self._in_flight[request.id] = job, index, request
 
-    def _settle(self, job: _Job, index: int, outcome: Outcome) -> None:
+    def _settle(self, job: Job, index: int, outcome: Outcome) -> None:
         job.outcomes[index] = outcome
         if job.is_done:
             self._in_work.end(job.row.digest)
@@ -448,11 +386,11 @@ class _Batch:
         for id, (job, _, _) in self._in_flight.items():
             if job.began is None and id not in waiting:
                 job.began = now
-        late = {job for job, _, _ in self._in_flight.values() if _is_late(job, limit, now)}
+        late = {job for job, _, _ in self._in_flight.values() if job.is_late(limit, now)}
         for job in late:
             self._give_up(job, limit)
 
-    def _give_up(self, job: _Job, limit: float) -> None:
+    def _give_up(self, job: Job, limit: float) -> None:
         """Abort a row's requests in flight, and settle all its unfinished requests as timed out."""
         if job is self._open:
             self._open = None
@@ -467,16 +405,3 @@ class _Batch:
             self._settle(job, index, timed_out(limit, completion.text))
         for index in sorted(unfinished):
             self._settle(job, index, timed_out(limit, ""))
-
-
-def _made(llm: LLM, job: _Job, index: int) -> tuple[Request, Asked | None]:
-    """Make a row's request; it runs in the background. Raises L4Error if that is not possible."""
-    request = replace(job.requests.request(index), id=f"{job.position}/{index}")
-    llm.check(request.params)  # compiles its constraint
-    _ = job.requests.thoughts  # renders the template, for the first row
-    asked = job.requests.asked if index == 0 else None
-    return request, asked if asked and asked.should_prefill else None
-
-
-def _is_late(job: _Job, limit: float, now: float) -> bool:
-    return job.began is not None and now - job.began > limit

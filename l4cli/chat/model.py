@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from l4cli.chat.history.conversation import Conversation
@@ -32,6 +33,8 @@ class ChatModel:
     conditions: what the speeds in `l4cli.speeds` depend on; None to neither use nor save them.
 
     The attribute `last` is the last answer, None before the first; `totals` sums up all of them.
+    `is_loaded` is False after `unload`: the model is then of no use any more.
+
     ModelError if the model has no chat template.
     """
 
@@ -51,9 +54,15 @@ class ChatModel:
         self.last: Answer | None = None
         self.totals = Totals()
         self.pace = Pace(conditions)
+        self.is_loaded = True
         self._stored_after = 0.0  # `totals.seconds` when the KV cache was last stored
         self._ids = itertools.count(1)
         self._counted: tuple[Conversation, int] = (Conversation(), 0)
+
+    def go_on_from(self, before: ChatModel) -> None:
+        """Take over what `before`, the same model, has counted."""
+        self.totals, self.last, self.pace = before.totals, before.last, before.pace
+        self._stored_after, self._ids = before._stored_after, before._ids
 
     @property
     def n_ctx(self) -> int:
@@ -113,17 +122,26 @@ class ChatModel:
 
     def recall(self, conversation: Conversation) -> None:
         """Restore the KV cache of a conversation, as much of it as is stored."""
-        self.llm.recall(self.tokens.of(conversation))
+        with suppress(RequestError):  # some templates refuse a system message without a question
+            self.llm.recall(self.tokens.of(conversation))
 
     def store(self, conversation: Conversation) -> None:
         """Store the KV cache of a conversation, as much of it as was computed."""
-        self.llm.remember(self.tokens.of(conversation))
+        if not self.is_loaded:
+            return
+        with suppress(RequestError):
+            self.llm.remember(self.tokens.of(conversation))
         self._stored_after = self.totals.seconds
 
     @property
     def is_store_due(self) -> bool:
         """Whether much was computed since the KV cache was stored."""
         return self.totals.seconds - self._stored_after > _STORED_EVERY
+
+    def unload(self) -> None:
+        """Free the weights and the context."""
+        self.is_loaded = False
+        self.llm.close()
 
     def keep_speeds(self) -> None:
         """Save the speeds of this chat for later ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from l4cli.chat.history.log import SessionLog
 from l4cli.chat.history.session_file import SessionFile
 from l4cli.chat.history.tree import ROOT, Tree
 from l4cli.chat.model import ChatModel
+from l4cli.chat.models import Models
 from l4cli.chat.settings import SETTINGS, changed
 from l4cli.chat.tokens import ConversationTokens
 from l4cli.chat.tools.rounds import ToolRounds
@@ -28,6 +30,7 @@ from l4cli.errors import (
     InputError,
     L4Error,
     ModelError,
+    RequestError,
 )
 from l4cli.loading.llm import LLM
 from l4cli.native import watcher
@@ -37,7 +40,7 @@ NEARLY_FULL = 0.85
 
 
 class ChatState:
-    """One conversation with one model.
+    """One conversation, with one model at a time.
 
     llm: the model.
     view: makes the view in which the next answer appears. Its argument is the text that the answer
@@ -47,6 +50,7 @@ class ChatState:
     file: the session file that keeps the conversation; None to keep nothing.
     conditions: what the speeds in `l4cli.speeds` depend on; None to neither use nor save them.
     rounds: runs the tools that the model calls; None for a chat without tools.
+    models: the models that the chat can switch to (`switching.py`); None for none.
 
     The attribute `constraint` is what every answer must match; None for anything.
 
@@ -64,10 +68,12 @@ class ChatState:
         file: SessionFile | None = None,
         conditions: Conditions | None = None,
         rounds: ToolRounds | None = None,
+        models: Models | None = None,
     ) -> None:
-        tools = rounds.toolbox.schemas if rounds else None
-        self.model = ChatModel(llm, tools=tools, conditions=conditions)
-        self.rounds = rounds
+        self._rounds = rounds
+        self._has_conditions = conditions is not None
+        self.model = self._in_chat(llm, conditions)
+        self.models = models
         self.tree = Tree()
         self.sampling: dict[str, Any] = {}
         self.constraint: Constraint | None = None
@@ -88,6 +94,73 @@ class ChatState:
             self.tree = self.tree.with_system(system)
 
     # The model.
+
+    @property
+    def rounds(self) -> ToolRounds | None:
+        """Runs the tools that the model calls; None if it is told of none."""
+        return self._rounds if self.model.tokens.tools is not None else None
+
+    @property
+    def has_unused_tools(self) -> bool:
+        """Whether this chat has tools that the model's chat template does not take."""
+        return self._rounds is not None and self.rounds is None
+
+    def has_weights_of(self, llm: LLM) -> bool:
+        """Whether this is the chat's model, perhaps under another name."""
+        return bool(llm.fingerprint) and llm.fingerprint == self.llm.fingerprint
+
+    def require(self, llm: LLM) -> None:
+        """Raise ModelError unless the conversation can go on with this model."""
+        model, conversation = self._in_chat(llm), self._tree_for(llm).conversation
+        if not conversation.messages:
+            return
+        try:
+            count = len(model.tokens.of(conversation))
+        except RequestError as error:
+            raise ModelError(f"{llm.name} cannot go on with this conversation: {error}") from None
+        if count >= llm.n_ctx:
+            raise ModelError(
+                f"the conversation has {count:,} tokens for {llm.name}, whose context holds "
+                f"{llm.n_ctx:,}: /compact or /clear makes room"
+            )
+
+    def use(self, llm: LLM) -> None:
+        """Go on with another model, or with the same one, loaded again.
+
+        Answers of other weights lose their token ids. Totals begin anew with another model. Raises
+        ModelError, and changes nothing, if the conversation cannot go on with another model.
+        """
+        tree, is_same = self._tree_for(llm), self.has_weights_of(llm)
+        if not is_same:
+            self.require(llm)
+        model = self._in_chat(llm, llm.conditions if self._has_conditions else None)
+        if tree.head != ROOT:
+            model.recall(tree.conversation)
+        if is_same:
+            model.go_on_from(self.model)
+        else:
+            self.model.keep_speeds()
+            if self.log:
+                self.log.go_on_with(llm.name, llm.fingerprint, tree)
+        self.model, self.tree = model, tree
+        self.attachments[:] = [
+            replace(one, num_tokens=self.tokens.count_text(one.text)) for one in self.attachments
+        ]
+
+    def unload(self) -> None:
+        """Free the model, whose KV cache is stored; `use` must follow before anything else."""
+        if self.log and self.log.file.exists:
+            self.model.store(self.conversation)
+        self.model.unload()
+
+    def _in_chat(self, llm: LLM, conditions: Conditions | None = None) -> ChatModel:
+        """Return the model with the tools of this chat, if its chat template takes any."""
+        offered = self._rounds if llm.encoder.takes_tools else None
+        tools = offered.toolbox.schemas if offered else None
+        return ChatModel(llm, tools=tools, conditions=conditions)
+
+    def _tree_for(self, llm: LLM) -> Tree:
+        return self.tree if self.has_weights_of(llm) else self.tree.without_token_ids()
 
     @property
     def llm(self) -> LLM:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -155,13 +155,16 @@ def chat(
     sampling = options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed)
     located = find_file(named or chosen.over("model", model), yes=yes)
     kept = _session_file(go_on, session_name, keep, is_conversation=question is None)
+    loading = loading.but(ctx=ctx, store=kept is not None)
     with (
         _rounds(tools, yes, max_rounds, tool_timeout, is_conversation=question is None) as rounds,
         nullcontext() if question else typing_held(),
-        open_model(located, loading.but(ctx=ctx, store=kept is not None)) as llm,
+        open_model(located, loading) as llm,
+        ExitStack() as at_end,
     ):
         from l4cli.chat.session import ChatSession
         from l4cli.chat.terminal.render import silent_view, view_for_stdout
+        from l4cli.commands.chat_models import ModelsHere
 
         is_resumed = kept is not None and kept.exists
         with console.status("restoring the session") if is_resumed else nullcontext():
@@ -174,7 +177,9 @@ def chat(
                 file=kept,
                 conditions=llm.conditions,
                 rounds=rounds,
+                models=ModelsHere(loading),
             )
+        at_end.callback(lambda: session.llm.close())  # it may be another one by then
         session.constraint = constraint
         for name, text in texts:
             session.attach(name, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from l4cli import console
@@ -13,23 +14,40 @@ from l4cli.loading.file import ModelFile
 from l4cli.loading.llm import LLM
 from l4cli.loading.load import find_model, load_file, load_vocabulary
 from l4cli.loading.options import LoadOptions
-from l4cli.signals import catch_interrupts
+from l4cli.signals import GivenUpError, catch_interrupts
 
 
 def open_model(model: str | ModelFile | None, options: LoadOptions, *, yes: bool = False) -> LLM:
     """Load a model, with a status line on stderr; `find_file` says what `yes` is."""
-    file = find_file(model, yes=yes)
+    try:
+        return load_shown(find_file(model, yes=yes), options)
+    except GivenUpError as given_up:
+        sys.exit(given_up.exit_code)
+
+
+def load_shown(
+    file: ModelFile, options: LoadOptions, *, ends_by: Collection[int] | None = None
+) -> LLM:
+    """Load a model file, with a status line on stderr. GivenUpError if a signal ends it.
+
+    ends_by: the exit codes of the signals that end it; None for all of them.
+    """
     with console.status("loading the model") as update, catch_interrupts() as interrupts:
+
+        def give_up_if_asked() -> None:
+            if interrupts and (ends_by is None or interrupts.exit_code in ends_by):
+                raise GivenUpError(interrupts.exit_code)
 
         def on_progress(done: float) -> None:
             update(f"loading the model: {done:.0%}")
-            if interrupts:
-                sys.exit(interrupts.exit_code)
+            give_up_if_asked()
 
         llm = load_file(file, options, on_progress=on_progress, on_note=console.warn)
-        if interrupts:
+        try:
+            give_up_if_asked()
+        except GivenUpError:
             llm.close()
-            sys.exit(interrupts.exit_code)
+            raise
         return llm
 
 
@@ -51,15 +69,16 @@ def find_file(model: str | ModelFile | None, *, yes: bool = False) -> ModelFile:
     if isinstance(model, ModelFile):
         return model
     try:
-        return _on_this_machine(model)
+        return find_here(model)
     except NotFetchedError as missing:
         from l4cli.commands.fetch_missing import fetch_missing
 
         fetch_missing(missing, yes=yes)
-        return _on_this_machine(model)
+        return find_here(model)
 
 
-def _on_this_machine(model: str | None) -> ModelFile:
+def find_here(model: str | None) -> ModelFile:
+    """The file of a model on this machine; ModelNotFoundError, with the way out, if it is not."""
     with console.status("finding the model"):
         return find_model(model, on_convert=note_conversion)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from l4cli.batch.lines import lines_of
 from l4cli.batch.rows import BadRow, Row, read_rows
 from l4cli.batch.sources import Source
 from l4cli.errors import InputError
@@ -33,6 +34,30 @@ def test_the_encodings_that_programs_write_are_read(encoding: str) -> None:
     rows = read(LINES.encode(encoding))
     assert prompts(rows) == ["Grüße 你好 \u0a0a", "b"]
     assert [row.line for row in rows] == [1, 2]
+
+
+class SlowPipe(io.RawIOBase):
+    """A pipe with one line in it; whoever reads on would wait for the next."""
+
+    def __init__(self, line: bytes) -> None:
+        self._lines = [line]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        assert self._lines, "waits for the next line"
+        line = self._lines.pop()
+        buffer[: len(line)] = line
+        return len(line)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-8"])
+def test_a_row_of_a_pipe_waits_for_no_other_in_any_encoding(encoding: str) -> None:
+    text = "\u010a and \u0a0a have the byte of a line break in them"
+    pipe = io.BufferedReader(SlowPipe(f"q: {text}\n".encode(encoding)))
+    row = next(read_rows(lines_of(pipe), source="text"))
+    assert prompts([row]) == [f"q: {text}"]
 
 
 def test_damaged_utf_16_and_utf_32_are_named() -> None:

@@ -28,6 +28,8 @@ def show(session: ChatSession, argument: str, ui: Ui) -> None:
 
 
 def tools(session: ChatSession, _argument: str, ui: Ui) -> None:
+    if session.has_unused_tools:
+        raise UsageError(f"the chat template of {session.llm.name} takes no tools")
     if session.rounds is None:
         raise UsageError("the model has no functions to call; start with --tools FILE.py")
     lines = [str(session.rounds.toolbox.file)]

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from l4cli.chat.commands import report, templates, tree
+from l4cli.chat.commands import model, report, templates, tree
 from l4cli.chat.commands import session as about
 from l4cli.chat.commands.ui import Ui
 from l4cli.chat.session import ChatSession
 from l4cli.errors import UsageError
 
 Argument = Literal[
-    "", "path", "setting", "text", "message", "session", "number", "template", "attachment"
+    "", "path", "setting", "text", "message", "session", "number", "template", "attachment", "model"
 ]
 
 
@@ -142,6 +142,9 @@ COMMANDS = (
     ),
     Command(
         "system", "TEXT|@FILE|off", "set, show or drop the system message", about.system, "text"
+    ),
+    Command(
+        "model", "[NAME|FILE]", "go on with another model; show those here", model.model, "model"
     ),
     Command(
         "set", "NAME VALUE", "set sampling: temperature, top_p, seed …", about.change, "setting"

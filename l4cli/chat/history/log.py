@@ -41,6 +41,11 @@ class SessionLog:
         self._is_introduced = found.num_records > 0 and found.weights == self._weights
         return found
 
+    def go_on_with(self, model: str, weights: str, tree: Tree) -> None:
+        """Take another model: the next record names it, and `tree` is what the file has for it."""
+        self._model, self._weights, self._tree = model, weights, tree
+        self._is_introduced = False
+
     def write(self, tree: Tree, settings: Mapping[str, Any]) -> None:
         """Append what is not in the file yet. The first message creates the file.
 

@@ -118,6 +118,14 @@ class Tree:
                 return node
         raise UsageError("nothing has been asked yet")
 
+    def without_token_ids(self) -> Tree:
+        """Return the tree as another model sees it: the token ids of its answers mean nothing."""
+        nodes = {
+            id: replace(node, message=replace(node.message, token_ids=()))
+            for id, node in self.nodes.items()
+        }
+        return replace(self, nodes=nodes)
+
     def with_system(self, text: str | None) -> Tree:
         """Return the tree with another system message; an empty one is none."""
         return replace(self, system=text or None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from prompt_toolkit.buffer import Buffer
@@ -13,12 +14,13 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
+from l4cli.amounts import human_size
 from l4cli.chat.commands.table import COMMANDS, Argument, find, is_command
 from l4cli.chat.history.session_file import session_names
 from l4cli.chat.session import ChatSession
 from l4cli.chat.settings import SETTINGS
 from l4cli.chat.text import shortened
-from l4cli.errors import UsageError
+from l4cli.errors import L4Error, UsageError
 from l4cli.templates.files import template_names
 
 BLOCK_QUOTE = '"""'
@@ -115,7 +117,7 @@ class CommandCompleter(Completer):
         for value, meaning in self._values(kind):
             if value.startswith(argument):
                 yield Completion(value, -len(argument), display_meta=meaning)
-        if kind in ("path", "session") or (kind == "text" and argument.startswith("@")):
+        if kind in ("path", "session", "model") or (kind == "text" and argument.startswith("@")):
             path = argument.removeprefix("@") if kind == "text" else argument
             yield from self._paths.get_completions(Document(path), complete_event)
 
@@ -129,6 +131,10 @@ class CommandCompleter(Completer):
             return [(name, "") for name in template_names()]
         if kind == "attachment":
             return [(one.name, f"{one.num_tokens:,} tokens") for one in self._session.attachments]
+        if kind == "model" and self._session.models:
+            with suppress(OSError, L4Error):  # an error must not tear up the line that is typed
+                here = self._session.models.installed()
+                return [(m.name, human_size(m.n_bytes) if m.n_bytes else "") for m in here]
         if kind == "message":
             nodes = self._session.tree.nodes.values()
             return [(str(node.id), shortened(node.message.content, 40)) for node in nodes]

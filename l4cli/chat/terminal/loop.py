@@ -21,7 +21,7 @@ from l4cli.chat.terminal.render import terminal_size
 from l4cli.chat.text import shortened
 from l4cli.chat.tty import prompt_output
 from l4cli.engine.answer import Answer
-from l4cli.errors import EXIT_HUNG_UP, EXIT_OK, EXITS_THAT_LEAVE, L4Error
+from l4cli.errors import EXIT_FAILED, EXIT_HUNG_UP, EXIT_OK, EXITS_THAT_LEAVE, L4Error
 from l4cli.paths import state_dir
 from l4cli.printable import harmless
 from l4cli.signals import GivenUpError, ignore_interrupts
@@ -107,8 +107,12 @@ def _handle(session: ChatSession, text: str, screen: _Screen) -> int:
             session.ask(text)
     except L4Error as error:
         _note(f"l4: {error}")
-    except GivenUpError:
+    except GivenUpError as given_up:
+        if given_up.exit_code in EXITS_THAT_LEAVE:
+            return given_up.exit_code
         _note("(stopped before the answer began; nothing was added)")
+    if not session.model.is_loaded:
+        return EXIT_FAILED
     answer = session.last
     if answer is None or answer is before:
         return EXIT_OK
