@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # What is never broken: `a command`, "with: a command" to the end, and words.
-_UNITS = re.compile(r"\s*(?:\S*`[^`]*`\S*|(?<=: )(?:l4 |--).*$|\S+)|\s+$")
+_UNITS = re.compile(r"\s*(?:\S*`[^`]*`\S*|(?<=with: )(?:l4 |--).*$|(?<=: )l4 .*$|\S+)|\s+$")
 
 
 class ReaderGoneError(Exception):

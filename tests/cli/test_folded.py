@@ -15,6 +15,10 @@ from l4cli.console import folded
         ("go on with: l4 run --resume -o out", ["go on with:", "l4 run --resume -o out"]),
         ("so `l4 chat --session pumps` it is", ["so", "`l4 chat --session pumps`", "it is"]),
         ("/a/very/long/path/to/some/file.gguf", ["/a/very/long/path/to/some/file.gguf"]),
+        (
+            "l4: --schema: no type 'x'; a type is str",
+            ["l4: --schema: no type", "'x'; a type is str"],
+        ),
         ("", [""]),
     ],
 )
