@@ -38,6 +38,7 @@ _EXPLAINED = {
 }
 _OPTIONS = {
     "--ctx-size": "did you mean --ctx?",
+    "--temp": "did you mean --temperature?",  # not --template
     "--n-predict": "did you mean --max-tokens?",
     "--num-predict": "did you mean --max-tokens?",
     "--ngl": "did you mean --gpu-layers?",
