@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from l4cli.chat.models import Installed
 from l4cli.commands.open_model import find_here, load_shown
@@ -14,6 +15,7 @@ from l4cli.loading.load import load_vocabulary
 from l4cli.loading.options import LoadOptions
 from l4cli.models.installed import CHECKPOINT, cached_models
 from l4cli.models.registry import load_registry
+from l4cli.models.splits import split_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class ModelsHere:
         }
         for spec in registry.models.values():
             if spec.path is not None and spec.path.exists():
-                here[spec.name] = spec.path.stat().st_size
+                here[spec.name] = _size(spec.path)
             elif spec.checkpoint == "demo":
                 here.setdefault(f"{spec.name}:{spec.quant}", None)
         return [Installed(name, here[name]) for name in sorted(here)]
@@ -44,3 +46,11 @@ class ModelsHere:
 
     def open(self, file: ModelFile, *, is_needed: bool = False) -> LLM:
         return load_shown(file, self.options, ends_by=EXITS_THAT_LEAVE if is_needed else None)
+
+
+def _size(path: Path) -> int | None:
+    """The bytes of a model's files; None if one cannot be read."""
+    try:
+        return sum(file.stat().st_size for file in split_files(path))
+    except OSError:
+        return None
