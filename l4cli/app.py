@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from contextlib import nullcontext
@@ -47,6 +48,14 @@ from l4cli.signals import GivenUpError
 
 # Of a line on stderr. A path has up to 4,096, and what a file holds may have any number.
 _MOST_CHARACTERS = 6_000
+_PLAIN_WORDS = (
+    (r" \(env var: '\w+'\)", ""),
+    (r"Input should be a valid (?:number|float)\b.*", "it is not a number"),
+    (r"Input should be a valid integer\b.*", "it is not a whole number"),
+    (r"Input should be greater than or equal to", "it must be at least"),
+    (r"Input should be less than or equal to", "it must be at most"),
+    (r"Input should be greater than", "it must be more than"),
+)
 # What a system refuses for reasons of its own. Code that asks about a file, as `Path.exists` does,
 # may get any of these for any name.
 _OF_THE_SYSTEM = {
@@ -151,8 +160,7 @@ def invoke(debug: bool) -> int:
     except (L4Error, ConvertError, TyperException) as error:
         if debug:
             raise
-        if str(error):  # empty for `l4` alone, which has already shown its help
-            console.warn(_line(error))
+        console.warn(_line(error))
         return error.exit_code if isinstance(error, L4Error) else EXIT_USAGE
     except MemoryError:
         if debug:
@@ -187,7 +195,7 @@ def _line(error: Exception) -> str:
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
-        message = error.format_message().rstrip(".")
+        message = _in_plain_words(error.format_message().rstrip("."))
         unknown = getattr(error, "option_name", None)
         if context and unknown and hasattr(error, "possibilities"):  # click's NoSuchOption
             advice = about_option(unknown, context.command)
@@ -198,6 +206,13 @@ def _line(error: Exception) -> str:
     if len(line) <= _MOST_CHARACTERS:
         return line
     return f"{line[: _MOST_CHARACTERS - 500]} … {line[-500:]}"  # the file, and the way out
+
+
+def _in_plain_words(message: str) -> str:
+    """A message of typer's, without the words of the library that it checks values with."""
+    for theirs, ours in _PLAIN_WORDS:
+        message = re.sub(theirs, ours, message)
+    return message
 
 
 def _short(name: str) -> str:

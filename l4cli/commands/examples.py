@@ -11,7 +11,7 @@ _EXAMPLES = {
     "l4 run": """
         l4 run prompts.jsonl > answers.jsonl
         l4 run reviews.csv --template-row 'Sum up: {{ text }}' -o sums.jsonl
-        l4 run sums.jsonl -o more.jsonl --resume
+        l4 run prompts.jsonl -o answers.jsonl --resume
     """,
     "l4 chat": """
         l4 chat

@@ -15,7 +15,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from l4cli import console
 from l4cli.commands.examples import examples
-from l4cli.errors import UsageError
+from l4cli.errors import EXIT_USAGE, UsageError
 
 _MEANT = {  # the commands that a word may mean, in any group
     "ls": ("models", "list"),
@@ -63,6 +63,10 @@ class _Help:
                 each.display_type_rich = lambda ctx: None  # not <str> and <bool>
         return parameters
 
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """The first sentence of the help, whole."""
+        return str(super().get_short_help_str(limit=1000))  # type: ignore[misc]
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, and examples at its end; without boxes where they would cut words."""
         columns = shutil.get_terminal_size().columns
@@ -82,6 +86,13 @@ class Command(_Help, TyperCommand):
 
 class Group(_Help, TyperGroup):
     """`l4`, or a command that has commands of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the arguments; without any, `l4` shows its help."""
+        if not args and self.no_args_is_help:
+            console.data(ctx.get_help())
+            raise typer.Exit(EXIT_USAGE)
+        return list(super().parse_args(ctx, args))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command for the first word of `args`; UsageError if there is none."""
@@ -128,7 +139,7 @@ def about_option(name: str, command: Any) -> str:
         return _OPTIONS[name]
     if name in ("-m", "--model") and command.name in ("bench", "info", "plan", "pull", "rm"):
         return f"the model stands alone: l4 {command.name} MODEL"
-    options = [option for parameter in command.params for option in parameter.opts]
+    options = ["--help", *(option for each in command.params for option in each.opts)]
     longer = [option for option in options if option.startswith(name)]
     return _did_you_mean(longer or difflib.get_close_matches(name, options, n=2))
 

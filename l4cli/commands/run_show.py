@@ -35,12 +35,13 @@ def progress(
 ) -> Iterator[None]:
     """Show a progress line on stderr while the run goes on.
 
-    Shows nothing if stderr is no terminal, or if the answers go to a terminal themselves.
+    Shows nothing if stderr is no terminal, or if the answers may go to a terminal, too, themselves
+    or through a pipe.
 
     out: the output file; None means stdout.
     count: returns the number of rows, or None if it is not known.
     """
-    if not console.stderr_is_terminal() or (out is None and console.stdout_is_terminal()):
+    if not console.stderr_is_terminal() or (out is None and not console.stdout_is_file()):
         yield
         return
     progress = Progress(session.stats, count(), session.output.num_done)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -110,6 +111,15 @@ def stderr_is_terminal() -> bool:
 def stdout_is_terminal() -> bool:
     """Whether stdout is a terminal, not a file or a pipe."""
     return sys.stdout.isatty()
+
+
+def stdout_is_file() -> bool:
+    """Whether stdout is a file or /dev/null: nothing of it can reach the terminal."""
+    try:
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(mode) or (stat.S_ISCHR(mode) and not sys.stdout.isatty())
 
 
 def hold_standard_streams() -> None:
