@@ -161,6 +161,15 @@ def test_regen_with_a_seed_says_that_nothing_will_change() -> None:
     assert "seed 7 gives the same answer" in chat.run("/regen")
 
 
+def test_export_is_save_and_bye_leaves(tmp_path: Path) -> None:
+    chat = Chat()
+    chat.session.ask("hello")
+    assert "saved to" in chat.run(f"/export {tmp_path / 'talk.md'}")
+    assert "HELLO" in (tmp_path / "talk.md").read_text("utf-8")
+    for word in ("bye", "exit", "quit", "/bye"):
+        assert is_command(word)
+
+
 def test_files_go_before_the_next_question_only(tmp_path: Path) -> None:
     path = tmp_path / "notes.md"
     path.write_text("some notes\n", "utf-8")

@@ -172,7 +172,7 @@ COMMANDS = (
     Command(
         "load", "NAME|PATH", "continue a session, or a saved copy", about.load, "session", True
     ),
-    Command("exit", "", "leave (also exit, /bye, Ctrl-D)", _exit),
+    Command("exit", "", "leave (also exit, quit or bye alone, Ctrl-D)", _exit),
 )
 ALIASES = {
     "quit": "exit",
@@ -185,8 +185,9 @@ ALIASES = {
     "regenerate": "regen",
     "history": "tree",
     "attach": "file",
+    "export": "save",
 }
-_LEAVING = ("exit", "quit")  # typed alone, with no slash, as in a shell
+_LEAVING = ("exit", "quit", "bye")  # typed alone, with no slash, as in a shell
 
 _KEYS = (
     "Keys:",
