@@ -170,6 +170,14 @@ COMMANDS = (
         True,
     ),
     Command(
+        "export",
+        "FILE",
+        "save a copy to a file (or FILE --overwrite)",
+        about.export,
+        "path",
+        True,
+    ),
+    Command(
         "load", "NAME|PATH", "continue a session, or a saved copy", about.load, "session", True
     ),
     Command("exit", "", "leave (also exit, quit or bye alone, Ctrl-D)", _exit),
@@ -185,7 +193,6 @@ ALIASES = {
     "regenerate": "regen",
     "history": "tree",
     "attach": "file",
-    "export": "save",
 }
 _LEAVING = ("exit", "quit", "bye")  # typed alone, with no slash, as in a shell
 
