@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import takewhile
 
+from l4cli.amounts import counted
 from l4cli.chat.commands.ui import Ui
 from l4cli.chat.compact import Cut, drop, plan_cut, sum_up
 from l4cli.chat.history.drawing import draw_side_by_side, draw_tree
@@ -159,7 +160,7 @@ def number(argument: str) -> int:
 def _choices(cut: Cut) -> list[str]:
     """Return the lines that tell what /compact can do, with exact numbers of tokens."""
     first, last = cut.old[0].id, cut.old[-1].id
-    old = f"{len(cut.old)} messages ({first} to {last})"
+    old = f"{counted(len(cut.old), 'message')} ({first} to {last})"
     lines = [f"{old} could go, {len(cut.kept)} would stay:"]
     if not cut.obstacle:
         most = cut.num_kept + cut.max_summary
