@@ -31,7 +31,7 @@ class Cut:
     num_before: exact number of tokens of the whole conversation.
     num_kept: exact number of tokens of the messages that stay.
     max_summary: the most tokens that a summary may have.
-    can_sum_up: whether the context has room to write a summary.
+    obstacle: why a summary is no use; "" if it is of use.
     """
 
     old: tuple[Node, ...]
@@ -39,7 +39,7 @@ class Cut:
     num_before: int
     num_kept: int
     max_summary: int
-    can_sum_up: bool
+    obstacle: str
 
 
 def plan_cut(session: ChatSession, keep: int | None = None) -> Cut:
@@ -60,14 +60,15 @@ def plan_cut(session: ChatSession, keep: int | None = None) -> Cut:
     old, kept = tuple(path[:at]), tuple(path[at:])
     system = session.tree.system
     limit = min(_MAX_SUMMARY, max(1, session.n_ctx // _SUMMARY_SHARE))
-    return Cut(
-        old,
-        kept,
-        session.num_tokens,
-        session.tokens.count(Conversation(_messages(kept), system)),
-        limit,
-        len(_summary_prompt(session, old)) + limit <= session.n_ctx,
-    )
+    num_before = session.num_tokens
+    num_kept = session.tokens.count(Conversation(_messages(kept), system))
+    obstacle = ""
+    if len(_summary_prompt(session, old)) + limit > session.n_ctx:
+        obstacle = "there is no room left to write a summary"
+    elif num_kept + limit >= num_before:
+        num_old = counted(num_before - num_kept, "token")
+        obstacle = f"no use: these have {num_old}, a summary may take {limit:,}"
+    return Cut(old, kept, num_before, num_kept, limit, obstacle)
 
 
 def drop(session: ChatSession, cut: Cut) -> None:

@@ -56,6 +56,8 @@ class ChatSession(ChatState):
     def regenerate(self) -> Answer:
         """Answer the last question again; the earlier answer stays in the tree.
 
+        An answer that is the same as an earlier one is not added: the head is then that one.
+
         What is repeatable is computed as it was for the first answer, so that it is the same again:
         fewer tokens at once would be rounded in another way.
         """
@@ -177,7 +179,9 @@ class ChatSession(ChatState):
         prompt = self.tokens.prompt(tree.conversation)
         (answer,) = self.generate(prompt, view, max_cached=max_cached)
         if answer.has_begun:
-            self.become(tree.said(_message(answer)))
+            message = _message(answer)
+            earlier = tree.same_version(message)
+            self.become(tree.said(message) if earlier is None else tree.at(earlier))
         return answer
 
     def _answer_to(self, results: Sequence[str]) -> Answer:

@@ -261,9 +261,15 @@ class ChatState:
 
     # On disk.
 
-    def save(self, path: Path) -> None:
-        """Write the messages that lead to the head to a file (`export.py`)."""
-        storage.save(self.conversation, path)
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write the messages that lead to the head to a file (`export.py`).
+
+        overwrite: whether to replace a file that is not a saved conversation, too.
+        """
+        if overwrite:
+            storage.write(self.conversation, path)
+        else:
+            storage.save(self.conversation, path)
 
     def load(self, path: Path) -> None:
         """Load saved messages as a new branch and make its end the head."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from l4cli import console
+from l4cli.amounts import counted
 from l4cli.commands import completion
 from l4cli.commands.group import Command, ListingGroup
 from l4cli.errors import EXIT_FAILED, OutputError, UsageError
@@ -77,8 +79,8 @@ def export_session(
             "--out",
             "-o",
             metavar="FILE",
-            help="File to write: Markdown if its name ends in .md, else JSON Lines that `l4 chat` "
-            "can load (default: NAME.md).",
+            help="File to write: Markdown if its name ends in .md, JSON Lines that `l4 chat` can "
+            "load if in .jsonl or .json (default: NAME.md).",
         ),
     ] = None,
     overwrite: Annotated[
@@ -90,12 +92,15 @@ def export_session(
     from l4cli.chat.history.reading import read_session
 
     name = _named(name)
-    conversation = read_session(name).tree.conversation
+    tree = read_session(name).tree
+    conversation = tree.conversation
     path = out or Path(f"{name}.md")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists: give another name with -o, or --overwrite to replace it")
     write(conversation, path)
-    console.note(f"{path}: {len(conversation.messages)} messages")
+    count, num_left = len(conversation.messages), len(tree.nodes) - len(conversation.messages)
+    left = f"; {counted(num_left, 'message')} of other branches left out" if num_left else ""
+    console.note(f"{path}: {counted(count, 'message')}{left}")
 
 
 @sessions.command("search", cls=Command)
@@ -130,11 +135,19 @@ def remove_sessions(
             help="Names as `l4 sessions` shows them.",
         ),
     ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Remove sessions. One that is open in a chat is refused."""
     from l4cli.chat.history.session_file import SessionFile, require_session
 
     paths = [require_session(name) for name in names]  # all or none
+    if not yes:
+        what = ", ".join(names)
+        if not sys.stdin.isatty():
+            raise UsageError(f"{what}: no terminal to confirm on; give --yes to remove this")
+        if not typer.confirm(f"Remove {what}?", err=True):
+            console.note("nothing was removed")
+            return
     for path in paths:
         SessionFile(path).discard()
     console.note(f"removed: {', '.join(names)}")

@@ -98,7 +98,42 @@ def test_branches_begin_after_an_answer_or_in_the_place_of_a_question() -> None:
         "  │ 6   THREE",
         "* 7 > four",
         "* 8   FOUR",
+        "(* marks where you are: the branch up to message 8; /goto N moves)",
     ]
+
+
+def test_the_tree_keeps_its_order_when_the_head_moves() -> None:
+    chat = Chat()
+    chat.session.ask("one")
+    chat.session.ask("two")
+    chat.run("/branch 2")
+    chat.session.ask("three")
+    before = [line[2:] for line in chat.run("/tree").splitlines()[:-1]]
+    chat.run("/goto 4")
+    drawn = chat.run("/tree").splitlines()
+    assert [line[2:] for line in drawn[:-1]] == before
+    assert [line[:2] for line in drawn[:-1]] == ["* "] * 4 + ["  "] * 2
+    assert "up to message 4" in drawn[-1]
+
+
+def test_going_to_a_message_above_others_says_why_the_head_is_below_it() -> None:
+    chat = Chat()
+    chat.session.ask("one")
+    chat.session.ask("two")
+    said = chat.run("/goto 2")
+    assert "at message 4, the end of the branch with 2: TWO" in said
+    assert "/branch 2 says something else after it" in said
+    assert "/branch 3 says something else in its place" in chat.run("/goto 3")
+    assert chat.run("/goto 4") == "at message 4: TWO"
+
+
+def test_the_same_answer_again_is_not_kept_twice() -> None:
+    chat = Chat(sampling={"temperature": 0})
+    chat.session.ask("one")
+    before = chat.session.tree
+    said = chat.run("/regen")
+    assert "(the same as message 2, so it is not kept a second time)" in said
+    assert chat.session.tree == before
 
 
 @pytest.mark.parametrize(
@@ -190,8 +225,8 @@ def test_versions_stand_beside_each_other() -> None:
         "(they differ after 3 words)",
     ]
     said = "the harbour is old"
-    chat.session.regenerate()
-    assert chat.run("/compare 4 2").endswith("(they are the same)")
+    chat.session.ask("and again")
+    assert chat.run("/compare 5 2").endswith("(they are the same)")
 
 
 def test_alternatives_share_what_is_left_of_the_context() -> None:
@@ -248,9 +283,12 @@ def test_ctrl_c_keeps_what_every_alternative_has_said() -> None:
 # /compact
 
 
+LONG = "first things" + ", and more of them" * 10
+
+
 def talk() -> Chat:
     chat = Chat(fake_llm(lambda q: "SUMMARY" if q.startswith("Sum up") else q.upper()), system="s")
-    for question in ("first things", "second things", "third things"):
+    for question in (LONG, "second things", "third things"):
         chat.session.ask(question)
     return chat
 
@@ -296,12 +334,22 @@ def test_a_summary_stands_before_what_stays() -> None:
 
 def test_a_summary_of_everything_goes_before_the_next_question() -> None:
     chat = Chat(fake_llm(lambda q: "SUMMARY" if q.startswith("Sum up") else q.upper()))
-    chat.session.ask("the only one")
+    chat.session.ask(LONG)
     chat.ui.answers = ["s"]
     chat.run("/compact")
     assert chat.contents == []
     chat.session.ask("next")
     assert chat.contents[0] == "Summary of what was said before:\nSUMMARY\n\nnext"
+
+
+def test_a_summary_that_would_win_nothing_is_not_offered() -> None:
+    chat = Chat()
+    chat.session.ask("short")
+    chat.ui.answers = ["s"]
+    said = chat.run("/compact")
+    assert "sum up   no use: these have " in said
+    assert chat.ui.asked == ["[d]rop or leave it? "]
+    assert "nothing changed" in said
 
 
 def test_there_may_be_no_room_for_a_summary() -> None:

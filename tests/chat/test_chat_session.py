@@ -24,6 +24,7 @@ from l4cli.errors import (
     InputError,
     L4Error,
     ModelError,
+    OutputError,
     UsageError,
 )
 from l4cli.loading.llm import LLM
@@ -161,6 +162,15 @@ def test_regen_with_a_seed_says_that_nothing_will_change() -> None:
     assert "seed 7 gives the same answer" in chat.run("/regen")
 
 
+def test_export_saves_and_bye_leaves(tmp_path: Path) -> None:
+    chat = Chat()
+    chat.session.ask("hello")
+    assert "saved to" in chat.run(f"/export {tmp_path / 'talk.md'}")
+    assert "HELLO" in (tmp_path / "talk.md").read_text("utf-8")
+    for word in ("bye", "exit", "quit", "/bye"):
+        assert is_command(word)
+
+
 def test_files_go_before_the_next_question_only(tmp_path: Path) -> None:
     path = tmp_path / "notes.md"
     path.write_text("some notes\n", "utf-8")
@@ -183,6 +193,7 @@ def test_documents_go_before_it_under_their_names(tmp_path: Path) -> None:
     assert "(bad.pdf: encrypted; save it without its password)" in said
     assert "(long.txt has " in said
     assert f"({tmp_path}: left out: 1 binary file)" in said
+    chat.run(f"/detach {tmp_path / 'b c.txt'}")
     assert chat.run(f'/doc "{tmp_path / "b c.txt"}"').count("before your next message: ") == 1
     with pytest.raises(InputError, match="nothing was attached"):
         chat.run(f"/doc {tmp_path}/*.md")
@@ -194,6 +205,34 @@ def test_documents_go_before_it_under_their_names(tmp_path: Path) -> None:
     first = '<document name="a.pdf">\none\n\ntwo\n</document>\n\n'
     assert chat.contents[0].startswith(first)
     assert chat.contents[0].endswith('b c.txt">\nplain\n</document>\n\nwhat?')
+
+
+def test_a_file_is_attached_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.pdf").write_bytes(papers.pdf(["one"]))
+    chat = Chat()
+    assert "one.pdf: 1 page, " in chat.run("/doc one.pdf")
+    with pytest.raises(UsageError, match=r"is attached already; /detach one\.pdf takes it back"):
+        chat.run(f"/file {tmp_path / 'one.pdf'}")
+    with pytest.raises(InputError, match="nothing was attached"):
+        chat.run("/doc ./one.pdf")
+    assert "attached already" in chat.ui.said[0]
+    assert len(chat.session.attachments) == 1
+
+
+def test_a_copy_replaces_a_file_only_with_overwrite(tmp_path: Path) -> None:
+    path = tmp_path / "my tools.md"
+    path.write_text("mine")
+    chat = Chat()
+    chat.session.ask("hello")
+    for command in ("/save", "/export"):
+        with pytest.raises(OutputError, match="exists: choose another name, or add --overwrite"):
+            chat.run(f"{command} {path}")
+    assert path.read_text() == "mine"
+    assert chat.run(f"/save {path} --overwrite") == f"saved to {path}"
+    assert "HELLO" in path.read_text("utf-8")
+    with pytest.raises(UsageError, match=r"cannot be written as \.pdf"):
+        chat.run(f"/save {tmp_path / 'talk.pdf'}")
 
 
 def test_settings_are_checked_when_they_are_set() -> None:
@@ -382,7 +421,9 @@ def test_a_document_behind_a_conversation_says_what_would_spare_the_time(manual:
     ask_manual(manual)
     chat = Chat(stored_llm(), system="be brief")
     chat.session.ask("hello")
-    assert "/clear first saves the time" in chat.run(f"/doc {manual}")
+    assert "saves time only at the start of a conversation: /clear, then" in chat.run(
+        f"/doc {manual}"
+    )
     chat.session.ask("what?")
     assert chat.contents[2].startswith(f'<document name="{manual}">')
 
@@ -428,8 +469,9 @@ def test_attachments_are_taken_back_before_they_are_sent(tmp_path: Path) -> None
         (tmp_path / name).write_text(f"text of {name}")
     with pytest.raises(UsageError, match="nothing is attached"):
         chat.run("/detach")
-    for name in ("a.txt", "b.txt", "a.txt"):
+    for name in ("a.txt", "b.txt"):
         chat.run(f"/file {tmp_path / name}")
+    chat.session.attach(str(tmp_path / "a.txt"), "text of a.txt")
     chat.run(f"/doc {tmp_path / 'src'}")
     said = chat.run("/detach 3")  # of the two with this name only the second
     assert said.startswith(f"no longer attached: {tmp_path / 'a.txt'}\nstill attached: 1 ")

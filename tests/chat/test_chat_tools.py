@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from l4cli.chat.tools.functions import ToolFileError, load_tools
+from l4cli.chat.tools.permission import permission_of
 from l4cli.chat.tools.toolbox import Toolbox, ToolResult, shown
 from l4cli.errors import InputError
 from l4cli.prompt.tool_calls import ToolCall
@@ -284,6 +285,24 @@ def test_a_file_that_is_no_use_is_one_clear_line(
     assert complaint in str(raised.value)
     assert str(raised.value).startswith(str(tmp_path))
     assert "\n" not in str(raised.value)
+
+
+def test_a_relative_path_gets_its_line_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    write(tmp_path / "bad.py", "x = 1\ndef f(:\n")
+    with pytest.raises(ToolFileError, match=r"^bad\.py, line 2: SyntaxError: "):
+        load_tools(Path("bad.py"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("y\n", "yes"), ("YES", "yes"), ("\n", "no"), ("n", "no"), ("a", "always"), ("maybe", None)],
+)
+def test_only_a_clear_answer_is_a_permission(typed: str, meant: str | None) -> None:
+    assert permission_of(typed) == meant
 
 
 @pytest.mark.parametrize(

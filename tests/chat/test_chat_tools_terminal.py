@@ -33,7 +33,7 @@ def f() -> str:
         raise ValueError("no second one")
     time.sleep(600)
 '''
-ASKED = r"^run f\(\)\? \[y/N/a\(lways\)\] *$"
+ASKED = r"^run f\(\)\? \[y/N/a\] \(a: always for f in this chat\) *$"
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,12 @@ def test_calls_in_a_conversation(caller: Path, tools: Path) -> None:
     command = [sys.executable, "-m", "l4cli", "chat", "-m", str(caller), "-t", "1", "--ctx", "1k"]
     with Terminal([*command, "--tools", str(tools), "--max-rounds", "2"]) as terminal:
         terminal.wait_for(r"^> *$")
+        terminal.wait_for(r"^functions: f \(")
 
         terminal.type("go" + ENTER)
+        terminal.wait_for(ASKED)
+        terminal.type("maybe" + ENTER)
+        terminal.wait_for(r"^\(please answer y, n or a\)$")
         terminal.wait_for(ASKED)
         terminal.type("y" + ENTER)
         terminal.wait_for(r"^  → the first result$")
@@ -122,6 +126,6 @@ def test_one_shot_runs_tools_only_when_told_to(
     assert done.stderr.splitlines() == [
         "run f()",
         "  → the first result",
-        "(stopped: the model called functions in 1 rounds and still calls; "
+        "(stopped: the model called functions in 1 round and still calls; "
         "--max-rounds allows more)",
     ]

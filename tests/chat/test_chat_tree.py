@@ -90,12 +90,12 @@ def test_branches_stand_where_they_leave() -> None:
     assert draw_tree(tree.at(4), 40) == [
         "* 1 > one",
         "* 2   1",
-        "  ├ 5 > else",
-        "  │ ├ 6   part (broken off)",
-        "  │ │ 7 > more",
-        "  │ 8   mine (edited)",
-        "* 3 > two",
-        "* 4   2",
+        "* ├ 3 > two",
+        "* │ 4   2",
+        "  5 > else",
+        "  ├ 6   part (broken off)",
+        "  │ 7 > more",
+        "  8   mine (edited)",
     ]
 
 

@@ -54,6 +54,11 @@ def test_an_export_never_replaces_a_file_unasked(l4: L4, tmp_path: Path) -> None
     assert path.read_text() == "mine"
     assert l4("sessions", "export", "first", "--overwrite", cwd=tmp_path).returncode == 0
 
+    odd = l4("sessions", "export", "first", "-o", tmp_path / "first.pdf")
+    assert odd.returncode == 2
+    assert "cannot be written as .pdf: .md is Markdown" in odd.stderr
+    assert not (tmp_path / "first.pdf").exists()
+
     rows = tmp_path / "first.jsonl"
     assert l4("sessions", "export", "first", "-o", rows).returncode == 0
     assert [json.loads(line)["role"] for line in rows.read_text().splitlines()] == [
@@ -66,8 +71,11 @@ def test_all_are_removed_or_none(l4: L4) -> None:
     refused = l4("sessions", "rm", "first", "frist")
     assert refused.returncode == 2
     assert "did you mean first?" in refused.stderr
+    unasked = l4("sessions", "rm", "first")
+    assert unasked.returncode == 2
+    assert "no terminal to confirm on; give --yes" in unasked.stderr
     assert "first" in l4("sessions").stdout
-    assert l4("sessions", "rm", "first", "second").returncode == 0
+    assert l4("sessions", "rm", "first", "second", "--yes").returncode == 0
     empty = l4("sessions")
     assert (empty.returncode, empty.stdout) == (0, "")
     assert "no sessions yet" in empty.stderr

@@ -19,8 +19,8 @@ def show(session: ChatSession, argument: str, ui: Ui) -> None:
         f"model        {session.llm.name}",
         f"session      {_session_line(session)}",
         f"context      {session.num_tokens:,} of {session.n_ctx:,} tokens",
-        f"questions    {session.conversation.num_questions}",
-        f"messages     {len(tree.nodes)} in the tree, now at {tree.head or 'its beginning'}",
+        f"questions    {session.conversation.num_questions:,}",
+        f"messages     {len(tree.nodes):,} in the tree, now at {tree.head or 'its beginning'}",
         f"system       {shortened(tree.system or 'none')}",
     ]
     lines += [f"attached     {a.name} ({a.num_tokens:,} tokens)" for a in session.attachments]
@@ -47,7 +47,7 @@ def stats(session: ChatSession, _argument: str, ui: Ui) -> None:
         return
     lines = [
         *_last_answer(session),
-        f"answers      {totals.num_answers}, {totals.num_generated_tokens:,} tokens in "
+        f"answers      {totals.num_answers:,}, {totals.num_generated_tokens:,} tokens in "
         f"{totals.decode_seconds:.1f} s{_rate(totals.decode_tps)}",
         f"prompts      {totals.num_computed_tokens:,} tokens computed in "
         f"{totals.prefill_seconds:.1f} s{_rate(totals.prefill_tps)}",
@@ -94,10 +94,12 @@ def settings(session: ChatSession) -> list[str]:
     params = session.params()
     none = {"seed": "random", "max_tokens": "rest of the context"}
     width = max(map(len, SETTINGS)) + 1
-    return [
-        f"{name:<{width}}{none[name] if (value := getattr(params, name)) is None else value}"
-        for name in SETTINGS
-    ]
+    lines = []
+    for name in SETTINGS:
+        value = getattr(params, name)
+        shown = f"{value:,}" if isinstance(value, int) and name != "seed" else value
+        lines.append(f"{name:<{width}}{none[name] if value is None else shown}")
+    return lines
 
 
 def _session_line(session: ChatSession) -> str:

@@ -25,6 +25,7 @@ _WHEN_SENT = "it goes before your next message"
 
 
 def attach(session: ChatSession, argument: str, ui: Ui) -> None:
+    _refuse_second(session, argument)
     text = files.read_text(Path(argument), lambda note: ui.say(f"({note})"))
     ui.say(announced(session, session.attach(argument, text)))
 
@@ -47,16 +48,27 @@ def attach_documents(session: ChatSession, argument: str, ui: Ui) -> None:
         on_note=lambda note: ui.say(f"({note})"),
     ):
         try:
+            _refuse_second(session, document.name)
             attachment = session.attach(document.name, document.tagged, document)
-        except ContextOverflowError as error:
+        except (ContextOverflowError, UsageError) as error:
             ui.say(f"({error})")
             continue
-        pages = f"{document.num_pages:,} pages, " if document.num_pages else ""
-        ui.say(f"{attachment.name}: {pages}{attachment.num_tokens:,} tokens")
+        pages = f"{counted(document.num_pages, 'page')}, " if document.num_pages else ""
+        ui.say(f"{attachment.name}: {pages}{counted(attachment.num_tokens, 'token')}")
         attached += 1
     if not attached:
         raise InputError("nothing was attached")
     ui.say(f"before your next message: {_cost_of_all(session, ui)}")
+
+
+def _refuse_second(session: ChatSession, name: str) -> None:
+    """Raise UsageError if the file of this name is attached already, by /file or by /doc."""
+    path = os.path.realpath(expanded(name))
+    for one in session.attachments:
+        if os.path.realpath(expanded(one.name)) == path:
+            raise UsageError(
+                f"{name} is attached already; /detach {one.name} takes it back, to attach it anew"
+            )
 
 
 def detach(session: ChatSession, argument: str, ui: Ui) -> None:
@@ -64,7 +76,7 @@ def detach(session: ChatSession, argument: str, ui: Ui) -> None:
     if not session.attachments:
         raise UsageError("nothing is attached; /file and /doc attach files")
     chosen = _meant(session.attachments, argument) if argument else session.attachments
-    gone = set(map(id, chosen))  # a file may be attached twice
+    gone = set(map(id, chosen))  # two may have the same name
     left = [one for one in session.attachments if id(one) not in gone]
     lines = [f"no longer attached: {one.name}" for one in chosen]
     session.attachments[:] = left
@@ -103,7 +115,8 @@ def _cost_of_all(session: ChatSession, ui: Ui) -> str:
         return _cost(session, len(documents.prefix) + others, num_known)
     if num_known:
         ui.say(
-            "(already read, but only for the start of a conversation; /clear first saves the time)"
+            "(l4 has read this before, which saves time only at the start of a conversation: "
+            "/clear, then attach it again)"
         )
     return _cost(session, sum(attachment.num_tokens for attachment in session.attachments))
 
@@ -140,15 +153,27 @@ def change(session: ChatSession, argument: str, ui: Ui) -> None:
 
 
 def save(session: ChatSession, argument: str, ui: Ui) -> None:
-    if _is_path(argument):
-        path = Path(argument).expanduser()
-        session.save(path)
-        ui.say(f"saved to {path}")
+    path, overwrites = _without_overwrite(argument)
+    if _is_path(path) or overwrites:
+        export(session, argument, ui)
         return
     if not session.file:
         raise UsageError("this chat is not kept; /save ./FILE writes its messages to a file")
     session.file.rename(argument)
     ui.say(f"this session is now named {argument}; continue it with: l4 chat --session {argument}")
+
+
+def export(session: ChatSession, argument: str, ui: Ui) -> None:
+    name, overwrites = _without_overwrite(argument)
+    path = Path(name).expanduser()
+    session.save(path, overwrite=overwrites)
+    ui.say(f"saved to {path}")
+
+
+def _without_overwrite(argument: str) -> tuple[str, bool]:
+    """Split `--overwrite` off the end of an argument; return the rest, and whether it was there."""
+    name = argument.removesuffix(" --overwrite")
+    return name.rstrip(), name != argument
 
 
 def load(session: ChatSession, argument: str, ui: Ui) -> None:
@@ -195,7 +220,7 @@ def _cost(session: ChatSession, num_tokens: int, num_known: int = 0) -> str:
     known = f", {whole} already read" if num_known else ""
     seconds = session.reading_seconds(num_tokens - num_known) if num_tokens > num_known else None
     time = f", {roughly(seconds)} to read" if seconds is not None else ""
-    return f"{num_tokens:,} tokens{known}{time}"
+    return f"{counted(num_tokens, 'token')}{known}{time}"
 
 
 def _sources(argument: str) -> list[str]:

@@ -170,9 +170,17 @@ COMMANDS = (
         True,
     ),
     Command(
+        "export",
+        "FILE",
+        "save a copy to a file (or FILE --overwrite)",
+        about.export,
+        "path",
+        True,
+    ),
+    Command(
         "load", "NAME|PATH", "continue a session, or a saved copy", about.load, "session", True
     ),
-    Command("exit", "", "leave (also exit, /bye, Ctrl-D)", _exit),
+    Command("exit", "", "leave (also exit, quit or bye alone, Ctrl-D)", _exit),
 )
 ALIASES = {
     "quit": "exit",
@@ -186,7 +194,7 @@ ALIASES = {
     "history": "tree",
     "attach": "file",
 }
-_LEAVING = ("exit", "quit")  # typed alone, with no slash, as in a shell
+_LEAVING = ("exit", "quit", "bye")  # typed alone, with no slash, as in a shell
 
 _KEYS = (
     "Keys:",

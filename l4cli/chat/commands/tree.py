@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import takewhile
 
+from l4cli.amounts import counted
 from l4cli.chat.commands.ui import Ui
 from l4cli.chat.compact import Cut, drop, plan_cut, sum_up
 from l4cli.chat.history.drawing import draw_side_by_side, draw_tree
@@ -19,7 +20,11 @@ _MOST_ALTERNATIVES = 16
 
 def show_tree(session: ChatSession, _argument: str, ui: Ui) -> None:
     lines = draw_tree(session.tree, ui.width)
-    ui.say("\n".join(lines) or "nothing has been said yet")
+    if not lines:
+        ui.say("nothing has been said yet")
+        return
+    place = f"the branch up to message {session.tree.head}" if session.tree.head else "none of them"
+    ui.say("\n".join([*lines, f"(* marks where you are: {place}; /goto N moves)"]))
 
 
 def compare(session: ChatSession, argument: str, ui: Ui) -> None:
@@ -37,7 +42,10 @@ def regenerate(session: ChatSession, _argument: str, ui: Ui) -> None:
     if params.is_repeatable:
         reason = "temperature 0" if params.temperature == 0 else f"seed {params.seed}"
         ui.say(f"({reason} gives the same answer again; /set changes it)")
-    session.regenerate()
+    newest = session.tree.newest
+    answer = session.regenerate()
+    if answer.has_begun and session.tree.newest == newest:
+        ui.say(f"(the same as message {session.tree.head}, so it is not kept a second time)")
 
 
 def go_on(session: ChatSession, _argument: str, _ui: Ui) -> None:
@@ -64,8 +72,17 @@ def branch(session: ChatSession, argument: str, ui: Ui) -> None:
 
 
 def go_to(session: ChatSession, argument: str, ui: Ui) -> None:
-    session.become(session.tree.at(session.tree.end_of_branch(number(argument))))
-    ui.say(f"at message {session.tree.head}: {_quoted(session, session.tree.head)}")
+    node = session.tree.node(number(argument))
+    head = session.tree.end_of_branch(node.id)
+    session.become(session.tree.at(head))
+    if head == node.id:
+        ui.say(f"at message {head}: {_quoted(session, head)}")
+        return
+    place = "in its place" if node.message.role == "user" else "after it"
+    ui.say(
+        f"at message {head}, the end of the branch with {node.id}: {_quoted(session, head)}\n"
+        f"(/branch {node.id} says something else {place})"
+    )
 
 
 def alternatives(session: ChatSession, argument: str, ui: Ui) -> None:
@@ -87,8 +104,9 @@ def compact(session: ChatSession, argument: str, ui: Ui) -> None:
     cut = plan_cut(session, number(argument) if argument else None)
     head, before = session.tree.head, cut.num_before
     ui.say("\n".join(_choices(cut)))
-    choice = ui.ask("[s]um up, [d]rop or leave it? ").strip().lower()
-    if choice in ("s", "sum up", "sum") and cut.can_sum_up:
+    offer = "[d]rop or leave it? " if cut.obstacle else "[s]um up, [d]rop or leave it? "
+    choice = ui.ask(offer).strip().lower()
+    if choice in ("s", "sum up", "sum") and not cut.obstacle:
         answer = sum_up(session, cut)
         if session.tree.head == head:
             ui.say("(no summary, nothing changed)")
@@ -142,13 +160,13 @@ def number(argument: str) -> int:
 def _choices(cut: Cut) -> list[str]:
     """Return the lines that tell what /compact can do, with exact numbers of tokens."""
     first, last = cut.old[0].id, cut.old[-1].id
-    old = f"{len(cut.old)} messages ({first} to {last})"
+    old = f"{counted(len(cut.old), 'message')} ({first} to {last})"
     lines = [f"{old} could go, {len(cut.kept)} would stay:"]
-    if cut.can_sum_up:
+    if not cut.obstacle:
         most = cut.num_kept + cut.max_summary
         lines.append(f"  sum up   {cut.num_before:,} tokens now, about {most:,} afterwards at most")
     else:
-        lines.append("  sum up   there is no room left to write a summary")
+        lines.append(f"  sum up   {cut.obstacle}")
     return [*lines, f"  drop     {cut.num_before:,} tokens now, {cut.num_kept:,} afterwards"]
 
 

@@ -1,7 +1,8 @@
 """Draws a conversation tree as lines of text, and several messages side by side. Pure.
 
-The branch that leads to the head goes straight down. Every other branch is drawn where it leaves
-that one, before the next message, and one step to the right:
+Versions of a message are drawn in the order of their ids. The newest one goes straight down; every
+other is drawn before it, with all that follows it, one step to the right. The order is the same
+wherever the head is; `*` marks the messages that lead to it:
 
     * 1 > What is GGUF?
     * 2   A file format for weights.
@@ -32,16 +33,10 @@ _RULE = " │ "
 def draw_tree(tree: Tree, width: int) -> list[str]:
     """Return one line per message, at most `width` columns; `*` marks the path to the head."""
     children = defaultdict(list)
-    newest: dict[int, int] = {}  # id -> the newest id below that message
     for node in tree.nodes.values():
         children[node.parent].append(node.id)
-    for node in reversed(list(tree.nodes.values())):
-        newest[node.parent] = max(newest.get(node.parent, ROOT), newest.get(node.id, node.id))
     here = {node.id for node in tree.path()}
     digits = len(str(tree.newest))
-
-    def main_branch(siblings: list[int]) -> int:
-        return max(siblings, key=lambda id: (id in here, newest.get(id, id)))
 
     lines = []
     # (id, the lead drawn before that message, the lead drawn before the messages below it)
@@ -52,9 +47,9 @@ def draw_tree(tree: Tree, width: int) -> list[str]:
             mark = "* " if id in here else "  "
             lines.append(_line(tree.nodes[id], mark + _tail(first, width // 2), digits, width))
         if below := children[id]:
-            main = main_branch(below)
-            waiting.append((main, rest, rest))
-            waiting += [(s, f"{rest}├ ", f"{rest}│ ") for s in reversed(below) if s != main]
+            *others, newest = below
+            waiting.append((newest, rest, rest))
+            waiting += [(id, f"{rest}├ ", f"{rest}│ ") for id in reversed(others)]
     return lines
 
 

@@ -15,8 +15,11 @@ from typing import Any, get_args
 from l4cli.chat.history.conversation import Conversation, Message
 from l4cli.chat.history.markdown import as_markdown
 from l4cli.engine.types import FinishReason
-from l4cli.errors import InputError, OutputError
+from l4cli.errors import InputError, OutputError, UsageError
 from l4cli.prompt.tool_calls import ToolCall
+
+_WAYS_OUT = "choose another name, or add --overwrite to replace it"
+_ENDINGS = ("", ".jsonl", ".json")  # of JSON lines
 
 
 def save(conversation: Conversation, path: Path) -> None:
@@ -31,13 +34,19 @@ def save(conversation: Conversation, path: Path) -> None:
 
 
 def write(conversation: Conversation, path: Path) -> None:
-    """Write Markdown to a path that ends in .md, else JSON lines; only the owner can read the file.
+    """Write Markdown to a path that ends in .md, else JSON lines. Only the owner can read the file.
 
     It is written under a temporary name in the same folder and then replaces `path`. OutputError if
-    that fails.
+    that fails. UsageError for an ending that promises another format.
     """
-    if path.suffix.lower() == ".md":
+    ending = path.suffix.lower()
+    if ending == ".md":
         content = as_markdown(conversation)
+    elif ending not in _ENDINGS:
+        raise UsageError(
+            f"{path}: a conversation cannot be written as {ending}: .md is Markdown, .jsonl (or "
+            ".json) is JSON lines, which `l4 chat` can load"
+        )
     else:
         content = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in _records(conversation))
     try:
@@ -123,10 +132,8 @@ def _calls(values: Any, where: str) -> tuple[ToolCall, ...]:
 
 def _refuse_foreign(path: Path) -> None:
     if path.suffix.lower() == ".md":
-        raise OutputError(f"{path} exists: choose another name")
+        raise OutputError(f"{path} exists: {_WAYS_OUT}")
     try:
         load(path)
     except InputError as error:
-        raise OutputError(
-            f"{path} exists and is not a saved conversation: choose another name"
-        ) from error
+        raise OutputError(f"{path} exists and is not a saved conversation: {_WAYS_OUT}") from error

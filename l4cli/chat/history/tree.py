@@ -64,6 +64,16 @@ class Tree:
         """Return the ids of the messages directly below `id`, oldest first."""
         return [node.id for node in self.nodes.values() if node.parent == id]
 
+    def same_version(self, message: Message) -> int | None:
+        """Return the id of the same message directly below the head; None if there is none.
+
+        How much of an answer's prompt was in the KV cache makes no difference.
+        """
+        for id in self.children(self.head):
+            if replace(self.nodes[id].message, num_cached=message.num_cached) == message:
+                return id
+        return None
+
     def end_of_branch(self, id: int) -> int:
         """Return the highest id below `id`, or `id` itself if there is none below it."""
         self.node(id)

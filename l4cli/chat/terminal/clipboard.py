@@ -21,8 +21,8 @@ def copy(text: str, write: Callable[[str], object]) -> str:
         return "to the clipboard"
     data = text.encode("utf-8", "replace")
     write(f"\x1b]52;c;{base64.b64encode(data).decode()}\x07")
-    doubt = "; the text may be too long for it" if len(data) > _MAX_OSC52 else ""
-    return f"to the terminal's clipboard (OSC 52{doubt})"
+    doubt = "the text may be too long for it" if len(data) > _MAX_OSC52 else "if it allows that"
+    return f"to the terminal's clipboard ({doubt})"
 
 
 def _copied_here(text: str) -> bool:

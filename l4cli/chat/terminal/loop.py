@@ -43,6 +43,7 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
     )
     _show_resumed_session(session)
     _suggest_questions(session)
+    _tell_functions(session)
     for attachment in session.attachments:
         _note(announced(session, attachment))
     screen = _Screen(session, _history() if use_history else editing.no_history())
@@ -95,6 +96,13 @@ def _suggest_questions(session: ChatSession) -> None:
         _note(session.rounds.toolbox.about)
     elif not session.rounds and session.llm.file and session.llm.file.questions:
         _note("\n".join(["Try:", *(f"  {text}" for text in session.llm.file.questions)]))
+
+
+def _tell_functions(session: ChatSession) -> None:
+    """Tell which functions the model can call, and where they are from."""
+    if session.rounds:
+        toolbox = session.rounds.toolbox
+        _note(f"functions: {', '.join(toolbox.names)} ({toolbox.file})")
 
 
 def _handle(session: ChatSession, text: str, screen: _Screen) -> int:

@@ -100,8 +100,10 @@ def said_by(error: BaseException) -> str:
 def place_of(error: BaseException, path: Path) -> str:
     """Return the file and, if known, its innermost line that an exception came from."""
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-    if isinstance(error, SyntaxError) and error.filename == str(path):
+    # Python names the file with all its folders, whatever `path` has.
+    names = (str(path), getattr(sys.modules.get(_MODULE), "__file__", None))
+    lines = [frame.lineno for frame in frames if frame.filename in names]
+    if isinstance(error, SyntaxError) and error.filename in names:
         lines.append(error.lineno)
     return f"{path}, line {lines[-1]}" if lines and lines[-1] else str(path)
 

@@ -11,39 +11,59 @@ from prompt_toolkit.history import DummyHistory
 from prompt_toolkit.input.base import Input
 from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 
+from l4cli import console
 from l4cli.chat.tools.rounds import Permission
 from l4cli.chat.tty import prompt_output
 
-_QUESTION = "run {}? [y/N/a(lways)] "
+_QUESTION = "run {call}? [y/N/a] (a: always for {name} in this chat) "
+_MEANINGS: dict[str, Permission] = {
+    "": "no",
+    "n": "no",
+    "no": "no",
+    "y": "yes",
+    "yes": "yes",
+    "a": "always",
+    "always": "always",
+}
+_UNCLEAR = "(please answer y, n or a)"
 
 
 def ask_in_chat(call: str) -> Permission:
-    """Ask at a separate prompt; Ctrl-C and Ctrl-D mean no."""
+    """Ask at a separate prompt until the answer is clear; Ctrl-C and Ctrl-D mean no."""
     asking: PromptSession[str] = PromptSession(history=DummyHistory(), output=prompt_output())
     with _earlier_keys_kept(asking.input):
         try:
-            return permission_of(asking.prompt(_QUESTION.format(call)))
+            while (permission := permission_of(asking.prompt(_question(call)))) is None:
+                console.note(_UNCLEAR)
         except (EOFError, KeyboardInterrupt):
             return "no"
+    return permission
 
 
 def ask_on_stderr(call: str) -> Permission:
-    """Ask on stderr, because stdout is for the answer; the end of stdin means no."""
+    """Ask on stderr, because stdout is for the answer; the end of stdin means no.
+
+    It asks until the answer is clear.
+    """
     with suppress(ImportError):
         import termios
 
         termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
-    sys.stderr.write(_QUESTION.format(call))
-    sys.stderr.flush()
-    return permission_of(sys.stdin.readline())
+    while True:
+        sys.stderr.write(_question(call))
+        sys.stderr.flush()
+        if permission := permission_of(sys.stdin.readline()):
+            return permission
+        console.note(_UNCLEAR)
 
 
-def permission_of(typed: str) -> Permission:
-    """Return the permission that was typed: anything but y(es) and a(lways) means no."""
-    word = typed.strip().lower()
-    if word in ("y", "yes"):
-        return "yes"
-    return "always" if word in ("a", "always") else "no"
+def permission_of(typed: str) -> Permission | None:
+    """Return the permission that was typed, an empty line being no; None if it is unclear."""
+    return _MEANINGS.get(typed.strip().lower())
+
+
+def _question(call: str) -> str:
+    return _QUESTION.format(call=call, name=call.partition("(")[0])
 
 
 @contextmanager

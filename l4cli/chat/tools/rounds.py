@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 from l4cli import console
+from l4cli.amounts import counted
 from l4cli.chat.text import shortened
 from l4cli.chat.tools.calls import CallGate, FinalView
 from l4cli.chat.tools.toolbox import Toolbox, ToolResult, shown
@@ -88,8 +89,8 @@ class ToolRounds:
         if not calls():
             return answer
         self.note(
-            f"(stopped: the model called functions in {self._max_rounds} rounds and still calls; "
-            "--max-rounds allows more)"
+            f"(stopped: the model called functions in {counted(self._max_rounds, 'round')} and "
+            "still calls; --max-rounds allows more)"
         )
         return replace(answer, exit_code=EXIT_FAILED)
 
