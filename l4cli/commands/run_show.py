@@ -92,10 +92,13 @@ def report(
         console.warn(_stopped(session, reading, out))
         raise typer.Exit(session.interrupts.exit_code)
     num_failed = session.output.num_failed
-    hint = f"; ask them again with: --retry-errors -o {out}" if out else ""
     if stats.num_errors:
-        console.warn(f"{stats.num_errors} of {stats.num_rows} rows are errors{hint}")
+        console.warn(f"{stats.num_errors} of {stats.num_rows} rows are errors")
+        console.note(stats.failed.reason())
+        if out:
+            console.note(stats.failed.advice(str(out)))
     if num_failed:
+        hint = f"; ask them again with: --retry-errors -o {out}" if out else ""
         console.warn(f"{num_failed} of the earlier rows are errors{hint}")
     if not _report_checked(session) or stats.num_errors or num_failed:
         raise typer.Exit(EXIT_FAILED)
