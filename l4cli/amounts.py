@@ -6,6 +6,7 @@ compared. All functions here are pure.
 
 from __future__ import annotations
 
+NOT_MEASURED = "unknown; `l4 bench MODEL` measures the speed"  # in place of an estimated time
 GIB = 1 << 30
 _K, _M = 1 << 10, 1 << 20
 

@@ -11,10 +11,14 @@ from l4cli import console
 from l4cli.errors import EXIT_OK, EXITS_THAT_LEAVE
 
 PROMPT = "? "
+_LEAVING = ("exit", "quit", "bye", "/exit", "/quit", "/bye", "/q")
+_HELP = "Type a question. Ctrl-C stops an answer; Ctrl-D, exit, quit or bye leaves."
 
 
 def ask_loop(ask: Callable[[str], int]) -> int:
-    """Read questions until Ctrl-D and have `ask` answer each; return the exit code.
+    """Read questions until Ctrl-D or a word such as /quit; have `ask` answer each.
+
+    Returns the exit code.
 
     `ask` returns the exit code of the signal that ended its answer, or 0. Ctrl-C ends the answer
     but not the loop. The questions are not saved in a history file, because they may reveal what
@@ -29,5 +33,10 @@ def ask_loop(ask: Callable[[str], int]) -> int:
             continue
         except EOFError:
             return EXIT_OK
+        if question.lower() in _LEAVING:
+            return EXIT_OK
+        if question.lower() in ("/help", "/?"):
+            console.note(_HELP)
+            continue
         if question and (code := ask(question)) in EXITS_THAT_LEAVE:
             return code

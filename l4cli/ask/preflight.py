@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from l4cli.amounts import human_size, roughly
+from l4cli.amounts import NOT_MEASURED, human_size, roughly
 from l4cli.engine.kv import padded
 from l4cli.engine.pieces import SEGMENT_TOKENS
 from l4cli.errors import ContextOverflowError
@@ -291,8 +291,6 @@ def lines(preflight: Preflight, names: Sequence[str]) -> list[tuple[str, str]]:
         ("in the reading cache", human_size(preflight.stored_bytes)),
         (
             "time to read",
-            "not known: no rate was measured yet"
-            if preflight.seconds is None
-            else roughly(preflight.seconds),
+            NOT_MEASURED if preflight.seconds is None else roughly(preflight.seconds),
         ),
     ]

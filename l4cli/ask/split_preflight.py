@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from l4cli.amounts import human_size, roughly
+from l4cli.amounts import NOT_MEASURED, human_size, roughly
 from l4cli.engine.sizing import ContextSize
 from l4cli.engine.sizing import Demand as ContextDemand
 from l4cli.fit.choose import PlacementLimits, Verdict, place
@@ -211,5 +211,5 @@ def _calls(demand: SplitDemand) -> str:
 
 def _time(seconds: float | None) -> str:
     if seconds is None:
-        return "not known: no rate was measured yet"
+        return NOT_MEASURED
     return f"{roughly(seconds)} at most"

@@ -17,6 +17,9 @@ from l4cli.batch.suspects import Crash
 from l4cli.errors import InputError, UsageError
 
 MODEL_TIME = "the time of the model's file"  # the setting of that name
+CONSTRAINT = "constraint"  # the setting that --schema or --grammar sets
+_OPTIONS = {"json_schema": "--schema", "grammar": "--grammar"}  # by the kind of constraint
+_SHORT = 60  # characters of a value that a message shows
 _CHUNK = 1 << 16
 IsOwn = Callable[[bytes], bool]
 
@@ -219,12 +222,33 @@ def _check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any
                 if name == MODEL_TIME and isinstance(old, str) and "," not in old
                 else ""
             )
-            first = f"with {name} {_short(old)}" if _is_given(old) else f"without {name}"
-            now_it_is = _short(new) if _is_given(new) else "not given"
             raise UsageError(
-                f"{path} was started {first}, but now it is {now_it_is}: "
-                f"give the same, or another -o{hint}"
+                f"{path} was started {_changed(name, old, new)}: give the same, or another -o, or "
+                f"--overwrite to begin again{hint}"
             )
+
+
+def _changed(name: str, old: Any, new: Any) -> str:
+    """Say how a setting differs: "with NAME 1, but now it is 2"; of long values, from where on."""
+    name, before, now = _option(name, old, new), _text(old), _text(new)
+    if not _is_given(old):
+        return f"without {name}, but now it is {_short(now)}"
+    if not _is_given(new):
+        return f"with {name} {_short(before)}, but now it is not given"
+    if len(before) <= _SHORT and len(now) <= _SHORT:
+        return f"with {name} {before}, but now it is {now}"
+    pairs = enumerate(zip(before, now, strict=False))
+    at = next((at for at, (one, other) in pairs if one != other), min(len(before), len(now)))
+    return (
+        f"with another {name}: at character {at + 1} it had {_part(before, at)}, "
+        f"but now it has {_part(now, at)}"
+    )
+
+
+def _option(name: str, old: Any, new: Any) -> str:
+    """Return the option that sets a setting, if its name in the journal is not that of one."""
+    kinds = [value["kind"] for value in (old, new) if name == CONSTRAINT and value]
+    return _OPTIONS.get(kinds[0], name) if kinds else name
 
 
 def _is_given(value: Any) -> bool:
@@ -232,6 +256,18 @@ def _is_given(value: Any) -> bool:
     return value is not None and value is not False
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+def _text(value: Any) -> str:
+    """Return a setting's value as text: of a constraint, its source."""
+    source = value.get("source") if isinstance(value, dict) else None
+    if isinstance(source, str):
+        return source
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}…"
+
+
+def _part(text: str, at: int) -> str:
+    """Quote a text from `at` on, or say that it ends there."""
+    return repr(_short(text[at : at + _SHORT // 2])) if text[at:] else "nothing more"

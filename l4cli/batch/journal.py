@@ -46,8 +46,10 @@ class JournaledOutput:
 
     path: the output file OUT.
     settings: the settings that all rows of one file must share, as JSON values by name.
-    resume: continue an existing file. Without it, an existing file raises UsageError; it is never
-        overwritten.
+    resume: continue an existing file.
+    overwrite: replace an existing file. It keeps its content until the first row is there to be
+        answered, so a run that is refused before loses nothing. Without `resume` and this, an
+        existing file raises UsageError.
     unordered: rows are in the order they finished, so they are identified by their digests alone.
     is_own: whether a line at the end of OUT, perhaps cut short, is one that l4 writes. The journal
         may lack such rows after a kill, and they are asked again; other lines are a user's.
@@ -62,12 +64,14 @@ class JournaledOutput:
         settings: Mapping[str, Any],
         *,
         resume: bool,
+        overwrite: bool = False,
         unordered: bool = False,
         is_own: IsOwn = any_line,
     ) -> None:
         self.path = path
         self.unordered = unordered
         self.done = Done()
+        self._settings = dict(settings)
         refuse_unfit(path, journal_of(path))
         with ExitStack() as opened:
             try:
@@ -77,14 +81,14 @@ class JournaledOutput:
                     if resume:
                         name = str(journal_of(path))
                         self.done = read_done(path, journal, name, settings, is_own)
-                self._refuse_overwriting(resume)
+                if not overwrite:
+                    self._refuse_overwriting(resume)
                 self._journal_file = journal or opened.enter_context(_new_journal(path))
                 self._out = opened.enter_context(path.open("ab", buffering=0))
                 self._end = self.done.end
                 self._is_cut = False
-                if not self.done.journal_end:
+                if not (self.done.journal_end or overwrite):
                     self._cut()
-                    _write_all(self._journal_file, settings_line(dict(settings)))
             except OSError as error:
                 raise OutputError(f"cannot write {path}: {error.strerror}") from error
             opened.pop_all()
@@ -126,7 +130,8 @@ class JournaledOutput:
         for row in left:
             self._cut()
             yield row
-        self._cut()
+        if self.done.journal_end:  # otherwise an input without rows would empty a file to replace
+            self._cut()
 
     def write(
         self, line: str, digest: bytes, *, failed: bool = False, document: bytes | None = None
@@ -172,9 +177,10 @@ class JournaledOutput:
     def _refuse_overwriting(self, resume: bool) -> None:
         if not self.done.journal_end and self.path.exists() and self.path.stat().st_size:
             hint = (
-                "has no journal to resume from: give another -o"
+                "has no journal to resume from: give another -o, or replace it with --overwrite"
                 if resume
-                else "would be overwritten: continue it with --resume, or give another -o"
+                else "would be overwritten: continue it with --resume, give another -o, or replace "
+                "it with --overwrite"
             )
             raise UsageError(f"{self.path} already exists and {hint}")
 
@@ -189,12 +195,17 @@ class JournaledOutput:
         yield from remaining
 
     def _cut(self) -> None:
-        """Cut off what is incomplete at the end of both files; later calls do nothing."""
+        """Cut off what is incomplete at the end of both files; later calls do nothing.
+
+        If nothing is complete, the journal begins with the settings.
+        """
         if self._is_cut:
             return
         try:
             self._journal_file.truncate(self.done.journal_end)
             self._out.truncate(self._end)
+            if not self.done.journal_end:
+                _write_all(self._journal_file, settings_line(self._settings))
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
         self._is_cut = True

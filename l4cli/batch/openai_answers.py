@@ -74,6 +74,12 @@ def has_failed(output: Mapping[str, Any]) -> bool:
     return response is None or response["status_code"] != 200
 
 
+def first_error(output: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the type and the message of the error in the envelope of a row that failed."""
+    error = output["error"] or output["response"]["body"]["error"]
+    return error["code"], error["message"]
+
+
 def _envelope(
     row: Row | BadRow, response: dict[str, Any] | None, error: dict[str, Any] | None
 ) -> dict[str, Any]:

@@ -106,6 +106,14 @@ def has_failed(output: Mapping[str, Any]) -> bool:
     return "error" in output or any("error" in one for one in output.get("answers", ()))
 
 
+def first_error(output: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the type and the message of the first error in an output row that has failed."""
+    if "custom_id" in output:
+        return openai_answers.first_error(output)
+    error = next(one["error"] for one in (output, *output.get("answers", ())) if "error" in one)
+    return error["type"], error["message"]
+
+
 def to_line(value: Mapping[str, Any]) -> str:
     """Return an output row as one line of JSON, without the newline.
 

@@ -40,6 +40,7 @@ def open_journaled(
     *,
     resume: bool,
     retry_errors: bool = False,
+    overwrite: bool = False,
     unordered: bool = False,
     is_own: IsOwn = any_line,
 ) -> JournaledOutput | RetriedOutput:
@@ -49,6 +50,7 @@ def open_journaled(
     settings: the settings that all rows of one file must share.
     resume: continue an existing file.
     retry_errors: run the error rows of an existing file again.
+    overwrite: replace an existing file.
     unordered: rows are in the order they finished.
     is_own: see JournaledOutput.
 
@@ -59,12 +61,14 @@ def open_journaled(
         _finish_renaming(path, settings)
     if retry_errors and journal_of(path).exists():
         return RetriedOutput(path, settings, unordered=unordered, is_own=is_own)
-    if resume and _is_being_retried(path):
+    if (resume or overwrite) and _is_being_retried(path):
         raise UsageError(
             f"a retry of the errors in {path} was interrupted: continue it with --retry-errors, "
             f"or delete {retry_of(path)} to give it up"
         )
-    return JournaledOutput(path, settings, resume=resume, unordered=unordered, is_own=is_own)
+    return JournaledOutput(
+        path, settings, resume=resume, overwrite=overwrite, unordered=unordered, is_own=is_own
+    )
 
 
 def refuse_foreign(path: Path) -> None:

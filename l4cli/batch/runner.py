@@ -19,7 +19,7 @@ from typing import Any
 from l4cli.batch.ahead import ReadAhead
 from l4cli.batch.job import Job
 from l4cli.batch.outcomes import Outcome, outcome_of, refused, timed_out
-from l4cli.batch.outputs import failure, has_failed, output
+from l4cli.batch.outputs import failure, first_error, has_failed, output
 from l4cli.batch.preparing import MadeRequest, Preparing
 from l4cli.batch.requests import BatchOptions, RowRequests
 from l4cli.batch.rows import BadRow, Row
@@ -333,7 +333,8 @@ class _Batch:
             row, written = self._done.pop(position)
             self._num_written += 1
             self.stats.num_rows += 1
-            self.stats.num_errors += has_failed(written)
+            if has_failed(written):
+                self.stats.failed.add(row.line, *first_error(written))
             yield row, written
 
     def _take_row(self, row: Row | BadRow) -> None:

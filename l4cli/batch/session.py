@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from l4cli import console
-from l4cli.batch.done import MODEL_TIME
+from l4cli.batch.done import CONSTRAINT, MODEL_TIME
 from l4cli.batch.files import Output, StdoutOutput
 from l4cli.batch.ids import IdRegister
 from l4cli.batch.input import RowsInput
@@ -116,6 +116,7 @@ def open_output(
     reading: RowsInput,
     resume: bool,
     retry_errors: bool,
+    overwrite: bool,
 ) -> Iterator[Output]:
     """Open the output of a run: stdout if `out` is None, otherwise a file with its journal.
 
@@ -130,6 +131,7 @@ def open_output(
         _settings(llm, options, reading),
         resume=resume,
         retry_errors=retry_errors,
+        overwrite=overwrite,
         unordered=options.unordered,
         is_own=is_own_line,
     ) as output:
@@ -165,7 +167,5 @@ def _settings(llm: LLM, options: BatchOptions, reading: RowsInput) -> dict[str, 
         "--deterministic": llm.is_deterministic,
         **reading.settings,
         **{f"--{name.replace('_', '-')}": value for name, value in sampling.items()},
-        "constraint": {"kind": constraint.kind, "source": constraint.source}
-        if constraint
-        else None,
+        CONSTRAINT: {"kind": constraint.kind, "source": constraint.source} if constraint else None,
     }

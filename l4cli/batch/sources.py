@@ -24,6 +24,7 @@ from l4cli.prompt import strict_json
 
 Source = Literal["json", "text", "csv"]
 _SEPARATOR = re.compile(r'"?sep=([^\w"])"?')  # Excel's line above the header
+_MOST_NAMES = 20  # of columns in a message
 _MAX_CELL = 2**31 - 1  # the csv module's default limit of 128 KiB is too small for documents
 
 
@@ -198,14 +199,17 @@ def _check_columns(names: tuple[str, ...], columns: frozenset[str]) -> None:
 
     The header is checked once because otherwise every row would fail with the same error.
     """
+    if names and not {"prompt", "messages", "document"} & set(names):
+        shown = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
+        name = next((name for name in reversed(names) if name.isidentifier()), "COLUMN")
+        raise InputError(
+            f"the CSV file has no column 'prompt', only {shown}: make prompts from its columns "
+            f"with --template-row, such as --template-row 'Summarize: {{{{ {name} }}}}'"
+        )
     if unknown := [name for name in names if name not in columns]:
         raise InputError(
             f"the CSV column {unknown[0]!r} is not a field of a row: make prompts from columns "
             "with --template-row, or ignore it with --lenient"
-        )
-    if names and not {"prompt", "messages", "document"} & set(names):
-        raise InputError(
-            "the CSV file has no column 'prompt': make prompts from its columns with --template-row"
         )
 
 

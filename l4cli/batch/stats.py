@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from l4cli.amounts import counted, duration
+from l4cli.batch.failed_rows import FailedRows
 from l4cli.batch.meter import SpeedMeter
 from l4cli.batch.rows import Row
 from l4cli.engine.types import StepOutput
@@ -22,7 +23,7 @@ _SPAN = 10.0  # seconds over which the progress line averages its rates
 class BatchStats:
     """Counts of the rows written so far, and of the tokens that went through the engine.
 
-    num_errors: output rows that are errors or contain one.
+    failed: output rows that are errors or contain one.
     num_cached_tokens: prompt tokens found in the KV cache.
     num_restored_tokens: tokens of documents restored from the reading cache.
     num_bytes_kept: bytes of documents saved to the reading cache.
@@ -32,7 +33,6 @@ class BatchStats:
     """
 
     num_rows: int = 0
-    num_errors: int = 0
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     num_completion_tokens: int = 0
@@ -41,6 +41,12 @@ class BatchStats:
     reading: str = ""
     in_work: Row | None = None
     meter: SpeedMeter = field(default_factory=SpeedMeter)
+    failed: FailedRows = field(default_factory=FailedRows)
+
+    @property
+    def num_errors(self) -> int:
+        """The number of rows that failed."""
+        return self.failed.count
 
     @property
     def num_prefill_tokens(self) -> int:

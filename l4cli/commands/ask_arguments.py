@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
+import shlex
 import stat
 import sys
 from collections.abc import Sequence
@@ -39,8 +41,11 @@ def sort_out(
     is_piped: whether there may be something on stdin.
     asks_anyway: whether there is a question beside these, of a template.
 
-    Raises UsageError if that leaves no document, or if an argument could be either.
+    Raises UsageError if that leaves no document, if an argument could be either, or if several look
+    like the words of one question.
     """
+    if not (questions or asks_anyway):
+        _refuse_unquoted(words)
     asked = tuple(word for word in words if _is_question(word))
     documents = tuple(word for word in words if word not in asked)
     asked = (*asked, *questions)
@@ -138,6 +143,24 @@ def _is_question(text: str) -> bool:
     else:
         looks_like_one = has_words and not re.search(r"[/\\*\[]|\.\w{1,5}$", text)
     return looks_like_one and not _is_there(text)
+
+
+def _refuse_unquoted(words: Sequence[str]) -> None:
+    """Raise UsageError if arguments in a row are the words of a question without quotes."""
+    for is_word, group in itertools.groupby(words, _is_one_word):
+        run = list(group)
+        is_long = len(run) > 2 or (len(run) == 2 and run[1].endswith("?"))
+        if is_word and is_long and not run[0].endswith("?"):
+            question = " ".join(run)
+            can_be_double = not re.search(r'["$`\\!]', question)
+            quoted = f'"{question}"' if can_be_double else shlex.quote(question)
+            files = "".join(f"{shlex.quote(word)} " for word in words if word not in run)
+            raise UsageError(f"put the question in quotes: l4 ask {files}{quoted}")
+
+
+def _is_one_word(text: str) -> bool:
+    """Whether an argument is one word that names no file and does not look like a file's name."""
+    return not re.search(r"[\s/\\*\[]|\.\w{1,5}$", text) and text != STDIN and not _is_there(text)
 
 
 def _is_there(text: str) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from l4cli import console
-from l4cli.commands.one_answer import value_of
+from l4cli.commands.one_answer import cut_off, value_of
 from l4cli.errors import EXIT_FAILED, EXIT_OK, ContextOverflowError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from l4cli.documents.quotes import Quotation
 
 
-_NOTHING_SHARED = "shares no number, name or rare word with the answer"
+_NOTHING_SHARED = "check this quotation: it has none of the answer's numbers and names"
 
 
 def report(told: Preflight, documents: Sequence[Document], json: bool) -> None:
@@ -79,12 +80,17 @@ def answers(
 
 
 class _Printer:
-    """Writes answers as text; each of several questions is a Markdown heading above its answer."""
+    """Writes answers as text; each of several questions is a Markdown heading above its answer.
+
+    A terminal gets them folded at words, a pipe as they are.
+    """
 
     def __init__(self, questions: Sequence[str]) -> None:
         self._questions = questions
         self._last = "\n"  # the last character written
         self._headed = -1  # index of the last question written as a heading
+        is_terminal = console.stdout_is_terminal()
+        self._folder = console.Folder(shutil.get_terminal_size().columns) if is_terminal else None
 
     def write(self, index: int, text: str) -> None:
         self._head(index)
@@ -93,6 +99,8 @@ class _Printer:
     def end(self, index: int, quotations: Sequence[Quotation]) -> None:
         """End the answer's line and write its quotations. The answer may be empty."""
         self._head(index)
+        if self._folder:
+            console.data(self._folder.flush(), end="")
         self._put("" if self._last == "\n" else "\n")
         for one in quotations:
             mark = "" if one.is_proved else "unproved: "
@@ -109,7 +117,7 @@ class _Printer:
 
     def _put(self, text: str) -> None:
         if text:
-            console.data(text, end="")
+            console.data(self._folder.feed(text) if self._folder else text, end="")
             self._last = text[-1]
 
 
@@ -124,9 +132,7 @@ def _explain(answer: QuestionAnswer) -> int:
         console.warn(f"{answer.question}: {answer.error}")
         return EXIT_FAILED
     if answer.finish_reason == "length":
-        console.warn(
-            f"the answer was cut off after {len(answer.token_ids):,} tokens; -n allows longer ones"
-        )
+        console.warn(cut_off(len(answer.token_ids)))
     if answer.coverage:
         for line in answer.coverage.lines():
             console.warn(line)

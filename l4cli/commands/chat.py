@@ -210,7 +210,9 @@ def _one_shot(session: ChatSession, question: str, *, json: bool, has_schema: bo
 
         console.data_json(as_json(answer, session.llm.name, has_schema=has_schema))
     if answer.finish_reason == "length":
-        console.warn(f"the answer was cut off after {len(answer.token_ids):,} tokens")
+        from l4cli.commands.one_answer import cut_off
+
+        console.warn(cut_off(len(answer.token_ids)))
         return answer.exit_code or (EXIT_FAILED if has_schema else EXIT_OK)  # half a value is none
     return answer.exit_code
 

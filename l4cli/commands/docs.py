@@ -58,7 +58,10 @@ def list_documents(
     )
     count, n_bytes = catalogue.others(store_root())
     if count:
-        console.note(f"and {human_size(n_bytes)} of chats and of replaced states, not listed here")
+        console.note(
+            f"the reading cache also holds {human_size(n_bytes)} of chats and older versions; "
+            "`l4 docs prune --limit SIZE` frees space"
+        )
 
 
 @docs.command("add", cls=Command)

@@ -17,6 +17,11 @@ def value_of(text: str) -> Any:
         return None
 
 
+def cut_off(num_tokens: int) -> str:
+    """Say that an answer ended at -n, --max-tokens."""
+    return f"the answer was cut off after {num_tokens:,} tokens; -n allows longer ones"
+
+
 def as_json(answer: Answer, model: str, *, has_schema: bool) -> dict[str, Any]:
     """Return the answer for --json; with a schema also its value, which is None if it was cut."""
     parsed = {"parsed": value_of(answer.text)} if has_schema else {}

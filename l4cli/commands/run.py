@@ -20,6 +20,7 @@ def run(
     out: own.Out = None,
     resume: own.Resume = False,
     retry_errors: own.RetryErrors = False,
+    overwrite: own.Overwrite = False,
     unordered: own.Unordered = False,
     row_timeout: own.RowTimeout = None,
     timings: own.Timings = True,
@@ -76,6 +77,11 @@ def run(
     if (resume or retry_errors) and out is None:
         name = "--retry-errors" if retry_errors else "--resume"
         raise UsageError(f"{name} continues an output file: name it with -o")
+    if overwrite and out is None:
+        raise UsageError("--overwrite replaces an output file: name it with -o")
+    if overwrite and (resume or retry_errors):
+        name = "--retry-errors" if retry_errors else "--resume"
+        raise UsageError(f"--overwrite begins a new file, and {name} continues one: give one")
     if json and not dry_run:
         raise UsageError("--json is for the report of --dry-run; answers are always JSON")
     if row_timeout is not None and not row_timeout > 0:  # NaN is not
@@ -118,7 +124,7 @@ def run(
             refuse_foreign(out)  # before the model is loaded, which may take long
         with (
             open_model(model, loading, yes=yes) as llm,
-            open_output(out, llm, batch, reading, resume, retry_errors) as output,
+            open_output(out, llm, batch, reading, resume, retry_errors, overwrite) as output,
             catch_interrupts(llm.interrupt, is_last=True) as interrupts,
         ):
             session = RunSession(llm, batch, output, interrupts, num_verified=verify)

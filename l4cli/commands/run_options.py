@@ -118,6 +118,14 @@ RetryErrors = Annotated[
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace the file of --out, if there is one.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
 Unordered = Annotated[
     bool,
     typer.Option(

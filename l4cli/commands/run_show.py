@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from l4cli import console
-from l4cli.amounts import counted, duration, human_size
+from l4cli.amounts import NOT_MEASURED, counted, duration, human_size
 from l4cli.batch import dry_run
 from l4cli.batch.input import RowsInput
 from l4cli.batch.requests import BatchOptions
@@ -93,10 +93,13 @@ def report(
         console.warn(_stopped(session, reading, out))
         raise typer.Exit(session.interrupts.exit_code)
     num_failed = session.output.num_failed
-    hint = f"; ask them again with: --retry-errors -o {out}" if out else ""
     if stats.num_errors:
-        console.warn(f"{stats.num_errors} of {stats.num_rows} rows are errors{hint}")
+        console.warn(f"{stats.num_errors} of {stats.num_rows} rows are errors")
+        console.note(stats.failed.reason())
+        if out:
+            console.note(stats.failed.advice(str(out)))
     if num_failed:
+        hint = f"; ask them again with: --retry-errors -o {out}" if out else ""
         console.warn(f"{num_failed} of the earlier rows are errors{hint}")
     if not _report_checked(session) or stats.num_errors or num_failed:
         raise typer.Exit(EXIT_FAILED)
@@ -178,16 +181,17 @@ def dry_run_report(
 def _lines(value: dict[str, Any], kv_type: str) -> Iterator[str]:
     """The lines of the report for people."""
     tokens = value["prompt_tokens"]
-    yield f"rows            {value['rows']}, with {value['prompts']} prompts"
+    yield f"rows            {value['rows']:,}, with {value['prompts']:,} prompts"
     yield (
-        f"prompt tokens   min {tokens['min']}, median {tokens['median']:g}, max {tokens['max']}, "
-        f"total {tokens['total']}"
+        f"prompt tokens   min {tokens['min']:,}, median {tokens['median']:,.10g}, "
+        f"max {tokens['max']:,}, total {tokens['total']:,}"
     )
-    yield f"shared          {tokens['shared_with_the_one_before']} tokens with the previous prompt"
-    yield f"answers         at most {value['answer_tokens_at_most']} tokens"
+    shared = tokens["shared_with_the_one_before"]
+    yield f"shared          {shared:,} tokens with the previous prompt"
+    yield f"answers         at most {value['answer_tokens_at_most']:,} tokens"
     yield (
-        f"longest row     {value['longest_prompt_and_answer']} tokens with its answer; "
-        f"the context holds {value['n_ctx']}"
+        f"longest row     {value['longest_prompt_and_answer']:,} tokens with its answer; "
+        f"the context holds {value['n_ctx']:,}"
     )
     if value["kv_cache_bytes"] is not None:
         yield (
@@ -198,7 +202,7 @@ def _lines(value: dict[str, Any], kv_type: str) -> Iterator[str]:
         time_needed = duration(value["seconds_at_most"])
         yield f"time            at most {time_needed} at the speed measured here"
     else:
-        yield "time            unknown: this model has not run here yet; `l4 bench` measures it"
+        yield f"time            {NOT_MEASURED}"
     for name, what in (("bad_lines", "bad rows"), ("too_long_lines", "cannot fit")):
         if value[name]:
             yield f"{what:<16}{_named(value[name])}"

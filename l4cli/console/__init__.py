@@ -2,11 +2,13 @@
 
 streams.py    data, notes, warnings
 tables.py     tables, maps, paragraphs
+folding.py    text that is folded while it is written
 progress.py   bars and status lines
 
 rich is imported only when something needs it.
 """
 
+from l4cli.console.folding import Folder
 from l4cli.console.progress import byte_progress, part_progress, status, token_progress
 from l4cli.console.streams import (
     ReaderGoneError,
@@ -26,6 +28,7 @@ from l4cli.console.streams import (
 from l4cli.console.tables import heat_map, paragraph, table
 
 __all__ = [
+    "Folder",
     "ReaderGoneError",
     "byte_progress",
     "command_line",

@@ -193,7 +193,9 @@ def test_a_quotation_that_shares_nothing_with_the_answer_says_so(
     printer.write(0, "It costs 300 euros.")
     printer.end(0, [replace(quotation, shared=()), replace(quotation, shared=("300",))])
     nothing, something = re.findall(r"^\(.*\)$", capsys.readouterr().out, re.MULTILINE)
-    assert nothing.endswith("; shares no number, name or rare word with the answer)")
+    assert nothing.endswith(
+        "; check this quotation: it has none of the answer's numbers and names)"
+    )
     assert something == f"({quotation})"
 
 
@@ -230,7 +232,7 @@ def test_what_fits_is_told_with_all_its_parts(tiny_gguf: Path) -> None:
     assert plan.kv_types[0].kv > plan.kv_types[1].kv > plan.kv_types[2].kv
     shown = dict(lines(plan, ["a.txt"]))
     assert shown["documents"] == "1, 5,000 tokens"
-    assert "not known" in shown["time to read"]
+    assert "unknown; `l4 bench MODEL`" in shown["time to read"]
     assert plan.as_json()["verdict"] == "fits"
 
 

@@ -82,6 +82,32 @@ def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
         JournaledOutput(path, other, resume=True)
 
 
+def test_a_long_setting_is_told_from_where_it_differs(tmp_path: Path) -> None:
+    """A schema is longer than a message shows, and its beginning may be the same."""
+    path, long = tmp_path / "out.jsonl", '{"type": "object", "properties": {' + '"a": 1, ' * 20
+    before, now = (
+        {**SETTINGS, "constraint": {"kind": "json_schema", "source": long + end}}
+        for end in ('"mood": 1}}', '"tone": 1}}')
+    )
+    JournaledOutput(path, before, resume=False).close()
+    said = r"with another --schema: at character 196 it had 'mood.*', but now it has 'tone.*': give"
+    with pytest.raises(UsageError, match=said):
+        JournaledOutput(path, now, resume=True)
+
+
+def test_a_file_to_replace_is_whole_until_there_is_a_row_to_answer(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("precious\n")
+    for lines in ([], LINES[:1]):
+        assert path.read_text() == "precious\n"
+        with JournaledOutput(path, SETTINGS, resume=False, overwrite=True) as out:
+            for row in out.skip_done(read_rows(lines)):
+                out.write("answer", row.digest)
+    assert path.read_text() == "answer\n"
+    write_rows(path, 3, LINES[:3])  # its journal is that of the new rows
+    assert path.read_text().count("\n") == 3
+
+
 @pytest.mark.parametrize(
     ("lines", "where"),
     [([*LINES[:1], b'{"prompt": "new"}', *LINES[2:]], "line 2"), (LINES[:2], "its end")],

@@ -16,6 +16,7 @@ from fakes import FakeBackend, FakeVocabulary
 
 from l4cli.batch import runner
 from l4cli.batch.dry_run import measure
+from l4cli.batch.failed_rows import FailedRows
 from l4cli.batch.ids import IdRegister
 from l4cli.batch.meter import SpeedMeter
 from l4cli.batch.rows import Row, read_rows
@@ -388,7 +389,7 @@ def test_a_sample_of_answers_is_the_same_alone() -> None:
 
 
 def test_progress_and_summary_say_how_far_and_how_fast() -> None:
-    stats = BatchStats(num_rows=10, num_errors=1)
+    stats = BatchStats(num_rows=10, failed=FailedRows(count=1))
     stats.num_prompt_tokens, stats.num_cached_tokens, stats.num_completion_tokens = 1000, 200, 400
     progress = Progress(stats, total=50, num_before=20)
     line = "30/50 rows · 1 error · prefill 200 tokens/s · decode 100 tokens/s · ETA 8.0 s"

@@ -85,6 +85,7 @@ def test_a_quote_never_closed_is_named_where_it_opens() -> None:
 @pytest.mark.parametrize(
     ("header", "message"),
     [
+        ("name,review", "no column 'prompt', only name, review: .*'Summarize: {{ review }}'"),
         ("prompt,label", "column 'label' is not a field of a row"),
         ("prompt,prompt", "column 2 of the CSV header repeats the name 'prompt'"),
         ("prompt,", "column 2 of the CSV header has no name"),

@@ -98,6 +98,29 @@ def test_what_stdin_is_follows_from_the_arguments(
     assert meant.stdin == stdin
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("manual.txt What is the access code?", 'l4 ask manual.txt "What is the access code?"'),
+        ("What is it? manual.txt", 'l4 ask manual.txt "What is it?"'),
+        ("manual.txt tell me more", 'l4 ask manual.txt "tell me more"'),
+        ("manual.txt costs $5?", "l4 ask manual.txt 'costs $5?'"),
+        ("manual.txt Who? Why?", None),
+        ("manual.txt reamde licence", None),
+        ("manual.txt one.md two.md three.md", None),
+    ],
+)
+def test_a_question_without_quotes_is_told(
+    manual: Path, monkeypatch: pytest.MonkeyPatch, words: str, said: str | None
+) -> None:
+    monkeypatch.chdir(manual.parent)
+    if said is None:
+        assert ask_arguments.sort_out(words.split(), [], is_piped=False).documents
+        return
+    with pytest.raises(UsageError, match=rf"^put the question in quotes: {re.escape(said)}$"):
+        ask_arguments.sort_out(words.split(), [], is_piped=False)
+
+
 def test_a_piped_question_and_a_piped_document(l4: L4, tiny_gguf: Path, manual: Path) -> None:
     model = ["-m", tiny_gguf, "-t", "1", "-n", "4", "--temperature", "0", "--json"]
     model += ["--no-cache"]
@@ -181,7 +204,7 @@ def test_what_was_read_is_there_for_the_next_question(
 
 
 def test_a_conversation_with_documents(tiny_gguf: Path, manual: Path) -> None:
-    """The user types one question after another. Ctrl-C does nothing while idle, Ctrl-D leaves."""
+    """The user types one question after another. Ctrl-C does nothing while idle, /quit leaves."""
     command = [sys.executable, "-m", "l4cli", "ask", str(manual), "-m", str(tiny_gguf)]
     greedy = ["--temperature", "0"]  # a sampled answer may end before it has -n tokens
     with Terminal([*command, "-t", "1", "-n", "4", "--no-cache", *greedy]) as terminal:
@@ -192,7 +215,10 @@ def test_a_conversation_with_documents(tiny_gguf: Path, manual: Path) -> None:
         terminal.wait_for(r"^\? *$")
         terminal.type("hello?" + ENTER)
         terminal.wait_for(r"-n allows longer ones\n\? *$")
-        terminal.type(CTRL_D)
+        terminal.type("/help" + ENTER)
+        terminal.wait_for(r"Ctrl-C stops an answer; Ctrl-D, exit, quit or bye leaves")
+        terminal.wait_for(r"^\? *$")
+        terminal.type("/quit" + ENTER)
         assert terminal.exit_code() == 0
 
 
@@ -289,7 +315,7 @@ def test_what_reading_in_parts_takes_is_told_before(
     assert (code, err) == (0, "")
     assert re.search(r"^parts +2$", out, re.MULTILINE)
     assert re.search(r"^calls +4 for notes, 2 for the answers$", out, re.MULTILINE)
-    assert "not known: no rate was measured yet" in out
+    assert "unknown; `l4 bench MODEL` measures the speed" in out
     assert max(map(len, out.splitlines())) < 80
     code, out, _ = run(capsys, monkeypatch, *args, "--json")
     told = json.loads(out)

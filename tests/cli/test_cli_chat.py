@@ -56,7 +56,7 @@ def test_documents_come_before_the_question(
 def test_a_cut_off_answer_is_said_on_stderr(l4: Callable[..., Any], endless: Path) -> None:
     done = l4("chat", "-m", endless, *ARGS, "-p", "hi", "-n", "8")
     assert (done.returncode, done.stdout) == (0, f"{RECITED[:8]}\n")
-    assert done.stderr == "l4: the answer was cut off after 8 tokens\n"
+    assert done.stderr == "l4: the answer was cut off after 8 tokens; -n allows longer ones\n"
 
 
 def test_a_cut_never_goes_through_a_character(l4: Callable[..., Any], endless: Path) -> None:

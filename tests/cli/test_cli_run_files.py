@@ -66,6 +66,7 @@ def test_rows_of_every_kind_in_one_file(l4: L4, tiny_gguf: Path, tmp_path: Path)
     assert notes[1:] == [
         "l4: 1 row has the same id as an earlier row, first in line 6",
         "l4: 1 of 6 rows are errors",
+        "line 4: stream: true is not supported, a row's answer is one line: leave it out",
         "verified: 3 of 3 answers were the same when asked alone",
     ]
 
@@ -96,6 +97,8 @@ def test_a_dry_run_counts_the_tokens_that_the_run_uses(
         (["--text", "--csv"], "--text and --csv cannot be combined"),
         (["--json"], "--json is for the report of --dry-run"),
         (["--retry-errors"], "--retry-errors continues an output file: name it with -o"),
+        (["--overwrite"], "--overwrite replaces an output file: name it with -o"),
+        (["--overwrite", "--resume", "-o", "q"], "--overwrite begins a new file, and --resume"),
         (["--row-timeout", "0"], "--row-timeout must be above 0 seconds"),
         (["--row-timeout", "nan"], "--row-timeout must be above 0 seconds"),
         (["--price-per-hour", "nan"], "--price-per-hour must be a price"),
@@ -137,6 +140,28 @@ def test_a_changed_setting_is_refused_by_its_name(l4: L4, tiny_gguf: Path, tmp_p
     ):
         with pytest.raises(UsageError, match=f"started {re.escape(message)}: give the same"):
             app([*map(str, command), "--resume", *options], standalone_mode=False)
+
+
+def test_rows_that_are_wrong_themselves_are_told_with_the_reason_and_the_way_out(
+    l4: L4, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    file, out = tmp_path / "x.csv", tmp_path / "out.jsonl"
+    file.write_text("name,review\na,good\nb,bad\nc,so so\n")
+    command = ("run", file, "-m", tiny_gguf, *FAST, "-o", out, "--template-row")
+    done = l4(*command, "{{ text }}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1:] == [
+        "l4: 3 of 3 rows are errors",
+        "line 2: --template-row: 'text' is undefined; this row's fields: name, review "
+        "(2 other rows have the same error)",
+        "the same again would fail again: correct the input and give "
+        f"`--retry-errors -o {out}`, or change the options and give `--overwrite -o {out}`",
+    ]
+    refused = l4(*command, "{{ review }}")
+    assert (refused.returncode, "replace it with --overwrite" in refused.stderr) == (2, True)
+    assert l4(*command, "{{ review }}", "--overwrite").returncode == 0
+    assert ["error" in row for row in rows(out.read_text())] == [False] * 3
+    assert l4(*command, "{{ review }}", "--resume").returncode == 0
 
 
 def test_errors_are_asked_again_when_there_is_room_for_them(

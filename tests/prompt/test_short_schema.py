@@ -12,6 +12,7 @@ from l4cli.batch.input import constraint_of
 from l4cli.errors import InputError
 from l4cli.prompt.short_schema import schema_of
 
+MOOD = {"type": "string", "enum": ["good", "bad"]}
 STRINGS = {"type": "array", "items": {"type": "string"}}
 
 
@@ -26,6 +27,9 @@ STRINGS = {"type": "array", "items": {"type": "string"}}
             "grid [[int]]",
             {"grid": {"type": "array", "items": {**STRINGS, "items": {"type": "integer"}}}},
         ),
+        ("mood good|bad: how", {"mood": {**MOOD, "description": "how"}}),
+        ("mood good | bad, n int", {"mood": MOOD, "n": {"type": "integer"}}),
+        ("moods [good|bad]", {"moods": {"type": "array", "items": MOOD}}),
         ("name: the dog's name", {"name": {"type": "string", "description": "the dog's name"}}),
         (
             "name: first, and last\nage int: in years: whole ones\n\n",
@@ -55,6 +59,12 @@ def test_the_short_form(text: str, properties: dict[str, Any]) -> None:
         ("a, b, a int", "field 3, 'a int': 'a' is there already"),
         (": a name", "a field needs a name before the colon"),
         ("[str] tags", "is not a name"),
+        ("good|bad", "'good|bad' is not a name"),
+        ("mood good|", "a word is missing beside a |"),
+        ("mood |", "'mood|' is not a name"),
+        ("mood good|bad|good", "a word is there twice"),
+        ("age int|str", "'int' cannot be one of a choice"),
+        ("mood [good|bad", "'[good' cannot be one of a choice"),
         (" , ", "no field in it"),
         ("", "no field in it"),
     ],
