@@ -41,12 +41,15 @@ class FailedRows:
         )
         return f"line {self.line}: {self.message}{others}"
 
-    def advice(self, out: str) -> str:
-        """Return what to do about the rows, for a run that wrote to the file `out`."""
-        again = f"--retry-errors -o {out}"
+    def advice(self, again: str, anew: str) -> str:
+        """Return what to do about the rows of a run that wrote to a file.
+
+        again: the command line that asks them again.
+        anew: the command line that starts the run over.
+        """
         if self.num_invalid < self.count:
             return f"ask them again with: {again}"
         return (
             "the same again would fail again: correct the input and give "
-            f"`{again}`, or change the options and give `--overwrite -o {out}`"
+            f"`{again}`, or change the options in `{anew}`"
         )

@@ -97,9 +97,11 @@ def report(
         console.warn(f"{stats.num_errors} of {stats.num_rows} rows are errors")
         console.note(stats.failed.reason())
         if out:
-            console.note(stats.failed.advice(str(out)))
+            console.note(
+                stats.failed.advice(_same_with("--retry-errors"), _same_with("--overwrite"))
+            )
     if num_failed:
-        hint = f"; ask them again with: --retry-errors -o {out}" if out else ""
+        hint = f"; ask them again with: {_same_with('--retry-errors')}" if out else ""
         console.warn(f"{num_failed} of the earlier rows are errors{hint}")
     if not _report_checked(session) or stats.num_errors or num_failed:
         raise typer.Exit(EXIT_FAILED)
@@ -112,8 +114,14 @@ def _stopped(session: RunSession, reading: RowsInput, out: Path | None) -> str:
         return "--verify was stopped; every row was asked, and its answer is written"
     if reading.count() == num_rows + session.output.num_done:
         return "stopped when every row was in work; all of them were finished"
-    hint = f"; go on with: {session.resume_option} -o {out}" if out else ""
+    hint = f"; go on with: {_same_with(session.resume_option)}" if out else ""
     return f"stopped after {counted(num_rows, 'row')}; the rest was not run{hint}"
+
+
+def _same_with(option: str) -> str:
+    """This command line with another way to treat the output."""
+    ways = ("--resume", "--retry-errors", "--overwrite")
+    return console.command_line(option, without=[way for way in ways if way != option])
 
 
 def _report_checked(session: RunSession) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -150,12 +151,16 @@ def test_rows_that_are_wrong_themselves_are_told_with_the_reason_and_the_way_out
     command = ("run", file, "-m", tiny_gguf, *FAST, "-o", out, "--template-row")
     done = l4(*command, "{{ text }}")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[1:] == [
+    said = done.stderr.splitlines()[1:]
+    assert said[:2] == [
         "l4: 3 of 3 rows are errors",
         "line 2: --template-row: 'text' is undefined; this row's fields: name, review "
         "(2 other rows have the same error)",
+    ]
+    again = shlex.join(map(str, ["l4", *command, "{{ text }}"]))
+    assert said[2:] == [
         "the same again would fail again: correct the input and give "
-        f"`--retry-errors -o {out}`, or change the options and give `--overwrite -o {out}`",
+        f"`{again} --retry-errors`, or change the options in `{again} --overwrite`",
     ]
     refused = l4(*command, "{{ review }}")
     assert (refused.returncode, "replace it with --overwrite" in refused.stderr) == (2, True)
@@ -173,7 +178,7 @@ def test_errors_are_asked_again_when_there_is_room_for_them(
     assert l4(*command, "-o", out, "--ctx", "256").returncode == 1
     resumed = l4(*command, "-o", out, "--ctx", "256", "--resume")
     assert resumed.returncode == 1  # the rows that failed before are still errors
-    assert "1 of the earlier rows are errors; ask them again with: --retry" in resumed.stderr
+    assert "1 of the earlier rows are errors; ask them again with: l4 run" in resumed.stderr
     before = rows(out.read_text())
     assert ["error" in row for row in before] == [False, True, False]
     retried = l4(*command, "-o", out, "--ctx", "2048", "--retry-errors")
@@ -222,7 +227,7 @@ def test_ctrl_c_once_or_twice_leaves_a_file_to_go_on_with(
             time.sleep(0.05)  # two signals sent at once would count as one
         _, error = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert f"go on with: --resume -o {out}" in error.decode()
+        assert f"-o {out} --resume" in error.decode().partition("go on with: l4 run ")[2]
         assert out.read_bytes().endswith(b"\n")
         assert len(rows(out.read_text())) < 60
     assert l4("run", *options, "-o", out, "--resume").returncode == 0
