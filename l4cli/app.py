@@ -21,7 +21,7 @@ from l4cli.commands.chat import chat
 from l4cli.commands.config import config
 from l4cli.commands.convert import convert
 from l4cli.commands.ctx_test import ctx_test
-from l4cli.commands.defaults import WITHOUT_CONFIG, from_config_file
+from l4cli.commands.defaults import WITHOUT_CONFIG, from_config_file, plain
 from l4cli.commands.docs import docs
 from l4cli.commands.doctor import doctor
 from l4cli.commands.group import Command, Group, about_option
@@ -187,7 +187,7 @@ def _line(error: Exception) -> str:
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
-        message = error.format_message().rstrip(".")
+        message = plain(error.format_message().rstrip("."))
         unknown = getattr(error, "option_name", None)
         if context and unknown and hasattr(error, "possibilities"):  # click's NoSuchOption
             advice = about_option(unknown, context.command)
