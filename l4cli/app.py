@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import signal
 import sys
 from contextlib import nullcontext
@@ -22,7 +21,7 @@ from l4cli.commands.chat import chat
 from l4cli.commands.config import config
 from l4cli.commands.convert import convert
 from l4cli.commands.ctx_test import ctx_test
-from l4cli.commands.defaults import WITHOUT_CONFIG, from_config_file
+from l4cli.commands.defaults import WITHOUT_CONFIG, from_config_file, plain
 from l4cli.commands.docs import docs
 from l4cli.commands.doctor import doctor
 from l4cli.commands.group import Command, Group, about_option
@@ -48,14 +47,6 @@ from l4cli.signals import GivenUpError
 
 # Of a line on stderr. A path has up to 4,096, and what a file holds may have any number.
 _MOST_CHARACTERS = 6_000
-_PLAIN_WORDS = (
-    (r" \(env var: '\w+'\)", ""),
-    (r"Input should be a valid (?:number|float)\b.*", "it is not a number"),
-    (r"Input should be a valid integer\b.*", "it is not a whole number"),
-    (r"Input should be greater than or equal to", "it must be at least"),
-    (r"Input should be less than or equal to", "it must be at most"),
-    (r"Input should be greater than", "it must be more than"),
-)
 # What a system refuses for reasons of its own. Code that asks about a file, as `Path.exists` does,
 # may get any of these for any name.
 _OF_THE_SYSTEM = {
@@ -195,7 +186,7 @@ def _line(error: Exception) -> str:
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
-        message = _in_plain_words(error.format_message().rstrip("."))
+        message = plain(error.format_message().rstrip("."))
         unknown = getattr(error, "option_name", None)
         if context and unknown and hasattr(error, "possibilities"):  # click's NoSuchOption
             advice = about_option(unknown, context.command)
@@ -206,13 +197,6 @@ def _line(error: Exception) -> str:
     if len(line) <= _MOST_CHARACTERS:
         return line
     return f"{line[: _MOST_CHARACTERS - 500]} … {line[-500:]}"  # the file, and the way out
-
-
-def _in_plain_words(message: str) -> str:
-    """A message of typer's, without the words of the library that it checks values with."""
-    for theirs, ours in _PLAIN_WORDS:
-        message = re.sub(theirs, ours, message)
-    return message
 
 
 def _short(name: str) -> str:

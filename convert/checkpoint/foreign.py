@@ -19,9 +19,9 @@ def refuse_other_sources(src: Path) -> None:
     if not src.exists():
         raise ConvertError(f"{src}: no such directory; name that of a Hugging Face checkpoint")
     if not src.is_dir():
-        raise ConvertError(f"{src}: {_file(src)}")
+        raise ConvertError(f"{src} {_file(src)}")
     if not is_there(src / "config.json") and (found := _directory(src)):
-        raise ConvertError(f"{src}: {found}")
+        raise ConvertError(f"{src} {found}")
 
 
 def without_safetensors(src: Path) -> str | None:
@@ -40,7 +40,7 @@ def _file(path: Path) -> str:
     start = read_start(path)
     if start.startswith(MAGIC):
         return (
-            "is a GGUF already: run it with -m; for another type, `l4 quantize` it, or better "
+            "is already a GGUF: run it with -m; for another type, `l4 quantize` it, or better "
             "convert the checkpoint it was made from"
         )
     if is_there(path.parent / "config.json"):
@@ -48,7 +48,7 @@ def _file(path: Path) -> str:
     found = recognize(start)
     if found is not None:
         return f"is {found.what}, not the directory of a Hugging Face checkpoint; {found.way_out}"
-    return "not a directory; name the directory of a Hugging Face checkpoint"
+    return "is not a directory; name the directory of a Hugging Face checkpoint"
 
 
 def _directory(src: Path) -> str | None:

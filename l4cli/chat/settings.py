@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from l4cli.errors import UsageError
+from l4cli.near import nearest
 
 # Fields of SamplingParams, and the function that parses each one's value.
 SETTINGS: Mapping[str, Callable[[str], float]] = {
@@ -26,7 +27,9 @@ def changed(settings: Mapping[str, float], name: str, value: str) -> dict[str, f
     UsageError for an unknown name, or a value that is not a number.
     """
     if name not in SETTINGS:
-        raise UsageError(f"no setting {name!r}; the settings are {', '.join(SETTINGS)}")
+        near = nearest(name, SETTINGS)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(SETTINGS)}"
+        raise UsageError(f"no setting {name!r}; {hint}")
     others = {key: old for key, old in settings.items() if key != name}
     if value == "default":
         return others

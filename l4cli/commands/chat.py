@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -127,6 +129,8 @@ def chat(
     from l4cli.commands.open_model import find_file, open_model
 
     named = words.pop(0) if words and _names_model(context, words[0]) else None
+    if words:
+        _refuse_file(words)
     if words and prompt is not None:
         raise UsageError(f"two prompts: {' '.join(words)!r} and -p {prompt!r}; give one")
     prompt = " ".join(words) if words else prompt
@@ -200,6 +204,20 @@ def _names_model(context: typer.Context, word: str) -> bool:
 
     source = context.get_parameter_source("model")
     return (source is None or source.name != "COMMANDLINE") and names_a_model(word)
+
+
+def _refuse_file(words: list[str]) -> None:
+    """Raise UsageError if the prompt begins with the name of a file: it is meant to be read."""
+    first, *more = words
+    is_name = not more or "." in first  # a folder may have a file named as a word of a prompt
+    if not is_name or not os.path.isfile(first):  # noqa: PTH113 - Path.is_file raises for some
+        return
+    question, file = shlex.join(more), shlex.quote(first)
+    with open(first, "rb") as content:  # noqa: PTH123
+        if content.read(4) == b"GGUF":
+            raise UsageError(f"{first} is a model: l4 chat {shlex.join(['-m', first, *more])}")
+    asking = f"l4 ask {file} {question}".rstrip()
+    raise UsageError(f"{first} is a file: read it with -f {file}, or ask about it: {asking}")
 
 
 def _one_shot(session: ChatSession, question: str, *, json: bool, has_schema: bool) -> int:

@@ -30,7 +30,7 @@ Key = Annotated[
 ]
 _CONFIG = """\
 # Defaults for options of l4. An option on the command line or an L4_* variable overrides them.
-# `l4 config` lists the keys; docs/config.md explains this file.
+# `l4 config --all` lists the keys; docs/config.md explains this file.
 
 [defaults]                  # for all commands that have the option
 # model = "demo"
@@ -61,18 +61,24 @@ _MODELS = """\
 @config.command("show", cls=Command)
 def show(
     context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+    all: Annotated[
+        bool, typer.Option("--all", "-a", help="Show the settings that are not set, too.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Write every setting as JSON instead of a table.")
+    ] = False,
 ) -> None:
-    """Show every setting, its value, and where the value comes from."""
+    """Show what is set, and where it is set; with --all, every setting and its value."""
     from l4cli.commands.settings import all_settings
 
     settings = all_settings(_app(context))
     if json:
         console.data_json([{"key": s.key, "value": s.value, "source": s.source} for s in settings])
         return
-    console.table(
-        ["SETTING", "VALUE", "FROM"], [[s.key, _shown(s.value), s.source] for s in settings]
-    )
+    shown = [each for each in settings if all or each.source != "default"]
+    console.table(["SETTING", "VALUE", "FROM"], [[s.key, _shown(s.value), s.source] for s in shown])
+    if hidden := len(settings) - len(shown):
+        console.note(f"{hidden} more have their default values: `l4 config --all` lists them")
     console.note("`l4 config set KEY VALUE` changes one, `l4 COMMAND --help` explains them")
 
 
@@ -130,6 +136,21 @@ def set_value(
 
     place = _change(change, context)
     console.note(f"{place}: [{'.'.join(found.table)}] {found.option} = {_shown(value)}")
+    if found.option == "model":
+        _warn_of_unknown_model(str(value))
+
+
+def _warn_of_unknown_model(model: str) -> None:
+    """Say so if there is no such model; it may be a file that is made later."""
+    from l4cli.errors import ModelNotFoundError, NotFetchedError
+    from l4cli.models.locate import check_known
+
+    try:
+        check_known(model)
+    except NotFetchedError as error:
+        console.note(str(error))
+    except ModelNotFoundError as error:
+        console.warn(str(error))
 
 
 @config.command("unset", cls=Command)

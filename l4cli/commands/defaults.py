@@ -7,8 +7,8 @@ have them; a command's own table overrides it, variables and options on the comm
 
 from __future__ import annotations
 
-import difflib
 import os
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,10 +18,21 @@ import typer
 from typer.exceptions import TyperException
 
 from l4cli.errors import InputError, L4Error
+from l4cli.near import nearest
 from l4cli.paths import config_dir
 from l4cli.toml_files import Place, read_toml
 
 DEFAULTS = "defaults"  # the table for all commands
+_PLAIN = (  # what typer says of a value, by a library of its own, and how l4 says it
+    (r"Input should be a valid number, .*", "it is not a number"),
+    (r"Input should be a valid integer, .*", "it is not a whole number"),
+    (r"Input should be a valid boolean, .*", "it is not true or false"),
+    (r"Input should be greater than or equal to (\S+)", r"it must be at least \1"),
+    (r"Input should be less than or equal to (\S+)", r"it must be at most \1"),
+    (r"Input should be greater than (\S+)", r"it must be above \1"),
+    (r"Input should be less than (\S+)", r"it must be below \1"),
+    (r"Input should be a finite number", "it must be a finite number"),
+)
 # They read no config.toml, so that they work where it is wrong.
 WITHOUT_CONFIG = ("doctor", "config")
 
@@ -113,10 +124,17 @@ def refusal(command: Any, parameter: Any, value: Any) -> str | None:
     try:
         parameter.process_value(typer.Context(command), _listed(parameter, value))
     except (TyperException, L4Error) as error:
-        return str(getattr(error, "message", error))
+        return plain(str(getattr(error, "message", error)))
     except (TypeError, ValueError, AttributeError):  # a parser of texts that gets a number
         return "it is not a text"
     return None
+
+
+def plain(complaint: str) -> str:
+    """What typer says of a value, in plain words."""
+    for theirs, ours in _PLAIN:
+        complaint = re.sub(theirs, ours, complaint)
+    return complaint
 
 
 def _listed(parameter: Any, value: Any) -> Any:
@@ -209,7 +227,7 @@ def _options(command: Any, values: Mapping[str, Any], where: Place) -> dict[str,
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
+    near = nearest(name, known)
     return f"; did you mean {near[0].replace('_', '-')}?" if near else ""
 
 

@@ -7,7 +7,10 @@ options that l4 does not have are answered by a line that names what to type ins
 from __future__ import annotations
 
 import difflib
+import shlex
 import shutil
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -15,7 +18,9 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from l4cli import console
 from l4cli.commands.examples import examples
-from l4cli.errors import EXIT_USAGE, UsageError
+from l4cli.errors import EXIT_USAGE, ModelNotFoundError, UsageError
+from l4cli.near import nearest
+from l4cli.paths import expanded
 
 _MEANT = {  # the commands that a word may mean, in any group
     "ls": ("models", "list"),
@@ -25,9 +30,11 @@ _MEANT = {  # the commands that a word may mean, in any group
     "remove": ("rm",),
     "delete": ("rm",),
 }
+_DEFAULT = ("default", "set-default", "use")  # words behind `l4 models`
 _NARROW = 70  # columns
 _ONE_ANSWER = "for one answer, use `l4 chat -p PROMPT`; for a file of prompts, `l4 run FILE`"
 _EXPLAINED = {
+    "export": "`l4 sessions export SESSION` writes a session to a file",
     "create": "`l4 convert` makes a GGUF file from a checkpoint",
     "generate": _ONE_ANSWER,
     "login": "l4 takes the token that `hf auth login` stores, or $HF_TOKEN",
@@ -37,11 +44,6 @@ _EXPLAINED = {
     "version": "`l4 --version` shows the version",
 }
 _OPTIONS = {
-    "--ctx-size": "did you mean --ctx?",
-    "--temp": "did you mean --temperature?",  # not --template
-    "--n-predict": "did you mean --max-tokens?",
-    "--num-predict": "did you mean --max-tokens?",
-    "--ngl": "did you mean --gpu-layers?",
     "-v": "`l4 --version` shows the version, `l4 --verbose COMMAND` llama.cpp's log",
     "--verbose": "it stands before the command: l4 --verbose COMMAND",
     "--debug": "it stands before the command: l4 --debug COMMAND",
@@ -83,6 +85,15 @@ class _Help:
 class Command(_Help, TyperCommand):
     """A command of l4."""
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. If there is no such model, say which default named it."""
+        try:
+            return super().invoke(ctx)
+        except ModelNotFoundError as error:
+            if origin := _origin_of_model(ctx, str(error)):
+                error.args = (f"{error} ({origin})", *error.args[1:])
+            raise
+
 
 class Group(_Help, TyperGroup):
     """`l4`, or a command that has commands of its own."""
@@ -108,11 +119,24 @@ class Group(_Help, TyperGroup):
             if meant in self.commands:
                 return super().resolve_command(ctx, [meant, *rest])
         advice = (
-            _EXPLAINED.get(name)
+            (_in_models(rest) if name in _DEFAULT and self.name == "models" else "")
+            or _EXPLAINED.get(name)
+            or _asked(name, rest)
             or _did_you_mean(difflib.get_close_matches(name, self.commands))
             or f"`{ctx.command_path} --help` lists the commands"
         )
         raise UsageError(f"no such command: {name}; {advice}")
+
+
+def _in_models(rest: list[str]) -> str:
+    return f"`l4 config set model {' '.join(rest) or 'NAME'}` chooses the default model"
+
+
+def _asked(word: str, rest: list[str]) -> str:
+    """What to type if the first word is a question; "" if it is none."""
+    if " " not in word.strip() and not word.endswith("?"):
+        return ""
+    return f"for one answer: l4 chat {shlex.join([word, *rest])}"
 
 
 class ListingGroup(Group):
@@ -139,9 +163,44 @@ def about_option(name: str, command: Any) -> str:
         return _OPTIONS[name]
     if name in ("-m", "--model") and command.name in ("bench", "info", "plan", "pull", "rm"):
         return f"the model stands alone: l4 {command.name} MODEL"
-    options = ["--help", *(option for each in command.params for option in each.opts)]
-    longer = [option for option in options if option.startswith(name)]
-    return _did_you_mean(longer or difflib.get_close_matches(name, options, n=2))
+    if (others := getattr(command, "commands", {})) and "chat" in others:
+        return _behind_the_command(name, others)
+    return _did_you_mean(nearest(name, _options_of(command), n=2))
+
+
+def _options_of(command: Any) -> list[str]:
+    return ["--help", *(option for each in command.params for option in each.opts)]
+
+
+def _behind_the_command(name: str, commands: Mapping[str, Any]) -> str:
+    """What to type instead of an option in front of the command; "" if no command has it."""
+    if not any(name in _options_of(command) for command in commands.values()):
+        return ""
+    given = sys.argv[1:]
+    command = next((word for word in given if word in commands), "chat")
+    if command in given:
+        given.remove(command)
+    return f"it stands behind the command: {shlex.join(['l4', command, *given])}"
+
+
+def _origin_of_model(ctx: Any, complaint: str) -> str:
+    """The default that names the model which `complaint` is about; "" if none does."""
+    from l4cli.models.registry import load_registry
+
+    if "model" not in ctx.params:
+        return ""
+    registry, source = load_registry(), ctx.get_parameter_source("model")
+    model = ctx.params["model"] or registry.default
+    places = {
+        "ENVIRONMENT": "L4_MODEL",
+        "DEFAULT_MAP": "config.toml",
+        "DEFAULT": "models.toml",
+    }
+    place = places.get(source.name if source else "DEFAULT")
+    name = model.partition(":")[0]
+    begins = (name, registry.meant(name).partition(":")[0], str(expanded(model)))
+    is_it = complaint.startswith(begins) or f"named {name!r}" in complaint
+    return f"the default model is {model}, from {place}" if place and is_it else ""
 
 
 def _did_you_mean(names: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,8 +16,9 @@ from l4cli.commands.group import Command, ListingGroup
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from l4cli.commands.default_model import DefaultModel
     from l4cli.models.installed import CachedModel
-    from l4cli.models.registry import ModelSpec
+    from l4cli.models.registry import ModelSpec, Registry
 
 models = typer.Typer(
     help="List the models that l4 knows by name and those on this machine; give models names.",
@@ -26,59 +28,82 @@ models = typer.Typer(
 
 @models.command("list", cls=Command)
 def list_models(
+    context: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of tables.")] = False,
 ) -> None:
-    """List the models that l4 knows by name, and those on this machine.
+    """List the models that l4 knows by name, your own names, and what is on this machine.
 
     Models in the Hub's cache are listed even if another program put them
-    there. Last used is when a file was last read or written, as far as the file
-    system records it.
+    there. Last used is when l4 last loaded a model, or else when its file was last
+    read or written, as far as the file system records it.
     """
+    from l4cli.commands.default_model import default_models
     from l4cli.models.installed import cached_models
     from l4cli.models.registry import load_registry
 
     registry = load_registry()
-    default = registry.meant(registry.default).partition(":")[0]
+    default, *others = default_models(context.find_root().command, registry)
     cached = cached_models(registry)
     if json:
-        known = [_describe(spec, default, cached) for spec in registry.models.values()]
-        others = {model.name for model in cached} - registry.models.keys()
-        console.data_json(known + [_describe_other(name, cached) for name in sorted(others)])
+        meant = registry.meant(default.model).partition(":")[0]
+        known = [_describe(spec, meant, cached) for spec in registry.models.values()]
+        more = {model.name for model in cached} - registry.models.keys()
+        console.data_json(known + [_describe_other(name, cached) for name in sorted(more)])
         return
-    console.table(
-        ["NAME", "ON DISK", "CONTEXT", "DESCRIPTION"],
-        [
-            [
-                f"{spec.name}{' *' if spec.name == default else ''}",
-                _here(spec, cached),
-                f"{spec.n_ctx_train:,}" if spec.n_ctx_train else "–",
-                spec.description,
-            ]
-            for spec in registry.models.values()
-        ],
-    )
+    key = default.key(registry)
+    rows = [_row(spec, cached) for spec in registry.models.values()]
+    rows += [_alias_row(name, registry, cached) for name in registry.aliases]
+    console.table(["NAME", "ON DISK", "CONTEXT", "DESCRIPTION"], _starred(rows, key))
     if cached:
         console.data("")
-        console.table(
-            ["ON DISK", "SIZE", "LAST USED", ""],
+        rows = [
             [
-                [
-                    model.full_name,
-                    human_size(model.n_bytes),
-                    _day(model.last_used),
-                    "" if model.is_whole else "incomplete",
-                ]
-                for model in cached
-            ],
-        )
-    if registry.aliases:
-        console.data("")
-        _show_aliases(registry.aliases)
-    console.note("* is the default, used without --model")
+                model.full_name,
+                human_size(model.n_bytes),
+                _day(model.last_used),
+                "" if model.is_whole else "incomplete",
+            ]
+            for model in cached
+        ]
+        console.table(["ON DISK", "SIZE", "LAST USED", ""], rows)
+    console.note(_about_default(default, has_line=key in {*registry.models, *registry.aliases}))
+    for other in others:
+        console.note(f"default of l4 {other.command}: {other.model} (config.toml)")
+
+
+def _row(spec: ModelSpec, cached: Sequence[CachedModel]) -> list[str]:
+    context = f"{spec.n_ctx_train:,}" if spec.n_ctx_train else "–"
+    what = spec.description or (str(spec.path) if spec.path else "")
+    return [spec.name, _here(spec, cached), context, what]
+
+
+def _alias_row(name: str, registry: Registry, cached: Sequence[CachedModel]) -> list[str]:
+    """A line for a name of the user's own, with what it stands for."""
+    target = registry.aliases[name]
+    spec = registry.models.get(registry.meant(name).partition(":")[0])
+    if spec is not None:
+        _, here, context, _ = _row(spec, cached)
+    else:
+        is_file = target.endswith(".gguf") and not target.startswith("hf.co/")
+        here, context = _is_there(Path(target)) if is_file else "–", "–"
+    return [name, here, context, f"your name for {target}"]
+
+
+def _starred(rows: Sequence[Sequence[str]], name: str) -> list[list[str]]:
+    return [[f"{first} *" if first == name else first, *more] for first, *more in rows]
+
+
+def _about_default(default: DefaultModel, *, has_line: bool) -> str:
+    if not has_line:
+        return f"default: {default.model} ({default.source})"
+    if default.source == "models.toml" and ":" not in default.model:
+        return "* is the default, used without --model"
+    return f"* is the default, used without --model: {default.model} ({default.source})"
 
 
 @models.command("alias", cls=Command)
 def alias(
+    context: typer.Context,
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="The name to give, or to remove.")
     ] = None,
@@ -105,8 +130,11 @@ def alias(
     from l4cli.models.registry import load_registry
 
     if rm:
+        from l4cli.commands.default_model import refuse_removal
+
         if name is None or target is not None:
             raise UsageError("--rm takes the one name to remove: l4 models alias --rm NAME")
+        refuse_removal(name, context.find_root().command)
         console.note(f"{aliases.remove(name)}: {name} is removed")
     elif name is not None and target is not None:
         kept = aliases.add(name, target)
@@ -177,9 +205,13 @@ def _here(spec: ModelSpec, cached: Sequence[CachedModel]) -> str:
     if spec.checkpoint == "demo":
         return "bundled"
     if spec.path is not None:
-        return "yes" if spec.path.exists() else "file is missing"
+        return _is_there(spec.path)
     quants = (model.quant for model in cached if model.name == spec.name and model.is_whole)
     return ", ".join(quants) or (f"no: {spec.size}" if spec.size else "no")
+
+
+def _is_there(path: Path) -> str:
+    return "yes" if path.exists() else "file is missing"
 
 
 def _day(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -106,11 +107,15 @@ def _refuse_habit(source: str, extra: list[str]) -> None:
     llama-quantize takes the output and the type there.
     """
     if extra:
-        out, *more = extra
-        type = f" --type {more[0]}" if more else ""
+        from convert import FTYPES
+
+        types = [word for word in extra if word.upper() in FTYPES]
+        outs = [word for word in extra if word not in types]
+        words = ["l4", "quantize", source]
+        for name, value in (("-o", outs), ("--type", types)):
+            words += [name, value[0]] if value else []
         raise UsageError(
-            f"{out}: the output goes behind -o, the type behind --type: "
-            f"l4 quantize {source} -o {out}{type}"
+            f"{extra[0]}: the output goes behind -o, the type behind --type: {shlex.join(words)}"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from l4cli.commands.defaults import (
     refusal,
 )
 from l4cli.errors import ModelNotFoundError, UsageError
+from l4cli.near import nearest
 
 if TYPE_CHECKING:
     from l4cli.models.registry import Registry
@@ -180,5 +180,6 @@ def _typed(parameter: Any, text: str) -> Any:
 
 
 def _near(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else "; `l4 config` lists the settings"
+    near = nearest(name, known)
+    meant = f"; did you mean {' or '.join(near)}?"
+    return meant if near else "; `l4 config --all` lists the settings"

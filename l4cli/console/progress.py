@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from l4cli.amounts import human_size
-from l4cli.console.streams import stderr_console, stderr_is_terminal
+from l4cli.console.streams import notes_above, stderr_console, stderr_is_terminal
 from l4cli.printable import harmless
 from l4cli.sparkline import Rates
 
@@ -170,12 +170,14 @@ def _live(progress: Progress) -> Iterator[Callable[..., None]]:
             if line and is_tall
         ]
 
-    with Live(
+    console = progress.console
+    live = Live(
         get_renderable=lambda: Group(progress, *below),
-        console=progress.console,
+        console=console,
         refresh_per_second=10,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-    ):
+    )
+    with live, notes_above(lambda text: console.out(text, highlight=False)):
         yield show_below

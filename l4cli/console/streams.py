@@ -12,8 +12,8 @@ import re
 import shlex
 import stat
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from l4cli.errors import OutputError
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 # What is never broken: `a command`, "with: a command" to the end, and words.
 _UNITS = re.compile(r"\s*(?:\S*`[^`]*`\S*|(?<=with: )(?:l4 |--).*$|(?<=: )l4 .*$|\S+)|\s+$")
+
+
+# What writes notes while a progress line is shown: the last of these.
+_above_progress: list[Callable[[str], None]] = []
 
 
 class ReaderGoneError(Exception):
@@ -63,8 +67,21 @@ def note(text: str) -> None:
         if sys.stderr.isatty():
             width = _columns(sys.stderr)
             text = "\n".join(folded(line, width) for line in text.split("\n"))
+        if _above_progress:
+            _above_progress[-1](text)
+            return
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+
+@contextmanager
+def notes_above(write: Callable[[str], None]) -> Iterator[None]:
+    """Give notes to `write` instead of stderr: it puts them above a progress line."""
+    _above_progress.append(write)
+    try:
+        yield
+    finally:
+        _above_progress.remove(write)
 
 
 def folded(text: str, columns: int) -> str:

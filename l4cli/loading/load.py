@@ -14,6 +14,7 @@ from l4cli.loading.file import ModelFile
 from l4cli.loading.llm import LLM
 from l4cli.loading.options import DEFAULT_N_CTX, Auto, LoadOptions
 from l4cli.loading.vocabulary import VocabularyBackend
+from l4cli.models.installed import mark_used
 from l4cli.models.locate import locate
 from l4cli.native.selftest import outcome
 
@@ -96,6 +97,7 @@ def load_file(
     on_note: Note = lambda text: None,
 ) -> LLM:
     """Load a model file; `load` documents the callbacks and the exceptions."""
+    mark_used(file.path)
     decision = decide(file, options)
     no_cards = line_without_cards(options)
     for line in (outcome().warning, no_cards, decision.context_line, decision.line):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +98,17 @@ def cached_models(registry: Registry) -> list[CachedModel]:
     for repo in sorted(hub_cache().glob(f"{_REPO_PREFIX}*")):
         found += _hub_models(repo, registry)
     return sorted(found, key=lambda model: (model.name.startswith(HUB_PREFIX), model.full_name))
+
+
+def mark_used(file: Path) -> None:
+    """Make now the time when a file of these caches was last read.
+
+    File systems record that once a day at most, or never. Files elsewhere are left as they are.
+    """
+    with suppress(OSError):  # another user's cache
+        path = file.resolve()
+        if any(path.is_relative_to(cache.resolve()) for cache in (cache_dir(), hub_cache())):
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
 
 def _demo_models(registry: Registry) -> Iterator[CachedModel]:

@@ -71,8 +71,8 @@ def locate(
     model = registry.default if model is None else model
     if not model.strip():
         raise ModelNotFoundError("the name of the model is empty: give a name or a .gguf file")
-    if not expanded(model).is_file():
-        model = registry.meant(model)
+    if not expanded(model).is_file() and (meant := registry.meant(model)) != model:
+        return _from_alias(model, meant, registry, on_convert)
     if (found := hub_model(model)) is not None:
         return _from_hub(*found)
     if (address := read_address(model)) is not None:
@@ -102,6 +102,32 @@ def locate(
         f"{name}:{quant} is not on this machine; get it with: l4 pull {name}:{quant}",
         f"{name}:{quant}",
     )
+
+
+def _from_alias(
+    alias: str, meant: str, registry: Registry, on_convert: Callable[[Path], None] | None
+) -> Located:
+    """Find what an alias stands for. A file is shown under the user's name for it."""
+    without = replace(registry, aliases={})  # a file or a model may have the name of an alias
+    try:
+        found = locate(meant, registry=without, on_convert=on_convert)
+    except NotFetchedError:
+        raise  # it names what `l4 pull` takes
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(f"{alias} stands for {meant}: {error}") from None
+    is_file = found.spec is None and hub_model(meant) is None
+    return replace(found, name=alias) if is_file else found
+
+
+def check_known(model: str) -> None:
+    """Raise ModelNotFoundError, with near names, unless this is a file or a model known by name.
+
+    Nothing is converted for this: the demo model need not be on this machine.
+    """
+    registry = load_registry()
+    name = registry.meant(model).partition(":")[0]
+    if name not in registry.models or registry.models[name].checkpoint != "demo":
+        locate(model, registry=registry)
 
 
 def names_a_model(word: str) -> bool:

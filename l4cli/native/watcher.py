@@ -255,15 +255,15 @@ def _crashed(output: bytes) -> _End:
     words = output.partition(_FATAL)[2].partition(b"\n")[0].decode("utf-8", "replace").strip()
     name = _SIGNALS.get(words)
     described = f"{words.lower()} ({name})" if name else words
-    return _End(name or words, f"crashed in native code: {described}", True)
+    return _End(name or words, f"l4 crashed in native code: {described}", True)
 
 
 def _killed(num_before: int | None) -> _End:
     time.sleep(0.05)  # the kernel counts an OOM kill at about the time when the pipe closes
     now = num_oom_kills()
     if num_before is not None and now is not None and now > num_before:
-        return _End("out of memory", "was killed by the system: it ran out of memory", True)
-    return _End("", "was killed (by kill -9, or by a limit of the system)", False)
+        return _End("out of memory", "l4 was killed by the system: it ran out of memory", True)
+    return _End("", "l4 was killed (by kill -9, or by a limit of the system)", False)
 
 
 def _explain(end: _End, stack: Sequence[str], notes: Notes, arguments: Sequence[str]) -> None:
@@ -271,11 +271,11 @@ def _explain(end: _End, stack: Sequence[str], notes: Notes, arguments: Sequence[
     report = notes.read()
     words = end.words
     if report.check:
-        words = f"llama.cpp stopped on a failed check: {report.check}"
+        words = f"l4: llama.cpp stopped on a failed check: {report.check}"
     rows = notes.rows()
     if end.is_crash and report.journal and rows:
         _note_crash(report.journal, end.signal, rows)
-    lines = [f"l4: {words}"]
+    lines = [words]
     lines += [f"l4: {line}" for line in report.safe or _to_start_again(arguments)]
     if stack:
         intro = "l4: Python's stack (for a bug report, add what `l4 doctor` shows):"

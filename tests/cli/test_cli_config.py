@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,92 @@ def test_a_wrong_alias_is_one_line(words: list[str], said: str) -> None:
     assert (ended.code, ended.wrong) == (2, None)
     assert said in ended.err
     assert not own_file(MODELS).exists()
+
+
+def starred() -> list[str]:
+    """The names with a star in `l4 models`."""
+    return [line.split()[0] for line in run_here(["models"]).out.splitlines() if " * " in line]
+
+
+def test_the_star_stands_at_the_model_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert starred() == ["demo"]
+    own_file(MODELS, 'default = "mine"\n[aliases]\nmine = "scout:Q8_0"\n')
+    assert starred() == ["mine"]
+    own_file(CONFIG, '[defaults]\nmodel = "smollm2:Q4_K_M"\n[run]\nmodel = "demo"\n')
+    assert starred() == ["smollm2"]
+    said = run_here(["models"]).err
+    assert "used without --model: smollm2:Q4_K_M (config.toml)\n" in said
+    assert "default of l4 run: demo (config.toml)\n" in said
+    monkeypatch.setenv("L4_MODEL", "/x/y.gguf")
+    assert starred() == []
+    assert run_here(["models"]).err == "default: /x/y.gguf (L4_MODEL)\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (CONFIG, '[defaults]\nmodel = "a"\n', "(config.toml): first `l4 config unset model`"),
+        (CONFIG, '[run]\nmodel = "a:Q8_0"\n', "(config.toml): first `l4 config unset run.model`"),
+        (MODELS, 'default = "a"\n', "(models.toml): first change default in models.toml"),
+        (MODELS, "", "b stands for a: first `l4 models alias --rm b`"),
+    ],
+)
+def test_a_name_in_use_is_not_removed(name: str, text: str, said: str) -> None:
+    aliases = '[aliases]\na = "demo"\nb = "a"\n'
+    own_file(MODELS, aliases)
+    own_file(name, text + (aliases if name == MODELS else ""))
+    ended = run_here(["models", "alias", "--rm", "a"])
+    assert (ended.code, ended.wrong) == (2, None)
+    assert said in ended.err
+    assert "a =" in own_file(MODELS).read_text()
+
+
+def test_a_model_that_is_missing_is_told_with_the_place_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run_here(["config", "set", "model", "nonsense"]).err.endswith(", behemoth\n")
+    asked = ["chat", "-p", "hi", "-n", "1"]
+    ended = run_here(asked)
+    assert (ended.code, ended.wrong) == (2, None)
+    assert "'nonsense'" in ended.err
+    assert "(the default model is nonsense, from config.toml)" in ended.err
+    assert "default" not in run_here([*asked, "-m", "other"]).err
+    monkeypatch.setenv("L4_MODEL", "/no/x.gguf")
+    assert run_here(asked).err.endswith("(the default model is /no/x.gguf, from L4_MODEL)\n")
+    monkeypatch.delenv("L4_MODEL")
+    assert run_here(["config", "unset", "model"]).code == 0
+    own_file(MODELS, 'default = "/no/y.gguf"\n')
+    assert run_here(asked).err.endswith("(the default model is /no/y.gguf, from models.toml)\n")
+
+
+def test_an_answer_names_the_model_as_the_user_does(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    own_file(MODELS, f'[aliases]\nmine = "{tiny_gguf}"\n')
+    answer = run_here(["chat", "-m", "mine", "-p", "hi", "-n", "1", "--json"])
+    assert json.loads(answer.out)["model"] == "mine"
+
+
+def test_config_shows_what_is_set_and_all_only_when_asked() -> None:
+    own_file(CONFIG, '[defaults]\nctx = "32k"\n')
+    assert [line.split()[0] for line in run_here(["config"]).out.splitlines()[1:]] == [
+        "ctx",
+        "model",
+        "temperature",
+    ]
+    assert "kv-type" in run_here(["config", "--all"]).out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["temp", "1"], "did you mean temperature?"),
+        (["num_ctx", "1"], "did you mean ctx?"),
+        (["temperature", "hot"], "temperature cannot be 'hot': it is not a number"),
+        (["chat.json", "perhaps"], "it is not true or false"),
+    ],
+)
+def test_set_says_in_plain_words_what_is_wrong(words: list[str], said: str) -> None:
+    assert said in run_here(["config", "set", *words]).err

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands_here import run_here
 from conftest import L4
 from terminal import TAB, Terminal
 
@@ -161,3 +162,32 @@ def test_a_size_without_a_unit_is_not_taken_for_bytes(l4: L4, command: tuple[str
     done = l4(*command)
     assert (done.returncode, done.stdout) == (2, "")
     assert "'64' has no unit: write 64G for GiB, 64B for bytes" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("What is GGUF?",), "for one answer: l4 chat 'What is GGUF?'"),
+        (("why?",), "for one answer: l4 chat 'why?'"),
+        (("--model", "demo", "chat"), "stands behind the command: l4 chat --model demo"),
+        (("--ctx", "1", "-p", "hi"), "stands behind the command: l4 chat --ctx 1 -p hi"),
+        (("export", "x"), "l4 sessions export"),
+        (("models", "default", "mine"), "`l4 config set model mine`"),
+        (("chat", "manual.pdf"), "is a file: read it with -f manual.pdf"),
+        (("chat", "-m", "demo", "manual.pdf", "What?"), "l4 ask manual.pdf 'What?'"),
+        (("chat", "-m", "demo", "model.bin", "Hi"), "l4 chat -m model.bin Hi"),
+        (("quantize", "a.gguf", "q8_0"), "l4 quantize a.gguf --type q8_0"),
+        (("quantize", "a.gguf", "b.gguf", "Q8_0"), "l4 quantize a.gguf -o b.gguf --type Q8_0"),
+        (("chat", "--temperature", "hot"), "'--temperature': it is not a number"),
+        (("chat", "--max-rounds", "0"), "it must be at least 1"),
+    ],
+)
+def test_habits_in_this_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, typed: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "manual.pdf").write_bytes(b"%PDF-1.7")
+    (tmp_path / "model.bin").write_bytes(b"GGUF")
+    monkeypatch.chdir(tmp_path)
+    ended = run_here([*typed])
+    assert (ended.code, ended.wrong, ended.out) == (2, None, "")
+    assert said in ended.err

@@ -153,7 +153,7 @@ def test_a_file_of_another_format_is_named(kind: str, tmp_path: Path) -> None:
 def test_a_gguf_is_no_source(tmp_path: Path) -> None:
     path = gguf(tmp_path / "x.gguf", **model("llama"))
 
-    with pytest.raises(ConvertError, match="is a GGUF already: run it with -m"):
+    with pytest.raises(ConvertError, match="is already a GGUF: run it with -m"):
         convert.plan(path, "Q8_0")
 
 

@@ -297,3 +297,19 @@ def test_wrong_types_name_the_key(text: str, said: str, tmp_path: Path) -> None:
         read_registry(path)
 
     assert said in str(caught.value)
+
+
+def test_a_model_in_a_cache_that_is_loaded_was_used_now(tmp_path: Path) -> None:
+    import os
+
+    from l4cli.models.installed import mark_used
+    from l4cli.paths import cache_dir
+
+    cached, other = cache_dir() / "demo" / "demo-1-Q8_0.gguf", tmp_path / "mine.gguf"
+    cached.parent.mkdir(parents=True)
+    for file in (cached, other):
+        file.write_bytes(b"GGUF")
+        os.utime(file, (1e9, 1e9))
+        mark_used(file)
+    assert cached.stat().st_atime > 1.7e9
+    assert (cached.stat().st_mtime, other.stat().st_atime) == (1e9, 1e9)

@@ -105,7 +105,7 @@ def test_a_run_that_is_killed_says_what_is_safe_and_goes_on(
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == -number
-    assert f"\nl4: {words}\n" in f"\n{said}"
+    assert f"\nl4 {words}\n" in f"\n{said}"
     assert f"every row that was written to {out} is complete" in said
     (again,) = [line for line in said.splitlines() if "go on with:" in line]
     assert again.endswith(f"--deterministic --temperature 0 -o '{out}' --resume")
