@@ -24,9 +24,9 @@ def prompt_output() -> Output | None:
 def typing_held() -> Iterator[None]:
     """Within this context, keys typed while there is no prompt wait, unseen, for the next prompt.
 
-    It must begin before the model or the tools load and end with the chat. Otherwise a key could arrive between
-    an answer and the prompt while the terminal echoes and collects lines by itself. The prompt and
-    $EDITOR set the modes that they need, and restore them.
+    It must begin before the model or the tools load and end with the chat. Otherwise a key could
+    arrive between an answer and the prompt while the terminal echoes and collects lines by itself.
+    The prompt and $EDITOR set the modes that they need, and restore them.
     """
     restore = _switch_echo_off()
     try:
