@@ -11,7 +11,7 @@ from l4cli import console
 from l4cli.errors import EXIT_OK, EXITS_THAT_LEAVE
 
 PROMPT = "? "
-_LEAVING = ("exit", "quit", "bye", "/exit", "/quit", "/bye", "/q")
+_LEAVING = ("exit", "quit", "bye", "/exit", "/quit", "/bye", "/q")  # as in a chat
 _HELP = "Type a question. Ctrl-C stops an answer; Ctrl-D, exit, quit or bye leaves."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,9 +24,9 @@ def prompt_output() -> Output | None:
 def typing_held() -> Iterator[None]:
     """Within this context, keys typed while there is no prompt wait, unseen, for the next prompt.
 
-    It must begin before the model loads and end with the chat. Otherwise a key could arrive between
-    an answer and the prompt while the terminal echoes and collects lines by itself. The prompt and
-    $EDITOR set the modes that they need, and restore them.
+    It must begin before the model or the tools load and end with the chat. Otherwise a key could
+    arrive between an answer and the prompt while the terminal echoes and collects lines by itself.
+    The prompt and $EDITOR set the modes that they need, and restore them.
     """
     restore = _switch_echo_off()
     try:
@@ -46,9 +47,31 @@ def _switch_echo_off() -> Callable[[], None]:
     held[0] &= ~termios.ICRNL  # Enter must reach the prompt as Enter, not as Ctrl-J
     held[3] &= ~(termios.ECHO | termios.ICANON)
     termios.tcsetattr(fd, termios.TCSADRAIN, held)
+    _keep_what_was_typed_before()
 
     def restore() -> None:
         with suppress(termios.error):  # the terminal is gone
             termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
     return restore
+
+
+def _keep_what_was_typed_before() -> None:
+    """Give the next prompt the keys typed while the terminal collected lines by itself.
+
+    It turned each Enter into a line feed, which the prompt would take for Ctrl-J.
+    """
+    if not select.select([sys.stdin], [], [], 0)[0]:
+        return
+    from prompt_toolkit.input import create_input
+    from prompt_toolkit.input.typeahead import store_typeahead
+    from prompt_toolkit.key_binding import KeyPress
+    from prompt_toolkit.keys import Keys
+
+    terminal = create_input()
+    keys: list[KeyPress] = []
+    while read := terminal.read_keys():
+        keys += read
+    keys += terminal.flush_keys()
+    enter = KeyPress(Keys.ControlM, "\r")
+    store_typeahead(terminal, [enter if key.key == Keys.ControlJ else key for key in keys])

@@ -267,6 +267,7 @@ def _loop(session: AskSession) -> int:
     from l4cli.ask.loop import ask_loop
 
     console.note(
-        f"{session.llm.name} has read {len(session.prompt.prefix):,} tokens; Ctrl-D leaves"
+        f"{session.llm.name} has read {len(session.prompt.prefix):,} tokens; "
+        "Ctrl-D leaves, /help tells more"
     )
     return ask_loop(lambda question: show.answers(session, [question]))

@@ -161,8 +161,8 @@ def chat(
     kept = _session_file(go_on, session_name, keep, is_conversation=question is None)
     loading = loading.but(ctx=ctx, store=kept is not None)
     with (
-        _rounds(tools, yes, max_rounds, tool_timeout, is_conversation=question is None) as rounds,
         nullcontext() if question else typing_held(),
+        _rounds(tools, yes, max_rounds, tool_timeout, is_conversation=question is None) as rounds,
         open_model(located, loading) as llm,
         ExitStack() as at_end,
     ):

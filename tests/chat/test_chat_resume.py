@@ -180,6 +180,18 @@ def test_what_is_typed_while_the_model_loads_waits_for_the_prompt(
     assert sessions(tmp_path) == []
 
 
+def test_each_enter_typed_before_the_prompt_ends_a_message(endless: Path) -> None:
+    command = [sys.executable, "-m", "l4cli", "chat", "-m", str(endless), "--ctx", "1024"]
+    with Terminal([*command, "-t", "1", "-n", "8", "--no-history"]) as terminal:
+        # Python has not started yet: the terminal still collects lines and changes Enter.
+        terminal.type(f"/stats{ENTER}hellö{ENTER}and")
+        terminal.wait_for(r"^> /stats\nnothing has been computed yet$")
+        terminal.wait_for(rf"^> hellö\n{RECITED[:8]}")
+        terminal.wait_for(r"^> and$")
+        terminal.type(CTRL_C + CTRL_D)
+        assert terminal.exit_code() == 0
+
+
 def test_what_was_computed_in_one_process_is_not_in_the_next(endless: Path) -> None:
     """The KV cache is restored with a session, and kept when more answers share the context."""
 

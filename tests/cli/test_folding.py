@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from l4cli import console
+from l4cli.commands import ask_show
 from l4cli.console import Folder
 
 
@@ -25,3 +27,18 @@ def test_a_text_is_folded_at_words_in_whatever_pieces_it_comes(
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
     shown = "".join(map(folder.feed, pieces)) + folder.flush()
     assert shown.split("\n") == lines
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_an_answer_of_ask_is_folded_on_a_terminal_only(
+    is_terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "stdout_is_terminal", lambda: is_terminal)
+    monkeypatch.setenv("COLUMNS", "20")
+    printer = ask_show._Printer(["What is the code?"])
+    for piece in ("The access co", "de of the pump", " house is 4711."):
+        printer.write(0, piece)
+    printer.end(0, [])
+    break_or_space = "\n" if is_terminal else " "
+    said = f"The access code of{break_or_space}the pump house is{break_or_space}4711.\n"
+    assert capsys.readouterr().out == said

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
+from chat_support import Chat
 from conftest import L4
+from terminal import ENTER, Terminal
 
 from l4cli.chat.history.conversation import Conversation, Message
 from l4cli.chat.history.markdown import as_markdown
+from l4cli.chat.history.session_file import SessionFile, session_path
 from l4cli.prompt.tool_calls import ToolCall
 
 
@@ -64,6 +68,27 @@ def test_an_export_never_replaces_a_file_unasked(l4: L4, tmp_path: Path) -> None
     assert [json.loads(line)["role"] for line in rows.read_text().splitlines()] == [
         "user", "assistant",
     ]  # fmt: skip
+
+
+def test_an_export_tells_how_much_of_the_tree_it_leaves_out(l4: L4, tmp_path: Path) -> None:
+    chat = Chat(file=SessionFile(session_path("talk")))
+    chat.session.ask("one")
+    chat.session.ask("two")
+    chat.run("/branch 2")
+    chat.session.ask("three")
+    chat.session.close()
+    done = l4("sessions", "export", "talk", cwd=tmp_path)
+    assert done.stderr == "talk.md: 4 messages; 2 messages of other branches left out\n"
+
+
+@pytest.mark.usefixtures("talks")
+def test_a_terminal_is_asked_before_a_session_is_removed(l4: L4) -> None:
+    with Terminal([sys.executable, "-m", "l4cli", "sessions", "rm", "first"]) as terminal:
+        terminal.wait_for(r"^Remove first\? \[y/N\]:")
+        terminal.type(ENTER)
+        terminal.wait_for("^nothing was removed$")
+        assert terminal.exit_code() == 0
+    assert "first" in l4("sessions").stdout
 
 
 @pytest.mark.usefixtures("talks")
