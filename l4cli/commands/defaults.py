@@ -24,6 +24,7 @@ from l4cli.toml_files import Place, read_toml
 
 DEFAULTS = "defaults"  # the table for all commands
 _PLAIN = (  # what typer says of a value, by a library of its own, and how l4 says it
+    (r" \(env var: '\w+'\)", ""),
     (r"Input should be a valid number, .*", "it is not a number"),
     (r"Input should be a valid integer, .*", "it is not a whole number"),
     (r"Input should be a valid boolean, .*", "it is not true or false"),
