@@ -240,11 +240,13 @@ def _leftovers_told(targets: list[Path], resume: bool, is_hub: bool) -> Iterator
         )
     try:
         yield sum(found.n_done for _, found in before) if resume else 0
-    except BaseException:
+    except BaseException as error:
         shards = _shards_folder(targets) if is_hub else None
         lefts = [(target, left) for target in targets if (left := converter.leftover(target))]
         if not lefts and shards:
             shutil.rmtree(shards, ignore_errors=True)
+        if not lefts and isinstance(error, KeyboardInterrupt):
+            console.note("stopped; nothing is kept")
         for target, left in lefts:
             files = (*left.files, shards) if shards and shards.is_dir() else left.files
             console.note(

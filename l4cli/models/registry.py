@@ -103,6 +103,9 @@ class Registry:
             return self.models[name]
         names = [*self.models, *self.aliases]
         near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
+        if re.search(r"llama\W*4", name.lower()):
+            near = [one for one in ("scout", "maverick") if one in names and one in name.lower()]
+            near = near or ["scout", "maverick"]
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
         raise ModelNotFoundError(f"no file and no model named {name!r}; {hint}")
 

@@ -313,3 +313,9 @@ def test_a_model_in_a_cache_that_is_loaded_was_used_now(tmp_path: Path) -> None:
         mark_used(file)
     assert cached.stat().st_atime > 1.7e9
     assert (cached.stat().st_mtime, other.stat().st_atime) == (1e9, 1e9)
+
+
+def test_a_family_name_is_answered_with_its_models() -> None:
+    for name, said in (("llama4", "scout or maverick"), ("Llama-4-Scout-17B", "scout")):
+        with pytest.raises(ModelNotFoundError, match=rf"did you mean {said}\?"):
+            load_registry().find(name)
