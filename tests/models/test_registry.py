@@ -313,3 +313,13 @@ def test_a_model_in_a_cache_that_is_loaded_was_used_now(tmp_path: Path) -> None:
         mark_used(file)
     assert cached.stat().st_atime > 1.7e9
     assert (cached.stat().st_mtime, other.stat().st_atime) == (1e9, 1e9)
+
+
+def test_stated_sizes_of_described_models_are_those_that_are_planned() -> None:
+    from l4cli.fit.described import described_shape
+
+    registry = load_registry()
+    for name in ("scout", "maverick"):
+        spec = registry.models[name]
+        shape = described_shape(spec, spec.quant, registry)
+        assert spec.size == f"{shape.n_bytes / (1 << 30):.0f} GiB"
