@@ -247,7 +247,7 @@ def refused_variables(app: Any) -> dict[str, str]:
         try:
             option.process_value(typer.Context(command), value)
         except (TyperException, L4Error) as error:
-            refused[name] = str(getattr(error, "message", error))
+            refused[name] = plain(str(getattr(error, "message", error)))
     return refused
 
 

@@ -111,6 +111,19 @@ def plan(
         plan_show.as_json(machine, spec, rows)
     else:
         plan_show.table(machine, spec, rows, is_one_model=model is not None)
+        if model is not None and (name := _to_run(model)):
+            plan_show.how_to_run(name, rows, is_ctx_stated=ctx is not None)
+
+
+def _to_run(model: str) -> str | None:
+    """What -m takes for a planned model; None if it cannot be run as it is."""
+    from l4cli.models.registry import load_registry
+
+    if expanded(model).is_dir():
+        return None  # a checkpoint
+    registry = load_registry()
+    known = registry.models.get(registry.meant(model).partition(":")[0])
+    return None if known is not None and not known.released else model
 
 
 def _machine(gpu: list[str] | None, ram: str | None) -> Hardware:

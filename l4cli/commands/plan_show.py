@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -58,8 +59,13 @@ def _heading(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> list[
         f"{_cards(machine)}",
         f"context {tokens(spec.n_ctx)} tokens{many}, KV cache {spec.kv_type}; sizes in GiB",
     ]
+    from l4cli.fit.hardware import KEPT_GPU, KEPT_RAM
+
+    kept = f"{gib(KEPT_RAM)} of RAM"
     if machine.gpus:
         lines.append("LEFT: on the fullest card / in RAM")
+        kept += f" and {gib(KEPT_GPU)} of each card"
+    lines.append(f"kept free for the system, not in LEFT: {kept}")
     return [*lines, _how_rates_are_known(rows)]
 
 
@@ -101,7 +107,7 @@ def _rows(rows: Sequence[Row], machine: Hardware) -> None:
             gib_figure(use.kv) if row.shape.knows_cache else "?",
             gib_figure(use.compute) if row.shape.knows_cache else "?",
             "/".join(_left(each) for each in (*cards_left[:1], left)),
-            rounded_tokens(row.max_ctx) if row.max_ctx is not None else "?",
+            _context(row),
             "–" if row.fit.verdict == "too large" else _rate(row.rates),
         ]
         return columns
@@ -112,6 +118,32 @@ def _rows(rows: Sequence[Row], machine: Hardware) -> None:
     width = max(len(row.name) for row in rows)
     for row in rows:
         console.paragraph(row.limit, first=f"{row.name:<{width}}  ", rest="  ")
+
+
+def _context(row: Row) -> str:
+    """The longest context that fits; a model that is read from disk has no such limit."""
+    if row.fit.verdict == "from disk":
+        return "–"
+    return rounded_tokens(row.max_ctx) if row.max_ctx is not None else "?"
+
+
+def how_to_run(name: str, rows: Sequence[Row], *, is_ctx_stated: bool) -> None:
+    """Write the command for the first row that fits, the largest type; nothing if none does.
+
+    name: the model without a type if the rows are its types, else what -m takes.
+    """
+    row = next((row for row in rows if row.fit.verdict == "fits"), None)
+    if row is None or row.fit.spec.n_seq_max > 1:
+        return
+    words = ["l4", "chat", "-m", name if len(rows) == 1 else f"{name}:{row.name}"]
+    placed, spec = row.fit.placement, row.fit.spec
+    if row.fit.use.gpus and (placed.cpu_moe or placed.gpu_layers <= row.shape.n_layers):
+        words += ["--gpu-layers", "auto"]
+        words += ["--cpu-moe", "auto"] if row.shape.routed_bytes else []
+    words += ["--ctx", tokens(spec.n_ctx).replace(",", "")] if is_ctx_stated else []
+    words += ["--kv-type", spec.kv_type] if spec.kv_type != "f16" else []
+    console.data("")
+    console.data(f"run {'it' if len(rows) == 1 else row.name}: {shlex.join(words)}")
 
 
 def _left(n_bytes: float) -> str:

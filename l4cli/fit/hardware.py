@@ -36,7 +36,7 @@ _REPACKED = {
 }
 _TYPICAL_CPU = frozenset(_REPACKED["AVX2"])
 # Memory left free: in RAM for the system, on a card for the driver's context and the screen.
-_KEPT_RAM, _KEPT_GPU = 1 * GIB, 1 * GIB
+KEPT_RAM, KEPT_GPU = 1 * GIB, 1 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Gpu:
     @property
     def usable(self) -> int:
         """Bytes that a model may take."""
-        return max(0, self.free - _KEPT_GPU)
+        return max(0, self.free - KEPT_GPU)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Hardware:
     @property
     def ram_usable(self) -> int:
         """Bytes that a model may take."""
-        return max(0, self.ram_free - _KEPT_RAM)
+        return max(0, self.ram_free - KEPT_RAM)
 
 
 def probe(*, bandwidth: float | None = None) -> Hardware:

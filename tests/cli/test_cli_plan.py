@@ -171,7 +171,7 @@ def test_a_checkpoint_is_planned_before_it_is_converted(
         (("scout", "--kv-type", "q3_0"), "no KV type 'q3_0'"),
         (("nowhere.gguf",), "nowhere.gguf: no such file"),
         (("scout", "--parallel", "0"), "--parallel"),
-        (("scout", "--parallel", "257"), "less than or equal to 256"),
+        (("scout", "--parallel", "257"), "at most 256"),
         (("",), "the name of the model is empty"),
         (("hf.co/nobody",), "hf.co/nobody names no repository: give hf.co/ORG/NAME[:QUANT]"),
         ((str(Path(__file__).parent),), "is a directory; give a .gguf file"),
@@ -237,3 +237,21 @@ def test_what_was_chosen_is_one_line_on_stderr(l4: L4, tiny_gguf: Path) -> None:
         re.M,
     )
     assert done.stderr.count("chosen:") == 1
+
+
+def test_the_largest_type_that_fits_gets_its_command_and_others_no_context(
+    l4: L4,
+) -> None:
+    def shown(*options: str) -> list[str]:
+        return l4("plan", *options).stdout.splitlines()
+
+    lines = shown("scout", "--ram", "64G@80", "--gpu", "none")
+    rows = {line.split()[0]: line.split() for line in lines if "~" in line and "TOK" not in line}
+    assert rows["Q4_K_M"][-2] == "–"
+    assert rows["IQ4_XS"][-2].endswith("k")
+    assert lines[-1] == "run IQ4_XS: l4 chat -m scout:IQ4_XS"
+    assert "kept free for the system, not in LEFT: 1.0 GiB of RAM" in lines
+    lines = shown("scout", "--ram", "64G@80", "--gpu", "24G", "--ctx", "32k")
+    assert lines[-1].endswith("-m scout:Q5_K_M --gpu-layers auto --cpu-moe auto --ctx 32k")
+    assert shown("demo:Q8_0", "--gpu", "24G")[-1] == "run it: l4 chat -m demo:Q8_0"
+    assert not any("l4 chat" in line for line in shown("scout", "--ram", "8G", "--gpu", "none"))

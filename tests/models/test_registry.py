@@ -319,3 +319,13 @@ def test_a_family_name_is_answered_with_its_models() -> None:
     for name, said in (("llama4", "scout or maverick"), ("Llama-4-Scout-17B", "scout")):
         with pytest.raises(ModelNotFoundError, match=rf"did you mean {said}\?"):
             load_registry().find(name)
+
+
+def test_stated_sizes_of_described_models_are_those_that_are_planned() -> None:
+    from l4cli.fit.described import described_shape
+
+    registry = load_registry()
+    for name in ("scout", "maverick"):
+        spec = registry.models[name]
+        shape = described_shape(spec, spec.quant, registry)
+        assert spec.size == f"{shape.n_bytes / (1 << 30):.0f} GiB"

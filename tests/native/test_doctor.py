@@ -166,7 +166,7 @@ def test_nonsense_in_the_environment_is_named_and_secrets_are_not_shown(
     done, screen = l4("doctor", "--json"), l4("doctor")
     assert done.returncode == screen.returncode == 1
     found = json.loads(done.stdout)
-    refused = told(found, "L4_THREADS=many: ", "valid integer")
+    refused = told(found, "L4_THREADS=many: ", "not a whole number")
     assert (refused["level"], refused["remedies"]) == ("problem", ["unset L4_THREADS"])
     unread = told(found, "L4_THREAD is set, and nothing reads it")
     assert (unread["level"], unread["remedies"]) == ("hint", ["unset L4_THREAD"])
