@@ -13,6 +13,7 @@ from typing import Any
 
 from l4cli.engine.types import MOST_BIAS, Constraint
 from l4cli.errors import InputError
+from l4cli.near import nearest
 from l4cli.prompt import strict_json
 
 MAX_CHOICES = 128
@@ -117,11 +118,10 @@ def messages(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 def refuse_unknown(value: Mapping[str, Any], known: frozenset[str]) -> None:
     """Raise InputError for a field not in `known`: it is more likely misspelt than optional."""
-    if unknown := value.keys() - known:
-        raise InputError(
-            f"unknown field {sorted(unknown)[0]!r} (--lenient ignores it); "
-            f"known: {', '.join(sorted(known))}"
-        )
+    if unknown := sorted(value.keys() - known):
+        near = nearest(unknown[0], known)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+        raise InputError(f"unknown field {unknown[0]!r} (--lenient ignores it); {hint}")
 
 
 def refuse_stream(value: Mapping[str, Any]) -> None:

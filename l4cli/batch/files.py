@@ -96,6 +96,14 @@ def written_by(out: Path) -> tuple[Path, ...]:
     return out, journal_of(out), retry_of(out), journal_of(retry_of(out))
 
 
+_NO_ROWS = {
+    b"%PDF": "a PDF, not a file of prompts; `l4 ask` answers questions about documents",
+    b"PK\x03\x04": "a document or another archive, not a file of prompts; `l4 ask` answers "
+    "questions about documents",
+    b"GGUF": "a model, not a file of prompts; it belongs to -m",
+}
+
+
 @contextmanager
 def open_input(name: str, out: Path | None) -> Iterator[BinaryIO]:
     """Open a file of rows, or stdin for "-". Raises UsageError if the run would write to it."""
@@ -103,11 +111,13 @@ def open_input(name: str, out: Path | None) -> Iterator[BinaryIO]:
     try:
         raw = _opened_stdin() if name == "-" else path.open("rb", buffering=0)
         file = io.BufferedReader(raw if _is_regular(raw) else _Patient(raw))
-        if _is_regular(raw):
-            file.peek(1)
+        begins = file.peek(8)[:8] if _is_regular(raw) else b""
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     with file:
+        for magic, what in _NO_ROWS.items():
+            if begins.startswith(magic):
+                raise InputError(f"{path} is {what}")
         _refuse_output(raw, "stdin" if name == "-" else str(path), out)
         yield file
 

@@ -86,6 +86,10 @@ def _parse_json(content: bytes) -> dict[str, Any]:
         value = strict_json.parse(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 at byte {error.start + 1} of the line") from None
+    except InputError as error:
+        if content[:1] in b'{["':
+            raise
+        raise InputError(f"{error}; lines of plain text need --text") from None
     if not isinstance(value, dict):
         raise InputError(f"a row must be a JSON object, not {json_type(value)}")
     return value

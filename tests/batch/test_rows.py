@@ -51,6 +51,7 @@ def test_a_line_separator_inside_a_string_is_text() -> None:
     ("line", "message"),
     [
         ("{nope", "not JSON: Expecting property name enclosed in double quotes at column 2"),
+        ("plain words", "not JSON: Expecting value at column 1; lines of plain text need --text"),
         ("[1]", "a row must be a JSON object, not a list"),
         ('"x"', "a row must be a JSON object, not a string"),
         ("[" * 100_000, "nested too deeply"),
@@ -64,6 +65,7 @@ def test_a_line_separator_inside_a_string_is_text() -> None:
         ('{"messages": [{"content": "x"}]}', r"messages[0] needs a role"),
         ('{"messages": [{"role": "user"}]}', r"messages[0] needs a content"),
         ('{"prompt": "a", "max_token": 3}', "unknown field 'max_token'"),
+        ('{"promt": "a"}', "unknown field 'promt' (--lenient ignores it); did you mean prompt?"),
         ('{"prompt": "a", "max_tokens": "3"}', "max_tokens must be an integer, not a string"),
         ('{"prompt": "a", "temperature": true}', "temperature must be a number, not a boolean"),
         ('{"prompt": "a", "stop": [1]}', "stop must be a string or a list of strings"),

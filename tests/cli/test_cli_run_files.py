@@ -233,3 +233,17 @@ def test_ctrl_c_once_or_twice_leaves_a_file_to_go_on_with(
     assert l4("run", *options, "-o", out, "--resume").returncode == 0
     assert l4("run", *options, "-o", quiet).returncode == 0
     assert comparable(out) == comparable(quiet)
+
+
+@pytest.mark.parametrize(
+    ("begins", "said"),
+    [(b"%PDF-1.7\n", "is a PDF"), (b"PK\x03\x04", "is a document"), (b"GGUF", "is a model")],
+)
+def test_what_is_plainly_no_file_of_prompts_is_named(
+    l4: L4, tiny_gguf: Path, tmp_path: Path, begins: bytes, said: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(begins + b"\n\n")
+    done = l4("run", file, "-m", tiny_gguf)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"{file} {said}" in done.stderr
