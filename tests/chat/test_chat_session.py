@@ -241,6 +241,7 @@ def test_settings_are_checked_when_they_are_set() -> None:
     for line, complaint in (
         ("/set top_p 3", "top_p must be"),
         ("/set temprature 1", "no setting 'temprature'"),
+        ("/set temp 1", "no setting 'temp'; did you mean temperature"),
         ("/set seed x", "seed must be a number"),
         ("/set seed", "use it as /set seed VALUE"),
     ):
