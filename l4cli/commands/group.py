@@ -99,8 +99,8 @@ class Group(_Help, TyperGroup):
     """`l4`, or a command that has commands of its own."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take the arguments; without any, `l4` shows its help."""
-        if not args and self.no_args_is_help:
+        """Take the arguments; without any, `l4` shows its help, but not while Tab completes."""
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
             console.data(ctx.get_help())
             raise typer.Exit(EXIT_USAGE)
         return list(super().parse_args(ctx, args))
