@@ -90,18 +90,23 @@ def status_of(path: Path) -> os.stat_result | None:
 
 def _refuse_place(plan: Plan, path: Path) -> None:
     """Raise ConvertError if no file of the output can be at `path`, whatever it would replace."""
-    target = path.resolve()
-    if target == plan.source.resolve() or plan.source.resolve() in target.parents:
+    target = _real(path)
+    if target == _real(plan.source) or _real(plan.source) in target.parents:
         is_file = plan.source.is_file()
         what = "is the GGUF that is read" if is_file else "lies in the checkpoint's own directory"
         raise ConvertError(f"{path}: {what}; write elsewhere with -o")
-    if plan.shards is None and target in {each.resolve() for each in sources(plan)}:
+    if plan.shards is None and target in {_real(each) for each in sources(plan)}:
         raise ConvertError(f"{path}: is a file that is read; write elsewhere with -o")
     status = status_of(path)
     is_file = status is None or stat.S_ISREG(status.st_mode)
     if not is_file or is_device(path):
         raise ConvertError(f"{path}: is not a file; give the output another name with -o")
-    if target in {imatrix.resolve() for imatrix in imatrices(plan)}:
+    if target in {_real(imatrix) for imatrix in imatrices(plan)}:
         raise ConvertError(f"{path}: is the imatrix that is read; write elsewhere with -o")
     if not path.parent.is_dir():
         raise ConvertError(f"{path.parent}: no such directory; make it, or write elsewhere with -o")
+
+
+def _real(path: Path) -> Path:
+    """The path without links; `Path.resolve` raises RuntimeError at a link to itself."""
+    return Path(os.path.realpath(path))
