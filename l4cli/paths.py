@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+STDIN = "-"  # a file of this name is stdin
+
 
 def config_dir() -> Path:
     """The folder for the user's configuration: $XDG_CONFIG_HOME/l4, or ~/.config/l4."""
@@ -22,8 +24,11 @@ def state_dir() -> Path:
 
 
 def expanded(path: str) -> Path:
-    """The path with the home folder in place of ~; as it is if there is no such user."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises RuntimeError
+    """The path with the home folder in place of ~; as it is if that is not possible."""
+    try:
+        return Path(path).expanduser()
+    except (RuntimeError, ValueError):  # no such user; a null byte in the name
+        return Path(path)
 
 
 def _xdg(variable: str, fallback: str) -> Path:

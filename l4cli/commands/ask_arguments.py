@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from l4cli import console
-from l4cli.documents.ingest import STDIN
 from l4cli.errors import InputError, UsageError
+from l4cli.paths import STDIN, expanded
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,5 @@ def _is_one_word(text: str) -> bool:
 
 def _is_there(text: str) -> bool:
     """Whether an argument names a file, a folder, or a pattern that matches some."""
-    from l4cli.documents.sources import expanded
-
     path = str(expanded(text))
     return os.path.lexists(path) or bool(glob.glob(path))  # noqa: PTH207

@@ -80,7 +80,7 @@ def report(
     elif out or console.stderr_is_terminal():
         console.note(summary(stats, session.seconds))
         if stats.num_restored_tokens or stats.num_bytes_kept:
-            console.note(_prefix_store(stats))
+            console.note(_reading_cache(stats))
     if price_per_hour is not None:
         console.note(cost(stats, session.seconds, price_per_hour))
     if num_done and not is_all_done:
@@ -142,7 +142,7 @@ def _report_checked(session: RunSession) -> bool:
     return not different
 
 
-def _prefix_store(stats: BatchStats) -> str:
+def _reading_cache(stats: BatchStats) -> str:
     """How much of the rows' documents was restored from the reading cache, and saved to it."""
     kept = human_size(stats.num_bytes_kept)
     return (

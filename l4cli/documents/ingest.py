@@ -16,8 +16,7 @@ from l4cli.documents.formats.recognize import is_plain
 from l4cli.documents.sources import Found, find, told
 from l4cli.documents.text import MAX_BYTES, BinaryFileError, check_size, read_bytes
 from l4cli.errors import InputError
-
-STDIN = "-"
+from l4cli.paths import STDIN
 
 
 def _raise(error: InputError) -> None:

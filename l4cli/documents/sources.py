@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from l4cli.amounts import counted
 from l4cli.documents.text import NO_PATH, read_text
 from l4cli.errors import InputError
+from l4cli.paths import expanded
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -68,14 +69,6 @@ def find(
     if not files:
         raise InputError(f"{source}: {missing}")
     return files
-
-
-def expanded(source: str) -> Path:
-    """Return the path with `~` expanded if that is possible."""
-    try:
-        return Path(source).expanduser()
-    except NO_PATH:
-        return Path(source)
 
 
 def _is_folder(path: Path) -> bool:

@@ -16,9 +16,9 @@ from l4cli.chat.commands.ui import Ui
 from l4cli.chat.history.session_file import SessionFile, require_session, sessions_dir, summaries
 from l4cli.chat.session import ChatSession
 from l4cli.chat.text import clipped, shortened
-from l4cli.documents.ingest import STDIN, ingest
-from l4cli.documents.sources import expanded
+from l4cli.documents.ingest import ingest
 from l4cli.errors import ContextOverflowError, InputError, UsageError
+from l4cli.paths import STDIN, expanded
 
 _LISTED = 20
 _WHEN_SENT = "it goes before your next message"
