@@ -8,6 +8,7 @@ takes a tenth of the time.
 from __future__ import annotations
 
 import atexit
+import functools
 import importlib
 import json
 import os
@@ -107,7 +108,7 @@ class Outcome:
             return f"exit code {self.status}"
         if self.status == 2 and not (len(lines) == 1 and lines[0].startswith("l4: ")):
             return f"exit code 2 with {len(lines)} lines: {self.stderr[:300]!r}"
-        if self.status == 1 and not lines[-1].startswith("l4: "):
+        if self.status == 1 and not any(line.startswith("l4: ") for line in lines):
             return f"exit code 1 without a reason: {self.stderr[:300]!r}"
         return ""
 
@@ -190,7 +191,12 @@ def _serve(folder: Path) -> None:
 
 
 def import_everything() -> None:
-    """Import what commands import, so that forks of this process need not."""
+    """Import what commands import, and build the commands, so that forks of this process need not.
+
+    Typer builds all commands at every start, which takes longer than most members.
+    """
+    import typer.main
+
     import convert
     import l4cli
 
@@ -198,6 +204,10 @@ def import_everything() -> None:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
+    from l4cli.app import app
+
+    typer.main.get_command = functools.cache(typer.main.get_command)  # type: ignore[assignment]
+    typer.main.get_command(app)
 
 
 def run(member: Member, folder: Path) -> Outcome:
