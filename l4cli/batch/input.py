@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from l4cli.batch import fields
 from l4cli.batch.files import count_lines, folder_of, open_input
 from l4cli.batch.lines import lines_of
 from l4cli.batch.rows import BadRow, Row, read_rows
@@ -21,6 +20,7 @@ from l4cli.documents.text import read_text
 from l4cli.engine.types import Constraint
 from l4cli.errors import InputError, UsageError
 from l4cli.models.locate import names_a_model
+from l4cli.openai import fields
 from l4cli.paths import expanded
 from l4cli.prompt import strict_json
 from l4cli.prompt.short_schema import schema_of

@@ -18,18 +18,16 @@ first answer, "seconds" until the end of the last.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from l4cli.batch import openai_answers
-from l4cli.batch.fields import tool_name
 from l4cli.batch.outcomes import Failure, Outcome
 from l4cli.batch.rows import BadRow, Row
 from l4cli.engine.types import Completion
-from l4cli.prompt.call_tags import THOUGHT_ENDS
-from l4cli.prompt.tool_calls import ToolCall, calls_in_channels, parse_tool_calls, text_arguments
+from l4cli.openai import answers
+from l4cli.openai.said import Said, Tagged, said_in
 
-Tagged = Callable[[Completion], str]
 _BEGINNING = b'{"id": '  # of every row
 _ALWAYS = ({"usage", "model"}, {"error"}, {"custom_id", "response"})  # one of these is in each
 
@@ -76,7 +74,7 @@ def answer(
         return openai_answers.answer(row, completions, model, said, timings=timings)
     choices = [
         {
-            **_content(row, index, completion.reasoning, *said[index]),
+            **_content(row, index, said[index]),
             "finish_reason": completion.finish_reason,
             **_logprobs(completion),
         }
@@ -146,7 +144,7 @@ def _document(
 ) -> dict[str, Any]:
     """Return one row for all questions; failed questions have an error instead of an answer."""
     assert row.document is not None
-    answers = [
+    replies = [
         {"id": f"{row.id}/{index}", "question": question, **_reply(row, outcome, tagged)}
         for index, (question, outcome) in enumerate(
             zip(row.document.questions, outcomes, strict=True)
@@ -155,14 +153,14 @@ def _document(
     completions = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
     usage = _usage(completions, same_prompt=False)
     closing = _closing(usage, completions, model, timings)
-    return {"id": row.id, "document": row.document.path, "answers": answers, **closing}
+    return {"id": row.id, "document": row.document.path, "answers": replies, **closing}
 
 
 def _reply(row: Row, outcome: Outcome, tagged: Tagged) -> dict[str, Any]:
     if isinstance(outcome, Failure):
         return {"error": _error(row, outcome)}
     return {
-        **_content(row, 0, outcome.reasoning, *_said(row, outcome, tagged)),
+        **_content(row, 0, _said(row, outcome, tagged)),
         "finish_reason": outcome.finish_reason,
         **_logprobs(outcome),
         "usage": _usage([outcome], same_prompt=True),
@@ -170,35 +168,23 @@ def _reply(row: Row, outcome: Outcome, tagged: Tagged) -> dict[str, Any]:
     }
 
 
-def _said(row: Row, completion: Completion, tagged: Tagged) -> tuple[str, tuple[ToolCall, ...]]:
-    """Return the content and tool calls of an answer; only rows with tools can have calls."""
-    if not row.tools:
-        return completion.text, ()
-    names = {name for tool in row.tools if (name := tool_name(tool))}
-    if said := completion.said:
-        calls = calls_in_channels(said, names)
-        return (said.text, calls) if calls else (completion.text, ())
-    content, calls = parse_tool_calls(tagged(completion), names, text_arguments(row.tools))
-    if completion.reasoning:
-        content = THOUGHT_ENDS.split(content, maxsplit=1)[-1]
-    return (content, calls) if calls else (completion.text, ())
+def _said(row: Row, completion: Completion, tagged: Tagged) -> Said:
+    return said_in(completion, row.tools, tagged, row.most_calls)
 
 
-def _content(
-    row: Row, index: int, reasoning: str, text: str, calls: Sequence[ToolCall]
-) -> dict[str, Any]:
-    more: dict[str, Any] = {"reasoning_content": reasoning} if reasoning else {}
-    if calls:
-        more["tool_calls"] = openai_answers.tool_calls(row, index, calls)
+def _content(row: Row, index: int, said: Said) -> dict[str, Any]:
+    more: dict[str, Any] = {"reasoning_content": said.reasoning} if said.reasoning else {}
+    if said.calls:
+        more["tool_calls"] = answers.tool_calls(said.calls, openai_answers.call_id(row, index))
     if row.messages is not None:
-        return {"text": text, "message": {"role": "assistant", "content": text, **more}}
-    return {"text": text, **more}
+        return {"text": said.text, "message": {"role": "assistant", "content": said.text, **more}}
+    return {"text": said.text, **more}
 
 
 def _logprobs(completion: Completion) -> dict[str, Any]:
     if not completion.logprobs:
         return {}
-    return {"logprobs": openai_answers.token_logprobs(completion.logprobs)}
+    return {"logprobs": answers.token_logprobs(completion.logprobs)}
 
 
 def _closing(

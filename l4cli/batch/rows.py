@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from l4cli import console, documents
-from l4cli.batch import fields, openai
+from l4cli.batch import openai
 from l4cli.batch.lines import check_row
 from l4cli.batch.sources import Record, Source, read_records
 from l4cli.documents import Document
 from l4cli.errors import InputError
+from l4cli.openai import fields
 from l4cli.prompt import strict_json
 
 DIGEST_BYTES = 8
@@ -60,6 +61,7 @@ class Row:
     digest: the first 8 bytes of the SHA-256 of the line number and the record's bytes.
     tools: the functions that the model may call; None for none.
     must_call: the names of those one of which it must call; empty if it need not.
+    most_calls: how many calls an answer may have; None for no limit.
     n: how many answers to generate for a prompt or conversation.
     sampling: the fields of SamplingParams that the row sets itself.
     dialect: the format of the output row.
@@ -73,6 +75,7 @@ class Row:
     document: DocumentQuestions | None = None
     tools: tuple[Mapping[str, Any], ...] | None = None
     must_call: tuple[str, ...] = ()
+    most_calls: int | None = None
     n: int = 1
     sampling: Mapping[str, Any] = field(default_factory=dict)
     dialect: Dialect = "bare"

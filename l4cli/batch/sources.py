@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any, Literal
 
 from l4cli.batch.encoding import utf8_lines
-from l4cli.batch.fields import json_type
 from l4cli.batch.json_values import is_one_value, needs_second, split_values
 from l4cli.batch.lines import MAX_ROW
 from l4cli.errors import InputError
+from l4cli.openai.fields import json_type
 from l4cli.prompt import strict_json
 
 Source = Literal["json", "text", "csv"]

@@ -10,10 +10,11 @@ from types import ModuleType
 import pytest
 from conftest import ROOT
 
-from l4cli.batch import fields, outputs, rows
+from l4cli.batch import outputs, rows
 from l4cli.batch.outcomes import Failure
 from l4cli.documents import Document
 from l4cli.engine.types import Completion
+from l4cli.openai import fields
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]

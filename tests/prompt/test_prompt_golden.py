@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from conftest import GOLDEN, ROOT
 
-from l4cli.batch import fields
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import RequestError
+from l4cli.openai import fields
 from l4cli.prompt import PromptEncoder
 from l4cli.prompt.template import ChatTemplate, llama4_template
 

@@ -124,6 +124,16 @@ def refuse_unknown(value: Mapping[str, Any], known: frozenset[str]) -> None:
         raise InputError(f"unknown field {unknown[0]!r} (--lenient ignores it); {hint}")
 
 
+def flag(name: str, value: Mapping[str, Any], default: bool) -> bool:
+    """Return a field that is true or false; `default` if it is missing."""
+    given = value.get(name)
+    if given is None:
+        return default
+    if not isinstance(given, bool):
+        raise InputError(f"{name} must be true or false, not {json_type(given)}")
+    return given
+
+
 def refuse_stream(value: Mapping[str, Any]) -> None:
     """Raise InputError for stream: true, which a row cannot have: its answer is one line."""
     if value.get("stream"):
