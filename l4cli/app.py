@@ -32,6 +32,7 @@ from l4cli.commands.pull import pull
 from l4cli.commands.quantize import quantize
 from l4cli.commands.rm import rm
 from l4cli.commands.run import run
+from l4cli.commands.serve import serve
 from l4cli.commands.sessions import sessions
 from l4cli.commands.template_options import TemplatedCommand
 from l4cli.commands.templates import templates
@@ -66,6 +67,7 @@ app = typer.Typer(
 app.command("run", cls=Command)(run)
 app.command("chat", cls=TemplatedCommand)(chat)
 app.command("ask", cls=TemplatedCommand)(ask)
+app.command("serve", cls=Command)(serve)
 app.add_typer(docs, name="docs")
 app.add_typer(sessions, name="sessions")
 app.add_typer(templates, name="templates")

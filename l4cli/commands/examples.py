@@ -23,6 +23,11 @@ _EXAMPLES = {
         l4 ask contracts/ --questions questions.txt --json
         l4 ask book.epub "Who is the narrator?" --split
     """,
+    "l4 serve": """
+        l4 serve
+        l4 serve -m qwen3-0.6b --port 9000 --api-key @key.txt
+        l4 serve -m scout -m demo --ctx 32k --parallel 8
+    """,
     "l4 docs list": """
         l4 docs list
         l4 docs list --json

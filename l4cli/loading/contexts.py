@@ -97,6 +97,10 @@ class Contexts:
             demand = replace(demand, longest=longest)
         self._make(demand)
 
+    def provide(self, demand: Demand) -> None:
+        """Make a context for requests that are still to come; see `LLM.provide`."""
+        self._make(demand)
+
     def has_space_for(self, request: Request) -> bool:
         """Whether the request fits into the current context; if not, `fit` makes a longer one."""
         if self._is_fixed:
@@ -172,7 +176,7 @@ def contexts_of(
         maker = _Maker(weights, options, decision.kv_type, _FIXED_N_BATCH)
         return Contexts(maker.make, limits, size)
     limits = limits_of(weights, n_ctx, options, decision.kv_type)
-    n_batch = _PIECE if options.deterministic else _ELASTIC_N_BATCH
+    n_batch = _PIECE if options.deterministic else options.n_batch or _ELASTIC_N_BATCH
     maker = _Maker(weights, options, decision.kv_type, n_batch)
     if decision.prefill_on and not options.deterministic and weights.attention[0] != "recurrent":
         maker.prefill_model = cache(lambda: _prefill_model(weights, decision, opened))

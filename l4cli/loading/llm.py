@@ -24,7 +24,7 @@ from l4cli.engine.completion import Collector, without_thought
 from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.engine.llamacpp.devices import devices
-from l4cli.engine.sizing import SizingLimits
+from l4cli.engine.sizing import Demand, SizingLimits
 from l4cli.engine.types import Backend, Completion, Constraint, Request, SamplingParams
 from l4cli.errors import EngineError, RequestError, UsageError
 from l4cli.loading.contexts import Contexts
@@ -117,6 +117,14 @@ class LLM:
         pool: whether all sequences must share the cells, which `recall` and `remember` require.
         """
         self._contexts.fit(requests, more=more, pool=pool)
+
+    def provide(self, longest: int, usual: int) -> None:
+        """Make a context in which all sequences share the cells, for requests still to come.
+
+        longest: tokens of the longest request, prompt and answer together.
+        usual: tokens of a usual one; they decide how many can run at once.
+        """
+        self._contexts.provide(Demand(longest, usual, None, pool=not self.is_deterministic))
 
     @property
     def is_sized(self) -> bool:

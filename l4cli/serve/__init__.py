@@ -1,0 +1,1 @@
+"""An HTTP server over one loaded model (`l4 serve`)."""

@@ -1,0 +1,163 @@
+"""Asks the engine's thread from asyncio: events of requests arrive as they are computed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from l4cli.engine.types import Request, StepOutput
+from l4cli.errors import L4Error
+from l4cli.serve.engine_thread import EngineThread, Event, Refusal, Taken
+from l4cli.serve.errors import ApiError, api_error
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class AskingLimits:
+    """How much may be asked at once.
+
+    queue: the most requests that wait for a slot.
+    seconds: the longest that a request may take; None for no limit.
+    """
+
+    queue: int = 256
+    seconds: float | None = None
+
+
+class Asking:
+    """The requests of all HTTP clients. Use it from one event loop."""
+
+    def __init__(self, engine: EngineThread, limits: AskingLimits) -> None:
+        self.engine, self.limits = engine, limits
+        self._loop = asyncio.get_running_loop()
+        self._open: dict[str, asyncio.Queue[Event | ApiError]] = {}
+        self._n_seq_max = engine.llm.engine.backend.n_seq_max
+        # Encoding a prompt may take long, and must not keep the event loop from its work.
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="l4-encoder")
+
+    def send(self, events: Sequence[Event]) -> None:
+        """Take events from the engine's thread."""
+        self._loop.call_soon_threadsafe(self._deliver, events)
+
+    async def encode(self, work: Callable[[], _T]) -> _T:
+        """Do work that encodes prompts, in the thread for that. ApiError if it is refused."""
+        try:
+            return await self._loop.run_in_executor(self._encoder, work)
+        except L4Error as error:
+            raise api_error(error) from error
+
+    def check_queue(self, count: int = 1) -> None:
+        """Raise ApiError if so many more requests would have to wait behind too many others."""
+        if self.engine.failure is not None:
+            raise ApiError(503, f"the engine has failed: {self.engine.failure}; restart l4 serve")
+        waiting = len(self._open) + count - self._n_seq_max
+        if waiting > max(self.limits.queue, count - self._n_seq_max):
+            raise ApiError(
+                503,
+                f"{self.limits.queue} requests wait already: try again later, or start l4 serve "
+                "with a larger --queue",
+                code="queue_full",
+                headers={"Retry-After": "1"},
+            )
+
+    async def ask(self, requests: Sequence[Request]) -> InFlight:
+        """Give requests to the engine; ApiError if it refuses one. Close what is returned."""
+        in_flight = InFlight(self, requests)
+        try:
+            await in_flight.begin()
+        except BaseException:
+            in_flight.close()
+            raise
+        return in_flight
+
+    def open(self, request: Request, queue: asyncio.Queue[Event | ApiError]) -> None:
+        """Submit a request whose events go into the queue."""
+        self._open[request.id] = queue
+        self.engine.submit(request, self)
+
+    def drop(self, request_id: str) -> None:
+        """Forget a request, and abort it if it has not ended."""
+        if self._open.pop(request_id, None) is not None:
+            self.engine.abort(request_id)
+
+    def forget(self, request_id: str) -> None:
+        """Forget a request that has ended."""
+        self._open.pop(request_id, None)
+
+    def timer(self, queue: asyncio.Queue[Event | ApiError]) -> asyncio.TimerHandle | None:
+        """Have an error put into the queue when the time for a request is over."""
+        if self.limits.seconds is None:
+            return None
+        late = ApiError(
+            504,
+            f"not finished within --timeout of {self.limits.seconds:g} s: lower max_tokens",
+            code="timeout",
+        )
+        return self._loop.call_later(self.limits.seconds, queue.put_nowait, late)
+
+    def _deliver(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if (queue := self._open.get(event.request_id)) is not None:
+                queue.put_nowait(event)
+
+    def close(self) -> None:
+        self._encoder.shutdown(wait=False, cancel_futures=True)
+
+
+class InFlight:
+    """Requests that the engine works on together. It aborts what still runs when it is closed."""
+
+    def __init__(self, asking: Asking, requests: Sequence[Request]) -> None:
+        self._asking, self._requests = asking, requests
+        self._queue: asyncio.Queue[Event | ApiError] = asyncio.Queue()
+        self._early: list[StepOutput] = []  # outputs that came before the last request was taken
+        self._timer = asking.timer(self._queue)
+
+    async def begin(self) -> None:
+        """Submit the requests, and wait until the engine has taken each; ApiError if not."""
+        for request in self._requests:
+            self._asking.open(request, self._queue)
+        waiting = {request.id for request in self._requests}
+        while waiting:
+            event = await self._next()
+            if isinstance(event, Taken):
+                waiting.discard(event.request_id)
+            else:
+                self._early.append(event)
+
+    async def outputs(self) -> AsyncGenerator[StepOutput, None]:
+        """Yield the outputs as they are computed. ApiError if they take longer than allowed."""
+        num_left = len(self._requests)
+        while num_left:
+            event = self._early.pop(0) if self._early else await self._next()
+            if isinstance(event, Taken):
+                continue
+            if event.finish_reason:
+                num_left -= 1
+                self._asking.forget(event.request_id)
+            yield event
+
+    async def _next(self) -> StepOutput | Taken:
+        event = await self._queue.get()
+        if isinstance(event, ApiError):
+            raise event
+        if isinstance(event, Refusal):
+            raise _refused(event.error)
+        return event
+
+    def close(self) -> None:
+        """Abort what still runs; idempotent."""
+        if self._timer:
+            self._timer.cancel()
+        for request in self._requests:
+            self._asking.drop(request.id)
+
+
+def _refused(error: Exception) -> ApiError:
+    if isinstance(error, L4Error):
+        return api_error(error)
+    return ApiError(500, f"the request was not computed: {error}")

@@ -1,0 +1,171 @@
+"""Runs the engine of a model in a thread of its own, for requests from any thread.
+
+    HTTP handlers, batch jobs --submit--> inbox -> engine.step() -> outlets --> whoever asked
+
+Only this thread uses the engine and its context. Encoding prompts and compiling constraints, which
+may be slow, is done elsewhere, before `submit`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import NamedTuple, Protocol, TypeVar
+
+from l4cli.engine.types import CompileAbortedError, Request, StepOutput
+from l4cli.errors import EngineError, RequestError
+from l4cli.loading.llm import LLM
+from l4cli.serve.counting import Counts
+from l4cli.store.chain import MIN_TAIL
+
+_T = TypeVar("_T")
+_WORTH_SAVING = 4 * MIN_TAIL  # tokens of a prompt that is kept on disk
+
+
+class Refusal(NamedTuple):
+    """A request that the engine did not take."""
+
+    request_id: str
+    error: Exception
+
+
+class Taken(NamedTuple):
+    """A request that the engine has queued: it will be computed."""
+
+    request_id: str
+
+
+Event = StepOutput | Refusal | Taken
+
+
+class Outlet(Protocol):
+    """Takes the events of requests, in the engine's thread. It must return soon."""
+
+    def send(self, events: Sequence[Event]) -> None: ...
+
+
+@dataclass(slots=True)
+class _Asked:
+    request: Request
+    outlet: Outlet
+
+
+class EngineThread:
+    """The engine's thread. `start` it, and `close` it before the model.
+
+    llm: a model with a context that is not replaced.
+    counts: what is counted, for /metrics.
+    """
+
+    def __init__(self, llm: LLM, counts: Counts) -> None:
+        self.llm, self.counts = llm, counts
+        self.failure: Exception | None = None  # why the thread has ended, if it was a fault
+        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._asked: dict[str, _Asked] = {}
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run, name="l4-engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, request: Request, outlet: Outlet) -> None:
+        """Queue a request. Its events go to the outlet: a Refusal, or Taken and the outputs."""
+        self.counts.num_waiting += 1
+        self._inbox.put(lambda: self._add(request, outlet))
+
+    def abort(self, request_id: str) -> None:
+        """End a request within a step, without a last event."""
+        self._inbox.put(lambda: self._abort(request_id))
+
+    def call(self, work: Callable[[], _T]) -> Future[_T]:
+        """Do something between two steps, in the engine's thread."""
+        future: Future[_T] = Future()
+
+        def do() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._inbox.put(do)
+        return future
+
+    def close(self) -> None:
+        """End the thread. Requests in flight get no further events."""
+
+        def end() -> None:
+            self._is_closing = True
+
+        self._inbox.put(end)
+        self.llm.interrupt()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._is_closing:
+                self._take_inbox()
+                if not self._is_closing:
+                    self._send(self.llm.engine.step())
+        except Exception as error:  # the backend is unusable, or this is a bug: say so to all
+            self.failure = error
+            self._fail(error)
+            raise
+        finally:
+            for request_id in list(self._asked):
+                self.llm.engine.abort(request_id)
+
+    def _take_inbox(self) -> None:
+        """Do what was asked for; wait for something if there is nothing else to do."""
+        if not self._asked:
+            self._inbox.get()()
+        try:
+            while not self._is_closing:
+                self._inbox.get_nowait()()
+        except Empty:
+            pass
+
+    def _add(self, request: Request, outlet: Outlet) -> None:
+        try:
+            self.llm.recall(request.prompt)
+            self.llm.engine.add_request(request)
+        except (RequestError, EngineError, CompileAbortedError) as error:
+            self.counts.num_waiting -= 1
+            outlet.send([Refusal(request.id, error)])
+            return
+        self._asked[request.id] = _Asked(request, outlet)
+        outlet.send([Taken(request.id)])
+
+    def _abort(self, request_id: str) -> None:
+        if self._asked.pop(request_id, None):
+            self.llm.engine.abort(request_id)
+            self.counts.num_waiting = len(self.llm.engine.waiting)
+
+    def _send(self, outputs: Sequence[StepOutput]) -> None:
+        """Give each output to whoever asked, all outputs of one outlet together."""
+        by_outlet: dict[int, tuple[Outlet, list[Event]]] = {}
+        for output in outputs:
+            asked = self._asked.get(output.request_id)
+            if asked is None:
+                continue
+            by_outlet.setdefault(id(asked.outlet), (asked.outlet, []))[1].append(output)
+            self.counts.count(output)
+            if output.finish_reason:
+                del self._asked[output.request_id]
+                self._keep(asked.request)
+        for outlet, events in by_outlet.values():
+            outlet.send(events)
+        self.counts.num_waiting = len(self.llm.engine.scheduler.waiting)
+        self.counts.num_running = len(self.llm.engine.scheduler.running)
+
+    def _keep(self, request: Request) -> None:
+        """Save a long prompt to the reading cache, if no request has to wait for that."""
+        if len(request.prompt) >= _WORTH_SAVING and not self._asked:
+            self.llm.remember(request.prompt)
+
+    def _fail(self, error: Exception) -> None:
+        for request_id, asked in self._asked.items():
+            asked.outlet.send([Refusal(request_id, EngineError(f"the engine has failed: {error}"))])

@@ -1,0 +1,155 @@
+"""Runs the server: binds the socket, serves until a signal, and then drains."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import resource
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+import uvicorn
+
+from l4cli.errors import UsageError
+from l4cli.loading.llm import LLM
+from l4cli.serve.app import Access, make_app
+from l4cli.serve.asking import AskingLimits
+from l4cli.serve.handling import Api
+from l4cli.serve.http import Http
+from l4cli.serve.served import Models, Served
+
+_BACKLOG = 2048
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """How to serve.
+
+    access: who may use the server.
+    limits: how much may be asked at once.
+    lenient: whether unknown fields of bodies are ignored.
+    """
+
+    access: Access = field(default_factory=Access)
+    limits: AskingLimits = field(default_factory=AskingLimits)
+    lenient: bool = False
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket. UsageError if the address cannot be had."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(_BACKLOG)
+    except socket.gaierror:
+        raise UsageError(f"--host {host}: no such name or address") from None
+    except OverflowError:
+        raise UsageError(f"--port {port}: ports go from 0 to 65535") from None
+    except OSError as error:
+        raise UsageError(_why_not(host, port, error)) from None
+    bound.setblocking(False)
+    return bound
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is in use: choose another with --port, or --port 0 for any free one"
+    if error.errno == errno.EACCES:
+        return f"port {port} needs root's rights: choose one above 1023 with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"--host {host} is no address of this machine; 0.0.0.0 stands for all of them"
+    return f"{host} port {port}: {error.strerror}"
+
+
+def address_of(bound: socket.socket) -> str:
+    """Return the address that a socket listens on, as it stands in a URL: 127.0.0.1:8080."""
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def serve(llms: Sequence[LLM], bound: socket.socket, options: ServeOptions, note: Note) -> int:
+    """Serve until a signal asks to stop. Return the exit code: 128 + the signal's number.
+
+    The first signal lets requests in flight finish, a second one stops them.
+    """
+    _allow_many_files()
+    seen: list[int] = []
+
+    async def until_a_signal() -> None:
+        async with serving(llms, options) as server:
+            with _signals(server, seen, note):
+                await server.serve(sockets=[bound])
+
+    asyncio.run(until_a_signal())
+    return 128 + seen[0] if seen else 0
+
+
+@asynccontextmanager
+async def serving(llms: Sequence[LLM], options: ServeOptions) -> AsyncIterator[uvicorn.Server]:
+    """Start the engines' threads, and return a server that is ready to `serve`."""
+    models = Models([Served.start(llm, options.limits) for llm in llms])
+    try:
+        app = make_app(Api(models, options.lenient), options.access)
+        config = uvicorn.Config(
+            app,
+            http=Http,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,
+        )
+        yield _Server(config)
+    finally:
+        for served in models.all:
+            served.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its own handling of signals."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextmanager
+def _signals(server: uvicorn.Server, seen: list[int], note: Note) -> Iterator[None]:
+    """Within this context, a first signal drains the server, a second one stops it.
+
+    seen: the signals' numbers are added to it.
+    """
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        seen.append(number)
+        if len(seen) == 1:
+            num_open = len(server.server_state.connections)
+            note(f"stopping; open connections: {num_open}; a second signal ends them at once")
+            server.should_exit = True
+        else:
+            server.force_exit = True
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files as far as it goes: each connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,35 @@
+"""Servers over models, for the tests of `l4 serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from served import served
+
+from l4cli.loading.llm import LLM
+from l4cli.loading.load import load
+
+
+@pytest.fixture(scope="package")
+def demo() -> Iterator[LLM]:
+    """The demo model, as `l4 serve` loads it."""
+    with load("demo", elastic=True, parallel=8, ctx="auto", threads=2) as llm:
+        llm.provide(4096, 512)
+        yield llm
+
+
+@pytest.fixture(scope="package")
+def url(demo: LLM) -> Iterator[str]:
+    """The address of a server of the demo model."""
+    with served(demo) as url:
+        yield url
+
+
+@pytest.fixture
+def tiny(tiny_gguf: Path) -> Iterator[LLM]:
+    """A model that babbles, of its own for each test."""
+    with load(tiny_gguf, elastic=True, parallel=4, ctx="auto", threads=1) as llm:
+        llm.provide(1024, 256)
+        yield llm
