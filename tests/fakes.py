@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from l4cli.engine.channels import Channels
-from l4cli.engine.types import BatchItem, DecodeAbortedError, Sampled, SamplingParams
+from l4cli.engine.types import BatchItem, DecodeAbortedError, Sampled, SamplingParams, TokenLogprob
 from l4cli.errors import EngineError
 
 BOS, EOG = 256, 257
@@ -83,7 +83,7 @@ class FakeBackend:
             cells.extend(item.tokens)
             self.num_decoded_tokens += len(item.tokens)
             if item.wants_logits:
-                self.outputs.append(item.seq_id)
+                self.outputs += [item.seq_id] * (len(item.tokens) if item.wants_all else 1)
         self.batch_sizes.append(sum(len(item.tokens) for item in items))
         assert self.num_used_cells() <= self.n_ctx, "no KV slot"
 
@@ -102,6 +102,9 @@ class FakeBackend:
 
     def sampler(self, params: SamplingParams, prompt: Sequence[int] = ()) -> FakeSampler:
         return FakeSampler(self)
+
+    def logprob(self, output: int, token: int, num_top: int) -> TokenLogprob:
+        return TokenLogprob(token, self.piece(token), -1.0)
 
     def piece(self, token: int) -> bytes:
         return bytes([token]) if token < BOS else b""

@@ -6,6 +6,7 @@ engine.abort(request_id)         end a request; its computed tokens stay reusabl
 engine.run(requests)             call `step` until all are done; yield the outputs of each step
 engine.stream(request)           yield the outputs of one request
 engine.prefixes                  texts prefilled before any request asks for them
+engine.score(tokens)             how likely each token of a given text is
 engine.generate(requests)        yield the whole answer of each request when it finishes
 engine.agenerate(requests)       the same for asyncio
 """
@@ -15,7 +16,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import Sequence as Seq
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from l4cli.engine.concurrency import ConcurrencyTuner
 from l4cli.engine.detokenize import Detokenizer
 from l4cli.engine.prefixes import Prefixes
 from l4cli.engine.scheduler import Scheduler
+from l4cli.engine.scoring import score
 from l4cli.engine.sequence import Sequence
 from l4cli.engine.types import (
     Backend,
@@ -39,6 +42,7 @@ from l4cli.engine.types import (
     Sampled,
     Sampler,
     StepOutput,
+    TokenLogprob,
 )
 from l4cli.errors import EngineError, RequestError
 
@@ -196,6 +200,10 @@ class Engine:
         """End a request now with finish_reason "abort"; None if it is not in flight."""
         live = self._live.get(request_id)
         return self._finish(live, "abort", live.finish(is_whole=False)) if live else None
+
+    def score(self, tokens: Seq[int], num_top: int = 0) -> Iterator[list[TokenLogprob]]:
+        """Yield the logprobs of a text's tokens after the first: see `scoring.score`."""
+        return score(self.backend, self.scheduler, tokens, num_top)
 
     def interrupt(self) -> None:
         """Make a running `step` return soon. Safe from signal handlers and other threads."""

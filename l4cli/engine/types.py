@@ -187,13 +187,15 @@ class Completion:
 class BatchItem(NamedTuple):
     """Consecutive tokens of one sequence, to be decoded from position `pos` on.
 
-    With `wants_logits`, the backend keeps the last token's logits for sampling.
+    With `wants_logits`, the backend keeps the last token's logits for sampling; with `wants_all`,
+    too, those of all tokens, of which there are at most `n_seq_max`.
     """
 
     seq_id: int
     pos: int
     tokens: Seq[int]
     wants_logits: bool
+    wants_all: bool = False
 
 
 class DecodeAbortedError(Exception):
@@ -300,6 +302,10 @@ class Backend(Protocol):
         RequestError if the parameters ask for something that the vocabulary or l4 cannot do, and
         CompileAbortedError after `interrupt` while their constraint is compiled.
         """
+        ...
+
+    def logprob(self, output: int, token: int, num_top: int) -> TokenLogprob:
+        """The logprob of a token by the `output`-th logits that the last decode kept."""
         ...
 
     def piece(self, token: int) -> bytes: ...

@@ -27,6 +27,9 @@ class VocabularyBackend:
     def decode(self, _items: Sequence[BatchItem]) -> NoReturn:
         raise AssertionError("there are no weights to decode with")
 
+    def logprob(self, _output: int, _token: int, _num_top: int) -> NoReturn:
+        raise AssertionError("there are no weights to score with")
+
     def piece(self, _token: int) -> bytes:
         return b""
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from l4cli.engine.types import Request, StepOutput
+from l4cli.engine.types import Request, StepOutput, TokenLogprob
 from l4cli.errors import L4Error
 from l4cli.serve.engine_thread import EngineThread, Event, Refusal, Taken
 from l4cli.serve.errors import ApiError, api_error
@@ -73,6 +73,13 @@ class Asking:
             in_flight.close()
             raise
         return in_flight
+
+    async def score(self, tokens: Sequence[int], num_top: int) -> list[TokenLogprob]:
+        """Return the logprobs of a text's tokens after the first; ApiError if it does not fit."""
+        try:
+            return await asyncio.wrap_future(self.engine.score(tokens, num_top))
+        except L4Error as error:
+            raise api_error(error) from error
 
     def open(self, request: Request, queue: asyncio.Queue[Event | ApiError]) -> None:
         """Submit a request whose events go into the queue."""

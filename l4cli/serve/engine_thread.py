@@ -9,14 +9,17 @@ may be slow, is done elsewhere, before `submit`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol, TypeVar
 
-from l4cli.engine.types import CompileAbortedError, Request, StepOutput
-from l4cli.errors import EngineError, RequestError
+from l4cli.engine.engine import Engine
+from l4cli.engine.scoring import NoRoomError
+from l4cli.engine.types import CompileAbortedError, Request, StepOutput, TokenLogprob
+from l4cli.errors import ContextOverflowError, EngineError, RequestError
 from l4cli.loading.llm import LLM
 from l4cli.serve.counting import Counts
 from l4cli.store.chain import MIN_TAIL
@@ -48,6 +51,40 @@ class Outlet(Protocol):
 
 
 @dataclass(slots=True)
+class _Scoring:
+    """A text that is being scored."""
+
+    tokens: Sequence[int]
+    num_top: int
+    future: Future[list[TokenLogprob]] = field(default_factory=Future)
+    _found: list[TokenLogprob] = field(default_factory=list)
+    _pieces: Iterator[list[TokenLogprob]] | None = None
+
+    def advance(self, engine: Engine) -> bool:
+        """Score the next piece. Whether the text is done, or nobody waits for it any more."""
+        if self.future.cancelled():
+            return True
+        self._pieces = self._pieces or engine.score(self.tokens, self.num_top)
+        try:
+            piece = next(self._pieces, None)
+        except BaseException:
+            self._pieces = None
+            raise
+        if piece is not None:
+            self._found += piece
+            return False
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(self._found)
+        return True
+
+    def fail(self, error: Exception) -> bool:
+        """Give the error to whoever waits. True: the text is done."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+        return True
+
+
+@dataclass(slots=True)
 class _Asked:
     request: Request
     outlet: Outlet
@@ -65,6 +102,7 @@ class EngineThread:
         self.failure: Exception | None = None  # why the thread has ended, if it was a fault
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._asked: dict[str, _Asked] = {}
+        self._scorings: deque[_Scoring] = deque()
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="l4-engine", daemon=True)
 
@@ -79,6 +117,12 @@ class EngineThread:
     def abort(self, request_id: str) -> None:
         """End a request within a step, without a last event."""
         self._inbox.put(lambda: self._abort(request_id))
+
+    def score(self, tokens: Sequence[int], num_top: int) -> Future[list[TokenLogprob]]:
+        """Compute the logprobs of a text's tokens after the first: see `engine.score`."""
+        scoring = _Scoring(tokens, num_top)
+        self._inbox.put(lambda: self._scorings.append(scoring))
+        return scoring.future
 
     def call(self, work: Callable[[], _T]) -> Future[_T]:
         """Do something between two steps, in the engine's thread."""
@@ -109,6 +153,7 @@ class EngineThread:
             while not self._is_closing:
                 self._take_inbox()
                 if not self._is_closing:
+                    self._score_some()
                     self._send(self.llm.engine.step())
         except Exception as error:  # the backend is unusable, or this is a bug: say so to all
             self.failure = error
@@ -120,7 +165,7 @@ class EngineThread:
 
     def _take_inbox(self) -> None:
         """Do what was asked for; wait for something if there is nothing else to do."""
-        if not self._asked:
+        if not (self._asked or self._scorings):
             self._inbox.get()()
         try:
             while not self._is_closing:
@@ -138,6 +183,22 @@ class EngineThread:
             return
         self._asked[request.id] = _Asked(request, outlet)
         outlet.send([Taken(request.id)])
+
+    def _score_some(self) -> None:
+        """Score the next piece of a text. Then those who wait for tokens have their turn."""
+        if not self._scorings:
+            return
+        scoring = self._scorings[0]
+        try:
+            is_done = scoring.advance(self.llm.engine)
+        except NoRoomError:
+            if self._asked:
+                return  # there may be room when they have ended
+            is_done = scoring.fail(ContextOverflowError("the KV cache has no room for the prompt"))
+        except (RequestError, EngineError) as error:
+            is_done = scoring.fail(error)
+        if is_done:
+            self._scorings.popleft()
 
     def _abort(self, request_id: str) -> None:
         if self._asked.pop(request_id, None):

@@ -16,10 +16,16 @@ from l4cli.engine.kv import element_bytes, num_sequences
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.llamacpp.moving import move_to_region
-from l4cli.engine.llamacpp.sampling import NO_NUMBERS, Candidates, LlamaSampler, is_usable
+from l4cli.engine.llamacpp.sampling import (
+    NO_NUMBERS,
+    Candidates,
+    LlamaSampler,
+    is_usable,
+    token_logprob,
+)
 from l4cli.engine.llamacpp.states import SequenceStates
 from l4cli.engine.rollback import RollbackRule
-from l4cli.engine.types import BatchItem, DecodeAbortedError, SamplingParams
+from l4cli.engine.types import BatchItem, DecodeAbortedError, SamplingParams, TokenLogprob
 from l4cli.errors import EngineError, ModelLoadError, UsageError
 from l4cli.native.cpu import num_physical_cores
 
@@ -172,6 +178,9 @@ class LlamaBackend:
     def sampler(self, params: SamplingParams, prompt: Sequence[int]) -> LlamaSampler:
         return LlamaSampler(self, self.model, self._candidates, params, prompt)
 
+    def logprob(self, output: int, token: int, num_top: int) -> TokenLogprob:
+        return token_logprob(self.logits(output), token, num_top, self.piece)
+
     def logits(self, output: int) -> npt.NDArray[np.float32]:
         """The `output`-th logits of the last decode, float32 [n_vocab]; valid until the next."""
         row: npt.NDArray[np.float32] = self._kept()[output]
@@ -268,12 +277,14 @@ class _Batch:
         tokens: list[int] = []
         positions: list[int] = []
         seq_ids: list[int] = []
-        outputs = []
-        for seq_id, pos, own, wants_logits in items:
+        outputs: list[int] = []
+        for seq_id, pos, own, wants_logits, wants_all in items:
             tokens += own
             positions += range(pos, pos + len(own))
             seq_ids += [seq_id] * len(own)
-            if wants_logits:
+            if wants_all:
+                outputs += range(len(tokens) - len(own), len(tokens))
+            elif wants_logits:
                 outputs.append(len(tokens) - 1)
         total = len(tokens)
         if not 0 < total <= self.capacity:

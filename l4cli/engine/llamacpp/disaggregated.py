@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from l4cli.engine.llamacpp.context import LlamaBackend
 from l4cli.engine.llamacpp.sampling import Candidates, LlamaSampler
-from l4cli.engine.types import BatchItem, SamplingParams
+from l4cli.engine.types import BatchItem, SamplingParams, TokenLogprob
 from l4cli.errors import EngineError, ModelLoadError
 
 MIN_PREFILL = 512  # prompt tokens in a batch that justify a separate pass over the weights
@@ -102,6 +102,10 @@ class DisaggregatedBackend:
         if not length:
             self._in_prefill.discard(seq_id)
 
+    def logprob(self, output: int, token: int, num_top: int) -> TokenLogprob:
+        backend, row = self._outputs[output]
+        return backend.logprob(row, token, num_top)
+
     def interrupt(self) -> None:
         self._decode.interrupt()
 
@@ -162,8 +166,9 @@ class DisaggregatedBackend:
         for item in items:
             if item.wants_logits:
                 backend = self._where(item.seq_id)
-                self._outputs.append((backend, counts[backend]))
-                counts[backend] += 1
+                num_rows = len(item.tokens) if item.wants_all else 1
+                self._outputs += [(backend, counts[backend] + row) for row in range(num_rows)]
+                counts[backend] += num_rows
 
     def _where(self, seq_id: int) -> LlamaBackend:
         return self._prefill if self._prefill and seq_id in self._in_prefill else self._decode

@@ -9,7 +9,7 @@ cut without sorting the rest.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -162,13 +162,17 @@ class LlamaSampler:
     def _logprob(self, row: Logits, token: int) -> TokenLogprob | None:
         if self._num_logprobs is None:
             return None
-        peak = row.max()
-        total = float(peak) + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
-        piece = self._model.piece
-        top = tuple(
-            (int(i), piece(int(i)), _logprob(row[i], total)) for i in _top(row, self._num_logprobs)
-        )
-        return TokenLogprob(token, piece(token), _logprob(row[token], total), top)
+        return token_logprob(row, token, self._num_logprobs, self._model.piece)
+
+
+def token_logprob(
+    row: Logits, token: int, num_top: int, piece: Callable[[int], bytes]
+) -> TokenLogprob:
+    """The logprob of a token by a row of logits, and those of the `num_top` likeliest tokens."""
+    peak = row.max()
+    total = float(peak) + float(np.log(np.exp(row - peak).sum(dtype=np.float64)))
+    top = tuple((int(i), piece(int(i)), _logprob(row[i], total)) for i in _top(row, num_top))
+    return TokenLogprob(token, piece(token), _logprob(row[token], total), top)
 
 
 def _likeliest(row: Logits) -> int:
