@@ -24,7 +24,7 @@ from l4cli.batch.requests import BatchOptions
 from l4cli.batch.rows import read_rows
 from l4cli.batch.runner import run_rows
 from l4cli.batch.stats import BatchStats
-from l4cli.engine.types import BatchItem, Sampled, SamplingParams
+from l4cli.engine.types import BatchItem, Sampled, SamplingParams, TokenLogprob
 from l4cli.loading.llm import LLM
 
 LIMIT_MB = 300
@@ -62,6 +62,9 @@ class OneTokenBackend:
 
         def close(self) -> None:
             pass
+
+    def logprob(self, output: int, token: int, num_top: int) -> TokenLogprob:
+        return TokenLogprob(token, bytes([token]), 0.0)
 
     def piece(self, token: int) -> bytes:
         return bytes([token])

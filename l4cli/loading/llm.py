@@ -332,9 +332,19 @@ class LLM:
                 return self.encoder.text(prompt)
             prompt = [{"role": "user", "content": prompt}]
         if _is_token_ids(prompt):
+            self._check_tokens(prompt)
             return list(prompt)
         self.encoder.check_roles(prompt)
         return self.encoder.chat(prompt, tools=tools)
+
+    def _check_tokens(self, tokens: Sequence[int]) -> None:
+        n_vocab = self.vocabulary.n_vocab
+        for wrong in (min(tokens), max(tokens)):
+            if not 0 <= wrong < n_vocab:
+                raise RequestError(
+                    f"prompt has the token {wrong}, but the vocabulary of this model ends at "
+                    f"{n_vocab - 1}"
+                )
 
 
 def _is_token_ids(prompt: Sequence[Message] | Sequence[int]) -> TypeIs[Sequence[int]]:

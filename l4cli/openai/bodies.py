@@ -63,6 +63,7 @@ class Body:
     n: how many answers to generate for each prompt or conversation.
     sampling: the fields of SamplingParams that the body sets.
     echo: whether each answer begins with its prompt.
+    is_empty: whether nothing is to be generated (max_tokens: 0), as when a prompt is only scored.
     stream: whether the answer is to come in pieces.
     includes_usage: whether the last piece of a stream counts the tokens.
     """
@@ -75,6 +76,7 @@ class Body:
     n: int = 1
     sampling: Mapping[str, Any] = field(default_factory=dict)
     echo: bool = False
+    is_empty: bool = False
     stream: bool = False
     includes_usage: bool = False
 
@@ -104,12 +106,16 @@ def read(kind: Kind, body: Mapping[str, Any], *, lenient: bool = False) -> Body:
             **shared,
         )
     echo = fields.flag("echo", body, False)
-    if body.get("max_tokens") == 0 and echo:  # only the prompt is to be scored
-        body = {**body, "max_tokens": None}
-        sampling = {**fields.sampling(body), "max_tokens": 0}
-    else:
-        sampling = fields.sampling(body)
-    return Body(prompts=_prompts(body.get("prompt")), echo=echo, sampling=sampling, **shared)
+    is_empty = echo and body.get("max_tokens") == 0
+    if is_empty:
+        body["max_tokens"] = 1
+    return Body(
+        prompts=_prompts(body.get("prompt")),
+        echo=echo,
+        is_empty=is_empty,
+        sampling=fields.sampling(body),
+        **shared,
+    )
 
 
 def _renamed(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,6 @@ class Call:
     tools: the functions that answers may call; None for none.
     most_calls: how many calls an answer may have; None for no limit.
     is_raw: whether prompts are continued as they stand, so that answers are texts and no more.
-    num_prompts: how many prompts there are; each has equally many answers.
     """
 
     id: str
@@ -56,7 +55,6 @@ class Call:
     tools: tuple[Mapping[str, Any], ...] | None = None
     most_calls: int | None = None
     is_raw: bool = False
-    num_prompts: int = 1
 
 
 def call_for(llm: LLM, body: Body, default_max_tokens: int) -> Call:
@@ -84,7 +82,7 @@ def call_for(llm: LLM, body: Body, default_max_tokens: int) -> Call:
             request_id = f"{call_id}/{len(requests)}"
             requests.append(replace(first, id=request_id, params=first.params.varied(number)))
     is_raw = body.messages is None
-    return Call(call_id, tuple(requests), body.tools, body.most_calls, is_raw, len(prompts))
+    return Call(call_id, tuple(requests), body.tools, body.most_calls, is_raw)
 
 
 class Generation:

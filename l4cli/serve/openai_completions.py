@@ -13,12 +13,14 @@ from starlette.responses import Response
 
 from l4cli.engine.types import Completion
 from l4cli.openai import answers, bodies
+from l4cli.openai.bodies import Body
 from l4cli.serve.asking import InFlight
+from l4cli.serve.echoing import Echo, echoes, without_answer
 from l4cli.serve.errors import ApiError, as_openai
 from l4cli.serve.generation import Call, Delta, call_for
 from l4cli.serve.handling import Api, generate, whole
 from l4cli.serve.served import Served
-from l4cli.serve.streams import EventStream, JsonResponse, event
+from l4cli.serve.streams import EventStream, JsonResponse, event, unless_gone
 
 _DONE = b"data: [DONE]\n\n"
 
@@ -32,34 +34,53 @@ async def completions(request: Request) -> Response:
     served.asking.check_queue(body.n * len(body.prompts))
     make = partial(call_for, served.llm, body, served.default_max_tokens)
     call = await served.asking.encode(make)
+    echoed = await _echoes(request, served, body, call)
     if body.stream:
         in_flight = await served.asking.ask(call.requests)
-        events = _events(served, call, in_flight, includes_usage=body.includes_usage)
+        events = _events(served, call, body, in_flight, echoed)
         return EventStream(events, in_flight.close)
-    ended = await whole(request, served, call)
-    choices = [answers.text_choice(one.choice, one.completion, one.said.text) for one in ended]
-    usage = _usage([one.completion for one in ended], body.n)
+    done = [one.completion for one in await whole(request, served, call)]
+    if body.is_empty:
+        done = [without_answer(one) for one in done]
+    choices = [answers.text_choice(index, one, one.text) for index, one in enumerate(done)]
+    for choice, echo, one in zip(choices, echoed, done, strict=False):
+        choice["text"] = echo.before(one.text)
+        choice["logprobs"] = echo.logprobs(one.logprobs)
+    usage = _usage(done, body.n)
     return JsonResponse({**_head(served, call), "choices": choices, "usage": usage})
 
 
+async def _echoes(request: Request, served: Served, body: Body, call: Call) -> list[Echo]:
+    """Return the prompts that the answers begin with; none unless the body asks for them."""
+    if not body.echo:
+        return []
+    return await unless_gone(request, echoes(served, body, call.requests))
+
+
 async def _events(
-    served: Served, call: Call, in_flight: InFlight, *, includes_usage: bool
+    served: Served, call: Call, body: Body, in_flight: InFlight, echoed: Sequence[Echo]
 ) -> AsyncGenerator[bytes, None]:
     head = _head(served, call)
+    if body.includes_usage:
+        head["usage"] = None
     done: list[Completion] = []
+    for index, echo in enumerate(echoed):
+        yield event({**head, "choices": [_choice(index, echo.text, echo.logprobs([]), None)]})
     try:
         async with aclosing(generate(served, call, in_flight)) as generated:
             async for one in generated:
                 if isinstance(one, Delta):
+                    if body.is_empty:
+                        continue
                     logprobs = answers.legacy_logprobs(one.logprobs) if one.logprobs else None
                     choice = _choice(one.choice, one.text, logprobs, None)
                 else:
-                    done.append(one.completion)
+                    completion = one.completion
+                    done.append(without_answer(completion) if body.is_empty else completion)
                     choice = _choice(one.choice, "", None, one.completion.finish_reason)
                 yield event({**head, "choices": [choice]})
-        if includes_usage:
-            num_choices = len(call.requests) // call.num_prompts
-            yield event({**head, "choices": [], "usage": _usage(done, num_choices)})
+        if body.includes_usage:
+            yield event({**head, "choices": [], "usage": _usage(done, body.n)})
         yield _DONE
     except ApiError as error:
         yield event(as_openai(error))
