@@ -134,7 +134,8 @@ class Makers:
         line = [name, *(f"{key}={places.get(value, value)}" for key, value in chosen.items())]
         if argument is not None:
             line += ["--", places.get(argument, argument)]
-        return Member(tuple(line), not _ASK_FOR_WORK.isdisjoint(odd))
+        waits = "fifo" in (argument, *chosen.values())  # until somebody writes into it
+        return Member(tuple(line), waits or not _ASK_FOR_WORK.isdisjoint(odd))
 
 
 def members(first: int, count: int, model: str, checkpoint: str) -> Iterator[Member]:

@@ -248,3 +248,11 @@ def test_deterministic_answers_do_not_depend_on_what_came_before(model: LlamaMod
             assert alone.num_cached_tokens == 0
             for other in (together[request.id], again[request.id]):
                 assert alone.logprobs == other.logprobs
+
+
+@pytest.mark.parametrize("size", [{"n_batch": 2**31}, {"n_ubatch": 2**32}])
+def test_a_size_beyond_what_llama_cpp_counts_is_refused(
+    model: LlamaModel, size: dict[str, int]
+) -> None:
+    with pytest.raises(UsageError, match="at most 2,147,483,647 tokens, not"):
+        LlamaBackend(model, n_ctx=256, **size)

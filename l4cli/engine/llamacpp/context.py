@@ -32,6 +32,7 @@ from l4cli.native.cpu import num_physical_cores
 _FLASH_ATTN_AUTO = -1
 _ABORTED = 2  # llama_decode's code, see llama.h
 _MOST_THREADS = 512  # GGML_MAX_N_THREADS of ggml.h
+_MOST_TOKENS = 2**31 - 1  # of a context or a batch: larger numbers wrap around in llama.cpp
 _DECODE_ERRORS = {
     1: "no room in the KV cache for the batch",
     -1: "the batch was invalid",
@@ -85,7 +86,7 @@ class LlamaBackend:
         trained = model.n_ctx_train or n_ctx
         n_ctx = min(n_ctx, n_seq_max * trained)
         num_seqs = num_sequences(n_seq_max, unified=unified, with_states=with_states)
-        params = self._params(n_ctx, num_seqs, kv_type)
+        params = self._params(n_ctx, max(n_batch, n_ubatch), num_seqs, kv_type)
         params.n_batch = max(n_batch, n_seq_max)
         params.n_ubatch = min(params.n_batch, max(n_ubatch, n_seq_max))
         threads = min(n_threads or num_physical_cores(), _MOST_THREADS)
@@ -122,13 +123,17 @@ class LlamaBackend:
         self.channels = model.channels
         self.piece, self.is_eog = model.piece, model.eog_tokens.__contains__
 
-    def _params(self, n_ctx: int, n_seq_max: int, kv_type: str) -> Any:
+    def _params(self, n_ctx: int, n_batch: int, n_seq_max: int, kv_type: str) -> Any:
         element_bytes(kv_type)  # UsageError for an unknown type
         limit = llama_cpp.llama_max_parallel_sequences()
         if not 1 <= n_seq_max <= limit:
             raise UsageError(f"llama.cpp runs 1 to {limit} sequences at once, not {n_seq_max}")
         if n_ctx < 1:
             raise UsageError(f"a context needs at least 1 token, not {n_ctx}")
+        if (most := max(n_ctx, n_batch)) > _MOST_TOKENS:
+            raise UsageError(
+                f"a context or a batch has at most {_MOST_TOKENS:,} tokens, not {most:,}"
+            )
         params = llama_cpp.llama_context_default_params()
         regions = 1 if self.unified else n_seq_max
         params.n_ctx = regions * max(1, n_ctx // regions)
