@@ -6,6 +6,7 @@ FOLDER`. `--help` explains each script. All measuring scripts print one line of 
 Speed against a peer
     run             `l4 run` against llama-server and llama-batched-bench
     chat            decode speed of `l4 chat` against llama-bench
+    serve           `l4 serve` against llama-server: many connections, time to the first token
     ask             `l4 ask`: first and second question of a document; prefill against llama-bench
     bench           `l4 bench` against llama-bench
     convert         `l4 convert` against llama.cpp's two steps and ggml's bare kernels

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from l4cli.loading.llm import LLM
     from l4cli.loading.options import LoadOptions
 
-_USUAL = 2048  # tokens of a usual request, which decide how many cells are made for each
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
-_N_BATCH = 512  # tokens of prompts in one step, after which every running answer gets a token
+_LONGEST = (16384, 8192, 4096)  # tokens of a request without --ctx: the most that few slots allow
+_FEW = 8  # slots
+# An automatic context takes 2 GiB, or one part in four of the weights, but never more than
+# `limits` allow.
+_KV_BYTES, _KV_PART = 2 << 30, 4
 
 
 def serve(
@@ -72,7 +75,7 @@ def serve(
         )
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
-    ).but(ctx="auto", elastic=True, deterministic=deterministic, n_batch=_N_BATCH, store=True)
+    ).but(ctx="auto", elastic=True, deterministic=deterministic, interactive=True, store=True)
     bound = bind(host, port)
     with bound, ExitStack() as opened:
         names: list[str | None] = list(model or []) or [None]
@@ -106,18 +109,48 @@ def _open(
     """Load a model, with a context for as many requests as run at once."""
     from l4cli.commands.open_model import open_model
     from l4cli.engine.llamacpp import max_useful_sequences
-    from l4cli.loading.options import DEFAULT_N_CTX
 
-    count = max_useful_sequences() if isinstance(parallel, str) else parallel
-    llm = open_model(name, loading.but(parallel=count), yes=yes)
+    most = max_useful_sequences() if isinstance(parallel, str) else parallel
+    llm = open_model(name, loading.but(parallel=most), yes=yes)
     try:
-        longest = llm.limits.longest
-        if ctx is not None and ctx > longest:
-            raise UsageError(
-                f"--ctx {ctx}: the model, or this machine's memory, has room for {longest} tokens"
-            )
-        llm.provide(ctx or min(DEFAULT_N_CTX, longest), _USUAL)
+        longest, count = _size(llm, ctx, most, is_exact=not isinstance(parallel, str))
+        llm.provide(longest, count)
     except BaseException:
         llm.close()
         raise
     return llm
+
+
+def _size(llm: LLM, ctx: int | None, most: int, *, is_exact: bool) -> tuple[int, int]:
+    """Return how many tokens a request may have, and how many requests may run at once.
+
+    is_exact: whether `most` is the number that the user wants.
+    """
+    from l4cli.engine.sizing import KV_PART
+    from l4cli.native.memory import memory_bytes
+
+    if llm.is_deterministic:
+        most = 1
+    limits = llm.limits
+    if ctx is not None and ctx > limits.longest:
+        raise UsageError(
+            f"--ctx {ctx}: the model, or this machine's memory, has room for "
+            f"{tokens(limits.longest)} tokens"
+        )
+    cells = limits.n_cells
+    if not is_exact:
+        weights = llm.file.n_bytes if llm.file else 0
+        wanted = max(_KV_BYTES, weights // _KV_PART)
+        cells = int(cells * min(1.0, wanted * KV_PART / memory_bytes()))
+    choices = [ctx] if ctx else [min(length, limits.longest) for length in _LONGEST]
+    for longest in choices:
+        count = min(most, cells // longest)
+        if count >= min(most, _FEW):
+            return longest, count
+    count = max(1, min(most, cells // longest))
+    if is_exact and count < most:
+        raise UsageError(
+            f"--parallel {most}: memory has room for {count} requests of {tokens(longest)} tokens; "
+            "lower --ctx or --parallel"
+        )
+    return longest, count

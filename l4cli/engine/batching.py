@@ -49,13 +49,23 @@ class Chunk(NamedTuple):
         return Chunk(self.sequence, self.sequence.num_computed_tokens, self.stop)
 
 
-def next_batch(running: list[Sequence], room: Room) -> list[Chunk]:
-    """The chunks to compute next, in the order of sequence ids, as llama.cpp needs them."""
+def next_batch(running: list[Sequence], room: Room, *, answers_first: bool = False) -> list[Chunk]:
+    """The chunks to compute next, in the order of sequence ids, as llama.cpp needs them.
+
+    answers_first: in regions, answers come before prompts, if any is running.
+    """
     if room.unified:
         return sorted(_fill(sorted(running, key=_catches_up), room.n_batch), key=_seq_id)
     running = sorted(running, key=lambda sequence: sequence.seq_id)
-    prompts = [sequence for sequence in running if sequence.num_pending_tokens > _ODD_END]
+    prompts = [sequence for sequence in running if is_prompt(sequence)]
+    if answers_first and len(prompts) < len(running):
+        running, prompts = [one for one in running if not is_prompt(one)], []
     return _in_regions(prompts, room) if prompts else _fill(running, room.n_batch, each=1)
+
+
+def is_prompt(sequence: Sequence) -> bool:
+    """Whether a prompt is being computed, but for its last tokens, which count as decoding."""
+    return sequence.num_pending_tokens > _ODD_END
 
 
 def _in_regions(prompts: list[Sequence], room: Room) -> list[Chunk]:

@@ -83,6 +83,7 @@ class Engine:
     tune: find out during the work how many sequences run best at once.
     deterministic: compute every prompt in the same pieces, whatever came before it. On a backend
         of one sequence, the same request then gives the same bits.
+    takes_turns: between two batches of prompts, every running answer gets a token.
 
     An error of one request ends that request with finish_reason "error". EngineError is raised
     only if the backend itself is unusable.
@@ -95,10 +96,11 @@ class Engine:
         *,
         tune: bool = False,
         deterministic: bool = False,
+        takes_turns: bool = False,
     ) -> None:
         self.backend = backend
         step = backend.n_batch if deterministic else 1
-        self.scheduler = Scheduler(backend, max_retained, prefix_step=step)
+        self.scheduler = Scheduler(backend, max_retained, prefix_step=step, takes_turns=takes_turns)
         self.prefixes = Prefixes(backend, self.scheduler)
         self._tuner = ConcurrencyTuner(backend.n_seq_max) if tune else None
         if self._tuner:

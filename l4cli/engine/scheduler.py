@@ -19,7 +19,7 @@ import heapq
 from collections import deque
 from typing import Protocol
 
-from l4cli.engine.batching import TILE, WASTED, Chunk, Room, next_batch
+from l4cli.engine.batching import TILE, WASTED, Chunk, Room, is_prompt, next_batch
 from l4cli.engine.cells import CellLedger
 from l4cli.engine.sequence import Sequence, common_prefix
 from l4cli.engine.types import Request
@@ -50,13 +50,23 @@ class Scheduler:
 
     max_retained: most unpinned sequences to retain.
     prefix_step: prefixes are reused in whole multiples of so many tokens.
+    takes_turns: in regions, running answers get a token between two batches of prompts. Without
+        it, all prompts come first, which is faster as a whole.
 
     At most `max_running` sequences run at once. It may change at any time; sequences beyond it,
     the last admitted ones, pause.
     """
 
-    def __init__(self, kv: KvCache, max_retained: int = 1, prefix_step: int = 1) -> None:
+    def __init__(
+        self,
+        kv: KvCache,
+        max_retained: int = 1,
+        prefix_step: int = 1,
+        *,
+        takes_turns: bool = False,
+    ) -> None:
         self.kv = kv
+        self.takes_turns, self._had_prompts = takes_turns, False
         self.max_running = kv.n_seq_max
         self.prefix_step = prefix_step
         self.max_retained = max_retained  # more save prefills, but attention scans their cells
@@ -91,7 +101,12 @@ class Scheduler:
     def schedule(self) -> list[Chunk]:
         """Admit the requests that fit, and return the chunks to compute next."""
         self._admit()
-        return next_batch(self.running[: self.max_running], self.kv)
+        is_answers_turn = self.takes_turns and self._had_prompts
+        chunks = next_batch(
+            self.running[: self.max_running], self.kv, answers_first=is_answers_turn
+        )
+        self._had_prompts = any(is_prompt(chunk.sequence) for chunk in chunks)
+        return chunks
 
     def retire(self, sequence: Sequence) -> None:
         """Remove a sequence; its computed tokens stay as a prefix for others."""

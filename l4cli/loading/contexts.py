@@ -45,6 +45,7 @@ class Contexts:
         a context is made when it is needed, and replaced when requests need another size.
     tune: whether the engine finds the best number of concurrent sequences while requests run.
     deterministic: whether a request's text must not depend on earlier requests.
+    interactive: whether answers and prompts take turns.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Contexts:
         *,
         tune: bool = False,
         deterministic: bool = False,
+        interactive: bool = False,
     ) -> None:
         self.limits, self.deterministic = limits, deterministic
+        self._is_interactive = interactive
         self._make_backend, self._tune = make_backend, tune
         self._size, self._is_fixed, self._can_remake = size, size is not None, True
         self._engine = Engine(make_backend(size)) if size else None
@@ -97,9 +100,10 @@ class Contexts:
             demand = replace(demand, longest=longest)
         self._make(demand)
 
-    def provide(self, demand: Demand) -> None:
-        """Make a context for requests that are still to come; see `LLM.provide`."""
-        self._make(demand)
+    def provide(self, size: ContextSize) -> None:
+        """Make a context of this size, with fewer sequences if memory is short, for good."""
+        self._replace(size)
+        self._is_fixed = True
 
     def has_space_for(self, request: Request) -> bool:
         """Whether the request fits into the current context; if not, `fit` makes a longer one."""
@@ -139,7 +143,9 @@ class Contexts:
     def _make(self, demand: Demand) -> None:
         if self._is_fixed:
             return
-        size = choose_size(demand, self.limits)
+        self._replace(choose_size(demand, self.limits))
+
+    def _replace(self, size: ContextSize) -> None:
         if size != self._size:
             self.close()
             self._engine, self._size = self._engine_of(size), size
@@ -155,7 +161,12 @@ class Contexts:
                 fewer = size.n_seq_max // 2
                 size = replace(size, n_seq_max=fewer, n_ctx=size.n_ctx // size.n_seq_max * fewer)
             else:
-                return Engine(backend, tune=self._tune, deterministic=self.deterministic)
+                return Engine(
+                    backend,
+                    tune=self._tune,
+                    deterministic=self.deterministic,
+                    takes_turns=self._is_interactive,
+                )
 
 
 def contexts_of(
@@ -176,7 +187,9 @@ def contexts_of(
         maker = _Maker(weights, options, decision.kv_type, _FIXED_N_BATCH)
         return Contexts(maker.make, limits, size)
     limits = limits_of(weights, n_ctx, options, decision.kv_type)
-    n_batch = _PIECE if options.deterministic else options.n_batch or _ELASTIC_N_BATCH
+    n_batch = _FIXED_N_BATCH if options.interactive else _ELASTIC_N_BATCH
+    if options.deterministic:
+        n_batch = _PIECE
     maker = _Maker(weights, options, decision.kv_type, n_batch)
     if decision.prefill_on and not options.deterministic and weights.attention[0] != "recurrent":
         maker.prefill_model = cache(lambda: _prefill_model(weights, decision, opened))
@@ -185,6 +198,7 @@ def contexts_of(
         limits,
         tune=options.n_seq_max == "auto",
         deterministic=options.deterministic,
+        interactive=options.interactive,
     )
 
 

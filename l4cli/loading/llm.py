@@ -22,9 +22,10 @@ from typing_extensions import TypeIs
 
 from l4cli.engine.completion import Collector, without_thought
 from l4cli.engine.engine import Engine
+from l4cli.engine.kv import padded
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.engine.llamacpp.devices import devices
-from l4cli.engine.sizing import Demand, SizingLimits
+from l4cli.engine.sizing import ContextSize, SizingLimits
 from l4cli.engine.types import Backend, Completion, Constraint, Request, SamplingParams
 from l4cli.errors import EngineError, RequestError, UsageError
 from l4cli.loading.contexts import Contexts
@@ -118,13 +119,13 @@ class LLM:
         """
         self._contexts.fit(requests, more=more, pool=pool)
 
-    def provide(self, longest: int, usual: int) -> None:
-        """Make a context in which all sequences share the cells, for requests still to come.
+    def provide(self, longest: int, count: int) -> None:
+        """Make a context for `count` requests at once that are still to come; it stays as it is.
 
-        longest: tokens of the longest request, prompt and answer together.
-        usual: tokens of a usual one; they decide how many can run at once.
+        longest: tokens that each of them can have, prompt and answer together.
         """
-        self._contexts.provide(Demand(longest, usual, None, pool=not self.is_deterministic))
+        longest = padded(longest)
+        self._contexts.provide(ContextSize(longest * count, count, unified=count == 1))
 
     @property
     def is_sized(self) -> bool:

@@ -32,8 +32,8 @@ class LoadOptions:
     elastic: whether `ctx` and `parallel` are upper limits, and contexts are made to fit requests.
     deterministic: whether the same request gives the same text whatever came before it. Requests
         then run one at a time, and prompts are always computed in the same pieces.
-    n_batch: most tokens in one decode of an elastic context; None chooses it for throughput. Where
-        many wait for their next token, fewer are better.
+    interactive: whether somebody waits for each token: prompts are then computed in small batches,
+        and between two of them every running answer gets a token. For elastic contexts.
     store: whether computed prefixes can be kept on disk (`LLM.recall`, `LLM.remember`).
     store_limit: bytes that the stored prefixes of all models may take on disk; None is a fifth of
         the disk.
@@ -50,7 +50,7 @@ class LoadOptions:
     force: bool = False
     elastic: bool = False
     deterministic: bool = False
-    n_batch: int | None = None
+    interactive: bool = False
     store: bool = False
     store_limit: int | None = None
 

@@ -12,10 +12,6 @@ from l4cli.serve.counting import Counts
 from l4cli.serve.engine_thread import EngineThread
 from l4cli.serve.errors import ApiError
 
-# Of an answer without a limit, where requests share the cells of one pool: a request reserves as
-# many cells as its answer may take.
-_MOST_TOKENS_IN_POOL = 4096
-
 
 @dataclass(slots=True)
 class Served:
@@ -46,8 +42,7 @@ class Served:
     @property
     def default_max_tokens(self) -> int:
         """The most tokens of an answer without a limit of its own."""
-        backend = self.llm.engine.backend
-        return _MOST_TOKENS_IN_POOL if backend.unified else backend.n_ctx_seq
+        return self.llm.engine.backend.n_ctx_seq
 
     @property
     def num_cells(self) -> int:

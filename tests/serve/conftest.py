@@ -16,7 +16,7 @@ from l4cli.loading.load import load
 def demo() -> Iterator[LLM]:
     """The demo model, as `l4 serve` loads it."""
     with load("demo", elastic=True, parallel=8, ctx="auto", threads=2) as llm:
-        llm.provide(4096, 512)
+        llm.provide(4096, 8)
         yield llm
 
 
@@ -31,5 +31,5 @@ def url(demo: LLM) -> Iterator[str]:
 def tiny(tiny_gguf: Path) -> Iterator[LLM]:
     """A model that babbles, of its own for each test."""
     with load(tiny_gguf, elastic=True, parallel=4, ctx="auto", threads=1) as llm:
-        llm.provide(1024, 256)
+        llm.provide(1024, 4)
         yield llm
