@@ -25,12 +25,13 @@ from l4cli.console.streams import (
     use_utf8,
     warn,
 )
-from l4cli.console.tables import heat_map, paragraph, table
+from l4cli.console.tables import command, heat_map, paragraph, table
 
 __all__ = [
     "Folder",
     "ReaderGoneError",
     "byte_progress",
+    "command",
     "command_line",
     "data",
     "data_json",

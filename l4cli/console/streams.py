@@ -16,14 +16,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
+from l4cli.columns import UNIT
 from l4cli.errors import OutputError
 from l4cli.printable import harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-# What is never broken: `a command`, "with: a command" to the end, and words.
-_UNITS = re.compile(r"\s*(?:\S*`[^`]*`\S*|(?<=with: )(?:l4 |--).*$|(?<=: )l4 .*$|\S+)|\s+$")
+# What is never broken: `a command`, "with: a command" to the end, numbers with their units, and
+# words.
+_UNITS = re.compile(rf"\s*(?:\S*`[^`]*`\S*|(?<=with: )(?:l4 |--).*$|(?<=: )l4 .*$|{UNIT})|\s+$")
 
 
 # What writes notes while a progress line is shown: the last of these.
