@@ -15,7 +15,8 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from l4cli.amounts import human_size
-from l4cli.chat.commands.table import COMMANDS, Argument, find, is_command
+from l4cli.chat.commands.command import Argument
+from l4cli.chat.commands.table import COMMANDS, find, is_command
 from l4cli.chat.history.session_file import session_names
 from l4cli.chat.session import ChatSession
 from l4cli.chat.settings import SETTINGS
@@ -123,6 +124,8 @@ class CommandCompleter(Completer):
 
     def _values(self, kind: Argument) -> Iterable[tuple[str, str]]:
         """Return the possible values of an argument of this kind, each with its meaning."""
+        if kind == "command":
+            return [(command.name, command.help) for command in COMMANDS]
         if kind == "setting":
             return [(name, "") for name in SETTINGS]
         if kind == "session":
