@@ -3,12 +3,14 @@
 streams.py    data, notes, warnings
 tables.py     tables, maps, paragraphs
 folding.py    text that is folded while it is written
+lines.py      lines from a terminal that cannot move its cursor
 progress.py   bars and status lines
 
 rich is imported only when something needs it.
 """
 
 from l4cli.console.folding import Folder
+from l4cli.console.lines import plain_line
 from l4cli.console.progress import byte_progress, part_progress, status, token_progress
 from l4cli.console.streams import (
     ReaderGoneError,
@@ -17,6 +19,7 @@ from l4cli.console.streams import (
     data_json,
     folded,
     hold_standard_streams,
+    moves_cursor,
     note,
     stderr_console,
     stderr_is_terminal,
@@ -38,9 +41,11 @@ __all__ = [
     "folded",
     "heat_map",
     "hold_standard_streams",
+    "moves_cursor",
     "note",
     "paragraph",
     "part_progress",
+    "plain_line",
     "status",
     "stderr_console",
     "stderr_is_terminal",

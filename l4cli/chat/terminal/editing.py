@@ -24,6 +24,8 @@ from l4cli.chat.text import shortened
 from l4cli.errors import L4Error, UsageError
 from l4cli.templates.files import template_names
 
+PROMPT = "> "
+HINT = "Ctrl-D leaves, /help helps"
 BLOCK_QUOTE = '"""'
 
 
