@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from l4cli import console
 from l4cli.ask.answering import QuestionAnswer, answer
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.quoting import MAX_QUOTE_TOKENS, Quoter
@@ -63,7 +64,7 @@ class SplitSession:
         """
         with (
             SplitJournal(self._run.journal_path(questions)) as journal,
-            catch_interrupts(self.llm.interrupt) as interrupts,
+            catch_interrupts(self.llm.interrupt, console.show_stopping) as interrupts,
         ):
             last = Progress(0, 0, 0)
 
@@ -113,7 +114,7 @@ class SplitSession:
 
     def _quote(self, given: QuestionAnswer, prompt: Sequence[int]) -> None:
         self._quoter = self._quoter or Quoter(self.llm, self.documents)
-        with catch_interrupts(self.llm.interrupt) as interrupts:
+        with catch_interrupts(self.llm.interrupt, console.show_stopping) as interrupts:
             try:
                 self._quoter.quote([given], [prompt], lambda: interrupts)
             except (StoppedEarly, GivenUpError):

@@ -122,7 +122,7 @@ def bench(
         failure: L4Error | None = None
         with (
             console.status("warming up") as run.show,
-            catch_interrupts(run.interrupt, is_last=True) as interrupts,
+            catch_interrupts(run.interrupt, console.show_stopping, is_last=True) as interrupts,
         ):
             run.stopping = lambda: interrupts.count
             try:

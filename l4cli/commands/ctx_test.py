@@ -106,7 +106,7 @@ def ctx_test(
         failure: EngineError | None = None
         with (
             console.status("making the texts") as show,
-            catch_interrupts(llm.interrupt, is_last=True) as interrupts,
+            catch_interrupts(llm.interrupt, console.show_stopping, is_last=True) as interrupts,
         ):
             test = ContextTest(llm, plan, stopping=lambda: interrupts.count, show=show)
             try:

@@ -11,7 +11,13 @@ rich is imported only when something needs it.
 
 from l4cli.console.folding import Folder
 from l4cli.console.lines import plain_line
-from l4cli.console.progress import byte_progress, part_progress, status, token_progress
+from l4cli.console.progress import (
+    byte_progress,
+    part_progress,
+    show_stopping,
+    status,
+    token_progress,
+)
 from l4cli.console.streams import (
     ReaderGoneError,
     command_line,
@@ -46,6 +52,7 @@ __all__ = [
     "paragraph",
     "part_progress",
     "plain_line",
+    "show_stopping",
     "status",
     "stderr_console",
     "stderr_is_terminal",
