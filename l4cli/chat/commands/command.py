@@ -12,6 +12,7 @@ from l4cli.chat.session import ChatSession
 Argument = Literal[
     "",
     "path",
+    "paths",
     "setting",
     "text",
     "message",

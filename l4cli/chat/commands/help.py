@@ -20,6 +20,7 @@ _NUMBER = "N is a message's number, as /tree shows it"
 _ARGUMENTS: Mapping[Argument, str] = {
     "message": _NUMBER,
     "path": "Tab completes paths; a path may have blanks, or stand in quotes",
+    "paths": "Tab completes paths; a path with blanks among others stands in quotes",
     "setting": "/show shows all settings; the VALUE default takes a setting back",
     "model": "/model alone lists the models on this machine",
     "session": "/sessions lists the names",

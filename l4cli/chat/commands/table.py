@@ -74,7 +74,7 @@ GROUPS: Mapping[str, tuple[Command, ...]] = {
             "PATH …",
             "attach documents: files, folders or patterns",
             about.attach_documents,
-            "path",
+            "paths",
             True,
         ),
         Command(
