@@ -82,7 +82,7 @@ def test_calls_in_a_conversation(caller: Path, tools: Path) -> None:
         terminal.wait_for(r"^  → the first result$")
         terminal.wait_for(ASKED)
         terminal.type("n" + ENTER)
-        terminal.wait_for(r'→ \{"error": "the user did not allow this call"\}')
+        terminal.wait_for(r"^  → f was not run: you refused it, and the model is told so$")
         terminal.wait_for(r"in 2 rounds and still calls; --max-rounds\s+allows more")
 
         terminal.type("/tools" + ENTER)

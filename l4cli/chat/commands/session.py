@@ -155,14 +155,20 @@ def change(session: ChatSession, argument: str, ui: Ui) -> None:
 
 
 def save(session: ChatSession, argument: str, ui: Ui) -> None:
-    path, overwrites = _without_overwrite(argument)
-    if _is_path(path) or overwrites:
+    typed, overwrites = _without_overwrite(argument)
+    name = typed_path(typed)
+    if _is_path(name) or overwrites:
         export(session, argument, ui)
         return
+    if re.search(r"\.[A-Za-z]\w{0,4}$", name):
+        raise UsageError(
+            f"{name} looks like a file, and /save writes .md (Markdown), .jsonl and .json; "
+            "the name of a session has no such ending"
+        )
     if not session.file:
         raise UsageError("this chat is not kept; /save ./FILE writes its messages to a file")
-    session.file.rename(argument)
-    ui.say(f"this session is now named {argument}; continue it with: l4 chat --session {argument}")
+    session.file.rename(name)
+    ui.say(f"this session is now named {name}; continue it with: l4 chat --session {name}")
 
 
 def export(session: ChatSession, argument: str, ui: Ui) -> None:
@@ -235,4 +241,6 @@ def _sources(argument: str) -> list[str]:
 
 def _is_path(argument: str) -> bool:
     """Whether the argument is a path and not the name of a session."""
-    return "/" in argument or "\\" in argument or argument.endswith((".jsonl", ".json", ".md"))
+    return (
+        "/" in argument or "\\" in argument or argument.lower().endswith((".jsonl", ".json", ".md"))
+    )

@@ -30,7 +30,7 @@ def run_command(session: ChatSession, line: str, ui: Ui) -> None:
     if argument and not command.argument:
         raise UsageError(f"/{command.name} takes no argument")
     if not argument and command.is_required:
-        raise UsageError(f"use it as /{command.name} {command.usage}")
+        raise UsageError(f"use it as {command.head}: {command.help}")
     command.run(session, argument, ui)
 
 
@@ -90,7 +90,7 @@ GROUPS: Mapping[str, tuple[Command, ...]] = {
         Command(
             "alts",
             "N",
-            "N answers to the last question at once; choose one",
+            "get N answers to the last question; go on from one",
             tree.alternatives,
             "number",
             True,
