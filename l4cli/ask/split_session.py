@@ -27,7 +27,7 @@ class SplitSession:
     system: the system message of every prompt; None for none.
     quotes: add quotations from the documents to the answers.
 
-    The attribute `exit_code` is set if a signal ended `read`.
+    The attribute `progress` tells how far `read` is; `exit_code` is set if a signal ended it.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class SplitSession:
         self.documents = list(documents)
         self.quotes = quotes
         self.exit_code = 0
+        self.progress = Progress(0, 0, 0)
         self._quoter: Quoter | None = None
         self._sampling = dict(sampling)
         self._max_tokens = int(self._sampling.pop("max_tokens"))
@@ -66,16 +67,14 @@ class SplitSession:
             SplitJournal(self._run.journal_path(questions)) as journal,
             catch_interrupts(self.llm.interrupt, console.show_stopping) as interrupts,
         ):
-            last = Progress(0, 0, 0)
 
             def on_note(progress: Progress) -> None:
-                nonlocal last
-                last = progress
+                self.progress = progress
                 on_progress(progress)
 
             def stopping() -> object:
                 """Called at each step of the engine; shows how far it is."""
-                on_progress(replace(last, in_work=self.llm.engine.share_in_work))
+                on_progress(replace(self.progress, in_work=self.llm.engine.share_in_work))
                 return interrupts
 
             try:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from l4cli import console
+from l4cli.commands import stopped
 from l4cli.commands.one_answer import cut_off, value_of
 from l4cli.errors import EXIT_FAILED, EXIT_OK, ContextOverflowError
 
@@ -65,12 +66,14 @@ def answers(
     done, code = [], EXIT_OK
     for index, answer in enumerate(session.ask(questions, printer.write if streams else _silent)):
         done.append(answer)
-        if not json:
+        if not json and (answer.text or not answer.exit_code):
             printer.write(index, "" if streams else answer.text)
             printer.end(index, answer.quotations)
         code = max(code, _explain(answer))
         if has_schema and answer.finish_reason == "length":
             code = max(code, EXIT_FAILED)
+    if note := stopped.while_answering(done, len(questions)):
+        console.warn(note)
     if json:
         shown = [_as_json(one) for one in done]
         if has_schema:

@@ -154,7 +154,11 @@ def bench(
     if failure:
         raise failure
     if interrupts:
-        console.warn("stopped; the rest was not measured")
+        console.warn(
+            "stopped: only what the table shows was measured"
+            if found
+            else "stopped before anything was measured"
+        )
         raise typer.Exit(interrupts.exit_code)
 
 
