@@ -1,7 +1,8 @@
-"""Terminal modes: echo off while there is no prompt."""
+"""Terminal modes: echo off while there is no prompt, or while an answer is drawn."""
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,35 @@ def typing_held() -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+@contextmanager
+def echo_off() -> Iterator[None]:
+    """Within this context, the terminal on stdout does not show what is typed, nor ^C for Ctrl-C.
+
+    It would tear what is drawn. The keys are kept for whoever reads next. In the background
+    nothing is changed: a process there that sets the terminal's modes would be stopped.
+    """
+    try:
+        import termios
+    except ImportError:  # Windows
+        yield
+        return
+    before = None
+    with suppress(OSError, ValueError, termios.error):  # no terminal of this process
+        fd = sys.stdout.fileno()
+        before = termios.tcgetattr(fd) if os.tcgetpgrp(fd) == os.getpgrp() else None
+    if before is None:
+        yield
+        return
+    silent = [*before]
+    silent[3] &= ~termios.ECHO
+    termios.tcsetattr(fd, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 def _switch_echo_off() -> Callable[[], None]:
