@@ -13,9 +13,9 @@ def plain_line(prompt: str) -> str:
 
     Raises EOFError for Ctrl-D, and KeyboardInterrupt for Ctrl-C.
     """
-    data(prompt, end="")
     try:
-        with giving_up(after=1):
+        with giving_up(after=1):  # before the prompt is shown: it invites to Ctrl-C
+            data(prompt, end="")
             line = sys.stdin.buffer.readline().decode("utf-8", "replace")
     except (GivenUpError, KeyboardInterrupt):
         data("")

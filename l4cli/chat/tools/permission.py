@@ -52,10 +52,10 @@ def ask_on_stderr(call: str) -> Permission:
 
         termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
     while True:
-        sys.stderr.write(_question(call))
-        sys.stderr.flush()
         try:
-            with giving_up(after=1):
+            with giving_up(after=1):  # before the question is shown: it invites to Ctrl-C
+                sys.stderr.write(_question(call))
+                sys.stderr.flush()
                 typed = sys.stdin.readline()
         except GivenUpError:
             console.note("")
