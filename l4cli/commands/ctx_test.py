@@ -99,7 +99,6 @@ def ctx_test(
     with open_model(file, loading.but(default_ctx=room, parallel=_PARALLEL)) as llm:
         chosen = _within(asked, default, llm)
         plan = Plan(chosen, depth_shares, task_names, samples, seed, max_tokens)
-        ContextTest(llm, plan).check()
         loaded = llm.conditions
         _announce(plan, recall(loaded).prefill_seconds)
         results = Results(chosen, depth_shares, task_names)
