@@ -44,9 +44,7 @@ def _table(match: re.Match[str]) -> str:
         lines = _options(commands()[match["name"].strip()])
     else:
         lines = ["| command | what it does |", "| --- | --- |"]
-        lines += [
-            _row(f"`/{each.name} {each.usage}".rstrip() + "`", each.help) for each in COMMANDS
-        ]
+        lines += [_row(f"`{each.head}`", each.help) for each in COMMANDS]
     head = match[0].partition("\n")[0]
     return "\n".join([head, *lines, "<!-- end -->"])
 

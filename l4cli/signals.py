@@ -14,7 +14,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -96,16 +96,15 @@ def _give_up() -> None:
 
 
 @contextmanager
-def catch_interrupts(
-    interrupt: Callable[[], None] = lambda: None, *, is_last: bool = False
-) -> Iterator[Interrupts]:
-    """Within this context, SIGINT, SIGTERM and SIGHUP are counted and call `interrupt` at once.
+def catch_interrupts(*on_signal: Callable[[], None], is_last: bool = False) -> Iterator[Interrupts]:
+    """Within this context, SIGINT, SIGTERM and SIGHUP are counted and call `on_signal` at once.
 
     No exception is raised, but for `giving_up`: one raised by a handler may land in a callback from
     llama.cpp, where it is lost. Outside the main thread, where Python receives no signals, this
     does nothing.
 
-    interrupt: called from another thread for each signal.
+    on_signal: called one after the other from another thread for each signal, also while
+        llama.cpp computes.
     is_last: the process ends soon after this context. If a signal was counted, later ones are
         ignored after the context, instead of being handled as before.
     """
@@ -114,13 +113,13 @@ def catch_interrupts(
         yield seen
         return
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
+    def count(number: int, _frame: FrameType | None) -> None:
         seen.count += 1
         seen.exit_code = 128 + number  # 130 after Ctrl-C
         _give_up()
 
-    with _wakeup(interrupt):
-        before = {number: signal.signal(number, on_signal) for number in _numbers()}
+    with _wakeup(on_signal):
+        before = {number: signal.signal(number, count) for number in _numbers()}
         outer, _GivingUp.seen = _GivingUp.seen, seen
         try:
             yield seen
@@ -140,15 +139,16 @@ def _numbers() -> list[int]:
 
 
 @contextmanager
-def _wakeup(interrupt: Callable[[], None]) -> Iterator[None]:
-    """Call `interrupt` from a thread as soon as a signal arrives."""
+def _wakeup(on_signal: Sequence[Callable[[], None]]) -> Iterator[None]:
+    """Call the functions from a thread as soon as a signal arrives."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
 
     def watch() -> None:
         while number := reader.recv(1):
             if number[0] in _numbers():
-                interrupt()
+                for call in on_signal:
+                    call()
 
     thread = threading.Thread(target=watch, name="l4-interrupts", daemon=True)
     thread.start()

@@ -24,10 +24,10 @@ def ask_loop(ask: Callable[[str], int]) -> int:
     but not the loop. The questions are not saved in a history file, because they may reveal what
     the documents say.
     """
-    session: PromptSession[str] = PromptSession(history=InMemoryHistory(), enable_suspend=True)
+    read = _reader()
     while True:
         try:
-            question = session.prompt(PROMPT).strip()
+            question = read(PROMPT).strip()
         except KeyboardInterrupt:
             console.note("(Ctrl-D leaves)")
             continue
@@ -40,3 +40,11 @@ def ask_loop(ask: Callable[[str], int]) -> int:
             continue
         if question and (code := ask(question)) in EXITS_THAT_LEAVE:
             return code
+
+
+def _reader() -> Callable[[str], str]:
+    """Return a function that shows a prompt and reads a line; it raises what `ask_loop` handles."""
+    if not console.moves_cursor():
+        return console.plain_line
+    session: PromptSession[str] = PromptSession(history=InMemoryHistory(), enable_suspend=True)
+    return session.prompt

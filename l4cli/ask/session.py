@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from l4cli import console
 from l4cli.ask.answering import QuestionAnswer, answer
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.quoting import Quoter, asking
@@ -41,7 +42,7 @@ class AskSession:
     def read(self, on_progress: Callable[[int], None] = lambda done: None) -> Reading:
         """Prefill the documents or restore them from the reading cache; see `reading.read`."""
         others = OtherWork()
-        with catch_interrupts(self.llm.interrupt) as interrupts:
+        with catch_interrupts(self.llm.interrupt, console.show_stopping) as interrupts:
             reading = read(
                 self.llm,
                 self.prompt,
@@ -71,7 +72,7 @@ class AskSession:
             return
         answers = list(found)
         prompts = [self.prompt.tokens(asking(question)) for question in questions]
-        with catch_interrupts(self.llm.interrupt) as interrupts:
+        with catch_interrupts(self.llm.interrupt, console.show_stopping) as interrupts:
             self._quoter = self._quoter or Quoter(self.llm, self.prompt.documents)
             try:
                 self._quoter.quote(answers, prompts, lambda: interrupts)

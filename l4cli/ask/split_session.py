@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from l4cli import console
 from l4cli.ask.answering import QuestionAnswer, answer
 from l4cli.ask.completions import StoppedEarly
 from l4cli.ask.quoting import MAX_QUOTE_TOKENS, Quoter
@@ -26,7 +27,7 @@ class SplitSession:
     system: the system message of every prompt; None for none.
     quotes: add quotations from the documents to the answers.
 
-    The attribute `exit_code` is set if a signal ended `read`.
+    The attribute `progress` tells how far `read` is; `exit_code` is set if a signal ended it.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class SplitSession:
         self.documents = list(documents)
         self.quotes = quotes
         self.exit_code = 0
+        self.progress = Progress(0, 0, 0)
         self._quoter: Quoter | None = None
         self._sampling = dict(sampling)
         self._max_tokens = int(self._sampling.pop("max_tokens"))
@@ -63,18 +65,16 @@ class SplitSession:
         """
         with (
             SplitJournal(self._run.journal_path(questions)) as journal,
-            catch_interrupts(self.llm.interrupt) as interrupts,
+            catch_interrupts(self.llm.interrupt, console.show_stopping) as interrupts,
         ):
-            last = Progress(0, 0, 0)
 
             def on_note(progress: Progress) -> None:
-                nonlocal last
-                last = progress
+                self.progress = progress
                 on_progress(progress)
 
             def stopping() -> object:
                 """Called at each step of the engine; shows how far it is."""
-                on_progress(replace(last, in_work=self.llm.engine.share_in_work))
+                on_progress(replace(self.progress, in_work=self.llm.engine.share_in_work))
                 return interrupts
 
             try:
@@ -113,7 +113,7 @@ class SplitSession:
 
     def _quote(self, given: QuestionAnswer, prompt: Sequence[int]) -> None:
         self._quoter = self._quoter or Quoter(self.llm, self.documents)
-        with catch_interrupts(self.llm.interrupt) as interrupts:
+        with catch_interrupts(self.llm.interrupt, console.show_stopping) as interrupts:
             try:
                 self._quoter.quote([given], [prompt], lambda: interrupts)
             except (StoppedEarly, GivenUpError):

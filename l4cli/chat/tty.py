@@ -1,23 +1,14 @@
-"""Terminal modes: echo off while there is no prompt, and plain output on dumb terminals."""
+"""Terminal modes: echo off while there is no prompt, or while an answer is drawn."""
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # a single answer needs no prompt, and starts an eighth of a second earlier
-    from prompt_toolkit.output import Output
-
-
-def prompt_output() -> Output | None:
-    """Return a plain-text output for prompts on a dumb terminal; else None, the default one."""
-    from prompt_toolkit.output.plain_text import PlainTextOutput
-    from prompt_toolkit.utils import is_dumb_terminal
-
-    return PlainTextOutput(sys.stdout) if is_dumb_terminal() else None
+from l4cli import console
 
 
 @contextmanager
@@ -26,13 +17,46 @@ def typing_held() -> Iterator[None]:
 
     It must begin before the model or the tools load and end with the chat. Otherwise a key could
     arrive between an answer and the prompt while the terminal echoes and collects lines by itself.
-    The prompt and $EDITOR set the modes that they need, and restore them.
+    The prompt and $EDITOR set the modes that they need, and restore them. A terminal that cannot
+    move its cursor goes on to echo and to collect lines: its prompt relies on that.
     """
+    if not console.moves_cursor():
+        yield
+        return
     restore = _switch_echo_off()
     try:
         yield
     finally:
         restore()
+
+
+@contextmanager
+def echo_off() -> Iterator[None]:
+    """Within this context, the terminal on stdout does not show what is typed, nor ^C for Ctrl-C.
+
+    It would tear what is drawn. The keys are kept for whoever reads next. In the background
+    nothing is changed: a process there that sets the terminal's modes would be stopped.
+    """
+    try:
+        import termios
+    except ImportError:  # Windows
+        yield
+        return
+    before = None
+    with suppress(OSError, ValueError, termios.error):  # no terminal of this process
+        fd = sys.stdout.fileno()
+        before = termios.tcgetattr(fd) if os.tcgetpgrp(fd) == os.getpgrp() else None
+    if before is None:
+        yield
+        return
+    silent = [*before]
+    silent[3] &= ~termios.ECHO
+    termios.tcsetattr(fd, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 def _switch_echo_off() -> Callable[[], None]:

@@ -13,7 +13,7 @@ from l4cli import console
 from l4cli.commands import ask_arguments as arguments
 from l4cli.commands import ask_prepare as prepare
 from l4cli.commands import ask_show as show
-from l4cli.commands import options
+from l4cli.commands import options, stopped
 from l4cli.commands import template_options as templates
 from l4cli.errors import EXIT_FAILED, EXIT_OK, UsageError
 from l4cli.native import watcher
@@ -221,9 +221,7 @@ def _split(
             with console.part_progress("reading in parts", demand.num_note_calls) as update:
                 session.read(asked, lambda far: update(far.num_done + far.in_work))
         except StoppedEarly:
-            console.warn(
-                "stopped; the notes so far are saved: the same command continues from there"
-            )
+            console.warn(stopped.while_taking_notes(session.progress, len(asked)))
             return session.exit_code
         has_schema = "constraint" in answering["sampling"]
         return show.answers(session, asked, json, has_schema=has_schema)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from l4cli import console
+from l4cli.commands import stopped
 from l4cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,6 +99,5 @@ def read(session: AskSession) -> int:
     with console.token_progress("reading", total) as update:
         reading = session.read(update)
     if reading.exit_code:
-        kept = " and saved" if reading.num_bytes_saved else ""
-        console.warn(f"stopped; {reading.num_read_tokens:,} of {total:,} tokens were read{kept}")
+        console.warn(stopped.while_reading(reading))
     return reading.exit_code

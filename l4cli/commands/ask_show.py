@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from l4cli import console
+from l4cli.commands import stopped
 from l4cli.commands.one_answer import cut_off, value_of
 from l4cli.errors import EXIT_FAILED, EXIT_OK, ContextOverflowError
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from l4cli.ask.session import AskSession
     from l4cli.ask.split_preflight import SplitPreflight
     from l4cli.ask.split_session import SplitSession
+    from l4cli.chat.turn import AnswerView
     from l4cli.documents import Document
     from l4cli.documents.quotes import Quotation
 
@@ -60,17 +63,21 @@ def answers(
 
     Text is written as it is generated, JSON at the end; with a schema, it has the answers' values.
     """
-    printer = _Printer(questions)
+    printer = _Printer(questions, markdown=not has_schema)  # a value is no Markdown
     streams = not json and not (session.quotes and len(questions) > 1)
     done, code = [], EXIT_OK
-    for index, answer in enumerate(session.ask(questions, printer.write if streams else _silent)):
-        done.append(answer)
-        if not json:
-            printer.write(index, "" if streams else answer.text)
-            printer.end(index, answer.quotations)
-        code = max(code, _explain(answer))
-        if has_schema and answer.finish_reason == "length":
-            code = max(code, EXIT_FAILED)
+    with printer.showing() if not json else nullcontext():
+        given = session.ask(questions, printer.write if streams else _silent)
+        for index, answer in enumerate(given):
+            done.append(answer)
+            if not json and (answer.text or not answer.exit_code):
+                printer.write(index, "" if streams else answer.text)
+                printer.end(index, answer.quotations)
+            code = max(code, _explain(answer))
+            if has_schema and answer.finish_reason == "length":
+                code = max(code, EXIT_FAILED)
+    if note := stopped.while_answering(done, len(questions)):
+        console.warn(note)
     if json:
         shown = [_as_json(one) for one in done]
         if has_schema:
@@ -82,15 +89,31 @@ def answers(
 class _Printer:
     """Writes answers as text; each of several questions is a Markdown heading above its answer.
 
-    A terminal gets them folded at words, a pipe as they are.
+    A terminal gets them drawn as Markdown, as in a chat; one without cursor control gets them
+    folded at words, and a pipe as they are.
+
+    markdown: whether answers are Markdown.
     """
 
-    def __init__(self, questions: Sequence[str]) -> None:
+    def __init__(self, questions: Sequence[str], *, markdown: bool = True) -> None:
         self._questions = questions
         self._last = "\n"  # the last character written
         self._headed = -1  # index of the last question written as a heading
         is_terminal = console.stdout_is_terminal()
+        self._draws = markdown and is_terminal and console.moves_cursor()
+        self._view: AnswerView | None = None  # of the answer that is being drawn
         self._folder = console.Folder(shutil.get_terminal_size().columns) if is_terminal else None
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """The context in which answers are written."""
+        from l4cli.chat.tty import echo_off
+
+        with echo_off() if self._draws else nullcontext():
+            try:
+                yield
+            finally:
+                self._close()
 
     def write(self, index: int, text: str) -> None:
         self._head(index)
@@ -99,9 +122,12 @@ class _Printer:
     def end(self, index: int, quotations: Sequence[Quotation]) -> None:
         """End the answer's line and write its quotations. The answer may be empty."""
         self._head(index)
-        if self._folder:
-            console.data(self._folder.flush(), end="")
-        self._put("" if self._last == "\n" else "\n")
+        if self._draws:
+            self._close()
+        else:
+            if self._folder:
+                console.data(self._folder.flush(), end="")
+            self._put("" if self._last == "\n" else "\n")
         for one in quotations:
             mark = "" if one.is_proved else "unproved: "
             doubt = "" if one.shared != () else f"; {_NOTHING_SHARED}"
@@ -113,12 +139,31 @@ class _Printer:
         if index == self._headed or len(self._questions) == 1:
             return
         self._headed = index
-        self._put(("\n" if index else "") + f"## {self._questions[index]}\n\n")
+        if index and self._draws:
+            console.data("")
+        blank = "\n" if index and not self._draws else ""
+        self._put(f"{blank}## {self._questions[index]}\n\n")
 
     def _put(self, text: str) -> None:
-        if text:
+        if not text:
+            return
+        if self._draws:
+            self._view = self._view or _drawing_view()
+            self._view.write(text)
+        else:
             console.data(self._folder.feed(text) if self._folder else text, end="")
-            self._last = text[-1]
+        self._last = text[-1]
+
+    def _close(self) -> None:
+        if self._view:
+            self._view.close()
+        self._view = None
+
+
+def _drawing_view() -> AnswerView:
+    from l4cli.chat.terminal.render import view_for_stdout
+
+    return view_for_stdout(markdown=True)("")
 
 
 def _silent(_index: int, _text: str) -> None: ...

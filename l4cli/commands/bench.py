@@ -122,7 +122,7 @@ def bench(
         failure: L4Error | None = None
         with (
             console.status("warming up") as run.show,
-            catch_interrupts(run.interrupt, is_last=True) as interrupts,
+            catch_interrupts(run.interrupt, console.show_stopping, is_last=True) as interrupts,
         ):
             run.stopping = lambda: interrupts.count
             try:
@@ -154,7 +154,11 @@ def bench(
     if failure:
         raise failure
     if interrupts:
-        console.warn("stopped; the rest was not measured")
+        console.warn(
+            "stopped: only what the table shows was measured"
+            if found
+            else "stopped before anything was measured"
+        )
         raise typer.Exit(interrupts.exit_code)
 
 

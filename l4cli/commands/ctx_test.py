@@ -99,14 +99,13 @@ def ctx_test(
     with open_model(file, loading.but(default_ctx=room, parallel=_PARALLEL)) as llm:
         chosen = _within(asked, default, llm)
         plan = Plan(chosen, depth_shares, task_names, samples, seed, max_tokens)
-        ContextTest(llm, plan).check()
         loaded = llm.conditions
         _announce(plan, recall(loaded).prefill_seconds)
         results = Results(chosen, depth_shares, task_names)
         failure: EngineError | None = None
         with (
             console.status("making the texts") as show,
-            catch_interrupts(llm.interrupt, is_last=True) as interrupts,
+            catch_interrupts(llm.interrupt, console.show_stopping, is_last=True) as interrupts,
         ):
             test = ContextTest(llm, plan, stopping=lambda: interrupts.count, show=show)
             try:

@@ -32,7 +32,10 @@ def load_shown(
 
     ends_by: the exit codes of the signals that end it; None for all of them.
     """
-    with console.status("loading the model") as update, catch_interrupts() as interrupts:
+    with (
+        console.status("loading the model") as update,
+        catch_interrupts(console.show_stopping) as interrupts,
+    ):
 
         def give_up_if_asked() -> None:
             if interrupts and (ends_by is None or interrupts.exit_code in ends_by):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -113,11 +112,11 @@ def _rows(rows: Sequence[Row], machine: Hardware) -> None:
         return columns
 
     heads = ["MODEL", "WEIGHTS", *(["GPU"] if machine.gpus else []), "RAM", "KV", "COMPUTE"]
-    console.table([*heads, "LEFT", "CONTEXT", "TOK/S"], [cells(row) for row in rows])
-    console.data("")
-    width = max(len(row.name) for row in rows)
-    for row in rows:
-        console.paragraph(row.limit, first=f"{row.name:<{width}}  ", rest="  ")
+    console.table(
+        [*heads, "LEFT", "CONTEXT", "TOK/S"],
+        [cells(row) for row in rows],
+        remarks=[row.limit for row in rows],
+    )
 
 
 def _context(row: Row) -> str:
@@ -143,7 +142,7 @@ def how_to_run(name: str, rows: Sequence[Row], *, is_ctx_stated: bool) -> None:
     words += ["--ctx", tokens(spec.n_ctx).replace(",", "")] if is_ctx_stated else []
     words += ["--kv-type", spec.kv_type] if spec.kv_type != "f16" else []
     console.data("")
-    console.data(f"run {'it' if len(rows) == 1 else row.name}: {shlex.join(words)}")
+    console.command(f"run {'it' if len(rows) == 1 else row.name}", words)
 
 
 def _left(n_bytes: float) -> str:

@@ -3,13 +3,21 @@
 streams.py    data, notes, warnings
 tables.py     tables, maps, paragraphs
 folding.py    text that is folded while it is written
+lines.py      lines from a terminal that cannot move its cursor
 progress.py   bars and status lines
 
 rich is imported only when something needs it.
 """
 
 from l4cli.console.folding import Folder
-from l4cli.console.progress import byte_progress, part_progress, status, token_progress
+from l4cli.console.lines import plain_line
+from l4cli.console.progress import (
+    byte_progress,
+    part_progress,
+    show_stopping,
+    status,
+    token_progress,
+)
 from l4cli.console.streams import (
     ReaderGoneError,
     command_line,
@@ -17,6 +25,7 @@ from l4cli.console.streams import (
     data_json,
     folded,
     hold_standard_streams,
+    moves_cursor,
     note,
     stderr_console,
     stderr_is_terminal,
@@ -25,21 +34,25 @@ from l4cli.console.streams import (
     use_utf8,
     warn,
 )
-from l4cli.console.tables import heat_map, paragraph, table
+from l4cli.console.tables import command, heat_map, paragraph, table
 
 __all__ = [
     "Folder",
     "ReaderGoneError",
     "byte_progress",
+    "command",
     "command_line",
     "data",
     "data_json",
     "folded",
     "heat_map",
     "hold_standard_streams",
+    "moves_cursor",
     "note",
     "paragraph",
     "part_progress",
+    "plain_line",
+    "show_stopping",
     "status",
     "stderr_console",
     "stderr_is_terminal",

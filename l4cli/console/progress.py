@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from l4cli.amounts import human_size
@@ -20,6 +20,22 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 _TALL = 16  # lines of a terminal that has room for more than one line of progress
+# Columns left free at the end of a line. A terminal shows a Ctrl-C there as ^C; without room for it
+# the line below would be taken, and the progress line could not be erased.
+_MARGIN = 3
+_STOPPING = "stopping …"
+
+# What tells that work is being stopped, for each progress line that is shown; the last one counts.
+_on_stopping: list[Callable[[], None]] = []
+
+
+def show_stopping() -> None:
+    """Let the progress line, if one is shown, tell that its work is being stopped.
+
+    For the time that it takes until the work ends. Safe from any thread.
+    """
+    if _on_stopping:
+        _on_stopping[-1]()
 
 
 @contextmanager
@@ -136,7 +152,8 @@ def status(label: str) -> Iterator[Callable[..., None]]:
     with _live(progress) as show_below:
 
         def update(text: str, *more: str) -> None:
-            progress.update(task, description=harmless(text))
+            if progress.tasks[0].description != _STOPPING:
+                progress.update(task, description=harmless(text))
             show_below(*more)
 
         yield update
@@ -157,6 +174,7 @@ def _live(progress: Progress) -> Iterator[Callable[..., None]]:
     rich redirects it to its own console, and answers would go to the terminal instead of the file.
     """
     from rich.console import Group
+    from rich.constrain import Constrain
     from rich.live import Live
     from rich.text import Text
 
@@ -172,12 +190,22 @@ def _live(progress: Progress) -> Iterator[Callable[..., None]]:
 
     console = progress.console
     live = Live(
-        get_renderable=lambda: Group(progress, *below),
+        get_renderable=lambda: Constrain(Group(progress, *below), console.width - _MARGIN),
         console=console,
         refresh_per_second=10,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
     )
+
+    def tell() -> None:
+        progress.update(progress.tasks[0].id, description=_STOPPING)
+        with suppress(OSError):  # the terminal is gone
+            live.refresh()
+
     with live, notes_above(lambda text: console.out(text, highlight=False)):
-        yield show_below
+        _on_stopping.append(tell)
+        try:
+            yield show_below
+        finally:
+            _on_stopping.remove(tell)

@@ -16,15 +16,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
+from l4cli.columns import UNIT
 from l4cli.errors import OutputError
 from l4cli.printable import harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-# What is never broken: `a command`, "with: a command" to the end, and words.
-_UNITS = re.compile(r"\s*(?:\S*`[^`]*`\S*|(?<=with: )(?:l4 |--).*$|(?<=: )l4 .*$|\S+)|\s+$")
+# What is never broken: `a command`, "with: a command" to the end, numbers with their units, and
+# words.
+_UNITS = re.compile(rf"\s*(?:\S*`[^`]*`\S*|(?<=with: )(?:l4 |--).*$|(?<=: )l4 .*$|{UNIT})|\s+$")
 
+
+_DUMB = ("", "dumb", "unknown")  # names of terminals that cannot move their cursor
 
 # What writes notes while a progress line is shown: the last of these.
 _above_progress: list[Callable[[str], None]] = []
@@ -122,7 +126,12 @@ def command_line(*more: str, without: Sequence[str] = ()) -> str:
 
 def stderr_is_terminal() -> bool:
     """Whether stderr is a terminal that can move its cursor."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return sys.stderr.isatty() and moves_cursor()
+
+
+def moves_cursor() -> bool:
+    """Whether the terminal can move its cursor, so that what it shows can be redrawn."""
+    return os.name == "nt" or os.environ.get("TERM", "").lower() not in _DUMB
 
 
 def stdout_is_terminal() -> bool:

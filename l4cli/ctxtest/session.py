@@ -66,10 +66,6 @@ class ContextTest:
         self._stopping, self._show, self._clock = stopping, show, clock
         self._num_read = 0
 
-    def check(self) -> None:
-        """Raise UsageError if the shortest length has no room for a question and its answer."""
-        next(self._documents(min(self._plan.lengths), sample=0))
-
     def run(self) -> Iterator[tuple[int, Judged]]:
         """Yield pairs of a length and an answer, one length after the other.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from split_support import QUESTION, Recorder, book
 
 from l4cli.ask.answering import QuestionAnswer
+from l4cli.ask.loop import ask_loop
 from l4cli.ask.preflight import Demand, lines, preflight, stored_bytes
 from l4cli.ask.quoting import Quoter, asking
 from l4cli.ask.session import AskSession
@@ -309,3 +311,22 @@ def test_what_is_stored_is_told_before(tiny_gguf: Path) -> None:
     assert stored_bytes(shape, 8192, "f16") == 8192 * 4 * per_layer
     assert stored_bytes(shape, 8193, "f16") == 8192 * per_layer + 4 * per_layer
     assert stored_bytes(shape, 0, "f16") == 0
+
+
+def test_a_terminal_without_cursor_control_gets_questions_and_answers_as_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = io.TextIOWrapper(io.BytesIO("Wo ist größe?\n/help\n\nend\n".encode()))
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("sys.stdin", typed)
+    asked: list[str] = []
+
+    def ask(question: str) -> int:
+        asked.append(question)
+        return 0
+
+    assert ask_loop(ask) == 0
+    assert asked == ["Wo ist größe?", "end"]
+    out, err = capsys.readouterr()
+    assert out == "? " * 5 + "\n"
+    assert err.startswith("Type a question.")

@@ -146,8 +146,11 @@ def test_the_same_answer_again_is_not_kept_twice() -> None:
         ("/goto 99", r"no message 99 \(there are 1 to 2\)"),
         ("/branch 0", "no message 0"),
         ("/edit 7", "no message 7"),
-        ("/alts 1", "takes 2 to 16"),
-        ("/alts", "use it as /alts N"),
+        ("/alts 1", "how many answers you want, 2 to 16, not 1"),
+        ("/alts some", "'some' is not a number; /alts takes how many answers"),
+        ("/compact all", "'all' is not a number; /compact takes how many of the last questions"),
+        ("/copy x", "'x' is not a number; /copy takes the number of a code block"),
+        ("/alts", "use it as /alts N: get N answers"),
         ("/compare", "only one answer to the last question"),
         ("/compare 1", "two messages or more"),
         ("/compare 1 9", "no message 9"),
@@ -198,8 +201,9 @@ def test_alternatives_come_from_one_prefix(n_seq_max: int) -> None:
     ids = chat.session.tree.children(1)
     assert len(ids) == 4
     assert chat.session.tree.head == ids[2]
-    assert "'9' is not one of them" in said_lines
-    assert f"/goto also takes you to {ids[1]}, {ids[3]}" in said_lines
+    assert "'9' is no number from 1 to 3" in said_lines
+    ways = f"/goto {ids[1]} or /goto {ids[3]}"
+    assert f"(the chat goes on from answer 2; {ways} takes another)" in said_lines
     assert [view.text for view in chat.views[1:]] == [
         chat.session.tree.nodes[id].message.content for id in ids[1:]
     ]

@@ -170,10 +170,12 @@ def test_two_chats_that_begin_with_one_name(
     with pytest.raises(UsageError, match="another l4 chat has begun the session talk"):
         second.session.ask("I was second")
     assert second.views == []  # told before the answer, not after it
-    second.run("/save other")
+    with pytest.raises(UsageError, match=r"reviews\.csv looks like a file, and /save writes \.md"):
+        second.run("/save reviews.csv")
+    second.run("/save other-v1.2")
     second.session.ask("I was second")
     assert said(path) == ["I was first", "I WAS FIRST"]
-    assert said(path.with_name("other.jsonl")) == ["I was second", "I WAS SECOND"]
+    assert said(path.with_name("other-v1.2.jsonl")) == ["I was second", "I WAS SECOND"]
 
 
 def test_half_a_character_in_a_session_is_told_and_the_chat_goes_on(tmp_path: Path) -> None:

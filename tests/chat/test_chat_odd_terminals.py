@@ -56,15 +56,40 @@ def test_twenty_columns_in_the_c_locale_and_a_resize(endless: Path) -> None:
         assert terminal.exit_code() == 0
 
 
-def test_a_dumb_terminal_gets_plain_text(endless: Path) -> None:
+def test_a_dumb_terminal_shows_plain_lines_and_each_once(endless: Path) -> None:
     with Terminal(command(endless, "--ctx", "1k", "-n", "17"), env={"TERM": "dumb"}) as terminal:
         terminal.wait_for(r"^> *$")
+        terminal.type("hello" + CTRL_C)
+        terminal.wait_for(r"^\(Ctrl-D leaves, /help helps\)\n> *$")
         terminal.type("hello" + ENTER)
-        terminal.wait_for(f"^{re.escape(RECITED[:16])}")
-        terminal.wait_for("cut off at max_tokens")
-        assert "of 1,024 tokens" not in terminal.text()[20:].partition("/help")[2]  # no bar
-        terminal.type("/show" + ENTER)
-        terminal.wait_for(r"^model\s+endless$")
+        terminal.wait_for("cut off at max_tokens.*\n\n> *$")
+        terminal.type('"""two' + ENTER)
+        terminal.wait_until(
+            lambda: terminal.lines()[-1] == '> """two' and terminal.screen.cursor.x == 2,
+            "a place for the second line",
+        )
+        terminal.type('lines"""' + ENTER)
+        terminal.wait_until(
+            lambda: (
+                terminal.text().count("cut off at max_tokens") == 2 and terminal.lines()[-1] == ">"
+            ),
+            "a second answer",
+        )
+        terminal.type("/edit" + ENTER)
+        terminal.wait_for(r"^two\nlines\nthe new text \(Enter alone leaves it as it is\): *$")
+        terminal.type(ENTER)
+        terminal.wait_for(r"^\(nothing changed\)\n> *$")
         terminal.type("/exit" + ENTER)
         assert terminal.exit_code() == 0
+    lines = terminal.text().splitlines()
+    start = lines.index("> hello")
+    assert lines[start : start + 7] == [
+        "> hello",
+        RECITED[:16],
+        "(cut off at max_tokens; /continue goes on)",
+        "",
+        '> """two',
+        '  lines"""',
+        RECITED[:16],
+    ]
     assert b"\x1b" not in terminal.received

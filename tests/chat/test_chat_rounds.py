@@ -75,7 +75,7 @@ def test_calls_run_when_they_are_allowed_and_the_model_gets_the_results(toolbox:
     assert script.notes == [
         "  | 2 and 40␛[2J",  # no escape code reaches the terminal
         "  → 42",
-        '  → {"error": "the user did not allow this call"}',
+        "  → remember was not run: you refused it, and the model is told so",
     ]
 
 

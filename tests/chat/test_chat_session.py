@@ -332,11 +332,40 @@ def test_arguments_are_checked() -> None:
         Chat().run("/file")
 
 
-def test_help_fits_80_columns_and_names_every_command() -> None:
+def test_help_names_every_command_in_20_lines_of_80_columns() -> None:
     lines = Chat().run("/help").splitlines()
+    assert max(map(len, lines)) < 80
+    assert len(lines) <= 20
+    words = " ".join(lines).split()
+    assert [command.name for command in COMMANDS if f"/{command.name}" not in words] == []
+    assert "/help all" in lines[0]
+    assert any("Ctrl-D" in line for line in lines)
+
+
+def test_help_all_tells_what_every_command_does_within_80_columns() -> None:
+    lines = Chat().run("/help all").splitlines()
     assert max(map(len, lines)) < 80
     for command in COMMANDS:
         assert any(line.startswith(f"  /{command.name}") for line in lines)
+        assert any(line.endswith(command.help) for line in lines)
+
+
+@pytest.mark.parametrize("name", ["goto", "/goto"])
+def test_help_tells_about_one_command(name: str) -> None:
+    first, *more = Chat().run(f"/help {name}").splitlines()
+    assert first == "/goto N: go to the end of the branch with message N"
+    assert "/tree shows" in more[0]
+    assert "also as /quit" in Chat().run("/help exit")
+    with pytest.raises(UsageError, match="did you mean /goto"):
+        Chat().run("/help gotto")
+
+
+def test_help_in_a_narrow_terminal_divides_no_name() -> None:
+    chat = Chat()
+    chat.ui.width = 40
+    shown = chat.run("/help").partition("Keys:")[0]
+    assert max(map(len, shown.splitlines()[1:])) <= 40
+    assert {f"/{command.name}" for command in COMMANDS} <= set(shown.split())
 
 
 def test_a_model_without_a_template_is_refused() -> None:

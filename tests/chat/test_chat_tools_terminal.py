@@ -49,11 +49,29 @@ def tools(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_dumb_terminal_is_asked_in_plain_lines(caller: Path, tools: Path) -> None:
+    command = [sys.executable, "-m", "l4cli", "chat", "-m", str(caller), "-t", "1", "--ctx", "1k"]
+    command += ["--tools", str(tools), "--max-rounds", "2"]
+    with Terminal(command, env={"TERM": "dumb"}) as terminal:
+        terminal.wait_for(r"^> *$")
+        terminal.type("go" + ENTER)
+        terminal.wait_for(ASKED)
+        terminal.type("y" + ENTER)
+        terminal.wait_for(r"^  → the first result$\n" + ASKED[1:])
+        terminal.type(CTRL_C)
+        terminal.wait_for(r"in 2 rounds and still calls; --max-rounds\s+allows more")
+        terminal.wait_for(r"\n> *$")
+        terminal.type(CTRL_D)
+        assert terminal.exit_code() == 0
+        lines = terminal.text().splitlines()
+    assert lines[lines.index("> go") + 1].startswith("run f()?")
+
+
 def test_calls_in_a_conversation(caller: Path, tools: Path) -> None:
     command = [sys.executable, "-m", "l4cli", "chat", "-m", str(caller), "-t", "1", "--ctx", "1k"]
     with Terminal([*command, "--tools", str(tools), "--max-rounds", "2"]) as terminal:
         terminal.wait_for(r"^> *$")
-        terminal.wait_for(r"^functions: f \(")
+        terminal.wait_for(r"^functions: f\s+\(")
 
         terminal.type("go" + ENTER)
         terminal.wait_for(ASKED)
@@ -64,7 +82,7 @@ def test_calls_in_a_conversation(caller: Path, tools: Path) -> None:
         terminal.wait_for(r"^  → the first result$")
         terminal.wait_for(ASKED)
         terminal.type("n" + ENTER)
-        terminal.wait_for(r'→ \{"error": "the user did not allow this call"\}')
+        terminal.wait_for(r"^  → f was not run: you refused it, and the model is told so$")
         terminal.wait_for(r"in 2 rounds and still calls; --max-rounds\s+allows more")
 
         terminal.type("/tools" + ENTER)

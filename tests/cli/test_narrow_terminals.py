@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from l4cli import console
 COMMANDS = {
     "models": ["models"],
     "info": ["info", "demo"],
-    "plan": ["plan", "scout:Q4_K_M", "--ram", "64G@100"],
+    "plan": ["plan", "scout", "--gpu", "24G", "--ram", "64G@100"],
 }
+AMOUNT = r"\d[\d.,]* (?:[KMG]iB|tokens|heads|layers|wide)"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("columns", [40, 60])
-def test_no_word_is_divided(l4: L4, name: str, columns: int) -> None:
+def test_no_word_is_divided_and_no_number_from_its_unit(l4: L4, name: str, columns: int) -> None:
     piped = l4(*COMMANDS[name])
     assert piped.returncode == 0, piped.stderr
     with Terminal([sys.executable, "-m", "l4cli", *COMMANDS[name]], columns=columns) as terminal:
@@ -28,7 +30,29 @@ def test_no_word_is_divided(l4: L4, name: str, columns: int) -> None:
         shown = terminal.text()
     words = {word for word in piped.stdout.split() if len(word) < columns - 20}
     assert words - {word for part in shown.split() for word in (part, part.rstrip(":"))} == set()
+    assert {one for one in re.findall(AMOUNT, piped.stdout) if one not in shown} == set()
     assert max(map(len, shown.splitlines())) <= columns
+
+
+def test_a_plan_in_a_narrow_terminal_is_a_record_for_each_type() -> None:
+    command = ["plan", "scout", "--gpu", "24G", "--ram", "64G@100"]
+    with Terminal([sys.executable, "-m", "l4cli", *command], columns=40) as terminal:
+        assert terminal.exit_code() == 0
+        shown = terminal.text()
+    record = re.search(r"^MODEL    Q6_K\nWEIGHTS  82\.3\n(?:.+\n)+", shown, re.M)
+    assert record
+    assert re.search(r"^TOK/S    ~\d+\nfits; [\d.]+ GiB more RAM allows", record[0], re.M)
+    pasted = shown[shown.index("run Q6_K:\n") + 10 :].replace("\\\n", "")
+    assert pasted.split() == [
+        "l4",
+        "chat",
+        "-m",
+        "scout:Q6_K",
+        "--gpu-layers",
+        "auto",
+        "--cpu-moe",
+        "auto",
+    ]
 
 
 def test_a_table_in_a_pipe_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from l4cli.chat.commands.ui import Ui
 from l4cli.chat.models import Models
 from l4cli.chat.session import ChatSession
 from l4cli.chat.switching import switch
+from l4cli.chat.typed_paths import typed_path
 from l4cli.errors import EXITS_THAT_LEAVE, UsageError
 from l4cli.signals import GivenUpError
 
@@ -20,7 +21,7 @@ def model(session: ChatSession, argument: str, ui: Ui) -> None:
         return
     before = session.llm.name
     try:
-        switch(session, models, argument)
+        switch(session, models, typed_path(argument))
     except GivenUpError as given_up:
         if given_up.exit_code in EXITS_THAT_LEAVE:
             raise

@@ -9,6 +9,8 @@ from l4cli.chat.settings import SETTINGS
 from l4cli.chat.text import code_blocks, shortened
 from l4cli.errors import UsageError
 
+_BLOCK = "/copy takes the number of a code block in the last answer, counted from 1"
+
 
 def show(session: ChatSession, argument: str, ui: Ui) -> None:
     tree = session.tree
@@ -82,7 +84,7 @@ def copy(session: ChatSession, argument: str, ui: Ui) -> None:
     if not argument:
         ui.say(f"answer copied {ui.copy(answer.content)}")
         return
-    blocks, wanted = code_blocks(answer.content), number(argument)
+    blocks, wanted = code_blocks(answer.content), number(argument, _BLOCK)
     if not 1 <= wanted <= len(blocks):
         there = f"code blocks 1 to {len(blocks)}" if blocks else "no code block"
         raise UsageError(f"the last answer has {there}; there is no number {wanted}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from l4cli.chat.commands.ui import Ui
 from l4cli.chat.history.session_file import SessionFile, require_session, sessions_dir, summaries
 from l4cli.chat.session import ChatSession
 from l4cli.chat.text import clipped, shortened
+from l4cli.chat.typed_paths import typed_path, typed_paths
 from l4cli.documents.ingest import ingest
 from l4cli.errors import ContextOverflowError, InputError, UsageError
 from l4cli.paths import STDIN, expanded
@@ -25,9 +25,10 @@ _WHEN_SENT = "it goes before your next message"
 
 
 def attach(session: ChatSession, argument: str, ui: Ui) -> None:
-    _refuse_second(session, argument)
-    text = files.read_text(Path(argument), lambda note: ui.say(f"({note})"))
-    ui.say(announced(session, session.attach(argument, text)))
+    path = typed_path(argument)
+    _refuse_second(session, path)
+    text = files.read_text(Path(path), lambda note: ui.say(f"({note})"))
+    ui.say(announced(session, session.attach(path, text)))
 
 
 def announced(session: ChatSession, attachment: Attachment) -> str:
@@ -86,6 +87,7 @@ def detach(session: ChatSession, argument: str, ui: Ui) -> None:
 
 def _meant(attachments: Sequence[Attachment], argument: str) -> list[Attachment]:
     """The attachments of a name, with or without its folders, in a folder, or with a number."""
+    argument = typed_path(argument)
     folder = f"{argument.rstrip('/')}/"
     if named := [
         one
@@ -138,7 +140,7 @@ def system(session: ChatSession, argument: str, ui: Ui) -> None:
         session.set_system(None)
         ui.say("the system message was removed")
         return
-    text = files.read_text(Path(argument[1:])) if argument.startswith("@") else argument
+    text = files.read_text(Path(typed_path(argument[1:]))) if argument.startswith("@") else argument
     session.set_system(text)
     ui.say(f"system message set ({session.tokens.count_text(text):,} tokens)")
 
@@ -153,19 +155,25 @@ def change(session: ChatSession, argument: str, ui: Ui) -> None:
 
 
 def save(session: ChatSession, argument: str, ui: Ui) -> None:
-    path, overwrites = _without_overwrite(argument)
-    if _is_path(path) or overwrites:
+    typed, overwrites = _without_overwrite(argument)
+    name = typed_path(typed)
+    if _is_path(name) or overwrites:
         export(session, argument, ui)
         return
+    if re.search(r"\.[A-Za-z]\w{0,4}$", name):
+        raise UsageError(
+            f"{name} looks like a file, and /save writes .md (Markdown), .jsonl and .json; "
+            "the name of a session has no such ending"
+        )
     if not session.file:
         raise UsageError("this chat is not kept; /save ./FILE writes its messages to a file")
-    session.file.rename(argument)
-    ui.say(f"this session is now named {argument}; continue it with: l4 chat --session {argument}")
+    session.file.rename(name)
+    ui.say(f"this session is now named {name}; continue it with: l4 chat --session {name}")
 
 
 def export(session: ChatSession, argument: str, ui: Ui) -> None:
     name, overwrites = _without_overwrite(argument)
-    path = Path(name).expanduser()
+    path = expanded(typed_path(name))
     session.save(path, overwrite=overwrites)
     ui.say(f"saved to {path}")
 
@@ -177,8 +185,9 @@ def _without_overwrite(argument: str) -> tuple[str, bool]:
 
 
 def load(session: ChatSession, argument: str, ui: Ui) -> None:
+    argument = typed_path(argument)
     if _is_path(argument):
-        session.load(Path(argument).expanduser())
+        session.load(expanded(argument))
     elif not session.file:
         raise UsageError("this chat is not kept, so it cannot switch to a session")
     elif argument == session.file.name:
@@ -224,13 +233,7 @@ def _cost(session: ChatSession, num_tokens: int, num_known: int = 0) -> str:
 
 
 def _sources(argument: str) -> list[str]:
-    """Return the paths and patterns in a line; a line may also be one path with spaces."""
-    if os.path.lexists(expanded(argument)):
-        return [argument]
-    try:
-        sources = shlex.split(argument)
-    except ValueError:
-        raise UsageError("a quotation mark is not closed") from None
+    sources = typed_paths(argument)
     if STDIN in sources:
         raise UsageError("a chat cannot read documents from stdin; give files, folders or patterns")
     return sources
@@ -238,4 +241,6 @@ def _sources(argument: str) -> list[str]:
 
 def _is_path(argument: str) -> bool:
     """Whether the argument is a path and not the name of a session."""
-    return "/" in argument or "\\" in argument or argument.endswith((".jsonl", ".json", ".md"))
+    return (
+        "/" in argument or "\\" in argument or argument.lower().endswith((".jsonl", ".json", ".md"))
+    )

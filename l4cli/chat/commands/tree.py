@@ -86,22 +86,23 @@ def go_to(session: ChatSession, argument: str, ui: Ui) -> None:
 
 
 def alternatives(session: ChatSession, argument: str, ui: Ui) -> None:
-    count = number(argument)
+    takes = f"/alts takes how many answers you want, 2 to {_MOST_ALTERNATIVES}"
+    count = number(argument, takes)
     if not 2 <= count <= _MOST_ALTERNATIVES:
-        raise UsageError(f"/alts takes 2 to {_MOST_ALTERNATIVES}, not {count}")
-    ids = session.alternatives(count, lambda n: ui.say(f"── {n + 1} of {count} ──"))
+        raise UsageError(f"{takes}, not {count}")
+    ids = session.alternatives(count, lambda n: ui.say(f"── answer {n + 1} of {count} ──"))
     if len(ids) < 2:
         return
     choice = _choice(ui, len(ids))
     session.become(session.tree.at(ids[choice - 1]))
-    others = ", ".join(str(id) for id in ids if id != session.tree.head)
-    ui.say(
-        f"(answer {choice} chosen, message {session.tree.head}; /goto also takes you to {others})"
-    )
+    ways = " or ".join(f"/goto {id}" for id in ids if id != session.tree.head)
+    others = "the other" if len(ids) == 2 else "another"
+    ui.say(f"(the chat goes on from answer {choice}; {ways} takes {others})")
 
 
 def compact(session: ChatSession, argument: str, ui: Ui) -> None:
-    cut = plan_cut(session, number(argument) if argument else None)
+    takes = "/compact takes how many of the last questions stay"
+    cut = plan_cut(session, number(argument, takes) if argument else None)
     head, before = session.tree.head, cut.num_before
     ui.say("\n".join(_choices(cut)))
     offer = "[d]rop or leave it? " if cut.obstacle else "[s]um up, [d]rop or leave it? "
@@ -148,12 +149,13 @@ def _how_alike(texts: Sequence[str]) -> str:
     return f"(they differ after {alike} words)" if alike else "(they differ from the first word on)"
 
 
-def number(argument: str) -> int:
-    """Return the argument as a number; UsageError if it is none."""
+def number(argument: str, takes: str = "/tree and /tokens show the numbers of messages") -> int:
+    """Return the argument as a number; UsageError if it is none.
+
+    takes: tells which number is meant.
+    """
     if not re.fullmatch("[0-9]{1,18}", argument):
-        raise UsageError(
-            f"{argument!r} is not a number; /tree and /tokens show the numbers of messages"
-        )
+        raise UsageError(f"{argument!r} is not a number; {takes}")
     return int(argument)
 
 
@@ -173,10 +175,10 @@ def _choices(cut: Cut) -> list[str]:
 def _choice(ui: Ui, count: int) -> int:
     """Ask until the user picks a number from 1 to `count`; an empty line picks 1."""
     while True:
-        text = ui.ask(f"continue with which answer, 1 to {count}? [1] ").strip()
+        text = ui.ask(f"Go on from which answer, 1 to {count}? (Enter alone: 1) ").strip()
         if text in ("", *map(str, range(1, count + 1))):
             return int(text or 1)
-        ui.say(f"{text!r} is not one of them")
+        ui.say(f"{text!r} is no number from 1 to {count}")
 
 
 def _quoted(session: ChatSession, id: int) -> str:

@@ -1,6 +1,8 @@
 """The chat in a terminal: the prompt, its keys, and answers while they are generated.
 
 loop.py        reads lines and runs them
+plain.py       the prompt of a terminal that cannot move its cursor
+showing.py     lines of the chat in the width of the terminal
 bar.py         the line below the prompt
 editing.py     keys, completion and history of the prompt
 clipboard.py   copies text to the clipboard

@@ -15,14 +15,18 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from l4cli.amounts import human_size
-from l4cli.chat.commands.table import COMMANDS, Argument, find, is_command
+from l4cli.chat.commands.command import Argument
+from l4cli.chat.commands.table import COMMANDS, find, is_command
 from l4cli.chat.history.session_file import session_names
 from l4cli.chat.session import ChatSession
 from l4cli.chat.settings import SETTINGS
 from l4cli.chat.text import shortened
+from l4cli.chat.typed_paths import OpenPath, last_open_path, open_path
 from l4cli.errors import L4Error, UsageError
 from l4cli.templates.files import template_names
 
+PROMPT = "> "
+HINT = "Ctrl-D leaves, /help helps"
 BLOCK_QUOTE = '"""'
 
 
@@ -117,12 +121,26 @@ class CommandCompleter(Completer):
         for value, meaning in self._values(kind):
             if value.startswith(argument):
                 yield Completion(value, -len(argument), display_meta=meaning)
-        if kind in ("path", "session", "model") or (kind == "text" and argument.startswith("@")):
-            path = argument.removeprefix("@") if kind == "text" else argument
-            yield from self._paths.get_completions(Document(path), complete_event)
+        if kind == "paths":
+            yield from self._completed(last_open_path(argument), complete_event)
+            if " " in argument and not (whole := open_path(argument)).quote:
+                yield from self._completed(whole, complete_event)
+        elif kind in ("path", "session", "model"):
+            yield from self._completed(open_path(argument), complete_event)
+        elif kind == "text" and argument.startswith("@"):
+            yield from self._completed(open_path(argument[1:]), complete_event)
+
+    def _completed(self, typed: OpenPath, event: CompleteEvent) -> Iterable[Completion]:
+        """Complete a path, in the quotation marks that are typed."""
+        for found in self._paths.get_completions(Document(typed.path), event):
+            is_folder = found.display_text.endswith("/")
+            text = typed.typed_as(typed.path + found.text, is_folder=is_folder)
+            yield Completion(text, -len(typed.typed), found.display)
 
     def _values(self, kind: Argument) -> Iterable[tuple[str, str]]:
         """Return the possible values of an argument of this kind, each with its meaning."""
+        if kind == "command":
+            return [(command.name, command.help) for command in COMMANDS]
         if kind == "setting":
             return [(name, "") for name in SETTINGS]
         if kind == "session":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import AnyFormattedText
 from prompt_toolkit.history import History
@@ -17,17 +15,16 @@ from l4cli.chat.session import ChatSession
 from l4cli.chat.terminal import editing
 from l4cli.chat.terminal.bar import bar_text
 from l4cli.chat.terminal.clipboard import copy
+from l4cli.chat.terminal.editing import HINT, PROMPT
+from l4cli.chat.terminal.plain import PlainScreen
 from l4cli.chat.terminal.render import terminal_size
+from l4cli.chat.terminal.showing import note, say, width
 from l4cli.chat.text import shortened
-from l4cli.chat.tty import prompt_output
 from l4cli.engine.answer import Answer
 from l4cli.errors import EXIT_FAILED, EXIT_HUNG_UP, EXIT_OK, EXITS_THAT_LEAVE, L4Error
 from l4cli.paths import state_dir
-from l4cli.printable import harmless
 from l4cli.signals import GivenUpError, ignore_interrupts
 
-PROMPT = "> "
-_HINT = "Ctrl-D leaves, /help helps"
 _EDIT_HINT = "Enter accepts the edit, Ctrl-C or Esc cancels it"
 _STYLE = Style.from_dict({"bottom-toolbar": "noreverse dim", "prompt": "bold", "warning": "bold"})
 
@@ -37,7 +34,7 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
 
     An L4Error in a line is shown, and the chat goes on. Any other exception ends the chat.
     """
-    _note(
+    note(
         f"{session.llm.name} · context {session.n_ctx:,} tokens · "
         "/help lists commands, Ctrl-D leaves"
     )
@@ -45,10 +42,12 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
     _suggest_questions(session)
     _tell_functions(session)
     for attachment in session.attachments:
-        _note(announced(session, attachment))
-    screen = _Screen(session, _history() if use_history else editing.no_history())
+        note(announced(session, attachment))
+    screen: _Screen | PlainScreen = PlainScreen()
+    if console.moves_cursor():
+        screen = _Screen(session, _history() if use_history else editing.no_history())
     if session.rounds:
-        session.rounds.note = _note
+        session.rounds.note = note
     # The prompt and `generate` handle Ctrl-C themselves. A second one right after the first would
     # otherwise interrupt the code between them.
     with ignore_interrupts():
@@ -59,7 +58,7 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
     return code
 
 
-def _converse(session: ChatSession, screen: _Screen) -> int:
+def _converse(session: ChatSession, screen: _Screen | PlainScreen) -> int:
     try:
         while True:
             if code := _handle(session, screen.read(), screen):
@@ -72,17 +71,17 @@ def _show_resumed_session(session: ChatSession) -> None:
     """Show the name and size of a continued session, its losses and its last two messages."""
     if not session.file or not session.file.exists:
         return
-    _note(
+    note(
         f"session {session.file.name}: {counted(session.conversation.num_questions, 'question')}, "
         f"{counted(session.num_tokens, 'token')}"
     )
     for loss in session.losses:
-        _note(f"l4: {session.file.path}: {loss}")
+        note(f"l4: {session.file.path}: {loss}")
     for message in session.conversation.messages[-2:]:
         mark = PROMPT if message.role == "user" else ""
-        _note(shortened(f"{mark}{message.content}", 2 * terminal_size()[0]))
+        note(shortened(f"{mark}{message.content}", 2 * terminal_size()[0]))
     if session.conversation.messages and session.conversation.messages[-1].role == "user":
-        _note("(this question has no answer yet: /regen answers it, another takes its place)")
+        note("(this question has no answer yet: /regen answers it, another takes its place)")
 
 
 def _suggest_questions(session: ChatSession) -> None:
@@ -93,19 +92,19 @@ def _suggest_questions(session: ChatSession) -> None:
     if session.conversation.messages:
         return
     if session.rounds and session.rounds.toolbox.about:
-        _note(session.rounds.toolbox.about)
+        note(session.rounds.toolbox.about)
     elif not session.rounds and session.llm.file and session.llm.file.questions:
-        _note("\n".join(["Try:", *(f"  {text}" for text in session.llm.file.questions)]))
+        note("\n".join(["Try:", *(f"  {text}" for text in session.llm.file.questions)]))
 
 
 def _tell_functions(session: ChatSession) -> None:
     """Tell which functions the model can call, and where they are from."""
     if session.rounds:
         toolbox = session.rounds.toolbox
-        _note(f"functions: {', '.join(toolbox.names)} ({toolbox.file})")
+        note(f"functions: {', '.join(toolbox.names)} ({toolbox.file})")
 
 
-def _handle(session: ChatSession, text: str, screen: _Screen) -> int:
+def _handle(session: ChatSession, text: str, screen: _Screen | PlainScreen) -> int:
     """Answer a message or run a command; return an exit code if the chat must end, else 0."""
     before = session.last
     try:
@@ -114,11 +113,11 @@ def _handle(session: ChatSession, text: str, screen: _Screen) -> int:
         else:
             session.ask(text)
     except L4Error as error:
-        _note(f"l4: {error}")
+        note(f"l4: {error}")
     except GivenUpError as given_up:
         if given_up.exit_code in EXITS_THAT_LEAVE:
             return given_up.exit_code
-        _note("(stopped before the answer began; nothing was added)")
+        note("(stopped before the answer began; nothing was added)")
     if not session.model.is_loaded:
         return EXIT_FAILED
     answer = session.last
@@ -127,25 +126,25 @@ def _handle(session: ChatSession, text: str, screen: _Screen) -> int:
     if answer.exit_code == EXIT_HUNG_UP:  # there is no terminal to write to any more
         return EXIT_HUNG_UP
     _explain_end(session, answer)
-    _say("")
+    say("")
     return answer.exit_code if answer.exit_code in EXITS_THAT_LEAVE else EXIT_OK
 
 
 def _explain_end(session: ChatSession, answer: Answer) -> None:
     """Tell why an answer is incomplete or empty, and what the user can do."""
     if answer.finish_reason == "length" and session.num_tokens >= session.n_ctx - 1:
-        _note(
+        note(
             f"(the context of {session.n_ctx:,} tokens is full: /undo, /compact or /clear "
             "makes room, a larger --ctx at the start gives more)"
         )
     elif answer.finish_reason == "length":
-        _note("(cut off at max_tokens; /continue goes on)")
+        note("(cut off at max_tokens; /continue goes on)")
     elif answer.finish_reason == "abort" and not answer.token_ids:
-        _note("(stopped before the answer began; nothing was added)")
+        note("(stopped before the answer began; nothing was added)")
     elif answer.finish_reason == "abort":
-        _note("(stopped; /continue goes on)")
+        note("(stopped; /continue goes on)")
     elif not answer.text.strip():
-        _note("(the answer is empty)")
+        note("(the answer is empty)")
 
 
 class _Screen:
@@ -155,7 +154,6 @@ class _Screen:
         self._session = session
         self._hint = ""
         self._is_editing = False
-        plain = prompt_output()  # a dumb terminal cannot keep a bar apart from the text
         self._prompt: PromptSession[str] = PromptSession(
             history=history,
             multiline=True,
@@ -163,18 +161,17 @@ class _Screen:
             completer=editing.CommandCompleter(session),
             complete_while_typing=False,
             prompt_continuation=" " * len(PROMPT),
-            bottom_toolbar=None if plain else self._bar,
+            bottom_toolbar=self._bar,
             style=_STYLE,
             enable_suspend=True,
-            reserve_space_for_menu=0 if plain else 4,
-            output=plain,
+            reserve_space_for_menu=4,
         )
         editing.prefer_markdown_files(self._prompt.default_buffer)
         self._prompt.default_buffer.on_text_changed += lambda _buffer: self._give_hint("")
 
     @property
     def width(self) -> int:
-        return max(20, terminal_size()[0] - 1)
+        return width()
 
     def read(self) -> str:
         """Return the next message or command, never empty; EOFError for Ctrl-D."""
@@ -184,12 +181,10 @@ class _Screen:
                 return text
 
     def say(self, text: str) -> None:
-        _say(text)
+        say(text)
 
     def ask(self, question: str) -> str:
-        asking: PromptSession[str] = PromptSession(
-            history=editing.no_history(), style=_STYLE, output=prompt_output()
-        )
+        asking: PromptSession[str] = PromptSession(history=editing.no_history(), style=_STYLE)
         try:
             return asking.prompt([("class:prompt", question)])
         except (EOFError, KeyboardInterrupt):
@@ -213,7 +208,7 @@ class _Screen:
     def copy(self, text: str) -> str:
         return copy(text, lambda codes: console.data(codes, end="", is_styled=True))
 
-    def _give_hint(self, hint: str = _HINT) -> None:
+    def _give_hint(self, hint: str = HINT) -> None:
         self._hint = hint
 
     def _bar(self) -> AnyFormattedText:
@@ -234,24 +229,6 @@ class _Screen:
 def _attached(session: ChatSession) -> str:
     count = len(session.attachments)
     return f"{count} file{'s' if count > 1 else ''} attached" if count else ""
-
-
-def _say(text: str) -> None:
-    console.data(_wrapped(text))
-
-
-def _note(text: str) -> None:
-    """Show a line that is not part of the conversation, on stderr."""
-    console.note(_wrapped(text))
-
-
-def _wrapped(text: str) -> str:
-    """Break lines that are too long for the terminal, between words."""
-    width = max(20, terminal_size()[0] - 1)
-    return "\n".join(
-        line if len(line) <= width else textwrap.fill(line, width, break_on_hyphens=False)
-        for line in harmless(text).split("\n")
-    )
 
 
 def _history() -> History:

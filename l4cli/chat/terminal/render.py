@@ -176,7 +176,7 @@ def view_for_stdout(*, markdown: bool) -> Callable[[str], AnswerView]:
 def _make_view(markdown: bool) -> AnswerView:
     if not sys.stdout.isatty():
         return PipeView(_write)
-    if markdown and os.environ.get("TERM", "dumb") != "dumb":
+    if markdown and console.moves_cursor():
         return MarkdownView(_write, terminal_size, reflows=_terminal_reflows())
     return PlainView(_write)
 

@@ -13,7 +13,7 @@ from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 
 from l4cli import console
 from l4cli.chat.tools.rounds import Permission
-from l4cli.chat.tty import prompt_output
+from l4cli.signals import GivenUpError, giving_up
 
 _QUESTION = "run {call}? [y/N/a] (a: always for {name} in this chat) "
 _MEANINGS: dict[str, Permission] = {
@@ -30,7 +30,9 @@ _UNCLEAR = "(please answer y, n or a)"
 
 def ask_in_chat(call: str) -> Permission:
     """Ask at a separate prompt until the answer is clear; Ctrl-C and Ctrl-D mean no."""
-    asking: PromptSession[str] = PromptSession(history=DummyHistory(), output=prompt_output())
+    if not console.moves_cursor():
+        return ask_on_stderr(call)
+    asking: PromptSession[str] = PromptSession(history=DummyHistory())
     with _earlier_keys_kept(asking.input):
         try:
             while (permission := permission_of(asking.prompt(_question(call)))) is None:
@@ -41,18 +43,24 @@ def ask_in_chat(call: str) -> Permission:
 
 
 def ask_on_stderr(call: str) -> Permission:
-    """Ask on stderr, because stdout is for the answer; the end of stdin means no.
+    """Ask on stderr, because stdout is for the answer, until the reply is clear.
 
-    It asks until the answer is clear.
+    The end of stdin means no, and so does Ctrl-C in a conversation.
     """
     with suppress(ImportError):
         import termios
 
         termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
     while True:
-        sys.stderr.write(_question(call))
-        sys.stderr.flush()
-        if permission := permission_of(sys.stdin.readline()):
+        try:
+            with giving_up(after=1):  # before the question is shown: it invites to Ctrl-C
+                sys.stderr.write(_question(call))
+                sys.stderr.flush()
+                typed = sys.stdin.readline()
+        except GivenUpError:
+            console.note("")
+            return "no"
+        if permission := permission_of(typed):
             return permission
         console.note(_UNCLEAR)
 

@@ -105,7 +105,8 @@ class ToolRounds:
         elif self._is_allowed(call, text):
             result = self.toolbox.run(call)
         else:
-            result = ToolResult('{"error": "the user did not allow this call"}', is_error=True)
+            self.note(f"  → {call.name} was not run: you refused it, and the model is told so")
+            return ToolResult('{"error": "the user did not allow this call"}', is_error=True)
         self._show(result)
         return result
 
