@@ -73,7 +73,17 @@ class Peer:
             note(f"building {name} in {self.build}; this takes minutes the first time")
             if not (self.build / "CMakeCache.txt").exists():
                 _call(["cmake", "-S", self.source, "-B", self.build, *_CMAKE_OPTIONS])
-            _call(["cmake", "--build", self.build, "--target", name, "--parallel"])
+            _call(
+                [
+                    "cmake",
+                    "--build",
+                    self.build,
+                    "--target",
+                    name,
+                    "--parallel",
+                    str(os.cpu_count()),
+                ]
+            )
         return path
 
 

@@ -67,7 +67,16 @@ _USUAL: dict[str, dict[str, str | None]] = {
 }
 # What these ask for may truly take long. Then Ctrl-C must end it.
 _ASK_FOR_WORK = {
-    *("--repeat", "--samples", "--seconds", "--gen", "--prompt", "--max-tokens", "--depth"),
+    *(
+        "--question",
+        "--repeat",
+        "--samples",
+        "--seconds",
+        "--gen",
+        "--prompt",
+        "--max-tokens",
+        "--depth",
+    ),
     *("--batch", "--lengths", "--depths"),
 }
 SECONDS = 30.0  # after which a command hangs, even on a machine that has much else to do
@@ -257,6 +266,7 @@ def _be_l4(arguments: list[str], cwd: Path, errors: int) -> None:
     try:
         os.setsid()
         os.chdir(cwd)
+        os.environ["HOME"] = str(cwd)  # what ~ stands for
         null = os.open(os.devnull, os.O_RDWR)
         for fd, target in ((0, null), (1, null), (2, errors)):
             os.dup2(target, fd)

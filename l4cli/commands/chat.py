@@ -213,11 +213,18 @@ def _refuse_file(words: list[str]) -> None:
     if not is_name or not os.path.isfile(first):  # noqa: PTH113 - Path.is_file raises for some
         return
     question, file = shlex.join(more), shlex.quote(first)
-    with open(first, "rb") as content:  # noqa: PTH123
-        if content.read(4) == b"GGUF":
-            raise UsageError(f"{first} is a model: l4 chat {shlex.join(['-m', first, *more])}")
+    if _begins_as_gguf(first):
+        raise UsageError(f"{first} is a model: l4 chat {shlex.join(['-m', first, *more])}")
     asking = f"l4 ask {file} {question}".rstrip()
     raise UsageError(f"{first} is a file: read it with -f {file}, or ask about it: {asking}")
+
+
+def _begins_as_gguf(path: str) -> bool:
+    try:
+        with open(path, "rb") as content:  # noqa: PTH123
+            return content.read(4) == b"GGUF"
+    except OSError:  # whatever reads it next says so
+        return False
 
 
 def _one_shot(session: ChatSession, question: str, *, json: bool, has_schema: bool) -> int:

@@ -174,6 +174,7 @@ def test_a_size_without_a_unit_is_not_taken_for_bytes(l4: L4, command: tuple[str
         (("export", "x"), "l4 sessions export"),
         (("models", "default", "mine"), "`l4 config set model mine`"),
         (("chat", "manual.pdf"), "is a file: read it with -f manual.pdf"),
+        (("chat", "/proc/self/mem"), "is a file: read it with -f /proc/self/mem"),
         (("chat", "-m", "demo", "manual.pdf", "What?"), "l4 ask manual.pdf 'What?'"),
         (("chat", "-m", "demo", "model.bin", "Hi"), "l4 chat -m model.bin Hi"),
         (("quantize", "a.gguf", "q8_0"), "l4 quantize a.gguf --type q8_0"),
