@@ -65,7 +65,7 @@ build/demo-%.gguf: $(VENV)/.installed $(SHARDS)
 	$(BIN)/l4 convert $(CHECKPOINT) -o $@ --type $*
 
 $(VENV)/.installed: pyproject.toml $(LOCK) | llama.cpp
-	$(BIN)/python -m pip install --quiet -c $(LOCK) -e .
+	$(BIN)/python -m pip install --quiet -c $(LOCK) -e '.[serve]'
 	@touch $@
 
 $(VENV)/.test-installed: pyproject.toml $(LOCK) | llama.cpp
