@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from l4cli import console
 
+if TYPE_CHECKING:
+    from l4cli.models.locate import Located
+
 
 def find_gguf(model: str) -> Path:
-    """The file of a model; the demo model is converted first if that has not been done yet.
+    """The file of a model; see `find_located`."""
+    return find_located(model).path
+
+
+def find_located(model: str) -> Located:
+    """Find a model; the demo model is converted first if that has not been done yet.
 
     Raises the same errors as `l4 run` if there is none.
     """
     from l4cli.models.locate import locate
 
-    return locate(model, on_convert=note_conversion).path
+    return locate(model, on_convert=note_conversion)
 
 
 def note_conversion(path: Path) -> None:

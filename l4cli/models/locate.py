@@ -12,7 +12,7 @@ from convert.names import is_path_inside
 from l4cli.engine.types import SamplingParams
 from l4cli.errors import ModelNotFoundError, NotFetchedError, RequestError
 from l4cli.models.addresses import read_address
-from l4cli.models.installed import HUB_PREFIX, gguf_quants, repo_dir, snapshots
+from l4cli.models.installed import HUB_PREFIX, gguf_quants, repo_dir, repo_of, snapshots
 from l4cli.models.quants import pick
 from l4cli.models.registry import ModelSpec, Registry, load_registry
 from l4cli.models.splits import missing_files, split_files, split_name
@@ -223,7 +223,8 @@ def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Locat
     # checkpoint.
     is_name = source in registry.models and not (path / "config.json").exists()
     if path.exists() and not is_name:
-        return Located(path, path.resolve().name)
+        folder = path.resolve()
+        return Located(path, _last_word(repo_of(folder) or folder.name))  # not named by a commit
     if not is_name and not _is_repo(source):
         raise ModelNotFoundError(
             f"{source}: no such checkpoint directory, no model of that name "
@@ -244,7 +245,12 @@ def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Locat
             f"{what} is not on this machine; get it with: hf download {repo} "
             "(or, to convert it without keeping it, give --hub)"
         )
-    return Located(snapshot, repo.rpartition("/")[2], spec)
+    return Located(snapshot, _last_word(repo), spec)
+
+
+def _last_word(repo: str) -> str:
+    """The name of a repository without its organization."""
+    return repo.rpartition("/")[2]
 
 
 def is_hub_id(source: str) -> bool:
