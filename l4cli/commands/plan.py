@@ -117,10 +117,11 @@ def plan(
 
 def _to_run(model: str) -> str | None:
     """What -m takes for a planned model; None if it cannot be run as it is."""
+    from l4cli.models.folders import is_checkpoint
     from l4cli.models.registry import load_registry
 
-    if expanded(model).is_dir():
-        return None  # a checkpoint
+    if is_checkpoint(expanded(model)):
+        return None
     registry = load_registry()
     known = registry.models.get(registry.meant(model).partition(":")[0])
     return None if known is not None and not known.released else model

@@ -12,6 +12,7 @@ from convert.names import is_path_inside
 from l4cli.engine.types import SamplingParams
 from l4cli.errors import ModelNotFoundError, NotFetchedError, RequestError
 from l4cli.models.addresses import read_address
+from l4cli.models.folders import ggufs_in, is_checkpoint, some_names
 from l4cli.models.installed import HUB_PREFIX, gguf_quants, repo_dir, repo_of, snapshots
 from l4cli.models.quants import pick
 from l4cli.models.registry import ModelSpec, Registry, load_registry
@@ -303,6 +304,12 @@ def _from_path(path: Path) -> Located:
         if is_hub_id(str(path)):
             hint = f"; for a repository on the Hub say {HUB_PREFIX}{path}"
         raise ModelNotFoundError(f"{path}: no such file{hint}")
+    if path.is_dir() and not is_checkpoint(path) and (inside := ggufs_in(path)):
+        if len(inside) > 1:
+            raise ModelNotFoundError(
+                f"{path}: has several models, {some_names(path, inside)}: give one, as {inside[0]}"
+            )
+        return _from_path(inside[0])
     named = split_name(path.name)
     if named and named.number != 1:
         first = named.other(1)

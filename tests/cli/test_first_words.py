@@ -191,3 +191,60 @@ def test_habits_in_this_process(
     ended = run_here([*typed])
     assert (ended.code, ended.wrong, ended.out) == (2, None, "")
     assert said in ended.err
+
+
+@pytest.fixture
+def of_one(tiny_gguf: Path, tmp_path: Path) -> Path:
+    """A folder with one model, as downloads leave it: with a projector and a config.json."""
+    folder = tmp_path / "of-one"
+    folder.mkdir()
+    (folder / "tiny-F32.gguf").hardlink_to(tiny_gguf)
+    (folder / "mmproj-F16.gguf").hardlink_to(tiny_gguf)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("info", "{}", "--json"),
+        ("quantize", "{}", "--type", "list", "--json"),
+        ("run", "rows.txt", "-m", "{}", "-n", "2", "--temperature", "0", "--no-timings"),
+    ],
+)
+def test_a_folder_with_one_gguf_stands_for_it(
+    of_one: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(of_one.parent)
+    Path("rows.txt").write_text("Hi\n")
+
+    def ran(model: Path) -> str:
+        ended = run_here([word.format(model) for word in command])
+        assert (ended.code, ended.wrong) == (0, None), ended.err
+        return ended.out
+
+    assert ran(of_one) == ran(of_one / "tiny-F32.gguf")
+    above = of_one.parent / "above"  # and so does a folder with such a folder
+    above.mkdir()
+    of_one.rename(above / "F32")
+    assert ran(above) == ran(above / "F32" / "tiny-F32.gguf")
+
+
+def test_what_a_plan_of_a_folder_says_to_run_takes_the_folder(of_one: Path) -> None:
+    ended = run_here(["plan", str(of_one)])
+    assert ended.code == 0, ended.err
+    assert f"l4 chat -m {of_one}" in ended.out
+
+
+@pytest.mark.parametrize("command", [("info",), ("plan",), ("quantize",), ("bench",)])
+def test_a_folder_with_several_models_is_listed(
+    tiny_gguf: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    for name in ("b-Q8_0.gguf", "a-00001-of-00002.gguf", "a-00002-of-00002.gguf"):
+        (tmp_path / name).hardlink_to(tiny_gguf)
+    ended = run_here([*command, str(tmp_path)])
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[-1] == (
+        f"l4: {tmp_path}: has several models, a-00001-of-00002.gguf, b-Q8_0.gguf: "
+        f"give one, as {tmp_path}/a-00001-of-00002.gguf"
+    )
