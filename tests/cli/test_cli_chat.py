@@ -73,7 +73,7 @@ def test_a_cut_never_goes_through_a_character(l4: Callable[..., Any], endless: P
         (["-p", " "], "", "-p is empty"),
         (["-p", "hi", "-f", "nowhere.txt"], "", "nowhere.txt: No such file"),
         (["-p", "hi", "--system", "@nowhere.txt"], "", "nowhere.txt"),
-        (["-p", "hi", "--top-p", "3"], "", "top_p must be"),
+        (["-p", "hi", "--top-p", "3"], "", "'--top-p': it must be"),
         (["-p", "hi", "--promt", "x"], "", "--promt"),
         (["-p", "hi", "-m", "nowhere.gguf"], "", "no such file"),
     ],
@@ -189,7 +189,7 @@ def test_one_answer_is_a_value(l4: L4, tiny_gguf: Path, tmp_path: Path) -> None:
     named = l4(*short, "--json", "-n", "4", "--session", "kept")
     assert "parsed" not in json.loads(named.stdout)
     for more, message in (
-        (["--schema", "a integer"], "no type 'integer'"),
+        (["--schema", "a integr"], "no type 'integr'; did you mean int?"),
         (["--schema", "a", "--tools", tmp_path / "tools.py"], "cannot be combined"),
     ):
         refused = l4(*short, *more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -248,3 +249,45 @@ def test_a_folder_with_several_models_is_listed(
         f"l4: {tmp_path}: has several models, a-00001-of-00002.gguf, b-Q8_0.gguf: "
         f"give one, as {tmp_path}/a-00001-of-00002.gguf"
     )
+
+
+def test_a_wrong_value_is_told_before_llama_cpp_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Hi"}\n')
+    (tmp_path / "mine.txt").write_text("my notes")
+    wrong = (
+        "chat -p x -m nowhere.gguf",
+        "chat -p x --top-p 7",
+        "chat -p x --kv-type q9",
+        "chat -p x --schema nowhere.json",
+        "run rows.jsonl -m nowhere",
+        "run rows.jsonl -o mine.txt",
+        "run rows.jsonl -o nowhere/out.jsonl",
+        "run nowhere.jsonl",
+        "ask rows.jsonl -q x -m nowhere",
+        "ask nowhere.pdf -q x",
+        "docs add rows.jsonl -m nowhere",
+        "bench nowhere",
+        "bench --batch x",
+        "ctx-test -m nowhere",
+        "ctx-test --tasks x",
+        "plan nowhere",
+        "plan scout --gpu x",
+    )
+    script = (
+        "import sys\n"
+        "from commands_here import run_here\n"
+        f"for command in {wrong}:\n"
+        "    ended = run_here(command.split())\n"
+        "    print(ended.code, *{'llama_cpp', 'numpy'} & sys.modules.keys(), command, ended.err)\n"
+    )
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = [line for line in done.stdout.splitlines() if line]
+    assert [line.split(" l4: ")[0] for line in told] == [f"2 {command}" for command in wrong]
