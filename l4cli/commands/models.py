@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l4cli import console
-from l4cli.amounts import human_size
+from l4cli.amounts import human_size, tokens
 from l4cli.commands import completion
 from l4cli.commands.group import Command, ListingGroup
 from l4cli.errors import UsageError
@@ -72,7 +72,7 @@ def list_models(
 
 
 def _row(spec: ModelSpec, cached: Sequence[CachedModel]) -> list[str]:
-    context = f"{spec.n_ctx_train:,}" if spec.n_ctx_train else "–"
+    context = tokens(spec.n_ctx_train) if spec.n_ctx_train else "–"
     what = spec.description or (str(spec.path) if spec.path else "")
     return [spec.name, _here(spec, cached), context, what]
 
