@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,9 +21,19 @@ if TYPE_CHECKING:
     from l4cli.models.installed import CachedModel
     from l4cli.models.registry import ModelSpec, Registry
 
+
+class _Group(ListingGroup):
+    """`l4 models`. The name of a model in place of a command is told what describes it."""
+
+    def about_word(self, _ctx: Any, word: str, _rest: list[str]) -> str:
+        from l4cli.models.locate import names_a_model
+
+        return f"`l4 info {shlex.quote(word)}` describes it" if names_a_model(word) else ""
+
+
 models = typer.Typer(
     help="List the models that l4 knows by name and those on this machine; give models names.",
-    cls=ListingGroup,
+    cls=_Group,
 )
 
 

@@ -191,6 +191,16 @@ def _from_entry(spec: ModelSpec, path: Path, quant: str) -> Located:
         raise ModelNotFoundError(f"models.toml: models.{spec.name}.path: {error}") from None
 
 
+def file_of(model: str, registry: Registry) -> Path | None:
+    """Return the file that a path, an alias or an entry in models.toml names; None for others."""
+    if (path := expanded(model)).is_file():
+        return path
+    meant = registry.meant(model)
+    spec = registry.models.get(meant)
+    path = spec.path if spec is not None and spec.path is not None else expanded(meant)
+    return path if path.is_file() else None
+
+
 def file_here(spec: ModelSpec, quant: str) -> Path | None:
     """Return the (first) file of a model's quantization if it is complete on this machine."""
     if spec.path is not None:

@@ -174,6 +174,23 @@ def test_a_size_without_a_unit_is_not_taken_for_bytes(l4: L4, command: tuple[str
         (("--ctx", "1", "-p", "hi"), "stands behind the command: l4 chat --ctx 1 -p hi"),
         (("export", "x"), "l4 sessions export"),
         (("models", "default", "mine"), "`l4 config set model mine`"),
+        (("models", "rm", "demo"), "`l4 rm demo` removes a model from the caches"),
+        (("models", "show"), "`l4 info NAME` describes a model"),
+        (("models", "demo"), "`l4 info demo` describes it"),
+        (("models", "pull", "scout"), "`l4 pull scout` fetches a model"),
+        (("models", "add", "a", "b.gguf"), "`l4 models alias a b.gguf` gives a model a name"),
+        (("config", "ctx", "4k"), "`l4 config set ctx 4k` sets it"),
+        (("config", "ctx=4k"), "`l4 config set ctx 4k` sets it"),
+        (("config", "ctx"), "`l4 config get ctx` prints it"),
+        (("config", "set", "ctx"), "ctx to what? l4 config set ctx VALUE"),
+        (("config", "reset", "ctx"), "`l4 config unset ctx` removes a default"),
+        (("sessions", "resume", "pumps"), "`l4 chat --session pumps` continues a session"),
+        (("docs", "ask", "a.pdf", "What?"), "`l4 ask a.pdf 'What?'` answers questions"),
+        (("docs", "clear"), "`l4 docs prune --all` removes everything"),
+        (("templates", "use", "say"), "`l4 chat -t say` asks with a template"),
+        (("set", "ctx", "4k"), "`l4 config set ctx 4k` sets a default"),
+        (("use", "scout"), "`l4 config set model scout` chooses the default model"),
+        (("serve",), "l4 has no server; `l4 run FILE` answers prompts"),
         (("chat", "manual.pdf"), "is a file: read it with -f manual.pdf"),
         (("chat", "-m", "demo", "manual.pdf", "What?"), "l4 ask manual.pdf 'What?'"),
         (("chat", "-m", "demo", "model.bin", "Hi"), "l4 chat -m model.bin Hi"),
@@ -192,6 +209,57 @@ def test_habits_in_this_process(
     ended = run_here([*typed])
     assert (ended.code, ended.wrong, ended.out) == (2, None, "")
     assert said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "same"),
+    [
+        ("config list", "config show"),
+        ("config ls", "config show"),
+        ("config rm ctx", "config unset ctx"),
+        ("models ls", "models list"),
+        ("model", "models"),
+        ("settings", "config"),
+        ("sessions ls", "sessions list"),
+        ("sessions delete pumps", "sessions rm pumps"),
+        ("sessions cat pumps", "sessions show pumps"),
+        ("sessions find pumps", "sessions search pumps"),
+        ("docs cat notes.md", "docs text notes.md"),
+        ("docs delete notes.md", "docs rm notes.md"),
+        ("templates ls", "templates list"),
+        ("templates view say", "templates show say"),
+        ("templates delete say", "templates rm say"),
+        ("templates new 1", "templates edit 1"),
+        ("uninstall nothing", "rm nothing"),
+    ],
+)
+def test_a_word_of_another_tool_is_the_command_it_means(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, typed: str, same: str
+) -> None:
+    (tmp_path / "notes.md").write_text("notes")
+    monkeypatch.chdir(tmp_path)
+    ended = run_here(typed.split())
+    assert ended == run_here(same.split())
+    assert ended.wrong is None
+    assert "no such command" not in ended.err
+
+
+def test_rm_of_a_file_says_that_it_stays_and_how_its_name_goes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.gguf"
+    file.write_bytes(b"GGUF")
+    monkeypatch.chdir(tmp_path)
+    assert run_here(["models", "alias", "small", "mine.gguf"]).code == 0
+    for name, more in (
+        ("mine.gguf", "delete it with rm\n"),
+        ("small", "delete it with rm; `l4 models alias --rm small` removes the name\n"),
+    ):
+        ended = run_here(["rm", name])
+        assert (ended.code, ended.out) == (2, "")
+        assert f"l4: {name} is the file " in ended.err
+        assert ended.err.endswith(f"mine.gguf, which lies outside the caches: {more}")
+    assert file.exists()
 
 
 @pytest.fixture
