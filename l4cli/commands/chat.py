@@ -236,7 +236,7 @@ def _one_shot(session: ChatSession, question: str, *, json: bool, has_schema: bo
     if answer.finish_reason == "length":
         from l4cli.commands.one_answer import cut_off
 
-        console.warn(cut_off(len(answer.token_ids)))
+        console.warn(cut_off(answer))
         return answer.exit_code or (EXIT_FAILED if has_schema else EXIT_OK)  # half a value is none
     return answer.exit_code
 
