@@ -1,6 +1,6 @@
-"""Turns the numbers of quantized checkpoints into weights.
+"""Turns the numbers of checkpoints into weights.
 
-The numbers are eight-bit floats or integers, which may be packed. A weight is
+Those of quantized ones are eight-bit floats or integers, which may be packed. A weight is
 (number - zero point) * scale, in float32. Sources: compressed-tensors
 (``float-quantized``, ``int-quantized``, ``pack-quantized``) and DeepSeek's ``fp8``.
 """
@@ -17,6 +17,9 @@ from convert.checkpoint.tensors import Scale
 from convert.errors import ConvertError
 
 WORD_BITS = 32  # of the words that integers are packed into
+_F16_INF = 0x7C00  # the least bits of what is not finite, without the sign
+_F16_BITS = np.uint32(0x8FFFE000).view(np.int32)  # where a float32 has the bits of a float16
+_F16_SCALE = np.float32(2.0 ** (127 - 15))
 
 
 def unpack(words: NDArray[np.generic], bits: int, n_cols: int) -> NDArray[np.float32]:
@@ -100,6 +103,24 @@ def _read(stored: StoredTensor, start: int, n: int, reader: Reader) -> bytearray
     raw = bytearray(n * stored.item_bytes)
     reader.read_into(stored, start * stored.item_bytes, memoryview(raw))
     return raw
+
+
+def from_float16(rows: NDArray[np.generic]) -> NDArray[np.float32]:
+    """A float32 copy of float16 `rows` in C order, in a fifth of the time that numpy takes.
+
+    The sign and the other bits are moved to their places in a float32. That is then too small by
+    the difference of the two biases, which a product with a power of 2 makes up exactly. Inf and
+    NaN would come out finite, so they are left to numpy.
+    """
+    bits = rows.view("<u2")
+    if int((bits & 0x7FFF).max(initial=0)) >= _F16_INF:
+        return np.ascontiguousarray(rows, np.float32)
+    wide = rows.view("<i2").astype(np.int32, order="C")  # copies the sign to the upper bits
+    wide <<= 13
+    wide &= _F16_BITS
+    values = wide.view(np.float32)
+    values *= _F16_SCALE
+    return values
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.checkpoint.checkpoint import Reader
-from convert.checkpoint.dequantize import e4m3_values, scale_rows, unpack
+from convert.checkpoint.dequantize import e4m3_values, from_float16, scale_rows, unpack
 from convert.checkpoint.tensors import Constant, View
 from convert.errors import ConvertError
 from convert.gguf.qtypes import QTYPES
@@ -207,6 +207,8 @@ def _to_float32(rows: NDArray[np.generic], source: View | Constant) -> NDArray[n
         wide = rows.astype(np.uint32, order="C")
         wide <<= 16  # a bfloat16 is the upper half of a float32
         return wide.view(np.float32)
+    if dtype == "F16":
+        return from_float16(rows)
     return np.ascontiguousarray(rows, np.float32)
 
 

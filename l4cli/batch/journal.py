@@ -81,8 +81,8 @@ class JournaledOutput:
                     if resume:
                         name = str(journal_of(path))
                         self.done = read_done(path, journal, name, settings, is_own)
-                if not overwrite:
-                    self._refuse_overwriting(resume)
+                if not (overwrite or self.done.journal_end):
+                    refuse_overwriting(path, resume=resume)
                 self._journal_file = journal or opened.enter_context(_new_journal(path))
                 self._out = opened.enter_context(path.open("ab", buffering=0))
                 self._end = self.done.end
@@ -174,16 +174,6 @@ class JournaledOutput:
                 os.fsync(file.fileno())
                 file.close()
 
-    def _refuse_overwriting(self, resume: bool) -> None:
-        if not self.done.journal_end and self.path.exists() and self.path.stat().st_size:
-            hint = (
-                "has no journal to resume from: give another -o, or replace it with --overwrite"
-                if resume
-                else "would be overwritten: continue it with --resume, give another -o, or replace "
-                "it with --overwrite"
-            )
-            raise UsageError(f"{self.path} already exists and {hint}")
-
     def _rest(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
         """Yield the rows after those that are done, which must be the first ones."""
         remaining = iter(rows)
@@ -209,6 +199,21 @@ class JournaledOutput:
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
         self._is_cut = True
+
+
+def refuse_overwriting(path: Path, *, resume: bool = False) -> None:
+    """Raise UsageError if there is something in the file `path`, which a run would write anew.
+
+    resume: the run was to continue it, but there is no journal.
+    """
+    if path.exists() and path.stat().st_size:
+        hint = (
+            "has no journal to resume from: give another -o, or replace it with --overwrite"
+            if resume
+            else "would be overwritten: continue it with --resume, give another -o, or replace "
+            "it with --overwrite"
+        )
+        raise UsageError(f"{path} already exists and {hint}")
 
 
 def open_journal(path: Path) -> BinaryIO | None:

@@ -71,7 +71,7 @@ def outcome_of(
     if params.constraint is None or _is_whole(answer, params.constraint):
         return thoughts.apart(answer) if thoughts else answer
     if completion.finish_reason == "length":
-        cause = f"cut off at {completion.num_completion_tokens} tokens"
+        cause = f"cut off at {completion.num_completion_tokens:,} tokens"
     else:
         cause = "ended early"
     what = {"json_schema": "JSON", "json_object": "JSON", "calls": "tool call"}.get(

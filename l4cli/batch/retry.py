@@ -27,7 +27,7 @@ from l4cli.batch.done import (
 )
 from l4cli.batch.entries import RowEntry
 from l4cli.batch.files import journal_of, retry_of, written_by
-from l4cli.batch.journal import JournaledOutput, open_journal
+from l4cli.batch.journal import JournaledOutput, open_journal, refuse_overwriting
 from l4cli.batch.rows import BadRow, Row
 from l4cli.batch.suspects import Suspects
 from l4cli.errors import InputError, OutputError, UsageError
@@ -71,11 +71,16 @@ def open_journaled(
     )
 
 
-def refuse_foreign(path: Path) -> None:
-    """Raise L4Error if `path` or its journal cannot be the files of a run, whatever its options."""
+def refuse_output(path: Path, *, resume: bool, retry_errors: bool, overwrite: bool) -> None:
+    """Raise L4Error if a run with these options cannot write `path`, as far as its files show.
+
+    They are looked at before the model is loaded, which may take long.
+    """
     refuse_unfit(*written_by(path))
     if journal := open_journal(path):
         journal.close()
+    if not (resume or retry_errors or overwrite):
+        refuse_overwriting(path)
 
 
 class RetriedOutput:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from l4cli.amounts import tokens
 from l4cli.errors import UsageError
 from l4cli.speeds import DEFAULT_N_UBATCH, Speeds
 
@@ -158,14 +159,15 @@ def choose_grid(
     for stage in last.stages():
         if n_ctx_train and stage.n_ctx_seq > n_ctx_train:
             raise UsageError(
-                f"a depth of {max(last.depths)} and {stage.n_ctx_seq - max(last.depths)} tokens "
-                f"after it are {stage.n_ctx_seq}; the model was trained for {n_ctx_train}"
+                f"a depth of {tokens(max(last.depths))} and "
+                f"{tokens(stage.n_ctx_seq - max(last.depths))} tokens after it are "
+                f"{tokens(stage.n_ctx_seq)}; the model was trained for {tokens(n_ctx_train)}"
             )
         if not fits(stage):
             raise UsageError(
-                f"the KV cache of {_sequences(stage.n_seq_max)} with {stage.n_ctx_seq} tokens "
-                "would take more than half of this machine's memory: lower --batch or --depth, "
-                "or use --kv-type q8_0"
+                f"the KV cache of {_sequences(stage.n_seq_max)} with {tokens(stage.n_ctx_seq)} "
+                "tokens would take more than half of this machine's memory: lower --batch or "
+                "--depth, or use --kv-type q8_0"
             )
     for grid in ladder:
         if all(map(fits, grid.stages())) and grid.seconds(speeds) <= seconds:

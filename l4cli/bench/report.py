@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from l4cli.amounts import human_size
+from l4cli.amounts import human_size, tokens
 from l4cli.bench.machine import Memory
 from l4cli.bench.measure import Timing
 
@@ -30,7 +30,7 @@ def rows(timings: Sequence[Timing], *, width: int | None) -> list[list[str]]:
         cells = (
             f"{point.kind}{f' @{timing.n_ubatch}' if several and point.kind == 'prefill' else ''}",
             str(point.batch),
-            str(point.depth),
+            tokens(point.depth),
             _rate(timing.tps),
             _rate(timing.tps / point.batch),
             f"{timing.spread:.0%}",
@@ -65,7 +65,7 @@ def memory_line(memories: Sequence[Memory]) -> str | None:
         parts.append(f"{human_size(largest.planned_to_take)} planned (KV cache {kv})")
     if largest.taken is not None:
         parts.append(f"{human_size(largest.taken)} taken")
-    return f"memory at {largest.n_ctx} tokens: {', '.join(parts)}"
+    return f"memory at {tokens(largest.n_ctx)} tokens: {', '.join(parts)}"
 
 
 def memory_json(memories: Sequence[Memory]) -> list[dict[str, Any]]:

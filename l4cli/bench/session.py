@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from l4cli.amounts import roughly
+from l4cli.amounts import roughly, tokens
 from l4cli.bench.grid import SECONDS, Asked, Grid, Point, Stage, choose_grid
 from l4cli.bench.machine import Memory, taken_bytes
 from l4cli.bench.measure import Stopwatch, TimedBackend, Timing
@@ -132,7 +132,7 @@ class _Countdown:
         left = max(0.0, self._total - self._done) * scale
         what = "prefill" if point.kind == "prefill" else f"decode, batch {point.batch},"
         of = f"{self._num_done + 1} of {self._num_points}"
-        return f"{what} at depth {point.depth} · {of} · {roughly(left)} left"
+        return f"{what} at depth {tokens(point.depth)} · {of} · {roughly(left)} left"
 
 
 def bench_of(weights: LlamaModel, conditions: Conditions) -> Bench:

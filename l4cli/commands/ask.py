@@ -14,7 +14,9 @@ from l4cli.commands import ask_arguments as arguments
 from l4cli.commands import ask_prepare as prepare
 from l4cli.commands import ask_show as show
 from l4cli.commands import options, stopped
+from l4cli.commands import sampling_options as sampler
 from l4cli.commands import template_options as templates
+from l4cli.commands.find_gguf import refuse_unknown
 from l4cli.errors import EXIT_FAILED, EXIT_OK, UsageError
 from l4cli.native import watcher
 
@@ -86,13 +88,13 @@ def ask(
     model: options.Model = None,
     yes: options.Yes = False,
     system: options.System = None,
-    max_tokens: options.MaxTokens = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    min_p: options.MinP = None,
-    seed: options.Seed = None,
-    schema: options.Schema = None,
+    max_tokens: sampler.MaxTokens = None,
+    temperature: sampler.Temperature = None,
+    top_p: sampler.TopP = None,
+    top_k: sampler.TopK = None,
+    min_p: sampler.MinP = None,
+    seed: sampler.Seed = None,
+    schema: sampler.Schema = None,
     threads: options.ThreadsByName = None,
     gpu_layers: options.GpuLayers = "-1",
     cpu_moe: options.CpuMoe = None,
@@ -120,12 +122,8 @@ def ask(
     Exit code: 0 if everything was answered, 1 if a document could not be read
     or an answer failed, 2 if nothing could be asked.
     """
-    from l4cli.ask.quoting import MAX_QUOTE_TOKENS, asking
-    from l4cli.ask.session import AskSession
-    from l4cli.commands.open_model import find_file, open_model, open_vocabulary
-    from l4cli.documents.prompt import DocumentPrompt
-
     chosen = templates.choose(context, template, variable)
+    model = chosen.over("model", model)
     given = [*(question or []), *(arguments.read_questions(questions) if questions else [])]
     meant = arguments.sort_out(
         documents or [],
@@ -148,8 +146,9 @@ def ask(
         console.note(f"(template {template} has tools, which `l4 ask` does not use)")
     schema = chosen.over("schema", schema)
     constraint = prepare.constraint_of(schema)
+    refuse_unknown(model)
     texts, num_failed = prepare.read_documents(meant.documents, use_gitignore=not no_gitignore)
-    sampling = chosen.sampling(options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed))
+    sampling = chosen.sampling(sampler.given(max_tokens, temperature, top_p, top_k, min_p, seed))
     max_tokens = sampling["max_tokens"] = sampling["max_tokens"] or _DEFAULT_MAX_TOKENS
     if constraint:
         sampling["constraint"] = constraint
@@ -157,7 +156,13 @@ def ask(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
     )
     system = chosen.system(system)
-    file = find_file(chosen.over("model", model), yes=yes)
+
+    from l4cli.ask.quoting import MAX_QUOTE_TOKENS, asking
+    from l4cli.ask.session import AskSession
+    from l4cli.commands.open_model import find_file, open_model, open_vocabulary
+    from l4cli.documents.prompt import DocumentPrompt
+
+    file = find_file(model, yes=yes)
     if split:
         answering = {"sampling": sampling, "system": system, "quotes": quote}
         handle = _split_dry_run if dry_run else _split

@@ -177,7 +177,7 @@ def _explain(answer: QuestionAnswer) -> int:
         console.warn(f"{answer.question}: {answer.error}")
         return EXIT_FAILED
     if answer.finish_reason == "length":
-        console.warn(cut_off(len(answer.token_ids)))
+        console.warn(cut_off(answer))
     if answer.coverage:
         for line in answer.coverage.lines():
             console.warn(line)

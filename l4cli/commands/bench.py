@@ -92,14 +92,8 @@ def bench(
     bench that ran while nothing else was computing on this machine. Ctrl-C
     shows the results so far.
     """
-    from l4cli.bench import report
     from l4cli.bench.grid import Asked
-    from l4cli.bench.machine import busy_note
-    from l4cli.bench.session import bench_of, facts, reach_of
     from l4cli.commands.open_model import find_file, open_model
-    from l4cli.engine.llamacpp import LlamaModel
-    from l4cli.signals import catch_interrupts
-    from l4cli.speeds import LoadTime, OtherWork, is_busy, remember
 
     asked = Asked(
         depths=options.parse_counts(depth, "--depth", least=0),
@@ -111,6 +105,14 @@ def bench(
     )
     loading = options.loading(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
     file = find_file(model, yes=yes)  # convert the demo model before the time to load is measured
+
+    from l4cli.bench import report
+    from l4cli.bench.machine import busy_note
+    from l4cli.bench.session import bench_of, facts, reach_of
+    from l4cli.engine.llamacpp import LlamaModel
+    from l4cli.signals import catch_interrupts
+    from l4cli.speeds import LoadTime, OtherWork, is_busy, remember
+
     others = OtherWork()
     started = time.perf_counter()
     with open_model(file, loading.but(elastic=True)) as llm:

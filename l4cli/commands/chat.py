@@ -15,7 +15,9 @@ import typer
 from l4cli import console
 from l4cli.commands import chat_options as own
 from l4cli.commands import completion, options
+from l4cli.commands import sampling_options as sampler
 from l4cli.commands import template_options as templates
+from l4cli.commands.find_gguf import refuse_unknown
 from l4cli.errors import EXIT_FAILED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
@@ -84,13 +86,13 @@ def chat(
     tool_timeout: own.ToolTimeout = 30.0,
     model: options.Model = None,
     system: options.System = None,
-    max_tokens: options.MaxTokens = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    min_p: options.MinP = None,
-    seed: options.Seed = None,
-    schema: options.Schema = None,
+    max_tokens: sampler.MaxTokens = None,
+    temperature: sampler.Temperature = None,
+    top_p: sampler.TopP = None,
+    top_k: sampler.TopK = None,
+    min_p: sampler.MinP = None,
+    seed: sampler.Seed = None,
+    schema: sampler.Schema = None,
     ctx: options.Ctx = None,
     threads: options.ThreadsByName = None,
     gpu_layers: options.GpuLayers = "-1",
@@ -126,7 +128,6 @@ def chat(
     from l4cli.batch.input import constraint_of
     from l4cli.chat import files
     from l4cli.chat.tty import typing_held
-    from l4cli.commands.open_model import find_file, open_model
 
     named = words.pop(0) if words and _names_model(context, words[0]) else None
     if words:
@@ -139,6 +140,7 @@ def chat(
         templates.save(context, save_template, given, variable, yes=yes)
         return
     chosen = templates.choose(context, template, variable)
+    model = named or chosen.over("model", model)
     tools, schema = chosen.over("tools", tools), chosen.over("schema", schema)
     texts = [(str(path), files.read_text(path)) for path in file or []]
     question = _question(prompt, chosen.filled)
@@ -156,8 +158,12 @@ def chat(
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
     )
-    sampling = options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed)
-    located = find_file(named or chosen.over("model", model), yes=yes)
+    sampling = sampler.given(max_tokens, temperature, top_p, top_k, min_p, seed)
+    refuse_unknown(model)
+
+    from l4cli.commands.open_model import find_file, open_model
+
+    located = find_file(model, yes=yes)
     kept = _session_file(go_on, session_name, keep, is_conversation=question is None)
     loading = loading.but(ctx=ctx, store=kept is not None)
     with (
@@ -237,7 +243,7 @@ def _one_shot(session: ChatSession, question: str, *, json: bool, has_schema: bo
     if answer.finish_reason == "length":
         from l4cli.commands.one_answer import cut_off
 
-        console.warn(cut_off(len(answer.token_ids)))
+        console.warn(cut_off(answer))
         return answer.exit_code or (EXIT_FAILED if has_schema else EXIT_OK)  # half a value is none
     return answer.exit_code
 

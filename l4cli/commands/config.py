@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +17,29 @@ from l4cli.errors import UsageError
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
+    from l4cli.commands.settings import Setting
+
+
+class _Group(ShowingGroup):
+    """`l4 config`. A key in place of a command is told how it is shown and set."""
+
+    def about_word(self, ctx: Any, word: str, rest: list[str]) -> str:
+        from l4cli.commands.settings import find_key
+
+        key, _, value = word.partition("=")
+        try:
+            find_key(key, _app(ctx))
+        except UsageError:
+            return ""
+        values = shlex.join([value, *rest] if value else rest)
+        if values:
+            return f"`l4 config set {key} {values}` sets it"
+        return f"`l4 config get {key}` prints it, `l4 config set {key} VALUE` sets it"
+
+
 config = typer.Typer(
     help="Show and change the settings that l4 keeps: config.toml and models.toml.",
-    cls=ShowingGroup,
+    cls=_Group,
 )
 
 Key = Annotated[
@@ -76,10 +98,29 @@ def show(
         console.data_json([{"key": s.key, "value": s.value, "source": s.source} for s in settings])
         return
     shown = [each for each in settings if all or each.source != "default"]
-    console.table(["SETTING", "VALUE", "FROM"], [[s.key, _shown(s.value), s.source] for s in shown])
+    _table(shown)
     if hidden := len(settings) - len(shown):
         console.note(f"{hidden} more have their default values: `l4 config --all` lists them")
     console.note("`l4 config set KEY VALUE` changes one, `l4 COMMAND --help` explains them")
+
+
+@config.command("get", cls=Command)
+def get_value(context: typer.Context, key: Key) -> None:
+    """Print the value of one setting; where it is set is told on stderr.
+
+    Where commands have different values, each is listed.
+    """
+    from l4cli.commands.settings import find_key, settings_of
+
+    found = settings_of(find_key(key, _app(context)), _app(context))
+    first = found[0]
+    if len(found) > 1:
+        _table(found)
+    elif first.value is None:
+        console.note(f"{first.key} is not set; `l4 COMMAND --help` says what happens then")
+    else:
+        console.data(_shown(first.value))
+        console.note(f"from {first.source}" if first.source != "default" else "the default")
 
 
 @config.command("path", cls=Command)
@@ -116,15 +157,23 @@ def set_value(
     context: typer.Context,
     key: Key,
     values: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="VALUE...", help="Its value; several for an option that may be repeated."
+            metavar="VALUE...",
+            help="Its value; several for an option that may be repeated.",
+            show_default=False,
         ),
-    ],
+    ] = None,
 ) -> None:
     """Set a default in config.toml; comments in it stay."""
     from l4cli.commands.settings import find_key
 
+    if not values:
+        key, sign, value = key.partition("=")
+        if not sign:
+            find_key(key, _app(context))
+            raise UsageError(f"{key} to what? l4 config set {key} VALUE")
+        values = [value]
     found = find_key(key, _app(context))
     value = found.value_of(values)
 
@@ -172,6 +221,12 @@ def unset(context: typer.Context, key: Key) -> None:
 
     place = _change(change, context)
     console.note(f"{place}: [{'.'.join(found.table)}] {found.option} is removed")
+
+
+def _table(settings: Sequence[Setting]) -> None:
+    console.table(
+        ["SETTING", "VALUE", "FROM"], [[s.key, _shown(s.value), s.source] for s in settings]
+    )
 
 
 def _app(context: typer.Context) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from l4cli import console
+from l4cli.amounts import roughly, tokens
 from l4cli.commands import options
 from l4cli.errors import EngineError, UsageError
 
@@ -85,10 +86,6 @@ def ctx_test(
     are longer. Ctrl-C shows the lengths tested so far.
     """
     from l4cli.commands.open_model import find_file, open_model
-    from l4cli.ctxtest.results import Results
-    from l4cli.ctxtest.session import ContextTest, Plan
-    from l4cli.signals import GivenUpError, catch_interrupts
-    from l4cli.speeds import recall, remember_effective_length
 
     depth_shares, task_names = _depth_shares(depths), _task_names(tasks)
     asked = options.parse_counts(lengths, "--lengths")
@@ -96,6 +93,12 @@ def ctx_test(
     loading = options.loading(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
     room = max(asked or default) + _PARALLEL * (_BRANCH + (max_tokens or 0))
     file = find_file(model, yes=yes)
+
+    from l4cli.ctxtest.results import Results
+    from l4cli.ctxtest.session import ContextTest, Plan
+    from l4cli.signals import GivenUpError, catch_interrupts
+    from l4cli.speeds import recall, remember_effective_length
+
     with open_model(file, loading.but(default_ctx=room, parallel=_PARALLEL)) as llm:
         chosen = _within(asked, default, llm)
         plan = Plan(chosen, depth_shares, task_names, samples, seed, max_tokens)
@@ -126,7 +129,7 @@ def ctx_test(
         raise failure
     if interrupts:
         missing = [length for length in chosen if length not in results.judged]
-        console.warn(f"stopped; not tested: {', '.join(map(str, missing))} tokens")
+        console.warn(f"stopped; not tested: {', '.join(map(tokens, missing))} tokens")
         raise typer.Exit(interrupts.exit_code)
 
 
@@ -165,25 +168,22 @@ def _within(asked: tuple[int, ...] | None, default: tuple[int, ...], llm: LLM) -
         return [length for length in default if length <= most] or [most]
     if max(asked) > most:
         raise UsageError(
-            f"--lengths: {max(asked)} tokens, but the model was trained for {most}: "
-            "give shorter lengths"
+            f"--lengths: {tokens(max(asked))} tokens, but the model was trained for "
+            f"{tokens(most)}: give shorter lengths"
         )
     return list(asked)
 
 
 def _announce(plan: Plan, prefill_seconds: Callable[[int], float | None]) -> None:
     """Write how many tokens will be read, and how long that takes if a rate was measured."""
-    from l4cli.amounts import roughly
-
     known = [prefill_seconds(length) for length in plan.lengths]
     seconds = sum(found for found in known if found is not None) * plan.num_samples
     time = f", {roughly(seconds)} at the speed measured here" if seconds else ""
-    console.note(f"{plan.num_tokens} tokens to read{time}")
+    console.note(f"{plan.num_tokens:,} tokens to read{time}")
 
 
 def _show(results: Results) -> None:
     """Write the scores, the heat map of lengths and depths, and the verdict to stdout."""
-    from l4cli.amounts import tokens
     from l4cli.ctxtest import report
 
     tested = sorted(results.judged)

@@ -10,6 +10,7 @@ import typer
 from l4cli import console
 from l4cli.amounts import human_size
 from l4cli.commands import completion, options
+from l4cli.commands.find_gguf import refuse_unknown
 from l4cli.commands.group import Command, ListingGroup
 from l4cli.errors import EXIT_FAILED, EXIT_OK, InputError, UsageError
 
@@ -84,15 +85,18 @@ def add_documents(
     Each document is stored by itself. Use the same model, system message and
     KV type as for the questions.
     """
-    from l4cli.ask.session import AskSession
     from l4cli.commands import ask_prepare as prepare
     from l4cli.commands.ask_arguments import named_or_piped
-    from l4cli.commands.open_model import open_model, open_vocabulary, read_text_option
+
+    refuse_unknown(model)
+    sources = named_or_piped(documents)
+    system = options.read_text_option(system)
+    texts, num_failed = prepare.read_documents(sources, use_gitignore=not no_gitignore)
+
+    from l4cli.ask.session import AskSession
+    from l4cli.commands.open_model import open_model, open_vocabulary
     from l4cli.documents.prompt import DocumentPrompt
 
-    sources = named_or_piped(documents)
-    texts, num_failed = prepare.read_documents(sources, use_gitignore=not no_gitignore)
-    system = read_text_option(system)
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
     )

@@ -113,6 +113,10 @@ _EXAMPLES = {
         l4 config
         l4 config show --json
     """,
+    "l4 config get": """
+        l4 config get model
+        l4 config get chat.temperature
+    """,
     "l4 config path": """
         l4 config path
         l4 config path | head -1

@@ -17,32 +17,13 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from l4cli import console
+from l4cli.commands import words
 from l4cli.commands.examples import examples
 from l4cli.errors import EXIT_USAGE, ModelNotFoundError, UsageError
 from l4cli.near import nearest
 from l4cli.paths import expanded
 
-_MEANT = {  # the commands that a word may mean, in any group
-    "ls": ("models", "list"),
-    "list": ("models",),
-    "show": ("info", "text"),
-    "download": ("pull",),
-    "remove": ("rm",),
-    "delete": ("rm",),
-}
-_DEFAULT = ("default", "set-default", "use")  # words behind `l4 models`
 _NARROW = 70  # columns
-_ONE_ANSWER = "for one answer, use `l4 chat -p PROMPT`; for a file of prompts, `l4 run FILE`"
-_EXPLAINED = {
-    "export": "`l4 sessions export SESSION` writes a session to a file",
-    "create": "`l4 convert` makes a GGUF file from a checkpoint",
-    "generate": _ONE_ANSWER,
-    "login": "l4 takes the token that `hf auth login` stores, or $HF_TOKEN",
-    "prompt": _ONE_ANSWER,
-    "ps": "no model stays loaded after a command; `l4 models` lists those on disk",
-    "stop": "no model stays loaded after a command",
-    "version": "`l4 --version` shows the version",
-}
 _OPTIONS = {
     "-v": "`l4 --version` shows the version, `l4 --verbose COMMAND` llama.cpp's log",
     "--verbose": "it stands before the command: l4 --verbose COMMAND",
@@ -115,21 +96,21 @@ class Group(_Help, TyperGroup):
                 return self.resolve_command(ctx, [*rest, "--help"])
             console.data(ctx.get_help())
             raise typer.Exit
-        for meant in _MEANT.get(name, ()):
+        for meant in words.meant(ctx.command.name, name):
             if meant in self.commands:
                 return super().resolve_command(ctx, [meant, *rest])
         advice = (
-            (_in_models(rest) if name in _DEFAULT and self.name == "models" else "")
-            or _EXPLAINED.get(name)
+            words.advice(ctx.command.name, name, rest)
+            or self.about_word(ctx, name, rest)
             or _asked(name, rest)
             or _did_you_mean(difflib.get_close_matches(name, self.commands))
             or f"`{ctx.command_path} --help` lists the commands"
         )
         raise UsageError(f"no such command: {name}; {advice}")
 
-
-def _in_models(rest: list[str]) -> str:
-    return f"`l4 config set model {' '.join(rest) or 'NAME'}` chooses the default model"
+    def about_word(self, _ctx: Any, _word: str, _rest: list[str]) -> str:
+        """What to type instead of a word that only this group can explain; "" if nothing."""
+        return ""
 
 
 def _asked(word: str, rest: list[str]) -> str:

@@ -18,8 +18,8 @@ def info(
         typer.Argument(
             autocompletion=completion.models,
             metavar="FILE|DIR|NAME",
-            help="GGUF file (the first one, if it is split), checkpoint directory, or a name from "
-            "`l4 models`.",
+            help="GGUF file (the first one, if it is split) or a folder with one, checkpoint "
+            "directory, or a name from `l4 models`.",
         ),
     ],
     tensors: Annotated[bool, typer.Option("--tensors", help="Also list every tensor.")] = False,

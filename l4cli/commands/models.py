@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l4cli import console
-from l4cli.amounts import human_size
+from l4cli.amounts import human_size, tokens
 from l4cli.commands import completion
 from l4cli.commands.group import Command, ListingGroup
 from l4cli.errors import UsageError
@@ -20,9 +21,19 @@ if TYPE_CHECKING:
     from l4cli.models.installed import CachedModel
     from l4cli.models.registry import ModelSpec, Registry
 
+
+class _Group(ListingGroup):
+    """`l4 models`. The name of a model in place of a command is told what describes it."""
+
+    def about_word(self, _ctx: Any, word: str, _rest: list[str]) -> str:
+        from l4cli.models.locate import names_a_model
+
+        return f"`l4 info {shlex.quote(word)}` describes it" if names_a_model(word) else ""
+
+
 models = typer.Typer(
     help="List the models that l4 knows by name and those on this machine; give models names.",
-    cls=ListingGroup,
+    cls=_Group,
 )
 
 
@@ -72,7 +83,7 @@ def list_models(
 
 
 def _row(spec: ModelSpec, cached: Sequence[CachedModel]) -> list[str]:
-    context = f"{spec.n_ctx_train:,}" if spec.n_ctx_train else "–"
+    context = tokens(spec.n_ctx_train) if spec.n_ctx_train else "–"
     what = spec.description or (str(spec.path) if spec.path else "")
     return [spec.name, _here(spec, cached), context, what]
 

@@ -1,20 +1,23 @@
-"""Loads a model for a command, and shows the progress."""
+"""Loads a model for a command, and shows the progress.
+
+llama.cpp is imported only when the model is found: a name that there is not is told at once.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Collection
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from l4cli import console
-from l4cli.commands.find_gguf import note_conversion
-from l4cli.documents.text import read_text
+from l4cli.commands.find_gguf import find_located
 from l4cli.errors import NotFetchedError
-from l4cli.loading.file import ModelFile
-from l4cli.loading.llm import LLM
-from l4cli.loading.load import find_model, load_file, load_vocabulary
-from l4cli.loading.options import LoadOptions
 from l4cli.signals import GivenUpError, catch_interrupts
+
+if TYPE_CHECKING:
+    from l4cli.loading.file import ModelFile
+    from l4cli.loading.llm import LLM
+    from l4cli.loading.options import LoadOptions
 
 
 def open_model(model: str | ModelFile | None, options: LoadOptions, *, yes: bool = False) -> LLM:
@@ -32,6 +35,8 @@ def load_shown(
 
     ends_by: the exit codes of the signals that end it; None for all of them.
     """
+    from l4cli.loading.load import load_file
+
     with (
         console.status("loading the model") as update,
         catch_interrupts(console.show_stopping) as interrupts,
@@ -58,7 +63,10 @@ def open_vocabulary(
     model: str | ModelFile | None, options: LoadOptions, *, yes: bool = False
 ) -> LLM:
     """A model without its weights, good only to encode prompts and to see what would fit."""
-    return load_vocabulary(find_file(model, yes=yes), options, on_note=console.warn)
+    file = find_file(model, yes=yes)
+    from l4cli.loading.load import load_vocabulary
+
+    return load_vocabulary(file, options, on_note=console.warn)
 
 
 def find_file(model: str | ModelFile | None, *, yes: bool = False) -> ModelFile:
@@ -69,7 +77,7 @@ def find_file(model: str | ModelFile | None, *, yes: bool = False) -> ModelFile:
 
     yes: the user agrees by --yes.
     """
-    if isinstance(model, ModelFile):
+    if not (model is None or isinstance(model, str)):
         return model
     try:
         return find_here(model)
@@ -83,11 +91,7 @@ def find_file(model: str | ModelFile | None, *, yes: bool = False) -> ModelFile:
 def find_here(model: str | None) -> ModelFile:
     """The file of a model on this machine; ModelNotFoundError, with the way out, if it is not."""
     with console.status("finding the model"):
-        return find_model(model, on_convert=note_conversion)
+        located = find_located(model)
+        from l4cli.loading.file import ModelFile
 
-
-def read_text_option(value: str | None) -> str | None:
-    """The value of an option; @FILE gives the content of that file."""
-    if value is None or not value.startswith("@"):
-        return value
-    return read_text(Path(value[1:]))
+        return ModelFile(located)

@@ -17,7 +17,7 @@ from l4cli.errors import UsageError
 if TYPE_CHECKING:
     from l4cli.loading.options import LoadOptions
 
-MODEL_PANEL, SAMPLING_PANEL, HARDWARE_PANEL = "Model", "Sampling", "Hardware"
+MODEL_PANEL, HARDWARE_PANEL = "Model", "Hardware"
 _ALL_LAYERS = 512  # llama.cpp's own limit
 MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
 _MOST_BYTES = 1e18  # no disk and no memory has more
@@ -96,6 +96,22 @@ def parse_moe(value: str | int) -> int | str:
     return _ALL_LAYERS if number == "all" else number
 
 
+def parse_kv_type(value: str) -> str:
+    """A type of the KV cache, in any case."""
+    from l4cli.engine.kv import element_bytes
+
+    try:
+        element_bytes(value.lower())
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value.lower()
+
+
+def parse_kv_type_or_auto(value: str) -> str:
+    """A type of the KV cache, or "auto"."""
+    return value if value == "auto" else parse_kv_type(value)
+
+
 def parse_split(value: str | Sequence[float]) -> tuple[float, ...] | str:
     """Shares separated by commas, or "auto"."""
     if not isinstance(value, str):
@@ -114,6 +130,15 @@ def parse_split(value: str | Sequence[float]) -> tuple[float, ...] | str:
 def parse_chat_ctx(value: str | int) -> int | str:
     """A number of tokens; "auto" gives "largest": as many as fit in memory."""
     return "largest" if value in ("auto", "largest") else parse_tokens(value)
+
+
+def read_text_option(value: str | None) -> str | None:
+    """The value of an option; @FILE gives the content of that file."""
+    if value is None or not value.startswith("@"):
+        return value
+    from l4cli.documents.text import read_text
+
+    return read_text(Path(value[1:]))
 
 
 def _number_or(value: str | int, words: tuple[str, ...], *, least: int) -> int | str:
@@ -149,25 +174,6 @@ def loading(
         force=force,
         store_limit=store_limit,
     )
-
-
-def sampling(
-    max_tokens: int | None,
-    temperature: float | None,
-    top_p: float | None,
-    top_k: int | None,
-    min_p: float | None,
-    seed: int | None,
-) -> dict[str, Any]:
-    """The options of the sampling panel, as `LLM.params` takes them; None means not given."""
-    return {
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "min_p": min_p,
-        "seed": seed,
-    }
 
 
 Model = Annotated[
@@ -279,19 +285,10 @@ KvType = Annotated[
         "--kv-type",
         envvar="L4_KV_TYPE",
         metavar="TYPE",
+        parser=parse_kv_type_or_auto,
         help="Type of the KV cache: f16, or q8_0 or q4_0 to save memory; auto picks the best one "
         "that fits.",
         rich_help_panel=HARDWARE_PANEL,
-    ),
-]
-Schema = Annotated[
-    str | None,
-    typer.Option(
-        "--schema",
-        metavar="SCHEMA|FILE",
-        help="What every answer must match: a JSON Schema, a file with one, or a short form such "
-        "as 'name, age int, mood good|bad'.",
-        rich_help_panel=SAMPLING_PANEL,
     ),
 ]
 NoGitignore = Annotated[
@@ -310,66 +307,6 @@ StoreLimit = Annotated[
         help="Largest size on disk of the reading cache, which keeps documents and chats ready to "
         "use, e.g. 20G (default: a fifth of the disk).",
         rich_help_panel=HARDWARE_PANEL,
-    ),
-]
-Temperature = Annotated[
-    float | None,
-    typer.Option(
-        "--temperature",
-        metavar="T",
-        help="Randomness: 0 always picks the most likely token, higher values vary more "
-        "(default: the model's own, else 0.6).",
-        rich_help_panel=SAMPLING_PANEL,
-    ),
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(
-        "--top-p",
-        metavar="P",
-        help="Sample from the most likely tokens whose probabilities add up to P (default: the "
-        "model's own, else 0.9).",
-        rich_help_panel=SAMPLING_PANEL,
-    ),
-]
-TopK = Annotated[
-    int | None,
-    typer.Option(
-        "--top-k",
-        metavar="K",
-        help="Sample from the K most likely tokens; 0 means all (default: the model's own, else "
-        "0).",
-        rich_help_panel=SAMPLING_PANEL,
-    ),
-]
-MinP = Annotated[
-    float | None,
-    typer.Option(
-        "--min-p",
-        metavar="P",
-        help="Leave out tokens whose probability is below P times that of the most likely one "
-        "(default: the model's own, else 0).",
-        rich_help_panel=SAMPLING_PANEL,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        "--seed",
-        metavar="N",
-        help="Seed of the random draw, to make it repeatable (default: a new one each time).",
-        rich_help_panel=SAMPLING_PANEL,
-    ),
-]
-MaxTokens = Annotated[
-    int | None,
-    typer.Option(
-        "--max-tokens",
-        "-n",
-        metavar="N",
-        help="Longest answer, in tokens (default: 1024; in `l4 chat`, what is left of the "
-        "context).",
-        rich_help_panel=SAMPLING_PANEL,
     ),
 ]
 System = Annotated[

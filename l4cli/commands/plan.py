@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # The types that people usually choose between.
 TYPES = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K", "IQ2_XXS", "IQ1_S")
+_Sized = tuple[int, "float | None"]  # bytes, and bytes per second if they are known
 _MOST_MEMORY, _MOST_RATE = 1 << 50, 1e15  # bytes, and bytes per second
 
 
@@ -48,7 +49,12 @@ def plan(
     ] = None,
     kv_type: Annotated[
         str,
-        typer.Option("--kv-type", metavar="TYPE", help="Type of the KV cache: f16, q8_0, q4_0 …"),
+        typer.Option(
+            "--kv-type",
+            metavar="TYPE",
+            parser=options.parse_kv_type,
+            help="Type of the KV cache: f16, q8_0, q4_0 …",
+        ),
     ] = "f16",
     parallel: Annotated[
         int,
@@ -90,9 +96,11 @@ def plan(
     from l4cli.fit.plan import make_row
     from l4cli.loading.options import DEFAULT_N_CTX
 
-    machine = _machine(gpu, ram)
     spec = ContextSpec(ctx or DEFAULT_N_CTX, parallel, kv_type=kv_type, unified=parallel == 1)
+    cards = [_sized(text, "--gpu") for text in gpu if text != "none"] if gpu else None
+    memory = None if ram is None else _sized(ram, "--ram")
     planned = list(_planned(model, spec, is_stated=ctx is not None))
+    machine = _machine(cards, memory)
     if model is not None:
         spec = planned[0].spec  # the same for all types of a model
     samples = [] if machine.is_described else _samples(planned, machine)
@@ -117,34 +125,30 @@ def plan(
 
 def _to_run(model: str) -> str | None:
     """What -m takes for a planned model; None if it cannot be run as it is."""
+    from l4cli.models.folders import is_checkpoint
     from l4cli.models.registry import load_registry
 
-    if expanded(model).is_dir():
-        return None  # a checkpoint
+    if is_checkpoint(expanded(model)):
+        return None
     registry = load_registry()
     known = registry.models.get(registry.meant(model).partition(":")[0])
     return None if known is not None and not known.released else model
 
 
-def _machine(gpu: list[str] | None, ram: str | None) -> Hardware:
+def _machine(cards: Sequence[_Sized] | None, memory: _Sized | None) -> Hardware:
     """The machine that --gpu and --ram describe, or this one without them."""
     from l4cli.fit import hardware
 
-    bandwidth = None if ram else hardware.measure_bandwidth()
-    here = hardware.probe(bandwidth=bandwidth)
-    if gpu is None and ram is None:
+    here = hardware.probe(bandwidth=None if memory else hardware.measure_bandwidth())
+    if cards is None and memory is None:
         return here
-    size, speed = (None, None) if ram is None else _sized(ram, "--ram")
-    cards = [
-        hardware.described_gpu(number, *_sized(text, "--gpu"))
-        for number, text in enumerate(gpu or [])
-        if text != "none"
-    ]
-    return hardware.described(ram=size, ram_bandwidth=speed, gpus=cards, here=here)
+    gpus = [hardware.described_gpu(number, *card) for number, card in enumerate(cards or ())]
+    size, speed = memory or (None, None)
+    return hardware.described(ram=size, ram_bandwidth=speed, gpus=gpus, here=here)
 
 
-def _sized(text: str, option: str) -> tuple[int, float | None]:
-    """Parse SIZE[@GB/s]: bytes, and bytes per second or None."""
+def _sized(text: str, option: str) -> _Sized:
+    """Parse SIZE[@GB/s]."""
     size, _, speed = text.partition("@")
     try:
         n_bytes = options.parse_size(size)
@@ -191,7 +195,6 @@ def _planned(model: str | None, wanted: ContextSpec, *, is_stated: bool) -> Iter
     """
     from l4cli.fit.described import checkpoint_shape
     from l4cli.fit.shape import shape_of_file
-    from l4cli.loading.decide import check_context
     from l4cli.models.locate import file_here, locate
     from l4cli.models.registry import load_registry
 
@@ -219,6 +222,8 @@ def _planned(model: str | None, wanted: ContextSpec, *, is_stated: bool) -> Iter
         named = [(ftype.upper(), *_of_type(of, ftype, registry)) for ftype in types]
     for name, shape, path in named:
         if is_stated:
+            from l4cli.loading.decide import check_context
+
             check_context(shape.name, wanted.n_ctx, shape.n_ctx_train, wanted.n_seq_max)
         yield _Planned(name, shape, _within(wanted, shape), path)
 

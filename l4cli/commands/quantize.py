@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +12,11 @@ from l4cli.commands import completion
 from l4cli.commands import convert_options as options
 from l4cli.commands import convert_show as show
 from l4cli.commands.convert_work import LIST, Work, paired, parse_types, split_of, types_asked
-from l4cli.commands.find_gguf import find_gguf
+from l4cli.commands.find_gguf import find_located
 from l4cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from l4cli.models.locate import Located
 
 
 def quantize(
@@ -75,16 +77,16 @@ def quantize(
     import convert as converter
 
     _refuse_habit(source, context.args)
-    path = find_gguf(source)
+    located = find_located(source)
     wishes = parse_types(
         imatrix, cold_experts, tensor_type, output_tensor_type, token_embedding_type, pure
     )
     types = types_asked(type, out, verify_only=verify_only)
     if types == [LIST]:
-        show.sizes(converter.quantize_sizes(path, options=wishes), json=json)
+        show.sizes(converter.quantize_sizes(located.path, options=wishes), json=json)
         return
     plans = converter.plan_quantize(
-        path, types, options=wishes, requantize=requantize or verify_only, force=force
+        located.path, types, options=wishes, requantize=requantize or verify_only, force=force
     )
     work = Work(
         "quantizing",
@@ -98,7 +100,7 @@ def quantize(
         ram=ram,
         threads=threads,
     )
-    work.carry_out(paired(plans, out, _name_without_type(path)))
+    work.carry_out(paired(plans, out, _name_without_type(located)))
 
 
 def _refuse_habit(source: str, extra: list[str]) -> None:
@@ -119,10 +121,15 @@ def _refuse_habit(source: str, extra: list[str]) -> None:
         )
 
 
-def _name_without_type(path: Path) -> str:
-    """The file's name without what it says of its split and its type: model-F16.gguf -> model."""
+def _name_without_type(located: Located) -> str:
+    """The model's name; a file's without what it says of its split and type: m-F16.gguf -> m.
+
+    A model known by name may lie in a cache, where files are named after digests.
+    """
     from convert import FTYPES
 
-    stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", path.name)
+    if located.spec is not None:
+        return located.spec.name
+    stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", located.path.name)
     types = "|".join(map(re.escape, FTYPES))
     return re.sub(rf"[-._](?:{types})$", "", stem, flags=re.IGNORECASE) or stem

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,9 @@ from l4cli import console
 from l4cli.amounts import human_size
 from l4cli.commands import completion
 from l4cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from l4cli.models.registry import Registry
 
 
 def rm(
@@ -31,10 +35,16 @@ def rm(
     loaded goes on; the disk space is freed when it ends.
     """
     from l4cli.models.installed import cached_models
+    from l4cli.models.locate import file_of
     from l4cli.models.registry import load_registry
     from l4cli.models.removal import choose, processes_using, remove
 
     registry = load_registry()
+    if path := file_of(model, registry):
+        raise UsageError(
+            f"{model} is the file {path}, which lies outside the caches: delete it with rm"
+            + _without_its_name(model, registry)
+        )
     found = choose(cached_models(registry), registry.meant(model))
     size = human_size(found.n_bytes)
     if not yes:
@@ -56,3 +66,10 @@ def rm(
     if users:
         numbers = ", ".join(map(str, users))
         console.note(f"process {numbers} still has it loaded: the space is freed when that ends")
+
+
+def _without_its_name(model: str, registry: Registry) -> str:
+    """How to take the user's own name of a file away; "" if it has none."""
+    if model in registry.aliases:
+        return f"; `l4 models alias --rm {shlex.quote(model)}` removes the name"
+    return "; `l4 config edit models` removes the name" if model in registry.models else ""

@@ -6,6 +6,8 @@ import math
 
 from l4cli.commands import options
 from l4cli.commands import run_options as own
+from l4cli.commands import sampling_options as sampler
+from l4cli.commands.find_gguf import refuse_unknown
 from l4cli.errors import UsageError
 
 
@@ -31,13 +33,13 @@ def run(
     model: options.Model = None,
     yes: options.Yes = False,
     system: options.System = None,
-    max_tokens: options.MaxTokens = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    min_p: options.MinP = None,
-    seed: options.Seed = None,
-    schema: options.Schema = None,
+    max_tokens: sampler.MaxTokens = None,
+    temperature: sampler.Temperature = None,
+    top_p: sampler.TopP = None,
+    top_k: sampler.TopK = None,
+    min_p: sampler.MinP = None,
+    seed: sampler.Seed = None,
+    schema: sampler.Schema = None,
     grammar: own.Grammar = None,
     ignore_eos: own.IgnoreEos = False,
     parallel: own.Parallel = "auto",
@@ -66,14 +68,6 @@ def run(
     Exit code: 0 if every row was answered, 1 if some rows are errors, 2 if
     nothing could be run.
     """
-    from l4cli.batch.input import RowsInput, constraint_of, refuse_model, source_of
-    from l4cli.batch.requests import LOOK_AHEAD, BatchOptions
-    from l4cli.batch.retry import refuse_foreign
-    from l4cli.batch.session import RunSession, open_output
-    from l4cli.commands import run_show as show
-    from l4cli.commands.open_model import open_model, open_vocabulary, read_text_option
-    from l4cli.signals import catch_interrupts
-
     if (resume or retry_errors) and out is None:
         name = "--retry-errors" if retry_errors else "--resume"
         raise UsageError(f"{name} continues an output file: name it with -o")
@@ -88,40 +82,55 @@ def run(
         raise UsageError("--row-timeout must be above 0 seconds")
     if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
         raise UsageError("--price-per-hour must be a price")
+
+    from l4cli.batch.input import RowsInput, constraint_of, refuse_model, source_of
+    from l4cli.batch.retry import refuse_output
+
     refuse_model(input)
     sampling = {
-        **options.sampling(max_tokens, temperature, top_p, top_k, min_p, seed),
+        **sampler.given(max_tokens, temperature, top_p, top_k, min_p, seed),
         "constraint": constraint_of(schema, grammar),
         "ignore_eos": ignore_eos or None,
     }
-    reading = RowsInput(input, source_of(input, text, csv), read_text_option(template_row), lenient)
-    batch = BatchOptions(
-        system=read_text_option(system),
-        raw=raw,
-        sampling={name: value for name, value in sampling.items() if value is not None},
-        unordered=unordered,
-        row_timeout=row_timeout,
-        timings=timings,
-        look_ahead=LOOK_AHEAD if reading.is_file else 1,
-        use_store=not (no_cache or deterministic),
+    reading = RowsInput(
+        input, source_of(input, text, csv), options.read_text_option(template_row), lenient
     )
-    loading = options.loading(
-        threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
-    ).but(
-        ctx=ctx,
-        parallel=parallel,
-        elastic=True,
-        deterministic=deterministic,
-        store=batch.use_store,
-    )
+    system = options.read_text_option(system)
     with reading.open(out) as lines:
         rows = reading.rows(lines)
+        if out is not None and not dry_run:
+            refuse_output(out, resume=resume, retry_errors=retry_errors, overwrite=overwrite)
+        refuse_unknown(model)
+
+        from l4cli.batch.requests import LOOK_AHEAD, BatchOptions
+        from l4cli.batch.session import RunSession, open_output
+        from l4cli.commands import run_show as show
+        from l4cli.commands.open_model import open_model, open_vocabulary
+        from l4cli.signals import catch_interrupts
+
+        batch = BatchOptions(
+            system=system,
+            raw=raw,
+            sampling={name: value for name, value in sampling.items() if value is not None},
+            unordered=unordered,
+            row_timeout=row_timeout,
+            timings=timings,
+            look_ahead=LOOK_AHEAD if reading.is_file else 1,
+            use_store=not (no_cache or deterministic),
+        )
+        loading = options.loading(
+            threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
+        ).but(
+            ctx=ctx,
+            parallel=parallel,
+            elastic=True,
+            deterministic=deterministic,
+            store=batch.use_store,
+        )
         if dry_run:
             with open_vocabulary(model, loading, yes=yes) as llm:
                 show.dry_run_report(llm, rows, batch, json=json)
             return
-        if out is not None:
-            refuse_foreign(out)  # before the model is loaded, which may take long
         with (
             open_model(model, loading, yes=yes) as llm,
             open_output(out, llm, batch, reading, resume, retry_errors, overwrite) as output,

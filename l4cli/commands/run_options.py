@@ -11,10 +11,10 @@ import typer
 from l4cli.commands.options import (
     HARDWARE_PANEL,
     MOST_SEQUENCES,
-    SAMPLING_PANEL,
     parse_file,
     parse_tokens,
 )
+from l4cli.commands.sampling_options import SAMPLING_PANEL
 
 INPUT_PANEL, OUTPUT_PANEL, CHECK_PANEL = "Input", "Output", "Checks and cost"
 

@@ -85,6 +85,17 @@ def find_key(text: str, app: Any) -> Key:
     return Key(table, option, takers)
 
 
+def settings_of(key: Key, app: Any) -> list[Setting]:
+    """Return the setting of a key; several if commands have different values for its option."""
+    if key.table == (DEFAULTS,):
+        return [each for each in all_settings(app) if each.key.rpartition(".")[2] == key.option]
+    return [
+        Setting(f"{'.'.join(names)}.{option}", value, source)
+        for names, option, value, source in _each(app)
+        if (names, option) == (key.table, key.option)
+    ]
+
+
 def all_settings(app: Any) -> list[Setting]:
     """Return every setting once: first what is set, then what several commands share.
 

@@ -16,6 +16,7 @@ import typer
 from l4cli import console
 from l4cli.commands import completion
 from l4cli.commands.group import Command
+from l4cli.commands.options import read_text_option
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,8 +91,6 @@ class Chosen:
 
     def system(self, value: str | None) -> str | None:
         """Return the system message. `value` is the option's, which may be @FILE."""
-        from l4cli.commands.open_model import read_text_option
-
         said = self.filled.system
         is_typed = said is None or _is_typed(self.context, "system")
         return read_text_option(value) if is_typed else said
@@ -128,7 +127,6 @@ def save(
 
     Raises UsageError if that is nothing, or if there is such a template and not `yes`.
     """
-    from l4cli.commands.open_model import read_text_option
     from l4cli.templates.files import absolute_if_file, save_template, template_path
 
     if _is_typed(context, "template"):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from l4cli.amounts import tokens
 from l4cli.ctxtest.probes import Needle, Probe
 from l4cli.ctxtest.wordings import filler, wordings
 from l4cli.errors import UsageError
@@ -89,8 +90,8 @@ def _document(
     document, missing = made()
     if missing < 0:
         raise UsageError(
-            f"--lengths: {length} tokens are too few for a needle, its question and an answer: "
-            f"give at least {length - missing}"
+            f"--lengths: {tokens(length)} tokens are too few for a needle, its question and an "
+            f"answer: give at least {length - missing}"
         )
     tolerance = length // 100
     for _ in range(_ROUNDS):

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from random import Random
 
-from l4cli.amounts import roughly
+from l4cli.amounts import roughly, tokens
 from l4cli.ctxtest.haystack import Document, make_documents
 from l4cli.ctxtest.probes import Probe, make_probes
 from l4cli.ctxtest.scoring import Judged, judge
@@ -116,7 +116,7 @@ class ContextTest:
         elapsed = self._clock() - self._started
         left = max(0.0, total - done) * elapsed / max(1, done)
         share = min(1.0, done / total)
-        read = f"{length} tokens: {min(computed, length)} read"
+        read = f"{tokens(length)} tokens: {min(computed, length):,} read"
         self._show(f"{read} · {share:.0%} of all · {roughly(left)} left")
 
     def _count_sentence(self, text: str) -> int:

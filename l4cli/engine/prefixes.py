@@ -105,8 +105,8 @@ class Prefixes:
             sequence = self._scheduler.open_prefix(wanted)
         if sequence is None:
             raise ContextOverflowError(
-                f"the text has {len(wanted)} tokens, the context holds "
-                f"{self._backend.n_ctx_seq}: raise --ctx above {len(wanted)}"
+                f"the text has {len(wanted):,} tokens, the context holds "
+                f"{self._backend.n_ctx_seq:,}: raise --ctx above {len(wanted)}"
             )
         return sequence
 

@@ -84,15 +84,15 @@ class Scheduler:
         num_prompt, n_ctx = len(request.prompt), self.kv.n_ctx_seq
         if num_prompt >= n_ctx:
             raise ContextOverflowError(
-                f"the prompt has {num_prompt} tokens, the context holds {n_ctx}: "
+                f"the prompt has {num_prompt:,} tokens, the context holds {n_ctx:,}: "
                 f"shorten it or raise --ctx above {num_prompt}"
             )
         max_tokens = request.params.max_tokens
         num_reserved = n_ctx if max_tokens is None else num_prompt + max_tokens
         if num_reserved > n_ctx:
             raise ContextOverflowError(
-                f"the prompt's {num_prompt} tokens and max_tokens {max_tokens} make "
-                f"{num_reserved}, the context holds {n_ctx}: lower max_tokens or raise --ctx"
+                f"the prompt's {num_prompt:,} tokens and max_tokens {max_tokens:,} make "
+                f"{num_reserved:,}, the context holds {n_ctx:,}: lower max_tokens or raise --ctx"
             )
         sequence = Sequence(request, num_reserved)
         self.waiting.append(sequence)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from l4cli.amounts import tokens
 from l4cli.engine.llamacpp.devices import devices, has_gpu_support
 from l4cli.errors import UsageError
 from l4cli.loading.contexts import most_sequences
@@ -67,13 +68,13 @@ def check_context(name: str, n_ctx: int, n_ctx_train: int, n_seq_max: int = 1) -
         return None
     if n_ctx <= n_ctx_train * n_seq_max:
         return (
-            f"one sequence can use only {n_ctx_train} of the {n_ctx} tokens of context: {name} was "
-            "not trained for more"
+            f"one sequence can use only {tokens(n_ctx_train)} of the {tokens(n_ctx)} tokens of "
+            f"context: {name} was not trained for more"
         )
-    whole = f"the {n_ctx_train} tokens that {name} was trained for"
+    whole = f"the {tokens(n_ctx_train)} tokens that {name} was trained for"
     if n_seq_max > 1:
         whole = f"{n_seq_max} sequences times {whole}"
-    raise UsageError(f"--ctx {n_ctx} is more than {whole}")
+    raise UsageError(f"--ctx {tokens(n_ctx)} is more than {whole}")
 
 
 def _trusted(decision: Decision) -> Decision:

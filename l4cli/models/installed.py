@@ -65,6 +65,18 @@ def repo_dir(repo: str) -> Path:
     return hub_cache() / f"{_REPO_PREFIX}{repo.replace('/', '--')}"
 
 
+def repo_of(snapshot: Path) -> str | None:
+    """Return the repository, ORG/NAME, of a snapshot in a Hub's cache; None for another folder."""
+    if snapshot.parent.name != "snapshots":
+        return None
+    folder = snapshot.parent.parent
+    return _repo_id(folder) if folder.name.startswith(_REPO_PREFIX) else None
+
+
+def _repo_id(folder: Path) -> str:
+    return folder.name.removeprefix(_REPO_PREFIX).replace("--", "/")
+
+
 def snapshots(repo: Path) -> list[Path]:
     """Return the snapshots (one per commit) in a repository's folder: `main`, then newest first."""
     ref = repo / "refs" / "main"
@@ -123,7 +135,7 @@ def _demo_models(registry: Registry) -> Iterator[CachedModel]:
 
 
 def _hub_models(repo: Path, registry: Registry) -> Iterator[CachedModel]:
-    repo_id = repo.name.removeprefix(_REPO_PREFIX).replace("--", "/")
+    repo_id = _repo_id(repo)
     spec = next((s for s in registry.models.values() if s.gguf and s.gguf.repo == repo_id), None)
     groups: dict[tuple[str, str], list[Path]] = {}
     whole: set[tuple[str, str]] = set()

@@ -12,7 +12,8 @@ from convert.names import is_path_inside
 from l4cli.engine.types import SamplingParams
 from l4cli.errors import ModelNotFoundError, NotFetchedError, RequestError
 from l4cli.models.addresses import read_address
-from l4cli.models.installed import HUB_PREFIX, gguf_quants, repo_dir, snapshots
+from l4cli.models.folders import ggufs_in, is_checkpoint, some_names
+from l4cli.models.installed import HUB_PREFIX, gguf_quants, repo_dir, repo_of, snapshots
 from l4cli.models.quants import pick
 from l4cli.models.registry import ModelSpec, Registry, load_registry
 from l4cli.models.splits import missing_files, split_files, split_name
@@ -190,6 +191,16 @@ def _from_entry(spec: ModelSpec, path: Path, quant: str) -> Located:
         raise ModelNotFoundError(f"models.toml: models.{spec.name}.path: {error}") from None
 
 
+def file_of(model: str, registry: Registry) -> Path | None:
+    """Return the file that a path, an alias or an entry in models.toml names; None for others."""
+    if (path := expanded(model)).is_file():
+        return path
+    meant = registry.meant(model)
+    spec = registry.models.get(meant)
+    path = spec.path if spec is not None and spec.path is not None else expanded(meant)
+    return path if path.is_file() else None
+
+
 def file_here(spec: ModelSpec, quant: str) -> Path | None:
     """Return the (first) file of a model's quantization if it is complete on this machine."""
     if spec.path is not None:
@@ -223,7 +234,8 @@ def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Locat
     # checkpoint.
     is_name = source in registry.models and not (path / "config.json").exists()
     if path.exists() and not is_name:
-        return Located(path, path.resolve().name)
+        folder = path.resolve()
+        return Located(path, _last_word(repo_of(folder) or folder.name))  # not named by a commit
     if not is_name and not _is_repo(source):
         raise ModelNotFoundError(
             f"{source}: no such checkpoint directory, no model of that name "
@@ -244,7 +256,12 @@ def locate_checkpoint(source: str, *, registry: Registry | None = None) -> Locat
             f"{what} is not on this machine; get it with: hf download {repo} "
             "(or, to convert it without keeping it, give --hub)"
         )
-    return Located(snapshot, repo.rpartition("/")[2], spec)
+    return Located(snapshot, _last_word(repo), spec)
+
+
+def _last_word(repo: str) -> str:
+    """The name of a repository without its organization."""
+    return repo.rpartition("/")[2]
 
 
 def is_hub_id(source: str) -> bool:
@@ -297,6 +314,12 @@ def _from_path(path: Path) -> Located:
         if is_hub_id(str(path)):
             hint = f"; for a repository on the Hub say {HUB_PREFIX}{path}"
         raise ModelNotFoundError(f"{path}: no such file{hint}")
+    if path.is_dir() and not is_checkpoint(path) and (inside := ggufs_in(path)):
+        if len(inside) > 1:
+            raise ModelNotFoundError(
+                f"{path}: has several models, {some_names(path, inside)}: give one, as {inside[0]}"
+            )
+        return _from_path(inside[0])
     named = split_name(path.name)
     if named and named.number != 1:
         first = named.other(1)

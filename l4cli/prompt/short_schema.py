@@ -3,9 +3,10 @@
     field   = name [type] [":" description]
     type    = "str" | "int" | "float" | "bool" | word "|" word {"|" word} | "[" type "]"
 
-Fields are separated by commas, or by line breaks if there is one; then a description may have
-commas. A field without a type is a str. Words with | between them are a choice: the value of
-`mood good|bad` is one of the two. The program `llm` has the same form, without lists and choices.
+The names that JSON Schema has for these types, such as "integer", are taken, too. Fields are
+separated by commas, or by line breaks if there is one; then a description may have commas. A field
+without a type is a str. Words with | between them are a choice: the value of `mood good|bad` is one
+of the two. The program `llm` has the same form, without lists and choices.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ import re
 from typing import Any
 
 from l4cli.errors import InputError
+from l4cli.near import nearest
 
-_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+_SHORT = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+_LONG = {each: each for each in _SHORT.values()}
+_TYPES = {**_SHORT, **_LONG, "text": "string", "double": "number"}
+_NO_WORDS = {*_LONG, "null"}  # a choice of nothing but these is meant as types
 _KNOWN = "str, int, float, bool, a choice such as good|bad, or a list such as [str]"
 _FIELD = re.compile(r"(?P<name>\S+)(?:\s+(?P<type>\[.*\]|\S+))?(?:\s+(?P<more>.+))?", re.DOTALL)
 
@@ -54,7 +59,10 @@ def _parsed(head: str, where: str) -> tuple[str, dict[str, Any]]:
         raise InputError(f"{where}: {match['more']!r} is too much; a description follows a colon")
     if match["name"][0] in "[{\"'" or "|" in match["name"]:
         raise InputError(f"{where}: {match['name']!r} is not a name; a type follows its name")
-    return match["name"], _typed(match["type"] or "str", where)
+    name, kind = match["name"], match["type"] or "str"
+    if name.lower() in _TYPES and kind.lower() not in _TYPES and kind.isidentifier():
+        raise InputError(f"{where}: a type follows its name: {kind} {name}")
+    return name, _typed(kind, where)
 
 
 def _typed(kind: str, where: str) -> dict[str, Any]:
@@ -62,9 +70,22 @@ def _typed(kind: str, where: str) -> dict[str, Any]:
         return {"type": "array", "items": _typed(kind[1:-1].strip(), where)}
     if "|" in kind:
         return {"type": "string", "enum": _choice(kind, where)}
-    if kind not in _TYPES:
-        raise InputError(f"{where}: no type {kind!r}; a type is {_KNOWN}")
-    return {"type": _TYPES[kind]}
+    if kind.lower() not in _TYPES:
+        near = _near(kind)
+        raise InputError(
+            f"{where}: no type {kind!r}; "
+            + (f"did you mean {' or '.join(near)}?" if near else f"a type is {_KNOWN}")
+        )
+    return {"type": _TYPES[kind.lower()]}
+
+
+def _near(kind: str) -> list[str]:
+    """Types that may be meant by one that there is not, as l4 writes them."""
+    if of := re.fullmatch(r"(?:list|array)(?:\W(\w+)\W?)?|(\w+)\[\]", kind, re.IGNORECASE):
+        item = (of[1] or of[2] or "str").lower()
+        return [f"[{item if item in _TYPES else 'str'}]"]
+    names = {long: short for short, long in _SHORT.items()}
+    return list(dict.fromkeys(names[_TYPES[near]] for near in nearest(kind, _TYPES)))
 
 
 def _choice(kind: str, where: str) -> list[str]:
@@ -73,7 +94,8 @@ def _choice(kind: str, where: str) -> list[str]:
     if not all(words):
         raise InputError(f"{where}: a word is missing beside a |; a choice is as in good|bad")
     for word in words:
-        if word in _TYPES or word[0] in "[{\"'" or word[-1] in "]}\"'":
+        is_type = word in _SHORT or _NO_WORDS.issuperset(words)
+        if is_type or word[0] in "[{\"'" or word[-1] in "]}\"'":
             raise InputError(f"{where}: {word!r} cannot be one of a choice; its words are plain")
     if len(set(words)) < len(words):
         raise InputError(f"{where}: a word is there twice in {kind!r}")

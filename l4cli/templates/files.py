@@ -188,7 +188,8 @@ def _number(key: str, value: Any, place: Place) -> float:
     try:
         SamplingParams(**{key: value})
     except RequestError as error:
-        raise InputError(f"{place.line}: {error}") from None
+        named = str(error).replace(key, place.keys[-1])
+        raise InputError(f"{place.line}: {named}") from None
     return float(value) if SAMPLING[key] is float else value
 
 

@@ -134,7 +134,7 @@ def test_a_signal_ends_the_answers_where_they_are() -> None:
 def test_a_question_too_long_for_what_is_left_is_an_error() -> None:
     session = make_session(make_llm())
     session.read()
-    with pytest.raises(RequestError, match="the context holds 8192"):
+    with pytest.raises(RequestError, match="the context holds 8,192"):
         list(session.ask(["?" * 9000]))
     assert [answer.text for answer in session.ask(["shorter?"])] == ["SHORTER?"]
 

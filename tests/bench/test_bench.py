@@ -55,7 +55,7 @@ def test_depths_stay_within_what_the_model_was_trained_for() -> None:
     grid = choose_grid(Asked(), GPU, 4096, anything)
     assert all(stage.n_ctx_seq <= 4096 for stage in grid.stages())
     assert all(s.n_ctx_seq <= 16 for s in choose_grid(Asked(), GPU, 16, anything).stages())
-    with pytest.raises(UsageError, match=r"8192 and \d+ tokens .* trained for 4096"):
+    with pytest.raises(UsageError, match=r"8k and \d+ tokens .* trained for 4k"):
         choose_grid(Asked(depths=(8192,)), GPU, 4096, anything)
 
 
@@ -64,7 +64,7 @@ def test_a_kv_cache_too_large_is_avoided_and_refused_if_asked_for() -> None:
         return stage.n_seq_max * stage.n_ctx_seq <= 10_000
 
     assert all(map(fits, choose_grid(Asked(), GPU, 131072, fits).stages()))
-    with pytest.raises(UsageError, match="64 sequences with 40"):
+    with pytest.raises(UsageError, match="64 sequences with 4,0"):
         choose_grid(Asked(depths=(4000,), batches=(64,)), GPU, 131072, fits)
 
 
@@ -220,7 +220,7 @@ def test_memory_that_cannot_be_told_is_not_made_up() -> None:
     use = MemoryUse(5 * 10**8, 2 * 10**8, 10**8, 0, 0, 0, 0, 10**8)
     small, large = Memory(512, None, 10**9), Memory(4096, use, 4 * 10**8)
     assert memory_line([small, large]) == (
-        "memory at 4096 tokens: 381.5 MiB planned (KV cache 95.4 MiB), 381.5 MiB taken"
+        "memory at 4k tokens: 381.5 MiB planned (KV cache 95.4 MiB), 381.5 MiB taken"
     )
     assert memory_line([small]) == "memory at 512 tokens: 953.7 MiB taken"
     assert memory_line([Memory(512, None, None)]) is None

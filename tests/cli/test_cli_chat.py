@@ -15,6 +15,9 @@ import pytest
 from chat_support import RECITED, write_reciter
 from conftest import L4
 
+from l4cli.commands.one_answer import cut_off
+from l4cli.engine.answer import Answer
+
 ARGS = ("--ctx", "2048", "-t", "1")
 
 
@@ -59,6 +62,25 @@ def test_a_cut_off_answer_is_said_on_stderr(l4: Callable[..., Any], endless: Pat
     assert done.stderr == "l4: the answer was cut off after 8 tokens; -n allows longer ones\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "repeats"),
+    [
+        ("I know it. " + "- Send a mail to Anna.\n\n" * 9 + "- Send a ", True),
+        ("alezh" + "zh" * 50, True),
+        ("The price is 6" + "id for the price 6" * 9, True),
+        ("| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |\n| 5 | 6 |\n", False),
+        ("Title\n" + "-" * 40, False),
+        ("a" * 30, False),
+        ("", False),
+    ],
+)
+def test_an_answer_that_repeats_itself_is_not_advised_to_go_on(text: str, repeats: bool) -> None:
+    said = cut_off(Answer(text, list(range(1024))))
+    assert "cut off after 1,024 tokens" in said
+    assert ("-n allows longer ones" in said) is not repeats
+    assert ("repeated itself" in said) is repeats
+
+
 def test_a_cut_never_goes_through_a_character(l4: Callable[..., Any], endless: Path) -> None:
     done = l4("chat", "-m", endless, *ARGS, "-p", "hi", "-n", "9")  # the 9th byte begins the é
     assert done.stdout == f"{RECITED[:8]}\n"
@@ -73,7 +95,7 @@ def test_a_cut_never_goes_through_a_character(l4: Callable[..., Any], endless: P
         (["-p", " "], "", "-p is empty"),
         (["-p", "hi", "-f", "nowhere.txt"], "", "nowhere.txt: No such file"),
         (["-p", "hi", "--system", "@nowhere.txt"], "", "nowhere.txt"),
-        (["-p", "hi", "--top-p", "3"], "", "top_p must be"),
+        (["-p", "hi", "--top-p", "3"], "", "'--top-p': it must be"),
         (["-p", "hi", "--promt", "x"], "", "--promt"),
         (["-p", "hi", "-m", "nowhere.gguf"], "", "no such file"),
     ],
@@ -189,7 +211,7 @@ def test_one_answer_is_a_value(l4: L4, tiny_gguf: Path, tmp_path: Path) -> None:
     named = l4(*short, "--json", "-n", "4", "--session", "kept")
     assert "parsed" not in json.loads(named.stdout)
     for more, message in (
-        (["--schema", "a integer"], "no type 'integer'"),
+        (["--schema", "a integr"], "no type 'integr'; did you mean int?"),
         (["--schema", "a", "--tools", tmp_path / "tools.py"], "cannot be combined"),
     ):
         refused = l4(*short, *more)

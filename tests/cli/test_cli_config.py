@@ -274,3 +274,20 @@ def test_config_shows_what_is_set_and_all_only_when_asked() -> None:
 )
 def test_set_says_in_plain_words_what_is_wrong(words: list[str], said: str) -> None:
     assert said in run_here(["config", "set", *words]).err
+
+
+def test_get_prints_the_value_alone_and_sets_what_has_an_equals_sign() -> None:
+    assert run_here(["config", "set", "temperature=0.25"]).code == 0
+    got = run_here(["config", "get", "temperature"])
+    assert (got.code, got.out, got.err) == (0, "0.25\n", "from config.toml [defaults]\n")
+    own_file(CONFIG, "[defaults]\nthreads = 2\n[run]\nthreads = 1\n")
+    assert run_here(["config", "get", "run.threads"]).out == "1\n"
+    rows = [line.split() for line in run_here(["config", "get", "threads"]).out.splitlines()]
+    assert rows[1:] == [
+        ["threads", "2", "config.toml", "[defaults]"],
+        ["run.threads", "1", "config.toml"],
+    ]
+    unset = run_here(["config", "get", "schema"])
+    assert (unset.code, unset.out) == (0, "")
+    assert "schema is not set" in unset.err
+    assert "did you mean" in run_here(["config", "get", "temprature"]).err

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gguf
 import pytest
+from commands_here import run_here
 from conftest import L4
 
 from l4cli.app import app
@@ -46,6 +47,19 @@ def test_the_closing_table(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> Non
     assert "active)" in done.stderr
     assert "of memory at most" in done.stderr
     assert "\x1b" not in done.stderr
+
+
+def test_a_snapshot_of_the_hub_gives_its_output_the_name_of_the_repository(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "models--org--Tiny-Scout" / "snapshots" / ("ab" * 20)
+    shutil.copytree(tiny_checkpoint, snapshot)
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.chdir(out)
+    done = run_here(["convert", str(snapshot), "--type", "Q8_0"])
+    assert done.code == 0, done.err
+    assert [path.name for path in out.iterdir()] == ["Tiny-Scout-Q8_0.gguf"]
 
 
 def test_several_types_and_a_split(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:

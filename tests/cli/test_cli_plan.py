@@ -111,7 +111,7 @@ def test_a_file_is_planned_from_its_header(here: Any, tmp_path: Path) -> None:
     assert re.search(r"^own +54\.3 ", out, re.M)
     code, _, err = here("plan", path, "--ctx", "2M")
     assert (code, err) == (
-        2, f"l4: --ctx 2097152 is more than the 1048576 tokens that {path} was trained for\n",
+        2, f"l4: --ctx 2M is more than the 1M tokens that {path} was trained for\n",
     )  # fmt: skip
     code, _, err = here("chat", "-m", path, "--ctx", "1M", "--kv-type", "f32", "-p", "hi")
     assert code == 2
@@ -159,7 +159,7 @@ def test_a_checkpoint_is_planned_before_it_is_converted(
     [
         (("scout:Q9_K",), "unknown type 'Q9_K'"),
         (("scuot",), "did you mean scout?"),
-        (("scout", "--ctx", "20M"), "--ctx 20971520 is more than the 10485760 tokens"),
+        (("scout", "--ctx", "20M"), "--ctx 20M is more than the 10M tokens"),
         (("scout", "--ctx", "-5"), "is not a number of tokens"),
         (("scout", "--gpu", "-24G"), "--gpu '-24G' is not a size; try 24G or 24G@936"),
         (("scout", "--gpu", "24G@fast"), "--gpu '24G@fast' is not a size"),
@@ -223,7 +223,7 @@ def test_more_context_than_the_model_has_is_refused_alike(
     code, out, err = here(*command, tiny_gguf, "--ctx", "20M")
     assert (code, out, err) == (
         2, "",
-        f"l4: --ctx 20971520 is more than the 10485760 tokens that {name} was trained for\n",
+        f"l4: --ctx 20M is more than the 10M tokens that {name} was trained for\n",
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from commands_here import run_here
 from conftest import L4
 
 import convert
@@ -46,6 +47,21 @@ def test_outputs_are_named_after_the_input(l4: L4, base: Path, tmp_path: Path) -
     done = l4("quantize", base, "-o", tmp_path, "--type", "Q8_0", "--type", "Q5_0")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"tiny-Q8_0.gguf", "tiny-Q5_0.gguf"}
+
+
+def test_an_output_of_a_model_known_by_name_has_that_name(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from l4cli.demo import demo_path
+
+    demo_path("F16").parent.mkdir(parents=True)
+    shutil.copy(base, demo_path("F16"))  # its name there carries a digest
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.chdir(out)
+    done = run_here(["quantize", "demo:F16", "--type", "Q8_0"])
+    assert done.code == 0, done.err
+    assert [path.name for path in out.iterdir()] == ["demo-Q8_0.gguf"]
 
 
 def test_a_finished_output_is_left_as_it_is(l4: L4, base: Path, tmp_path: Path) -> None:

@@ -78,7 +78,9 @@ def test_a_model_that_computes_no_numbers(l4: L4, tiny_gguf: Path, tmp_path: Pat
 def test_one_bad_setting_is_told_once(l4: L4, tiny_gguf: Path) -> None:
     done = l4("run", "-m", tiny_gguf, "--top-p", "3", stdin=prompts("a", "b"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "l4: top_p must be above 0 and at most 1\n"
+    assert done.stderr == (
+        "l4: invalid value for '--top-p': it must be above 0 and at most 1 (see `l4 run --help`)\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,8 @@ def test_a_kv_type_there_is_not_is_told_with_those_there_are(
 ) -> None:
     done = l4("run", "-m", tiny_gguf, "--kv-type", "q9", *option, stdin=prompts("a"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("l4: no KV type 'q9': choose one of f16, bf16, f32, q8_0")
+    said = "l4: invalid value for '--kv-type': no KV type 'q9': choose one of f16, bf16, f32, q8_0"
+    assert done.stderr.startswith(said)
 
 
 def test_files_that_are_no_models_are_one_line(l4: L4, tiny_gguf: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -173,6 +174,23 @@ def test_a_size_without_a_unit_is_not_taken_for_bytes(l4: L4, command: tuple[str
         (("--ctx", "1", "-p", "hi"), "stands behind the command: l4 chat --ctx 1 -p hi"),
         (("export", "x"), "l4 sessions export"),
         (("models", "default", "mine"), "`l4 config set model mine`"),
+        (("models", "rm", "demo"), "`l4 rm demo` removes a model from the caches"),
+        (("models", "show"), "`l4 info NAME` describes a model"),
+        (("models", "demo"), "`l4 info demo` describes it"),
+        (("models", "pull", "scout"), "`l4 pull scout` fetches a model"),
+        (("models", "add", "a", "b.gguf"), "`l4 models alias a b.gguf` gives a model a name"),
+        (("config", "ctx", "4k"), "`l4 config set ctx 4k` sets it"),
+        (("config", "ctx=4k"), "`l4 config set ctx 4k` sets it"),
+        (("config", "ctx"), "`l4 config get ctx` prints it"),
+        (("config", "set", "ctx"), "ctx to what? l4 config set ctx VALUE"),
+        (("config", "reset", "ctx"), "`l4 config unset ctx` removes a default"),
+        (("sessions", "resume", "pumps"), "`l4 chat --session pumps` continues a session"),
+        (("docs", "ask", "a.pdf", "What?"), "`l4 ask a.pdf 'What?'` answers questions"),
+        (("docs", "clear"), "`l4 docs prune --all` removes everything"),
+        (("templates", "use", "say"), "`l4 chat -t say` asks with a template"),
+        (("set", "ctx", "4k"), "`l4 config set ctx 4k` sets a default"),
+        (("use", "scout"), "`l4 config set model scout` chooses the default model"),
+        (("serve",), "l4 has no server; `l4 run FILE` answers prompts"),
         (("chat", "manual.pdf"), "is a file: read it with -f manual.pdf"),
         (("chat", "/proc/self/mem"), "is a file: read it with -f /proc/self/mem"),
         (("chat", "-m", "demo", "manual.pdf", "What?"), "l4 ask manual.pdf 'What?'"),
@@ -192,3 +210,153 @@ def test_habits_in_this_process(
     ended = run_here([*typed])
     assert (ended.code, ended.wrong, ended.out) == (2, None, "")
     assert said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "same"),
+    [
+        ("config list", "config show"),
+        ("config ls", "config show"),
+        ("config rm ctx", "config unset ctx"),
+        ("models ls", "models list"),
+        ("model", "models"),
+        ("settings", "config"),
+        ("sessions ls", "sessions list"),
+        ("sessions delete pumps", "sessions rm pumps"),
+        ("sessions cat pumps", "sessions show pumps"),
+        ("sessions find pumps", "sessions search pumps"),
+        ("docs cat notes.md", "docs text notes.md"),
+        ("docs delete notes.md", "docs rm notes.md"),
+        ("templates ls", "templates list"),
+        ("templates view say", "templates show say"),
+        ("templates delete say", "templates rm say"),
+        ("templates new 1", "templates edit 1"),
+        ("uninstall nothing", "rm nothing"),
+    ],
+)
+def test_a_word_of_another_tool_is_the_command_it_means(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, typed: str, same: str
+) -> None:
+    (tmp_path / "notes.md").write_text("notes")
+    monkeypatch.chdir(tmp_path)
+    ended = run_here(typed.split())
+    assert ended == run_here(same.split())
+    assert ended.wrong is None
+    assert "no such command" not in ended.err
+
+
+def test_rm_of_a_file_says_that_it_stays_and_how_its_name_goes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.gguf"
+    file.write_bytes(b"GGUF")
+    monkeypatch.chdir(tmp_path)
+    assert run_here(["models", "alias", "small", "mine.gguf"]).code == 0
+    for name, more in (
+        ("mine.gguf", "delete it with rm\n"),
+        ("small", "delete it with rm; `l4 models alias --rm small` removes the name\n"),
+    ):
+        ended = run_here(["rm", name])
+        assert (ended.code, ended.out) == (2, "")
+        assert f"l4: {name} is the file " in ended.err
+        assert ended.err.endswith(f"mine.gguf, which lies outside the caches: {more}")
+    assert file.exists()
+
+
+@pytest.fixture
+def of_one(tiny_gguf: Path, tmp_path: Path) -> Path:
+    """A folder with one model, as downloads leave it: with a projector and a config.json."""
+    folder = tmp_path / "of-one"
+    folder.mkdir()
+    (folder / "tiny-F32.gguf").hardlink_to(tiny_gguf)
+    (folder / "mmproj-F16.gguf").hardlink_to(tiny_gguf)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("info", "{}", "--json"),
+        ("quantize", "{}", "--type", "list", "--json"),
+        ("run", "rows.txt", "-m", "{}", "-n", "2", "--temperature", "0", "--no-timings"),
+    ],
+)
+def test_a_folder_with_one_gguf_stands_for_it(
+    of_one: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(of_one.parent)
+    Path("rows.txt").write_text("Hi\n")
+
+    def ran(model: Path) -> str:
+        ended = run_here([word.format(model) for word in command])
+        assert (ended.code, ended.wrong) == (0, None), ended.err
+        return ended.out
+
+    assert ran(of_one) == ran(of_one / "tiny-F32.gguf")
+    above = of_one.parent / "above"  # and so does a folder with such a folder
+    above.mkdir()
+    of_one.rename(above / "F32")
+    assert ran(above) == ran(above / "F32" / "tiny-F32.gguf")
+
+
+def test_what_a_plan_of_a_folder_says_to_run_takes_the_folder(of_one: Path) -> None:
+    ended = run_here(["plan", str(of_one)])
+    assert ended.code == 0, ended.err
+    assert f"l4 chat -m {of_one}" in ended.out
+
+
+@pytest.mark.parametrize("command", [("info",), ("plan",), ("quantize",), ("bench",)])
+def test_a_folder_with_several_models_is_listed(
+    tiny_gguf: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    for name in ("b-Q8_0.gguf", "a-00001-of-00002.gguf", "a-00002-of-00002.gguf"):
+        (tmp_path / name).hardlink_to(tiny_gguf)
+    ended = run_here([*command, str(tmp_path)])
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[-1] == (
+        f"l4: {tmp_path}: has several models, a-00001-of-00002.gguf, b-Q8_0.gguf: "
+        f"give one, as {tmp_path}/a-00001-of-00002.gguf"
+    )
+
+
+def test_a_wrong_value_is_told_before_llama_cpp_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Hi"}\n')
+    (tmp_path / "mine.txt").write_text("my notes")
+    wrong = (
+        "chat -p x -m nowhere.gguf",
+        "chat -p x --top-p 7",
+        "chat -p x --kv-type q9",
+        "chat -p x --schema nowhere.json",
+        "run rows.jsonl -m nowhere",
+        "run rows.jsonl -o mine.txt",
+        "run rows.jsonl -o nowhere/out.jsonl",
+        "run nowhere.jsonl",
+        "ask rows.jsonl -q x -m nowhere",
+        "ask nowhere.pdf -q x",
+        "docs add rows.jsonl -m nowhere",
+        "bench nowhere",
+        "bench --batch x",
+        "ctx-test -m nowhere",
+        "ctx-test --tasks x",
+        "plan nowhere",
+        "plan scout --gpu x",
+    )
+    script = (
+        "import sys\n"
+        "from commands_here import run_here\n"
+        f"for command in {wrong}:\n"
+        "    ended = run_here(command.split())\n"
+        "    print(ended.code, *{'llama_cpp', 'numpy'} & sys.modules.keys(), command, ended.err)\n"
+    )
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = [line for line in done.stdout.splitlines() if line]
+    assert [line.split(" l4: ")[0] for line in told] == [f"2 {command}" for command in wrong]

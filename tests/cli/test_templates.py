@@ -89,7 +89,7 @@ def _with(folder: Path, file: Path) -> Path:
         (["--save-template", "../new", "-p", "x"], "x", "cannot be a template's name"),
         (["--save-template", "new", "-p", "costs $5"], "", "the $ of '$5' begins no variable"),
         (["--save-template", "new", "-p", "a", "-P", "b=1"], "", "there is no variable 'b'"),
-        (["--save-template", "new", "-p", "a", "--top-p", "3"], "", "top_p must be"),
+        (["--save-template", "new", "-p", "a", "--top-p", "3"], "", "'--top-p': it must be"),
         (["--save-template", "new", "-t", "two"], "x", "cannot be combined"),
         (["--save-template", "two", "-p", "mine"], "x", "--yes sets prompt in it"),
     ],
@@ -114,7 +114,7 @@ def test_a_mistake_is_one_line(
     [
         ('prompt = "a"\ntemprature = 1\n', "line 2: a template has no key 'temprature'; did you"),
         ('prompt = "a"\nfiles = 1\n', "line 2: a template has no key 'files'; the keys are system"),
-        ('prompt = "a"\ntop-p = 3\n', "line 2: top_p must be above 0"),
+        ('prompt = "a"\ntop-p = 3\n', "line 2: top-p must be above 0"),
         ('prompt = "a"\nseed = 0.5\n', "line 2: seed is 0.5, not a whole number"),
         ('prompt = "a"\ntemperature = true\n', "line 2: temperature is True, not a number"),
         ("prompt = 5\n", "line 1: prompt is 5, not a text"),

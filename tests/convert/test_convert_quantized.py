@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 import convert
 from convert import ConvertError
-from convert.checkpoint.dequantize import e4m3_values
+from convert.checkpoint.dequantize import e4m3_values, from_float16
 
 SMALL = {"num_local_experts": 2, "num_hidden_layers": 1}
 CHANNEL = {
@@ -317,3 +317,15 @@ def test_other_quantization_is_refused(config: dict[str, Any], tmp_path: Path) -
     with pytest.raises(ConvertError, match=r"config\.json: the checkpoint is quantized"):
         convert.plan(checkpoint, "Q8_0")
     assert json.loads((checkpoint / "config.json").read_text())["quantization_config"] == config
+
+
+def test_every_float16_is_the_float32_that_numpy_makes_of_it() -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(256, 256)
+    finite = np.where(np.isfinite(halves), halves, np.float16(0))
+    for rows in (finite, finite.T, finite[:, ::2], finite[:0]):
+        made = from_float16(rows)
+        assert made.flags.c_contiguous
+        assert made.tobytes() == rows.astype(np.float32, order="C").tobytes()
+    for odd in (np.inf, -np.inf, np.nan):
+        rows = np.array([[1, odd]], np.float16)
+        assert from_float16(rows).tobytes() == rows.astype(np.float32).tobytes()

@@ -255,7 +255,7 @@ def test_a_model_that_reads_so_far_is_found_to_read_so_far() -> None:
     effective = found.effective()
     assert effective is not None
     assert (effective.n_tokens, effective.n_longest) == (2048, 8192)
-    assert any(re.search(r"8192 tokens: \d+ read · \d+% of all · about \d+ s", s) for s in shown)
+    assert any(re.search(r"8k tokens: [\d,]+ read · \d+% of all · about \d+ s", s) for s in shown)
     assert isinstance(llm.engine.backend, FakeBackend)
     # Each document is computed once, however many questions it has.
     assert llm.engine.backend.num_decoded_tokens < 1.1 * plan.num_tokens
@@ -319,7 +319,7 @@ def test_the_command_shows_a_map_and_keeps_the_length(command: Any) -> None:
         "8k  100   0",
         "effective length: 2k (up to there it keeps 85% of the 100% it reaches at short lengths)",
     ]
-    assert err == "11264 tokens to read\n"
+    assert err == "11,264 tokens to read\n"
     kept = recall_effective_length("", "f16")
     assert kept is not None
     assert (kept.n_tokens, kept.n_longest) == (2048, 8192)
@@ -355,7 +355,7 @@ def test_the_command_as_json(command: Any) -> None:
     [
         (["--lengths", "1k,much"], "--lengths: 'much' is not a number of tokens"),
         (["--lengths", "9" * 5000], "9' is not a number of tokens"),
-        (["--lengths", "128k"], "--lengths: 131072 tokens, but the model"),
+        (["--lengths", "128k"], "--lengths: 128k tokens, but the model"),
         (["--lengths", "50"], "--lengths: 50 tokens are too few"),
         (["--depths", "0,101"], "percentages must be between 0 and 100"),
         (["--depths", "top"], "percentages separated by commas"),

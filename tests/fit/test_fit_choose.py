@@ -294,8 +294,7 @@ def test_no_sequence_is_longer_than_the_model_was_trained_for(tmp_path: Path) ->
         with pytest.raises(ContextOverflowError):
             llm.engine.add_request(overlong)
     assert notes == [
-        "one sequence can use only 512 of the 1024 tokens of context: short was not trained for "
-        "more"
+        "one sequence can use only 512 of the 1k tokens of context: short was not trained for more"
     ]
     with pytest.raises(UsageError, match="more than 2 sequences times the 512 tokens"):
         load(gguf, ctx=1025, parallel=2)

@@ -24,6 +24,20 @@ STRINGS = {"type": "array", "items": {"type": "string"}}
         (" a float ,b bool,", {"a": {"type": "number"}, "b": {"type": "boolean"}}),
         ("tags [str]", {"tags": STRINGS}),
         (
+            "s string, t text, n number, d double, i Integer, b boolean, l [string]",
+            {
+                **{name: {"type": "string"} for name in "st"},
+                **{name: {"type": "number"} for name in "nd"},
+                "i": {"type": "integer"},
+                "b": {"type": "boolean"},
+                "l": STRINGS,
+            },
+        ),
+        (
+            "medium text|number",  # words, and none of them l4's own name of a type
+            {"medium": {"type": "string", "enum": ["text", "number"]}},
+        ),
+        (
             "grid [[int]]",
             {"grid": {"type": "array", "items": {**STRINGS, "items": {"type": "integer"}}}},
         ),
@@ -51,7 +65,15 @@ def test_the_short_form(text: str, properties: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name, age integer", "field 2, 'age integer': no type 'integer'; a type is str, int"),
+        ("name, age year", "field 2, 'age year': no type 'year'; a type is str, int"),
+        ("age intt", "field 1, 'age intt': no type 'intt'; did you mean int?"),
+        ("age strng", "no type 'strng'; did you mean str?"),
+        ("age int?", "no type 'int?'; did you mean int?"),
+        ("tags list", "no type 'list'; did you mean [str]?"),
+        ("tags List[int]", "no type 'List[int]'; did you mean [int]?"),
+        ("tags int[]", "no type 'int[]'; did you mean [int]?"),
+        ("int age", "field 1, 'int age': a type follows its name: age int"),
+        ("age integer|null", "'integer' cannot be one of a choice"),
         ("tags [", "field 1, 'tags [': no type '['"),
         ("tags []", "no type '[]'"),
         ("tags [dict]", "no type 'dict'"),

@@ -300,7 +300,7 @@ def test_a_pinned_prefix_outlives_its_questions_until_nothing_else_fits() -> Non
 
 def test_a_text_longer_than_the_context_is_refused_with_its_length() -> None:
     engine = Engine(Cells(n_ctx=1000))
-    with pytest.raises(ContextOverflowError, match="1200 tokens, the context holds 1000"):
+    with pytest.raises(ContextOverflowError, match="1,200 tokens, the context holds 1,000"):
         list(engine.prefixes.prefill(TEXT[:1200]))
 
 

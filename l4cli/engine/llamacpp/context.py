@@ -96,7 +96,7 @@ class LlamaBackend:
         if not self._handle:
             why = library.last_complaint()
             raise ModelLoadError(
-                f"no context of {n_ctx} tokens could be made ({why or 'no reason given'}): "
+                f"no context of {n_ctx:,} tokens could be made ({why or 'no reason given'}): "
                 "try a smaller --ctx or --kv-type q8_0"
             )
         self._memory = llama_cpp.llama_get_memory(self._handle)
