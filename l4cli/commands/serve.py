@@ -63,9 +63,7 @@ def serve(
         raise UsageError(
             f"l4 serve needs the package {missing.name}: pip install 'l4[serve]'"
         ) from None
-    from l4cli.commands.open_model import read_text_option
-
-    key = read_text_option(api_key)
+    key = options.read_text_option(api_key)
     key = key.strip() if key is not None else None
     if key is not None and not (key and key.isascii() and key.isprintable()):
         raise UsageError("--api-key must have printable ASCII characters, and at least one")

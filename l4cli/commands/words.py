@@ -16,8 +16,6 @@ _RM = ("`l4 rm {}` removes a model from the caches", "NAME")
 _INFO = ("`l4 info {}` describes a model", "NAME")
 _ALIAS = ("`l4 models alias {}` gives a model a name", "NAME MODEL")
 _FIND = "https://huggingface.co/models?library=gguf lists models, `l4 pull hf.co/ORG/NAME` gets one"
-_SERVER = "l4 has no server; `l4 run FILE` answers prompts, and so does l4cli.load in Python"
-
 # By group, or for any group under "": a word, and the commands that it may mean.
 _MEANT: dict[str, dict[str, tuple[str, ...]]] = {
     "": {
@@ -66,8 +64,7 @@ _NAMED: dict[str, dict[str, str | tuple[str, str]]] = {
         "get": ("`l4 config get {}` prints a setting", "KEY"),
         "init": "no setting is needed; `l4 config edit` opens them",
         "search": _FIND,
-        "serve": _SERVER,
-        "server": _SERVER,
+        "server": "`l4 serve` answers other programs",
         "set": ("`l4 config set {}` sets a default", "KEY VALUE"),
         "unset": ("`l4 config unset {}` removes a default", "KEY"),
         "use": _DEFAULT,

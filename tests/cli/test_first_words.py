@@ -190,7 +190,7 @@ def test_a_size_without_a_unit_is_not_taken_for_bytes(l4: L4, command: tuple[str
         (("templates", "use", "say"), "`l4 chat -t say` asks with a template"),
         (("set", "ctx", "4k"), "`l4 config set ctx 4k` sets a default"),
         (("use", "scout"), "`l4 config set model scout` chooses the default model"),
-        (("serve",), "l4 has no server; `l4 run FILE` answers prompts"),
+        (("server",), "`l4 serve` answers other programs"),
         (("chat", "manual.pdf"), "is a file: read it with -f manual.pdf"),
         (("chat", "/proc/self/mem"), "is a file: read it with -f /proc/self/mem"),
         (("chat", "-m", "demo", "manual.pdf", "What?"), "l4 ask manual.pdf 'What?'"),
