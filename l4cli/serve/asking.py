@@ -66,6 +66,7 @@ class Asking:
 
     async def ask(self, requests: Sequence[Request]) -> InFlight:
         """Give requests to the engine; ApiError if it refuses one. Close what is returned."""
+        self.check_queue(len(requests))  # again: others have come while these were encoded
         in_flight = InFlight(self, requests)
         try:
             await in_flight.begin()
