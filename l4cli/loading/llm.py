@@ -26,7 +26,7 @@ from l4cli.engine.kv import padded
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.engine.llamacpp.devices import devices
 from l4cli.engine.sizing import ContextSize, SizingLimits
-from l4cli.engine.types import Backend, Completion, Constraint, Request, SamplingParams
+from l4cli.engine.types import Backend, Completion, Request, SamplingParams
 from l4cli.errors import EngineError, RequestError, UsageError
 from l4cli.loading.contexts import Contexts
 from l4cli.loading.decision import Decision

@@ -140,6 +140,14 @@ def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(client: openai.O
             chat(client, messages=long, stream=stream)
 
 
+def test_without_a_limit_an_answer_may_fill_the_context(url: str, demo: LLM) -> None:
+    long = "word " * (demo.engine.backend.n_ctx_seq - 500)
+    body = {"messages": [{"role": "user", "content": long}]}
+    said = httpx.post(f"{url}/v1/chat/completions/dry-run", json=body).json()
+    assert said["max_tokens"] == said["left"] < 500
+    assert said["fits"]
+
+
 @pytest.mark.parametrize(
     ("body", "param", "message"),
     [
