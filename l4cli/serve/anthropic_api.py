@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from l4cli.errors import RequestError
 from l4cli.serve.anthropic_answers import PING, Events, Head, message
 from l4cli.serve.anthropic_bodies import Asked, read
 from l4cli.serve.asking import InFlight
 from l4cli.serve.errors import ApiError, as_anthropic
-from l4cli.serve.generation import Call, Delta, call_for
+from l4cli.serve.generation import Call, Delta, call_for, fitted_to_thinking
 from l4cli.serve.handling import Api, generate, whole
 from l4cli.serve.served import Served
 from l4cli.serve.streams import EventStream, JsonResponse, event
@@ -62,19 +60,8 @@ def _asked(api: Api, given: Mapping[str, Any]) -> Asked:
 
 
 def _call(served: Served, asked: Asked, *, lenient: bool) -> Call:
-    """Encode what a body asks for.
-
-    lenient: let the model think as it likes if it cannot think as it is asked to.
-    """
-    body = asked.body
-    try:
-        served.llm.encoder_for(body.thinks)
-    except RequestError as error:
-        if not lenient:
-            raise RequestError(
-                f"thinking: {error}; leave the field out, or send it as adaptive"
-            ) from None
-        body = replace(body, thinks=None)
+    """Encode what a body asks for."""
+    body = fitted_to_thinking(served.llm, asked.body, "thinking", lenient=lenient)
     return call_for(served.llm, body, asked.max_tokens or served.default_max_tokens)
 
 

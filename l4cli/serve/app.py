@@ -20,7 +20,9 @@ from l4cli.serve.handling import Api
 from l4cli.serve.openai_chat import chat_completions
 from l4cli.serve.openai_completions import completions
 from l4cli.serve.openai_models import model, models
+from l4cli.serve.openai_responses import response, responses
 from l4cli.serve.refusing import error_response
+from l4cli.serve.responses_store import ResponseStore
 from l4cli.serve.status import health, metrics
 from l4cli.serve.streams import GoneError
 from l4cli.serve.tokens import detokenize, dry_run, tokenize
@@ -33,6 +35,8 @@ _ROUTES = (
     Route("/v1/chat/completions", chat_completions, methods=["POST"]),
     Route("/v1/chat/completions/dry-run", dry_run, methods=["POST"]),
     Route("/v1/completions", completions, methods=["POST"]),
+    Route("/v1/responses", responses, methods=["POST"]),
+    Route("/v1/responses/{id}", response, methods=["GET", "DELETE"]),
     Route("/v1/messages", messages, methods=["POST"]),
     Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
     Route("/tokenize", tokenize, methods=["POST"]),
@@ -67,7 +71,7 @@ def make_app(api: Api, access: Access) -> ASGIApp:
             Exception: _bug,
         },
     )
-    app.state.api = api
+    app.state.api, app.state.responses = api, ResponseStore()
     return Guard(
         app,
         key=access.key,

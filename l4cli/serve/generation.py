@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from l4cli.engine.completion import Collector, without_thought
 from l4cli.engine.thoughts import Thoughts
 from l4cli.engine.types import Completion, Request, StepOutput, TokenLogprob
+from l4cli.errors import RequestError
 from l4cli.loading.llm import LLM
 from l4cli.openai.bodies import Body, Prompt
 from l4cli.openai.fields import tool_name
@@ -100,6 +101,21 @@ def call_for(llm: LLM, body: Body, default_max_tokens: int) -> Call:
         is_raw=body.messages is None,
         thinks=body.thinks,
     )
+
+
+def fitted_to_thinking(llm: LLM, body: Body, field: str, *, lenient: bool) -> Body:
+    """Return the body if the model can think, or not think, as it asks; else raise RequestError.
+
+    field: the field that asks for it.
+    lenient: let the model think as it likes instead of refusing.
+    """
+    try:
+        llm.encoder_for(body.thinks)
+    except RequestError as error:
+        if lenient:
+            return replace(body, thinks=None)
+        raise RequestError(f"{field}: {error}; leave the field out") from None
+    return body
 
 
 def _within(request: Request, n_ctx: int) -> Request:

@@ -220,8 +220,14 @@ def test_a_failure_in_the_middle_of_a_stream_is_an_event() -> None:
     model = Model("One, two! Three.")
     model.llm.engine.backend.fail_on = ord("!")  # type: ignore[attr-defined]
     texts = []
-    with model.client() as client, pytest.raises(anthropic.APIStatusError, match="failed"):
-        for event in ask(client, stream=True):
+
+    def read(events: Any) -> None:
+        for event in events:
             if event.type == "content_block_delta":
                 texts.append(event.delta.text)
+
+    with model.client() as client:
+        events = ask(client, stream=True)
+        with pytest.raises(anthropic.APIStatusError, match="failed"):
+            read(events)
     assert "".join(texts) == "One, two!"
