@@ -332,3 +332,11 @@ def test_fields_that_change_no_answer_are_taken(client: anthropic.Anthropic) -> 
 def test_an_unknown_model_is_404_with_the_names(client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError, match="'claude' is not served here; served: demo"):
         client.messages.create(model="claude", messages=QUESTION, max_tokens=1)  # type: ignore[arg-type]
+
+
+def test_models_are_listed(client: anthropic.Anthropic, demo: LLM) -> None:
+    (model,) = client.models.list()
+    assert (model.id, model.type, model.display_name) == ("demo:Q8_0", "model", "demo:Q8_0")
+    assert model.max_input_tokens == demo.engine.backend.n_ctx_seq
+    assert model.created_at.year >= 2024
+    assert client.models.retrieve("demo") == model

@@ -231,3 +231,14 @@ def test_a_failure_in_the_middle_of_a_stream_is_an_event() -> None:
         with pytest.raises(anthropic.APIStatusError, match="failed"):
             read(events)
     assert "".join(texts) == "One, two!"
+
+
+def test_a_begun_answer_goes_on_where_it_ends() -> None:
+    model = Model("yes.")
+    asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "So, "}]
+    with model.client() as client:
+        with pytest.raises(anthropic.BadRequestError, match="cannot continue a begun answer"):
+            ask(client, *asked)  # it would think first
+        answer = ask(client, *asked, thinking={"type": "disabled"})
+    assert model.prompts[-1].endswith("<think>\n\n</think>\n\nSo, ")
+    assert answer.content[0].text == "yes."
