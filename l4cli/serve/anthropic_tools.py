@@ -61,7 +61,10 @@ def _function(place: str, tool: Mapping[str, Any]) -> Mapping[str, Any]:
     schema = tool.get("input_schema")
     if not isinstance(schema, dict):
         raise InputError(f"{place}.input_schema must be an object")
-    function = {"name": fields.text(f"{place}.name", tool.get("name")), "parameters": schema}
+    name = fields.text(f"{place}.name", tool.get("name"))
+    if not name:
+        raise InputError(f"{place}.name is empty")
+    function = {"name": name, "parameters": schema}
     if tool.get("description") is not None:
         function["description"] = fields.text(f"{place}.description", tool["description"])
     return {"type": "function", "function": function}

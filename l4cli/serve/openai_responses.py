@@ -20,7 +20,7 @@ from l4cli.serve.handling import Api, generate
 from l4cli.serve.responses_output import Event, Output, begun, ended, failed
 from l4cli.serve.responses_store import Kept, ResponseStore
 from l4cli.serve.served import Served
-from l4cli.serve.streams import EventStream, JsonResponse, event, unless_gone
+from l4cli.serve.streams import EventStream, JsonResponse, event, to_json, unless_gone
 
 
 async def responses(request: Request) -> Response:
@@ -42,7 +42,8 @@ async def responses(request: Request) -> Response:
     in_flight = await served.asking.ask(call.requests)
     params = call.requests[0].params
     begin = begun(call.id, int(time.time()), served.name, params, given)
-    answer = _Answer(served, call, in_flight, asked, begin, store)
+    num_bytes = len(await request.body())  # which has been read, and is held
+    answer = _Answer(served, call, in_flight, asked, begin, store, num_bytes)
     if asked.body.stream:
         return EventStream(answer.stream(), in_flight.close)
     try:
@@ -66,7 +67,11 @@ async def response(request: Request) -> Response:
 
 @dataclass(slots=True)
 class _Answer:
-    """One response, while it is generated. `response` is what is known of it so far."""
+    """One response, while it is generated.
+
+    response: what is known of it so far.
+    num_bytes: the size of the request's body.
+    """
 
     served: Served
     call: Call
@@ -74,6 +79,7 @@ class _Answer:
     asked: bodies.Asked
     response: Mapping[str, Any]
     store: ResponseStore
+    num_bytes: int
 
     async def run(self) -> None:
         """Generate the whole response. ApiError if that fails."""
@@ -113,9 +119,9 @@ class _Answer:
                     yield one
                 self.response = ended(self.response, output, new, int(time.time()))
         if self.asked.stores:
-            num_new = self.asked.num_new + len(output.items)
             items = (*self.asked.items, *output.items)
-            self.store.keep(self.response, items, num_new)
+            num_bytes = self.num_bytes + len(to_json(output.items)) + 8 * len(items)
+            self.store.keep(Kept(self.response, items, num_bytes))
 
 
 def _store(request: Request) -> ResponseStore:

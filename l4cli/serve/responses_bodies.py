@@ -63,13 +63,11 @@ class Asked:
 
     body: the same in the words of chat completions.
     items: all items of the conversation so far.
-    num_new: how many of them, at the end, are this body's own.
     stores: whether the response is kept for those that follow it.
     """
 
     body: Body
     items: tuple[Item, ...]
-    num_new: int
     stores: bool
 
 
@@ -105,7 +103,7 @@ def read(body: Mapping[str, Any], before: Sequence[Item], *, lenient: bool = Fal
         stream=fields.flag("stream", body, False),
         thinks=_thinks(body.get("reasoning")),
     )
-    return Asked(asked, (*before, *given), len(given), fields.flag("store", body, True))
+    return Asked(asked, (*before, *given), fields.flag("store", body, True))
 
 
 def _sampling(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,8 +131,10 @@ def _sampling(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _logprobs(body: Mapping[str, Any]) -> int | None:
     include, top = body.get("include"), body.get("top_logprobs")
-    if include is not None and not isinstance(include, list):
-        raise InputError(f"include must be a list, not {fields.json_type(include)}")
+    if include is not None and not (
+        isinstance(include, list) and all(isinstance(one, str) for one in include)
+    ):
+        raise InputError("include must be a list of strings")
     if top is not None and (isinstance(top, bool) or not isinstance(top, int)):
         raise InputError("top_logprobs must be an integer")
     if top is None:
@@ -195,6 +195,8 @@ def _function(place: str, tool: Mapping[str, Any]) -> dict[str, Any]:
             f"{place} has the type {tool.get('type')!r}: this server takes tools of type function"
         )
     function: dict[str, Any] = {"name": fields.text(f"{place}.name", tool.get("name"))}
+    if not function["name"]:
+        raise InputError(f"{place}.name is empty")
     if tool.get("description") is not None:
         function["description"] = fields.text(f"{place}.description", tool["description"])
     if (parameters := tool.get("parameters")) is not None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from l4cli.serve.responses_input import Item
-from l4cli.serve.streams import to_json
 
 _MOST = 1000  # responses
 _MOST_BYTES = 64 << 20
@@ -20,7 +19,7 @@ class Kept:
 
     shown: as the client got it.
     items: the whole conversation, with the response's own output at its end.
-    num_bytes: how much of that earlier responses do not hold, about.
+    num_bytes: how much memory that takes, about, without what earlier responses hold.
     """
 
     shown: Mapping[str, Any]
@@ -40,15 +39,11 @@ class ResponseStore:
         """Return a response; None if it is not here."""
         return self._kept.get(response_id)
 
-    def keep(self, shown: Mapping[str, Any], items: tuple[Item, ...], num_new: int) -> None:
-        """Keep a response.
-
-        items: the whole conversation, with the response's own output at its end.
-        num_new: how many of the items were not in the conversation that it follows.
-        """
-        new = items[len(items) - num_new :]
-        kept = Kept(shown, items, len(to_json([shown, *new])) + 8 * len(items))
-        self._kept[shown["id"]] = kept
+    def keep(self, kept: Kept) -> None:
+        """Keep a response, unless it is larger than all may be together."""
+        if kept.num_bytes > self._most_bytes:
+            return
+        self._kept[kept.shown["id"]] = kept
         self._num_bytes += kept.num_bytes
         while len(self._kept) > self._most or self._num_bytes > self._most_bytes:
             self._num_bytes -= self._kept.popitem(last=False)[1].num_bytes

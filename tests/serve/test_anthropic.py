@@ -285,6 +285,7 @@ def test_tokens_are_counted(client: anthropic.Anthropic, demo: LLM) -> None:
         ),
         ({"system": [{"type": "image"}]}, "system[0] is an image"),
         ({"stop_sequences": "x"}, "stop_sequences must be a list of strings"),
+        ({"tools": [{"name": "", "input_schema": {}}]}, "tools[0].name is empty"),
         ({"tools": [{"name": "f"}]}, "tools[0].input_schema must be an object"),
         ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, "needs Anthropic's servers"),
         ({"tool_choice": {"type": "any"}}, "there are no tools"),

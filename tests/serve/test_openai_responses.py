@@ -18,7 +18,7 @@ from served import served
 from tagged import Tags, tagged_llm
 
 from l4cli.loading.llm import LLM
-from l4cli.serve.responses_store import ResponseStore
+from l4cli.serve.responses_store import Kept, ResponseStore
 
 QUESTION = "What is GGUF?"
 WEATHER: Any = {
@@ -251,14 +251,22 @@ def test_a_response_is_not_kept_if_the_client_says_so() -> None:
 
 
 def test_what_is_kept_has_bounds() -> None:
-    store = ResponseStore(most=3, most_bytes=10_000)
+    store = ResponseStore(most=3, most_bytes=1000)
+
+    def keep(name: str, num_bytes: int) -> None:
+        store.keep(Kept({"id": name}, (), num_bytes))
+
     for number in range(5):
-        store.keep({"id": f"r{number}"}, ({"type": "message"},), 1)
+        keep(f"r{number}", 10)
     assert [store.get(f"r{number}") is not None for number in range(5)] == [0, 0, 1, 1, 1]
-    store.keep({"id": "big"}, ({"content": "x" * 9_940},), 1)
-    assert [store.get(name) is not None for name in ("r3", "r4", "big")] == [0, 0, 1]
-    store.keep({"id": "huge"}, ({"content": "x" * 20_000},), 1)
+    keep("big", 985)
+    assert [store.get(name) is not None for name in ("r3", "r4", "big")] == [0, 1, 1]
+    assert store.remove("big")
+    keep("small", 980)
+    assert store.get("r4")
+    keep("huge", 2000)
     assert store.get("huge") is None
+    assert store.get("small")
     assert not store.remove("huge")
 
 
@@ -359,6 +367,7 @@ MESSAGE = {"role": "user", "content": "Hi"}
         ({"prompt": {"id": "x"}}, "prompt", "is not supported"),
         ({"max_output_tokens": 0}, "max_output_tokens", "at least 1"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]", "takes tools of type function"),
+        ({"tools": [{"type": "function", "name": ""}]}, "tools[0]", "name is empty"),
         ({"tool_choice": "required"}, "tool_choice", "there are no tools"),
         ({"tool_choice": "maybe"}, "tool_choice", "must be"),
         (
@@ -370,7 +379,7 @@ MESSAGE = {"role": "user", "content": "Hi"}
         ({"previous_response_id": 5}, "previous_response_id", "must be a string"),
         ({"reasoning": "much"}, "reasoning", "must be an object"),
         ({"store": "yes"}, "store", "must be true or false"),
-        ({"include": "all"}, "include", "must be a list"),
+        ({"include": "all"}, "include", "must be a list of strings"),
     ],
     ids=lambda value: str(value)[:40],
 )
