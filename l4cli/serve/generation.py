@@ -87,8 +87,6 @@ def call_for(llm: LLM, body: Body, default_max_tokens: int) -> Call:
             begun=body.begun,
             **body.sampling,
         )
-        if body.sampling.get("max_tokens") is None:
-            first = _within(first, llm.engine.backend.n_ctx_seq)
         llm.check(first.params)  # compiles its constraint
         for number in range(body.n):
             request_id = f"{call_id}/{len(requests)}"
@@ -116,14 +114,6 @@ def fitted_to_thinking(llm: LLM, body: Body, field: str, *, lenient: bool) -> Bo
             return replace(body, thinks=None)
         raise RequestError(f"{field}: {error}; leave the field out") from None
     return body
-
-
-def _within(request: Request, n_ctx: int) -> Request:
-    """The request with no more tokens of an answer than a context of this size has room for."""
-    left = max(1, n_ctx - len(request.prompt))
-    most = request.params.max_tokens
-    params = replace(request.params, max_tokens=min(most, left) if most else left)
-    return replace(request, params=params)
 
 
 class Generation:

@@ -230,7 +230,7 @@ def test_more_than_the_context_has_room_for(client: anthropic.Anthropic, demo: L
     assert answer.stop_reason == "end_turn"
     long = [{"role": "user", "content": "word " * 200_000}]
     for stream in (False, True):
-        with pytest.raises(anthropic.BadRequestError, match=r"the prompt has \d+ tokens"):
+        with pytest.raises(anthropic.BadRequestError, match=r"the prompt has [\d,]+ tokens"):
             ask(client, messages=long, stream=stream)
 
 
