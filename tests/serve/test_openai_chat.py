@@ -136,7 +136,7 @@ def test_choices_stop_strings_and_logprobs(client: openai.OpenAI) -> None:
 def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(client: openai.OpenAI) -> None:
     long = [{"role": "user", "content": "word " * 200_000}]
     for stream in (False, True):
-        with pytest.raises(openai.BadRequestError, match=r"the prompt has [\d,]+ tokens, the context"):
+        with pytest.raises(openai.BadRequestError, match=r"the prompt has [\d,]+ tokens"):
             chat(client, messages=long, stream=stream)
 
 
