@@ -2,6 +2,7 @@
 # make install   puts l4 on your PATH, by uv, pipx, or a virtual environment of its own
 # make test   the same set-up with the test tools, then every check
 # make test-slow   the tests that take minutes: set-up, doctor, wheel and sdist, sweeps by seed
+# make test-clients   llm and LiteLLM against `l4 serve`; installs the `clients` extra first
 # make test-train   the tests of training/; installs torch and the rest of the `train` extra first
 # make pictures   the README's pictures anew, from real sessions
 # make upgrade   requirements.lock anew: the newest releases that pyproject.toml allows
@@ -16,7 +17,7 @@ CHECKPOINT := l4cli/demo/checkpoint
 SHARDS := $(wildcard $(CHECKPOINT)/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install test check pytest test-slow test-train pictures upgrade llama.cpp clean
+.PHONY: help run install test check pytest test-slow test-clients test-train pictures upgrade llama.cpp clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -50,6 +51,9 @@ test-slow: $(VENV)/.test-installed
 pictures: $(VENV)/.test-installed
 	$(BIN)/python examples/pictures.py
 
+test-clients: $(VENV)/.clients-installed
+	$(BIN)/python -m pytest -m clients tests/serve
+
 test-train: $(VENV)/.train-installed
 	$(BIN)/python -m pytest -m train tests/training
 
@@ -71,6 +75,11 @@ $(VENV)/.installed: pyproject.toml $(LOCK) | llama.cpp
 $(VENV)/.test-installed: pyproject.toml $(LOCK) | llama.cpp
 	$(BIN)/python -m pip install --quiet -c $(LOCK) -e '.[test]'
 	@touch $@ $(VENV)/.installed
+
+# requirements.lock does not pin the packages of the `clients` extra.
+$(VENV)/.clients-installed: pyproject.toml $(LOCK) | llama.cpp
+	$(BIN)/python -m pip install --quiet -c $(LOCK) -e '.[test,clients]'
+	@touch $@ $(VENV)/.test-installed $(VENV)/.installed
 
 # requirements.lock does not pin torch and the others of the `train` extra.
 $(VENV)/.train-installed: pyproject.toml $(LOCK) | llama.cpp

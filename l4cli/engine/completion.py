@@ -79,4 +79,5 @@ def _completion(last: StepOutput, parts: _Parts) -> Completion:
         logprobs=tuple(parts.logprobs),
         reasoning=said.reasoning if said else "",
         said=said,
+        stopped_by=last.stopped_by,
     )

@@ -17,14 +17,19 @@ class Detokenizer:
     """An incremental UTF-8 decoder that holds possible stop strings back.
 
     A character is returned once its last byte has arrived. Text that could be the beginning of a
-    stop string is held back until that is decided. `stopped` says whether a stop string was found.
+    stop string is held back until that is decided. `stopped_by` is the stop string that was found.
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
-        self.stopped = False
+        self.stopped_by: str | None = None
         self._decoder = _Utf8(errors="replace")
         self._stop = tuple(stop)
         self._held = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was found."""
+        return self.stopped_by is not None
 
     def feed(self, piece: bytes) -> str:
         """Add `piece`; return the text that can no longer change."""
@@ -46,10 +51,11 @@ class Detokenizer:
         if not self._stop:
             return new
         text = self._held + new
-        found = [(at + len(s), at) for s in self._stop if (at := text.find(s)) >= 0]
+        found = [(at + len(s), at, s) for s in self._stop if (at := text.find(s)) >= 0]
         if found:
-            self.stopped, self._held = True, ""
-            return text[: min(found)[1]]
+            _, at, self.stopped_by = min(found)
+            self._held = ""
+            return text[:at]
         held = max(_overlap(text, stop) for stop in self._stop)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]

@@ -399,6 +399,7 @@ class Engine:
         sampled: Sampled | None = None,
     ) -> StepOutput:
         output = _output(live.sequence, text, sampled, reason, error)
+        output = output._replace(stopped_by=live.detokenizer.stopped_by)
         if live.reader:
             said = live.reader.said.before(live.sequence.request.params.stop)
             output = output._replace(said=said)

@@ -145,6 +145,7 @@ class StepOutput(NamedTuple):
     num_completion_tokens: tokens of the answer so far.
     error: the reason if finish_reason is "error".
     said: on the last output of an answer in channels, what it has in each of them.
+    stopped_by: on the last output, the stop string that ended the answer; None if none did.
     """
 
     request_id: str
@@ -157,6 +158,7 @@ class StepOutput(NamedTuple):
     error: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     said: Said | None = None
+    stopped_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,7 @@ class Completion:
 
     `reasoning` is what was thought before an answer with a constraint, or in a channel of its own;
     the text is without it. `said` is what an answer in channels has in each of them.
+    `stopped_by` is the stop string that ended the answer.
     Times are in seconds from when the engine queued the request; `ttft` is that of the first token.
     """
 
@@ -182,6 +185,7 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] = ()
     reasoning: str = ""
     said: Said | None = None
+    stopped_by: str | None = None
 
 
 class BatchItem(NamedTuple):

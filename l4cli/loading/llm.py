@@ -26,7 +26,7 @@ from l4cli.engine.kv import padded
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.engine.llamacpp.devices import devices
 from l4cli.engine.sizing import ContextSize, SizingLimits
-from l4cli.engine.types import Backend, Completion, Constraint, Request, SamplingParams
+from l4cli.engine.types import Backend, Completion, Request, SamplingParams
 from l4cli.errors import EngineError, RequestError, UsageError
 from l4cli.loading.contexts import Contexts
 from l4cli.loading.decision import Decision
@@ -260,6 +260,8 @@ class LLM:
         must_call: Sequence[str] = (),
         raw: bool = False,
         default_max_tokens: int | None = None,
+        thinks: bool | None = None,
+        begun: str = "",
         **sampling: Any,
     ) -> Request:
         """Return a request for the engine.
@@ -271,16 +273,25 @@ class LLM:
             context. A given max_tokens is never cut: if it does not fit, the engine refuses it.
 
         must_call: the answer has to call one of these functions, which are among the `tools`.
+        thinks: whether the model is to think first; None leaves that to its chat template.
+        begun: the beginning of the answer, which the model continues; not for models that think.
 
         If sampling needs a seed and none is given, a random one is drawn here, so that callers can
         report it.
         """
-        tokens = self._encode(prompt, tools, raw)
+        encoder = self.encoder_for(thinks)
+        tokens = self._encode(encoder, prompt, tools, raw)
+        if begun:
+            if encoder.thinking != "no":
+                raise RequestError("a model that thinks first cannot continue a begun answer")
+            tokens = [*tokens, *encoder.begun(begun)]
         if must_call:
             if sampling.get("constraint"):
                 raise RequestError("a tool call and a response format cannot both be required")
-            sampling["constraint"] = self.encoder.must_call(tools or (), must_call)
-        params = self.params(**sampling) if raw else self.params_of_answer(**sampling)
+            sampling["constraint"] = encoder.must_call(tools or (), must_call)
+        params = self.params(**sampling)
+        if not raw:
+            params = _with_thought(params, encoder)
         if params.max_tokens is None and default_max_tokens:
             left = max(1, self.n_ctx - len(tokens))
             params = replace(params, max_tokens=min(default_max_tokens, left))
@@ -288,8 +299,19 @@ class LLM:
             params = replace(params, seed=secrets.randbelow(2**32 - 1))
         return Request(id or f"r{next(self._ids)}", tuple(tokens), params)
 
-    def _may_think_before(self, constraint: Constraint) -> bool:
-        return self.encoder.thinking == "channels" or constraint.kind in _AFTER_THOUGHTS
+    def encoder_for(self, thinks: bool | None) -> PromptEncoder:
+        """Return the encoder of prompts for a model that is to think first, or is not to.
+
+        RequestError if the model does not think, or cannot be told not to.
+        """
+        if thinks is None:
+            return self.encoder
+        encoder = self.encoder.told(thinks=thinks)
+        if thinks and encoder.thinking == "no":
+            raise RequestError("the model does not think before it answers")
+        if not thinks and encoder.thinking != "no":
+            raise RequestError("the model always thinks before it answers: no switch turns it off")
+        return encoder
 
     def params(self, **sampling: Any) -> SamplingParams:
         """Return SamplingParams: the given values over this model's defaults; None is not given.
@@ -304,13 +326,7 @@ class LLM:
 
     def params_of_answer(self, **sampling: Any) -> SamplingParams:
         """Return `params` for a whole answer: the model may think before a constraint begins."""
-        params = self.params(**sampling)
-        if params.constraint and self._may_think_before(params.constraint):
-            constraint = replace(params.constraint, thinking=self.encoder.thinking)
-            if self.encoder.thoughts:
-                constraint = replace(constraint, tags=self.encoder.thoughts.tags)
-            return replace(params, constraint=constraint)
-        return params
+        return _with_thought(self.params(**sampling), self.encoder)
 
     def tagged_text(self, completion: Completion) -> str:
         """An answer's text with the tags around its calls, which as control tokens have no text."""
@@ -326,17 +342,21 @@ class LLM:
         self.on_close()
 
     def _encode(
-        self, prompt: Prompt, tools: Sequence[Mapping[str, Any]] | None, raw: bool
+        self,
+        encoder: PromptEncoder,
+        prompt: Prompt,
+        tools: Sequence[Mapping[str, Any]] | None,
+        raw: bool,
     ) -> list[int]:
         if isinstance(prompt, str):
             if raw:
-                return self.encoder.text(prompt)
+                return encoder.text(prompt)
             prompt = [{"role": "user", "content": prompt}]
         if _is_token_ids(prompt):
             self._check_tokens(prompt)
             return list(prompt)
-        self.encoder.check_roles(prompt)
-        return self.encoder.chat(prompt, tools=tools)
+        encoder.check_roles(prompt)
+        return encoder.chat(prompt, tools=tools)
 
     def _check_tokens(self, tokens: Sequence[int]) -> None:
         n_vocab = self.vocabulary.n_vocab
@@ -346,6 +366,19 @@ class LLM:
                     f"prompt has the token {wrong}, but the vocabulary of this model ends at "
                     f"{n_vocab - 1}"
                 )
+
+
+def _with_thought(params: SamplingParams, encoder: PromptEncoder) -> SamplingParams:
+    """The parameters with a constraint that begins only after what the model may think."""
+    constraint = params.constraint
+    if constraint is None:
+        return params
+    if encoder.thinking != "channels" and constraint.kind not in _AFTER_THOUGHTS:
+        return params
+    constraint = replace(constraint, thinking=encoder.thinking)
+    if encoder.thoughts:
+        constraint = replace(constraint, tags=encoder.thoughts.tags)
+    return replace(params, constraint=constraint)
 
 
 def _is_token_ids(prompt: Sequence[Message] | Sequence[int]) -> TypeIs[Sequence[int]]:

@@ -66,6 +66,8 @@ class Body:
     is_empty: whether nothing is to be generated (max_tokens: 0), as when a prompt is only scored.
     stream: whether the answer is to come in pieces.
     includes_usage: whether the last piece of a stream counts the tokens.
+    thinks: whether the model is to think first; None leaves that to its chat template.
+    begun: the beginning of the answer, which the model continues.
     """
 
     messages: tuple[Mapping[str, Any], ...] | None = None
@@ -79,6 +81,8 @@ class Body:
     is_empty: bool = False
     stream: bool = False
     includes_usage: bool = False
+    thinks: bool | None = None
+    begun: str = ""
 
 
 def read(kind: Kind, body: Mapping[str, Any], *, lenient: bool = False) -> Body:

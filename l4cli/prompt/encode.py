@@ -40,6 +40,8 @@ _ROLES = frozenset({"system", "user", "assistant", "tool"})
 # Other roles that a template names, by == or in a list.
 _QUOTED = re.compile(r"""role\W{1,6}==\s*(["'])([a-z_]+)\1""")
 _LISTED = re.compile(r"""role\W{1,6}(?:not )?in\s*[\[(]([^\])]*)[\])]""")
+# What templates call their switch for thinking: Qwen, GLM and SmolLM; DeepSeek and Granite.
+_SWITCHES = ("enable_thinking", "thinking")
 _RESULT = "ipython"  # Llama's name for "tool", which some templates write as it is given
 
 # The texts that a template writes around contents, and a system prompt, repeat in every prompt.
@@ -78,10 +80,13 @@ class PromptEncoder:
 
     It uses the model's own chat template. A Llama 4 vocabulary without one gets Llama 4's. Any
     other model without a template can only continue plain texts.
+
+    thinks: what the template is told about thinking, if it has a switch for that; None for nothing.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, vocabulary: Vocabulary, *, thinks: bool | None = None) -> None:
+        self._vocabulary, self._thinks = vocabulary, thinks
+        self._told = lru_cache(None)(lambda thinks: PromptEncoder(vocabulary, thinks=thinks))
         # A template's text is full of single characters.
         self._special = {t: id for t, id in vocabulary.special_tokens.items() if len(t) > 1}
         self.template = self._find_template()
@@ -221,6 +226,14 @@ class PromptEncoder:
         tags = self._channels.ids if self._channels else {}
         return call_constraint(tools, names, source, {**self._vocabulary.special_tokens, **tags})
 
+    def told(self, *, thinks: bool) -> PromptEncoder:
+        """The encoder whose template is told that the model should think first, or should not.
+
+        Its `thinking` says what came of it: many templates have no switch for that.
+        """
+        encoder: PromptEncoder = self._told(thinks)
+        return encoder
+
     @property
     def thinking(self) -> Thinking:
         """Whether the model thinks first: it must if the template begins a thought for it."""
@@ -312,6 +325,7 @@ class PromptEncoder:
             source,
             bos_token=vocabulary.token_text(vocabulary.bos_token),
             eos_token=vocabulary.token_text(vocabulary.eos_token),
+            switches={} if self._thinks is None else dict.fromkeys(_SWITCHES, self._thinks),
         )
 
     def _find_markers(self) -> dict[str, int]:

@@ -35,10 +35,19 @@ class ChatTemplate:
 
     ModelError if the source does not compile. `render` raises RequestError if the template refuses
     the messages: templates forbid unsuitable role orders in this way.
+
+    switches: further variables that the template finds.
     """
 
-    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "") -> None:
-        self.source = source
+    def __init__(
+        self,
+        source: str,
+        *,
+        bos_token: str = "",
+        eos_token: str = "",
+        switches: Mapping[str, bool] | None = None,
+    ) -> None:
+        self.source, self._switches = source, dict(switches or {})
         self._special = {"bos_token": Traced(bos_token), "eos_token": Traced(eos_token)}
         environment = TemplateEnvironment(
             trim_blocks=True,
@@ -75,6 +84,7 @@ class ChatTemplate:
             "documents": None,  # templates distinguish none from undefined
             "add_generation_prompt": add_generation_prompt,
             **self._special,
+            **self._switches,
         }
         try:
             return self._environment.rendered(self._template, values, budget)

@@ -13,13 +13,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from l4cli.serve.anthropic_api import count_tokens, messages
 from l4cli.serve.errors import ApiError
 from l4cli.serve.guard import Guard
 from l4cli.serve.handling import Api
 from l4cli.serve.openai_chat import chat_completions
 from l4cli.serve.openai_completions import completions
 from l4cli.serve.openai_models import model, models
+from l4cli.serve.openai_responses import response, responses
 from l4cli.serve.refusing import error_response
+from l4cli.serve.responses_store import ResponseStore
 from l4cli.serve.status import health, metrics
 from l4cli.serve.streams import GoneError
 from l4cli.serve.tokens import detokenize, dry_run, tokenize
@@ -32,6 +35,10 @@ _ROUTES = (
     Route("/v1/chat/completions", chat_completions, methods=["POST"]),
     Route("/v1/chat/completions/dry-run", dry_run, methods=["POST"]),
     Route("/v1/completions", completions, methods=["POST"]),
+    Route("/v1/responses", responses, methods=["POST"]),
+    Route("/v1/responses/{id}", response, methods=["GET", "DELETE"]),
+    Route("/v1/messages", messages, methods=["POST"]),
+    Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
     Route("/tokenize", tokenize, methods=["POST"]),
     Route("/detokenize", detokenize, methods=["POST"]),
 )
@@ -64,7 +71,7 @@ def make_app(api: Api, access: Access) -> ASGIApp:
             Exception: _bug,
         },
     )
-    app.state.api = api
+    app.state.api, app.state.responses = api, ResponseStore()
     return Guard(
         app,
         key=access.key,

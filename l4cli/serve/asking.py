@@ -137,6 +137,14 @@ class InFlight:
             else:
                 self._early.append(event)
 
+    async def first(self) -> StepOutput:
+        """Wait for the first output, which `outputs` yields as well."""
+        while not self._early:
+            event = await self._next()
+            if not isinstance(event, Taken):
+                self._early.append(event)
+        return self._early[0]
+
     async def outputs(self) -> AsyncGenerator[StepOutput, None]:
         """Yield the outputs as they are computed. ApiError if they take longer than allowed."""
         num_left = len(self._requests)

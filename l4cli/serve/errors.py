@@ -76,4 +76,7 @@ def as_anthropic(error: ApiError) -> dict[str, Any]:
     """Return the error's JSON in Anthropic's format."""
     default = "invalid_request_error" if error.status < 500 else "api_error"
     kind = _ANTHROPIC_TYPES.get(error.status, default)
-    return {"type": "error", "error": {"type": kind, "message": error.message}}
+    shown: dict[str, Any] = {"type": kind, "message": error.message}
+    if error.code:
+        shown["details"] = {"error_code": error.code}
+    return {"type": "error", "error": shown}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from l4cli.engine.completion import Collector, without_thought
 from l4cli.engine.thoughts import Thoughts
 from l4cli.engine.types import Completion, Request, StepOutput, TokenLogprob
+from l4cli.errors import RequestError
 from l4cli.loading.llm import LLM
 from l4cli.openai.bodies import Body, Prompt
 from l4cli.openai.fields import tool_name
@@ -31,12 +32,17 @@ class Delta(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The end of an answer. `rest` is what of its text and reasoning no Delta had."""
+    """The end of an answer.
+
+    rest: what of its text and reasoning no Delta had.
+    num_thought_tokens: about how many of its tokens were thought, with the tags around that.
+    """
 
     choice: int
     completion: Completion
     said: Said
     rest: Delta
+    num_thought_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Call:
     tools: the functions that answers may call; None for none.
     most_calls: how many calls an answer may have; None for no limit.
     is_raw: whether prompts are continued as they stand, so that answers are texts and no more.
+    thinks: whether the model was told to think first, or not to; None if neither.
     """
 
     id: str
@@ -55,6 +62,7 @@ class Call:
     tools: tuple[Mapping[str, Any], ...] | None = None
     most_calls: int | None = None
     is_raw: bool = False
+    thinks: bool | None = None
 
 
 def call_for(llm: LLM, body: Body, default_max_tokens: int) -> Call:
@@ -75,14 +83,37 @@ def call_for(llm: LLM, body: Body, default_max_tokens: int) -> Call:
             must_call=body.must_call,
             raw=body.messages is None,
             default_max_tokens=default_max_tokens,
+            thinks=body.thinks,
+            begun=body.begun,
             **body.sampling,
         )
         llm.check(first.params)  # compiles its constraint
         for number in range(body.n):
             request_id = f"{call_id}/{len(requests)}"
             requests.append(replace(first, id=request_id, params=first.params.varied(number)))
-    is_raw = body.messages is None
-    return Call(call_id, tuple(requests), body.tools, body.most_calls, is_raw)
+    return Call(
+        call_id,
+        tuple(requests),
+        tools=body.tools,
+        most_calls=body.most_calls,
+        is_raw=body.messages is None,
+        thinks=body.thinks,
+    )
+
+
+def fitted_to_thinking(llm: LLM, body: Body, field: str, *, lenient: bool) -> Body:
+    """Return the body if the model can think, or not think, as it asks; else raise RequestError.
+
+    field: the field that asks for it.
+    lenient: let the model think as it likes instead of refusing.
+    """
+    try:
+        llm.encoder_for(body.thinks)
+    except RequestError as error:
+        if lenient:
+            return replace(body, thinks=None)
+        raise RequestError(f"{field}: {error}; leave the field out") from None
+    return body
 
 
 class Generation:
@@ -96,13 +127,15 @@ class Generation:
         special = llm.vocabulary.special_tokens
         names = [name for tool in call.tools or () if (name := tool_name(tool))]
         self._call_tags = {special[tag] for tag in TAGS if tag in special} if names else set()
-        self._thoughts = None if call.is_raw else llm.encoder.thoughts
-        in_channels = not call.is_raw and llm.encoder.thinking == "channels"
+        encoder = llm.encoder_for(call.thinks)
+        self._thoughts = None if call.is_raw else encoder.thoughts
+        in_channels = not call.is_raw and encoder.thinking == "channels"
         self._splitters = [
             Splitter(self._thoughts, in_channels=in_channels, functions=names)
             for _ in call.requests
         ]
         self._reasoning = [""] * len(call.requests)
+        self._num_thought = [0] * len(call.requests)  # tokens
         for request in call.requests:
             self._collector.begin(request)
 
@@ -122,7 +155,12 @@ class Generation:
         if self._call.is_raw:
             return Piece(output.text)
         has_tag = bool(self._call_tags) and not self._call_tags.isdisjoint(output.token_ids)
-        return self._splitters[index].feed(output.text, has_call_tag=has_tag)
+        splitter = self._splitters[index]
+        was_thinking = splitter.is_thinking
+        piece = splitter.feed(output.text, has_call_tag=has_tag)
+        if was_thinking or splitter.is_thinking:
+            self._num_thought[index] += len(output.token_ids)
+        return piece
 
     def _ended(self, index: int, completion: Completion) -> Ended:
         if self._call.is_raw:
@@ -134,7 +172,8 @@ class Generation:
         call = self._call
         said = said_in(completion, call.tools, self._llm.tagged_text, call.most_calls)
         rest = self._splitters[index].finish(said.text, self._reasoning[index], said.reasoning)
-        return Ended(index, completion, said, Delta(index, rest.text, rest.reasoning))
+        last = Delta(index, rest.text, rest.reasoning)
+        return Ended(index, completion, said, last, self._num_thought[index])
 
 
 def _apart(completion: Completion, thoughts: Thoughts) -> Completion:

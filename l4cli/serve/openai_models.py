@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 from starlette.requests import Request
@@ -15,7 +16,9 @@ from l4cli.serve.streams import JsonResponse
 async def models(request: Request) -> Response:
     """List the served models."""
     served = Api.of(request).models.all
-    return JsonResponse({"object": "list", "data": [_shown(one) for one in served]})
+    listed = {"object": "list", "data": [_shown(one) for one in served]}
+    pages = {"has_more": False, "first_id": served[0].name, "last_id": served[-1].name}
+    return JsonResponse({**listed, **pages})
 
 
 async def model(request: Request) -> Response:
@@ -25,13 +28,18 @@ async def model(request: Request) -> Response:
 
 
 def _shown(served: Served) -> dict[str, Any]:
-    """Return OpenAI's fields, and the length of the context, which clients need to know."""
+    """Return OpenAI's fields and Anthropic's, and what clients need to know of the context."""
     backend = served.llm.engine.backend
+    started = datetime.fromtimestamp(int(served.counts.started), timezone.utc)
     return {
         "id": served.name,
         "object": "model",
         "created": int(served.counts.started),
         "owned_by": "l4",
+        "type": "model",
+        "display_name": served.name,
+        "created_at": started.isoformat().replace("+00:00", "Z"),
+        "max_input_tokens": backend.n_ctx_seq,
         "max_model_len": backend.n_ctx_seq,
         "parallel": backend.n_seq_max,
     }

@@ -61,6 +61,11 @@ class Splitter:
         self._has_call = False  # the rest of the answer is held back
         self._is_at_start = True  # of a thought, or of what follows one: white space is left out
 
+    @property
+    def is_thinking(self) -> bool:
+        """Whether the text so far ends within a thought."""
+        return self._state == "thought"
+
     def feed(self, text: str, *, has_call_tag: bool = False) -> Piece:
         """Add text of the answer.
 

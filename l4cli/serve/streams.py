@@ -66,10 +66,17 @@ class EventStream(Response):
     events: the encoded events, which say by themselves how they end.
     close: called at the end, which comes early if the client goes away or reads nothing for a
         minute.
+    sign: what is sent now and then while there is no event, as a sign that the stream is alive.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None], close: Callable[[], None]) -> None:
-        self.events, self.close = events, close
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        close: Callable[[], None],
+        *,
+        sign: bytes = _COMMENT,
+    ) -> None:
+        self.events, self.close, self._sign = events, close, sign
         self.status_code = 200
         self.background = None
         self.init_headers(
@@ -118,7 +125,7 @@ class EventStream(Response):
             if self._is_sending and seconds > _STUCK:
                 return
             if not self._is_sending and seconds > _PING:
-                await self._send(send, _COMMENT)
+                await self._send(send, self._sign)
 
 
 async def _disconnect(receive: Receive) -> None:

@@ -124,6 +124,7 @@ def test_length_and_stop_are_told_apart() -> None:
     assert (by_id["cut"].text, by_id["cut"].finish_reason) == ("ABC", "length")
     assert (by_id["exact"].text, by_id["exact"].finish_reason) == ("ABC", "stop")
     assert (by_id["stopped"].text, by_id["stopped"].finish_reason) == ("ONE", "stop")
+    assert (by_id["exact"].stopped_by, by_id["stopped"].stopped_by) == (None, ", T")
 
 
 def test_a_failing_sequence_leaves_its_neighbours_unharmed() -> None:

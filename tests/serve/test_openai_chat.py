@@ -136,8 +136,16 @@ def test_choices_stop_strings_and_logprobs(client: openai.OpenAI) -> None:
 def test_a_prompt_that_does_not_fit_is_refused_with_the_numbers(client: openai.OpenAI) -> None:
     long = [{"role": "user", "content": "word " * 200_000}]
     for stream in (False, True):
-        with pytest.raises(openai.BadRequestError, match=r"the prompt has \d+ tokens, the context"):
+        with pytest.raises(openai.BadRequestError, match=r"the prompt has [\d,]+ tokens"):
             chat(client, messages=long, stream=stream)
+
+
+def test_without_a_limit_an_answer_may_fill_the_context(url: str, demo: LLM) -> None:
+    long = "word " * (demo.engine.backend.n_ctx_seq - 500)
+    body = {"messages": [{"role": "user", "content": long}]}
+    said = httpx.post(f"{url}/v1/chat/completions/dry-run", json=body).json()
+    assert said["max_tokens"] == said["left"] < 500
+    assert said["fits"]
 
 
 @pytest.mark.parametrize(
