@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -41,18 +42,34 @@ def command(log: Path) -> Iterator[tuple[subprocess.Popen[bytes], openai.OpenAI]
         process.wait()
 
 
+def kill_after(
+    process: subprocess.Popen[bytes], client: openai.OpenAI, batch: Any, count: int
+) -> None:
+    """Kill the server when so many rows are answered."""
+    until(client, batch, lambda batch: batch.request_counts.completed >= count)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def num_answered() -> int:
+    """How many rows are on disk."""
+    written = next(Path(os.environ["XDG_STATE_HOME"]).rglob("*.rows"))
+    return written.read_bytes().count(b"\n")
+
+
 @pytest.mark.slow
-def test_a_batch_goes_on_after_kill_9(tmp_path: Path) -> None:
+def test_a_batch_goes_on_after_kill_9_again_and_again(tmp_path: Path) -> None:
     log = tmp_path / "log"
     long = [line(number, max_tokens=24, ignore_eos=True) for number in _ROWS]
     with command(log) as (process, client):
         batch = begin(client, *long)
-        batch = until(client, batch, lambda batch: batch.request_counts.completed >= 20)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    rows_file = next(Path(os.environ["XDG_STATE_HOME"]).rglob("*.rows"))
-    num_before = len(rows_file.read_bytes().splitlines())
+        kill_after(process, client, batch, 20)
+    num_before = num_answered()
     assert 20 <= num_before < 200
+    with command(log) as (process, client):
+        kill_after(process, client, batch, num_before + 60)
+    num_before = num_answered()
+    assert 80 <= num_before < 200
     with command(log) as (process, client):
         batch = until(client, batch, lambda batch: batch.request_counts.completed >= num_before)
         batch = at_its_end(client, batch)

@@ -92,7 +92,7 @@ def test_wrong_lines_are_in_the_error_file(tiny: LLM, state: Path, tmp_path: Pat
         "model 'gpt-5' is not served here; served: tiny",
         f"url must be {CHAT}",
         "custom_id must be a string",
-        r"the prompt has \d+ tokens",
+        r"the prompt has [0-9,]+ tokens",
         "logit_bias",
         "custom_id must be a string",
     ]

@@ -16,14 +16,16 @@ from l4cli.loading.llm import LLM
 from l4cli.serve.app import Access
 
 
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept") / "state"
 
 
-@pytest.fixture
-def address(tiny: LLM, state: Path) -> Iterator[str]:
-    with served(tiny, state=state) as url:
+@pytest.fixture(scope="module")
+def address(demo: LLM, state: Path) -> Iterator[str]:
+    """A server for all tests of this module; nothing is computed."""
+    with served(demo, state=state) as url:
+        assert httpx.get(f"{url}/v1/files").json()["data"] == []
         yield url
 
 
@@ -48,13 +50,13 @@ def test_a_file_comes_and_goes(client: openai.OpenAI, state: Path) -> None:
     assert client.files.delete(made.id).deleted
     with pytest.raises(openai.NotFoundError, match="there is no file"):
         client.files.content(made.id)
-    assert [one.id for one in client.files.list()] == [other.id]
+    assert client.files.list().data[0].id == other.id
 
 
-def test_files_are_there_after_a_restart(tiny: LLM, state: Path) -> None:
+def test_files_are_there_after_a_restart(demo: LLM, tmp_path: Path) -> None:
     for number in range(2):
         with (
-            served(tiny, state=state) as url,
+            served(demo, state=tmp_path) as url,
             openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client,
         ):
             if number == 0:
@@ -98,10 +100,11 @@ def test_no_text_becomes_a_path_but_ids(
 def test_a_wrong_upload_is_named_and_leaves_nothing(
     address: str, state: Path, files: dict[str, object], data: dict[str, object], message: str
 ) -> None:
+    before = sorted(state.rglob("*"))
     reply = httpx.post(f"{address}/v1/files", files=files, data=data)  # type: ignore[arg-type]
     assert reply.status_code == 400
     assert message in reply.json()["error"]["message"]
-    assert list((state / "files").iterdir()) == []
+    assert sorted(state.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
@@ -121,27 +124,28 @@ def test_a_wrong_upload_is_named_and_leaves_nothing(
 def test_a_body_that_is_no_form(
     address: str, state: Path, kind: str, body: bytes, message: str
 ) -> None:
+    before = sorted(state.rglob("*"))
     reply = httpx.post(f"{address}/v1/files", content=body, headers={"content-type": kind})
     assert reply.status_code == 400
     assert message in reply.json()["error"]["message"]
-    assert not (state / "files").exists() or list((state / "files").iterdir()) == []
+    assert sorted(state.rglob("*")) == before
 
 
-def test_uploads_have_a_limit_of_their_own(tiny: LLM, state: Path) -> None:
+def test_uploads_have_a_limit_of_their_own(demo: LLM, tmp_path: Path) -> None:
     access = Access(most_bytes=1 << 10, most_upload_bytes=1 << 20)
     with (
-        served(tiny, state=state, access=access) as url,
+        served(demo, state=tmp_path, access=access) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
     ):
         client.files.create(file=b" " * (1 << 19), purpose="batch")
         with pytest.raises(openai.APIStatusError, match="the body is larger than 1 MiB"):
             client.files.create(file=b" " * (1 << 20), purpose="batch")
-        assert len(list((state / "files").iterdir())) == 1
+        assert len(list((tmp_path / "files").iterdir())) == 1
 
 
-def test_a_full_disk_is_said_and_leaves_room(tiny: LLM, mounted: Path) -> None:
+def test_a_full_disk_is_said_and_leaves_room(demo: LLM, mounted: Path) -> None:
     with (
-        served(tiny, state=mounted / "serve") as url,
+        served(demo, state=mounted / "serve") as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
     ):
         with pytest.raises(openai.InternalServerError, match="No space left on device") as raised:
@@ -151,15 +155,27 @@ def test_a_full_disk_is_said_and_leaves_room(tiny: LLM, mounted: Path) -> None:
         assert [one.id for one in client.files.list()] == [made.id]
 
 
-def test_a_second_server_leaves_the_folder_to_the_first(tiny: LLM, state: Path) -> None:
-    with served(tiny, state=state) as url:
+def test_a_second_server_leaves_the_folder_to_the_first(demo: LLM, tmp_path: Path) -> None:
+    with served(demo, state=tmp_path) as url:
         first = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         first.files.create(file=b"{}", purpose="batch")
-        with served(tiny, state=state) as url:
+        with served(demo, state=tmp_path) as url:
             second = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
             with pytest.raises(openai.InternalServerError, match="another l4 serve has the files"):
                 second.files.list()
             assert second.models.list().data
-    with served(tiny, state=state) as url:
+    with served(demo, state=tmp_path) as url:
         third = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         assert len(third.files.list().data) == 1
+
+
+def test_what_a_kill_left_of_an_upload_is_removed(demo: LLM, tmp_path: Path) -> None:
+    (tmp_path / "files" / ".new-1").mkdir(parents=True)
+    (tmp_path / "files" / ".new-1" / "content").write_bytes(b"half")
+    (tmp_path / "batches").mkdir()
+    (tmp_path / "batches" / "notes.json").write_text("a user's own")
+    with served(demo, state=tmp_path) as url:
+        assert httpx.get(f"{url}/v1/files").json()["data"] == []
+        assert httpx.get(f"{url}/v1/batches").json()["data"] == []
+    assert list((tmp_path / "files").iterdir()) == []
+    assert (tmp_path / "batches" / "notes.json").read_text() == "a user's own"
