@@ -27,10 +27,10 @@ def is_envelope(value: Mapping[str, Any]) -> bool:
 
 def dialect(value: Mapping[str, Any]) -> bodies.Kind:
     """Return the format of the answer, from the url; "chat" if the url is invalid."""
-    return KINDS.get(_path(value), "chat")
+    return KINDS.get(path(value), "chat")
 
 
-def _path(value: Mapping[str, Any]) -> str:
+def path(value: Mapping[str, Any]) -> str:
     """The path of an envelope's url, which may be a whole address; "" if there is none."""
     url = value.get("url")
     try:
@@ -45,7 +45,7 @@ def read(value: Mapping[str, Any], *, lenient: bool) -> dict[str, Any]:
     method = value.get("method", "POST")
     if not isinstance(method, str) or method.upper() != "POST":
         raise InputError("method must be POST")
-    if _path(value) not in KINDS:
+    if path(value) not in KINDS:
         raise InputError(f"url must be {' or '.join(KINDS)}, not {value.get('url')!r}")
     given = value.get("body")
     if not isinstance(given, dict):

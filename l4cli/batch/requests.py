@@ -32,6 +32,7 @@ class BatchOptions:
     look_ahead: how many upcoming requests determine the size of an automatic context. Use 1 if
         the next row may be slow to arrive, as from a pipe.
     use_store: restore documents from the reading cache and save them to it.
+    default_max_tokens: the most tokens of an answer if neither the row nor `sampling` has a limit.
     """
 
     system: str | None = None
@@ -43,6 +44,7 @@ class BatchOptions:
     timings: bool = True
     look_ahead: int = LOOK_AHEAD
     use_store: bool = False
+    default_max_tokens: int = DEFAULT_MAX_TOKENS
 
 
 class RowRequests:
@@ -112,6 +114,6 @@ class RowRequests:
             tools=self._row.tools,
             must_call=self._row.must_call,
             raw=raw,
-            default_max_tokens=DEFAULT_MAX_TOKENS,
+            default_max_tokens=self._options.default_max_tokens,
             **{**self._options.sampling, **self._row.sampling},
         )

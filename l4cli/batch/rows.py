@@ -12,7 +12,7 @@ An invalid record becomes a BadRow at the same position; the other rows are not 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -125,6 +125,9 @@ class RowTemplate(Protocol):
     def render(self, values: Mapping[str, Any]) -> str: ...
 
 
+Accept = Callable[[Mapping[str, Any]], None]
+
+
 @dataclass(frozen=True, slots=True)
 class RowReader:
     """Converts records to rows.
@@ -133,11 +136,14 @@ class RowReader:
     template: renders the prompt from all fields of a record; the id, tools, n and sampling fields
         still have their usual meaning. None: the record must be one of the forms above.
     folder: document paths are relative to it.
+    accept: if given, every record must be a request in OpenAI's Batch format, so that it can name
+        no file, and one that this function accepts: it gets the record, and raises InputError.
     """
 
     lenient: bool = False
     template: RowTemplate | None = None
     folder: Path = Path()
+    accept: Accept | None = None
 
     @property
     def columns(self) -> frozenset[str] | None:
@@ -148,12 +154,14 @@ class RowReader:
         """Return the row for a record, or a BadRow if the record is invalid."""
         line, digest = record.line, _digest(record)
         id: RowId = line
-        dialect: Dialect = "bare"
+        dialect: Dialect = "chat" if self.accept else "bare"
         try:
             check_row(record.content)
             value = record.fields()
-            if self.template is None and openai.is_envelope(value):
+            if self.accept or (self.template is None and openai.is_envelope(value)):
                 id, dialect = _id(value.get("custom_id"), line), openai.dialect(value)
+                if self.accept:
+                    self.accept(value)
                 asked = openai.read(value, lenient=self.lenient)
                 return Row(line, id, digest, dialect=dialect, **asked)
             if self.template is not None:
@@ -216,13 +224,14 @@ def read_rows(
     lenient: bool = False,
     template: RowTemplate | None = None,
     folder: Path = Path(),
+    accept: Accept | None = None,
 ) -> Iterator[Row | BadRow]:
     """Yield the rows of a stream of lines, reading it lazily. Blank lines are skipped.
 
     The parameters are those of `RowReader`; `source` is the format of the lines. Raises InputError
     if the stream as a whole is unusable, such as a CSV file without a valid header.
     """
-    reader = RowReader(lenient, template, folder)
+    reader = RowReader(lenient, template, folder, accept)
     return map(reader.read, read_records(lines, source, columns=reader.columns))
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from l4cli.batch.ahead import ReadAhead
+from l4cli.batch.computing import Computing, OwnEngine, Refused
 from l4cli.batch.job import Job
 from l4cli.batch.outcomes import Outcome, outcome_of, refused, timed_out
 from l4cli.batch.outputs import failure, first_error, has_failed, output
@@ -49,6 +50,7 @@ def run_rows(
     on_answer: _OnAnswer = lambda _row, _request, _completion: None,
     on_reading: _OnReading = lambda _reading: None,
     suspects: Suspects = _NONE,
+    computing: Computing | None = None,
 ) -> Generator[tuple[Row | BadRow, dict[str, Any]], None, None]:
     """Yield each row with its output row, in input order unless `options.unordered` is set.
 
@@ -63,9 +65,19 @@ def run_rows(
     on_reading: called after a document was prefilled, with its token counts, times and rates.
     suspects: rows that may have caused an earlier crash. Each of them runs alone, and a row that
         has crashed twice yields an error row.
+    computing: what computes the requests; None for the model's own engine.
     """
     batch = _Batch(
-        llm, iter(rows), options, stats, stopping, on_step, on_answer, on_reading, suspects
+        llm,
+        iter(rows),
+        options,
+        stats,
+        stopping,
+        on_step,
+        on_answer,
+        on_reading,
+        suspects,
+        computing or OwnEngine(llm),
     )
     try:
         while stopping() < 2:
@@ -94,10 +106,12 @@ class _Batch:
         on_answer: _OnAnswer,
         on_reading: _OnReading,
         suspects: Suspects,
+        computing: Computing,
     ) -> None:
         self.llm, self.options, self.stats, self.stopping = llm, options, stats, stopping
         self.on_answer = on_answer
         self.suspects = suspects
+        self._computing = computing
         self._in_work = rows_in_work()
         self._preparing = Preparing(llm, source, self._in_work, self._has_begun)
         self._ahead = ReadAhead(llm, stats, on_step, on_reading)
@@ -120,7 +134,7 @@ class _Batch:
 
     @property
     def has_room(self) -> bool:
-        return self.llm.engine.has_room and len(self._done) < self.options.window
+        return self._computing.has_room and len(self._done) < self.options.window
 
     @property
     def has_ready(self) -> bool:
@@ -137,7 +151,7 @@ class _Batch:
             self._drop_unbegun()
         if self._in_flight and time.monotonic() < self._next_filling:
             return
-        if not self.llm.is_sized and not self._resize():
+        if not self._computing.is_sized and not self._resize():
             return
         began = time.monotonic()
         self._fill_until(began + _MOST_FILLING)
@@ -150,7 +164,7 @@ class _Batch:
             job, _, request = self._pending[0]
             if not self._may_join(job):
                 return
-            if self.llm.has_space_for(request) and self._ahead.serves(job.asked):
+            if self._computing.has_space_for(request) and self._ahead.serves(job.asked):
                 if not self._document_is_ready(job, request):
                     return
                 try:
@@ -197,10 +211,10 @@ class _Batch:
             return False
         asked = [job.asked for job, _, _ in self._pending if job.asked and not self._ahead.is_off]
         requests = [request for _, _, request in self._pending]
-        self.llm.fit(requests, more=not self._exhausted, pool=bool(asked))
+        self._computing.fit(requests, more=not self._exhausted, pool=bool(asked))
         if not all(map(self._ahead.serves, asked)):
             self._ahead.is_off = True  # this context cannot save or restore states
-            self.llm.fit(requests, more=not self._exhausted)
+            self._computing.fit(requests, more=not self._exhausted)
         return True
 
     def _document_is_ready(self, job: Job, request: Request) -> bool:
@@ -309,7 +323,7 @@ class _Batch:
         if not self._in_flight:
             return
         started = time.perf_counter()
-        outputs = self._ahead.counted(self.llm.engine.step())
+        outputs = self._ahead.counted(self._outputs())
         self._count(outputs, time.perf_counter() - started)
         for completion in map(self._ahead.timed, self._collector.feed(outputs)):
             job, index, request = self._in_flight.pop(completion.request_id)
@@ -321,9 +335,21 @@ class _Batch:
         if self.options.row_timeout is not None:
             self._time_out(self.options.row_timeout, time.monotonic())
 
+    def _outputs(self) -> list[StepOutput]:
+        """Run one step, settle the requests that were refused, and return the outputs."""
+        outputs: list[StepOutput] = []
+        for one in self._computing.step():
+            if isinstance(one, Refused):
+                job, index, _ = self._in_flight.pop(one.request_id)
+                self._prefilling.discard(one.request_id)
+                self._settle(job, index, refused(one.error))
+            else:
+                outputs.append(one)
+        return outputs
+
     def _count(self, outputs: Sequence[StepOutput], seconds: float) -> None:
         self._prefilling.difference_update(one.request_id for one in outputs if is_first(one))
-        has_prefill = not self._prefilling <= self.llm.engine.waiting
+        has_prefill = not self._prefilling <= self._computing.waiting
         self.stats.count_step(outputs, seconds, has_prefill=has_prefill)
 
     def ready(self) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
@@ -354,7 +380,7 @@ class _Batch:
     def _submit(self, job: Job, index: int, request: Request) -> None:
         self._in_work.prepare(job.row.digest)
         try:
-            self.llm.engine.add_request(request)
+            self._computing.add_request(request)
         except L4Error as error:
             self._settle(job, index, refused(error))
             return
@@ -383,7 +409,7 @@ class _Batch:
 
     def _time_out(self, limit: float, now: float) -> None:
         """Abort the rows that started more than `limit` seconds before `now`."""
-        waiting = self.llm.engine.waiting
+        waiting = self._computing.waiting
         for id, (job, _, _) in self._in_flight.items():
             if job.began is None and id not in waiting:
                 job.began = now
@@ -400,7 +426,7 @@ class _Batch:
         for id in [id for id, (owner, _, _) in self._in_flight.items() if owner is job]:
             _, index, _ = self._in_flight.pop(id)
             self._prefilling.discard(id)
-            aborted = self.llm.engine.abort(id)
+            aborted = self._computing.abort(id)
             (completion,) = self._collector.feed([aborted] if aborted else [])
             unfinished.remove(index)
             self._settle(job, index, timed_out(limit, completion.text))

@@ -25,9 +25,13 @@ class Crash:
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """The crashes of earlier runs, and what they mean for each row, given its digest."""
+    """The crashes of earlier runs, and what they mean for each row, given its digest.
+
+    again: how a row that has crashed can be tried again.
+    """
 
     crashes: Sequence[Crash] = ()
+    again: str = "`--retry-errors` runs it again"
 
     def includes(self, digest: bytes) -> bool:
         """Whether the row may have caused a crash and therefore has to run alone."""
@@ -42,6 +46,5 @@ class Suspects:
         if len(own) < _MOST_CRASHES or all(len(crash.rows) > 1 for crash in own):
             return None
         return CrashError(
-            f"l4 crashed on this row {len(own)} times ({own[-1].signal}); "
-            "`--retry-errors` runs it again"
+            f"l4 crashed on this row {len(own)} times ({own[-1].signal}); {self.again}"
         )

@@ -8,6 +8,7 @@ vLLM's v1 scheduler, with llama.cpp's forks instead of paged blocks:
   So a new request can never starve a running one.
 - A prefix that another sequence, running or finished, has computed is forked, not computed again.
   A request whose prefix is being computed right now waits for it.
+- Requests in the background are admitted only when no other request waits.
 - Finished sequences are retained as prefixes for later requests; the least recently used one is
   evicted first. Pinned ones are evicted only when nothing runs and the next request could not be
   admitted otherwise.
@@ -183,10 +184,11 @@ class Scheduler:
     def _admission_order(self) -> list[Sequence]:
         """The waiting sequences in the order of admission: first come, first served.
 
-        In regions, those that can begin now are ordered by length, longest first. They get ids in
-        that order, so that prompts of nearly the same length have consecutive ids.
+        Those in the background come after all others. In regions, those that can begin now are
+        ordered by length, longest first. They get ids in that order, so that prompts of nearly the
+        same length have consecutive ids.
         """
-        waiting = list(self.waiting)
+        waiting = sorted(self.waiting, key=lambda sequence: sequence.request.background)
         if self.kv.unified:
             return waiting
         num_ids = len(self._free_ids) + len(self._retained)

@@ -127,12 +127,14 @@ class Request:
 
     max_cached: the most tokens of the prompt to take over from other sequences; None is no limit.
         A prompt gives the same bits again only if as many of its tokens are computed anew.
+    background: whether all other requests that wait are admitted before this one.
     """
 
     id: str
     prompt: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     max_cached: int | None = None
+    background: bool = False
 
 
 class StepOutput(NamedTuple):

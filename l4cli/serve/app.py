@@ -17,8 +17,10 @@ from l4cli.serve.anthropic_api import count_tokens, messages
 from l4cli.serve.errors import ApiError
 from l4cli.serve.guard import Guard
 from l4cli.serve.handling import Api
+from l4cli.serve.openai_batches import batch, batches, cancel_batch, create_batch
 from l4cli.serve.openai_chat import chat_completions
 from l4cli.serve.openai_completions import completions
+from l4cli.serve.openai_files import content, delete_file, file, files, upload
 from l4cli.serve.openai_models import model, models
 from l4cli.serve.openai_responses import response, responses
 from l4cli.serve.refusing import error_response
@@ -39,6 +41,15 @@ _ROUTES = (
     Route("/v1/responses/{id}", response, methods=["GET", "DELETE"]),
     Route("/v1/messages", messages, methods=["POST"]),
     Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
+    Route("/v1/files", upload, methods=["POST"]),
+    Route("/v1/files", files, methods=["GET"]),
+    Route("/v1/files/{id}", file, methods=["GET"]),
+    Route("/v1/files/{id}", delete_file, methods=["DELETE"]),
+    Route("/v1/files/{id}/content", content, methods=["GET"]),
+    Route("/v1/batches", create_batch, methods=["POST"]),
+    Route("/v1/batches", batches, methods=["GET"]),
+    Route("/v1/batches/{id}", batch, methods=["GET"]),
+    Route("/v1/batches/{id}/cancel", cancel_batch, methods=["POST"]),
     Route("/tokenize", tokenize, methods=["POST"]),
     Route("/detokenize", detokenize, methods=["POST"]),
 )
@@ -52,12 +63,14 @@ class Access:
     hosts: names under which the server may be asked for.
     origins: the origins of pages that may send requests.
     most_bytes: of a request's body.
+    most_upload_bytes: of a request that uploads a file.
     """
 
     key: str | None = None
     hosts: Iterable[str] = ()
     origins: Iterable[str] = ()
     most_bytes: int = 32 << 20
+    most_upload_bytes: int = 512 << 20
 
 
 def make_app(api: Api, access: Access) -> ASGIApp:
@@ -78,6 +91,7 @@ def make_app(api: Api, access: Access) -> ASGIApp:
         hosts=access.hosts,
         origins=access.origins,
         most_bytes=access.most_bytes,
+        uploads={"/v1/files": access.most_upload_bytes},
     )
 
 

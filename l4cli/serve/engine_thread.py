@@ -124,6 +124,11 @@ class EngineThread:
         self._inbox.put(lambda: self._scorings.append(scoring))
         return scoring.future
 
+    @property
+    def is_scoring(self) -> bool:
+        """Whether texts wait to be scored."""
+        return bool(self._scorings)
+
     def call(self, work: Callable[[], _T]) -> Future[_T]:
         """Do something between two steps, in the engine's thread."""
         future: Future[_T] = Future()

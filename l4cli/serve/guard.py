@@ -16,7 +16,7 @@ import hmac
 import ipaddress
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
@@ -28,7 +28,8 @@ from l4cli.serve.refusing import error_response
 
 COOKIE = "l4_key"
 OPEN_PATHS = frozenset({"/health"})
-_BODY_SECONDS = 60.0  # in which a body must have arrived
+_BODY_SECONDS = 60.0  # in which a body must have arrived, or the next part of an upload
+_UPLOAD_SECONDS = 3600.0  # in which an upload must have arrived
 _LOCAL = frozenset({"localhost", "localhost.localdomain"})
 _METHODS, _HEADERS = "GET, POST, DELETE, OPTIONS", "authorization, content-type, x-api-key"
 
@@ -41,6 +42,7 @@ class Guard:
     hosts: names under which the server may be asked for, beside localhost and this machine's name.
     origins: the origins of pages, such as https://example.org, that may send requests.
     most_bytes: of a body.
+    uploads: paths whose bodies may be larger, and how large; they also may take longer.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class Guard:
         hosts: Iterable[str] = (),
         origins: Iterable[str] = (),
         most_bytes: int = 32 << 20,
+        uploads: Mapping[str, int] | None = None,
     ) -> None:
-        self._app, self._most_bytes = app, most_bytes
+        self._app, self._most_bytes, self._uploads = app, most_bytes, uploads or {}
         self._key = key.encode() if key is not None else None
         self._origins = {origin.rstrip("/").lower() for origin in origins}
         named = {urlsplit(origin).hostname or "" for origin in self._origins}
@@ -76,7 +79,9 @@ class Guard:
         if scope["method"] == "OPTIONS" and origin is not None:
             await _preflight(send)
             return
-        await self._app(scope, _Body(receive, self._most_bytes).receive, send)
+        seconds = _UPLOAD_SECONDS if scope["path"] in self._uploads else _BODY_SECONDS
+        body = _Body(receive, self._most_bytes_on(scope["path"]), seconds)
+        await self._app(scope, body.receive, send)
 
     def cookie_for(self, key: str) -> str | None:
         """Return the value of the cookie that stands for the key; None if the key is wrong."""
@@ -94,9 +99,12 @@ class Guard:
         is_preflight = scope["method"] == "OPTIONS" and origin is not None
         if scope["path"] not in OPEN_PATHS and not is_preflight:
             self._check_key(scope["path"], headers)
-        length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._most_bytes:
-            raise _too_large(self._most_bytes)
+        length, most = headers.get("content-length", "0"), self._most_bytes_on(scope["path"])
+        if length.isdigit() and int(length) > most:
+            raise _too_large(most)
+
+    def _most_bytes_on(self, path: str) -> int:
+        return self._uploads.get(path, self._most_bytes)
 
     def _check_host(self, headers: Headers) -> None:
         hosts = headers.getlist("host")
@@ -144,8 +152,8 @@ class Guard:
 class _Body:
     """A request's body, with a limit to its size, and to the time that it takes to arrive."""
 
-    def __init__(self, receive: Receive, most_bytes: int) -> None:
-        self._receive, self._most_bytes = receive, most_bytes
+    def __init__(self, receive: Receive, most_bytes: int, seconds: float) -> None:
+        self._receive, self._most_bytes, self._seconds = receive, most_bytes, seconds
         self._num_bytes, self._is_whole = 0, False
         self._deadline: float | None = None
 
@@ -163,13 +171,15 @@ class _Body:
     async def _in_time(self) -> Message:
         now = asyncio.get_running_loop().time()
         if self._deadline is None:
-            self._deadline = now + _BODY_SECONDS
+            self._deadline = now + self._seconds
+        left = min(_BODY_SECONDS, max(0.0, self._deadline - now))
         try:
-            return await asyncio.wait_for(self._receive(), max(0.0, self._deadline - now))
+            return await asyncio.wait_for(self._receive(), left)
         except asyncio.TimeoutError:
             raise ApiError(
                 408,
-                f"the body did not arrive within {_BODY_SECONDS:.0f} s",
+                f"the body did not arrive within {self._seconds:.0f} s, or its next part within "
+                f"{_BODY_SECONDS:.0f} s",
                 headers={"Connection": "close"},
             ) from None
 

@@ -12,6 +12,7 @@ from starlette.requests import Request as HttpRequest
 from l4cli.errors import EngineError, InputError, L4Error
 from l4cli.prompt import strict_json
 from l4cli.serve.asking import InFlight
+from l4cli.serve.batches.service import Batches
 from l4cli.serve.errors import ApiError, api_error
 from l4cli.serve.generation import Call, Delta, Ended, Generation
 from l4cli.serve.served import Models, Served
@@ -25,10 +26,12 @@ class Api:
     """What handlers need to know of the server.
 
     models: the served models.
+    batches: the files and batches that are kept.
     lenient: whether unknown fields of bodies are ignored.
     """
 
     models: Models
+    batches: Batches
     lenient: bool = False
 
     @classmethod

@@ -69,15 +69,25 @@ class Models:
     def of(self, body: Mapping[str, Any]) -> Served:
         """Return the model that a request body names; ApiError if it is not served."""
         name = body.get("model")
+        if served := self.find(name):
+            return served
+        raise ApiError(
+            404,
+            f"model {name!r} is not served here; served: {self.names}",
+            code="model_not_found",
+            param="model",
+        )
+
+    def find(self, name: object) -> Served | None:
+        """Return the model of this name, the first for None; None if it is not served."""
         if name is None:
             return self.all[0]
         for served in self.all:
             if name in (served.name, served.name.partition(":")[0]):  # with or without its quant
                 return served
-        names = ", ".join(served.name for served in self.all)
-        raise ApiError(
-            404,
-            f"model {name!r} is not served here; served: {names}",
-            code="model_not_found",
-            param="model",
-        )
+        return None
+
+    @property
+    def names(self) -> str:
+        """The names of all models, to show to people."""
+        return ", ".join(served.name for served in self.all)

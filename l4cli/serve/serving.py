@@ -10,13 +10,16 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import uvicorn
 
 from l4cli.errors import UsageError
 from l4cli.loading.llm import LLM
+from l4cli.paths import state_dir
 from l4cli.serve.app import Access, make_app
 from l4cli.serve.asking import AskingLimits
+from l4cli.serve.batches.service import Batches
 from l4cli.serve.handling import Api
 from l4cli.serve.http import Http
 from l4cli.serve.served import Models, Served
@@ -32,11 +35,13 @@ class ServeOptions:
     access: who may use the server.
     limits: how much may be asked at once.
     lenient: whether unknown fields of bodies are ignored.
+    state: the folder for files and batches; None for `serve` in the state folder of l4.
     """
 
     access: Access = field(default_factory=Access)
     limits: AskingLimits = field(default_factory=AskingLimits)
     lenient: bool = False
+    state: Path | None = None
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -83,7 +88,7 @@ def serve(llms: Sequence[LLM], bound: socket.socket, options: ServeOptions, note
     seen: list[int] = []
 
     async def until_a_signal() -> None:
-        async with serving(llms, options) as server:
+        async with serving(llms, options, note) as server:
             with _signals(server, seen, note):
                 await server.serve(sockets=[bound])
 
@@ -92,11 +97,16 @@ def serve(llms: Sequence[LLM], bound: socket.socket, options: ServeOptions, note
 
 
 @asynccontextmanager
-async def serving(llms: Sequence[LLM], options: ServeOptions) -> AsyncIterator[uvicorn.Server]:
-    """Start the engines' threads, and return a server that is ready to `serve`."""
+async def serving(
+    llms: Sequence[LLM], options: ServeOptions, note: Note = lambda _line: None
+) -> AsyncIterator[uvicorn.Server]:
+    """Start the engines' threads and the batches, and return a server that is ready to `serve`."""
     models = Models([Served.start(llm, options.limits) for llm in llms])
+    root = options.state or state_dir() / "serve"
+    batches = Batches(root, models, lenient=options.lenient, note=note)
     try:
-        app = make_app(Api(models, options.lenient), options.access)
+        batches.start()
+        app = make_app(Api(models, batches, options.lenient), options.access)
         config = uvicorn.Config(
             app,
             http=Http,
@@ -108,14 +118,23 @@ async def serving(llms: Sequence[LLM], options: ServeOptions) -> AsyncIterator[u
             date_header=False,
             timeout_keep_alive=75,
         )
-        yield _Server(config)
+        yield _Server(config, batches)
     finally:
+        batches.close()
         for served in models.all:
             served.close()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without its own handling of signals."""
+    """uvicorn's server without its own handling of signals. Batches stop when it stops."""
+
+    def __init__(self, config: uvicorn.Config, batches: Batches) -> None:
+        super().__init__(config)
+        self._batches = batches
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._batches.drain()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

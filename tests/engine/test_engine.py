@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from fakes import FakeBackend, prompt_tokens
@@ -50,6 +51,22 @@ def test_a_long_prompt_does_not_stall_those_who_decode() -> None:
     engine.add_request(request("long", "x" * 1000))
     produced = [output.request_id for _ in range(3) for output in engine.step()]
     assert produced == ["short"] * 3
+
+
+@pytest.mark.parametrize("unified", [True, False])
+def test_requests_in_the_background_wait_for_all_others(unified: bool) -> None:
+    engine = Engine(FakeBackend(n_ctx=1024, n_seq_max=2, unified=unified))
+    for n in range(6):
+        engine.add_request(replace(request(f"background {n}", f"row {n}"), background=True))
+    engine.step()
+    for n in range(4):
+        engine.add_request(request(f"client {n}", f"question {n}"))
+    ended: list[str] = []
+    while len(ended) < 10:
+        ended += [output.request_id for output in engine.step() if output.finish_reason]
+    assert ended[:2] == ["background 0", "background 1"]  # they ran already
+    assert ended[2:6] == [f"client {n}" for n in range(4)]
+    assert sorted(ended[6:]) == [f"background {n}" for n in range(2, 6)]
 
 
 def test_no_batch_exceeds_the_token_budget() -> None:
