@@ -176,6 +176,7 @@ def prompt_tokens(text: str) -> tuple[int, ...]:
 class FakeVocabulary:
     """A vocabulary of bytes. Its chat template ends with the 0 that FakeBackend expects."""
 
+    n_vocab = 258
     special_tokens = {"<|bos|>": BOS, "<|eot|>": EOG, "<|answer|>": 0}  # noqa: RUF012
     bos_token: int | None = BOS
     eos_token: int | None = EOG
