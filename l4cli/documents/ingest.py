@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from l4cli.documents.document import Document
-from l4cli.documents.formats.bounded import convert_bounded
+from l4cli.documents.formats.bounded import convert_bounded, limits_of
 from l4cli.documents.formats.converted import counted
 from l4cli.documents.formats.readers import EmptyDocumentError, Read, plain_text
 from l4cli.documents.formats.recognize import is_plain
@@ -91,16 +92,29 @@ def read_stdin(on_note: Callable[[str], None] = _say_nothing) -> Document:
     return document_of(data, "stdin", on_note)
 
 
-def document_of(data: bytes, name: str, on_note: Callable[[str], None] = _say_nothing) -> Document:
-    """Convert a file's bytes to a document. Raises InputError, which begins with `name`."""
-    read = _read(data, name)
+def document_of(
+    data: bytes,
+    name: str,
+    on_note: Callable[[str], None] = _say_nothing,
+    *,
+    most_seconds: float = math.inf,
+) -> Document:
+    """Convert a file's bytes to a document. Raises InputError, which begins with `name`.
+
+    most_seconds: of computing, if a file of this size may take longer than that.
+    """
+    read = _read(data, name, most_seconds)
     _tell(name, read, on_note)
     return read.document
 
 
-def _read(data: bytes, name: str) -> Read:
+def _read(data: bytes, name: str, most_seconds: float = math.inf) -> Read:
     """Convert a file's bytes; in a child process unless they are plain text."""
-    return plain_text(data, name) if is_plain(data, name) else convert_bounded(data, name)
+    if is_plain(data, name):
+        return plain_text(data, name)
+    limits = limits_of(data)
+    limits = replace(limits, seconds=min(limits.seconds, most_seconds))
+    return convert_bounded(data, name, limits)
 
 
 def _tell(name: str, read: Read, on_note: Callable[[str], None]) -> None:

@@ -14,15 +14,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from l4cli.serve.anthropic_api import count_tokens, messages
+from l4cli.serve.documents import documents
 from l4cli.serve.errors import ApiError
 from l4cli.serve.guard import Guard
 from l4cli.serve.handling import Api
+from l4cli.serve.login import login
 from l4cli.serve.openai_batches import batch, batches, cancel_batch, create_batch
 from l4cli.serve.openai_chat import chat_completions
 from l4cli.serve.openai_completions import completions
 from l4cli.serve.openai_files import content, delete_file, file, files, upload
 from l4cli.serve.openai_models import model, models
 from l4cli.serve.openai_responses import response, responses
+from l4cli.serve.page import page, page_file
 from l4cli.serve.refusing import error_response
 from l4cli.serve.responses_store import ResponseStore
 from l4cli.serve.status import health, metrics
@@ -30,6 +33,10 @@ from l4cli.serve.streams import GoneError
 from l4cli.serve.tokens import detokenize, dry_run, tokenize
 
 _ROUTES = (
+    Route("/", page, methods=["GET"]),
+    Route("/page/{name}", page_file, methods=["GET"]),
+    Route("/login", login, methods=["GET", "POST"]),
+    Route("/documents", documents, methods=["POST"]),
     Route("/health", health, methods=["GET"]),
     Route("/metrics", metrics, methods=["GET"]),
     Route("/v1/models", models, methods=["GET"]),
@@ -85,7 +92,7 @@ def make_app(api: Api, access: Access) -> ASGIApp:
         },
     )
     app.state.api, app.state.responses = api, ResponseStore()
-    return Guard(
+    guard = Guard(
         app,
         key=access.key,
         hosts=access.hosts,
@@ -93,6 +100,8 @@ def make_app(api: Api, access: Access) -> ASGIApp:
         most_bytes=access.most_bytes,
         uploads={"/v1/files": access.most_upload_bytes},
     )
+    app.state.cookie_for = guard.cookie_for
+    return guard
 
 
 async def _api_error(request: Request, error: Exception) -> Response:

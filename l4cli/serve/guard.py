@@ -5,7 +5,8 @@ An ASGI middleware around the whole application.
 - Host: a page on the web can point its own name at 127.0.0.1 (DNS rebinding). So a name in the Host
   header must be known; an address as a number is always right.
 - Origin: a page of another site may send requests, too. Browsers name it in the Origin header.
-- The key is compared in constant time, on every path but /health.
+- The key is compared in constant time, on every path but /health and /login. A cookie may stand for
+  it (login.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import ipaddress
 import secrets
 import socket
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
@@ -24,10 +26,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from l4cli.serve.errors import ApiError
+from l4cli.serve.login import COOKIE, login_form
 from l4cli.serve.refusing import error_response
 
-COOKIE = "l4_key"
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/health", "/login"})
 _BODY_SECONDS = 60.0  # in which a body must have arrived, or the next part of an upload
 _UPLOAD_SECONDS = 3600.0  # in which an upload must have arrived
 _LOCAL = frozenset({"localhost", "localhost.localdomain"})
@@ -72,7 +74,10 @@ class Guard:
         try:
             self._check(scope, headers, origin)
         except ApiError as error:
-            await error_response(scope["path"], error)(scope, receive, send)
+            is_page = scope["path"] == "/" and "text/html" in headers.get("accept", "")
+            asks = error.status == HTTPStatus.UNAUTHORIZED and is_page
+            refusal = login_form() if asks else error_response(scope["path"], error)
+            await refusal(scope, receive, send)
             return
         if origin is not None:
             send = _with_cors(send, origin)
