@@ -23,6 +23,7 @@ export class Composer {
     this.meter = form.querySelector("#meter");
     this.picker = form.querySelector("input[type=file]");
     this.documents = [];
+    this.isOver = false;
     this.numReading = 0;
     this.listen();
   }
@@ -76,7 +77,7 @@ export class Composer {
   }
 
   get canSend() {
-    return Boolean(this.field.value.trim()) && !this.numReading && !this.chat.isRunning;
+    return Boolean(this.field.value.trim()) && !this.numReading && !this.isOver && !this.chat.isRunning;
   }
 
   /** Draw what depends on whether an answer is generated. */
@@ -92,7 +93,7 @@ export class Composer {
   /** Have the server read files, and put them before the next message. */
   async attach(files) {
     this.complain(null);
-    for (const file of files) {
+    for (const file of [...files]) { // a copy: the browser empties the list
       this.numReading++;
       const waiting = el("li", { class: "reading" }, `Reading ${file.name}…`);
       this.chips.append(waiting);
@@ -135,6 +136,8 @@ export class Composer {
   }
 
   countSoon() {
+    if (this.isOver) this.complain(null);
+    this.isOver = false;
     clearTimeout(this.timer);
     this.counting?.abort();
     this.timer = setTimeout(() => this.count(), PAUSE);
@@ -153,23 +156,23 @@ export class Composer {
     try {
       const body = this.chat.body(isDraft ? { content, documents: this.documents } : null);
       const counted = await dryRun(body, this.counting.signal);
-      this.drawCount(counted.prompt_tokens, counted.context);
+      this.drawCount(counted.prompt_tokens, counted.context, isDraft);
     } catch (error) {
       if (error.name !== "AbortError") this.drawCount(null, most);
     }
     return undefined;
   }
 
-  drawCount(num, most) {
+  /** Show a count. A draft that does not fit is not sent, so that it stays in the field. */
+  drawCount(num, most, isDraft = false) {
     this.context.textContent = num === null ? "" : `${amount(num)} / ${amount(most)} tokens`;
     this.meter.max = most;
     this.meter.value = num ?? 0;
-    const over = (num ?? 0) - most;
-    const isOver = over >= 0;
-    this.form.classList.toggle("over", isOver);
-    const what = `This is ${amount(over + 1)} tokens too long for the context of ${amount(most)}.`;
-    if (isOver) this.complain(`${what} Take documents out, edit an earlier message, or begin a new conversation.`);
-    else if (this.wasOver) this.complain(null);
-    this.wasOver = isOver;
+    const over = (num ?? 0) + 1 - most; // an answer takes one token at least
+    this.form.classList.toggle("over", over > 0);
+    this.isOver = isDraft && over > 0;
+    const what = `This is ${amount(over)} tokens too long for the context of ${amount(most)}.`;
+    if (this.isOver) this.complain(`${what} Take documents out, edit an earlier message, or begin a new conversation.`);
+    this.update();
   }
 }

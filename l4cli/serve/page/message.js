@@ -21,11 +21,12 @@ export class Question {
     this.said = el("div", { class: "said", dir: "auto" }, harmless(node.content));
     const documents = (node.documents ?? []).map(drawDocument);
     this.versions = el("span", { class: "versions" });
+    this.editButton = iconButton("edit", "Edit the question", () => this.beginEdit());
     this.actions = el(
       "footer",
       { class: "actions" },
       this.versions,
-      iconButton("edit", "Edit the question", () => this.beginEdit()),
+      this.editButton,
       iconButton("copy", "Copy the question", (event) => copy(node.content, event.currentTarget)),
     );
     this.article = el("article", { tabindex: -1 }, documents, node.content ? this.said : null, this.actions);
@@ -34,6 +35,7 @@ export class Question {
 
   update({ index, count, isBusy }) {
     this.isBusy = isBusy;
+    this.editButton.disabled = isBusy;
     this.article.setAttribute("aria-label", labelOf("You", index, count));
     drawVersions(this, index, count);
   }

@@ -8,6 +8,7 @@ import { harmless } from "./printable.js";
 import { copy } from "./clipboard.js";
 
 const SCHEMES = new Set(["http:", "https:", "mailto:"]);
+const RTL = /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u;
 const UNSETTLED = 2; // blocks at the end that later text may still change
 
 /** A Markdown text in an element. It may grow: only its last blocks are then read and drawn anew. */
@@ -69,11 +70,13 @@ function redraw(block, before, element) {
     return true;
   }
   if (block.kind === "quote") {
+    element.dir = directionOf(block.raw);
     patch(element, 0, before.blocks, block.blocks);
     return true;
   }
   if (block.kind === "list" && block.isOrdered === before.isOrdered) {
     element.classList.toggle("loose", block.isLoose);
+    element.dir = directionOf(block.raw);
     patchParts(element, before.items, block.items, drawItem, (item, was, part) =>
       patch(part, 0, was.blocks, item.blocks),
     );
@@ -111,7 +114,7 @@ function draw(block) {
     case "math":
       return el("pre", { class: "math", tabindex: 0 }, harmless(block.text));
     case "quote":
-      return el("blockquote", { dir: "auto" }, block.blocks.map(draw));
+      return el("blockquote", { dir: directionOf(block.raw) }, block.blocks.map(draw));
     case "list":
       return drawList(block);
     case "table":
@@ -132,29 +135,35 @@ function drawCode(block) {
 
 function drawList(block) {
   const tag = block.isOrdered ? "ol" : "ul";
-  const list = el(tag, { class: block.isLoose ? "loose" : "" }, block.items.map(drawItem));
+  const attributes = { class: block.isLoose ? "loose" : "", dir: directionOf(block.raw) };
+  const list = el(tag, attributes, block.items.map(drawItem));
   if (block.isOrdered && block.start !== 1) list.start = block.start;
   return list;
 }
 
 function drawItem(item) {
-  return el("li", { dir: "auto" }, item.blocks.map(draw));
+  return el("li", {}, item.blocks.map(draw));
 }
 
 function drawTable(block) {
   const head = drawRow(block.rows[0], "th", block.align);
   const rows = block.rows.slice(1).map((row) => drawRow(row, "td", block.align));
-  const table = el("table", {}, el("thead", {}, head), el("tbody", {}, rows));
+  const table = el("table", { dir: directionOf(block.raw) }, el("thead", {}, head), el("tbody", {}, rows));
   return el("div", { class: "table", tabindex: 0, role: "group", "aria-label": "Table" }, table);
 }
 
 function drawRow(row, tag, align) {
   const cells = row.cells.map((text, index) => {
-    const cell = el(tag, { dir: "auto", class: align[index] ? `to-${align[index]}` : "" }, spansOf(inline(text)));
+    const cell = el(tag, { class: align[index] ? `to-${align[index]}` : "" }, spansOf(inline(text)));
     if (tag === "th") cell.scope = "col";
     return cell;
   });
   return el("tr", {}, cells);
+}
+
+/** Return the direction of a list or a table, whose marks and columns follow its first letter. */
+function directionOf(text) {
+  return RTL.test(/\p{L}/u.exec(text)?.[0] ?? "") ? "rtl" : "ltr";
 }
 
 function spans(block) {
