@@ -46,7 +46,7 @@ def serve(
     store_limit: options.StoreLimit = None,
     force: options.Force = False,
 ) -> None:
-    """Serve a model to other programs, over OpenAI's API.
+    """Serve a model to other programs, over OpenAI's API, and to a browser.
 
     The model is loaded once. Requests of all clients are computed together,
     and prompts that begin alike are computed once. A prompt that does not fit
@@ -87,7 +87,7 @@ def serve(
                 f"{llm.name}: {backend.n_seq_max} requests at once, each of up to "
                 f"{tokens(backend.n_ctx_seq)} tokens"
             )
-        console.note(f"http://{address}/v1 is ready; Ctrl-C stops it")
+        console.note(f"http://{address} is the page, http://{address}/v1 the API; Ctrl-C stops it")
         exit_code = serve_until_stopped(
             llms,
             bound,

@@ -23,7 +23,7 @@ from l4cli.serve.streams import JsonResponse
 NAME_HEADER, MODEL_HEADER = "x-file-name", "x-model"
 _MOST_SECONDS = 60.0  # of computing that one file may take
 _MOST_WAITING = 8  # files that wait to be read
-_MOST_NAME = 200  # characters
+_MOST_NAME, _MOST_SUFFIX = 200, 20  # characters
 
 
 async def documents(request: Request) -> Response:
@@ -51,12 +51,12 @@ async def documents(request: Request) -> Response:
 
 def _name(given: str) -> str:
     """Return the last part of a name from outside, fit to be shown. It never becomes a path."""
-    name = harmless(unquote(given)).replace("\\", "/")
-    name = PurePath(name).name.replace("\n", " ").strip()
-    suffix = PurePath(name).suffix
+    whole = harmless(unquote(given)).replace("\\", "/").replace("\n", " ")
+    name = whole.rpartition("/")[2].strip()
     if len(name) > _MOST_NAME:
+        suffix = PurePath(name).suffix[:_MOST_SUFFIX]
         name = name[: _MOST_NAME - len(suffix)] + suffix
-    return name or "document"
+    return name if name.strip(".") else "document"
 
 
 class _Readers:

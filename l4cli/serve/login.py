@@ -60,7 +60,7 @@ def _form() -> tuple[str, str]:
     assert found
     digest = base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'self'; "
-        "frame-ancestors 'none'"
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
     )
     return text, policy

@@ -10,6 +10,7 @@ const AUTOLINK = /<((?:https?:\/\/|mailto:)[^\s<>]*|[^\s<>@:/]{1,100}@[^\s<>@:/]
 const LINE_BREAK = /<br\s*\/?>/iy;
 const ENTITY = /&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|(amp|lt|gt|quot|apos|nbsp));/iy;
 const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0" };
+const TARGET = /\s*<?([^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)*)>?(?:\s+(?:"[^"\n]{0,500}"|'[^'\n]{0,500}')?)?\s*/y;
 const MOST_OPENERS = 100; // of emphasis and links that are open at the same time
 const MOST_URL = 4000; // characters
 
@@ -203,21 +204,9 @@ class Reader {
   /** Read `address "title")`. Returns null if it is none; an href of null if it is incomplete. */
   target(from) {
     const text = this.text;
-    let at = from;
-    while (text[at] === " " || text[at] === "\n") at++;
-    const begin = at;
-    let depth = 0;
-    for (; at < text.length && at - begin < MOST_URL; at++) {
-      if (/\s/.test(text[at])) break;
-      if (text[at] === "(") depth++;
-      if (text[at] === ")" && depth-- === 0) break;
-    }
-    const href = text.slice(begin, at).replace(/^<(.*)>$/, "$1");
-    if (/\s/.test(text[at] ?? "")) {
-      const title = /\s+(?:"[^"\n]{0,500}"|'[^'\n]{0,500}')?\s*/y;
-      title.lastIndex = at;
-      at += title.exec(text)?.[0].length ?? 0;
-    }
+    TARGET.lastIndex = from;
+    const [whole, href] = TARGET.exec(text);
+    const at = from + whole.length;
     if (text[at] === ")") return { href, end: at + 1 };
     return this.isOpen && at >= text.length ? { href: null, end: text.length } : null;
   }

@@ -42,7 +42,10 @@ async function main() {
   const sidebar = new Sidebar($("conversations"), $("menu"), $("toast"), {
     open: (id) => openConversation(id),
     conversation: (id) => (id === chat.conv.id ? chat.conv : store.load(id)),
-    save: (conv) => store.save(conv).then(list),
+    save: async (conv) => {
+      await store.save(conv);
+      if (conv.id === chat.conv.id) show();
+    },
     remove: async (id) => {
       chat.forget(id);
       await store.remove(id);
@@ -133,6 +136,7 @@ async function main() {
     if (path(chat.conv).length && location.hash !== `#${chat.conv.id}`) history.replaceState(null, "", `#${chat.conv.id}`);
     void list();
   };
+  store.onSaving = (isSaving) => document.body.toggleAttribute("data-saving", isSaving);
   $("new").addEventListener("click", fresh);
   $("new-short").addEventListener("click", fresh);
   $("sidebar-button").addEventListener("click", () => toggleSidebar());

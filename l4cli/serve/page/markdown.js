@@ -95,17 +95,16 @@ function quote(lines, at, isOpen, depth) {
 function list(lines, at, isOpen, depth) {
   const first = ITEM.exec(lines[at]);
   const isOrdered = isNumber(first[2]);
+  const belongs = (line) => isItem(line) && !RULE.test(line) && isNumber(ITEM.exec(line)[2]) === isOrdered;
   const items = [];
   let isLoose = false;
   let end = at;
-  while (end < lines.length) {
-    const found = ITEM.exec(lines[end]);
-    if (!found || found[1].length > 3 || isNumber(found[2]) !== isOrdered || RULE.test(lines[end])) break;
-    const item = itemLines(lines, end, found);
+  while (end < lines.length && belongs(lines[end])) {
+    const item = itemLines(lines, end, ITEM.exec(lines[end]));
     const isLast = item.end >= lines.length;
     const blocks = blocksOf(item.lines, isOpen && isLast, depth + 1);
     items.push({ blocks, raw: item.lines.join("\n"), isOpen: isOpen && isLast });
-    isLoose ||= item.hasGap && !isLast && isItem(lines[item.end]);
+    isLoose ||= item.hasGap && !isLast && belongs(lines[item.end]);
     isLoose ||= item.lines.includes("") && blocks.filter((one) => one.kind === "paragraph").length > 1;
     end = item.end;
   }

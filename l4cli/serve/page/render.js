@@ -106,7 +106,7 @@ function patchParts(parent, old, parts, drawn, change) {
 function draw(block) {
   switch (block.kind) {
     case "heading":
-      return el(`h${Math.min(6, block.level + 2)}`, { dir: "auto", class: `h${block.level}` }, spans(block));
+      return el(`h${Math.min(6, block.level + 2)}`, { dir: directionOf(block.text), class: `h${block.level}` }, spans(block));
     case "rule":
       return el("hr");
     case "code":
@@ -120,7 +120,7 @@ function draw(block) {
     case "table":
       return drawTable(block);
     default:
-      return el("p", { dir: "auto" }, block.isDeep ? harmless(block.text) : spans(block));
+      return el("p", { dir: directionOf(block.text) }, block.isDeep ? harmless(block.text) : spans(block));
   }
 }
 
@@ -161,7 +161,7 @@ function drawRow(row, tag, align) {
   return el("tr", {}, cells);
 }
 
-/** Return the direction of a list or a table, whose marks and columns follow its first letter. */
+/** Return the direction of a block, by its first letter. (dir=auto takes long with many lines.) */
 function directionOf(text) {
   return RTL.test(/\p{L}/u.exec(text)?.[0] ?? "") ? "rtl" : "ltr";
 }

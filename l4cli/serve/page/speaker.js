@@ -28,8 +28,8 @@ export class Speaker {
 /** Return how many characters belong to sentences after which another one has begun. */
 function endOfSentences(text) {
   const block = text.lastIndexOf("\n\n");
-  if (!SENTENCES) return block < 0 ? 0 : block + 2;
-  const from = Math.max(0, block + 2);
+  const from = block < 0 ? 0 : block + 2;
+  if (!SENTENCES) return from;
   const last = [...SENTENCES.segment(text.slice(from))].at(-1);
   return from + (last?.index ?? 0);
 }

@@ -5,12 +5,17 @@ import { merged } from "./tree.js";
 const CONVERSATIONS = "conversations";
 const HEADS = "heads"; // what the list shows of each conversation
 
-/** The conversations of this browser. Other tabs may change them, too; `onChange` tells. */
+/**
+ * The conversations of this browser. Other tabs may change them, too; `onChange` tells. `onSaving`
+ * tells whether something is being kept just now.
+ */
 export class Store {
   constructor(database) {
     this.database = database;
     this.channel = new BroadcastChannel("l4-conversations");
     this.onChange = () => {};
+    this.onSaving = () => {};
+    this.numSaving = 0;
     this.channel.onmessage = () => this.onChange();
   }
 
@@ -27,6 +32,16 @@ export class Store {
 
   /** Keep a conversation, together with what other tabs have added to it. */
   async save(conv) {
+    this.onSaving(++this.numSaving > 0);
+    try {
+      await this.put(conv);
+    } finally {
+      this.onSaving(--this.numSaving > 0);
+    }
+    this.tell();
+  }
+
+  async put(conv) {
     const change = this.database.transaction([CONVERSATIONS, HEADS], "readwrite");
     const whole = change.objectStore(CONVERSATIONS);
     const stored = await result(whole.get(conv.id));
@@ -34,7 +49,6 @@ export class Store {
     whole.put(conv);
     change.objectStore(HEADS).put({ id: conv.id, title: conv.title, changed: conv.changed });
     await finished(change);
-    this.tell();
   }
 
   async remove(id) {
