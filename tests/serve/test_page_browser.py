@@ -290,7 +290,7 @@ def test_documents_are_read_by_the_server(page: Page, model: Told, tmp_path: Pat
         files = f"{tmp_path}/pump.html\n{tmp_path}/photo.png"
         page.driver.find_element("css selector", "input[type=file]").send_keys(files)
         page.until("$('#documents .document') && !$('#documents .reading')")
-        assert page.js("$('#problem').textContent").startswith("Photo.png: an image")
+        assert page.js("$('#problem').textContent").startswith("photo.png: an image")
         tokens = len("# Pump\n\nThe code is 4711.")
         assert page.js("$('#documents .stats').textContent") == f"{tokens} tokens"
         page.click("#documents summary")

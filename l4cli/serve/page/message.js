@@ -139,7 +139,7 @@ export class Answer {
     const stats = this.node.stats;
     const parts = [];
     if (stats?.tokens) parts.push(counted(stats.tokens, "token"));
-    if (stats?.rate) parts.push(`${stats.isExact ? "" : "≈ "}${stats.rate.toFixed(stats.rate < 10 ? 1 : 0)} tokens/s`);
+    if (stats?.rate) parts.push(`${stats.isExact ? "" : "≈ "}${stats.rate < 10 ? stats.rate.toFixed(1) : amount(Math.round(stats.rate))} tokens/s`);
     this.stats.textContent = parts.join(" · ");
     const more = [];
     if (stats?.prompt) more.push(`${counted(stats.prompt, "token")} read, ${amount(stats.cached ?? 0)} of them known already`);

@@ -148,8 +148,8 @@ function drawItem(item) {
 function drawTable(block) {
   const head = drawRow(block.rows[0], "th", block.align);
   const rows = block.rows.slice(1).map((row) => drawRow(row, "td", block.align));
-  const table = el("table", { dir: directionOf(block.raw) }, el("thead", {}, head), el("tbody", {}, rows));
-  return el("div", { class: "table", tabindex: 0, role: "group", "aria-label": "Table" }, table);
+  const table = el("table", {}, el("thead", {}, head), el("tbody", {}, rows));
+  return el("div", { class: "table", dir: directionOf(block.raw), tabindex: 0, role: "group", "aria-label": "Table" }, table);
 }
 
 function drawRow(row, tag, align) {

@@ -37,7 +37,7 @@ function usual(error) {
 }
 
 function sentence(text) {
-  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  const first = text.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase()); // no name of a file
   return /[.!?…]$/.test(first) ? first : `${first}.`;
 }
 
