@@ -71,7 +71,9 @@ async def content(request: Request) -> Response:
     """Return what is in a file."""
     stored = await _stored(request)
     path = Api.of(request).batches.files.path(stored.id)
-    return FileResponse(path, media_type="application/octet-stream")
+    # With the page on the same origin, no browser may take a file for a script.
+    no_script = {"x-content-type-options": "nosniff"}
+    return FileResponse(path, media_type="application/octet-stream", headers=no_script)
 
 
 async def delete_file(request: Request) -> Response:

@@ -41,7 +41,11 @@ def test_a_file_comes_and_goes(client: openai.OpenAI, state: Path) -> None:
     assert (made.filename, made.bytes, made.purpose) == ("rows é.jsonl", len(data), "batch")
     assert made.status == "processed"
     assert client.files.retrieve(made.id) == made
-    assert client.files.content(made.id).content == data
+    sent = client.files.content(made.id)
+    assert sent.content == data
+    assert (
+        sent.response.headers["x-content-type-options"] == "nosniff"
+    )  # it is no script of the page
     other = client.files.create(file=b"{}", purpose="batch")
     assert {one.id for one in client.files.list()} == {made.id, other.id}
     assert [one.id for one in client.files.list(limit=1)] == [one.id for one in client.files.list()]
