@@ -132,7 +132,7 @@ def _size(llm: LLM, ctx: int | None, most: int, *, is_exact: bool) -> tuple[int,
     limits = llm.limits
     if ctx is not None and ctx > limits.longest:
         raise UsageError(
-            f"--ctx {ctx}: the model, or this machine's memory, has room for "
+            f"--ctx {tokens(ctx)}: the model, or this machine's memory, has room for "
             f"{tokens(limits.longest)} tokens"
         )
     cells = limits.n_cells

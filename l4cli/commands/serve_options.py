@@ -63,6 +63,8 @@ Port = Annotated[
     int,
     typer.Option(
         "--port",
+        min=0,
+        max=65_535,
         metavar="N",
         help="Port to listen on; 0 takes any free one.",
         rich_help_panel=SERVER_PANEL,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -48,16 +47,16 @@ def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket. UsageError if the address cannot be had."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found[0]
-        bound = socket.socket(family, kind, protocol)
+    except socket.gaierror:
+        raise UsageError(f"--host {host}: no such name or address") from None
+    family, kind, protocol, _, address = found[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         bound.listen(_BACKLOG)
-    except socket.gaierror:
-        raise UsageError(f"--host {host}: no such name or address") from None
-    except OverflowError:
-        raise UsageError(f"--port {port}: ports go from 0 to 65535") from None
     except OSError as error:
+        bound.close()
         raise UsageError(_why_not(host, port, error)) from None
     bound.setblocking(False)
     return bound
@@ -153,7 +152,8 @@ def _signals(server: uvicorn.Server, seen: list[int], note: Note) -> Iterator[No
         seen.append(number)
         if len(seen) == 1:
             num_open = len(server.server_state.connections)
-            note(f"stopping; open connections: {num_open}; a second signal ends them at once")
+            end = f"; open connections: {num_open}; a second signal ends them" if num_open else ""
+            note(f"stopping{end}")
             server.should_exit = True
         else:
             server.force_exit = True
@@ -170,5 +170,9 @@ def _signals(server: uvicorn.Server, seen: list[int], note: Note) -> Iterator[No
 
 def _allow_many_files() -> None:
     """Raise the limit of open files as far as it goes: each connection is one."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows has no such limit
+        return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from served import served
 
+from l4cli.loading.load import load
+
+SERVER = "http://127.0.0.1:8080"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
 
@@ -53,13 +57,30 @@ def test_the_commands_of_a_page_work_one_after_another(page: Path, tmp_path: Pat
             assert not any("error" in row for row in rows)
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.parametrize("code", [code for code in blocks("python") if SERVER not in code])
 def test_readme_python(code: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, timeout=120, check=False
-    )
+    run_python(code)
+
+
+@pytest.mark.parametrize("code", [code for code in blocks("python") if SERVER in code])
+def test_python_of_the_servers_pages(code: str, tmp_path: Path) -> None:
+    """Each block is run beside a server, in a folder with a file of requests."""
+    body = {"messages": [{"role": "user", "content": "What is GGUF?"}]}
+    row = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    with load("demo", elastic=True, parallel=2, ctx="auto") as llm:
+        llm.provide(2048, 2)
+        with served(llm) as url:
+            said = run_python(code.replace(SERVER, url), tmp_path)
+    assert "GGUF is" in said
+
+
+def run_python(code: str, cwd: Path | None = None) -> str:
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.strip()
+    return done.stdout.decode()
 
 
 @pytest.mark.parametrize("line", [block.strip() for block in blocks("json")])

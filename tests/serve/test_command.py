@@ -1,0 +1,61 @@
+"""The command itself: addresses that cannot be had, signals, and what it says."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from commands_here import run_here
+
+SERVE = [sys.executable, "-m", "l4cli", "serve"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--port", "80000"], "--port"),
+        (["--port", "-1"], "--port"),
+        (["--host", "0.0.0.0"], "is open to other machines: give an --api-key"),
+        (["--host", "10.9.8.7", "--api-key", "k"], "is no address of this machine"),
+        (["--host", "nowhere.invalid", "--api-key", "k"], "no such name or address"),
+        (["--api-key", ""], "--api-key must have printable ASCII characters"),
+        (["--api-key", "@nothing.txt"], "nothing.txt"),
+        (["--allow-origin", "example"], "'example' is not an origin"),
+        (["--parallel", "0"], "give auto, or a number from 1 to 255"),
+        (["--ctx", "many"], "--ctx"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(options: list[str], said: str, tiny_gguf: Path) -> None:
+    ended = run_here(["serve", "-m", str(tiny_gguf), *options])
+    assert (ended.code, ended.wrong, ended.out) == (2, None, "")
+    assert said in ended.err
+
+
+def test_a_port_in_use_is_said(tiny_gguf: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = run_here(["serve", "-m", str(tiny_gguf), "--port", str(port)])
+    assert ended.code == 2
+    assert f"port {port} is in use" in ended.err
+
+
+def test_it_says_where_it_is_answers_and_stops(tiny_gguf: Path) -> None:
+    command = [*SERVE, "-m", str(tiny_gguf), "--port", "0", "--ctx", "512", "--parallel", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        sizes, ready = process.stderr.readline(), process.stderr.readline()
+        assert "2 requests at once, each of up to 512 tokens" in sizes
+        url = ready.split()[0]
+        body = {"prompt": "a", "max_tokens": 3, "ignore_eos": True}
+        reply = httpx.post(f"{url}/v1/completions", json=body, timeout=60)
+        assert reply.json()["usage"]["completion_tokens"] == 3
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+        assert process.stderr.read().startswith("stopping")
