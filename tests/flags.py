@@ -144,7 +144,8 @@ class Makers:
         line = [name, *(f"{key}={places.get(value, value)}" for key, value in chosen.items())]
         if argument is not None:
             line += ["--", places.get(argument, argument)]
-        waits = "fifo" in (argument, *chosen.values())  # until somebody writes into it
+        # A FIFO waits until somebody writes into it; a folder may hold the whole disk.
+        waits = not {"fifo", "/", "..", "~"}.isdisjoint((argument, *chosen.values()))
         return Member(tuple(line), waits or not _ASK_FOR_WORK.isdisjoint(odd))
 
 

@@ -13,24 +13,24 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from l4cli.serve.anthropic_api import count_tokens, messages
+from l4cli.serve.anthropic.api import count_tokens, messages
 from l4cli.serve.documents import documents
 from l4cli.serve.errors import ApiError
 from l4cli.serve.guard import Guard
 from l4cli.serve.handling import Api
 from l4cli.serve.login import login
-from l4cli.serve.openai_batches import batch, batches, cancel_batch, create_batch
-from l4cli.serve.openai_chat import chat_completions
-from l4cli.serve.openai_completions import completions
-from l4cli.serve.openai_files import content, delete_file, file, files, upload
-from l4cli.serve.openai_models import model, models
-from l4cli.serve.openai_responses import response, responses
+from l4cli.serve.openai.batches import batch, batches, cancel_batch, create_batch
+from l4cli.serve.openai.chat import chat_completions
+from l4cli.serve.openai.completions import completions
+from l4cli.serve.openai.files import content, delete_file, file, files, upload
+from l4cli.serve.openai.models import model, models
+from l4cli.serve.openai.tokens import detokenize, dry_run, tokenize
 from l4cli.serve.page import page, page_file
 from l4cli.serve.refusing import error_response
-from l4cli.serve.responses_store import ResponseStore
+from l4cli.serve.responses.api import response, responses
+from l4cli.serve.responses.store import ResponseStore
 from l4cli.serve.status import health, metrics
 from l4cli.serve.streams import GoneError
-from l4cli.serve.tokens import detokenize, dry_run, tokenize
 
 _ROUTES = (
     Route("/", page, methods=["GET"]),

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from l4cli.errors import InputError, L4Error
-from l4cli.serve import anthropic_bodies, responses_bodies
+from l4cli.serve.anthropic import bodies as anthropic_bodies
 from l4cli.serve.errors import api_error
+from l4cli.serve.responses import bodies as responses_bodies
 
 ODD: list[Any] = [None, True, 0, -1, 1.5, 10**30, "", "x", [], {}, [5], [[]], [{}], {"type": []}]
 ODD += [{"type": {}}, {"type": "x"}, [{"type": None}], "\ud800", {"": ""}]

@@ -18,7 +18,7 @@ from served import served
 from tagged import Tags, tagged_llm
 
 from l4cli.loading.llm import LLM
-from l4cli.serve.responses_store import Kept, ResponseStore
+from l4cli.serve.responses.store import Kept, ResponseStore
 
 QUESTION = "What is GGUF?"
 WEATHER: Any = {

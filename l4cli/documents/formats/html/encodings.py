@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 
-from l4cli.documents.text import decode
+from l4cli.documents.text import decode, printable
 from l4cli.errors import InputError
 
 _PRESCAN = 1024  # bytes in which browsers look for a <meta> tag before they parse
@@ -107,7 +107,7 @@ def decode_page(data: bytes, name: str) -> str:
 
 def _refuse(name: str, label: str) -> str:
     raise InputError(
-        f"{name}: not in the encoding that it names ({label[:40]}); "
+        f"{name}: not in the encoding that it names ({printable(label[:40])}); "
         "convert it to UTF-8 first (iconv)"
     ) from None
 

@@ -12,13 +12,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from l4cli.serve import responses_bodies as bodies
 from l4cli.serve.asking import InFlight
 from l4cli.serve.errors import ApiError
 from l4cli.serve.generation import Call, Delta, call_for, fitted_to_thinking
 from l4cli.serve.handling import Api, generate
-from l4cli.serve.responses_output import Event, Output, begun, ended, failed
-from l4cli.serve.responses_store import Kept, ResponseStore
+from l4cli.serve.responses import bodies
+from l4cli.serve.responses.output import Event, Output, begun, ended, failed
+from l4cli.serve.responses.store import Kept, ResponseStore
 from l4cli.serve.served import Served
 from l4cli.serve.streams import EventStream, JsonResponse, event, to_json, unless_gone
 

@@ -13,7 +13,7 @@ from typing import Any
 from l4cli.errors import InputError
 from l4cli.openai import fields
 from l4cli.openai.bodies import Body
-from l4cli.serve.responses_input import Item, conversation, items
+from l4cli.serve.responses.input import Item, conversation, items
 
 # These fields do not change an answer: they concern OpenAI's accounting, caches and servers.
 _PASSED_OVER = {

@@ -10,8 +10,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from l4cli.serve.anthropic_answers import PING, Events, Head, message
-from l4cli.serve.anthropic_bodies import Asked, read
+from l4cli.serve.anthropic.answers import PING, Events, Head, message
+from l4cli.serve.anthropic.bodies import Asked, read
 from l4cli.serve.asking import InFlight
 from l4cli.serve.errors import ApiError, as_anthropic
 from l4cli.serve.generation import Call, Delta, call_for, fitted_to_thinking

@@ -13,8 +13,8 @@ from typing import Any
 from l4cli.errors import InputError
 from l4cli.openai import fields
 from l4cli.openai.bodies import Body
-from l4cli.serve.anthropic_blocks import conversation
-from l4cli.serve.anthropic_tools import tools
+from l4cli.serve.anthropic.blocks import conversation
+from l4cli.serve.anthropic.tools import tools
 
 # These fields do not change an answer: they concern Anthropic's accounting, caches and servers.
 _PASSED_OVER = {

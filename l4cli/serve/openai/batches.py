@@ -14,7 +14,7 @@ from l4cli.openai import fields
 from l4cli.serve.batches.records import Batch
 from l4cli.serve.errors import ApiError
 from l4cli.serve.handling import Api
-from l4cli.serve.keeping import on_disk, page, refuse_unknown_query
+from l4cli.serve.openai.keeping import on_disk, page, refuse_unknown_query
 from l4cli.serve.streams import JsonResponse
 
 _FIELDS = frozenset({"input_file_id", "endpoint", "completion_window", "metadata"})

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from l4cli.errors import InputError, L4Error
 from l4cli.serve.batches.files import FileStore, Incoming
-from l4cli.serve.keeping import kept_error, on_disk
+from l4cli.serve.openai.keeping import kept_error, on_disk
 from l4cli.serve.streams import GoneError
 
 _MOST_FIELD = 4096  # bytes of a field that is no file

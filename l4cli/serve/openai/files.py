@@ -13,9 +13,9 @@ from l4cli.serve.batches.files import StoredFile
 from l4cli.serve.batches.ids import new_id
 from l4cli.serve.errors import ApiError
 from l4cli.serve.handling import Api
-from l4cli.serve.keeping import on_disk, page, refuse_unknown_query
+from l4cli.serve.openai.keeping import on_disk, page, refuse_unknown_query
+from l4cli.serve.openai.uploads import Upload, receive
 from l4cli.serve.streams import JsonResponse
-from l4cli.serve.uploads import Upload, receive
 
 _PURPOSE = "batch"
 _MOST_FILES = 10_000

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from l4cli.serve.responses_input import Item
+from l4cli.serve.responses.input import Item
 
 _MOST = 1000  # responses
 _MOST_BYTES = 64 << 20

@@ -1,0 +1,1 @@
+"""OpenAI's older API: chat completions, completions, models, files, batches; and tokens."""
