@@ -43,16 +43,25 @@ Ubatch = Annotated[
         help="Prefill this many tokens per step of computation (n_ubatch): 128,512.",
     ),
 ]
+_MOST = 10**9  # of tokens, or of repeats: more than anybody waits for
 Prompt = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Tokens to prefill in each measurement.")
+    int | None,
+    typer.Option(min=1, max=_MOST, metavar="N", help="Tokens to prefill in each measurement."),
 ]
 Gen = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Tokens to decode in each sequence, per measurement."),
+    typer.Option(
+        min=1,
+        max=_MOST,
+        metavar="N",
+        help="Tokens to decode in each sequence, per measurement.",
+    ),
 ]
 Repeat = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Repeats of each measurement; the median counts."),
+    typer.Option(
+        min=1, max=_MOST, metavar="N", help="Repeats of each measurement; the median counts."
+    ),
 ]
 Seconds = Annotated[
     float,

@@ -41,7 +41,10 @@ Tasks = Annotated[
         metavar="NAME,…", help="Tasks to test: any of literal, latent, several and tracking."
     ),
 ]
-Samples = Annotated[int, typer.Option(min=1, metavar="N", help="Number of samples per length.")]
+Samples = Annotated[
+    int,
+    typer.Option(min=1, max=10**6, metavar="N", help="Number of samples per length."),
+]
 Seed = Annotated[
     int, typer.Option(metavar="N", help="Seed of the texts: another seed makes other texts.")
 ]

@@ -199,6 +199,7 @@ def test_a_size_without_a_unit_is_not_taken_for_bytes(l4: L4, command: tuple[str
         (("quantize", "a.gguf", "b.gguf", "Q8_0"), "l4 quantize a.gguf -o b.gguf --type Q8_0"),
         (("chat", "--temperature", "hot"), "'--temperature': it is not a number"),
         (("chat", "--max-rounds", "0"), "it must be at least 1"),
+        (("bench", "demo", "--repeat", "1" + "0" * 50), "it must be at most 1000000000"),
     ],
 )
 def test_habits_in_this_process(
