@@ -44,5 +44,11 @@ def refuse_unknown(model: str | None) -> None:
 
 
 def note_conversion(path: Path) -> None:
-    """Write that the demo model is being converted to `path`."""
+    """Write that the demo model is being converted to `path`.
+
+    Raises ModelLoadError if llama.cpp, whose kernels convert it, does not run here.
+    """
+    from l4cli.native.selftest import require_llama_cpp
+
+    require_llama_cpp()
     console.note(f"converting the demo model to {path} (only this once)")

@@ -196,6 +196,7 @@ def test_an_estimate_is_exact_on_disk(checkpoint: Path, tmp_path: Path) -> None:
 def test_an_estimate_reads_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = write_hollow_checkpoint(tmp_path / "model")  # Scout's shapes, 218 GB
     monkeypatch.setattr(pipeline, "make_tiles", lambda *_: pytest.fail("weights were read"))
+    monkeypatch.setattr(estimation, "held", lambda: 150 << 20)  # not what other tests have left
     planned = [(convert.plan(checkpoint, "Q4_K_M"), tmp_path / "out.gguf")]
     estimate = convert.estimate(planned, threads=2)
     assert 60e9 < estimate.disk < 70e9
