@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
-from l4cli.engine.engine import Engine
 from l4cli.engine.scoring import NoRoomError
 from l4cli.engine.types import CompileAbortedError, Request, StepOutput, TokenLogprob
 from l4cli.errors import ContextOverflowError, EngineError, RequestError
 from l4cli.loading.llm import LLM
 from l4cli.serve.counting import Counts
+from l4cli.serve.scoring import Scoring
 from l4cli.store.chain import MIN_TAIL
 
-_T = TypeVar("_T")
 _WORTH_SAVING = 4 * MIN_TAIL  # tokens of a prompt that is kept on disk
 
 
@@ -51,40 +50,6 @@ class Outlet(Protocol):
 
 
 @dataclass(slots=True)
-class _Scoring:
-    """A text that is being scored."""
-
-    tokens: Sequence[int]
-    num_top: int
-    future: Future[list[TokenLogprob]] = field(default_factory=Future)
-    _found: list[TokenLogprob] = field(default_factory=list)
-    _pieces: Iterator[list[TokenLogprob]] | None = None
-
-    def advance(self, engine: Engine) -> bool:
-        """Score the next piece. Whether the text is done, or nobody waits for it any more."""
-        if self.future.cancelled():
-            return True
-        self._pieces = self._pieces or engine.score(self.tokens, self.num_top)
-        try:
-            piece = next(self._pieces, None)
-        except BaseException:
-            self._pieces = None
-            raise
-        if piece is not None:
-            self._found += piece
-            return False
-        if self.future.set_running_or_notify_cancel():
-            self.future.set_result(self._found)
-        return True
-
-    def fail(self, error: Exception) -> bool:
-        """Give the error to whoever waits. True: the text is done."""
-        if self.future.set_running_or_notify_cancel():
-            self.future.set_exception(error)
-        return True
-
-
-@dataclass(slots=True)
 class _Asked:
     request: Request
     outlet: Outlet
@@ -102,7 +67,7 @@ class EngineThread:
         self.failure: Exception | None = None  # why the thread has ended, if it was a fault
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._asked: dict[str, _Asked] = {}
-        self._scorings: deque[_Scoring] = deque()
+        self._scorings: deque[Scoring] = deque()
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="l4-engine", daemon=True)
 
@@ -111,6 +76,9 @@ class EngineThread:
 
     def submit(self, request: Request, outlet: Outlet) -> None:
         """Queue a request. Its events go to the outlet: a Refusal, or Taken and the outputs."""
+        if self.failure is not None:
+            outlet.send([self._lost(request.id)])
+            return
         self.counts.num_waiting += 1
         self._inbox.put(lambda: self._add(request, outlet))
 
@@ -120,7 +88,7 @@ class EngineThread:
 
     def score(self, tokens: Sequence[int], num_top: int) -> Future[list[TokenLogprob]]:
         """Compute the logprobs of a text's tokens after the first: see `engine.score`."""
-        scoring = _Scoring(tokens, num_top)
+        scoring = Scoring(tokens, num_top)
         self._inbox.put(lambda: self._scorings.append(scoring))
         return scoring.future
 
@@ -128,19 +96,6 @@ class EngineThread:
     def is_scoring(self) -> bool:
         """Whether texts wait to be scored."""
         return bool(self._scorings)
-
-    def call(self, work: Callable[[], _T]) -> Future[_T]:
-        """Do something between two steps, in the engine's thread."""
-        future: Future[_T] = Future()
-
-        def do() -> None:
-            try:
-                future.set_result(work())
-            except BaseException as error:
-                future.set_exception(error)
-
-        self._inbox.put(do)
-        return future
 
     def close(self) -> None:
         """End the thread. Requests in flight get no further events."""
@@ -162,7 +117,7 @@ class EngineThread:
                     self._send(self.llm.engine.step())
         except Exception as error:  # the backend is unusable, or this is a bug: say so to all
             self.failure = error
-            self._fail(error)
+            self._fail()
             raise
         finally:
             for request_id in list(self._asked):
@@ -213,6 +168,7 @@ class EngineThread:
     def _send(self, outputs: Sequence[StepOutput]) -> None:
         """Give each output to whoever asked, all outputs of one outlet together."""
         by_outlet: dict[int, tuple[Outlet, list[Event]]] = {}
+        ended: list[Request] = []
         for output in outputs:
             asked = self._asked.get(output.request_id)
             if asked is None:
@@ -221,9 +177,11 @@ class EngineThread:
             self.counts.count(output)
             if output.finish_reason:
                 del self._asked[output.request_id]
-                self._keep(asked.request)
+                ended.append(asked.request)
         for outlet, events in by_outlet.values():
             outlet.send(events)
+        for request in ended:
+            self._keep(request)
         self.counts.num_waiting = len(self.llm.engine.scheduler.waiting)
         self.counts.num_running = len(self.llm.engine.scheduler.running)
 
@@ -232,6 +190,12 @@ class EngineThread:
         if len(request.prompt) >= _WORTH_SAVING and not self._asked:
             self.llm.remember(request.prompt)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self) -> None:
+        """Tell all who wait that nothing comes any more."""
         for request_id, asked in self._asked.items():
-            asked.outlet.send([Refusal(request_id, EngineError(f"the engine has failed: {error}"))])
+            asked.outlet.send([self._lost(request_id)])
+        for scoring in self._scorings:
+            scoring.fail(self._lost("").error)
+
+    def _lost(self, request_id: str) -> Refusal:
+        return Refusal(request_id, EngineError(f"the engine has failed: {self.failure}"))
