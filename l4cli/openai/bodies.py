@@ -19,7 +19,8 @@ Kind = Literal["chat", "completions"]
 Prompt = str | tuple[int, ...]
 
 MOST_PROMPTS = 2048  # of one body, as OpenAI has it
-# These fields do not change an answer: they concern OpenAI's accounting, caches and servers.
+# These fields do not change an answer: they concern OpenAI's accounting, caches and servers, or are
+# wishes that no model here knows. Only a `reasoning_effort` of "none" is more than a wish.
 _PASSED_OVER = {
     "model",
     "verbosity",
@@ -106,6 +107,7 @@ def read(kind: Kind, body: Mapping[str, Any], *, lenient: bool = False) -> Body:
             tools=fields.tools(body),
             must_call=fields.must_call(body),
             most_calls=None if most else 1,
+            thinks=False if body.get("reasoning_effort") == "none" else None,
             sampling=fields.sampling(body),
             **shared,
         )

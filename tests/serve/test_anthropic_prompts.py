@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import anthropic
+import httpx
 import pytest
 from conftest import GOLDEN
 from fakes import EOG
@@ -133,6 +134,19 @@ def test_a_model_that_always_thinks_cannot_be_told_not_to() -> None:
         ask(client, **off)
     with model.client(lenient=True) as client:
         assert ask(client, **off).content[0].thinking == "Hm."
+
+
+def test_an_effort_of_none_is_the_same_switch() -> None:
+    chat = {"messages": [{"role": "user", "content": "Hi"}], "reasoning_effort": "none"}
+    model = Model()
+    with model.client() as client:
+        reply = httpx.post(f"{client.base_url}/v1/chat/completions".replace("//v1", "/v1"), json=chat)
+        assert reply.json()["choices"][0]["message"]["content"] == "Fine."
+        assert model.prompts[-1].endswith("assistant\n<think>\n\n</think>\n\n")
+    with Model("Hm.</think>Yes.", ALWAYS).client() as client:
+        refused = httpx.post(f"{client.base_url}/v1/chat/completions".replace("//v1", "/v1"), json=chat)
+        assert refused.status_code == 400
+        assert "reasoning_effort: the model always thinks" in refused.json()["error"]["message"]
 
 
 def test_system_text_and_roles_that_follow_each_other() -> None:

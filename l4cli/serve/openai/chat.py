@@ -15,7 +15,7 @@ from l4cli.engine.types import Completion
 from l4cli.openai import answers, bodies
 from l4cli.serve.asking import InFlight
 from l4cli.serve.errors import ApiError, as_openai
-from l4cli.serve.generation import Call, Delta, Ended, call_for
+from l4cli.serve.generation import Call, Delta, Ended, call_for, fitted_to_thinking
 from l4cli.serve.handling import Api, generate, whole
 from l4cli.serve.served import Served
 from l4cli.serve.streams import EventStream, JsonResponse, event
@@ -30,6 +30,8 @@ async def chat_completions(request: Request) -> Response:
     served = api.models.of(given)
     body = api.checked(lambda: bodies.read("chat", given, lenient=api.lenient))
     served.asking.check_queue(body.n)
+    fit = partial(fitted_to_thinking, served.llm, body, "reasoning_effort", lenient=api.lenient)
+    body = await served.asking.encode(fit)
     make = partial(call_for, served.llm, body, served.default_max_tokens)
     call = await served.asking.encode(make)
     if body.stream:
