@@ -110,7 +110,7 @@ def test_a_run_that_is_killed_says_what_is_safe_and_goes_on(
     (again,) = [line for line in said.splitlines() if "go on with:" in line]
     assert again.endswith(f"--deterministic --temperature 0 -o '{out}' --resume")
     is_crash = number != signal.SIGKILL
-    assert ("l4 doctor" in said, "l4cli/engine/engine.py" in said) == (is_crash, is_crash)
+    assert ("l4 doctor" in said, "l4cli/batch/session.py" in said) == (is_crash, is_crash)
 
     written = len(read_rows(out))
     assert l4(*command, out, "--resume").returncode == 0
