@@ -140,11 +140,15 @@ def test_an_effort_of_none_is_the_same_switch() -> None:
     chat = {"messages": [{"role": "user", "content": "Hi"}], "reasoning_effort": "none"}
     model = Model()
     with model.client() as client:
-        reply = httpx.post(f"{client.base_url}/v1/chat/completions".replace("//v1", "/v1"), json=chat)
+        reply = httpx.post(
+            f"{client.base_url}/v1/chat/completions".replace("//v1", "/v1"), json=chat
+        )
         assert reply.json()["choices"][0]["message"]["content"] == "Fine."
         assert model.prompts[-1].endswith("assistant\n<think>\n\n</think>\n\n")
     with Model("Hm.</think>Yes.", ALWAYS).client() as client:
-        refused = httpx.post(f"{client.base_url}/v1/chat/completions".replace("//v1", "/v1"), json=chat)
+        refused = httpx.post(
+            f"{client.base_url}/v1/chat/completions".replace("//v1", "/v1"), json=chat
+        )
         assert refused.status_code == 400
         assert "reasoning_effort: the model always thinks" in refused.json()["error"]["message"]
 
