@@ -30,7 +30,7 @@ def command(log: Path) -> Iterator[tuple[subprocess.Popen[bytes], openai.OpenAI]
         )
     try:
         for _ in range(1200):
-            found = re.findall(r"(http://[^ ]+/v1) is ready", log.read_text())
+            found = re.findall(r"(http://[^ ]+/v1) the API", log.read_text())
             if found or process.poll() is not None:
                 break
             time.sleep(0.05)
