@@ -13,9 +13,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from l4cli.errors import L4Error
 from l4cli.serve.anthropic.api import count_tokens, messages
 from l4cli.serve.documents import documents
-from l4cli.serve.errors import ApiError
+from l4cli.serve.errors import ApiError, api_error
 from l4cli.serve.guard import Guard
 from l4cli.serve.handling import Api
 from l4cli.serve.login import login
@@ -86,6 +87,7 @@ def make_app(api: Api, access: Access) -> ASGIApp:
         routes=list(_ROUTES),
         exception_handlers={
             ApiError: _api_error,
+            L4Error: _l4_error,
             HTTPException: _http_error,
             GoneError: _gone,
             Exception: _bug,
@@ -107,6 +109,11 @@ def make_app(api: Api, access: Access) -> ASGIApp:
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return error_response(request.url.path, error)
+
+
+async def _l4_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, L4Error)
+    return error_response(request.url.path, api_error(error))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

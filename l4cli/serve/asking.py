@@ -44,11 +44,8 @@ class Asking:
         self._loop.call_soon_threadsafe(self._deliver, events)
 
     async def encode(self, work: Callable[[], _T]) -> _T:
-        """Do work that encodes prompts, in the thread for that. ApiError if it is refused."""
-        try:
-            return await self._loop.run_in_executor(self._encoder, work)
-        except L4Error as error:
-            raise api_error(error) from error
+        """Do work that encodes prompts, in the thread for that. Raises what it raises."""
+        return await self._loop.run_in_executor(self._encoder, work)
 
     def check_queue(self, count: int = 1) -> None:
         """Raise ApiError if so many more requests would have to wait behind too many others."""
@@ -76,11 +73,11 @@ class Asking:
         return in_flight
 
     async def score(self, tokens: Sequence[int], num_top: int) -> list[TokenLogprob]:
-        """Return the logprobs of a text's tokens after the first; ApiError if it does not fit."""
-        try:
-            return await asyncio.wrap_future(self.engine.score(tokens, num_top))
-        except L4Error as error:
-            raise api_error(error) from error
+        """Return the logprobs of a text's tokens after the first.
+
+        ContextOverflowError if it does not fit.
+        """
+        return await asyncio.wrap_future(self.engine.score(tokens, num_top))
 
     def open(self, request: Request, queue: asyncio.Queue[Event | ApiError]) -> None:
         """Submit a request whose events go into the queue."""

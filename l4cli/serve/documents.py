@@ -14,9 +14,8 @@ from starlette.responses import Response
 
 from l4cli.documents.document import Document
 from l4cli.documents.ingest import document_of
-from l4cli.errors import L4Error
 from l4cli.printable import harmless
-from l4cli.serve.errors import ApiError, api_error
+from l4cli.serve.errors import ApiError
 from l4cli.serve.handling import Api
 from l4cli.serve.streams import JsonResponse
 
@@ -67,7 +66,7 @@ class _Readers:
         self._num_waiting = 0
 
     async def read(self, data: bytes, name: str, on_note: Callable[[str], None]) -> Document:
-        """Convert a file's bytes to a document. ApiError if it cannot be read."""
+        """Convert a file's bytes to a document. InputError if it cannot be read."""
         if self._num_waiting >= _MOST_WAITING:
             raise ApiError(
                 503,
@@ -79,8 +78,6 @@ class _Readers:
         self._num_waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except L4Error as error:
-            raise api_error(error) from error
         finally:
             self._num_waiting -= 1
 

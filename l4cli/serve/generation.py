@@ -65,12 +65,17 @@ class Call:
     thinks: bool | None = None
 
 
-def call_for(llm: LLM, body: Body, default_max_tokens: int) -> Call:
+def call_for(
+    llm: LLM, body: Body, default_max_tokens: int, *, thinking: str = "", lenient: bool = False
+) -> Call:
     """Encode what a body asks for. Raises L4Error if that is not possible.
 
     default_max_tokens: the most tokens of an answer if the body has no limit; cut to what is left
         of the context.
+    thinking: the field that says whether the model is to think first.
+    lenient: let the model think as it likes if it cannot do as that field says.
     """
+    body = _fitted_to_thinking(llm, body, thinking, lenient=lenient)
     call_id = secrets.token_hex(12)
     prompts: Sequence[Prompt | Sequence[Mapping[str, Any]]] = body.prompts
     if body.messages is not None:
@@ -101,12 +106,8 @@ def call_for(llm: LLM, body: Body, default_max_tokens: int) -> Call:
     )
 
 
-def fitted_to_thinking(llm: LLM, body: Body, field: str, *, lenient: bool) -> Body:
-    """Return the body if the model can think, or not think, as it asks; else raise RequestError.
-
-    field: the field that asks for it.
-    lenient: let the model think as it likes instead of refusing.
-    """
+def _fitted_to_thinking(llm: LLM, body: Body, field: str, *, lenient: bool) -> Body:
+    """Return the body if the model can think, or not think, as it asks; else raise RequestError."""
     try:
         llm.encoder_for(body.thinks)
     except RequestError as error:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.requests import Request as HttpRequest
 
-from l4cli.errors import EngineError, InputError, L4Error
+from l4cli.errors import EngineError, InputError
 from l4cli.prompt import strict_json
 from l4cli.serve.asking import InFlight
 from l4cli.serve.batches.service import Batches
@@ -17,8 +17,6 @@ from l4cli.serve.errors import ApiError, api_error
 from l4cli.serve.generation import Call, Delta, Ended, Generation
 from l4cli.serve.served import Models, Served
 from l4cli.serve.streams import unless_gone
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +39,15 @@ class Api:
         return api
 
     async def json_body(self, request: HttpRequest) -> dict[str, Any]:
-        """Return the JSON object that a request brings; ApiError if it brings anything else."""
+        """Return the JSON object that a request brings; else raise ApiError or InputError."""
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind not in ("application/json", ""):
             raise ApiError(415, f"the content type must be application/json, not {kind}")
         raw = await request.body()
-        value = self.checked(lambda: _parsed(raw))
+        value = _parsed(raw)
         if not isinstance(value, dict):
             raise ApiError(400, "the body must be a JSON object")
         return value
-
-    def checked(self, work: Callable[[], _T]) -> _T:
-        """Return what `work` returns; ApiError if it refuses its input."""
-        try:
-            return work()
-        except L4Error as error:
-            raise api_error(error) from error
 
 
 def _parsed(raw: bytes) -> Any:

@@ -14,7 +14,7 @@ from l4cli.serve.anthropic.answers import PING, Events, Head, message
 from l4cli.serve.anthropic.bodies import Asked, read
 from l4cli.serve.asking import InFlight
 from l4cli.serve.errors import ApiError, as_anthropic
-from l4cli.serve.generation import Call, Delta, call_for, fitted_to_thinking
+from l4cli.serve.generation import Call, Delta, call_for
 from l4cli.serve.handling import Api, generate, whole
 from l4cli.serve.served import Served
 from l4cli.serve.streams import EventStream, JsonResponse, event
@@ -56,13 +56,13 @@ def _asked(api: Api, given: Mapping[str, Any]) -> Asked:
             "thread: this server holds no conversations: send all messages",
             code="thread_unsupported_request",
         )
-    return api.checked(lambda: read(given, lenient=api.lenient))
+    return read(given, lenient=api.lenient)
 
 
 def _call(served: Served, asked: Asked, *, lenient: bool) -> Call:
     """Encode what a body asks for."""
-    body = fitted_to_thinking(served.llm, asked.body, "thinking", lenient=lenient)
-    return call_for(served.llm, body, asked.max_tokens or served.default_max_tokens)
+    most = asked.max_tokens or served.default_max_tokens
+    return call_for(served.llm, asked.body, most, thinking="thinking", lenient=lenient)
 
 
 def _head(served: Served, call: Call, asked: Asked) -> Head:

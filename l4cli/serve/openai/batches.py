@@ -26,7 +26,7 @@ async def create_batch(request: Request) -> Response:
     """Begin a batch."""
     api = Api.of(request)
     given = await api.json_body(request)
-    make = api.checked(lambda: _asked(api, given))
+    make = _asked(api, given)
     batch = await on_disk(make)
     return JsonResponse(batch.shown())
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -15,12 +13,11 @@ from l4cli.engine.types import Completion
 from l4cli.openai import answers, bodies
 from l4cli.serve.asking import InFlight
 from l4cli.serve.errors import ApiError, as_openai
-from l4cli.serve.generation import Call, Delta, Ended, call_for, fitted_to_thinking
+from l4cli.serve.generation import Call, Delta, Ended
 from l4cli.serve.handling import Api, generate, whole
+from l4cli.serve.openai.chunks import DONE, encoded, head
 from l4cli.serve.served import Served
 from l4cli.serve.streams import EventStream, JsonResponse, event
-
-_DONE = b"data: [DONE]\n\n"
 
 
 async def chat_completions(request: Request) -> Response:
@@ -28,19 +25,16 @@ async def chat_completions(request: Request) -> Response:
     api = Api.of(request)
     given = await api.json_body(request)
     served = api.models.of(given)
-    body = api.checked(lambda: bodies.read("chat", given, lenient=api.lenient))
+    body = bodies.read("chat", given, lenient=api.lenient)
     served.asking.check_queue(body.n)
-    fit = partial(fitted_to_thinking, served.llm, body, "reasoning_effort", lenient=api.lenient)
-    body = await served.asking.encode(fit)
-    make = partial(call_for, served.llm, body, served.default_max_tokens)
-    call = await served.asking.encode(make)
+    call = await encoded(api, served, body)
     if body.stream:
         in_flight = await served.asking.ask(call.requests)
         events = _events(served, call, in_flight, includes_usage=body.includes_usage)
         return EventStream(events, in_flight.close)
     ended = await whole(request, served, call)
     answer = {
-        **_head(served, call, "chat.completion"),
+        **head(served, call, "chatcmpl", "chat.completion"),
         "choices": [_choice(call, one) for one in ended],
         "usage": answers.usage([one.completion for one in ended]),
     }
@@ -57,25 +51,25 @@ def _choice(call: Call, ended: Ended) -> dict[str, Any]:
 async def _events(
     served: Served, call: Call, in_flight: InFlight, *, includes_usage: bool
 ) -> AsyncGenerator[bytes, None]:
-    head = _head(served, call, "chat.completion.chunk")
+    beginning = head(served, call, "chatcmpl", "chat.completion.chunk")
     if includes_usage:
-        head["usage"] = None
+        beginning["usage"] = None
     for index in range(len(call.requests)):
-        yield event({**head, "choices": [_part(index, {"role": "assistant", "content": ""})]})
+        yield event({**beginning, "choices": [_part(index, {"role": "assistant", "content": ""})]})
     completions: list[Completion] = []
     try:
         async with aclosing(generate(served, call, in_flight)) as generated:
             async for one in generated:
                 if isinstance(one, Delta):
-                    yield event({**head, "choices": [_delta(one)]})
+                    yield event({**beginning, "choices": [_delta(one)]})
                     continue
                 completions.append(one.completion)
                 for choice in _last(call, one):
-                    yield event({**head, "choices": [choice]})
+                    yield event({**beginning, "choices": [choice]})
         if includes_usage:
             usage = answers.usage(completions)
-            yield event({**head, "choices": [], "usage": usage})
-        yield _DONE
+            yield event({**beginning, "choices": [], "usage": usage})
+        yield DONE
     except ApiError as error:
         yield event(as_openai(error))
 
@@ -106,16 +100,6 @@ def _last(call: Call, ended: Ended) -> list[dict[str, Any]]:
 
 def _part(index: int, delta: dict[str, Any], logprobs: Any = None) -> dict[str, Any]:
     return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
-
-
-def _head(served: Served, call: Call, kind: str) -> dict[str, Any]:
-    return {
-        "id": f"chatcmpl-{call.id}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": served.name,
-        "system_fingerprint": f"fp_{served.llm.fingerprint[:16]}",
-    }
 
 
 def _call_id(call: Call, ended: Ended) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -16,13 +14,14 @@ from l4cli.openai import answers, bodies
 from l4cli.openai.bodies import Body
 from l4cli.serve.asking import InFlight
 from l4cli.serve.errors import ApiError, as_openai
-from l4cli.serve.generation import Call, Delta, call_for
+from l4cli.serve.generation import Call, Delta
 from l4cli.serve.handling import Api, generate, whole
+from l4cli.serve.openai.chunks import DONE, encoded, head
 from l4cli.serve.openai.echoing import Echo, echoes, without_answer
 from l4cli.serve.served import Served
 from l4cli.serve.streams import EventStream, JsonResponse, event, unless_gone
 
-_DONE = b"data: [DONE]\n\n"
+_KIND = ("cmpl", "text_completion")
 
 
 async def completions(request: Request) -> Response:
@@ -30,10 +29,9 @@ async def completions(request: Request) -> Response:
     api = Api.of(request)
     given = await api.json_body(request)
     served = api.models.of(given)
-    body = api.checked(lambda: bodies.read("completions", given, lenient=api.lenient))
+    body = bodies.read("completions", given, lenient=api.lenient)
     served.asking.check_queue(body.n * len(body.prompts))
-    make = partial(call_for, served.llm, body, served.default_max_tokens)
-    call = await served.asking.encode(make)
+    call = await encoded(api, served, body)
     echoed = await _echoes(request, served, body, call)
     if body.stream:
         in_flight = await served.asking.ask(call.requests)
@@ -47,7 +45,7 @@ async def completions(request: Request) -> Response:
         choice["text"] = echo.before(one.text)
         choice["logprobs"] = echo.logprobs(one.logprobs)
     usage = _usage(done, body.n)
-    return JsonResponse({**_head(served, call), "choices": choices, "usage": usage})
+    return JsonResponse({**head(served, call, *_KIND), "choices": choices, "usage": usage})
 
 
 async def _echoes(request: Request, served: Served, body: Body, call: Call) -> list[Echo]:
@@ -60,12 +58,12 @@ async def _echoes(request: Request, served: Served, body: Body, call: Call) -> l
 async def _events(
     served: Served, call: Call, body: Body, in_flight: InFlight, echoed: Sequence[Echo]
 ) -> AsyncGenerator[bytes, None]:
-    head = _head(served, call)
+    beginning = head(served, call, *_KIND)
     if body.includes_usage:
-        head["usage"] = None
+        beginning["usage"] = None
     done: list[Completion] = []
     for index, echo in enumerate(echoed):
-        yield event({**head, "choices": [_choice(index, echo.text, echo.logprobs([]), None)]})
+        yield event({**beginning, "choices": [_choice(index, echo.text, echo.logprobs([]), None)]})
     try:
         async with aclosing(generate(served, call, in_flight)) as generated:
             async for one in generated:
@@ -78,10 +76,10 @@ async def _events(
                     completion = one.completion
                     done.append(without_answer(completion) if body.is_empty else completion)
                     choice = _choice(one.choice, "", None, one.completion.finish_reason)
-                yield event({**head, "choices": [choice]})
+                yield event({**beginning, "choices": [choice]})
         if body.includes_usage:
-            yield event({**head, "choices": [], "usage": _usage(done, body.n)})
-        yield _DONE
+            yield event({**beginning, "choices": [], "usage": _usage(done, body.n)})
+        yield DONE
     except ApiError as error:
         yield event(as_openai(error))
 
@@ -97,13 +95,3 @@ def _usage(done: Sequence[Completion], num_choices: int) -> dict[str, Any]:
     total["prompt_tokens"] = prompts
     total["total_tokens"] = prompts + total["completion_tokens"]
     return total
-
-
-def _head(served: Served, call: Call) -> dict[str, Any]:
-    return {
-        "id": f"cmpl-{call.id}",
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": served.name,
-        "system_fingerprint": f"fp_{served.llm.fingerprint[:16]}",
-    }

@@ -27,7 +27,7 @@ async def upload(request: Request) -> Response:
     files = await on_disk(lambda: api.batches.files)
     given = await receive(request, files)
     try:
-        filename = api.checked(lambda: _filename(given, lenient=api.lenient))
+        filename = _filename(given, lenient=api.lenient)
         stored = await on_disk(partial(given.incoming.keep, new_id("file"), filename, _PURPOSE))
     finally:
         await on_disk(given.incoming.close)

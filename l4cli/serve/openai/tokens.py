@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from l4cli.errors import InputError
 from l4cli.openai import bodies, fields
-from l4cli.serve.generation import call_for
 from l4cli.serve.handling import Api
+from l4cli.serve.openai.chunks import encoded
 from l4cli.serve.served import Served
 from l4cli.serve.streams import JsonResponse
 
@@ -27,10 +27,10 @@ async def tokenize(request: Request) -> Response:
     served = api.models.of(given)
     if not api.lenient:
         known = frozenset({"model", "content", "add_special", "with_pieces"})
-        api.checked(lambda: fields.refuse_unknown(given, known))
-    text = api.checked(lambda: fields.text("content", given.get("content")))
-    add_special = api.checked(lambda: fields.flag("add_special", given, False))
-    with_pieces = api.checked(lambda: fields.flag("with_pieces", given, False))
+        fields.refuse_unknown(given, known)
+    text = fields.text("content", given.get("content"))
+    add_special = fields.flag("add_special", given, False)
+    with_pieces = fields.flag("with_pieces", given, False)
     llm = served.llm
     encode = llm.encoder.text if add_special else llm.vocabulary.tokenize
     tokens = await served.asking.encode(partial(encode, text))
@@ -54,8 +54,8 @@ async def detokenize(request: Request) -> Response:
     given = await api.json_body(request)
     served = api.models.of(given)
     if not api.lenient:
-        api.checked(lambda: fields.refuse_unknown(given, frozenset({"model", "tokens"})))
-    tokens = api.checked(lambda: _tokens(given.get("tokens"), served.llm.vocabulary.n_vocab))
+        fields.refuse_unknown(given, frozenset({"model", "tokens"}))
+    tokens = _tokens(given.get("tokens"), served.llm.vocabulary.n_vocab)
     pieces = b"".join(map(served.llm.engine.backend.piece, tokens))
     return JsonResponse({"content": pieces.decode("utf-8", errors="replace")})
 
@@ -74,10 +74,8 @@ async def dry_run(request: Request) -> Response:
     api = Api.of(request)
     given = await api.json_body(request)
     served = api.models.of(given)
-    body = api.checked(lambda: bodies.read("chat", given, lenient=api.lenient))
-    call = await served.asking.encode(
-        partial(call_for, served.llm, body, served.default_max_tokens)
-    )
+    body = bodies.read("chat", given, lenient=api.lenient)
+    call = await encoded(api, served, body)
     request_made = call.requests[0]
     n_ctx = served.llm.engine.backend.n_ctx_seq
     num_prompt, most = len(request_made.prompt), request_made.params.max_tokens or 0

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -14,7 +15,7 @@ from starlette.responses import Response
 
 from l4cli.serve.asking import InFlight
 from l4cli.serve.errors import ApiError
-from l4cli.serve.generation import Call, Delta, call_for, fitted_to_thinking
+from l4cli.serve.generation import Call, Delta, call_for
 from l4cli.serve.handling import Api, generate
 from l4cli.serve.responses import bodies
 from l4cli.serve.responses.output import Event, Output, begun, ended, failed
@@ -29,16 +30,14 @@ async def responses(request: Request) -> Response:
     given = await api.json_body(request)
     served = api.models.of(given)
     store = _store(request)
-    previous = api.checked(lambda: bodies.previous_id(given))
+    previous = bodies.previous_id(given)
     before = _kept(store, previous, status=400).items if previous is not None else ()
-    asked = api.checked(lambda: bodies.read(given, before, lenient=api.lenient))
+    asked = bodies.read(given, before, lenient=api.lenient)
     served.asking.check_queue()
-
-    def encoded() -> Call:
-        body = fitted_to_thinking(served.llm, asked.body, "reasoning", lenient=api.lenient)
-        return call_for(served.llm, body, served.default_max_tokens)
-
-    call = await served.asking.encode(encoded)
+    most, lenient = served.default_max_tokens, api.lenient
+    call = await served.asking.encode(
+        partial(call_for, served.llm, asked.body, most, thinking="reasoning", lenient=lenient)
+    )
     in_flight = await served.asking.ask(call.requests)
     params = call.requests[0].params
     begin = begun(call.id, int(time.time()), served.name, params, given)
