@@ -27,6 +27,7 @@ _PLAIN = (  # what typer says of a value, by a library of its own, and how l4 sa
     (r" \(env var: '\w+'\)", ""),
     (r"Input should be a valid number, .*", "it is not a number"),
     (r"Input should be a valid integer, .*", "it is not a whole number"),
+    (r"Unable to parse input string as an integer, .*", "it has too many digits"),
     (r"Input should be a valid boolean, .*", "it is not true or false"),
     (r"Input should be greater than or equal to (\S+)", r"it must be at least \1"),
     (r"Input should be less than or equal to (\S+)", r"it must be at most \1"),

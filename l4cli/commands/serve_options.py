@@ -16,7 +16,7 @@ def parse_parallel(value: str) -> int | str:
     """A number of requests, or "auto"."""
     if value == "auto":
         return value
-    if value.isdecimal() and 1 <= int(value) <= 255:
+    if value.isdecimal() and len(value) <= 3 and 1 <= int(value) <= 255:
         return int(value)
     raise typer.BadParameter(f"{value!r} is not valid: give auto, or a number from 1 to 255")
 

@@ -27,6 +27,8 @@ SERVE = [sys.executable, "-m", "l4cli", "serve"]
         (["--api-key", "@nothing.txt"], "nothing.txt"),
         (["--allow-origin", "example"], "'example' is not an origin"),
         (["--parallel", "0"], "give auto, or a number from 1 to 255"),
+        (["--parallel", "9" * 5000], "give auto, or a number from 1 to 255"),
+        (["--port", "9" * 5000], "'--port': it has too many digits"),
         (["--ctx", "many"], "--ctx"),
     ],
 )
