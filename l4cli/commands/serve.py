@@ -77,9 +77,7 @@ def serve(
     bound = bind(host, port)
     with bound, ExitStack() as opened:
         names: list[str | None] = list(model or []) or [None]
-        llms = [
-            opened.enter_context(_open(name, loading, parallel, ctx, yes=yes)) for name in names
-        ]
+        llms = [_open(opened, name, loading, parallel, ctx, yes=yes) for name in names]
         address = address_of(bound)
         for llm in llms:
             backend = llm.engine.backend
@@ -102,20 +100,21 @@ def serve(
 
 
 def _open(
-    name: str | None, loading: LoadOptions, parallel: str | int, ctx: int | None, *, yes: bool
+    opened: ExitStack,
+    name: str | None,
+    loading: LoadOptions,
+    parallel: str | int,
+    ctx: int | None,
+    *,
+    yes: bool,
 ) -> LLM:
-    """Load a model, with a context for as many requests as run at once."""
+    """Load a model, with a context for as many requests as run at once; `opened` closes it."""
     from l4cli.commands.open_model import open_model
     from l4cli.engine.llamacpp import max_useful_sequences
 
     most = max_useful_sequences() if isinstance(parallel, str) else parallel
-    llm = open_model(name, loading.but(parallel=most), yes=yes)
-    try:
-        longest, count = _size(llm, ctx, most, is_exact=not isinstance(parallel, str))
-        llm.provide(longest, count)
-    except BaseException:
-        llm.close()
-        raise
+    llm = opened.enter_context(open_model(name, loading.but(parallel=most), yes=yes))
+    llm.provide(*_size(llm, ctx, most, is_exact=not isinstance(parallel, str)))
     return llm
 
 
