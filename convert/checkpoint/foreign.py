@@ -67,6 +67,10 @@ def _directory(src: Path) -> str | None:
         return found
     if (inside := sorted(src.glob("*/config.json"))) and len(inside) == 1:
         return f"has no config.json; do you mean {inside[0].parent}?"
+    if not _first(src, ("*.safetensors", "tokenizer*", "*.gguf")):
+        return (
+            "holds neither a checkpoint, with config.json and .safetensors files, nor a GGUF file"
+        )
     return None
 
 

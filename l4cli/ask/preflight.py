@@ -22,6 +22,7 @@ from l4cli.speeds import EffectiveLength, Measured
 AS_DEFAULT = PlacementLimits(gpu_layers=-1, cpu_moe=0)  # how models are loaded by default
 # Questions decoded at once. More gain little, and each needs its own cells in the chunked layers.
 MAX_BRANCHES = 8
+_FAIR_ANSWER = 256  # tokens; where as much is left for an answer, the documents are not too long
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,14 @@ class Preflight:
             return False
         return self.demand.longest > effective.n_tokens
 
+    @property
+    def _way_to_shorten(self) -> str:
+        demand = self.demand
+        left = self.n_ctx_train - demand.longest + demand.max_tokens
+        if left >= min(demand.max_tokens, _FAIR_ANSWER):
+            return f"lower -n, the most tokens of an answer, to {left:,}"
+        return "use --split, which reads the documents in parts, or give fewer documents"
+
     def check(self) -> None:
         """Raise ContextOverflowError, with the numbers and the alternatives, unless it fits."""
         if self.fits:
@@ -123,8 +132,7 @@ class Preflight:
         )
         if self.is_too_long:
             raise ContextOverflowError(
-                f"{needed}; the model was trained for {self.n_ctx_train:,}: "
-                "use --split, which reads the documents in parts, or give fewer documents"
+                f"{needed}; the model was trained for {self.n_ctx_train:,}: {self._way_to_shorten}"
             )
         ways = [f"--kv-type {row.kv_type}" for row in self._smaller() if row.verdict != "too large"]
         placing = ["--gpu-layers auto"] if self.fits_otherwise_placed else []

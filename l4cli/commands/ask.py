@@ -83,6 +83,12 @@ def ask(
         ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")] = False,
+    no_markdown: Annotated[
+        bool,
+        typer.Option(
+            "--no-markdown", help="Show answers as plain text, without rendering Markdown."
+        ),
+    ] = False,
     template: templates.Name = None,
     variable: templates.Variables = None,
     model: options.Model = None,
@@ -163,11 +169,12 @@ def ask(
     from l4cli.documents.prompt import DocumentPrompt
 
     file = find_file(model, yes=yes)
+    how = show.Show(json, has_schema=bool(schema), markdown=not no_markdown)
     if split:
         answering = {"sampling": sampling, "system": system, "quotes": quote}
         handle = _split_dry_run if dry_run else _split
         elastic = loading.but(ctx="auto", parallel="auto")
-        code = handle(texts, asked, file, answering, json, elastic)
+        code = handle(texts, asked, file, answering, how, elastic)
         raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
     with open_vocabulary(file, loading.but(ctx="auto")) as vocabulary:
         prompt = DocumentPrompt(vocabulary.encoder, texts, system=system)
@@ -189,7 +196,7 @@ def ask(
         prompt.encoder = llm.encoder
         session = AskSession(llm, prompt, sampling, llm.conditions, not no_cache, quote)
         code = prepare.read(session) or (
-            show.answers(session, asked, json, has_schema=bool(schema)) if asked else _loop(session)
+            show.answers(session, asked, how) if asked else _loop(session, how)
         )
     raise typer.Exit(code or (EXIT_FAILED if num_failed else EXIT_OK))
 
@@ -199,7 +206,7 @@ def _split(
     asked: Sequence[str],
     file: ModelFile,
     answering: Mapping[str, Any],
-    json: bool,
+    how: show.Show,
     loading: LoadOptions,
 ) -> int:
     """Take notes on the parts, answer from them, and return the exit code.
@@ -228,8 +235,7 @@ def _split(
         except StoppedEarly:
             console.warn(stopped.while_taking_notes(session.progress, len(asked)))
             return session.exit_code
-        has_schema = "constraint" in answering["sampling"]
-        return show.answers(session, asked, json, has_schema=has_schema)
+        return show.answers(session, asked, how)
 
 
 def _split_dry_run(
@@ -237,7 +243,7 @@ def _split_dry_run(
     asked: Sequence[str],
     file: ModelFile,
     answering: Mapping[str, Any],
-    json: bool,
+    how: show.Show,
     loading: LoadOptions,
 ) -> int:
     """Show what --split would take, without loading weights; return the exit code."""
@@ -261,11 +267,11 @@ def _split_dry_run(
             gpu_layers=where.n_gpu_layers,
             measured=speeds.recall(where),
         )
-    show.split_report(told, texts, json)
+    show.split_report(told, texts, how.json)
     return EXIT_OK if told.fits else EXIT_FAILED
 
 
-def _loop(session: AskSession) -> int:
+def _loop(session: AskSession, how: show.Show) -> int:
     """Answer questions typed in the terminal; return the exit code."""
     from l4cli.ask.loop import ask_loop
 
@@ -273,4 +279,4 @@ def _loop(session: AskSession) -> int:
         f"{session.llm.name} has read {len(session.prompt.prefix):,} tokens; "
         "Ctrl-D leaves, /help tells more"
     )
-    return ask_loop(lambda question: show.answers(session, [question]))
+    return ask_loop(lambda question: show.answers(session, [question], how))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from l4cli import console
@@ -52,18 +53,24 @@ def split_report(told: SplitPreflight, documents: Sequence[Document], json: bool
         console.table(["READING IN PARTS", "NEEDS"], lines(told, names))
 
 
-def answers(
-    session: AskSession | SplitSession,
-    questions: Sequence[str],
-    json: bool = False,
-    *,
-    has_schema: bool = False,
-) -> int:
-    """Ask the questions, write the answers to stdout, and return the exit code.
+@dataclass(frozen=True, slots=True)
+class Show:
+    """How answers are shown.
 
-    Text is written as it is generated, JSON at the end; with a schema, it has the answers' values.
+    json: as JSON, at the end; otherwise as text, while it is generated.
+    has_schema: whether answers are values of a schema, which JSON then has as such.
+    markdown: whether a terminal gets answers drawn as Markdown. Values never are.
     """
-    printer = _Printer(questions, markdown=not has_schema)  # a value is no Markdown
+
+    json: bool = False
+    has_schema: bool = False
+    markdown: bool = True
+
+
+def answers(session: AskSession | SplitSession, questions: Sequence[str], how: Show) -> int:
+    """Ask the questions, write the answers to stdout, and return the exit code."""
+    json, has_schema = how.json, how.has_schema
+    printer = _Printer(questions, markdown=how.markdown and not has_schema)
     streams = not json and not (session.quotes and len(questions) > 1)
     done, code = [], EXIT_OK
     with printer.showing() if not json else nullcontext():

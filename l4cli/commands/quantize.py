@@ -124,12 +124,14 @@ def _refuse_habit(source: str, extra: list[str]) -> None:
 def _name_without_type(located: Located) -> str:
     """The model's name; a file's without what it says of its split and type: m-F16.gguf -> m.
 
-    A model known by name may lie in a cache, where files are named after digests.
+    Caches name files after digests: for these, the name that the file itself gives is used.
     """
-    from convert import FTYPES
+    from convert import FTYPES, describe
 
     if located.spec is not None:
         return located.spec.name
     stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", located.path.name)
+    if re.fullmatch(r"(sha256[-:_])?[0-9a-f]{40,64}", stem):
+        stem = re.sub(r"[^\w.]+", "-", describe(located.path).name or "").strip("-.") or "model"
     types = "|".join(map(re.escape, FTYPES))
     return re.sub(rf"[-._](?:{types})$", "", stem, flags=re.IGNORECASE) or stem

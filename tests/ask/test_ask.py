@@ -220,7 +220,8 @@ SMALL = Hardware(ram_total=4 * GIB, ram_free=4 * GIB, ram_bandwidth=50e9)
 
 
 def told(tiny_gguf: Path, num_tokens: int, hardware: Hardware = SMALL, **options: object):
-    demand = Demand(num_tokens, 20, 100, options.pop("num_questions", 1))
+    most = options.pop("max_tokens", 100)
+    demand = Demand(num_tokens, 20, most, options.pop("num_questions", 1))
     options.setdefault("kv_type", "f16")
     return preflight(demand, shape_of_file(tiny_gguf), hardware, **options)
 
@@ -267,6 +268,12 @@ def test_the_weights_are_placed_as_asked_for() -> None:
 def test_what_the_model_was_not_trained_for_is_refused(tiny_gguf: Path) -> None:
     with pytest.raises(ContextOverflowError, match="trained for 10,485,760"):
         told(tiny_gguf, 10_485_760).check()
+
+
+def test_an_answer_that_is_too_long_is_no_matter_of_the_documents(tiny_gguf: Path) -> None:
+    with pytest.raises(ContextOverflowError, match=r"-n, the most .* to 10,480,740") as told_so:
+        told(tiny_gguf, 5000, max_tokens=10_485_760).check()
+    assert "--split" not in str(told_so.value)
 
 
 def test_fewer_questions_at_once_where_memory_is_short(tiny_gguf: Path) -> None:

@@ -84,7 +84,7 @@ def test_while_it_answers_it_says_what_is_missing(
     session = session_with()
     assert ask_prepare.read(session) == 0
     session.llm.engine.backend.stop_at = "WHAT"  # type: ignore[attr-defined]
-    assert ask_show.answers(session, questions) == 130
+    assert ask_show.answers(session, questions, ask_show.Show()) == 130
     out, err = capsys.readouterr()
     assert err == f"l4: {said}\n"
     assert "WHAT" in out
@@ -115,7 +115,7 @@ def test_while_it_reads_in_parts_it_says_how_many_notes_are_kept(
     answering: dict[str, Any] = {"sampling": {"max_tokens": 200}}
 
     def run() -> int:
-        return ask._split([book(12)], [QUESTION], None, answering, False, None)  # type: ignore[arg-type]
+        return ask._split([book(12)], [QUESTION], None, answering, ask.show.Show(), None)  # type: ignore[arg-type]
 
     assert run() == 130
     last = capsys.readouterr().err.splitlines()[-1]

@@ -20,6 +20,7 @@ from prompt_toolkit.document import Document
 from terminal import CTRL_D, ENTER, TAB, Terminal
 
 from l4cli import console
+from l4cli.amounts import tokens
 from l4cli.chat.history.session_file import SessionFile
 from l4cli.chat.models import Installed
 from l4cli.chat.terminal.editing import CommandCompleter
@@ -108,7 +109,7 @@ def test_the_conversation_goes_on_with_the_other_model() -> None:
     talk.session.ask("hello")
     closed: list[str] = []
     talk.session.llm.on_close = lambda: closed.append("upper")
-    assert talk.run("/model back") == f"back · context {talk.session.n_ctx:,} tokens"
+    assert talk.run("/model back") == f"back · context of {tokens(talk.session.n_ctx)} tokens"
     assert closed == ["upper"]
     assert talk.session.conversation.messages[1].token_ids == ()
     answer = talk.session.ask("and now")
@@ -251,7 +252,7 @@ def test_attached_files_are_counted_anew() -> None:
 def test_the_models_here_are_listed_and_completed() -> None:
     talk = chat()
     assert talk.run("/model").splitlines()[:3] == [
-        f"upper · context {talk.session.n_ctx:,} tokens",
+        f"upper · context of {tokens(talk.session.n_ctx)} tokens",
         "* upper  1.0 MiB",
         "  back   1.0 MiB",
     ]
@@ -332,7 +333,7 @@ def test_a_model_is_switched_in_a_terminal(two: tuple[Path, Path]) -> None:
         terminal.type("/model oth" + TAB)
         terminal.wait_for(r"^> /model other\.gguf$")
         terminal.type(ENTER)
-        terminal.wait_for(r"^other · context 1,024 tokens$")
+        terminal.wait_for(r"^other · context of 1k tokens$")
         terminal.wait_for(r"^other · \d+ of 1,024 tokens")
         terminal.type("and now?" + ENTER)
         terminal.wait_for(r"^dog-cuts!")

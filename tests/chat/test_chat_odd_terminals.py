@@ -31,7 +31,7 @@ def test_twenty_columns_in_the_c_locale_and_a_resize(endless: Path) -> None:
     with Terminal(command(endless, "--ctx", "32k"), columns=20, env=locale) as terminal:
         terminal.wait_for(r"^> *$")
         terminal.wait_until(lambda: is_idle(terminal), "a bar that fits")
-        assert terminal.lines()[:2] == ["endless · context", "32,768 tokens ·"]
+        assert terminal.lines()[:2] == ["endless · context of", "32k tokens · /help"]
 
         terminal.type("größe" + CTRL_J + paste("中文\nnext"))
         # pyte adds a blank after a wide character.

@@ -199,7 +199,7 @@ def test_what_is_no_model(l4: L4, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for model, message in (
         (half, "half.gguf: the file is damaged or not downloaded whole"),
-        (tmp_path / "empty", "config.json: missing"),
+        (tmp_path / "empty", "empty holds neither a checkpoint"),
         (tmp_path / "none.gguf", "none.gguf: no such file"),
         ("scuot", "did you mean scout?"),
         ("o/x", "o/x: no such directory, and the Hub's checkpoint is not on this machine"),

@@ -49,6 +49,17 @@ def test_outputs_are_named_after_the_input(l4: L4, base: Path, tmp_path: Path) -
     assert {path.name for path in tmp_path.iterdir()} == {"tiny-Q8_0.gguf", "tiny-Q5_0.gguf"}
 
 
+def test_a_blob_of_a_cache_gives_an_output_with_the_models_own_name(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = tmp_path / ("sha256-" + "3f" * 32)
+    shutil.copy(base, blob)
+    monkeypatch.chdir(tmp_path)
+    done = run_here(["quantize", str(blob), "--type", "Q8_0"])
+    assert done.code == 0, done.err
+    assert {path.name for path in tmp_path.iterdir()} == {blob.name, "Tiny-Q8_0.gguf"}
+
+
 def test_an_output_of_a_model_known_by_name_has_that_name(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

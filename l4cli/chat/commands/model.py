@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l4cli.amounts import human_size
+from l4cli.amounts import human_size, tokens
 from l4cli.chat.commands.ui import Ui
 from l4cli.chat.models import Models
 from l4cli.chat.session import ChatSession
@@ -33,7 +33,7 @@ def model(session: ChatSession, argument: str, ui: Ui) -> None:
 
 
 def _current(session: ChatSession) -> str:
-    return f"{session.llm.name} · context {session.n_ctx:,} tokens"
+    return f"{session.llm.name} · context of {tokens(session.n_ctx)} tokens"
 
 
 def _others(session: ChatSession, models: Models) -> list[str]:

@@ -8,7 +8,7 @@ from prompt_toolkit.history import History
 from prompt_toolkit.styles import Style
 
 from l4cli import console
-from l4cli.amounts import counted
+from l4cli.amounts import counted, tokens
 from l4cli.chat.commands.session import announced
 from l4cli.chat.commands.table import LeaveChat, is_command, run_command
 from l4cli.chat.session import ChatSession
@@ -35,7 +35,7 @@ def chat_loop(session: ChatSession, *, use_history: bool = True) -> int:
     An L4Error in a line is shown, and the chat goes on. Any other exception ends the chat.
     """
     note(
-        f"{session.llm.name} · context {session.n_ctx:,} tokens · "
+        f"{session.llm.name} · context of {tokens(session.n_ctx)} tokens · "
         "/help lists commands, Ctrl-D leaves"
     )
     _show_resumed_session(session)
