@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Asking:
     def __init__(self, engine: EngineThread, limits: AskingLimits) -> None:
         self.engine, self.limits = engine, limits
         self._loop = asyncio.get_running_loop()
-        self._open: dict[str, asyncio.Queue[Event | ApiError]] = {}
+        self._open: dict[str, InFlight] = {}
         self._n_seq_max = engine.llm.engine.backend.n_seq_max
         # Encoding a prompt may take long, and must not keep the event loop from its work.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="l4-encoder")
@@ -61,10 +62,13 @@ class Asking:
                 headers={"Retry-After": "1"},
             )
 
-    async def ask(self, requests: Sequence[Request]) -> InFlight:
-        """Give requests to the engine; ApiError if it refuses one. Close what is returned."""
+    async def ask(self, requests: Sequence[Request], *, streams: bool) -> InFlight:
+        """Give requests to the engine; ApiError if it refuses one. Close what is returned.
+
+        streams: whether each output is wanted at once, not only when an answer has ended.
+        """
         self.check_queue(len(requests))  # again: others have come while these were encoded
-        in_flight = InFlight(self, requests)
+        in_flight = InFlight(self, requests, streams=streams)
         try:
             await in_flight.begin()
         except BaseException:
@@ -79,9 +83,9 @@ class Asking:
         """
         return await asyncio.wrap_future(self.engine.score(tokens, num_top))
 
-    def open(self, request: Request, queue: asyncio.Queue[Event | ApiError]) -> None:
-        """Submit a request whose events go into the queue."""
-        self._open[request.id] = queue
+    def open(self, request: Request, in_flight: InFlight) -> None:
+        """Submit a request, and have its events put there."""
+        self._open[request.id] = in_flight
         self.engine.submit(request, self)
 
     def drop(self, request_id: str) -> None:
@@ -93,8 +97,8 @@ class Asking:
         """Forget a request that has ended."""
         self._open.pop(request_id, None)
 
-    def timer(self, queue: asyncio.Queue[Event | ApiError]) -> asyncio.TimerHandle | None:
-        """Have an error put into the queue when the time for a request is over."""
+    def timer(self, put: Callable[[ApiError], None]) -> asyncio.TimerHandle | None:
+        """Have `put` called with an error when the time for a request is over."""
         if self.limits.seconds is None:
             return None
         late = ApiError(
@@ -102,30 +106,41 @@ class Asking:
             f"not finished within --timeout of {self.limits.seconds:g} s: lower max_tokens",
             code="timeout",
         )
-        return self._loop.call_later(self.limits.seconds, queue.put_nowait, late)
+        return self._loop.call_later(self.limits.seconds, put, late)
 
     def _deliver(self, events: Sequence[Event]) -> None:
         for event in events:
-            if (queue := self._open.get(event.request_id)) is not None:
-                queue.put_nowait(event)
+            if (in_flight := self._open.get(event.request_id)) is not None:
+                in_flight.put(event)
 
     def close(self) -> None:
         self._encoder.shutdown(wait=False, cancel_futures=True)
 
 
 class InFlight:
-    """Requests that the engine works on together. It aborts what still runs when it is closed."""
+    """Requests that the engine works on together. It aborts what still runs when it is closed.
 
-    def __init__(self, asking: Asking, requests: Sequence[Request]) -> None:
-        self._asking, self._requests = asking, requests
-        self._queue: asyncio.Queue[Event | ApiError] = asyncio.Queue()
+    streams: whether each output is wanted at once. Otherwise the reader is woken only when an
+        answer has ended, which saves a change of tasks for each token.
+    """
+
+    def __init__(self, asking: Asking, requests: Sequence[Request], *, streams: bool) -> None:
+        self._asking, self._requests, self._streams = asking, requests, streams
+        self._events: deque[Event | ApiError] = deque()
+        self._has_news = asyncio.Event()
         self._early: list[StepOutput] = []  # outputs that came before the last request was taken
-        self._timer = asking.timer(self._queue)
+        self._timer = asking.timer(self.put)
+
+    def put(self, event: Event | ApiError) -> None:
+        """Take an event of one of the requests, or an error that ends them all."""
+        self._events.append(event)
+        if self._streams or not isinstance(event, StepOutput) or event.finish_reason:
+            self._has_news.set()
 
     async def begin(self) -> None:
         """Submit the requests, and wait until the engine has taken each; ApiError if not."""
         for request in self._requests:
-            self._asking.open(request, self._queue)
+            self._asking.open(request, self)
         waiting = {request.id for request in self._requests}
         while waiting:
             event = await self._next()
@@ -155,7 +170,10 @@ class InFlight:
             yield event
 
     async def _next(self) -> StepOutput | Taken:
-        event = await self._queue.get()
+        while not self._events:
+            self._has_news.clear()
+            await self._has_news.wait()
+        event = self._events.popleft()
         if isinstance(event, ApiError):
             raise event
         if isinstance(event, Refusal):

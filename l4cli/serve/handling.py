@@ -81,7 +81,7 @@ async def whole(request: HttpRequest, served: Served, call: Call) -> list[Ended]
 
     They are aborted, with GoneError, when the client goes away.
     """
-    in_flight = await served.asking.ask(call.requests)
+    in_flight = await served.asking.ask(call.requests, streams=False)
     try:
         return await unless_gone(request, _ended(served, call, in_flight))
     finally:

@@ -17,6 +17,7 @@ _T = TypeVar("_T")
 _PING = 15.0  # seconds without an event after which a comment shows that the stream is alive
 _STUCK = 60.0  # seconds after which a client that reads nothing is given up
 _COMMENT = b": waiting\n\n"
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # made once: it is costly
 
 
 class GoneError(Exception):
@@ -25,9 +26,8 @@ class GoneError(Exception):
 
 def to_json(value: Any) -> bytes:
     """Return compact JSON in UTF-8. Halves of characters, which UTF-8 cannot hold, are escaped."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     try:
-        return text.encode()
+        return _ENCODER.encode(value).encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
 

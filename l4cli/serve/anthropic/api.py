@@ -30,7 +30,7 @@ async def messages(request: Request) -> Response:
     call = await served.asking.encode(partial(_call, served, asked, lenient=api.lenient))
     head = _head(served, call, asked)
     if asked.body.stream:
-        in_flight = await served.asking.ask(call.requests)
+        in_flight = await served.asking.ask(call.requests, streams=True)
         return EventStream(
             _events(served, call, head, in_flight), in_flight.close, sign=_encoded(PING)
         )

@@ -15,7 +15,7 @@ from l4cli.serve.asking import InFlight
 from l4cli.serve.errors import ApiError, as_openai
 from l4cli.serve.generation import Call, Delta, Ended
 from l4cli.serve.handling import Api, generate, whole
-from l4cli.serve.openai.chunks import DONE, encoded, head
+from l4cli.serve.openai.chunks import DONE, Chunks, encoded, head
 from l4cli.serve.served import Served
 from l4cli.serve.streams import EventStream, JsonResponse, event
 
@@ -29,7 +29,7 @@ async def chat_completions(request: Request) -> Response:
     served.asking.check_queue(body.n)
     call = await encoded(api, served, body)
     if body.stream:
-        in_flight = await served.asking.ask(call.requests)
+        in_flight = await served.asking.ask(call.requests, streams=True)
         events = _events(served, call, in_flight, includes_usage=body.includes_usage)
         return EventStream(events, in_flight.close)
     ended = await whole(request, served, call)
@@ -52,23 +52,21 @@ async def _events(
     served: Served, call: Call, in_flight: InFlight, *, includes_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     beginning = head(served, call, "chatcmpl", "chat.completion.chunk")
-    if includes_usage:
-        beginning["usage"] = None
+    chunks = Chunks(beginning, includes_usage=includes_usage)
     for index in range(len(call.requests)):
-        yield event({**beginning, "choices": [_part(index, {"role": "assistant", "content": ""})]})
+        yield chunks.choice(_part(index, {"role": "assistant", "content": ""}))
     completions: list[Completion] = []
     try:
         async with aclosing(generate(served, call, in_flight)) as generated:
             async for one in generated:
                 if isinstance(one, Delta):
-                    yield event({**beginning, "choices": [_delta(one)]})
+                    yield chunks.choice(_delta(one))
                     continue
                 completions.append(one.completion)
                 for choice in _last(call, one):
-                    yield event({**beginning, "choices": [choice]})
+                    yield chunks.choice(choice)
         if includes_usage:
-            usage = answers.usage(completions)
-            yield event({**beginning, "choices": [], "usage": usage})
+            yield chunks.usage(answers.usage(completions))
         yield DONE
     except ApiError as error:
         yield event(as_openai(error))

@@ -16,7 +16,7 @@ from l4cli.serve.asking import InFlight
 from l4cli.serve.errors import ApiError, as_openai
 from l4cli.serve.generation import Call, Delta
 from l4cli.serve.handling import Api, generate, whole
-from l4cli.serve.openai.chunks import DONE, encoded, head
+from l4cli.serve.openai.chunks import DONE, Chunks, encoded, head
 from l4cli.serve.openai.echoing import Echo, echoes, without_answer
 from l4cli.serve.served import Served
 from l4cli.serve.streams import EventStream, JsonResponse, event, unless_gone
@@ -34,7 +34,7 @@ async def completions(request: Request) -> Response:
     call = await encoded(api, served, body)
     echoed = await _echoes(request, served, body, call)
     if body.stream:
-        in_flight = await served.asking.ask(call.requests)
+        in_flight = await served.asking.ask(call.requests, streams=True)
         events = _events(served, call, body, in_flight, echoed)
         return EventStream(events, in_flight.close)
     done = [one.completion for one in await whole(request, served, call)]
@@ -58,12 +58,10 @@ async def _echoes(request: Request, served: Served, body: Body, call: Call) -> l
 async def _events(
     served: Served, call: Call, body: Body, in_flight: InFlight, echoed: Sequence[Echo]
 ) -> AsyncGenerator[bytes, None]:
-    beginning = head(served, call, *_KIND)
-    if body.includes_usage:
-        beginning["usage"] = None
+    chunks = Chunks(head(served, call, *_KIND), includes_usage=body.includes_usage)
     done: list[Completion] = []
     for index, echo in enumerate(echoed):
-        yield event({**beginning, "choices": [_choice(index, echo.text, echo.logprobs([]), None)]})
+        yield chunks.choice(_choice(index, echo.text, echo.logprobs([]), None))
     try:
         async with aclosing(generate(served, call, in_flight)) as generated:
             async for one in generated:
@@ -76,9 +74,9 @@ async def _events(
                     completion = one.completion
                     done.append(without_answer(completion) if body.is_empty else completion)
                     choice = _choice(one.choice, "", None, one.completion.finish_reason)
-                yield event({**beginning, "choices": [choice]})
+                yield chunks.choice(choice)
         if body.includes_usage:
-            yield event({**beginning, "choices": [], "usage": _usage(done, body.n)})
+            yield chunks.usage(_usage(done, body.n))
         yield DONE
     except ApiError as error:
         yield event(as_openai(error))

@@ -38,7 +38,7 @@ async def responses(request: Request) -> Response:
     call = await served.asking.encode(
         partial(call_for, served.llm, asked.body, most, thinking="reasoning", lenient=lenient)
     )
-    in_flight = await served.asking.ask(call.requests)
+    in_flight = await served.asking.ask(call.requests, streams=asked.body.stream)
     params = call.requests[0].params
     begin = begun(call.id, int(time.time()), served.name, params, given)
     num_bytes = len(await request.body())  # which has been read, and is held
