@@ -1,15 +1,18 @@
 """Compare `l4 serve` with llama-server: same file, prompts, threads, connections and client.
 
-    python -m benchmarks.serve MODEL.gguf --peer FOLDER [--connections 1,8,32,48] [--slots 4,8,32]
+    python -m benchmarks.serve MODEL.gguf [--peer FOLDER] [--connections 1,8,32,48] [--slots 4,8,32]
 
 FOLDER holds llama-server of the llama.cpp that l4 runs on (`python -m benchmarks.build_peer
 llama-server`). The client opens so many connections and asks one streamed chat completion after the
 other on each; all are greedy and have exactly --max-tokens tokens. The server is tried with every
 number of slots, in a pool and in regions, and its best counts, for each number of connections. The
-two take turns, --rounds times. Also measured: `l4 run` on the same prompts, as rows.
+two take turns, --rounds times.
+
+Also measured, with as many connections as answered most: whole answers, which compare with `l4 run`
+on the same prompts as rows, and what streaming costs per token, server and client together.
 
 Prints tokens per second, and the median and the 99th percentile of the time to the first token;
-then one JSON line.
+then one JSON line. --peer may be left out.
 """
 
 from __future__ import annotations
@@ -46,36 +49,65 @@ def main() -> None:
     options = parse()
     prompts = make_prompts(options.requests, options.words)
     found: dict[str, Any] = {}
-    slots = [int(part) for part in options.slots.split(",")]
+    streamed: dict[int, float] = {}
     for count in map(int, options.connections.split(",")):
-        ours: list[Result] = []
-        theirs: dict[str, list[Result]] = {}
-        for _ in range(options.rounds):
-            with l4_serve(options) as port:
-                ours.append(measure(port, prompts, count, options.max_tokens))
-            for number in slots:
-                for layout in ("--kv-unified", "--no-kv-unified"):
-                    name = f"{number} {layout}"
-                    with llama_server(options, number, layout) as port:
-                        result = measure(port, prompts, count, options.max_tokens)
-                    theirs.setdefault(name, []).append(result)
-        name, best = max(theirs.items(), key=lambda item: middle(item[1]).tps)
-        l4, peer = middle(ours), middle(best)
-        note(f"{count} connections: l4 {shown(l4)}; llama-server ({name}) {shown(peer)}")
-        found[str(count)] = {
-            "l4_tps": round(l4.tps, 1),
-            "server_tps": round(peer.tps, 1),
-            "server_slots": name,
-            "ratio": round(l4.tps / peer.tps, 3),
-            "ttft_p50_ratio": round(l4.ttft_p50 / peer.ttft_p50, 3),
-            "ttft_p99_ratio": round(l4.ttft_p99 / peer.ttft_p99, 3),
-        }
-    run_tps = l4_run(options, prompts)
-    found["l4_run_tps"] = round(run_tps, 1)
-    found["serve_to_run"] = round(
-        max(found[c]["l4_tps"] for c in found if c.isdigit()) / run_tps, 3
-    )
+        ours, theirs = rounds(options, prompts, count)
+        l4 = middle(ours)
+        streamed[count] = l4.tps
+        note(f"{count} connections: l4 {shown(l4)}")
+        found[str(count)] = {"l4_tps": round(l4.tps, 1)}
+        if theirs:
+            name, best = max(theirs.items(), key=lambda item: middle(item[1]).tps)
+            peer = middle(best)
+            note(f"  llama-server ({name}) {shown(peer)}")
+            found[str(count)] |= {
+                "server_tps": round(peer.tps, 1),
+                "server_slots": name,
+                "ratio": round(l4.tps / peer.tps, 3),
+                "ttft_p50_ratio": round(l4.ttft_p50 / peer.ttft_p50, 3),
+                "ttft_p99_ratio": round(l4.ttft_p99 / peer.ttft_p99, 3),
+            }
+    found |= against_run(options, prompts, max(streamed, key=lambda count: streamed[count]))
     print(json.dumps({"model": options.model.name, **found}))
+
+
+def rounds(
+    options: argparse.Namespace, prompts: Sequence[Any], count: int
+) -> tuple[list[Result], dict[str, list[Result]]]:
+    """Measure l4, and llama-server with all its slots and layouts, in turns."""
+    ours: list[Result] = []
+    theirs: dict[str, list[Result]] = {}
+    for _ in range(options.rounds):
+        with l4_serve(options) as port:
+            ours.append(measure(port, prompts, count, options.max_tokens))
+        for number in map(int, options.slots.split(",")) if options.peer else ():
+            for layout in ("--kv-unified", "--no-kv-unified"):
+                with llama_server(options, number, layout) as port:
+                    result = measure(port, prompts, count, options.max_tokens)
+                theirs.setdefault(f"{number} {layout}", []).append(result)
+    return ours, theirs
+
+
+def against_run(
+    options: argparse.Namespace, prompts: Sequence[Any], count: int
+) -> dict[str, float]:
+    """Compare whole answers with `l4 run`, and with streamed ones, in turns."""
+    whole: list[float] = []
+    streamed: list[float] = []
+    run: list[float] = []
+    for _ in range(options.rounds):
+        for stream, results in ((False, whole), (True, streamed)):
+            with l4_serve(options) as port:
+                answered = measure(port, prompts, count, options.max_tokens, stream=stream)
+                results.append(answered.tps)
+        run.append(l4_run(options, prompts))
+    return {
+        "connections": count,
+        "whole_tps": round(median(whole), 1),
+        "run_tps": round(median(run), 1),
+        "serve_to_run": round(median(whole) / median(run), 3),
+        "streaming_us_per_token": round(1e6 / median(streamed) - 1e6 / median(whole), 1),
+    }
 
 
 def shown(result: Result) -> str:
@@ -103,11 +135,14 @@ def make_prompts(count: int, words: int) -> list[list[dict[str, str]]]:
     ]
 
 
-def measure(port: int, prompts: Sequence[Any], connections: int, max_tokens: int) -> Result:
+def measure(
+    port: int, prompts: Sequence[Any], connections: int, max_tokens: int, *, stream: bool = True
+) -> Result:
     """Ask all prompts over so many connections."""
-    asyncio.run(_load(port, prompts[:1], 1, 4))  # warm: the first request compiles the template
+    # The first request compiles the template. What it leaves in the cache is no prompt's beginning.
+    asyncio.run(_load(port, [[{"role": "user", "content": "hi"}]], 1, 4, stream=stream))
     began = time.perf_counter()
-    ttfts, tokens = asyncio.run(_load(port, prompts, connections, max_tokens))
+    ttfts, tokens = asyncio.run(_load(port, prompts, connections, max_tokens, stream=stream))
     seconds = time.perf_counter() - began
     assert tokens == len(prompts) * max_tokens, (tokens, len(prompts), max_tokens)
     p99 = quantiles(ttfts, n=100)[-1] if len(ttfts) > 1 else ttfts[0]
@@ -115,7 +150,7 @@ def measure(port: int, prompts: Sequence[Any], connections: int, max_tokens: int
 
 
 async def _load(
-    port: int, prompts: Sequence[Any], connections: int, max_tokens: int
+    port: int, prompts: Sequence[Any], connections: int, max_tokens: int, *, stream: bool
 ) -> tuple[list[float], int]:
     waiting = list(reversed(prompts))
     ttfts: list[float] = []
@@ -124,7 +159,7 @@ async def _load(
     async def client() -> None:
         nonlocal total
         while waiting:
-            ttft, tokens = await _ask(port, waiting.pop(), max_tokens)
+            ttft, tokens = await _ask(port, waiting.pop(), max_tokens, stream=stream)
             ttfts.append(ttft)
             total += tokens
 
@@ -132,18 +167,17 @@ async def _load(
     return ttfts, total
 
 
-async def _ask(port: int, messages: Any, max_tokens: int) -> tuple[float, int]:
-    """Ask one streamed completion; return the time to its first text, and its number of tokens."""
-    body = json.dumps(
-        {
-            "messages": messages,
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-    ).encode()
+async def _ask(port: int, messages: Any, max_tokens: int, *, stream: bool) -> tuple[float, int]:
+    """Ask one completion; return the time to its first text, and its number of tokens."""
+    asked = {
+        "messages": messages,
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+    }
+    if stream:
+        asked |= {"stream": True, "stream_options": {"include_usage": True}}
+    body = json.dumps(asked).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     began = time.perf_counter()
     writer.write(
@@ -155,7 +189,8 @@ async def _ask(port: int, messages: Any, max_tokens: int) -> tuple[float, int]:
         if not first and b'"content":"' in line and b'"content":""' not in line:
             first = time.perf_counter() - began
         if b'"usage":{' in line:
-            tokens = json.loads(line.removeprefix(b"data: "))["usage"]["completion_tokens"]
+            found = line[line.index(b'"usage":{') :]
+            tokens = int(found.partition(b'"completion_tokens":')[2].split(b",")[0].rstrip(b"}"))
     writer.close()
     return first or time.perf_counter() - began, tokens
 
@@ -231,7 +266,7 @@ def l4_run(options: argparse.Namespace, prompts: Sequence[Any]) -> float:
 def parse() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--peer", type=Path, required=True, help="folder of llama-server")
+    parser.add_argument("--peer", type=Path, help="folder of llama-server")
     parser.add_argument("--connections", default="1,8,32,48")
     parser.add_argument("--slots", default="1,8,32,48", help="numbers of slots to try")
     parser.add_argument("--parallel", default="auto", help="l4's (%(default)s)")

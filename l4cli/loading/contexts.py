@@ -254,7 +254,7 @@ class _Maker:
             n_threads=self.options.threads,
             kv_type=self.kv_type,
             unified=size.unified,
-            with_states=self.options.store,
+            with_states=self.options.store and (size.unified or self.options.interactive),
         )
         prefill_model = self.prefill_model
         if prefill_model is None or size.unified:

@@ -22,9 +22,10 @@ from l4cli.errors import ContextOverflowError, EngineError, RequestError
 from l4cli.loading.llm import LLM
 from l4cli.serve.counting import Counts
 from l4cli.serve.scoring import Scoring
-from l4cli.store.chain import MIN_TAIL
 
-_WORTH_SAVING = 4 * MIN_TAIL  # tokens of a prompt that is kept on disk
+# Tokens: of a prompt that is looked for on disk, or that were computed and are kept there. Fewer
+# are computed about as fast as a file is written.
+_WORTH_KEEPING = 512
 
 
 class Refusal(NamedTuple):
@@ -135,7 +136,8 @@ class EngineThread:
 
     def _add(self, request: Request, outlet: Outlet) -> None:
         try:
-            self.llm.recall(request.prompt)
+            if len(request.prompt) >= _WORTH_KEEPING:
+                self.llm.recall(request.prompt)
             self.llm.engine.add_request(request)
         except (RequestError, EngineError, CompileAbortedError) as error:
             self.counts.num_waiting -= 1
@@ -168,7 +170,7 @@ class EngineThread:
     def _send(self, outputs: Sequence[StepOutput]) -> None:
         """Give each output to whoever asked, all outputs of one outlet together."""
         by_outlet: dict[int, tuple[Outlet, list[Event]]] = {}
-        ended: list[Request] = []
+        new: list[Request] = []  # those that have ended, and had much to compute
         for output in outputs:
             asked = self._asked.get(output.request_id)
             if asked is None:
@@ -177,17 +179,18 @@ class EngineThread:
             self.counts.count(output)
             if output.finish_reason:
                 del self._asked[output.request_id]
-                ended.append(asked.request)
+                if output.num_prompt_tokens - output.num_cached_tokens >= _WORTH_KEEPING:
+                    new.append(asked.request)
         for outlet, events in by_outlet.values():
             outlet.send(events)
-        for request in ended:
+        for request in new:
             self._keep(request)
         self.counts.num_waiting = len(self.llm.engine.scheduler.waiting)
         self.counts.num_running = len(self.llm.engine.scheduler.running)
 
     def _keep(self, request: Request) -> None:
         """Save a long prompt to the reading cache, if no request has to wait for that."""
-        if len(request.prompt) >= _WORTH_SAVING and not self._asked:
+        if not self._asked:
             self.llm.remember(request.prompt)
 
     def _fail(self) -> None:

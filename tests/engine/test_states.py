@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,8 +16,8 @@ import convert
 from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
 from l4cli.engine.pieces import PIECE
-from l4cli.engine.types import BatchItem
-from l4cli.errors import EngineError
+from l4cli.engine.types import BatchItem, Request, SamplingParams
+from l4cli.errors import EngineError, ModelLoadError
 from l4cli.loading.load import load
 from l4cli.store import reuse
 from l4cli.store.directory import StateDirectory
@@ -170,6 +171,70 @@ def test_contexts_of_another_size_read_the_same(model: LlamaModel, tmp_path: Pat
         ask.scheduler.forget()
         assert reuse.recall(ask, directory, tokens, note=pytest.fail, exact=True) == len(tokens)
         assert np.array_equal(logits_after(ask, tokens), fresh)
+
+
+def make_regions(model: LlamaModel) -> Engine:
+    options = {"n_ctx": 3 * 10240, "n_seq_max": 3, "n_threads": 1, "with_states": True}
+    return Engine(LlamaBackend(model, unified=False, **options))
+
+
+@pytest.mark.parametrize("length", [300, 8192, 8300])
+def test_pools_and_regions_load_each_other_s_states(
+    model: LlamaModel, tmp_path: Path, length: int
+) -> None:
+    """`l4 serve` has regions, `l4 chat` a pool. The logits differ by rounding only."""
+    directory, tokens = StateDirectory({}, root=tmp_path), TEXT[:length]
+    makers = {"pool": make_engine, "regions": make_regions}
+    for saving, loading in (("regions", "pool"), ("pool", "regions"), ("regions", "regions")):
+        with makers[saving](model) as first:
+            key = first.backend.states.key
+            read(first, tokens)
+            expected = logits_after(first, tokens)
+            assert reuse.remember(first, directory, tokens, note=pytest.fail)
+            assert np.array_equal(logits_after(first, tokens), expected)  # saving changes nothing
+        with makers[loading](model) as later:
+            assert later.backend.states.key == key
+            assert reuse.recall(later, directory, tokens, note=pytest.fail) == length
+            np.testing.assert_allclose(logits_after(later, tokens), expected, atol=1e-4)
+        for path in directory.path.glob("*.state"):
+            path.unlink()
+
+
+def test_a_restored_region_leaves_its_neighbours_alone(model: LlamaModel, tmp_path: Path) -> None:
+    directory, tokens, other = StateDirectory({}, root=tmp_path), TEXT[:400], TEXT[400:900]
+    with make_regions(model) as engine:
+        engine.retain(3)
+        read(engine, tokens)
+        assert reuse.remember(engine, directory, tokens, note=pytest.fail)
+        engine.scheduler.forget()
+        request = Request(
+            "neighbour", tuple(other), SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
+        )
+        alone = [one.token_ids for one in engine.stream(request)]
+        engine.scheduler.forget()
+        beside = []
+        for step, one in enumerate(engine.stream(replace(request, id="again"))):
+            beside.append(one.token_ids)
+            if step == 10:
+                assert reuse.recall(engine, directory, tokens, note=pytest.fail) == len(tokens)
+        assert beside == alone
+        assert engine.prefixes.holder(tokens)[1] == len(tokens)
+
+
+def test_without_memory_for_the_pool_regions_go_on(
+    model: LlamaModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, tokens, notes = StateDirectory({}, root=tmp_path), TEXT[:400], list[str]()
+    with make_regions(model) as engine:
+
+        def refuse(*_args: object, **_options: object) -> None:
+            raise ModelLoadError("no context of 10,240 tokens could be made")
+
+        monkeypatch.setattr(engine.backend.states, "_make_pool", refuse)
+        read(engine, tokens)
+        assert reuse.remember(engine, directory, tokens, note=notes.append) == 0
+        assert notes == ["the prefix was not stored: no context of 10,240 tokens could be made"]
+        assert engine.prefixes.holder(tokens)[1] == len(tokens)
 
 
 def test_weights_multiplied_in_another_order_have_states_of_their_own(model: LlamaModel) -> None:

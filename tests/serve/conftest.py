@@ -9,13 +9,20 @@ import pytest
 from served import served
 
 from l4cli.loading.llm import LLM
-from l4cli.loading.load import load
+from l4cli.loading.load import find_model, load_file
+from l4cli.loading.options import LoadOptions
+
+
+def loaded(model: str, *, parallel: int, threads: int) -> LLM:
+    """Load a model as `l4 serve` does."""
+    options = LoadOptions(ctx="auto", parallel=parallel, threads=threads, elastic=True)
+    return load_file(find_model(model), options.but(interactive=True, store=True))
 
 
 @pytest.fixture(scope="package")
 def demo() -> Iterator[LLM]:
     """The demo model, as `l4 serve` loads it."""
-    with load("demo", elastic=True, parallel=8, ctx="auto", threads=2) as llm:
+    with loaded("demo", parallel=8, threads=2) as llm:
         llm.provide(4096, 8)
         yield llm
 
@@ -30,6 +37,6 @@ def url(demo: LLM) -> Iterator[str]:
 @pytest.fixture
 def tiny(tiny_gguf: Path) -> Iterator[LLM]:
     """A model that babbles, of its own for each test."""
-    with load(tiny_gguf, elastic=True, parallel=4, ctx="auto", threads=1) as llm:
+    with loaded(str(tiny_gguf), parallel=4, threads=1) as llm:
         llm.provide(1024, 4)
         yield llm

@@ -8,6 +8,7 @@
     context.py        KV cache and decode (one llama_context handle): the engine's Backend
     disaggregated.py  a Backend with prompts in one context and answers in another
     states.py         saves parts of sequences to files, and loads them
+    region_states.py  the same for a context in regions, by way of a small pool
     moving.py         moves sequences from one context to another
     sampling.py       chooses a token from a row of logits
     constraint.py     answers that must match a schema or grammar

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import llama_cpp
@@ -16,6 +17,7 @@ from l4cli.engine.kv import element_bytes, num_sequences
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.llamacpp.moving import move_to_region
+from l4cli.engine.llamacpp.region_states import RegionStates
 from l4cli.engine.llamacpp.sampling import (
     NO_NUMBERS,
     Candidates,
@@ -53,8 +55,9 @@ class LlamaBackend:
     n_ubatch: tokens that are computed at a time.
     n_threads: None means one per physical core.
     kv_type: element type of keys and values, a name in KV_ELEMENT_BYTES.
-    with_states: parts of sequences can be saved and loaded (`states`). This takes one sequence
-        more than `n_seq_max`, and chunked layers then have 8192 cells more.
+    with_states: parts of sequences can be saved and loaded (`states`). A pool takes one sequence
+        more than `n_seq_max` for this, and chunked layers then have 8192 cells more. Regions take
+        a second context of `n_ctx_seq` cells, which is made when it is first needed.
     along_with: another backend. Interrupting it also interrupts this one; the flag clears when
         either stops.
 
@@ -82,7 +85,7 @@ class LlamaBackend:
         self._interrupt: ctypes.Array[ctypes.c_char] = (
             along_with._interrupt if along_with else ctypes.create_string_buffer(2)
         )
-        with_states = with_states and unified and model.has_states
+        with_states = with_states and model.has_states
         trained = model.n_ctx_train or n_ctx
         n_ctx = min(n_ctx, n_seq_max * trained)
         num_seqs = num_sequences(n_seq_max, unified=unified, with_states=with_states)
@@ -107,12 +110,16 @@ class LlamaBackend:
         self.n_seq_max = n_seq_max
         self._rule = RollbackRule(*model.attention)
         self._lengths: dict[int, int] = {}  # llama.cpp knows only the window's last position
-        self.states: SequenceStates | None = None
+        self.states: SequenceStates | RegionStates | None = None
         if with_states:
             key = f"{_states_key(kv_type, params.n_ubatch)}, {model.rounding}"
-            self.states = SequenceStates(
-                self._handle, n_seq_max, self.num_computed, self._advanced, key
-            )
+            where = self._handle, n_seq_max
+            reached = self.num_computed, self._advanced
+            if unified:
+                self.states = SequenceStates(*where, *reached, key)
+            elif model.can_move:
+                pool = partial(self._pool, model, kv_type)
+                self.states = RegionStates(*where, pool, *reached, key)
         self._batch = _Batch(self.n_batch)
         self._n_vocab = model.n_vocab
         self._candidates = Candidates(self._n_vocab)
@@ -148,8 +155,21 @@ class LlamaBackend:
         params.abort_callback_data = ctypes.addressof(self._interrupt)
         return params
 
+    def _pool(self, model: LlamaModel, kv_type: str) -> LlamaBackend:
+        """A pool with room for one sequence, and a spare one."""
+        return LlamaBackend(
+            model, n_ctx=self.n_ctx_seq, n_seq_max=2, n_ubatch=self.n_ubatch, kv_type=kv_type
+        )
+
+    @property
+    def handle(self) -> Any:
+        """The llama_context, which this object owns."""
+        return self._handle
+
     def close(self) -> None:
         """Free the context; idempotent. Samplers are closed by their own owners."""
+        if isinstance(self.states, RegionStates):
+            self.states.close()
         if self._handle:
             llama_cpp.llama_free(self._handle)
             self._handle = None
@@ -245,7 +265,7 @@ class LlamaBackend:
 
         Both have the same weights, whose order may differ.
         """
-        move_to_region(self._handle, other._handle, seq_id, other.n_seq_max)
+        move_to_region(self._handle, other._handle, seq_id, other.n_seq_max, to=seq_id)
         other._advanced(seq_id, self.num_computed(seq_id))
         self.truncate(seq_id, 0)
 

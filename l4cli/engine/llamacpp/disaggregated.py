@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from l4cli.engine.llamacpp.context import LlamaBackend
 from l4cli.engine.llamacpp.sampling import Candidates, LlamaSampler
-from l4cli.engine.types import BatchItem, SamplingParams, TokenLogprob
+from l4cli.engine.types import BatchItem, SamplingParams, States, TokenLogprob
 from l4cli.errors import EngineError, ModelLoadError
 
 MIN_PREFILL = 512  # prompt tokens in a batch that justify a separate pass over the weights
@@ -36,7 +37,6 @@ class DisaggregatedBackend:
     prompt is complete, or until an operation is called that only `decode` can do.
     """
 
-    states = None  # states must not depend on the context that computed them
     unified = False
 
     def __init__(self, decode: LlamaBackend, make_prefill: Callable[[], LlamaBackend]) -> None:
@@ -51,6 +51,7 @@ class DisaggregatedBackend:
         self.piece, self.is_eog = decode.piece, decode.is_eog
         self._in_prefill: set[int] = set()
         self._outputs: list[tuple[LlamaBackend, int]] = []
+        self.states = _States(decode.states, self._hand_over) if decode.states else None
         self._candidates = Candidates(decode.model.n_vocab)
 
     def decode(self, items: Sequence[BatchItem]) -> None:
@@ -178,3 +179,32 @@ class DisaggregatedBackend:
         if self._prefill and seq_id in self._in_prefill:
             self._prefill.hand_over(seq_id, self._decode)
             self._in_prefill.discard(seq_id)
+
+
+class _States:
+    """The States of `decode`, to which a sequence moves before it is saved.
+
+    states: those of `decode`.
+    hand_over: moves a sequence to `decode`, if it is not there.
+    """
+
+    def __init__(self, states: States, hand_over: Callable[[int], None]) -> None:
+        self._states, self._hand_over = states, hand_over
+        self.segment = states.segment
+        # Prompts were computed over weights in another order, which rounds in another way.
+        self.key = f"{states.key}, prompts computed apart"
+
+    def size(self, seq_id: int, start: int, stop: int) -> int:
+        self._hand_over(seq_id)
+        return self._states.size(seq_id, start, stop)
+
+    def save(self, seq_id: int, start: int, tokens: Sequence[int], path: Path) -> int:
+        self._hand_over(seq_id)
+        return self._states.save(seq_id, start, tokens, path)
+
+    def load(self, seq_id: int, start: int, tokens: Sequence[int], path: Path) -> None:
+        self._states.load(seq_id, start, tokens, path)
+
+    def settle(self, seq_id: int) -> None:
+        self._hand_over(seq_id)
+        self._states.settle(seq_id)

@@ -190,6 +190,11 @@ class LlamaModel:
         """Whether parts of sequences can be saved: not if the cache holds only a window of them."""
         return self.attention[0] in ("full", "chunked") and selftest.outcome().states
 
+    @property
+    def can_move(self) -> bool:
+        """Whether sequences can be moved between a pool and regions (`moving.py`)."""
+        return selftest.outcome().moving
+
     # Text to token ids and back.
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:

@@ -207,7 +207,7 @@ class _Trial:
         self._decode(pool, 0, _PROMPT, seq_id=1)
         refused = False
         try:
-            move_to_region(pool._handle, regions._handle, 1, 3)  # it has two regions, not three
+            move_to_region(pool.handle, regions.handle, 1, 3, to=1)  # it has two regions, not three
         except EngineError:
             refused = True
         expected_from = LlamaBackend(model, n_ctx=_N_CTX, n_threads=2)

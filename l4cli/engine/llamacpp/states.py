@@ -46,7 +46,7 @@ class SequenceStates:
         advanced: Callable[[int, int], None],
         key: str,
     ) -> None:
-        self.key = f"llama.cpp {llama_cpp.__version__}, {key}, unified"
+        self.key = full_key(key)
         self._handle = handle
         self._memory = llama_cpp.llama_get_memory(handle)
         self._spare = spare
@@ -107,16 +107,8 @@ class SequenceStates:
         self._advanced(seq_id, stop)
 
     def settle(self, seq_id: int) -> None:
-        """Arrange the attention window's cells as `load` would.
-
-        Sums over the cells are rounded in the order of the cells. A sequence that has left a chunk
-        behind continues in the cells that became free; a loaded one begins at the first cell.
-        """
-        data = read_state(self._handle, seq_id, WINDOW_ONLY)
-        if not llama_cpp.llama_state_seq_set_data_ext(
-            self._handle, data, len(data), seq_id, WINDOW_ONLY
-        ):
-            raise EngineError(f"llama.cpp could not reorder cells: {library.last_complaint()}")
+        """Arrange the attention window's cells as `load` would."""
+        settle(self._handle, seq_id)
 
     @contextmanager
     def _part(self, seq_id: int, start: int, stop: int) -> Iterator[None]:
@@ -131,6 +123,22 @@ class SequenceStates:
 
     def _clear_spare(self) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, self._spare, -1, -1)
+
+
+def full_key(key: str) -> str:
+    """Return `key` with what all states depend on."""
+    return f"llama.cpp {llama_cpp.__version__}, {key}, unified"
+
+
+def settle(handle: Any, seq_id: int) -> None:
+    """Arrange the cells of a sequence's attention window as loading it would.
+
+    Sums over the cells are rounded in the order of the cells. A sequence that has left a chunk
+    behind continues in the cells that became free; a loaded one begins at the first cell.
+    """
+    data = read_state(handle, seq_id, WINDOW_ONLY)
+    if not llama_cpp.llama_state_seq_set_data_ext(handle, data, len(data), seq_id, WINDOW_ONLY):
+        raise EngineError(f"llama.cpp could not reorder cells: {library.last_complaint()}")
 
 
 def state_size(handle: Any, seq_id: int, flags: int = 0) -> int:
