@@ -34,11 +34,27 @@ class Histogram:
 
 
 @dataclass(slots=True)
+class Ends:
+    """How answers ended, and how long their first tokens took."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    ttft: Histogram = field(default_factory=lambda: Histogram(_TTFT_BOUNDS))
+
+    def note(self, reason: str, ttft: float) -> None:
+        """Count an answer; `ttft` is the time to its first token, in seconds."""
+        self.reasons[reason] += 1
+        self.ttft.observe(ttft)
+
+
+@dataclass(slots=True)
 class Counts:
     """What happened since the start, and what is happening now.
 
-    Each attribute is written by one thread only: the first five by the engine's, the others by the
-    one that serves HTTP.
+    Each attribute is written by one thread only: the first five by the engine's, `clients` by the
+    one that serves HTTP, and `rows` by that of the batch whose turn it is.
+
+    clients: the answers to clients.
+    rows: the answers to rows of batches. They wait behind clients, so they are told apart.
     """
 
     num_prompt_tokens: int = 0
@@ -46,8 +62,8 @@ class Counts:
     num_generated_tokens: int = 0
     num_running: int = 0
     num_waiting: int = 0
-    finished: Counter[str] = field(default_factory=Counter)
-    ttft: Histogram = field(default_factory=lambda: Histogram(_TTFT_BOUNDS))
+    clients: Ends = field(default_factory=Ends)
+    rows: Ends = field(default_factory=Ends)
     started: float = field(default_factory=time.time)
 
     def count(self, output: StepOutput) -> None:
@@ -131,12 +147,19 @@ def _lines(models: Sequence[Counted]) -> Iterator[str]:
             yield _sample(name, value(model), {"model": model.name})
     name = "l4_requests_finished_total"
     yield from _head(name, "counter", "Answers by how they ended.")
-    for model in models:
-        for reason, count in sorted(model.counts.finished.items()):
-            yield _sample(name, count, {"model": model.name, "reason": reason})
+    for labels, ends in _ends(models):
+        for reason, count in sorted(ends.reasons.items()):
+            yield _sample(name, count, {**labels, "reason": reason})
     yield from _head("l4_ttft_seconds", "histogram", "Time to the first token.")
+    for labels, ends in _ends(models):
+        yield from _histogram("l4_ttft_seconds", ends.ttft, labels)
+
+
+def _ends(models: Sequence[Counted]) -> Iterator[tuple[dict[str, str], Ends]]:
+    """Yield the ends of each model's answers, to clients and in batches, with their labels."""
     for model in models:
-        yield from _histogram("l4_ttft_seconds", model.counts.ttft, {"model": model.name})
+        yield {"model": model.name, "source": "client"}, model.counts.clients
+        yield {"model": model.name, "source": "batch"}, model.counts.rows
 
 
 def _histogram(name: str, histogram: Histogram, labels: dict[str, str]) -> Iterator[str]:

@@ -6,7 +6,8 @@ An ASGI middleware around the whole application.
   header must be known; an address as a number is always right.
 - Origin: a page of another site may send requests, too. Browsers name it in the Origin header.
 - The key is compared in constant time, on every path but /health and /login. A cookie may stand for
-  it (login.py).
+  it (login.py). An address that tries many keys has to wait (guesses.py).
+- Bodies are held in memory until their requests end, so all together have a limit, too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import ipaddress
 import secrets
 import socket
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
@@ -26,10 +28,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from l4cli.serve.errors import ApiError
+from l4cli.serve.guesses import Guesses
 from l4cli.serve.login import COOKIE, login_form
 from l4cli.serve.refusing import error_response
 
 OPEN_PATHS = frozenset({"/health", "/login"})
+_BODIES_AT_ONCE = 16  # of the largest size; all bodies together may have as many bytes
 _BODY_SECONDS = 60.0  # in which a body must have arrived, or the next part of an upload
 _UPLOAD_SECONDS = 3600.0  # in which an upload must have arrived
 _LOCAL = frozenset({"localhost", "localhost.localdomain"})
@@ -64,6 +68,8 @@ class Guard:
         own = {socket.gethostname().lower(), socket.getfqdn().lower()}
         self._hosts = _LOCAL | own | named | {host.lower() for host in hosts}
         self._cookie = hashlib.sha256(secrets.token_bytes(32) + (self._key or b"")).hexdigest()
+        self._guesses = Guesses()
+        self._held = _Held(_BODIES_AT_ONCE * most_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,13 +90,22 @@ class Guard:
         if scope["method"] == "OPTIONS" and origin is not None:
             await _preflight(send)
             return
-        seconds = _UPLOAD_SECONDS if scope["path"] in self._uploads else _BODY_SECONDS
-        body = _Body(receive, self._most_bytes_on(scope["path"]), seconds)
-        await self._app(scope, body.receive, send)
+        most = self._most_bytes_on(scope["path"])
+        if scope["path"] in self._uploads:  # goes to disk as it arrives
+            body = _Body(receive, most, _UPLOAD_SECONDS)
+        else:
+            body = _Body(receive, most, _BODY_SECONDS, self._held)
+        try:
+            await self._app(scope, body.receive, send)
+        finally:
+            body.release()
 
-    def cookie_for(self, key: str) -> str | None:
-        """Return the value of the cookie that stands for the key; None if the key is wrong."""
-        return self._cookie if self._is_key(key.encode()) else None
+    def cookie_for(self, key: str, address: str) -> str | None:
+        """Return the value of the cookie that stands for the key; None if the key is wrong.
+
+        ApiError if too many other keys came from this address.
+        """
+        return self._cookie if self._is_right(key.encode(), address) else None
 
     def _check(self, scope: Scope, headers: Headers, origin: str | None) -> None:
         self._check_host(headers)
@@ -103,7 +118,7 @@ class Guard:
             )
         is_preflight = scope["method"] == "OPTIONS" and origin is not None
         if scope["path"] not in OPEN_PATHS and not is_preflight:
-            self._check_key(scope["path"], headers)
+            self._check_key(headers, _address(scope))
         length, most = headers.get("content-length", "0"), self._most_bytes_on(scope["path"])
         if length.isdigit() and int(length) > most:
             raise _too_large(most)
@@ -127,12 +142,12 @@ class Guard:
         own = (f"http://{host.lower()}", f"https://{host.lower()}")
         return origin.lower() in own or origin.lower() in self._origins
 
-    def _check_key(self, path: str, headers: Headers) -> None:
-        if self._key is None:
+    def _check_key(self, headers: Headers, address: str) -> None:
+        if self._key is None or self._is_cookie(headers.get("cookie", "")):
             return
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        if self._is_key(given.encode()) or self._is_cookie(headers.get("cookie", "")):
+        if given and self._is_right(given.encode(), address):
             return
         what = "a wrong key" if given else "no key"
         raise ApiError(
@@ -142,8 +157,24 @@ class Guard:
             headers={"WWW-Authenticate": "Bearer"},
         )
 
-    def _is_key(self, given: bytes) -> bool:
-        return self._key is None or hmac.compare_digest(given, self._key)
+    def _is_right(self, given: bytes, address: str) -> bool:
+        """Whether this is the key. ApiError if too many wrong ones came from the address lately.
+
+        Then the right one gets this error, too: otherwise guesses could go on.
+        """
+        if self._key is None:
+            return True
+        if seconds := self._guesses.seconds_to_wait(address):
+            raise ApiError(
+                429,
+                f"too many wrong keys came from {address}: try again in {seconds} s",
+                code="too_many_wrong_keys",
+                headers={"Retry-After": str(seconds)},
+            )
+        is_right = hmac.compare_digest(given, self._key)
+        if not is_right and given:
+            self._guesses.add(address, given)
+        return is_right
 
     def _is_cookie(self, header: str) -> bool:
         try:
@@ -154,11 +185,25 @@ class Guard:
         return hmac.compare_digest(value.encode(), self._cookie.encode())
 
 
-class _Body:
-    """A request's body, with a limit to its size, and to the time that it takes to arrive."""
+@dataclass(slots=True)
+class _Held:
+    """The bytes of all bodies that are in memory now, and the most that they may be."""
 
-    def __init__(self, receive: Receive, most_bytes: int, seconds: float) -> None:
+    most_bytes: int
+    num_bytes: int = 0
+
+
+class _Body:
+    """A request's body, with a limit to its size, and to the time that it takes to arrive.
+
+    held: where its bytes count until `release`; None if they are not held in memory.
+    """
+
+    def __init__(
+        self, receive: Receive, most_bytes: int, seconds: float, held: _Held | None = None
+    ) -> None:
         self._receive, self._most_bytes, self._seconds = receive, most_bytes, seconds
+        self._held = held
         self._num_bytes, self._is_whole = 0, False
         self._deadline: float | None = None
 
@@ -167,11 +212,29 @@ class _Body:
             return await self._receive()
         message = await self._in_time()
         if message["type"] == "http.request":
-            self._num_bytes += len(message.get("body", b""))
+            self._count(len(message.get("body", b"")))
             self._is_whole = not message.get("more_body", False)
-            if self._num_bytes > self._most_bytes:
-                raise _too_large(self._most_bytes)
         return message
+
+    def release(self) -> None:
+        """Say that the body is in memory no more."""
+        if self._held:
+            self._held.num_bytes -= self._num_bytes
+
+    def _count(self, num_bytes: int) -> None:
+        self._num_bytes += num_bytes
+        if self._held:
+            self._held.num_bytes += num_bytes
+        if self._num_bytes > self._most_bytes:
+            raise _too_large(self._most_bytes)
+        if self._held and self._held.num_bytes > self._held.most_bytes:
+            raise ApiError(
+                503,
+                f"requests with {self._held.most_bytes >> 20} MiB are in work already: try again "
+                "later",
+                code="too_many_large_bodies",
+                headers={"Retry-After": "1", "Connection": "close"},
+            )
 
     async def _in_time(self) -> Message:
         now = asyncio.get_running_loop().time()
@@ -196,6 +259,12 @@ def _too_large(most: int) -> ApiError:
         code="body_too_large",
         headers={"Connection": "close"},
     )
+
+
+def _address(scope: Scope) -> str:
+    """Return the address of the client."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _host_name(host: str) -> str | None:

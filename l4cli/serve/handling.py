@@ -96,7 +96,6 @@ async def _ended(served: Served, call: Call, in_flight: InFlight) -> list[Ended]
 
 def _note_end(served: Served, ended: Ended) -> None:
     completion = ended.completion
-    served.counts.finished[completion.finish_reason] += 1
-    served.counts.ttft.observe(completion.ttft)
+    served.counts.clients.note(completion.finish_reason, completion.ttft)
     if completion.finish_reason == "error":
         raise api_error(EngineError(completion.error or "computing the answer failed"))

@@ -9,14 +9,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from html import escape
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from l4cli.serve.errors import ApiError
 from l4cli.serve.page import SAFE_HEADERS
 
 COOKIE = "l4_key"
@@ -29,9 +31,14 @@ async def login(request: Request) -> Response:
     """Set the cookie and go to the page, if the form brings the key; show the form again if not."""
     if request.method == "GET":
         return RedirectResponse("/", status_code=303)
-    cookie_for: Callable[[str], str | None] = request.app.state.cookie_for
+    cookie_for: Callable[[str, str], str | None] = request.app.state.cookie_for
     form = parse_qs((await request.body()).decode("utf-8", errors="replace"))
-    cookie = cookie_for(form.get("key", [""])[0].strip())
+    address = request.client.host if request.client else ""
+    try:
+        cookie = cookie_for(form.get("key", [""])[0].strip(), address)
+    except ApiError as error:  # too many keys were wrong
+        note = f'<p role="alert">{escape(error.message)}</p>'
+        return login_form(note, error.status, error.headers)
     if cookie is None:
         return login_form(_WRONG)
     response = RedirectResponse("/", status_code=303, headers={"cache-control": "no-store"})
@@ -42,13 +49,23 @@ async def login(request: Request) -> Response:
     return response
 
 
-def login_form(note: str = "") -> Response:
-    """Return the form that asks for the key, with status 401."""
+def login_form(
+    note: str = "", status: int = 401, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return the form that asks for the key.
+
+    note: HTML that is shown above it.
+    status: of the response.
+    headers: further headers of the response.
+    """
     text, policy = _form()
-    headers = {**SAFE_HEADERS, "cache-control": "no-store", "content-security-policy": policy}
-    headers["www-authenticate"] = "Bearer"
+    own = {**SAFE_HEADERS, "cache-control": "no-store", "content-security-policy": policy}
+    own["www-authenticate"] = "Bearer"
     return Response(
-        text.replace(_NOTE, note), status_code=401, media_type="text/html", headers=headers
+        text.replace(_NOTE, note),
+        status_code=status,
+        media_type="text/html",
+        headers={**own, **(headers or {})},
     )
 
 

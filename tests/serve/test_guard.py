@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from served import served
 
 from l4cli.loading.llm import LLM
 from l4cli.serve.app import Access
+from l4cli.serve.guesses import MOST_GUESSES, WINDOW, Guesses
 
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, "temperature": 0}
@@ -65,6 +67,49 @@ def test_the_key_opens_by_either_header_and_health_needs_none(with_key: str) -> 
     for header in ({"Authorization": "Bearer secret"}, {"x-api-key": "secret"}):
         assert httpx.get(f"{with_key}/v1/models", headers=header).status_code == 200
     assert httpx.get(f"{with_key}/health").json() == {"status": "ok"}
+
+
+def test_an_address_that_tries_many_keys_has_to_wait(demo: LLM) -> None:
+    with served(demo, access=Access(key="secret")) as url:
+
+        def status(key: str, address: str = "198.51.100.7") -> httpx.Response:
+            headers = {"x-api-key": key, "x-forwarded-for": address}
+            return httpx.get(f"{url}/v1/models", headers=headers)
+
+        same = {status("an old key").status_code for _ in range(3 * MOST_GUESSES)}
+        assert same == {401}  # which is no guessing
+        guessed = [status(f"guess {n}") for n in range(MOST_GUESSES + 5)]
+        codes = [reply.status_code for reply in guessed]
+        assert codes == [401] * (MOST_GUESSES - 1) + [429] * 6
+        assert 0 < int(guessed[-1].headers["retry-after"]) <= WINDOW
+        assert guessed[-1].json()["error"]["code"] == "too_many_wrong_keys"
+        assert status("secret").status_code == 429
+        assert status("secret", "198.51.100.8").status_code == 200
+        there = {"x-forwarded-for": "198.51.100.7"}
+        assert httpx.get(f"{url}/health", headers=there).status_code == 200
+        assert httpx.get(f"{url}/v1/models", headers=there).status_code == 401
+        form = httpx.post(f"{url}/login", data={"key": "secret"}, headers=there)
+        assert form.status_code == 429
+        assert "too many wrong keys" in form.text
+        assert 'action="/login"' in form.text
+
+
+def test_guesses_are_forgotten_and_take_little_memory() -> None:
+    now = [0.0]
+    guesses = Guesses(lambda: now[0])
+    for number in range(MOST_GUESSES):
+        guesses.add("192.0.2.1", b"%d" % number)
+        guesses.add(f"2001:db8::{number:x}", b"%d" % number)
+        now[0] += 1
+    assert guesses.seconds_to_wait("192.0.2.1") == WINDOW - MOST_GUESSES
+    assert guesses.seconds_to_wait("::ffff:192.0.2.1") > 0  # the same address
+    assert guesses.seconds_to_wait("2001:db8::ffff") > 0  # the same network
+    assert guesses.seconds_to_wait("2001:db8:0:1::1") == guesses.seconds_to_wait("192.0.2.2") == 0
+    now[0] = WINDOW
+    assert guesses.seconds_to_wait("192.0.2.1") == 0
+    for number in range(10_000):
+        guesses.add(f"10.0.{number >> 8}.{number & 255}", b"x" * 1000)
+    assert len(pickle.dumps(guesses._wrong)) < 200_000
 
 
 @pytest.mark.parametrize(
@@ -130,6 +175,30 @@ def test_a_body_that_is_too_large_is_not_read(demo: LLM) -> None:
         headers = {"content-type": "application/json"}
         assert httpx.post(url + CHAT, content=pieces(), headers=headers).status_code == 413
         assert httpx.post(url + CHAT, json=BODY).status_code == 200
+
+
+def test_all_bodies_together_have_a_limit(demo: LLM) -> None:
+    with served(demo, access=Access(most_bytes=1 << 16)) as url:
+        parts = urlsplit(url)
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65000\r\n\r\n"
+        address = (parts.hostname or "", parts.port or 0)
+        hanging = [socket.create_connection(address, 5) for _ in range(20)]
+        try:
+            for connection in hanging:
+                connection.sendall(head.encode() + b"x" * 64_999)
+            refused = [c for c in hanging[-4:] if b"503" in c.recv(100)]
+            assert len(refused) == 4
+            assert httpx.get(f"{url}/health").status_code == 200
+        finally:
+            for connection in hanging:
+                connection.close()
+        for _ in range(100):  # until the server has seen that they are closed
+            reply = httpx.post(url + CHAT, json=BODY)
+            if reply.status_code == 200:
+                break
+            assert reply.json()["error"]["code"] == "too_many_large_bodies"
+            time.sleep(0.1)
+        assert reply.status_code == 200
 
 
 def test_wrong_methods_and_paths_say_what_there_is(url: str) -> None:

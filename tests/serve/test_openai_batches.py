@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from batch_client import CHAT, at_its_end, begin, line, rows, until
@@ -71,6 +72,18 @@ def test_texts_are_continued_too(tiny: LLM, state: Path) -> None:
         batch = begin(client, line("a", url=url, prompt="Once"), endpoint=url)
         found = rows(client, at_its_end(client, batch).output_file_id)
         assert found["a"]["response"]["body"]["object"] == "text_completion"
+
+
+def test_metrics_tell_rows_from_clients_requests(tiny: LLM, state: Path) -> None:
+    with serving(tiny, state) as client:
+        at_its_end(client, begin(client, *map(line, "abc")))
+        client.chat.completions.create(model="tiny", **json.loads(line("d"))["body"])
+        text = httpx.get(str(client.base_url).replace("/v1/", "/metrics")).text
+    for source, count in (("batch", 3), ("client", 1)):
+        labels = f'model="{tiny.name}",source="{source}"'
+        ended = re.findall(rf"l4_requests_finished_total{{{labels},reason=.*}} (\d+)", text)
+        assert sum(map(int, ended)) == count
+        assert f"l4_ttft_seconds_count{{{labels}}} {count}" in text
 
 
 def test_wrong_lines_are_in_the_error_file(tiny: LLM, state: Path, tmp_path: Path) -> None:

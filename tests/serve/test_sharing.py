@@ -11,6 +11,7 @@ from l4cli.batch.computing import Refused
 from l4cli.engine.types import CompileAbortedError, Request, StepOutput
 from l4cli.errors import EngineError, RequestError
 from l4cli.serve.batches.sharing import EngineGoneError, SharedEngine
+from l4cli.serve.counting import Counts
 from l4cli.serve.engine_thread import Outlet, Refusal, Taken
 
 
@@ -22,6 +23,7 @@ class FakeThread:
         self.llm = SimpleNamespace(engine=SimpleNamespace(backend=backend))
         self.failure: Exception | None = None
         self.is_scoring = False
+        self.counts = Counts()
         self.asked: list[Request] = []
         self.aborted: list[str] = []
 
@@ -88,3 +90,18 @@ def test_an_engine_that_fails_makes_no_error_rows(thread: FakeThread, shared: Sh
     shared.send([Refusal("batch_1:0", thread.failure)])
     with pytest.raises(EngineGoneError):
         shared.step()
+
+
+def test_answers_are_counted_by_how_they_end(thread: FakeThread, shared: SharedEngine) -> None:
+    for number in range(3):
+        shared.add_request(Request(str(number), (1,)))
+    shared.send([StepOutput("batch_1:0", "a", (1,)), StepOutput("batch_1:1", "a", (1,))])
+    shared.step()
+    shared.send([StepOutput("batch_1:0", finish_reason="stop")])
+    shared.send([Refusal("batch_1:2", RequestError("too long"))])  # nothing was answered
+    shared.step()
+    shared.abort("1")
+    ends = thread.counts.rows
+    assert ends.reasons == {"stop": 1}
+    assert sum(ends.ttft.counts) == 1
+    assert thread.counts.clients.reasons == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from queue import Empty, SimpleQueue
@@ -35,6 +36,8 @@ class SharedEngine:
         self._num_slots = engine.llm.engine.backend.n_seq_max
         self._events: SimpleQueue[Sequence[Event]] = SimpleQueue()
         self._requests: dict[str, Request] = {}  # in flight, by their ids there
+        self._started: dict[str, float] = {}  # when they were queued; time.perf_counter()
+        self._ttft: dict[str, float] = {}  # seconds to the first token of those that have one
         self._waiting: set[str] = set()  # the runner's ids of those without an output
 
     def __enter__(self) -> SharedEngine:
@@ -63,6 +66,7 @@ class SharedEngine:
         """Queue a request. Whether the engine refuses it, `step` says."""
         shared = replace(request, id=self._prefix + request.id, background=True)
         self._requests[shared.id] = shared
+        self._started[shared.id] = time.perf_counter()
         self._waiting.add(request.id)
         self._engine.submit(shared, self)
 
@@ -75,7 +79,7 @@ class SharedEngine:
 
     def abort(self, request_id: str) -> StepOutput | None:
         """End a request. What it has computed so far was returned by `step`."""
-        if self._requests.pop(self._prefix + request_id, None) is None:
+        if self._forget(self._prefix + request_id) is None:
             return None
         self._waiting.discard(request_id)
         self._engine.abort(self._prefix + request_id)
@@ -83,9 +87,9 @@ class SharedEngine:
 
     def close(self) -> None:
         """Abort what is in flight; idempotent."""
-        for request_id in self._requests:
+        for request_id in [*self._requests]:
             self._engine.abort(request_id)
-        self._requests.clear()
+            self._forget(request_id)
         self._waiting.clear()
 
     def send(self, events: Sequence[Event]) -> None:
@@ -112,9 +116,23 @@ class SharedEngine:
             yield from self._refused(own_id, request, event.error)
             return
         self._waiting.discard(own_id)
+        self._count(event)
         if event.finish_reason:
-            del self._requests[event.request_id]
+            self._forget(event.request_id)
         yield event._replace(request_id=own_id)
+
+    def _count(self, output: StepOutput) -> None:
+        """Count an answer that ends, with the time to its first token, for /metrics."""
+        now = time.perf_counter()
+        ttft = self._ttft.setdefault(output.request_id, now - self._started[output.request_id])
+        if output.finish_reason:
+            self._engine.counts.rows.note(output.finish_reason, ttft)
+
+    def _forget(self, request_id: str) -> Request | None:
+        """Forget a request, by its id in the engine; None if it is not in flight."""
+        self._started.pop(request_id, None)
+        self._ttft.pop(request_id, None)
+        return self._requests.pop(request_id, None)
 
     def _refused(self, own_id: str, request: Request, error: Exception) -> Iterator[Refused]:
         if self._engine.failure is not None:
@@ -122,6 +140,6 @@ class SharedEngine:
         if isinstance(error, CompileAbortedError):  # something else was interrupted
             self._engine.submit(request, self)
             return
-        del self._requests[request.id]
+        self._forget(request.id)
         self._waiting.discard(own_id)
         yield Refused(own_id, error if isinstance(error, L4Error) else EngineError(str(error)))
