@@ -58,19 +58,17 @@ def read(value: Mapping[str, Any], *, lenient: bool) -> dict[str, Any]:
     asked = {"n": body.n, "sampling": body.sampling}
     if kind == "chat":
         offered = {"tools": body.tools, "must_call": body.must_call, "most_calls": body.most_calls}
-        return {**asked, "messages": body.messages, **offered}
+        wished = {"thinks": body.thinks, "verbosity": body.verbosity}
+        return {**asked, "messages": body.messages, **offered, **wished}
     return {**asked, "prompt": _prompt(body)}
 
 
-def _prompt(body: bodies.Body) -> str:
-    """Return the prompt of a completions body; a list of one text counts as that text."""
+def _prompt(body: bodies.Body) -> bodies.Prompt:
+    """Return the prompt of a completions body; a list of one prompt counts as that prompt."""
     if body.echo:
         raise InputError("echo is not supported")
     if len(body.prompts) != 1:
         raise InputError(
             f"prompt must be one text, not a list of {len(body.prompts)}: write one row for each"
         )
-    (prompt,) = body.prompts
-    if not isinstance(prompt, str):
-        raise InputError("prompt must be one text, not token ids: they are not supported")
-    return prompt
+    return body.prompts[0]

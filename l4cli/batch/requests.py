@@ -13,6 +13,7 @@ from l4cli.documents.prompt import DocumentPrompt
 from l4cli.engine.thoughts import Thoughts
 from l4cli.engine.types import Request
 from l4cli.loading.llm import LLM
+from l4cli.openai.wishes import granted
 
 DEFAULT_MAX_TOKENS = 1024
 LOOK_AHEAD = 256
@@ -33,6 +34,8 @@ class BatchOptions:
         the next row may be slow to arrive, as from a pipe.
     use_store: restore documents from the reading cache and save them to it.
     default_max_tokens: the most tokens of an answer if neither the row nor `sampling` has a limit.
+    strict: whether a row fails that wishes an effort or a verbosity that the model cannot do;
+        otherwise such a wish is ignored.
     """
 
     system: str | None = None
@@ -45,6 +48,7 @@ class BatchOptions:
     look_ahead: int = LOOK_AHEAD
     use_store: bool = False
     default_max_tokens: int = DEFAULT_MAX_TOKENS
+    strict: bool = False
 
 
 class RowRequests:
@@ -76,7 +80,13 @@ class RowRequests:
     @cached_property
     def thoughts(self) -> Thoughts | None:
         """How the answers' thoughts are marked; None if there are none, as without a template."""
-        return None if self._is_raw else self._llm.encoder.thoughts
+        return None if self._is_raw else self._llm.encoder_for(self._thinks).thoughts
+
+    @cached_property
+    def _thinks(self) -> bool | str | None:
+        """What the model is told about thinking. RequestError if it cannot be told that."""
+        row, lenient = self._row, not self._options.strict
+        return granted(self._llm, row.thinks, row.verbosity, "reasoning_effort", lenient=lenient)
 
     @property
     def _is_raw(self) -> bool:
@@ -115,5 +125,6 @@ class RowRequests:
             must_call=self._row.must_call,
             raw=raw,
             default_max_tokens=self._options.default_max_tokens,
+            thinks=self._thinks,
             **{**self._options.sampling, **self._row.sampling},
         )

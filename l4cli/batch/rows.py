@@ -56,6 +56,8 @@ class DocumentQuestions:
 class Row:
     """One valid row. Exactly one of `prompt`, `messages` and `document` is set.
 
+    prompt: a text, or token ids.
+
     line: the number of the row's first line in the input, from 1.
     id: the row's own id, or its line number if it has none.
     digest: the first 8 bytes of the SHA-256 of the line number and the record's bytes.
@@ -64,13 +66,15 @@ class Row:
     most_calls: how many calls an answer may have; None for no limit.
     n: how many answers to generate for a prompt or conversation.
     sampling: the fields of SamplingParams that the row sets itself.
+    thinks: whether the model is to think first, or how hard; None for as it likes.
+    verbosity: how much it is to say; None for the usual.
     dialect: the format of the output row.
     """
 
     line: int
     id: RowId
     digest: bytes
-    prompt: str | None = None
+    prompt: str | tuple[int, ...] | None = None
     messages: tuple[Mapping[str, Any], ...] | None = None
     document: DocumentQuestions | None = None
     tools: tuple[Mapping[str, Any], ...] | None = None
@@ -78,6 +82,8 @@ class Row:
     most_calls: int | None = None
     n: int = 1
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    thinks: bool | str | None = None
+    verbosity: str | None = None
     dialect: Dialect = "bare"
 
     @property
@@ -94,6 +100,8 @@ class Row:
             text = f"{self.document.path}: {self.document.questions[0]}"
         elif self.messages:
             text = str(self.messages[-1].get("content") or "")[:_SHOWN]
+        elif isinstance(self.prompt, tuple):
+            text = f"{len(self.prompt)} token ids"
         else:
             text = (self.prompt or "")[:_SHOWN]
         return " ".join(text[:_SHOWN].split())

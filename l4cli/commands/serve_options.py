@@ -95,7 +95,8 @@ Lenient = Annotated[
     bool,
     typer.Option(
         "--lenient",
-        help="Ignore unknown fields in requests instead of answering with status 400.",
+        help="Ignore unknown fields in requests, and efforts that the model cannot do, instead of "
+        "answering with status 400.",
         rich_help_panel=SERVER_PANEL,
     ),
 ]

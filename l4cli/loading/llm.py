@@ -260,7 +260,7 @@ class LLM:
         must_call: Sequence[str] = (),
         raw: bool = False,
         default_max_tokens: int | None = None,
-        thinks: bool | None = None,
+        thinks: bool | str | None = None,
         begun: str = "",
         **sampling: Any,
     ) -> Request:
@@ -273,7 +273,8 @@ class LLM:
             context. A given max_tokens is never cut: if it does not fit, the engine refuses it.
 
         must_call: the answer has to call one of these functions, which are among the `tools`.
-        thinks: whether the model is to think first; None leaves that to its chat template.
+        thinks: whether the model is to think first, or how hard: "low", "medium", "high" or another
+            word that its chat template knows. None leaves that to the template.
         begun: the beginning of the answer, which the model continues; not for models that think.
 
         If sampling needs a seed and none is given, a random one is drawn here, so that callers can
@@ -299,17 +300,21 @@ class LLM:
             params = replace(params, seed=secrets.randbelow(2**32 - 1))
         return Request(id or f"r{next(self._ids)}", tuple(tokens), params)
 
-    def encoder_for(self, thinks: bool | None) -> PromptEncoder:
-        """Return the encoder of prompts for a model that is to think first, or is not to.
+    def encoder_for(self, thinks: bool | str | None) -> PromptEncoder:
+        """Return the encoder of prompts for a model that is to think first, or so hard, or not.
 
-        RequestError if the model does not think, or cannot be told not to.
+        RequestError if the model does not think, or cannot be told so.
         """
         if thinks is None:
             return self.encoder
+        if isinstance(thinks, str):
+            if not self.encoder.takes_effort(thinks):
+                raise RequestError(f"the model's chat template does not know an effort {thinks!r}")
+            return self.encoder.told(thinks=thinks)
         encoder = self.encoder.told(thinks=thinks)
         if thinks and encoder.thinking == "no":
             raise RequestError("the model does not think before it answers")
-        if not thinks and encoder.thinking != "no":
+        if not thinks and encoder.thinking != "no" and not self.encoder.takes_effort("none"):
             raise RequestError("the model always thinks before it answers: no switch turns it off")
         return encoder
 

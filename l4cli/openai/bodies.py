@@ -13,17 +13,15 @@ from typing import Any, Literal
 
 from l4cli.engine.types import NUM_SEEDS
 from l4cli.errors import InputError
-from l4cli.openai import fields
+from l4cli.openai import fields, wishes
 
 Kind = Literal["chat", "completions"]
 Prompt = str | tuple[int, ...]
 
 MOST_PROMPTS = 2048  # of one body, as OpenAI has it
-# These fields do not change an answer: they concern OpenAI's accounting, caches and servers, or are
-# wishes that no model here knows. Only a `reasoning_effort` of "none" is more than a wish.
+# These fields do not change an answer: they concern OpenAI's accounting, caches and servers.
 _PASSED_OVER = {
     "model",
-    "verbosity",
     "prediction",
     "prompt_cache_retention",
     "user",
@@ -32,7 +30,6 @@ _PASSED_OVER = {
     "service_tier",
     "safety_identifier",
     "prompt_cache_key",
-    "reasoning_effort",
 }
 _SHARED = fields.SAMPLING | {"n", "max_completion_tokens", "stream", "stream_options"}
 # Each of these is accepted only with a value that asks for nothing.
@@ -46,7 +43,7 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
 _FIELDS = {
     "chat": frozenset(_SHARED | _PASSED_OVER)
     | {"messages", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"}
-    | {"modalities", "audio", "web_search_options"},
+    | {"modalities", "audio", "web_search_options", "reasoning_effort", "verbosity"},
     "completions": frozenset(_SHARED | _PASSED_OVER)
     | {"prompt", "echo", "suffix", "best_of", "parallel_tool_calls"},
 }
@@ -67,7 +64,8 @@ class Body:
     is_empty: whether nothing is to be generated (max_tokens: 0), as when a prompt is only scored.
     stream: whether the answer is to come in pieces.
     includes_usage: whether the last piece of a stream counts the tokens.
-    thinks: whether the model is to think first; None leaves that to its chat template.
+    thinks: whether the model is to think first, or how hard; None leaves that to its chat template.
+    verbosity: how much it is to say; None for the usual.
     begun: the beginning of the answer, which the model continues.
     """
 
@@ -82,7 +80,8 @@ class Body:
     is_empty: bool = False
     stream: bool = False
     includes_usage: bool = False
-    thinks: bool | None = None
+    thinks: bool | str | None = None
+    verbosity: str | None = None
     begun: str = ""
 
 
@@ -107,7 +106,8 @@ def read(kind: Kind, body: Mapping[str, Any], *, lenient: bool = False) -> Body:
             tools=fields.tools(body),
             must_call=fields.must_call(body),
             most_calls=None if most else 1,
-            thinks=False if body.get("reasoning_effort") == "none" else None,
+            thinks=wishes.effort("reasoning_effort", body.get("reasoning_effort")),
+            verbosity=wishes.verbosity("verbosity", body.get("verbosity")),
             sampling=fields.sampling(body),
             **shared,
         )

@@ -42,6 +42,9 @@ _QUOTED = re.compile(r"""role\W{1,6}==\s*(["'])([a-z_]+)\1""")
 _LISTED = re.compile(r"""role\W{1,6}(?:not )?in\s*[\[(]([^\])]*)[\])]""")
 # What templates call their switch for thinking: Qwen, GLM and SmolLM; DeepSeek and Granite.
 _SWITCHES = ("enable_thinking", "thinking")
+# How hard to think: gpt-oss and others. Some templates know other words, too, and name them.
+_EFFORT = "reasoning_effort"
+_EFFORTS = frozenset({"low", "medium", "high"})
 _RESULT = "ipython"  # Llama's name for "tool", which some templates write as it is given
 
 # The texts that a template writes around contents, and a system prompt, repeat in every prompt.
@@ -81,12 +84,14 @@ class PromptEncoder:
     It uses the model's own chat template. A Llama 4 vocabulary without one gets Llama 4's. Any
     other model without a template can only continue plain texts.
 
-    thinks: what the template is told about thinking, if it has a switch for that; None for nothing.
+    thinks: what the template is told about thinking, if it has a switch for that: whether to, or
+        how hard; None for nothing.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, thinks: bool | None = None) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, thinks: bool | str | None = None) -> None:
         self._vocabulary, self._thinks = vocabulary, thinks
         self._told = lru_cache(None)(lambda thinks: PromptEncoder(vocabulary, thinks=thinks))
+        self._takes = lru_cache(_NUM_KNOWN)(self._tries)
         # A template's text is full of single characters.
         self._special = {t: id for t, id in vocabulary.special_tokens.items() if len(t) > 1}
         self.template = self._find_template()
@@ -226,8 +231,24 @@ class PromptEncoder:
         tags = self._channels.ids if self._channels else {}
         return call_constraint(tools, names, source, {**self._vocabulary.special_tokens, **tags})
 
-    def told(self, *, thinks: bool) -> PromptEncoder:
-        """The encoder whose template is told that the model should think first, or should not.
+    def takes_effort(self, effort: str) -> bool:
+        """Whether the template can tell the model to think so hard; "none" is not to think."""
+        return self._takes(effort)
+
+    def _tries(self, effort: str) -> bool:
+        source = self.template.source if self.template else ""
+        if not re.search(rf"\b{_EFFORT}\b", source):
+            return False
+        if effort not in _EFFORTS and not _names(source, effort):
+            return False
+        try:
+            self.told(thinks=effort).render([{"role": "user", "content": "?"}])
+        except RequestError:
+            return False
+        return True
+
+    def told(self, *, thinks: bool | str) -> PromptEncoder:
+        """The encoder whose template is told that the model should think first, how hard, or not.
 
         Its `thinking` says what came of it: many templates have no switch for that.
         """
@@ -325,7 +346,7 @@ class PromptEncoder:
             source,
             bos_token=vocabulary.token_text(vocabulary.bos_token),
             eos_token=vocabulary.token_text(vocabulary.eos_token),
-            switches={} if self._thinks is None else dict.fromkeys(_SWITCHES, self._thinks),
+            switches=_switches(source, self._thinks),
         )
 
     def _find_markers(self) -> dict[str, int]:
@@ -392,6 +413,21 @@ def _named_roles(source: str) -> set[str]:
     """The roles that a template's source compares messages' roles with."""
     listed = " ".join(_LISTED.findall(source))
     return {word for _, word in _QUOTED.findall(source)} | set(re.findall(r"[a-z_]+", listed))
+
+
+def _switches(source: str, thinks: bool | str | None) -> dict[str, bool | str]:
+    """The variables that tell a template what is wanted of thinking."""
+    if thinks is None:
+        return {}
+    if isinstance(thinks, str):
+        return {**dict.fromkeys(_SWITCHES, thinks != "none"), _EFFORT: thinks}
+    effort = {} if thinks or not _names(source, "none") else {_EFFORT: "none"}
+    return {**dict.fromkeys(_SWITCHES, thinks), **effort}
+
+
+def _names(source: str, word: str) -> bool:
+    """Whether a template has this word in quotes."""
+    return f"'{word}'" in source or f'"{word}"' in source
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:

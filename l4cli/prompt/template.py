@@ -45,7 +45,7 @@ class ChatTemplate:
         *,
         bos_token: str = "",
         eos_token: str = "",
-        switches: Mapping[str, bool] | None = None,
+        switches: Mapping[str, bool | str] | None = None,
     ) -> None:
         self.source, self._switches = source, dict(switches or {})
         self._special = {"bos_token": Traced(bos_token), "eos_token": Traced(eos_token)}

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from l4cli.engine.completion import Collector, without_thought
 from l4cli.engine.thoughts import Thoughts
 from l4cli.engine.types import Completion, Request, StepOutput, TokenLogprob
-from l4cli.errors import RequestError
 from l4cli.loading.llm import LLM
 from l4cli.openai.bodies import Body, Prompt
 from l4cli.openai.fields import tool_name
 from l4cli.openai.said import Said, said_in
+from l4cli.openai.wishes import granted
 from l4cli.prompt.call_tags import TAGS
 from l4cli.serve.splitting import Piece, Splitter
 
@@ -54,7 +54,7 @@ class Call:
     tools: the functions that answers may call; None for none.
     most_calls: how many calls an answer may have; None for no limit.
     is_raw: whether prompts are continued as they stand, so that answers are texts and no more.
-    thinks: whether the model was told to think first, or not to; None if neither.
+    thinks: what the model was told about thinking first: to, not to, or how hard; None for nothing.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Call:
     tools: tuple[Mapping[str, Any], ...] | None = None
     most_calls: int | None = None
     is_raw: bool = False
-    thinks: bool | None = None
+    thinks: bool | str | None = None
 
 
 def call_for(
@@ -72,10 +72,10 @@ def call_for(
 
     default_max_tokens: the most tokens of an answer if the body has no limit; cut to what is left
         of the context.
-    thinking: the field that says whether the model is to think first.
+    thinking: the field that says whether the model is to think first, or how hard.
     lenient: let the model think as it likes if it cannot do as that field says.
     """
-    body = _fitted_to_thinking(llm, body, thinking, lenient=lenient)
+    thinks = granted(llm, body.thinks, body.verbosity, thinking, lenient=lenient)
     call_id = secrets.token_hex(12)
     prompts: Sequence[Prompt | Sequence[Mapping[str, Any]]] = body.prompts
     if body.messages is not None:
@@ -88,7 +88,7 @@ def call_for(
             must_call=body.must_call,
             raw=body.messages is None,
             default_max_tokens=default_max_tokens,
-            thinks=body.thinks,
+            thinks=thinks,
             begun=body.begun,
             **body.sampling,
         )
@@ -102,19 +102,8 @@ def call_for(
         tools=body.tools,
         most_calls=body.most_calls,
         is_raw=body.messages is None,
-        thinks=body.thinks,
+        thinks=thinks,
     )
-
-
-def _fitted_to_thinking(llm: LLM, body: Body, field: str, *, lenient: bool) -> Body:
-    """Return the body if the model can think, or not think, as it asks; else raise RequestError."""
-    try:
-        llm.encoder_for(body.thinks)
-    except RequestError as error:
-        if lenient:
-            return replace(body, thinks=None)
-        raise RequestError(f"{field}: {error}; leave the field out") from None
-    return body
 
 
 class Generation:

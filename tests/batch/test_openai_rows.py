@@ -73,6 +73,9 @@ def test_a_completions_request_is_a_text_to_continue() -> None:
             "completions",
             {"logprobs": 1},
         )
+    for ids in ([1, 2], [[1, 2]]):
+        row = valid(TEXT, prompt=ids)
+        assert (row.prompt, row.first_words) == ((1, 2), "2 token ids")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,7 @@ def test_a_completions_request_is_a_text_to_continue() -> None:
         (envelope(tool_choice={"type": "function"}), "tool_choice must be"),
         (envelope(tool_choice="required"), "requires a call, but there are no tools"),
         (envelope(TEXT, prompt=["a", "b"]), "prompt must be one text, not a list of 2"),
-        (envelope(TEXT, prompt=[1, 2]), "prompt must be one text"),
+        (envelope(TEXT, prompt=[[1], [2]]), "prompt must be one text"),
         (envelope(TEXT), "prompt must be a string, not null"),
         (envelope(TEXT, prompt="a", echo=True), "echo is not supported"),
         (envelope("/v1/embeddings"), "url must be /v1/chat/completions or /v1/completions"),

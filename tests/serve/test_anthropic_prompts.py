@@ -153,6 +153,87 @@ def test_an_effort_of_none_is_the_same_switch() -> None:
         assert "reasoning_effort: the model always thinks" in refused.json()["error"]["message"]
 
 
+# As gpt-oss has it; and one that knows two efforts, and refuses all others.
+EFFORTS = "{{ '[' ~ reasoning_effort|default('medium') ~ ']' }}{{ messages[-1].content }}"
+TWO = """{% if reasoning_effort is defined and reasoning_effort not in ['none', 'high'] %}
+{{ raise_exception('no such effort') }}{% endif %}[{{ reasoning_effort|default('-') }}]<think>"""
+
+
+@pytest.mark.parametrize(
+    ("template", "effort", "lenient", "expected"),
+    [
+        (EFFORTS, "high", False, "[high]"),
+        (EFFORTS, "medium", False, "[medium]"),
+        (EFFORTS, None, False, "[medium]"),
+        (EFFORTS, "xhigh", False, "reasoning_effort: the model's chat template does not know an"),
+        (EFFORTS, "xhigh", True, "[medium]"),
+        (EFFORTS, "huge", True, "reasoning_effort must be one of none, minimal, low"),
+        (EFFORTS, 3, True, "reasoning_effort must be a string"),
+        (TWO, "high", False, "[high]"),
+        (TWO, "none", False, "[none]"),
+        (TWO, "medium", False, "[-]"),
+        (TWO, "low", False, "does not know an effort 'low'; leave the field out"),
+        (QWEN, "medium", False, "<|im_start|>assistant\n"),
+        (QWEN, "low", False, "does not know an effort 'low'; leave the field out"),
+        (QWEN, "low", True, "<|im_start|>assistant\n"),
+    ],
+)
+def test_an_effort_reaches_the_template_or_is_refused(
+    template: str, effort: Any, lenient: bool, expected: str
+) -> None:
+    chat = {"model": "fake", "messages": [{"role": "user", "content": "Hi"}]}
+    asks = [
+        ("chat/completions", {**chat, "reasoning_effort": effort}),
+        ("responses", {"model": "fake", "input": "Hi", "reasoning": {"effort": effort}}),
+    ]
+    model = Model(template=template)
+    with model.client(lenient=lenient) as client:
+        for path, body in asks:
+            reply = httpx.post(f"{client.base_url}".rstrip("/") + f"/v1/{path}", json=body)
+            if reply.status_code == 200:
+                assert expected in model.prompts[-1]
+            else:
+                assert reply.status_code == 400
+                said = reply.json()["error"]["message"]
+                assert expected.removeprefix("reasoning_effort") in said
+                assert not expected.startswith(("[", "<"))
+
+
+def test_an_effort_of_anthropics_is_a_signal() -> None:
+    """Agents send one with every request, whatever the model."""
+    for template, effort, expected in (
+        (EFFORTS, "low", "[low]"),
+        (EFFORTS, "max", "[high]"),
+        (TWO, "xhigh", "[high]"),
+        (TWO, "low", "[-]"),
+        (QWEN, "high", "<|im_start|>assistant\n"),
+    ):
+        model = Model(template=template)
+        with model.client() as client:
+            ask(client, output_config={"effort": effort})
+        assert expected in model.prompts[-1]
+
+
+def test_a_verbosity_beyond_the_usual_is_refused() -> None:
+    model = Model()
+    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    for lenient in (False, True):
+        with model.client(lenient=lenient) as client:
+            for path, usual, other in (
+                ("chat/completions", {**body, "verbosity": "medium"}, {**body, "verbosity": "low"}),
+                (
+                    "responses",
+                    {"input": "Hi", "text": {"verbosity": "medium"}},
+                    {"input": "Hi", "text": {"verbosity": "low"}},
+                ),
+            ):
+                url = f"{client.base_url}".rstrip("/") + f"/v1/{path}"
+                assert httpx.post(url, json=usual).status_code == 200
+                reply = httpx.post(url, json=other)
+                assert reply.status_code == (200 if lenient else 400)
+                assert lenient or "'low': leave the field out" in reply.json()["error"]["message"]
+
+
 def test_system_text_and_roles_that_follow_each_other() -> None:
     model = Model()
     with model.client() as client:

@@ -67,7 +67,10 @@ RESPONSES: dict[str, Any] = {
     ],
     "tools": [{"type": "function", "name": "f", "description": "d", "parameters": SCHEMA}],
     "tool_choice": {"type": "allowed_tools", "mode": "required", "tools": [{"name": "f"}]},
-    "text": {"verbosity": "low", "format": {"type": "json_schema", "name": "n", "schema": SCHEMA}},
+    "text": {
+        "verbosity": "medium",
+        "format": {"type": "json_schema", "name": "n", "schema": SCHEMA},
+    },
     "reasoning": {"effort": "none", "summary": "auto"},
     "include": ["message.output_text.logprobs"],
     "top_logprobs": 2,

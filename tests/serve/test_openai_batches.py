@@ -15,9 +15,15 @@ import httpx
 import openai
 import pytest
 from batch_client import CHAT, at_its_end, begin, line, rows, until
+from conftest import GOLDEN
+from fakes import EOG
 from served import served
+from tagged import Tags, tagged_llm
 
 from l4cli.loading.llm import LLM
+
+CHATML = Tags({"<|im_start|>": 258, "<|im_end|>": EOG}, ends=[])
+QWEN = (GOLDEN / "families/qwen3.jinja").read_text("utf-8")
 
 
 @pytest.fixture
@@ -72,6 +78,13 @@ def test_texts_are_continued_too(tiny: LLM, state: Path) -> None:
         batch = begin(client, line("a", url=url, prompt="Once"), endpoint=url)
         found = rows(client, at_its_end(client, batch).output_file_id)
         assert found["a"]["response"]["body"]["object"] == "text_completion"
+        tokens = tiny.encoder.text("Once")
+        lines = [line("ids", url=url, prompt=tokens), line("far", url=url, prompt=[10**6])]
+        batch = at_its_end(client, begin(client, *lines, endpoint=url))
+        ids = rows(client, batch.output_file_id)["ids"]["response"]["body"]
+        assert ids["choices"] == found["a"]["response"]["body"]["choices"]
+        (error,) = rows(client, batch.error_file_id).values()
+        assert "the vocabulary of this model ends" in error["response"]["body"]["error"]["message"]
 
 
 def test_metrics_tell_rows_from_clients_requests(tiny: LLM, state: Path) -> None:
@@ -84,6 +97,30 @@ def test_metrics_tell_rows_from_clients_requests(tiny: LLM, state: Path) -> None
         ended = re.findall(rf"l4_requests_finished_total{{{labels},reason=.*}} (\d+)", text)
         assert sum(map(int, ended)) == count
         assert f"l4_ttft_seconds_count{{{labels}}} {count}" in text
+
+
+def test_a_row_thinks_as_it_says_or_fails(state: Path) -> None:
+    prompts: list[str] = []
+
+    def said(prompt: str) -> str:
+        prompts.append(prompt)
+        return "Fine."
+
+    llm = tagged_llm(CHATML, QWEN, said)
+    lines = [line("off", reasoning_effort="none"), line("low", reasoning_effort="low")]
+    for lenient in (False, True):
+        prompts.clear()
+        with serving(llm, state, lenient=lenient) as client:
+            batch = at_its_end(client, begin(client, *lines))
+            assert batch.request_counts.failed == (not lenient)
+            assert "off" in rows(client, batch.output_file_id)
+            if not lenient:
+                (error,) = rows(client, batch.error_file_id).values()
+                message = error["response"]["body"]["error"]["message"]
+                assert "reasoning_effort: the model's chat template does not know" in message
+        assert [prompt.endswith("<think>\n\n</think>\n\n") for prompt in prompts] == (
+            [True, False] if lenient else [True]
+        )
 
 
 def test_wrong_lines_are_in_the_error_file(tiny: LLM, state: Path, tmp_path: Path) -> None:

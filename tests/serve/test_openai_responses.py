@@ -134,7 +134,7 @@ def test_structured_output_is_parsed(client: openai.OpenAI) -> None:
         max_output_tokens=100,
     )
     assert isinstance(done.output_parsed, City)
-    plain = ask(client, text={"format": {"type": "text"}, "verbosity": "low"})
+    plain = ask(client, text={"format": {"type": "text"}, "verbosity": "medium"})
     assert plain.output_text.startswith("GGUF is")
     free = ask(client, text={"format": {"type": "json_object"}}, max_output_tokens=100)
     assert free.text.format.type == "json_object"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from l4cli.openai.wishes import granted_or_near
 from l4cli.serve.anthropic.answers import PING, Events, Head, message
 from l4cli.serve.anthropic.bodies import Asked, read
 from l4cli.serve.asking import InFlight
@@ -61,8 +63,9 @@ def _asked(api: Api, given: Mapping[str, Any]) -> Asked:
 
 def _call(served: Served, asked: Asked, *, lenient: bool) -> Call:
     """Encode what a body asks for."""
-    most = asked.max_tokens or served.default_max_tokens
-    return call_for(served.llm, asked.body, most, thinking="thinking", lenient=lenient)
+    most, body = asked.max_tokens or served.default_max_tokens, asked.body
+    body = replace(body, thinks=granted_or_near(served.llm, body.thinks, asked.effort))
+    return call_for(served.llm, body, most, thinking="thinking", lenient=lenient)
 
 
 def _head(served: Served, call: Call, asked: Asked) -> Head:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from l4cli.errors import InputError
-from l4cli.openai import fields
+from l4cli.openai import fields, wishes
 from l4cli.openai.bodies import Body
 from l4cli.serve.anthropic.blocks import conversation
 from l4cli.serve.anthropic.tools import tools
@@ -55,11 +55,13 @@ class Asked:
     max_tokens: the most tokens of the answer; None for no limit. What the context has no room for
         is left out, and the answer's stop_reason says so.
     shows_thoughts: whether the answer has what was thought.
+    effort: how hard the model is to think, a signal more than an order; None for the usual.
     """
 
     body: Body
     max_tokens: int | None = None
     shows_thoughts: bool = True
+    effort: str | None = None
 
 
 def read(body: Mapping[str, Any], *, lenient: bool = False) -> Asked:
@@ -86,7 +88,7 @@ def read(body: Mapping[str, Any], *, lenient: bool = False) -> Asked:
         stream=fields.flag("stream", body, False),
         thinks=thinks,
     )
-    return Asked(_with_begun(asked), max_tokens, shows_thoughts)
+    return Asked(_with_begun(asked), max_tokens, shows_thoughts, _effort(body.get("output_config")))
 
 
 def _with_begun(body: Body) -> Body:
@@ -121,7 +123,7 @@ def _sampling(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _output_format(config: Any) -> Any:
-    """Return the constraint of output_config, None for none. Its `effort` is a wish."""
+    """Return the constraint of output_config; None for none."""
     if config is None:
         return None
     if not isinstance(config, dict):
@@ -134,6 +136,14 @@ def _output_format(config: Any) -> Any:
     if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
         raise InputError("output_config.format must have the type json_schema")
     return fields.schema_constraint(wanted.get("schema"))
+
+
+def _effort(config: Any) -> str | None:
+    """Return the effort of output_config; None for the usual."""
+    wish = wishes.effort("output_config.effort", (config or {}).get("effort"))
+    if wish is False:
+        raise InputError('output_config.effort has no "none": disable thinking instead')
+    return wish if isinstance(wish, str) else None
 
 
 def _thinking(value: Any) -> tuple[bool | None, bool]:

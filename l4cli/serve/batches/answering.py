@@ -53,7 +53,10 @@ def answer(
     on_count: called with the number of rows answered, and of those that failed.
     """
     options = BatchOptions(
-        unordered=True, look_ahead=1, default_max_tokens=served.default_max_tokens
+        unordered=True,
+        look_ahead=1,
+        default_max_tokens=served.default_max_tokens,
+        strict=not lenient,
     )
     accept = Accept(batch.endpoint, models, served)
     with opened(source) as file, open_rows(rows_path, batch) as output:

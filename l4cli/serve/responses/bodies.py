@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from l4cli.errors import InputError
-from l4cli.openai import fields
+from l4cli.openai import fields, wishes
 from l4cli.openai.bodies import Body
 from l4cli.serve.responses.input import Item, conversation, items
 
@@ -53,6 +53,8 @@ _FIELDS = frozenset(_PASSED_OVER | _ONLY.keys() | _SAMPLING) | {
     "top_logprobs",
 }
 # What can be asked for beside the answer. Ours has no parts of the other kinds.
+# Of `reasoning`. A summary is what the model thought: there is no other one.
+_REASONING = {"effort", "summary", "generate_summary"}
 _LOGPROBS = "message.output_text.logprobs"
 _CHOICES = '"none", "auto", "required", a function or allowed_tools'
 
@@ -101,7 +103,8 @@ def read(body: Mapping[str, Any], before: Sequence[Item], *, lenient: bool = Fal
         most_calls=None if fields.flag("parallel_tool_calls", body, True) else 1,
         sampling=_sampling(body),
         stream=fields.flag("stream", body, False),
-        thinks=_thinks(body.get("reasoning")),
+        thinks=_thinks(body.get("reasoning"), lenient=lenient),
+        verbosity=wishes.verbosity("text.verbosity", (body.get("text") or {}).get("verbosity")),
     )
     return Asked(asked, (*before, *given), fields.flag("store", body, True))
 
@@ -142,13 +145,15 @@ def _logprobs(body: Mapping[str, Any]) -> int | None:
     return top if top or _LOGPROBS in (include or ()) else None
 
 
-def _thinks(reasoning: Any) -> bool | None:
-    """Whether the model is to think first; None for as it likes. Other efforts are wishes."""
+def _thinks(reasoning: Any, *, lenient: bool) -> bool | str | None:
+    """Whether the model is to think first, or how hard; None for as it likes."""
     if reasoning is None:
         return None
     if not isinstance(reasoning, dict):
         raise InputError(f"reasoning must be an object, not {fields.json_type(reasoning)}")
-    return False if reasoning.get("effort") == "none" else None
+    if not lenient and (unknown := reasoning.keys() - _REASONING):
+        raise InputError(f"reasoning.{min(unknown)} is not supported")
+    return wishes.effort("reasoning.effort", reasoning.get("effort"))
 
 
 def _tools(body: Mapping[str, Any]) -> tuple[tuple[Mapping[str, Any], ...], tuple[str, ...]]:
