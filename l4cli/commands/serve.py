@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from l4cli.commands import serve_options as own
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from l4cli.loading.file import ModelFile
     from l4cli.loading.llm import LLM
     from l4cli.loading.options import LoadOptions
 
@@ -77,7 +79,10 @@ def serve(
     bound = bind(host, port)
     with bound, ExitStack() as opened:
         names: list[str | None] = list(model or []) or [None]
-        llms = [_open(opened, name, loading, parallel, ctx, yes=yes) for name in names]
+        llms = [
+            _open(opened, file, one, parallel, ctx)
+            for file, one in _plan(names, loading, parallel, ctx, yes=yes)
+        ]
         address = address_of(bound)
         for llm in llms:
             backend = llm.engine.backend
@@ -99,21 +104,58 @@ def serve(
     raise typer.Exit(exit_code)
 
 
-def _open(
-    opened: ExitStack,
-    name: str | None,
+def _plan(
+    names: Sequence[str | None],
     loading: LoadOptions,
     parallel: str | int,
     ctx: int | None,
     *,
     yes: bool,
+) -> Iterator[tuple[ModelFile, LoadOptions]]:
+    """Yield the file of each model, with the options to load it with.
+
+    Nothing is loaded before all are known to fit together; UsageError if two have the same name.
+    """
+    from l4cli.commands.open_model import find_file
+
+    files = [find_file(name, yes=yes) for name in names]
+    _refuse_same_names(files)
+    if len(files) == 1:
+        yield files[0], loading.but(default_ctx=ctx or loading.default_ctx)
+        return
+    from l4cli.fit.hardware import probe
+    from l4cli.loading.together import planned
+
+    count = parallel if isinstance(parallel, int) and not loading.deterministic else None
+    longest = ctx or (_LONGEST[0] if count is None else _LONGEST[-1])
+    options = planned(files, loading, probe(), longest=longest, count=count, note=console.warn)
+    yield from zip(files, options, strict=True)
+
+
+def _refuse_same_names(files: Sequence[ModelFile]) -> None:
+    """Raise UsageError if clients could not tell two models apart."""
+    seen: dict[str, ModelFile] = {}
+    for file in files:
+        other = seen.setdefault(file.name, file)
+        if other is file:
+            continue
+        if other.path == file.path:
+            raise UsageError(f"--model {file.name} is given twice")
+        raise UsageError(
+            f"--model: {other.path} and {file.path} have the same name {file.name}, by which "
+            "clients choose: rename one, or name it with l4 models alias"
+        )
+
+
+def _open(
+    opened: ExitStack, file: ModelFile, loading: LoadOptions, parallel: str | int, ctx: int | None
 ) -> LLM:
     """Load a model, with a context for as many requests as run at once; `opened` closes it."""
     from l4cli.commands.open_model import open_model
     from l4cli.engine.llamacpp import max_useful_sequences
 
     most = max_useful_sequences() if isinstance(parallel, str) else parallel
-    llm = opened.enter_context(open_model(name, loading.but(parallel=most), yes=yes))
+    llm = opened.enter_context(open_model(file, loading.but(parallel=most)))
     llm.provide(*_size(llm, ctx, most, is_exact=not isinstance(parallel, str)))
     return llm
 
@@ -137,8 +179,9 @@ def _size(llm: LLM, ctx: int | None, most: int, *, is_exact: bool) -> tuple[int,
     cells = limits.n_cells
     if not is_exact:
         weights = llm.file.n_bytes if llm.file else 0
-        wanted = max(_KV_BYTES, weights // _KV_PART)
-        cells = int(cells * min(1.0, wanted * KV_PART / memory_bytes()))
+        wanted, room = max(_KV_BYTES, weights // _KV_PART), llm.options.room
+        most_bytes = room.kv_bytes if room else memory_bytes() // KV_PART
+        cells = int(cells * min(1.0, wanted / most_bytes))
     choices = [ctx] if ctx else [min(length, limits.longest) for length in _LONGEST]
     for longest in choices:
         count = min(most, cells // longest)

@@ -8,6 +8,7 @@ memory.py       pure: bytes of weights, KV cache and compute buffers
 hardware.py     what this machine has, or a described one would have
 placement.py    pure: which weights lie on which device
 choose.py       pure: what to move off the cards, in which order, until the model fits
+together.py     pure: whether several models fit beside each other, and what each may take
 speed.py        pure: tokens per second, estimated from the bytes that a token touches
 rates.py        pure: tokens per second, measured or estimated
 plan.py         pure: one line of `l4 plan` for each quantization type

@@ -33,11 +33,13 @@ class PlacementLimits:
     gpu_layers: layers on the cards, the output counting as one; negative is all.
     cpu_moe: number of layers, from the first, whose routed experts stay in RAM.
     split: shares of the layers, one for each card.
+    repack: whether weights in RAM are copied into the order of the CPU's kernels, if it has one.
     """
 
     gpu_layers: int | None = None
     cpu_moe: int | None = None
     split: tuple[float, ...] | None = None
+    repack: bool | None = None
 
 
 ANYTHING = PlacementLimits()
@@ -76,7 +78,7 @@ def place(
     """Return the fastest placement that fits, or else the one that lacks the fewest bytes."""
     best: Fit | None = None
     for split, cpu_moe in _card_placements(shape, spec, hardware, limits):
-        for repack in _repack_choices(shape, hardware):
+        for repack in _repack_choices(shape, hardware, limits):
             fit = _judge(shape, spec, hardware, Placement(split, cpu_moe, repack))
             if fit.verdict == "fits":
                 return fit
@@ -86,7 +88,9 @@ def place(
     return best
 
 
-def _repack_choices(shape: ModelShape, hardware: Hardware) -> tuple[bool, ...]:
+def _repack_choices(
+    shape: ModelShape, hardware: Hardware, limits: PlacementLimits
+) -> tuple[bool, ...]:
     """Return the values of `repack` to try, the faster first.
 
     `repack` is whether weights are copied into the order that the CPU's kernels prefer. In that
@@ -97,6 +101,8 @@ def _repack_choices(shape: ModelShape, hardware: Hardware) -> tuple[bool, ...]:
     """
     if not hardware.repacks:
         return (True,)
+    if limits.repack is not None:
+        return (limits.repack,)
     is_large = shape.n_experts and shape.largest_routed > _LARGE_EXPERT * shape.n_experts
     return (False,) if is_large else (True, False)
 

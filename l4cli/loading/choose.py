@@ -31,6 +31,7 @@ def choose(shape: ModelShape, options: LoadOptions, hardware: Hardware) -> Decis
     limits, n_ctx = options.placement, options.n_ctx
     n_seqs = options.n_seqs_with_room
     kept = DEFAULT_N_CTX if n_ctx == "auto" else n_ctx
+    is_planned = options.room is not None  # and was found to fit beside the other models
     spec = ContextSpec(
         min(kept, shape.n_ctx_train * n_seqs or kept),
         num_sequences(n_seqs, unified=True, with_states=options.store),
@@ -42,7 +43,7 @@ def choose(shape: ModelShape, options: LoadOptions, hardware: Hardware) -> Decis
     if n_ctx == "auto":
         spec = replace(spec, n_ctx=_as_much_as_fits(shape, spec, hardware, options))
     fit = place(shape, spec, hardware, limits)
-    if fit.verdict == "too large" and not options.force:
+    if fit.verdict == "too large" and not options.force and not is_planned:
         raise ModelLoadError(_refusal(shape, fit, hardware, options))
     return Decision(
         n_ctx=spec.n_ctx,
@@ -51,7 +52,8 @@ def choose(shape: ModelShape, options: LoadOptions, hardware: Hardware) -> Decis
         cpu_moe=fit.placement.cpu_moe,
         split=tuple(map(float, fit.placement.split)) if len(hardware.gpus) > 1 else (),
         repack=fit.placement.repack,
-        prefill_on=prefill_on(shape, fit, hardware),
+        # A second context, or second set of weights, has no place in a plan for several models.
+        prefill_on=None if is_planned else prefill_on(shape, fit, hardware),
         line=_line(shape, fit, hardware, options),
     )
 

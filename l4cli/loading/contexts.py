@@ -208,7 +208,8 @@ def limits_of(
     """Return the limits for a model's contexts.
 
     If `n_ctx` is a number, it is the limit in cells. If it is "auto", the cells may take a quarter
-    of the machine's memory. A sequence never holds more than the model was trained for.
+    of the machine's memory, or what `options.room` says. A sequence never holds more than the model
+    was trained for.
     """
     from l4cli.fit.cache_shape import read_cache
     from l4cli.fit.memory import most_per_token
@@ -219,6 +220,8 @@ def limits_of(
         cells = memory_bytes() // KV_PART // per_token
     except InputError:  # an architecture whose cache does not hold keys and values
         cells = DEFAULT_N_CTX
+    if options.room:
+        cells = options.room.n_cells
     if isinstance(n_ctx, int):
         cells, trained = n_ctx, min(n_ctx, trained)
     return SizingLimits(

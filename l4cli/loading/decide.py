@@ -35,11 +35,11 @@ def decide(file: ModelFile, options: LoadOptions) -> Decision:
     if isinstance(options.ctx, int):
         n_seq_max = most_sequences(options)
         context_line = check_context(file.name, options.ctx, file.n_ctx_train, n_seq_max)
-    if options.leaves_something or _is_worth_a_look(file, options):
+    if options.room or options.leaves_something or _is_worth_a_look(file, options):
         from l4cli.fit.hardware import probe
         from l4cli.loading.choose import choose
 
-        decision = choose(file.shape, options, probe())
+        decision = choose(file.shape, options, options.room.hardware if options.room else probe())
     else:
         decision = as_told(options)
     return replace(_trusted(decision), context_line=context_line)

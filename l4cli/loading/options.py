@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from l4cli.fit.choose import PlacementLimits
+    from l4cli.fit.together import Room
 
 DEFAULT_N_CTX = 16384
 
@@ -21,7 +22,7 @@ class LoadOptions:
     ctx: tokens of context, shared by all sequences. "auto" makes contexts that fit the requests
         (`LLM.fit`), "largest" makes one as long as memory allows. None is `default_ctx`, or the
         length that the model was trained for if that is less.
-    default_ctx: tokens of context if `ctx` is None.
+    default_ctx: tokens of context if `ctx` is None; what memory must have room for if it is "auto".
     parallel: the most sequences that run at once. "auto" finds the best number while they run.
     threads: CPU threads; None is one for each physical core.
     gpu_layers: layers on the graphics cards, -1 for all.
@@ -37,6 +38,7 @@ class LoadOptions:
     store: whether computed prefixes can be kept on disk (`LLM.recall`, `LLM.remember`).
     store_limit: bytes that the stored prefixes of all models may take on disk; None is a fifth of
         the disk.
+    room: what the model may take where others are loaded, too; None is all that is free now.
     """
 
     ctx: int | Literal["auto", "largest"] | None = None
@@ -53,6 +55,7 @@ class LoadOptions:
     interactive: bool = False
     store: bool = False
     store_limit: int | None = None
+    room: Room | None = None
 
     def but(self, **changes: Any) -> LoadOptions:
         """Return a copy with some fields changed."""
@@ -74,9 +77,7 @@ class LoadOptions:
         """Tokens of context that memory must have room for; "auto" for as many as fit."""
         if self.ctx == "largest":
             return "auto"
-        if self.ctx == "auto":
-            return DEFAULT_N_CTX
-        return self.default_ctx if self.ctx is None else self.ctx
+        return self.default_ctx if self.ctx in (None, "auto") else self.ctx
 
     @property
     def n_seqs_with_room(self) -> int:
@@ -109,4 +110,5 @@ class LoadOptions:
         else:
             cpu_moe = None if "auto" in (self.cpu_moe, self.gpu_layers) else 0
         layers = None if self.gpu_layers == "auto" else self.gpu_layers
-        return PlacementLimits(gpu_layers=layers, cpu_moe=cpu_moe, split=self.split)
+        repack = self.room.repack if self.room else None
+        return PlacementLimits(gpu_layers=layers, cpu_moe=cpu_moe, split=self.split, repack=repack)

@@ -83,7 +83,10 @@ class Models:
         if name is None:
             return self.all[0]
         for served in self.all:
-            if name in (served.name, served.name.partition(":")[0]):  # with or without its quant
+            if name == served.name:
+                return served
+        for served in self.all:
+            if name == served.name.partition(":")[0]:  # without its quant
                 return served
         return None
 

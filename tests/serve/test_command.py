@@ -48,6 +48,25 @@ def test_a_port_in_use_is_said(tiny_gguf: Path) -> None:
     assert f"port {port} is in use" in ended.err
 
 
+def test_two_models_are_served_side_by_side(tiny_gguf: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(tiny_gguf.read_bytes())
+    command = [*SERVE, "-m", str(tiny_gguf), "-m", str(other), "--port", "0", "--ctx", "512"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        lines = [process.stderr.readline() for _ in range(3)]
+        for name, line in zip(("tiny", "other"), lines, strict=False):
+            assert line.startswith(f"{name}: ")
+            assert "each of up to 512 tokens" in line
+        url = lines[2].split()[0]
+        for name in ("tiny", "other"):
+            body = {"model": name, "prompt": "a", "max_tokens": 3, "ignore_eos": True}
+            reply = httpx.post(f"{url}/v1/completions", json=body, timeout=60).json()
+            assert (reply["model"], reply["usage"]["completion_tokens"]) == (name, 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+
+
 def test_it_says_where_it_is_answers_and_stops(tiny_gguf: Path) -> None:
     command = [*SERVE, "-m", str(tiny_gguf), "--port", "0", "--ctx", "512", "--parallel", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
