@@ -2,7 +2,7 @@
 # make install   puts l4 on your PATH, by uv, pipx, or a virtual environment of its own
 # make test   the same set-up with the test tools, then every check
 # make test-slow   the tests that take minutes: set-up, doctor, wheel and sdist, sweeps by seed
-# make test-clients   llm and LiteLLM against `l4 serve`; installs the `clients` extra first
+# make test-clients   llm, LiteLLM and lm-evaluation-harness against `l4 serve`; installs the `clients` extra first
 # make test-train   the tests of training/; installs torch and the rest of the `train` extra first
 # make pictures   the README's pictures anew, from real sessions
 # make upgrade   requirements.lock anew: the newest releases that pyproject.toml allows

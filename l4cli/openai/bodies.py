@@ -115,11 +115,16 @@ def read(kind: Kind, body: Mapping[str, Any], *, lenient: bool = False) -> Body:
     is_empty = echo and body.get("max_tokens") == 0
     if is_empty:
         body["max_tokens"] = 1
+    sampling = fields.sampling(body)
+    if echo and "logprobs" in sampling and sampling.get("max_tokens") == 1 and not is_empty:
+        # Who scores a prompt so takes the last logprob for that of the token behind the prompt, and
+        # drops it (lm-evaluation-harness does). So there is one, even if the model ends there.
+        sampling["ignore_eos"] = True
     return Body(
         prompts=_prompts(body.get("prompt")),
         echo=echo,
         is_empty=is_empty,
-        sampling=fields.sampling(body),
+        sampling=sampling,
         **shared,
     )
 

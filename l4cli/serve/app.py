@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -90,6 +90,7 @@ def make_app(api: Api, access: Access) -> ASGIApp:
             L4Error: _l4_error,
             HTTPException: _http_error,
             GoneError: _gone,
+            ClientDisconnect: _gone,  # before its body was whole
             Exception: _bug,
         },
     )

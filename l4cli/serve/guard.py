@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from l4cli.native.memory import give_back_memory
 from l4cli.serve.errors import ApiError
 from l4cli.serve.guesses import Guesses
 from l4cli.serve.login import COOKIE, login_form
@@ -34,6 +35,7 @@ from l4cli.serve.refusing import error_response
 
 OPEN_PATHS = frozenset({"/health", "/login"})
 _BODIES_AT_ONCE = 16  # of the largest size; all bodies together may have as many bytes
+_WORTH_GIVING_BACK = 64 << 20  # bytes
 _BODY_SECONDS = 60.0  # in which a body must have arrived, or the next part of an upload
 _UPLOAD_SECONDS = 3600.0  # in which an upload must have arrived
 _LOCAL = frozenset({"localhost", "localhost.localdomain"})
@@ -191,6 +193,17 @@ class _Held:
 
     most_bytes: int
     num_bytes: int = 0
+    peak: int = 0  # since memory was given back to the system
+
+    def add(self, num_bytes: int) -> None:
+        self.num_bytes += num_bytes
+        self.peak = max(self.peak, self.num_bytes)
+
+    def remove(self, num_bytes: int) -> None:
+        self.num_bytes -= num_bytes
+        if not self.num_bytes and self.peak > _WORTH_GIVING_BACK:
+            self.peak = 0
+            give_back_memory()
 
 
 class _Body:
@@ -219,12 +232,12 @@ class _Body:
     def release(self) -> None:
         """Say that the body is in memory no more."""
         if self._held:
-            self._held.num_bytes -= self._num_bytes
+            self._held.remove(self._num_bytes)
 
     def _count(self, num_bytes: int) -> None:
         self._num_bytes += num_bytes
         if self._held:
-            self._held.num_bytes += num_bytes
+            self._held.add(num_bytes)
         if self._num_bytes > self._most_bytes:
             raise _too_large(self._most_bytes)
         if self._held and self._held.num_bytes > self._held.most_bytes:

@@ -112,6 +112,7 @@ async def serving(
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",  # not a line on stderr for every client that sends garbage
             access_log=False,
             server_header=False,
             date_header=False,

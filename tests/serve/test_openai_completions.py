@@ -68,6 +68,20 @@ def test_a_prompts_scores_are_those_of_generating_it(client: openai.OpenAI) -> N
         assert math.isclose(one, other, abs_tol=0.05)
 
 
+def test_a_score_follows_a_prompt_that_the_model_ends(client: openai.OpenAI, demo: LLM) -> None:
+    """As lm-evaluation-harness asks: it drops the last score, which must not be the prompt's."""
+    tokens = demo.vocabulary.tokenize(
+        "What does a tokenizer do?\nAnswer: It splits text into tokens."
+    )
+    assert complete(client, tokens, max_tokens=1).choices[0].text == ""  # the model ends here
+    asked: Any = {"max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": True}
+    (scored,) = complete(client, [tokens], **asked).choices
+    assert len(scored.logprobs.token_logprobs) == len(tokens) + 1
+    assert scored.text.endswith("tokens.")
+    whole = complete(client, [tokens], **{**asked, "max_tokens": 0}).choices[0].logprobs
+    assert scored.logprobs.token_logprobs[:-1] == whole.token_logprobs
+
+
 def test_nothing_is_generated_with_max_tokens_0(client: openai.OpenAI) -> None:
     answer = complete(client, TEXT, echo=True, logprobs=1, max_tokens=0)
     assert answer.usage.completion_tokens == 0
