@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from decoders import KINDS, write_decoder
+from encoders import write_encoder
 
 import convert
 from benchmarks.build_peer import Peer, add_options, find_peer
@@ -32,16 +33,18 @@ SHAPES_OF_KIND: dict[str, dict[str, Any]] = {
     "mixtral": {"num_local_experts": 8},
     "qwen3moe": {"moe_intermediate_size": 256},
 }
+ENCODER = "bert"
+ALL_KINDS = (*KINDS, ENCODER)
 
 
 def main() -> int:
     options = parse()
     peer = find_peer(options)
     different: dict[str, list[str]] = {}
-    for kind in options.kinds or KINDS:
+    for kind in options.kinds or ALL_KINDS:
         with tempfile.TemporaryDirectory() as scratch:
             checkpoint = Path(scratch) / "Tiny"
-            write_decoder(checkpoint, kind, **SHAPES, **SHAPES_OF_KIND.get(kind, {}))
+            write_checkpoint(checkpoint, kind)
             types = options.types or types_without_imatrix(checkpoint)
             found = sorted(set(compare(checkpoint, kind, types, peer)))
         print(f"{kind}: {len(types)} types, {len(found) or 'no'} differences", flush=True)
@@ -56,7 +59,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument(
-        "kinds", nargs="*", metavar="KIND", help=f"all unless given: {', '.join(KINDS)}"
+        "kinds", nargs="*", metavar="KIND", help=f"all unless given: {', '.join(ALL_KINDS)}"
     )
     parser.add_argument(
         "--types",
@@ -67,12 +70,21 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def write_checkpoint(path: Path, kind: str) -> None:
+    """Write a tiny checkpoint of the kind into the directory `path`."""
+    if kind == ENCODER:
+        write_encoder(path, dtype="BF16", **SHAPES)
+    else:
+        write_decoder(path, kind, **SHAPES, **SHAPES_OF_KIND.get(kind, {}))
+
+
 def compare(checkpoint: Path, kind: str, types: list[str], peer: Peer) -> Iterator[str]:
     """Yield the differences between our file and the peer's, for every ftype in `types`."""
     bf16, theirs, ours = (checkpoint.with_name(f"{name}.gguf") for name in ("bf16", "q", "ours"))
-    peer.convert_to_bf16(checkpoint, bf16, pre=KINDS[kind][0] or "")
+    pre = "jina-v2-en" if kind == ENCODER else KINDS[kind][0] or ""
+    peer.convert_to_bf16(checkpoint, bf16, pre=pre)
     for ftype in types:
-        convert.convert(convert.plan(checkpoint, ftype), ours)
+        convert.convert(convert.plan(checkpoint, ftype), ours, overwrite=True)
         peer.quantize(bf16, theirs, ftype, threads=2)
         yield from differences(ftype, ours, theirs)
 

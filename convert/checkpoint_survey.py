@@ -10,6 +10,7 @@ from convert.architectures import Architecture, find_architecture
 from convert.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from convert.checkpoint.foreign import refuse_other_sources
 from convert.checkpoint.hparams import Config, Hparams
+from convert.checkpoint.pooling import pooling_fields
 from convert.checkpoint.provenance import general_fields
 from convert.checkpoint.scheme import DROPPED_SUFFIXES, read_block_size
 from convert.checkpoint.shards import ShardStore
@@ -67,6 +68,7 @@ def take_survey(src: Path, shards: ShardStore | None, *, force: bool) -> Checkpo
     fields = {
         **general_fields(src, architecture.NAME, outputs),
         **architecture.fields(config, hparams),
+        **pooling_fields(src, architecture.NAME),
         **(vocabulary_fields(vocab) if vocab else {}),
     }
     return CheckpointSurvey(

@@ -19,7 +19,7 @@ from convert.checkpoint.tensors import OutputTensor, View
 from convert.doctor.gguf import diagnose_gguf
 from convert.errors import ConvertError
 from convert.gguf.array import GGUFArray
-from convert.gguf.kind import other_purpose
+from convert.gguf.kind import no_model, other_purpose
 from convert.gguf.model import GGUFModel, read_model
 from convert.gguf.tensor_groups import DescribedTensor, TensorGroup, group_tensors
 from convert.gguf.vetting import vet_loading
@@ -110,15 +110,17 @@ def _describe_gguf(path: Path) -> Description:
 
 
 def _findings(path: Path, model: GGUFModel) -> tuple[Finding, ...]:
-    if (purpose := other_purpose(model.fields, model.tensors)) is not None:
+    if (purpose := no_model(model.fields, model.tensors)) is not None:
         return (Finding("error", f"it is {purpose}"),)
+    if (purpose := other_purpose(model.fields, model.tensors)) is not None:
+        return (Finding("warning", f"it is {purpose}"), *_deadly(path, model))
     return (*_deadly(path, model), *diagnose_gguf(model))
 
 
 def _deadly(path: Path, model: GGUFModel) -> list[Finding]:
     """The first problem that would make llama.cpp end the process; empty if there is none."""
     try:
-        vet_loading(path, model)
+        vet_loading(path, model, embedders=True)
     except ConvertError as error:
         return [Finding("error", str(error).removeprefix(f"{path}: "))]
     return []

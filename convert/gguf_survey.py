@@ -17,7 +17,7 @@ from convert.errors import ConvertError
 from convert.gguf.array import GGUFArray
 from convert.gguf.fields import ALIGNMENT, Field, stored, string
 from convert.gguf.file import GGUFTensor
-from convert.gguf.kind import refuse_other_purposes
+from convert.gguf.kind import other_purpose, refuse_other_purposes
 from convert.gguf.model import GGUFModel, read_model
 from convert.gguf.vetting import vet_loading
 from convert.recipe.model import Model
@@ -35,10 +35,10 @@ def survey_gguf(path: Path, *, force: bool) -> Survey:
 
     force: do not raise on findings of level "error".
 
-    Raises ConvertError; in any case if it is not a language model.
+    Raises ConvertError; in any case if it neither writes text nor makes embeddings.
     """
     model = read_model(path)
-    refuse_other_purposes(path, model.fields, model.tensors)
+    refuse_other_purposes(path, model.fields, model.tensors, embedders=True)
     if not model.tensors:
         raise ConvertError(f"{path}: has no tensors, so it is not a model; give a whole .gguf file")
     findings = tuple(_findings(path, model))
@@ -58,11 +58,12 @@ def survey_gguf(path: Path, *, force: bool) -> Survey:
 def _findings(path: Path, model: GGUFModel) -> Iterator[Finding]:
     """What is wrong with the model, as `l4 info` finds it."""
     try:
-        vet_loading(path, model)
+        vet_loading(path, model, embedders=True)
     except ConvertError as error:
         yield Finding("error", str(error).removeprefix(f"{path}: "))
         return
-    yield from diagnose_gguf(model)
+    if other_purpose(model.fields, model.tensors) is None:
+        yield from diagnose_gguf(model)
 
 
 def _output(name: str, tensor: GGUFTensor) -> OutputTensor:

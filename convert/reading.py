@@ -93,14 +93,29 @@ def read_json(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
         raise ConvertError(f"{path}: is {error}; fetch it again") from None
 
 
+def read_json_list(path: Path, most: int = MOST_BYTES) -> list[Any]:
+    """Read a JSON list from a file of at most `most` bytes. Raises ConvertError."""
+    try:
+        value = _parse(read_bytes(path, most))
+    except ValueError as error:
+        raise ConvertError(f"{path}: is {error}; fetch it again") from None
+    if not isinstance(value, list):
+        raise ConvertError(f"{path}: is not a JSON list; fetch it again")
+    return value
+
+
 def parse_object(raw: bytes) -> dict[str, Any]:
     """Parse a JSON object. Raises ValueError, with a message that follows "is"."""
+    value = _parse(raw)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _parse(raw: bytes) -> Any:
     try:
-        value = json.loads(raw.decode("utf-8"))
+        return json.loads(raw.decode("utf-8"))
     except RecursionError:
         raise ValueError("JSON that is nested too deep to read") from None
     except ValueError as error:
         raise ValueError(f"not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value

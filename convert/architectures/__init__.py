@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from convert.architectures import llama4
+from convert.architectures import bert, llama4
 from convert.architectures.llama import LLAMA, MISTRAL, MIXTRAL
 from convert.architectures.qwen import QWEN2, QWEN3, QWEN3_MOE
 from convert.checkpoint.hparams import Config, Hparams
@@ -58,6 +58,8 @@ _REGISTRY: dict[str, Architecture[Any]] = {
     "LlamaForCausalLM": LLAMA,
     "MistralForCausalLM": MISTRAL,
     "MixtralForCausalLM": MIXTRAL,
+    "BertModel": bert,
+    "BertForMaskedLM": bert,
     "Qwen2ForCausalLM": QWEN2,
     "Qwen3ForCausalLM": QWEN3,
     "Qwen3MoeForCausalLM": QWEN3_MOE,

@@ -73,7 +73,7 @@ class Decoder:
             head_dim=config.integer("head_dim", self.default_head_dim or hidden_size // n_heads),
             vocab_size=config.integer("vocab_size"),
             context_length=config.integer("max_position_embeddings"),
-            rms_eps=config.number("rms_norm_eps"),
+            norm_eps=config.number("rms_norm_eps"),
             hidden_act=config.string("hidden_act", "silu"),
             tie_embeddings=config.flag("tie_word_embeddings", False),
             dense_size=config.integer("intermediate_size"),
@@ -91,7 +91,7 @@ class Decoder:
             **blocks.shape_fields(hparams),
             **scaling_fields(config),
             "rope.freq_base": f32(hparams.rope_theta),
-            "attention.layer_norm_rms_epsilon": f32(hparams.rms_eps),
+            "attention.layer_norm_rms_epsilon": f32(hparams.norm_eps),
         }
         if self.experts:
             values["expert_count"] = u32(hparams.n_experts)

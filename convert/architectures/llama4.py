@@ -62,7 +62,7 @@ def read_hparams(config: Config) -> Llama4Hparams:
         head_dim=text.integer("head_dim", hidden_size // n_heads),
         vocab_size=text.integer("vocab_size"),
         context_length=text.integer("max_position_embeddings"),
-        rms_eps=text.number("rms_norm_eps", 1e-5),
+        norm_eps=text.number("rms_norm_eps", 1e-5),
         hidden_act=text.string("hidden_act", "silu"),
         tie_embeddings=text.flag("tie_word_embeddings", False),
         dense_size=text.integer("intermediate_size_mlp"),
@@ -106,7 +106,7 @@ def fields(config: Config, hparams: Llama4Hparams) -> dict[str, Field]:
     values = {
         **shape_fields(hparams),
         "rope.freq_base": f32(hparams.rope_theta),
-        "attention.layer_norm_rms_epsilon": f32(hparams.rms_eps),
+        "attention.layer_norm_rms_epsilon": f32(hparams.norm_eps),
         "expert_count": u32(hparams.n_experts),
         "expert_used_count": u32(hparams.n_experts_used),
         "attention.key_length": u32(hparams.head_dim),

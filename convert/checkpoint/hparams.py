@@ -35,7 +35,7 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class Hparams:
-    """The hyperparameters of a decoder; `n_experts` is 0 if it has none. Layers count from 0."""
+    """The hyperparameters of a model; `n_experts` is 0 if it has none. Layers count from 0."""
 
     n_layers: int
     hidden_size: int
@@ -44,7 +44,7 @@ class Hparams:
     head_dim: int
     vocab_size: int
     context_length: int  # tokens
-    rms_eps: float
+    norm_eps: float  # of RMS norms, or of an encoder's layer norms
     hidden_act: str
     tie_embeddings: bool
     dense_size: int  # width of the feed-forward network in layers without experts
@@ -54,6 +54,13 @@ class Hparams:
     rope_type: str
     rope_theta: float
     rope_scaling: RopeScaling | None
+
+
+@dataclass(frozen=True)
+class BertHparams(Hparams):
+    """The hyperparameters of BERT, whose tokens belong to one of several kinds of sentences."""
+
+    n_token_types: int
 
 
 @dataclass(frozen=True)

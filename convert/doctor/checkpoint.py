@@ -77,10 +77,19 @@ def diagnose_sources(checkpoint: Checkpoint, vocab: Vocabulary | None) -> Iterat
     """Yield which files are missing, and what the vocabulary lacks for a chat."""
     if checkpoint.is_outline:
         yield warning("the shards are absent, so sizes come from config.json and the index")
-    if vocab is not None:
+    if vocab is not None and vocab.tokens.model == "bert":
+        yield from _diagnose_bert_vocabulary(vocab)
+    elif vocab is not None:
         yield from diagnose_vocabulary(vocab)
     else:
         yield warning("there is no tokenizer, so its metadata (some megabytes) is not counted")
+
+
+def _diagnose_bert_vocabulary(vocab: Vocabulary) -> Iterator[Finding]:
+    """Yield what an encoder's vocabulary lacks; it needs neither a chat template nor an end."""
+    for kind, text in (("bos", "[CLS]"), ("sep", "[SEP]"), ("unk", "[UNK]")):
+        if kind not in vocab.special_ids:
+            yield error(f"tokenizer_config.json does not name the token that BERT calls {text}")
 
 
 def diagnose_vocabulary(vocab: Vocabulary) -> Iterator[Finding]:

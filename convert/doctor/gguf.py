@@ -142,7 +142,7 @@ def _llama4(model: GGUFModel) -> Iterator[Finding]:
             head_dim=head_dim,
             vocab_size=_number(model, "vocab_size"),
             context_length=_number(model, "context_length"),
-            rms_eps=1e-5,
+            norm_eps=1e-5,
             hidden_act="silu",
             tie_embeddings="output.weight" not in model.tensors,
             dense_size=_number(model, "feed_forward_length"),

@@ -1,5 +1,7 @@
 """Says what a GGUF is if it is not a language model that continues a text.
 
+Some of the others make embeddings, which `l4 serve --embed` serves.
+
 Such files share the format, and often the name of the model they belong to. Sources in llama.cpp:
 ``create_memory`` and ``llama_model_has_encoder`` in ``src/llama-model.cpp`` for architectures,
 ``tools/imatrix``, ``tools/cvector-generator`` and ``src/llama-adapter.cpp`` for other files.
@@ -16,12 +18,13 @@ from convert.errors import ConvertError
 _NO_USE = "l4 has no use for it yet"
 _GIVE_MODEL = "give the .gguf of the language model itself"
 _EMBEDDINGS = (
-    f"it turns a text into numbers to compare it with others, and writes no text; {_NO_USE}"
+    "it turns a text into numbers to compare it with others, and writes no text; serve it with "
+    "`l4 serve --embed FILE`"
 )
 
 _ENCODERS = (
     "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2",
-    "jina-bert-v3", "eurobert", "gemma-embedding", "llama-embed", "t5encoder",
+    "jina-bert-v3", "eurobert", "gemma-embedding", "llama-embed",
 )  # fmt: skip
 _DIFFUSION = ("dream", "llada", "llada-moe", "rnd1")
 _DRAFTS = ("eagle3", "dflash", "gemma4-assistant")
@@ -34,13 +37,33 @@ def other_purpose(fields: Mapping[str, Any], tensors: Collection[str]) -> str | 
 
     tensors: the names of its tensors.
     """
+    return no_model(fields, tensors) or _embedding_model(fields)
+
+
+def no_model(fields: Mapping[str, Any], tensors: Collection[str]) -> str | None:
+    """The same, but None also if it is a model that makes embeddings."""
     return _file_beside_a_model(fields, tensors) or _model_of_another_kind(fields)
 
 
-def refuse_other_purposes(path: Path, fields: Mapping[str, Any], tensors: Collection[str]) -> None:
-    """Raise ConvertError, which says what the GGUF is, if it is not a language model."""
-    if (purpose := other_purpose(fields, tensors)) is not None:
+def refuse_other_purposes(
+    path: Path,
+    fields: Mapping[str, Any],
+    tensors: Collection[str],
+    *,
+    embedders: bool = False,
+) -> None:
+    """Raise ConvertError, which says what the GGUF is, if it is not a language model.
+
+    embedders: let models pass that make embeddings, too.
+    """
+    find = no_model if embedders else other_purpose
+    if (purpose := find(fields, tensors)) is not None:
         raise ConvertError(f"{path}: is {purpose}")
+
+
+def is_encoder(architecture: object) -> bool:
+    """Whether llama.cpp runs the architecture as an encoder, which has no KV cache."""
+    return architecture in _ENCODERS
 
 
 def _file_beside_a_model(fields: Mapping[str, Any], tensors: Collection[str]) -> str | None:
@@ -82,8 +105,11 @@ def _stated(fields: Mapping[str, Any], section: str) -> bool:
 
 def _model_of_another_kind(fields: Mapping[str, Any]) -> str | None:
     architecture = fields.get("general.architecture")
-    if architecture in _ENCODERS:
-        return f"an encoder ({architecture}): {_EMBEDDINGS}"
+    if architecture == "t5encoder":
+        return (
+            "an encoder (t5encoder): it turns a text into numbers for each of its tokens, and "
+            f"writes no text; {_NO_USE}"
+        )
     if architecture == "t5":
         return (
             "an encoder with a decoder (t5), as for translations: it answers a text that was "
@@ -101,12 +127,19 @@ def _model_of_another_kind(fields: Mapping[str, Any]) -> str | None:
         )
     if architecture in _SPEECH:
         return f"a model of speech ({architecture}): it writes no text; {_NO_USE}"
-    pooling = fields.get(f"{architecture}.pooling_type")
-    if pooling == _POOLING_RANK:
+    if fields.get(f"{architecture}.pooling_type") == _POOLING_RANK:
         return (
-            f"a reranker ({architecture}): it rates how well a text answers a question, and writes "
-            f"no text; {_NO_USE}"
+            f"a reranker ({architecture}): it rates how well a text answers a question, and makes "
+            f"neither text nor embeddings; {_NO_USE}"
         )
+    return None
+
+
+def _embedding_model(fields: Mapping[str, Any]) -> str | None:
+    architecture = fields.get("general.architecture")
+    if is_encoder(architecture):
+        return f"an encoder ({architecture}): {_EMBEDDINGS}"
+    pooling = fields.get(f"{architecture}.pooling_type")
     if type(pooling) is int and pooling > 0:
         return f"an embedding model ({architecture}): {_EMBEDDINGS}"
     if fields.get(f"{architecture}.attention.causal") is False:

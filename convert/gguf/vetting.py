@@ -17,7 +17,7 @@ from typing import Any
 from convert.errors import ConvertError
 from convert.gguf.array import GGUFArray
 from convert.gguf.fields import ALIGNMENT
-from convert.gguf.kind import refuse_other_purposes
+from convert.gguf.kind import is_encoder, refuse_other_purposes
 from convert.gguf.model import GGUFModel, read_model
 
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
@@ -32,22 +32,24 @@ _BYTE = 6  # LLAMA_TOKEN_TYPE_BYTE
 _WHOLE_HEADS = ("llama", "llama4", "mistral3", "qwen2", "qwen3", "qwen3moe")
 
 
-def vet(path: Path) -> GGUFModel:
+def vet(path: Path, *, embedders: bool = False) -> GGUFModel:
     """Read the GGUF `path` and its other split files.
 
-    Raises ConvertError if loading it would end the process.
+    embedders: see `vet_loading`. Raises ConvertError if loading it would end the process.
     """
     model = read_model(path)
-    vet_loading(path, model)
+    vet_loading(path, model, embedders=embedders)
     return model
 
 
-def vet_loading(path: Path, model: GGUFModel) -> None:
+def vet_loading(path: Path, model: GGUFModel, *, embedders: bool = False) -> None:
     """Raise ConvertError if loading `model`, read from `path`, would end the process.
 
     Also if it is no language model: some of the others end it at the first token.
+
+    embedders: let models pass that make embeddings, too.
     """
-    refuse_other_purposes(path, model.fields, model.tensors)
+    refuse_other_purposes(path, model.fields, model.tensors, embedders=embedders)
     _vet_vocabulary(path, model)
     _vet_hparams(path, model)
     _vet_tensors(path, model)
@@ -235,6 +237,8 @@ def _vet_experts(hparams: _Hparams) -> None:
 def _vet_heads(hparams: _Hparams) -> None:
     n_heads = hparams.count("attention.head_count")
     is_uniform = not isinstance(hparams.value("attention.head_count"), GGUFArray)
+    if is_encoder(hparams.architecture):
+        _vet_encoder_heads(hparams, n_heads)
     if hparams.architecture not in _WHOLE_HEADS or not n_heads or not is_uniform:
         return
     n_kv_heads = hparams.count("attention.head_count_kv", n_heads)
@@ -244,6 +248,17 @@ def _vet_heads(hparams: _Hparams) -> None:
     key_length = hparams.count("attention.key_length", width)
     if hparams.count("rope.dimension_count", key_length) != key_length or key_length % 2:
         raise hparams.error("rope.dimension_count", f"but its heads are {key_length} wide")
+    if hparams.count("attention.value_length", width) != key_length:
+        raise hparams.error("attention.value_length", f"but its keys are {key_length} wide")
+
+
+def _vet_encoder_heads(hparams: _Hparams, n_heads: int) -> None:
+    """Raise ConvertError where an encoder's graph would divide by 0 or fail an assertion."""
+    n_embd = hparams.count("embedding_length")
+    if not n_heads or (hparams.value("attention.key_length") is None and n_embd % n_heads):
+        raise hparams.error("attention.head_count", f"which does not divide {n_embd}")
+    width = n_embd // n_heads
+    key_length = hparams.count("attention.key_length", width)
     if hparams.count("attention.value_length", width) != key_length:
         raise hparams.error("attention.value_length", f"but its keys are {key_length} wide")
 

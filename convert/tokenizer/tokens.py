@@ -14,13 +14,15 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 3, 4, 5, 6
 class Tokens:
     """A tokenizer's tokens by id, and its merges (byte-level BPE) or scores (SentencePiece)."""
 
-    model: Literal["gpt2", "llama"]  # byte-level BPE, or SentencePiece
+    model: Literal["gpt2", "llama", "bert"]  # byte-level BPE, SentencePiece, or WordPiece
     pre: str  # llama.cpp's name of the pre-tokenizer
     texts: list[str] = field(repr=False)
     types: list[int] = field(repr=False)
     merges: list[str] = field(repr=False, default_factory=list)
     scores: list[float] = field(repr=False, default_factory=list)
     adds_space: bool | None = None  # before every text; None: llama.cpp's default
+    lowercase: bool | None = None  # WordPiece: whether texts become lower case; None: as above
+    strips_accents: bool | None = None  # and whether accents are left out
 
 
 def added_type(entry: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """Turns tokenizer.json and the files that go with it into a GGUF vocabulary.
 
-`bytelevel` and `sentencepiece` read the tokens. This file reads the special ids, which tokens are
-added around a text, and the chat templates.
+`bytelevel`, `sentencepiece` and `wordpiece` read the tokens. This file reads the special ids, which
+tokens are added around a text, and the chat templates.
 Sources: llama.cpp ``conversion/base.py`` (get_vocab_base), gguf ``vocab.py`` (SpecialVocab).
 """
 
@@ -19,12 +19,13 @@ from convert.reading import MOST_TOKENIZER_BYTES, is_there, read_json, read_text
 from convert.tokenizer.bytelevel import read_byte_level
 from convert.tokenizer.sentencepiece import read_sentencepiece
 from convert.tokenizer.tokens import CONTROL, Tokens, unroll
+from convert.tokenizer.wordpiece import read_wordpiece
 
 # Tokens, other than eos, with which a model may end; by Llama 4's texts.
 _END_TEXTS = {"eot": "<|eot|>", "eom": "<|eom|>"}
 # What wrong types in a tokenizer's files raise where they are used.
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
-_SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_SPECIAL_KINDS = ("bos", "eos", "unk", "sep", "pad", "mask")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Vocabulary:
 
 
 def has_tokenizer(src: Path) -> bool:
-    """Whether the directory holds a tokenizer of either kind."""
+    """Whether the directory holds a tokenizer of any kind."""
     return any(is_there(src / name) for name in ("tokenizer.json", "tokenizer.model"))
 
 
@@ -84,6 +85,9 @@ def _parse(
     model = tokenizer.get("model") or {}
     if path.name == "tokenizer.model" or model.get("byte_fallback"):
         tokens = read_sentencepiece(path, tokenizer, settings, vocab_size)
+    elif model.get("type") == "WordPiece":
+        tokens = read_wordpiece(path, tokenizer, vocab_size)
+        settings = _with_text_ends(settings)
     else:
         tokens = read_byte_level(path, tokenizer, vocab_size)
     ids = {entry["content"]: entry["id"] for entry in tokenizer.get("added_tokens") or []}
@@ -106,6 +110,14 @@ def _parse(
     )
 
 
+def _with_text_ends(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with what begins and ends a text of BERT, which calls it cls and sep."""
+    named = dict(settings)
+    for kind, theirs in (("bos", "cls"), ("eos", "sep")):
+        named[f"{kind}_token"] = settings.get(f"{kind}_token") or settings.get(f"{theirs}_token")
+    return named
+
+
 def vocabulary_fields(vocab: Vocabulary) -> dict[str, Field]:
     """The vocabulary as GGUF metadata."""
     tokens, fields = vocab.tokens, {}
@@ -121,6 +133,9 @@ def vocabulary_fields(vocab: Vocabulary) -> dict[str, Field]:
         fields["merges"] = strings(tokens.merges)
     fields |= {f"{_key(kind)}_token_id": u32(id_) for kind, id_ in vocab.special_ids.items()}
     fields |= {f"add_{kind}_token": boolean(is_on) for kind, is_on in vocab.adds.items()}
+    for key, is_on in (("lowercase", tokens.lowercase), ("strip_accents", tokens.strips_accents)):
+        if is_on is not None:
+            fields[f"normalizer.{key}"] = boolean(is_on)
     if vocab.chat_template is not None:
         fields["chat_template"] = string(vocab.chat_template)
     if vocab.named_templates:

@@ -97,8 +97,8 @@ TABLE: dict[str, tuple[Damage, tuple[str, ...]]] = {
         ("config.json", "architectures"),
     ),
     "unsupported architecture": (
-        edit_json("config.json", lambda c: c.update(architectures=["BertModel"])),
-        ("BertModel", "Llama4ForCausalLM"),
+        edit_json("config.json", lambda c: c.update(architectures=["GPT2LMHeadModel"])),
+        ("GPT2LMHeadModel", "Llama4ForCausalLM"),
     ),
     "missing hyperparameter": (
         edit_json("config.json", lambda c: c.pop("hidden_size")),

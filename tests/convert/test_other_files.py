@@ -16,6 +16,8 @@ from gguf_fuzz import write_hollow
 import convert
 from convert import ConvertError
 from convert.gguf.fields import Field, TensorInfo, boolean, encode_header, f32, string, u32
+from convert.gguf.kind import refuse_other_purposes
+from convert.gguf.model import read_model
 from convert.gguf.vetting import vet
 
 SMALL = {"num_local_experts": 2, "num_hidden_layers": 1}
@@ -55,6 +57,9 @@ KINDS: dict[str, tuple[dict[str, Field], tuple[str, ...]]] = {
 }
 
 
+EMBEDDERS = ("bert", "embedding", "both ways")  # these can be quantized, and served with --embed
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gguf_of_another_purpose_is_named(kind: str, tmp_path: Path) -> None:
     fields, parts = KINDS[kind]
@@ -67,12 +72,28 @@ def test_a_gguf_of_another_purpose_is_named(kind: str, tmp_path: Path) -> None:
     description = convert.describe(path)
 
     message = str(caught.value)
-    assert str(to_quantize.value) == message
+    if kind in EMBEDDERS:
+        assert "is Q8_0 already" in str(to_quantize.value)
+        assert "l4 serve --embed" in message
+        assert vet_as_embedder(path) is None
+    else:
+        assert str(to_quantize.value) == message
+        assert vet_as_embedder(path) == message
     assert message.startswith(f"{path}: is ")
     assert "\n" not in message
     for part in parts:
         assert part in message
         assert part in description.findings[0].message
+
+
+def vet_as_embedder(path: Path) -> str | None:
+    """What is said of the GGUF where a model that makes embeddings is wanted."""
+    model = read_model(path)
+    try:
+        refuse_other_purposes(path, model.fields, model.tensors, embedders=True)
+    except ConvertError as error:
+        return str(error)
+    return None
 
 
 def test_older_adapters_are_known_by_their_tensors(tmp_path: Path) -> None:
