@@ -16,14 +16,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from l4cli.engine.types import Completion, Request, SamplingParams, StepOutput
     from l4cli.errors import L4Error
+    from l4cli.loading.embedder import Embedder, Embeddings
     from l4cli.loading.llm import LLM
     from l4cli.loading.load import load
+    from l4cli.loading.load_embedder import load_embedder
 
 __version__ = "0.1.0"
 
 _MODULES = {  # the module that defines each public name
     "LLM": "l4cli.loading.llm",
     "load": "l4cli.loading.load",
+    "Embedder": "l4cli.loading.embedder",
+    "Embeddings": "l4cli.loading.embedder",
+    "load_embedder": "l4cli.loading.load_embedder",
     "Completion": "l4cli.engine.types",
     "Request": "l4cli.engine.types",
     "SamplingParams": "l4cli.engine.types",
@@ -34,12 +39,15 @@ _MODULES = {  # the module that defines each public name
 __all__ = [
     "LLM",
     "Completion",
+    "Embedder",
+    "Embeddings",
     "L4Error",
     "Request",
     "SamplingParams",
     "StepOutput",
     "__version__",
     "load",
+    "load_embedder",
 ]
 
 

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from l4cli.loading.embedder import Embedder
 from l4cli.loading.llm import LLM
 from l4cli.serve.serving import ServeOptions, address_of, bind, serving
 
 
 @contextmanager
-def served(*llms: LLM, **options: Any) -> Iterator[str]:
-    """Serve models; yield the URL. The arguments by name are the fields of ServeOptions."""
+def served(*llms: LLM, embedders: Sequence[Embedder] = (), **options: Any) -> Iterator[str]:
+    """Serve models; yield the URL. The other arguments by name are the fields of ServeOptions."""
     bound = bind("127.0.0.1", 0)
     started = threading.Event()
     found: list[Any] = []
 
     async def run() -> None:
-        async with serving(llms, ServeOptions(**options)) as server:
+        async with serving(llms, ServeOptions(**options), embedders=embedders) as server:
             found.append(server)
             started.set()
             await server.serve(sockets=[bound])

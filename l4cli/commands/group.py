@@ -171,17 +171,20 @@ def _origin_of_model(ctx: Any, complaint: str) -> str:
     if "model" not in ctx.params:
         return ""
     registry, source = load_registry(), ctx.get_parameter_source("model")
-    model = ctx.params["model"] or registry.default
+    given = ctx.params["model"] or registry.default
     places = {
         "ENVIRONMENT": "L4_MODEL",
         "DEFAULT_MAP": "config.toml",
         "DEFAULT": "models.toml",
     }
     place = places.get(source.name if source else "DEFAULT")
-    name = model.partition(":")[0]
-    begins = (name, registry.meant(name).partition(":")[0], str(expanded(model)))
-    is_it = complaint.startswith(begins) or f"named {name!r}" in complaint
-    return f"the default model is {model}, from {place}" if place and is_it else ""
+    for model in [given] if isinstance(given, str) else given:  # `l4 serve` takes several
+        name = model.partition(":")[0]
+        begins = (name, registry.meant(name).partition(":")[0], str(expanded(model)))
+        is_it = complaint.startswith(begins) or f"named {name!r}" in complaint
+        if place and is_it:
+            return f"the default model is {model}, from {place}"
+    return ""
 
 
 def _did_you_mean(names: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -15,6 +15,8 @@ from l4cli.commands import serve_options as own
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from l4cli.engine.embedding import Pooling
+    from l4cli.loading.embedder import Embedder
     from l4cli.loading.file import ModelFile
     from l4cli.loading.llm import LLM
     from l4cli.loading.options import LoadOptions
@@ -28,7 +30,10 @@ _KV_BYTES, _KV_PART = 2 << 30, 4
 
 
 def serve(
+    context: typer.Context,
     model: own.Models = None,
+    embed: own.Embed = None,
+    embed_pooling: own.EmbedPooling = None,
     host: own.Host = "127.0.0.1",
     port: own.Port = 8080,
     api_key: own.ApiKey = None,
@@ -39,6 +44,7 @@ def serve(
     yes: options.Yes = False,
     parallel: own.Parallel = "auto",
     ctx: own.Ctx = None,
+    embed_ctx: own.EmbedCtx = None,
     deterministic: own.Deterministic = False,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
@@ -52,13 +58,14 @@ def serve(
 
     The model is loaded once. Requests of all clients are computed together,
     and prompts that begin alike are computed once. A prompt that does not fit
-    is refused with its number of tokens; nothing is ever cut.
+    is refused with its number of tokens; nothing is ever cut. --embed serves
+    a model that makes embeddings, beside the others or alone.
 
     The first Ctrl-C lets running requests finish, the second stops them.
     """
     try:
         from l4cli.serve.app import Access
-        from l4cli.serve.asking import AskingLimits
+        from l4cli.serve.limits import AskingLimits
         from l4cli.serve.serving import ServeOptions, address_of, bind
         from l4cli.serve.serving import serve as serve_until_stopped
     except ModuleNotFoundError as missing:
@@ -78,10 +85,13 @@ def serve(
     ).but(ctx="auto", elastic=True, deterministic=deterministic, interactive=True, store=True)
     bound = bind(host, port)
     with bound, ExitStack() as opened:
-        names: list[str | None] = list(model or []) or [None]
         llms = [
             _open(opened, file, one, parallel, ctx)
-            for file, one in _plan(names, loading, parallel, ctx, yes=yes)
+            for file, one in _plan(_names(context, model, embed), loading, parallel, ctx, yes=yes)
+        ]
+        embedders = [
+            _open_embedder(opened, name, loading, embed_ctx, embed_pooling, yes=yes)
+            for name in embed or []
         ]
         address = address_of(bound)
         for llm in llms:
@@ -90,9 +100,16 @@ def serve(
                 f"{llm.name}: {backend.n_seq_max} requests at once, each of up to "
                 f"{tokens(backend.n_ctx_seq)} tokens"
             )
-        console.note(f"http://{address} is the page, http://{address}/v1 the API; Ctrl-C stops it")
+        for embedder in embedders:
+            console.note(
+                f"{embedder.name}: embeddings of {embedder.n_embd:,} numbers ({embedder.pooling}), "
+                f"of texts of up to {tokens(embedder.longest)} tokens"
+            )
+        page = f"http://{address} is the page, " if llms else ""
+        console.note(f"{page}http://{address}/v1 {'' if llms else 'is '}the API; Ctrl-C stops it")
         exit_code = serve_until_stopped(
             llms,
+            embedders,
             bound,
             ServeOptions(
                 access=Access(key, [host], allow_origin or []),
@@ -102,6 +119,20 @@ def serve(
             console.note,
         )
     raise typer.Exit(exit_code)
+
+
+def _names(
+    context: typer.Context, model: list[str] | None, embed: list[str] | None
+) -> list[str | None]:
+    """Return the models that write text; None stands for the default one.
+
+    With --embed, a default model that nobody asked for is not loaded.
+    """
+    source = context.get_parameter_source("model")
+    is_typed = source is not None and source.name == "COMMANDLINE"
+    if embed and not is_typed:
+        return []
+    return list(model or []) or [None]
 
 
 def _plan(
@@ -158,6 +189,30 @@ def _open(
     llm = opened.enter_context(open_model(file, loading.but(parallel=most)))
     llm.provide(*_size(llm, ctx, most, is_exact=not isinstance(parallel, str)))
     return llm
+
+
+def _open_embedder(
+    opened: ExitStack,
+    name: str,
+    loading: LoadOptions,
+    longest: int | None,
+    pooling: str | None,
+    *,
+    yes: bool,
+) -> Embedder:
+    """Load a model that makes embeddings; `opened` closes it."""
+    from l4cli.commands.open_model import open_embedder
+    from l4cli.loading.embedder_options import EmbedderOptions
+
+    options = EmbedderOptions(
+        longest=longest,
+        pooling=cast("Pooling | None", pooling),
+        threads=loading.threads,
+        gpu_layers=loading.gpu_layers,
+        force=loading.force,
+        alone=loading.deterministic,
+    )
+    return opened.enter_context(open_embedder(name, options, yes=yes))
 
 
 def _size(llm: LLM, ctx: int | None, most: int, *, is_exact: bool) -> tuple[int, int]:

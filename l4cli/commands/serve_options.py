@@ -10,6 +10,7 @@ from l4cli.commands import completion
 from l4cli.commands.options import HARDWARE_PANEL, MODEL_PANEL, parse_tokens
 
 SERVER_PANEL, ACCESS_PANEL = "Server", "Access"
+_POOLINGS = ("mean", "cls", "last")  # engine/embedding.py has them too, and loads numpy
 
 
 def parse_parallel(value: str) -> int | str:
@@ -35,6 +36,13 @@ def parse_origin(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def parse_pooling(value: str) -> str:
+    """How a text's vector is made of its tokens' vectors."""
+    if value in _POOLINGS:
+        return value
+    raise typer.BadParameter(f"{value!r} is not valid: give one of {', '.join(_POOLINGS)}")
+
+
 Models = Annotated[
     list[str] | None,
     typer.Option(
@@ -45,6 +53,41 @@ Models = Annotated[
         autocompletion=completion.models,
         help="A GGUF file, or a name from `l4 models`; give it more than once to serve several "
         "models (default: the model that `l4 models` marks with *).",
+        rich_help_panel=MODEL_PANEL,
+        show_default=False,
+    ),
+]
+Embed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--embed",
+        metavar="NAME|FILE",
+        autocompletion=completion.models,
+        help="A model that makes embeddings, for /v1/embeddings; may be given more than once. "
+        "Without -m in the same command, no other model is loaded.",
+        rich_help_panel=MODEL_PANEL,
+        show_default=False,
+    ),
+]
+EmbedCtx = Annotated[
+    int | None,
+    typer.Option(
+        "--embed-ctx",
+        metavar="N",
+        parser=parse_tokens,
+        help="Tokens that one text to embed may have (default: what the model was trained for, at "
+        "most 8k and what fits in memory).",
+        rich_help_panel=HARDWARE_PANEL,
+        show_default=False,
+    ),
+]
+EmbedPooling = Annotated[
+    str | None,
+    typer.Option(
+        "--embed-pooling",
+        metavar="|".join(_POOLINGS),
+        parser=parse_pooling,
+        help="How a text's vector is made of its tokens' (default: as the GGUF states).",
         rich_help_panel=MODEL_PANEL,
         show_default=False,
     ),

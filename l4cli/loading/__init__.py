@@ -10,4 +10,5 @@ contexts.py    makes the contexts: how large, and over which weights
 vocabulary.py  a backend for a model that was loaded without its weights
 llm.py         LLM: prompts in, completions out
 load.py        all of these in order
+embedder_options.py, embedder.py, load_embedder.py: the same for models that make embeddings
 """

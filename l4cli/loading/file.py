@@ -25,10 +25,11 @@ class ModelFile:
     """A model's GGUF, including all its split files. Each property is read when it is first used.
 
     path: the file, or the first split file. name: the model's name in messages.
+    embeds: whether it is to make embeddings; otherwise such models are refused.
     """
 
-    def __init__(self, located: Located) -> None:
-        self.located = located
+    def __init__(self, located: Located, *, embeds: bool = False) -> None:
+        self.located, self.embeds = located, embeds
         self.path, self.name = located.path, located.name
 
     @property
@@ -40,11 +41,11 @@ class ModelFile:
     def header(self) -> GGUFModel:
         """Metadata and table of tensors.
 
-        Raises ModelLoadError if they cannot be read, or are not those of a language model.
+        Raises ModelLoadError if they cannot be read, or are those of a file for another purpose.
         """
         try:
             model = read_model(self.path)
-            refuse_other_purposes(self.path, model.fields, model.tensors)
+            refuse_other_purposes(self.path, model.fields, model.tensors, embedders=self.embeds)
             return model
         except ConvertError as error:
             raise ModelLoadError(str(error)) from None
@@ -71,7 +72,7 @@ class ModelFile:
         file would make llama.cpp end the process.
         """
         try:
-            vet_loading(self.path, self.header)
+            vet_loading(self.path, self.header, embedders=self.embeds)
         except ConvertError as error:
             raise ModelLoadError(str(error)) from None
         return VocabularyFacts(self.path)

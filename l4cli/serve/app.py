@@ -23,6 +23,7 @@ from l4cli.serve.login import login
 from l4cli.serve.openai.batches import batch, batches, cancel_batch, create_batch
 from l4cli.serve.openai.chat import chat_completions
 from l4cli.serve.openai.completions import completions
+from l4cli.serve.openai.embeddings import embeddings
 from l4cli.serve.openai.files import content, delete_file, file, files, upload
 from l4cli.serve.openai.models import model, models
 from l4cli.serve.openai.tokens import detokenize, dry_run, tokenize
@@ -45,6 +46,7 @@ _ROUTES = (
     Route("/v1/chat/completions", chat_completions, methods=["POST"]),
     Route("/v1/chat/completions/dry-run", dry_run, methods=["POST"]),
     Route("/v1/completions", completions, methods=["POST"]),
+    Route("/v1/embeddings", embeddings, methods=["POST"]),
     Route("/v1/responses", responses, methods=["POST"]),
     Route("/v1/responses/{id}", response, methods=["GET", "DELETE"]),
     Route("/v1/messages", messages, methods=["POST"]),

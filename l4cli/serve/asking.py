@@ -6,27 +6,15 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 from l4cli.engine.types import Request, StepOutput, TokenLogprob
 from l4cli.errors import L4Error
 from l4cli.serve.engine_thread import EngineThread, Event, Refusal, Taken
 from l4cli.serve.errors import ApiError, api_error
+from l4cli.serve.limits import AskingLimits
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class AskingLimits:
-    """How much may be asked at once.
-
-    queue: the most requests that wait for a slot.
-    seconds: the longest that a request may take; None for no limit.
-    """
-
-    queue: int = 256
-    seconds: float | None = None
 
 
 class Asking:

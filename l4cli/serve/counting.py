@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from l4cli.engine.types import StepOutput
+from l4cli.serve.embedding.counts import METRICS as EMBEDDING_METRICS
+from l4cli.serve.embedding.counts import EmbeddingCounts
 
 _TTFT_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 
@@ -135,9 +137,23 @@ _METRICS: Sequence[tuple[str, str, str, Callable[[Counted], float]]] = (
 )
 
 
-def as_text(models: Sequence[Counted]) -> str:
+class CountedEmbedder(Protocol):
+    """What has counts of embeddings: a served model that makes them."""
+
+    name: str
+    counts: EmbeddingCounts
+
+
+def as_text(models: Sequence[Counted], embedders: Sequence[CountedEmbedder] = ()) -> str:
     """Return the counts of all models in Prometheus' text format 0.0.4."""
-    return "\n".join(_lines(models)) + "\n"
+    return "\n".join((*_lines(models), *_embedding_lines(embedders))) + "\n"
+
+
+def _embedding_lines(embedders: Sequence[CountedEmbedder]) -> Iterator[str]:
+    for name, kind, about, value in EMBEDDING_METRICS if embedders else ():
+        yield from _head(name, kind, about)
+        for model in embedders:
+            yield _sample(name, value(model.counts), {"model": model.name})
 
 
 def _lines(models: Sequence[Counted]) -> Iterator[str]:

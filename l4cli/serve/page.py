@@ -10,6 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from l4cli.serve.errors import ApiError
+from l4cli.serve.handling import Api
+
 _FOLDER = Path(__file__).with_name("page")
 _KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -34,8 +37,10 @@ SAFE_HEADERS: Mapping[str, str] = {
 }
 
 
-async def page(_request: Request) -> Response:
-    """Return the page."""
+async def page(request: Request) -> Response:
+    """Return the page; ApiError if no model here writes text."""
+    if not Api.of(request).models.all:
+        raise ApiError(404, "no model here writes text; embeddings are at /v1/embeddings")
     return _response("index.html")
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from l4cli.loading.llm import LLM
-from l4cli.serve.asking import Asking, AskingLimits
+from l4cli.serve.asking import Asking
 from l4cli.serve.counting import Counts
+from l4cli.serve.embedding.served import ServedEmbedder
 from l4cli.serve.engine_thread import EngineThread
 from l4cli.serve.errors import ApiError
+from l4cli.serve.limits import AskingLimits
 
 
 @dataclass(slots=True)
@@ -61,36 +63,90 @@ class Served:
 
 
 class Models:
-    """All served models by name. The first one answers requests that name none."""
+    """All served models by name. The first of a kind answers requests that name none.
 
-    def __init__(self, served: Sequence[Served]) -> None:
-        self.all = tuple(served)
+    all: those that write text. embedders: those that make embeddings.
+    """
+
+    def __init__(self, served: Sequence[Served], embedders: Sequence[ServedEmbedder] = ()) -> None:
+        self.all, self.embedders = tuple(served), tuple(embedders)
 
     def of(self, body: Mapping[str, Any]) -> Served:
         """Return the model that a request body names; ApiError if it is not served."""
         name = body.get("model")
         if served := self.find(name):
             return served
-        raise ApiError(
-            404,
-            f"model {name!r} is not served here; served: {self.names}",
-            code="model_not_found",
-            param="model",
-        )
+        if (other := _named(self.embedders, name)) or not self.all:
+            which = other.name if other else self.embedder_names
+            raise ApiError(
+                400,
+                f"{which} makes embeddings and writes no text: ask /v1/embeddings",
+                code="model_not_supported",
+                param="model",
+            )
+        raise _not_served(name, self.names)
 
     def find(self, name: object) -> Served | None:
         """Return the model of this name, the first for None; None if it is not served."""
-        if name is None:
-            return self.all[0]
-        for served in self.all:
-            if name == served.name:
-                return served
-        for served in self.all:
-            if name == served.name.partition(":")[0]:  # without its quant
-                return served
-        return None
+        return _named(self.all, name)
+
+    def embedder_of(self, body: Mapping[str, Any]) -> ServedEmbedder:
+        """Return the embedding model that a request body names; ApiError if it is not served."""
+        name = body.get("model")
+        if served := _named(self.embedders, name):
+            return served
+        if not self.embedders:
+            raise ApiError(
+                404,
+                "no embedding model is served here: start l4 serve with --embed MODEL",
+                code="model_not_found",
+                param="model",
+            )
+        if other := self.find(name):
+            raise ApiError(
+                400,
+                f"{other.name} writes text and makes no embeddings; these are made by "
+                f"{self.embedder_names}",
+                code="model_not_supported",
+                param="model",
+            )
+        raise _not_served(name, self.embedder_names)
+
+    def any_of(self, name: str) -> Served | ServedEmbedder:
+        """Return the model of this name, of either kind; ApiError if it is not served."""
+        served = self.find(name) or _named(self.embedders, name)
+        if served is None:
+            both = ", ".join(filter(None, (self.names, self.embedder_names)))
+            raise _not_served(name, both)
+        return served
 
     @property
     def names(self) -> str:
-        """The names of all models, to show to people."""
+        """The names of the models that write text, to show to people."""
         return ", ".join(served.name for served in self.all)
+
+    @property
+    def embedder_names(self) -> str:
+        """The names of the models that make embeddings, to show to people."""
+        return ", ".join(served.name for served in self.embedders)
+
+
+_AnyServed = TypeVar("_AnyServed", Served, ServedEmbedder)
+
+
+def _named(all_served: Sequence[_AnyServed], name: object) -> _AnyServed | None:
+    """Return the model of this name, with or without its quantization; the first for None."""
+    if name is None:
+        return all_served[0] if all_served else None
+    by_name = {served.name: served for served in all_served}
+    without_quant = {name.partition(":")[0]: served for name, served in reversed(by_name.items())}
+    return by_name.get(name) or without_quant.get(name)
+
+
+def _not_served(name: object, names: str) -> ApiError:
+    return ApiError(
+        404,
+        f"model {name!r} is not served here; served: {names}",
+        code="model_not_found",
+        param="model",
+    )

@@ -14,13 +14,15 @@ from pathlib import Path
 import uvicorn
 
 from l4cli.errors import UsageError
+from l4cli.loading.embedder import Embedder
 from l4cli.loading.llm import LLM
 from l4cli.paths import state_dir
 from l4cli.serve.app import Access, make_app
-from l4cli.serve.asking import AskingLimits
 from l4cli.serve.batches.service import Batches
+from l4cli.serve.embedding.served import ServedEmbedder
 from l4cli.serve.handling import Api
 from l4cli.serve.http import Http
+from l4cli.serve.limits import AskingLimits
 from l4cli.serve.served import Models, Served
 
 _BACKLOG = 2048
@@ -78,7 +80,13 @@ def address_of(bound: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def serve(llms: Sequence[LLM], bound: socket.socket, options: ServeOptions, note: Note) -> int:
+def serve(
+    llms: Sequence[LLM],
+    embedders: Sequence[Embedder],
+    bound: socket.socket,
+    options: ServeOptions,
+    note: Note,
+) -> int:
     """Serve until a signal asks to stop. Return the exit code: 128 + the signal's number.
 
     The first signal lets requests in flight finish, a second one stops them.
@@ -87,7 +95,7 @@ def serve(llms: Sequence[LLM], bound: socket.socket, options: ServeOptions, note
     seen: list[int] = []
 
     async def until_a_signal() -> None:
-        async with serving(llms, options, note) as server:
+        async with serving(llms, options, note, embedders) as server:
             with _signals(server, seen, note):
                 await server.serve(sockets=[bound])
 
@@ -97,10 +105,16 @@ def serve(llms: Sequence[LLM], bound: socket.socket, options: ServeOptions, note
 
 @asynccontextmanager
 async def serving(
-    llms: Sequence[LLM], options: ServeOptions, note: Note = lambda _line: None
+    llms: Sequence[LLM],
+    options: ServeOptions,
+    note: Note = lambda _line: None,
+    embedders: Sequence[Embedder] = (),
 ) -> AsyncIterator[uvicorn.Server]:
-    """Start the engines' threads and the batches, and return a server that is ready to `serve`."""
-    models = Models([Served.start(llm, options.limits) for llm in llms])
+    """Start the models' threads and the batches, and return a server that is ready to `serve`."""
+    models = Models(
+        [Served.start(llm, options.limits) for llm in llms],
+        [ServedEmbedder.start(embedder, options.limits) for embedder in embedders],
+    )
     root = options.state or state_dir() / "serve"
     batches = Batches(root, models, lenient=options.lenient, note=note)
     try:
@@ -123,6 +137,8 @@ async def serving(
         batches.close()
         for served in models.all:
             served.close()
+        for embedder in models.embedders:
+            embedder.close()
 
 
 class _Server(uvicorn.Server):

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from encoders import write_encoder
 from served import served
 
+import convert
 from l4cli.loading.load import load
+from l4cli.loading.load_embedder import load_embedder
 
 SERVER = "http://127.0.0.1:8080"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -57,12 +60,40 @@ def test_the_commands_of_a_page_work_one_after_another(page: Path, tmp_path: Pat
             assert not any("error" in row for row in rows)
 
 
-@pytest.mark.parametrize("code", [code for code in blocks("python") if SERVER not in code])
+def python_blocks(*, of_server: bool, of_embeddings: bool = False) -> list[str]:
+    """The blocks of Python that ask a server or not, and that make embeddings or not."""
+    return [
+        code
+        for code in blocks("python")
+        if (SERVER in code) == of_server and ("embed" in code) == of_embeddings
+    ]
+
+
+@pytest.mark.parametrize("code", python_blocks(of_server=False))
 def test_readme_python(code: str) -> None:
     run_python(code)
 
 
-@pytest.mark.parametrize("code", [code for code in blocks("python") if SERVER in code])
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    """A tiny embedding model with the name of a known one."""
+    path = tmp_path / "all-MiniLM-L6-v2-Q8_0.gguf"
+    convert.convert(convert.plan(write_encoder(tmp_path / "model"), "Q8_0"), path)
+    return path
+
+
+@pytest.mark.parametrize("code", python_blocks(of_server=False, of_embeddings=True))
+def test_python_that_makes_embeddings(code: str, encoder: Path) -> None:
+    assert -1.001 <= float(run_python(code, encoder.parent)) <= 1.001
+
+
+@pytest.mark.parametrize("code", python_blocks(of_server=True, of_embeddings=True))
+def test_python_that_asks_a_server_for_embeddings(code: str, encoder: Path) -> None:
+    with load_embedder(encoder, threads=1) as embedder, served(embedders=[embedder]) as url:
+        assert run_python(code.replace(SERVER, url)) == "2 vectors of 128 numbers\n"
+
+
+@pytest.mark.parametrize("code", python_blocks(of_server=True))
 def test_python_of_the_servers_pages(code: str, tmp_path: Path) -> None:
     """Each block is run beside a server, in a folder with a file of requests."""
     body = {"messages": [{"role": "user", "content": "What is GGUF?"}]}

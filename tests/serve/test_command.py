@@ -30,6 +30,10 @@ SERVE = [sys.executable, "-m", "l4cli", "serve"]
         (["--parallel", "9" * 5000], "give auto, or a number from 1 to 255"),
         (["--port", "9" * 5000], "'--port': it has too many digits"),
         (["--ctx", "many"], "--ctx"),
+        (["--embed", "nothing.gguf"], "nothing.gguf"),
+        (["-m", "nothing.gguf"], "nothing.gguf"),
+        (["--embed-ctx", "none"], "--embed-ctx"),
+        (["--embed-pooling", "max"], "'max' is not valid: give one of mean, cls, last"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(options: list[str], said: str, tiny_gguf: Path) -> None:
@@ -80,3 +84,41 @@ def test_it_says_where_it_is_answers_and_stops(tiny_gguf: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 143
         assert process.stderr.read().startswith("stopping")
+
+
+def test_it_serves_an_embedding_model_alone(bert_gguf: Path) -> None:
+    command = [*SERVE, "--embed", str(bert_gguf), "--port", "0", "--embed-ctx", "32"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        sizes, ready = process.stderr.readline(), process.stderr.readline()
+        expected = "tiny-bert: embeddings of 128 numbers (mean), of texts of up to 32 tokens"
+        assert sizes.strip() == expected
+        url = ready.split()[0].removesuffix("/v1")
+        reply = httpx.post(f"{url}/v1/embeddings", json={"input": "the cat"}, timeout=60)
+        assert len(reply.json()["data"][0]["embedding"]) == 128
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--embed-ctx", "65"], "--embed-ctx 65 is more than the 64 tokens that tiny-bert"),
+        (["--gpu-layers", "3"], "--gpu-layers 3"),
+    ],
+)
+def test_an_embedding_model_that_cannot_be_loaded_so_is_one_line(
+    options: list[str], said: str, bert_gguf: Path
+) -> None:
+    ended = run_here(["serve", "--embed", str(bert_gguf), "--port", "0", *options])
+    assert (ended.code, ended.wrong, ended.out) == (2, None, "")
+    assert said in ended.err
+
+
+def test_models_in_the_wrong_place_say_where_they_go(bert_gguf: Path, tiny_gguf: Path) -> None:
+    ended = run_here(["serve", "-m", str(bert_gguf), "--port", "0"])
+    assert ended.code == 2
+    assert "serve it with `l4 serve --embed FILE`" in ended.err
+    ended = run_here(["serve", "--embed", str(tiny_gguf), "--port", "0"])
+    assert ended.code == 2
+    assert "states no llama4.pooling_type" in ended.err

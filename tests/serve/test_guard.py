@@ -244,7 +244,7 @@ def test_a_client_that_goes_away_frees_its_slot(tiny: LLM) -> None:
 
 
 def test_a_full_queue_is_said(tiny: LLM) -> None:
-    from l4cli.serve.asking import AskingLimits
+    from l4cli.serve.limits import AskingLimits
 
     with served(tiny, limits=AskingLimits(queue=1)) as url, ThreadPoolExecutor(12) as pool:
         asked = post({**BODY, "max_tokens": 900, "ignore_eos": True})
@@ -259,7 +259,7 @@ def test_a_full_queue_is_said(tiny: LLM) -> None:
 
 
 def test_a_request_that_takes_too_long_ends(tiny: LLM) -> None:
-    from l4cli.serve.asking import AskingLimits
+    from l4cli.serve.limits import AskingLimits
 
     with served(tiny, limits=AskingLimits(seconds=0.3)) as url:
         body = {**BODY, "max_tokens": 900, "ignore_eos": True}

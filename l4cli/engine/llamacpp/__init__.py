@@ -5,7 +5,9 @@
     model.py          weights and vocabulary (one llama_model handle)
     words.py          faster tokenization, word by word
     pages.py          huge pages for the weights
+    batch.py          the tokens of one decode
     context.py        KV cache and decode (one llama_context handle): the engine's Backend
+    embedding.py      texts to vectors (one llama_context handle)
     disaggregated.py  a Backend with prompts in one context and answers in another
     states.py         saves parts of sequences to files, and loads them
     region_states.py  the same for a context in regions, by way of a small pool
@@ -37,11 +39,13 @@ except Exception as error:  # a missing package, or a shared library that does n
 
 from l4cli.engine.llamacpp.context import LlamaBackend
 from l4cli.engine.llamacpp.disaggregated import DisaggregatedBackend
+from l4cli.engine.llamacpp.embedding import EmbeddingContext
 from l4cli.engine.llamacpp.library import max_useful_sequences
 from l4cli.engine.llamacpp.model import LlamaModel, VocabularyFacts
 
 __all__ = [
     "DisaggregatedBackend",
+    "EmbeddingContext",
     "LlamaBackend",
     "LlamaModel",
     "VocabularyFacts",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from convert.gguf.qtypes import find_qtype
 from l4cli.engine.kv import element_bytes, num_sequences
 from l4cli.engine.llamacpp import library
+from l4cli.engine.llamacpp.batch import Batch
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.llamacpp.moving import move_to_region
 from l4cli.engine.llamacpp.region_states import RegionStates
@@ -120,7 +120,7 @@ class LlamaBackend:
             elif model.can_move:
                 pool = partial(self._pool, model, kv_type)
                 self.states = RegionStates(*where, pool, *reached, key)
-        self._batch = _Batch(self.n_batch)
+        self._batch = Batch(self.n_batch)
         self._n_vocab = model.n_vocab
         self._candidates = Candidates(self._n_vocab)
         self._outputs: list[int] = []
@@ -151,7 +151,7 @@ class LlamaBackend:
         params.swa_full = False  # whole-context chunked layers would cost 3.9 times the memory
         params.kv_unified = self.unified
         params.no_perf = True
-        params.abort_callback = _ABORT_CALLBACK
+        params.abort_callback = library.ABORT_CALLBACK
         params.abort_callback_data = ctypes.addressof(self._interrupt)
         return params
 
@@ -271,69 +271,6 @@ class LlamaBackend:
 
     def interrupt(self) -> None:
         self._interrupt[0] = b"\1"
-
-
-class _Batch:
-    """A llama_batch over numpy arrays; filling it takes a few slice assignments."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._token = np.zeros(capacity, np.int32)
-        self._pos = np.zeros(capacity, np.int32)
-        self._n_seq_id = np.ones(capacity, np.int32)
-        self._seq_id = np.zeros(capacity, np.int32)
-        self._logits = np.zeros(capacity, np.int8)
-        # llama_batch.seq_id is an array of pointers; here each points to one element of `_seq_id`.
-        base, width = self._seq_id.ctypes.data, self._seq_id.itemsize
-        self._seq_id_at = base + width * np.arange(capacity, dtype=np.uintp)
-        self.struct = llama_cpp.llama_batch()
-        for name, array in (
-            ("token", self._token),
-            ("pos", self._pos),
-            ("n_seq_id", self._n_seq_id),
-            ("seq_id", self._seq_id_at),
-            ("logits", self._logits),
-        ):
-            field = dict(llama_cpp.llama_batch._fields_)[name]
-            setattr(self.struct, name, ctypes.cast(array.ctypes.data, field))
-
-    def fill(self, items: Sequence[BatchItem]) -> list[int]:
-        """Write the items one after another; return the indices whose logits are kept, in order."""
-        tokens: list[int] = []
-        positions: list[int] = []
-        seq_ids: list[int] = []
-        outputs: list[int] = []
-        for seq_id, pos, own, wants_logits, wants_all in items:
-            tokens += own
-            positions += range(pos, pos + len(own))
-            seq_ids += [seq_id] * len(own)
-            if wants_all:
-                outputs += range(len(tokens) - len(own), len(tokens))
-            elif wants_logits:
-                outputs.append(len(tokens) - 1)
-        total = len(tokens)
-        if not 0 < total <= self.capacity:
-            raise ValueError(f"a batch of {total} tokens for a capacity of {self.capacity}")
-        self._token[:total] = tokens
-        self._pos[:total] = positions
-        self._seq_id[:total] = seq_ids
-        self._logits[:total] = 0
-        self._logits[outputs] = 1
-        self.struct.n_tokens = total
-        return outputs
-
-
-def _abort_callback() -> Any:
-    """Return `strlen` as llama.cpp's abort callback: it is non-zero if the flag's first byte is.
-
-    llama.cpp calls it for every node of the graph. A Python callback would take the GIL each time.
-    This one costs nothing, and any thread can set the flag.
-    """
-    libc = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
-    return ctypes.cast(libc.strlen, llama_cpp.ggml_abort_callback)
-
-
-_ABORT_CALLBACK = _abort_callback()
 
 
 def _states_key(kv_type: str, n_ubatch: int) -> str:

@@ -23,13 +23,16 @@ from l4cli.engine.llamacpp.words import PRE_TOKENIZERS, Words
 from l4cli.engine.rollback import AttentionKind
 from l4cli.engine.thoughts import shown_tags
 from l4cli.engine.types import Constraint
+from l4cli.engine.wordpiece import WordPiece
 from l4cli.errors import ModelLoadError, RequestError
 from l4cli.native import selftest
 
 if TYPE_CHECKING:
     from l4cli.engine.llamacpp.constraint import Compiler, Matcher
 
-_CONTROL, _USER_DEFINED = 1 << 3, 1 << 4  # LLAMA_TOKEN_ATTR_… of llama.h
+# LLAMA_TOKEN_ATTR_… of llama.h
+_UNKNOWN, _UNUSED, _CONTROL, _USER_DEFINED = 1 << 0, 1 << 1, 1 << 3, 1 << 4
+_DEFAULT_UNKNOWN = 100  # llama.cpp's special_unk_id for BERT's vocabularies
 _T = TypeVar("_T")
 
 
@@ -65,7 +68,8 @@ class LlamaModel:
     repack: whether weights in RAM are copied into the CPU kernels' order; otherwise they stay in
         the mapped file, in its order.
     on_progress: called with 0..1 while loading; an exception that it raises ends the loading.
-    vocabulary: facts from an earlier model of the same file, which are reused.
+    vocabulary: facts from an earlier model of the same file, which are reused. A model that makes
+        embeddings is loaded only with facts of its file, whose maker let it pass.
 
     Raises ModelLoadError with llama.cpp's own reason. Close it after every context made from it.
     """
@@ -211,6 +215,8 @@ class LlamaModel:
             ) from None
         if self._words and not special:
             return self._words.ids(text)
+        if self._wordpiece and not special:
+            return self._wordpiece.ids(text)
         if self._cuts_digits and not special:
             parts = slow_runs.parts(text)
             return [token for part in parts for token in self._tokenize(part, special=False)]
@@ -238,6 +244,31 @@ class LlamaModel:
         if any(attribute & _USER_DEFINED for attribute in self._attributes):
             return None
         return Words(tokenize) if len(tokenize("\n")) == len(tokenize("0")) == 1 else None
+
+    @functools.cached_property
+    def _wordpiece(self) -> WordPiece | None:
+        """BERT's tokenizer, where llama.cpp's gives other ids; None for other vocabularies."""
+        if not self._is_wordpiece:
+            return None
+        tokens = (
+            (self.token_text(id_), id_)
+            for id_, attribute in enumerate(self._attributes)
+            if not attribute & (_CONTROL | _UNKNOWN | _UNUSED)
+        )
+        lowercase = self.metadata("tokenizer.ggml.normalizer.lowercase") != "false"
+        strips = self.metadata("tokenizer.ggml.normalizer.strip_accents")
+        return WordPiece(
+            tokens,
+            self._unknown_token,
+            lowercase=lowercase,
+            strips_accents=lowercase if strips is None else strips == "true",
+        )
+
+    @property
+    def _unknown_token(self) -> int:
+        """The token for words that BERT cannot take apart; 100, if the file names none."""
+        stated = self.metadata("tokenizer.ggml.unknown_token_id")
+        return _DEFAULT_UNKNOWN if stated is None else _number(stated)
 
     def _tokenize(self, text: str, special: bool) -> list[int]:
         data = text.encode("utf-8")
@@ -349,6 +380,27 @@ class LlamaModel:
     def eos_token(self) -> int | None:
         token = int(llama_cpp.llama_vocab_eos(self.vocab))
         return token if token >= 0 else None
+
+    @property
+    def text_begin(self) -> tuple[int, ...]:
+        """What an embedding model wants before every text: BOS, or BERT's [CLS]."""
+        bos = self.bos_token
+        wants = self._is_wordpiece or self.adds_bos
+        return (bos,) if wants and bos is not None else ()
+
+    @property
+    def text_end(self) -> tuple[int, ...]:
+        """What an embedding model wants behind every text: EOS, or BERT's [SEP]."""
+        if self._is_wordpiece:
+            end = int(llama_cpp.llama_vocab_sep(self.vocab))
+            return (end,) if end >= 0 else ()
+        eos = self.eos_token
+        wants = bool(llama_cpp.llama_vocab_get_add_eos(self.vocab))
+        return (eos,) if wants and eos is not None else ()
+
+    @property
+    def _is_wordpiece(self) -> bool:
+        return self.metadata("tokenizer.ggml.model") == "bert"
 
     @property
     def adds_bos(self) -> bool:

@@ -54,7 +54,8 @@ class Accept:
             return
         served = self.models.find(name)
         if served is None:
-            raise InputError(f"model {name!r} is not served here; served: {self.models.names}")
+            names = self.models.names or "none that writes text"
+            raise InputError(f"model {name!r} is not served here; served: {names}")
         self.served = self.served or served
         if served is not self.served:
             raise InputError(

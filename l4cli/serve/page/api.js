@@ -9,9 +9,10 @@ export class ApiError extends Error {
   }
 }
 
-/** Return the served models: [{id, max_model_len}]. */
+/** Return the served models that write text: [{id, max_model_len}]. */
 export async function models() {
-  return (await (await send("/v1/models")).json()).data;
+  const all = (await (await send("/v1/models")).json()).data;
+  return all.filter((one) => one.embedding_dimensions === undefined);
 }
 
 /** Return how many tokens a request's prompt has, and whether it fits: {prompt_tokens, context, fits}. */
