@@ -122,3 +122,14 @@ def test_models_in_the_wrong_place_say_where_they_go(bert_gguf: Path, tiny_gguf:
     ended = run_here(["serve", "--embed", str(tiny_gguf), "--port", "0"])
     assert ended.code == 2
     assert "states no llama4.pooling_type" in ended.err
+
+
+def test_a_default_model_is_not_loaded_beside_an_embedding_model(
+    bert_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = ["--embed", str(bert_gguf), "--embed-ctx", "65", "--port", "0"]
+    monkeypatch.setenv("L4_MODEL", "nothing.gguf")
+    ended = run_here(["serve", *wrong])
+    assert "--embed-ctx 65 is more than" in ended.err  # and nothing of the default model
+    ended = run_here(["serve", "-m", "nothing.gguf", *wrong])
+    assert "nothing.gguf" in ended.err

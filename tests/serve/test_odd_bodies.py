@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from l4cli.errors import InputError, L4Error
+from l4cli.openai import embeddings as embedding_bodies
 from l4cli.serve.anthropic import bodies as anthropic_bodies
 from l4cli.serve.errors import api_error
 from l4cli.serve.responses import bodies as responses_bodies
@@ -83,6 +84,13 @@ RESPONSES: dict[str, Any] = {
     "truncation": "disabled",
     "background": False,
 }
+EMBEDDINGS: dict[str, Any] = {
+    "model": "m",
+    "input": ["a", [5, 6]],
+    "encoding_format": "base64",
+    "dimensions": 5,
+    "user": "x",
+}
 
 
 def read_responses(body: Mapping[str, Any]) -> object:
@@ -109,8 +117,12 @@ def with_odd(body: dict[str, Any], at: tuple[Any, ...], odd: Any) -> dict[str, A
 
 @pytest.mark.parametrize(
     ("body", "read"),
-    [(ANTHROPIC, anthropic_bodies.read), (RESPONSES, read_responses)],
-    ids=["messages", "responses"],
+    [
+        (ANTHROPIC, anthropic_bodies.read),
+        (RESPONSES, read_responses),
+        (EMBEDDINGS, embedding_bodies.read),
+    ],
+    ids=["messages", "responses", "embeddings"],
 )
 def test_an_odd_value_at_any_place(
     body: dict[str, Any], read: Callable[[Mapping[str, Any]], object]
