@@ -85,6 +85,15 @@ class Embedder:
         """How the vectors of all tokens become one."""
         return self._context.pooling
 
+    def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        """Return the token ids of a text of any length.
+
+        add_special: with the tokens that the model wants around a text. Raises RequestError if the
+        text has a lone surrogate.
+        """
+        ids = self._weights.tokenize(text)
+        return [*self._begin, *ids, *self._end] if add_special else ids
+
     def encode(self, given: Input) -> list[int]:
         """Return the token ids of an input.
 
@@ -97,7 +106,7 @@ class Embedder:
         if isinstance(given, str):
             if not given:
                 raise RequestError("is an empty text")
-            ids = [*self._begin, *self._weights.tokenize(given), *self._end]
+            ids = self.tokenize(given, add_special=True)
         else:
             ids = list(given)
         if not ids:

@@ -112,6 +112,10 @@ class Models:
             )
         raise _not_served(name, self.embedder_names)
 
+    def embedder_named(self, name: object) -> ServedEmbedder | None:
+        """Return the embedding model of this name; for None, the first if no model writes text."""
+        return None if name is None and self.all else _named(self.embedders, name)
+
     def any_of(self, name: str) -> Served | ServedEmbedder:
         """Return the model of this name, of either kind; ApiError if it is not served."""
         served = self.find(name) or _named(self.embedders, name)

@@ -30,8 +30,6 @@ SERVE = [sys.executable, "-m", "l4cli", "serve"]
         (["--parallel", "9" * 5000], "give auto, or a number from 1 to 255"),
         (["--port", "9" * 5000], "'--port': it has too many digits"),
         (["--ctx", "many"], "--ctx"),
-        (["--embed", "nothing.gguf"], "nothing.gguf"),
-        (["-m", "nothing.gguf"], "nothing.gguf"),
         (["--embed-ctx", "none"], "--embed-ctx"),
         (["--embed-pooling", "max"], "'max' is not valid: give one of mean, cls, last"),
     ],
@@ -40,6 +38,14 @@ def test_what_cannot_be_served_is_one_line(options: list[str], said: str, tiny_g
     ended = run_here(["serve", "-m", str(tiny_gguf), *options])
     assert (ended.code, ended.wrong, ended.out) == (2, None, "")
     assert said in ended.err
+
+
+@pytest.mark.parametrize("option", ["-m", "--embed"])
+def test_a_further_model_that_is_not_there_is_one_line(option: str, tiny_gguf: Path) -> None:
+    first = ["-m", str(tiny_gguf), "--ctx", "256", "--parallel", "1", "--port", "0"]
+    ended = run_here(["serve", *first, option, "nothing.gguf"])
+    assert (ended.code, ended.wrong, ended.out) == (2, None, "")
+    assert "nothing.gguf" in ended.err
 
 
 def test_a_port_in_use_is_said(tiny_gguf: Path) -> None:

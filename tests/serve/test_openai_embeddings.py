@@ -195,7 +195,7 @@ def test_an_embedding_model_may_be_alone(embedder: Embedder) -> None:
             ("/v1/completions", {"prompt": "a"}),
             ("/v1/messages", {**chat, "max_tokens": 3}),
             ("/v1/responses", {"input": "a"}),
-            ("/tokenize", {"content": "a"}),
+            ("/detokenize", {"tokens": [5]}),
         ):
             reply = httpx.post(url + path, json=body)
             assert reply.status_code == 400
@@ -203,6 +203,20 @@ def test_an_embedding_model_may_be_alone(embedder: Embedder) -> None:
         assert httpx.get(f"{url}/").status_code == 404
         assert httpx.get(f"{url}/health").json() == {"status": "ok"}
         assert httpx.get(f"{url}/v1/models").json()["first_id"] == MODEL
+
+
+def test_tokens_can_be_counted_before(url: str, embedder: Embedder) -> None:
+    def tokens(**body: Any) -> Any:
+        return httpx.post(f"{url}/tokenize", json={"content": "the cat", **body}).json()["tokens"]
+
+    assert tokens(model=MODEL, add_special=True) == embedder.encode("the cat")
+    assert tokens(model=MODEL) == embedder.encode("the cat")[1:-1]
+    assert tokens() == tokens(model="demo")
+    with served(embedders=[embedder]) as alone:
+        reply = httpx.post(f"{alone}/tokenize", json={"content": "the cat"})
+        assert reply.json()["tokens"] == tokens(model=MODEL)
+        reply = httpx.post(f"{alone}/tokenize", json={"content": "a", "with_pieces": True})
+        assert reply.status_code == 400
 
 
 def test_what_was_computed_is_counted(embedder: Embedder) -> None:

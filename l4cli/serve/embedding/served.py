@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from threading import Event
 
 from l4cli.engine.embedding import finished
@@ -66,6 +67,15 @@ class ServedEmbedder:
                     "inputs at once",
                     code="timeout",
                 ) from None
+
+    async def tokenize(self, text: str, *, add_special: bool) -> list[int]:
+        """Return the token ids of a text; RequestError if it holds half of a character.
+
+        add_special: with the tokens that the model wants around a text.
+        """
+        loop = asyncio.get_running_loop()
+        encode = partial(self.embedder.tokenize, text, add_special=add_special)
+        return await loop.run_in_executor(self._encoder, encode)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -19,18 +19,24 @@ from l4cli.serve.streams import JsonResponse
 async def tokenize(request: Request) -> Response:
     """Return the token ids of {"content": "…"}, as llama-server does.
 
-    With "add_special": true, they begin with a BOS if the model wants one. Text never becomes a
-    control token.
+    With "add_special": true, they begin with a BOS if the model wants one; those of a model that
+    makes embeddings are all that it computes. Text never becomes a control token.
     """
     api = Api.of(request)
     given = await api.json_body(request)
-    served = api.models.of(given)
+    embedder = api.models.embedder_named(given.get("model"))
+    served = None if embedder else api.models.of(given)
     if not api.lenient:
         known = frozenset({"model", "content", "add_special", "with_pieces"})
         fields.refuse_unknown(given, known)
     text = fields.text("content", given.get("content"))
     add_special = fields.flag("add_special", given, False)
     with_pieces = fields.flag("with_pieces", given, False)
+    if embedder:
+        if with_pieces:
+            raise InputError("with_pieces is not supported for models that make embeddings")
+        return JsonResponse({"tokens": await embedder.tokenize(text, add_special=add_special)})
+    assert served is not None
     llm = served.llm
     encode = llm.encoder.text if add_special else llm.vocabulary.tokenize
     tokens = await served.asking.encode(partial(encode, text))
