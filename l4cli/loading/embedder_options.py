@@ -49,7 +49,7 @@ class EmbedderSizes:
     n_ff: int
     n_layers: int
     n_bytes: int
-    has_cache: bool  # a decoder's keys and values, and logits of every token
+    has_cache: bool  # whether it is a decoder, which keeps keys and values
 
     @classmethod
     def of(cls, fields: Mapping[str, Any], n_bytes: int) -> EmbedderSizes:
@@ -76,14 +76,16 @@ class EmbedderSizes:
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes that a token of an input takes: activations, and keys, values and logits if any.
+        """Bytes that a token of an input takes; more than llama.cpp's log of its buffers says.
 
-        An upper bound; measured with llama.cpp's own log of its compute buffers.
+        llama.cpp sets aside logits for every token, even for encoders, which have none. Decoders
+        compute them, and keep keys and values.
         """
-        activations = 4 * (12 * self.n_embd + 2 * self.n_ff)
-        if not self.has_cache:
-            return activations
-        return activations + 2 * 4 * self.n_vocab + 2 * 2 * self.n_layers * self.n_embd
+        logits = 4 * self.n_vocab
+        n_bytes = 4 * (12 * self.n_embd + 2 * self.n_ff) + logits
+        if self.has_cache:
+            n_bytes += logits + 2 * 2 * self.n_layers * self.n_embd
+        return n_bytes
 
 
 def pooling_of(name: str, fields: Mapping[str, Any], asked: Pooling | None) -> Pooling:

@@ -207,6 +207,20 @@ def test_memory_decides_how_long_inputs_may_be() -> None:
         longest_of("m", sizes, 32_768, 4 << 30)
 
 
+def test_encoders_have_logits_set_aside_too() -> None:
+    fields = {
+        "general.architecture": "bert",
+        "bert.context_length": 8192,
+        "bert.embedding_length": 1024,
+        "bert.feed_forward_length": 4096,
+        "bert.block_count": 24,
+        "tokenizer.ggml.tokens": ["a"] * 250_000,
+    }
+    sizes = EmbedderSizes.of(fields, 1 << 30)
+    assert sizes.bytes_per_token > 4 * 250_000
+    assert longest_of("m", sizes, None, 8 << 30) < 8192
+
+
 HOSTILE: dict[str, dict[str, Field | None]] = {
     "a reranker": {"bert__pooling_type": u32(4)},
     "unknown pooling": {"bert__pooling_type": u32(7)},
