@@ -151,8 +151,8 @@ def _plan(
 
     files = [find_file(name, yes=yes) for name in names]
     _refuse_same_names(files)
-    if len(files) == 1:
-        yield files[0], loading.but(default_ctx=ctx or loading.default_ctx)
+    if len(files) < 2:
+        yield from ((file, loading.but(default_ctx=ctx or loading.default_ctx)) for file in files)
         return
     from l4cli.fit.hardware import probe
     from l4cli.loading.together import planned

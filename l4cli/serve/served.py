@@ -142,9 +142,13 @@ def _named(all_served: Sequence[_AnyServed], name: object) -> _AnyServed | None:
     """Return the model of this name, with or without its quantization; the first for None."""
     if name is None:
         return all_served[0] if all_served else None
-    by_name = {served.name: served for served in all_served}
-    without_quant = {name.partition(":")[0]: served for name, served in reversed(by_name.items())}
-    return by_name.get(name) or without_quant.get(name)
+    for served in all_served:
+        if name == served.name:
+            return served
+    for served in all_served:
+        if name == served.name.partition(":")[0]:  # without its quantization
+            return served
+    return None
 
 
 def _not_served(name: object, names: str) -> ApiError:
