@@ -200,3 +200,11 @@ Deterministic = Annotated[
         rich_help_panel=HARDWARE_PANEL,
     ),
 ]
+NoCache = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache",
+        help="Keep no prompts on disk, and use none that are there. Files and batches are kept.",
+        rich_help_panel=ACCESS_PANEL,
+    ),
+]
