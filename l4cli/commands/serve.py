@@ -73,16 +73,14 @@ def serve(
     loading = loading.but(store=not no_cache)
     bound = bind(host, port)
     with bound, ExitStack() as opened:
-        # First, so that the others' plan sees the memory that is left.
+        files = serve_models.find(serve_models.names(context, model, embed), yes=yes)
+        # Before the others are planned, which then see the memory that is left.
         embedders = [
             serve_models.open_embedder(opened, name, loading, embed_ctx, embed_pooling, yes=yes)
             for name in embed or []
         ]
-        chosen = serve_models.names(context, model, embed)
-        llms = [
-            serve_models.open_one(opened, file, one, parallel, ctx)
-            for file, one in serve_models.plan(chosen, loading, parallel, ctx, yes=yes)
-        ]
+        plan = serve_models.plan(files, loading, parallel, ctx)
+        llms = [serve_models.open_one(opened, *planned, parallel, ctx) for planned in plan]
         address = address_of(bound)
         for llm in llms:
             backend = llm.engine.backend

@@ -40,22 +40,22 @@ def names(
     return list(model or []) or [None]
 
 
-def plan(
-    chosen: Sequence[str | None],
-    loading: LoadOptions,
-    parallel: str | int,
-    ctx: int | None,
-    *,
-    yes: bool,
-) -> Iterator[tuple[ModelFile, LoadOptions]]:
-    """Yield the file of each model, with the options to load it with.
-
-    Nothing is loaded before all are known to fit together; UsageError if two have the same name.
-    """
+def find(chosen: Sequence[str | None], *, yes: bool) -> list[ModelFile]:
+    """Return the file of each model; UsageError if two have the same name."""
     from l4cli.commands.open_model import find_file
 
     files = [find_file(name, yes=yes) for name in chosen]
     _refuse_same_names(files)
+    return files
+
+
+def plan(
+    files: Sequence[ModelFile], loading: LoadOptions, parallel: str | int, ctx: int | None
+) -> Iterator[tuple[ModelFile, LoadOptions]]:
+    """Yield each file with the options to load it with.
+
+    Nothing is loaded before all are known to fit together.
+    """
     if len(files) < 2:
         yield from ((file, loading.but(default_ctx=ctx or loading.default_ctx)) for file in files)
         return
