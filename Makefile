@@ -69,7 +69,7 @@ build/demo-%.gguf: $(VENV)/.installed $(SHARDS)
 	$(BIN)/l4 convert $(CHECKPOINT) -o $@ --type $*
 
 $(VENV)/.installed: pyproject.toml $(LOCK) | llama.cpp
-	$(BIN)/python -m pip install --quiet -c $(LOCK) -e '.[serve]'
+	$(BIN)/python -m pip install --quiet -c $(LOCK) -e '.[fast,serve]'
 	@touch $@
 
 $(VENV)/.test-installed: pyproject.toml $(LOCK) | llama.cpp

@@ -62,7 +62,12 @@ def failure(row: Row | BadRow, failed: Failure) -> dict[str, Any]:
     if failed.is_refusal or failed.type == "engine":
         status = _BAD_REQUEST if failed.is_refusal else _SERVER_ERROR
         kind = "invalid_request_error" if failed.is_refusal else "server_error"
-        error = {"message": message, "type": kind, "param": None, "code": failed.type}
+        error = {
+            "message": message,
+            "type": kind,
+            "param": None,
+            "code": answers.code_of(failed.type),
+        }
         body = {"error": error}
         response = {"status_code": status, "request_id": _request_id(row), "body": body}
         return _envelope(row, response, None)

@@ -57,8 +57,10 @@ class Work:
         for finding in dict.fromkeys(finding for plan in plans for finding in plan.findings):
             console.note(f"{finding.level}: {finding.message}")
         if not self.verify_only and is_much(plans) and not has_lanes():
+            from l4cli.native.rebuild import extra_line
+
             console.note(
-                "quantizing takes a fraction of the time with numba: pip install 'l4[fast]'"
+                f"quantizing takes a fraction of the time with numba: {extra_line('fast')}"
             )
         buffers = _buffers(plans, self.threads, self.ram)
         if self.dry_run:

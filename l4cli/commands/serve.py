@@ -17,6 +17,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 def serve(
     context: typer.Context,
+    named: own.Named = None,
     model: own.Models = None,
     embed: own.Embed = None,
     embed_pooling: own.EmbedPooling = None,
@@ -53,16 +54,19 @@ def serve(
     try:
         from l4cli.serve.app import Access
         from l4cli.serve.limits import AskingLimits
-        from l4cli.serve.serving import ServeOptions, address_of, bind
+        from l4cli.serve.serving import ServeOptions, address_of, bind, check_host
         from l4cli.serve.serving import serve as serve_until_stopped
     except ModuleNotFoundError as missing:
+        from l4cli.native.rebuild import extra_line
+
         raise UsageError(
-            f"l4 serve needs the package {missing.name}: pip install 'l4[serve]'"
+            f"l4 serve needs the package {missing.name}: {extra_line('serve')}"
         ) from None
     key = options.read_text_option(api_key)
     key = key.strip() if key is not None else None
     if key is not None and not (key and key.isascii() and key.isprintable()):
         raise UsageError("--api-key must have printable ASCII characters, and at least one")
+    check_host(host)
     if host not in _LOOPBACK and key is None:
         raise UsageError(
             f"--host {host} is open to other machines: give an --api-key, which they must send"
@@ -73,7 +77,7 @@ def serve(
     loading = loading.but(store=not no_cache)
     bound = bind(host, port)
     with bound, ExitStack() as opened:
-        files = serve_models.find(serve_models.names(context, model, embed), yes=yes)
+        files = serve_models.find(serve_models.names(context, named, model, embed), yes=yes)
         # Before the others are planned, which then see the memory that is left.
         embedders = [
             serve_models.open_embedder(opened, name, loading, embed_ctx, embed_pooling, yes=yes)

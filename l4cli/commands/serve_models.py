@@ -27,16 +27,22 @@ _KV_BYTES, _KV_PART = 2 << 30, 4
 
 
 def names(
-    context: typer.Context, model: list[str] | None, embed: list[str] | None
+    context: typer.Context,
+    named: list[str] | None,
+    model: list[str] | None,
+    embed: list[str] | None,
 ) -> list[str | None]:
     """Return the models that write text; None stands for the default one.
 
     With --embed, a default model that nobody asked for is not loaded.
+
+    named: models that stand alone in the command. model: those of --model.
     """
     source = context.get_parameter_source("model")
     is_typed = source is not None and source.name == "COMMANDLINE"
-    if embed and not is_typed:
-        return []
+    typed = [*(named or []), *(model or [] if is_typed else [])]
+    if typed or embed:
+        return [*typed]
     return list(model or []) or [None]
 
 
@@ -132,10 +138,9 @@ def _size(llm: LLM, ctx: int | None, most: int, *, is_exact: bool) -> tuple[int,
         most = 1
     limits = llm.limits
     if ctx is not None and ctx > limits.longest:
-        raise UsageError(
-            f"--ctx {tokens(ctx)}: the model, or this machine's memory, has room for "
-            f"{tokens(limits.longest)} tokens"
-        )
+        is_trained = limits.n_ctx_seq <= limits.n_cells
+        why = "the model was trained for" if is_trained else "this machine's memory has room for"
+        raise UsageError(f"--ctx {tokens(ctx)}: {why} {tokens(limits.longest)} tokens")
     cells = limits.n_cells
     if not is_exact:
         weights = llm.file.n_bytes if llm.file else 0

@@ -43,6 +43,15 @@ def parse_pooling(value: str) -> str:
     raise typer.BadParameter(f"{value!r} is not valid: give one of {', '.join(_POOLINGS)}")
 
 
+Named = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL",
+        autocompletion=completion.models,
+        help="Models to serve: the same as --model.",
+        show_default=False,
+    ),
+]
 Models = Annotated[
     list[str] | None,
     typer.Option(

@@ -21,6 +21,8 @@ from l4cli.native.build import NAME, STAMP
 from l4cli.native.toolchain import examine
 from l4cli.native.wheel import WheelError, build, kept_wheel, pinned_version, recipe_of
 
+EXTRAS = "fast,serve"  # so that each command works, at its full speed
+
 
 def install_command(clone: Path, lock: Path) -> Path:
     """Install l4 from a clone, and return the path of the command. Raises WheelError."""
@@ -54,20 +56,19 @@ def bin_folder() -> Path:
 def commands(clone: Path, lock: Path, wheels: Path, place: Path) -> list[list[str]]:
     """The commands that install l4; `wheels` is the folder of the compiled llama.cpp."""
     ours = ["--find-links", str(wheels)]
+    whole = f"{clone}[{EXTRAS}]"
     if shutil.which("uv"):
         install = ["uv", "tool", "install", "--python", sys.executable, "--reinstall-package", "l4"]
-        return [
-            [*install, "--constraints", str(lock), *ours, "--no-build-package", NAME, str(clone)]
-        ]
+        return [[*install, "--constraints", str(lock), *ours, "--no-build-package", NAME, whole]]
     pip = ["--constraint", str(lock), *ours, "--only-binary", NAME]
     if shutil.which("pipx"):
         install = ["pipx", "install", "--force", "--python", sys.executable]
-        return [[*install, "--pip-args", " ".join(pip), str(clone)]]
+        return [[*install, "--pip-args", " ".join(pip), whole]]
     home = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "l4"
     python = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     return [
         [sys.executable, "-m", "venv", str(home)],
-        [*python, "--upgrade", *pip, str(clone)],
+        [*python, "--upgrade", *pip, whole],
         [*python, "--force-reinstall", "--no-deps", str(clone)],
         ["mkdir", "-p", str(place.parent)],
         ["ln", "-sf", str(home / "bin" / "l4"), str(place)],
@@ -85,7 +86,8 @@ def hint_of_path(folder: Path, environment: Mapping[str, str]) -> str:
     if str(folder) in environment.get("PATH", "").split(os.pathsep):
         return ""
     return (
-        f"{folder} is not on your PATH: add this line to ~/.profile and open a new terminal\n"
+        f"{folder} is not on your PATH: add this line to the start-up file of your shell "
+        "(~/.bashrc, ~/.zshrc), and open a new terminal\n"
         f'  export PATH="{folder}:$PATH"'
     )
 

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from l4cli.native.build import NAME, TESTED_VERSION
@@ -85,6 +86,17 @@ def installer() -> Installer:
         _compiler_line(),
         _nvcc(),
     )
+
+
+def extra_line(extra: str) -> str:
+    """Return the command that installs the packages of one of l4's extras.
+
+    It names the packages, because l4 itself may have been installed from a folder.
+    """
+    marker = f"extra == '{extra}'"
+    found = [one.partition(";") for one in metadata.requires("l4") or ()]
+    wanted = [name.strip() for name, _, when in found if when.strip().replace('"', "'") == marker]
+    return installer().install_line(*wanted)
 
 
 def _command() -> str:

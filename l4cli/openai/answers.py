@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from l4cli.engine.types import Completion, TokenLogprob
+from l4cli.errors import ContextOverflowError
 from l4cli.openai.said import Said
 from l4cli.prompt.tool_calls import ToolCall
 
@@ -108,3 +109,8 @@ def usage(completions: Sequence[Completion]) -> dict[str, Any]:
         "total_tokens": prompt + generated,
         "prompt_tokens_details": {"cached_tokens": completions[0].num_cached_tokens},
     }
+
+
+def code_of(error_type: str) -> str:
+    """Return OpenAI's code for a type of l4's errors; the type itself if OpenAI has none."""
+    return "context_length_exceeded" if error_type == ContextOverflowError.type else error_type

@@ -48,6 +48,11 @@ _FIELDS = {
     | {"prompt", "echo", "suffix", "best_of", "parallel_tool_calls"},
 }
 
+_ELSEWHERE: Mapping[Kind, Mapping[str, str]] = {
+    "chat": {"prompt": "give messages, or ask /v1/completions"},
+    "completions": {"messages": "give a prompt, or ask /v1/chat/completions"},
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Body:
@@ -92,7 +97,7 @@ def read(kind: Kind, body: Mapping[str, Any], *, lenient: bool = False) -> Body:
     lenient: ignore unknown fields.
     """
     if not lenient:
-        fields.refuse_unknown(body, _FIELDS[kind])
+        fields.refuse_unknown(body, _FIELDS[kind], _ELSEWHERE[kind])
     body = _renamed(body)
     most = fields.flag("parallel_tool_calls", body, True)
     shared: dict[str, Any] = {

@@ -116,12 +116,19 @@ def messages(value: Any) -> tuple[Mapping[str, Any], ...]:
     return tuple(_message(f"messages[{index}]", message) for index, message in enumerate(given))
 
 
-def refuse_unknown(value: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Raise InputError for a field not in `known`: it is more likely misspelt than optional."""
+def refuse_unknown(
+    value: Mapping[str, Any], known: frozenset[str], elsewhere: Mapping[str, str] | None = None
+) -> None:
+    """Raise InputError for a field not in `known`: it is more likely misspelt than optional.
+
+    elsewhere: fields that other endpoints have, with what to do instead.
+    """
     if unknown := sorted(value.keys() - known):
-        near = nearest(unknown[0], known)
+        name = unknown[0]
+        near = nearest(name, known)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-        raise InputError(f"unknown field {unknown[0]!r} (--lenient ignores it); {hint}")
+        hint = (elsewhere or {}).get(name, hint)
+        raise InputError(f"unknown field {name!r} (--lenient ignores it); {hint}")
 
 
 def flag(name: str, value: Mapping[str, Any], default: bool) -> bool:

@@ -24,6 +24,7 @@ class Asking:
         self.engine, self.limits = engine, limits
         self._loop = asyncio.get_running_loop()
         self._open: dict[str, InFlight] = {}
+        self._is_ended = False
         self._n_seq_max = engine.llm.engine.backend.n_seq_max
         # Encoding a prompt may take long, and must not keep the event loop from its work.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="l4-encoder")
@@ -38,6 +39,8 @@ class Asking:
 
     def check_queue(self, count: int = 1) -> None:
         """Raise ApiError if so many more requests would have to wait behind too many others."""
+        if self._is_ended:
+            raise _stopped()
         if self.engine.failure is not None:
             raise ApiError(503, f"the engine has failed: {self.engine.failure}; restart l4 serve")
         waiting = len(self._open) + count - self._n_seq_max
@@ -95,6 +98,12 @@ class Asking:
             code="timeout",
         )
         return self._loop.call_later(self.limits.seconds, put, late)
+
+    def end(self) -> None:
+        """End all requests, and refuse further ones, because the server stops."""
+        self._is_ended = True
+        for in_flight in {id(one): one for one in self._open.values()}.values():
+            in_flight.put(_stopped())
 
     def _deliver(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -180,3 +189,7 @@ def _refused(error: Exception) -> ApiError:
     if isinstance(error, L4Error):
         return api_error(error)
     return ApiError(500, f"the request was not computed: {error}")
+
+
+def _stopped() -> ApiError:
+    return ApiError(503, "the server was stopped", code="server_stopped")

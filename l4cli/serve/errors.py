@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from l4cli.errors import ContextOverflowError, EngineError, InputError, L4Error
+from l4cli.openai.answers import code_of
 
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
@@ -15,6 +16,12 @@ _ANTHROPIC_TYPES = {
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
+}
+
+# Clients have no options; in messages, they become those of the server.
+_SERVERS_OPTIONS = {
+    "raise --ctx above": "start l4 serve with a --ctx above",
+    "(--lenient ignores it)": "(l4 serve --lenient ignores it)",
 }
 
 
@@ -45,17 +52,20 @@ class ApiError(Exception):
 def api_error(error: L4Error) -> ApiError:
     """Return the error for the client: 400 if the request is wrong, 500 if computing it failed."""
     message = str(error)
+    for own, served in _SERVERS_OPTIONS.items():
+        message = message.replace(own, served)
     if isinstance(error, EngineError):
         return ApiError(500, message, code=error.type)
     if isinstance(error, ContextOverflowError):
-        return ApiError(400, message, code="context_length_exceeded")
+        return ApiError(400, message, code=code_of(error.type))
     param = _field_in(message) if isinstance(error, InputError) else None
     return ApiError(400, message, code=error.type, param=param)
 
 
 def _field_in(message: str) -> str | None:
     """Return the field that a message is about, which it names first, or as an unknown one."""
-    found = re.match(r"unknown field '([^']+)'|([a-z_]+(?:\[\d+\])?)[\s:.]", message)
+    field = r"unknown field '([^']+)'|(?!the |a |no )([a-z_]+(?:\[\d+\])?)[\s:.]"
+    found = re.match(field, message)
     return (found[1] or found[2]) if found else None
 
 

@@ -42,7 +42,9 @@ class Api:
         """Return the JSON object that a request brings; else raise ApiError or InputError."""
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind not in ("application/json", ""):
-            raise ApiError(415, f"the content type must be application/json, not {kind}")
+            raise ApiError(
+                415, f"the content type must be application/json, not {kind} (curl: use --json)"
+            )
         raw = await request.body()
         value = _parsed(raw)
         if not isinstance(value, dict):
@@ -60,7 +62,8 @@ def _parsed(raw: bytes) -> Any:
     try:
         return strict_json.parse(text)
     except InputError as error:
-        raise InputError(f"the body is not JSON: {error}") from None
+        why = str(error).removeprefix("not JSON: ")
+        raise InputError(f"the body is not JSON: {why}") from None
 
 
 async def generate(

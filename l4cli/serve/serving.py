@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -26,6 +28,7 @@ from l4cli.serve.limits import AskingLimits
 from l4cli.serve.served import Models, Served
 
 _BACKLOG = 2048
+_LAST_SECONDS = 1.0  # in which clients are told that their requests have ended
 Note = Callable[[str], None]
 
 
@@ -45,12 +48,14 @@ class ServeOptions:
     state: Path | None = None
 
 
+def check_host(host: str) -> None:
+    """Raise UsageError if there is no such name or address."""
+    _addresses(host, 0)
+
+
 def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket. UsageError if the address cannot be had."""
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except socket.gaierror:
-        raise UsageError(f"--host {host}: no such name or address") from None
+    found = _addresses(host, port)
     family, kind, protocol, _, address = found[0]
     bound = socket.socket(family, kind, protocol)
     try:
@@ -62,6 +67,13 @@ def bind(host: str, port: int) -> socket.socket:
         raise UsageError(_why_not(host, port, error)) from None
     bound.setblocking(False)
     return bound
+
+
+def _addresses(host: str, port: int) -> list[Any]:
+    try:
+        return socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError):
+        raise UsageError(f"--host {host}: no such name or address") from None
 
 
 def _why_not(host: str, port: int, error: OSError) -> str:
@@ -92,6 +104,7 @@ def serve(
     The first signal lets requests in flight finish, a second one stops them.
     """
     _allow_many_files()
+    logging.getLogger("uvicorn.error").addFilter(_is_fault)
     seen: list[int] = []
 
     async def until_a_signal() -> None:
@@ -109,7 +122,7 @@ async def serving(
     options: ServeOptions,
     note: Note = lambda _line: None,
     embedders: Sequence[Embedder] = (),
-) -> AsyncIterator[uvicorn.Server]:
+) -> AsyncIterator[Server]:
     """Start the models' threads and the batches, and return a server that is ready to `serve`."""
     models = Models(
         [Served.start(llm, options.limits) for llm in llms],
@@ -132,7 +145,7 @@ async def serving(
             date_header=False,
             timeout_keep_alive=75,
         )
-        yield _Server(config, batches)
+        yield Server(config, batches, models)
     finally:
         batches.close()
         for served in models.all:
@@ -141,12 +154,21 @@ async def serving(
             embedder.close()
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn's server without its own handling of signals. Batches stop when it stops."""
 
-    def __init__(self, config: uvicorn.Config, batches: Batches) -> None:
+    def __init__(self, config: uvicorn.Config, batches: Batches, models: Models) -> None:
         super().__init__(config)
-        self._batches = batches
+        self._batches, self._models = batches, models
+
+    def stop_now(self) -> None:
+        """End all requests, with an error for their clients, and soon all connections."""
+        for served in self._models.all:
+            served.asking.end()
+        asyncio.get_running_loop().call_later(_LAST_SECONDS, self._cut)
+
+    def _cut(self) -> None:
+        self.force_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._batches.drain()
@@ -158,7 +180,7 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _signals(server: uvicorn.Server, seen: list[int], note: Note) -> Iterator[None]:
+def _signals(server: Server, seen: list[int], note: Note) -> Iterator[None]:
     """Within this context, a first signal drains the server, a second one stops it.
 
     seen: the signals' numbers are added to it.
@@ -169,11 +191,11 @@ def _signals(server: uvicorn.Server, seen: list[int], note: Note) -> Iterator[No
         seen.append(number)
         if len(seen) == 1:
             num_open = len(server.server_state.connections)
-            end = f"; open connections: {num_open}; a second signal ends them" if num_open else ""
+            end = f"; open connections: {num_open}; Ctrl-C again ends them" if num_open else ""
             note(f"stopping{end}")
             server.should_exit = True
         else:
-            server.force_exit = True
+            server.stop_now()
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     for number in numbers:
@@ -183,6 +205,12 @@ def _signals(server: uvicorn.Server, seen: list[int], note: Note) -> Iterator[No
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn's log is worth a look: not that a request was cut off."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, asyncio.CancelledError)
 
 
 def _allow_many_files() -> None:

@@ -63,7 +63,7 @@ def test_without_them_an_environment_and_a_link(here: Path) -> None:
     assert place == here / ".local" / "bin" / "l4"
     made = command.commands(ROOT, ROOT / "requirements.lock", here / "wheels", place)
     assert made[0][1:] == ["-m", "venv", str(here / ".local/share/l4")]
-    assert made[1][-3:] == ["--only-binary", "llama-cpp-python", str(ROOT)]
+    assert made[1][-3:] == ["--only-binary", "llama-cpp-python", f"{ROOT}[fast,serve]"]
     for line in made[-2:]:
         subprocess.run(line, check=True)
     assert place.readlink() == here / ".local/share/l4/bin/l4"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -22,7 +24,7 @@ SERVE = [sys.executable, "-m", "l4cli", "serve"]
         (["--port", "-1"], "--port"),
         (["--host", "0.0.0.0"], "is open to other machines: give an --api-key"),
         (["--host", "10.9.8.7", "--api-key", "k"], "is no address of this machine"),
-        (["--host", "nowhere.invalid", "--api-key", "k"], "no such name or address"),
+        (["--host", "nowhere.invalid"], "no such name or address"),
         (["--api-key", ""], "--api-key must have printable ASCII characters"),
         (["--api-key", "@nothing.txt"], "nothing.txt"),
         (["--allow-origin", "example"], "'example' is not an origin"),
@@ -90,6 +92,29 @@ def test_it_says_where_it_is_answers_and_stops(tiny_gguf: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 143
         assert process.stderr.read().startswith("stopping")
+
+
+def test_a_second_signal_ends_requests_with_a_word_to_their_clients(tiny_gguf: Path) -> None:
+    command = [*SERVE, str(tiny_gguf), "--port", "0", "--ctx", "32k", "--parallel", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        url = [process.stderr.readline() for _ in range(2)][1].split()[0]
+        body = {"prompt": "a", "max_tokens": 30_000, "ignore_eos": True}
+        with ThreadPoolExecutor(1) as pool:
+            whole = pool.submit(httpx.post, f"{url}/v1/completions", json=body, timeout=60)
+            streamed = {**body, "stream": True}
+            with httpx.stream("POST", f"{url}/v1/completions", json=streamed, timeout=60) as reply:
+                lines = reply.iter_lines()
+                assert next(lines).startswith("data: {")
+                process.send_signal(signal.SIGINT)
+                assert "Ctrl-C again ends them" in process.stderr.readline()
+                process.send_signal(signal.SIGINT)
+                last = [line for line in lines if line][-1]
+            assert json.loads(last.removeprefix("data: "))["error"]["code"] == "server_stopped"
+            assert whole.result().status_code == 503
+            assert whole.result().json()["error"]["message"] == "the server was stopped"
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read() == ""
 
 
 def test_it_serves_an_embedding_model_alone(bert_gguf: Path) -> None:

@@ -159,8 +159,17 @@ def test_a_wrong_body_is_named(
     url: str, content: bytes, kind: str, status: int, message: str
 ) -> None:
     reply = httpx.post(url + CHAT, content=content, headers={"content-type": kind})
-    assert reply.status_code == status
-    assert message in reply.json()["error"]["message"]
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (status, None)
+    assert message in error["message"]
+    assert error["message"].count("not JSON") <= 1
+
+
+def test_a_field_of_another_endpoint_is_told_where_it_belongs(url: str) -> None:
+    error = httpx.post(url + CHAT, json={"prompt": "x"}).json()["error"]
+    assert error["param"] == "prompt"
+    assert error["message"].endswith("give messages, or ask /v1/completions")
+    assert "l4 serve --lenient" in error["message"]
 
 
 def test_a_body_that_is_too_large_is_not_read(demo: LLM) -> None:

@@ -89,6 +89,14 @@ def fill(page: Page, **fields: str) -> None:
     page.click("#settings .primary")
 
 
+def test_the_context_is_counted_while_an_answer_grows(page: Page, model: Told) -> None:
+    assert page.js("$('#welcome').textContent").count("tokens of context, counted exactly") == 1
+    model.tell("More of it. " * 30, pause=0.1)
+    page.begin("Say something.")
+    page.until("$('#context').textContent && !$('#context').textContent.startsWith('0 /')")
+    assert page.js("$('.answer article').ariaBusy") == "true"
+
+
 def test_an_answer_streams_and_stays_after_a_reload(page: Page, model: Told) -> None:
     model.tell("One **bold** word.\n\n" + "More of it. " * 12, pause=0.01)
     page.begin("Say something.")

@@ -143,18 +143,22 @@ export class Composer {
     this.timer = setTimeout(() => this.count(), PAUSE);
   }
 
-  /** Show how many tokens the context has with the next message. The server counts them exactly. */
+  /**
+   * Show how many tokens the context has with the next message. The server counts them exactly.
+   * While an answer grows, what it answers is counted.
+   */
   async count() {
-    if (this.chat.isRunning) return;
+    const shown = path(this.chat.conv);
+    const above = this.chat.isRunning ? shown.slice(0, -1) : shown;
     const content = this.field.value.trim();
-    const isDraft = Boolean(content || this.documents.length);
-    const last = path(this.chat.conv).at(-1);
+    const isDraft = !this.chat.isRunning && Boolean(content || this.documents.length);
+    const last = above.at(-1);
     const most = this.chat.model.max_model_len;
     if (!isDraft && !last) return this.drawCount(0, most);
     if (!isDraft && last.stats?.isExact) return this.drawCount(last.stats.prompt + last.stats.tokens, most);
     this.counting = new AbortController();
     try {
-      const body = this.chat.body(isDraft ? { content, documents: this.documents } : null);
+      const body = this.chat.body(isDraft ? { content, documents: this.documents } : null, above);
       const counted = await dryRun(body, this.counting.signal);
       this.drawCount(counted.prompt_tokens, counted.context, isDraft);
     } catch (error) {
