@@ -178,8 +178,8 @@ def convert(
     split: how to cut the output into several files; None: one file.
     resume: continue a conversion that was killed, interrupted or met a full disk; the result has
         the same bytes. An output that is whole is left as it is. False: start over.
-    overwrite: replace a file of that name. False: refuse it, unless it has the size and the header
-        that this conversion would give it.
+    overwrite: replace a file of that name. False: refuse it, unless it has the bytes that this
+        conversion would give it.
     threads: None: one per CPU that this process may use.
     ram: the most bytes that the working buffers may take; None: 64 MiB a thread. They take some
         4 MiB a thread at least.
@@ -227,6 +227,7 @@ def refuse_outputs(
     planned: Iterable[tuple[Plan, str | Path]],
     *,
     split: Split | None = None,
+    resume: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Raise the ConvertError that `convert_all` would raise for the outputs; touch nothing."""
@@ -234,7 +235,7 @@ def refuse_outputs(
     from convert.writing.layout import lay_out
 
     layouts = [(plan, lay_out(plan, Path(out), split)) for plan, out in planned]
-    refusals.refuse_outputs(layouts, overwrite=overwrite)
+    refusals.refuse_outputs(layouts, resume=resume, overwrite=overwrite)
 
 
 def estimate(

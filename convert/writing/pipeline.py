@@ -43,8 +43,8 @@ def run(
 ) -> tuple[Report, ...]:
     """Write the planned outputs; see `convert.convert_all`, whose arguments these are."""
     started = time.monotonic()
-    refuse_outputs(planned, overwrite=overwrite)
-    whole = {layout.path for _, layout in planned if resume and is_whole(layout)}
+    refuse_outputs(planned, resume=resume, overwrite=overwrite)
+    whole = {layout.path for plan, layout in planned if resume and is_whole(plan, layout)}
     written: dict[Path, Report] = {}
     if unfinished := [(plan, layout) for plan, layout in planned if layout.path not in whole]:
         written = _write(unfinished, resume, overwrite, threads, ram, progress, started)

@@ -1,8 +1,9 @@
 """Decides, before anything is touched, whether outputs may be written under their names.
 
 What lies there already is somebody's work, unless it is known to be l4's: an output is l4's own if
-it has the size and the header that the plan gives it (converting again then gives the same bytes),
-a part file if the journal beside it lists it, and a journal if it begins like one.
+it has the bytes that the plan gives it, a part file if the journal beside it lists it, and a
+journal if it begins like one. Before the work, an output's size, its header and some rows of every
+tensor are compared; before it is replaced, all bytes are.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from convert.names import in_short, is_device
 from convert.types import Plan
 from convert.writing.journal import imatrices, journal_path, read_journal, sources
 from convert.writing.layout import FileLayout, Layout
+from convert.writing.sameness import has_bytes_of, has_weights_of
 from convert.writing.writer import part_path
 
 
-def refuse_outputs(planned: Sequence[tuple[Plan, Layout]], *, overwrite: bool) -> None:
+def refuse_outputs(
+    planned: Sequence[tuple[Plan, Layout]], *, resume: bool, overwrite: bool
+) -> None:
     """Raise ConvertError if the layouts cannot be the outputs of these plans.
 
+    resume: an output that is whole will be left as it is.
     overwrite: an output may replace any file of its name.
     """
     paths = [file.path for _, layout in planned for file in layout.files]
@@ -34,19 +39,62 @@ def refuse_outputs(planned: Sequence[tuple[Plan, Layout]], *, overwrite: bool) -
             _refuse_place(plan, path)
         for file in layout.files:
             _refuse_place(plan, part_path(file.path))
-            if not overwrite:
-                refuse_taken(file)
+        if not overwrite:
+            _refuse_others(plan, layout, resume=resume)
         _refuse_place(plan, journal_path(layout.path))
         refuse_foreign_parts(layout)
 
 
 def refuse_taken(file: FileLayout) -> None:
-    """Raise ConvertError if the file's name is taken by another file than this one, written."""
-    if status_of(file.path) is not None and not is_written(file):
-        raise ConvertError(
-            f"{file.path}: exists already, and is not what this command writes; "
-            "write elsewhere with -o, or replace it with --overwrite"
-        )
+    """Raise ConvertError if the file's name is taken by one that differs from the finished part."""
+    if status_of(file.path) is None:
+        return
+    if not is_written(file):
+        raise _taken(file.path, _OTHER)
+    try:
+        is_same = has_bytes_of(file.path, part_path(file.path))
+    except OSError as error:
+        raise _unreadable(file.path, error) from None
+    if not is_same:
+        raise _taken(file.path, _OTHER_WEIGHTS)
+
+
+def _refuse_others(plan: Plan, layout: Layout, *, resume: bool) -> None:
+    """Raise ConvertError if a file of the output exists that this plan would write otherwise."""
+    there = [file for file in layout.files if status_of(file.path) is not None]
+    for file in there:
+        if not is_written(file):
+            raise _taken(file.path, _OTHER)
+    if not there:
+        return
+    if plan.shards is not None:
+        # Its weights are not on disk. With `resume`, files that are whole stay as they are.
+        if not resume:
+            raise _taken(there[0].path, "may hold other weights than the Hub has")
+    elif not _is_of(plan, there):
+        raise _taken(there[0].path, _OTHER_WEIGHTS)
+
+
+_OTHER = "holds something else than this command would write"
+_OTHER_WEIGHTS = "holds other weights than this command would write"
+
+
+def _taken(path: Path, what: str) -> ConvertError:
+    return ConvertError(
+        f"{path}: exists already and {what}; "
+        "write elsewhere with -o, or replace it with --overwrite"
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> ConvertError:
+    return ConvertError(f"{path}: {error.strerror}; write elsewhere with -o")
+
+
+def _is_of(plan: Plan, files: Sequence[FileLayout]) -> bool:
+    try:
+        return has_weights_of(plan, files)
+    except OSError as error:
+        raise _unreadable(files[0].path, error) from None
 
 
 def refuse_foreign_parts(layout: Layout) -> None:
@@ -61,9 +109,11 @@ def refuse_foreign_parts(layout: Layout) -> None:
             )
 
 
-def is_whole(layout: Layout) -> bool:
-    """Whether a finished conversion has left all files of the output."""
-    return all(map(is_written, layout.files)) and status_of(journal_path(layout.path)) is None
+def is_whole(plan: Plan, layout: Layout) -> bool:
+    """Whether a finished conversion by this plan has left all files of the output."""
+    if not all(map(is_written, layout.files)) or status_of(journal_path(layout.path)) is not None:
+        return False
+    return plan.shards is not None or _is_of(plan, layout.files)
 
 
 def is_written(file: FileLayout) -> bool:
@@ -75,7 +125,7 @@ def is_written(file: FileLayout) -> bool:
         with file.path.open("rb") as written:
             return written.read(len(file.header)) == file.header
     except OSError as error:
-        raise ConvertError(f"{file.path}: {error.strerror}; write elsewhere with -o") from None
+        raise _unreadable(file.path, error) from None
 
 
 def status_of(path: Path) -> os.stat_result | None:

@@ -153,7 +153,7 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace a file of that name; otherwise only one that this command has written.",
+        help="Replace a file of that name; otherwise only one that has the bytes of the new one.",
         rich_help_panel=_OUTPUT_PANEL,
     ),
 ]

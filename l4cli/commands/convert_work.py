@@ -80,7 +80,9 @@ class Work:
 
         plans, targets = [plan for plan, _ in planned], [target for _, target in planned]
         total = sum(tensor.n_bytes for plan in plans for tensor in plan.tensors)
-        converter.refuse_outputs(planned, split=self.split, overwrite=self.overwrite)
+        converter.refuse_outputs(
+            planned, split=self.split, resume=self.resume, overwrite=self.overwrite
+        )
         if shards is not None:
             shards.refuse_foreign(_shards_folder(targets))
         with ExitStack() as stack:

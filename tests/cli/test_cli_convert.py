@@ -217,7 +217,7 @@ def test_an_output_is_replaced_only_if_it_is_ours_or_asked_for(
     done = l4(*command)
     assert done.returncode == 2
     assert done.stderr == (
-        f"l4: {out}: exists already, and is not what this command writes; "
+        f"l4: {out}: exists already and holds something else than this command would write; "
         "write elsewhere with -o, or replace it with --overwrite\n"
     )
     assert out.read_text() == "four years of work"

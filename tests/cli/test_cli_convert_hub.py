@@ -287,3 +287,17 @@ def test_a_hub_with_one_etag_for_all_files_confuses_none(
     done = l4(*arguments(out))
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == whole
+
+
+def test_what_is_there_is_not_replaced_before_its_weights_are_known(
+    l4: L4, hub: Hub, whole: bytes, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.gguf"
+    out.write_bytes(whole)
+    refused = l4(*arguments(out))
+    assert refused.returncode == 2
+    assert "may hold other weights than the Hub has; write elsewhere with -o" in refused.stderr
+    assert hub.got == []
+    assert out.read_bytes() == whole
+    assert l4(*arguments(out), "--overwrite").returncode == 0
+    assert hub.got == SHARDS

@@ -69,7 +69,7 @@ def test_another_model_of_that_name_stays(checkpoint: Path, whole: bytes, tmp_pa
     out = tmp_path / "out.gguf"
     for other in (whole + b"\0", b"g" + whole[1:]):
         out.write_bytes(other)
-        with pytest.raises(ConvertError, match=r"is not what this command writes.*--overwrite"):
+        with pytest.raises(ConvertError, match=r"holds something else.*--overwrite"):
             run(checkpoint, out)
         assert contents(tmp_path) == {"out.gguf": other}
     run(checkpoint, out, overwrite=True)
@@ -195,3 +195,62 @@ def test_a_damaged_journal_costs_time_and_nothing_else(
             assert contents(tmp_path) == before, seed
         else:
             assert contents(tmp_path) == {"out.gguf": whole}, seed
+
+
+def other_weights(checkpoint: Path, folder: Path) -> Path:
+    """A checkpoint with the name, the metadata and the shapes of `checkpoint`, of another seed."""
+    return write_checkpoint(folder / checkpoint.name, seed=1, **SMALL)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("split", [None, Split(max_tensors=9)])
+def test_the_same_header_over_other_weights_is_another_model(
+    checkpoint: Path, tmp_path: Path, resume: bool, split: Split | None
+) -> None:
+    other, out = other_weights(checkpoint, tmp_path), tmp_path / "out" / "model.gguf"
+    out.parent.mkdir()
+    run(checkpoint, out, split=split)
+    before = contents(out.parent)
+    with pytest.raises(ConvertError, match=r"other weights .* -o, or replace it with --overwrite"):
+        run(other, out, split=split, resume=resume)
+    assert contents(out.parent) == before
+    report = run(other, out, split=split, resume=resume, overwrite=True)
+    assert not report.was_whole
+    assert contents(out.parent).keys() == before.keys()
+    assert contents(out.parent) != before
+
+
+def test_one_other_byte_is_found_before_the_file_is_replaced(
+    checkpoint: Path, whole: bytes, tmp_path: Path
+) -> None:
+    """Rows that were not compared before the work are compared before the file gets its name."""
+    out, kept = tmp_path / "out.gguf", bytearray(whole)
+    tensor = max(convert.plan(checkpoint, "F32").tensors, key=lambda tensor: tensor.n_bytes)
+    n_header = len(whole) - convert.plan(checkpoint, "F32").tensors[-1].offset
+    n_header -= convert.plan(checkpoint, "F32").tensors[-1].n_bytes
+    kept[n_header + tensor.offset + 4 * tensor.shape[0]] ^= 1  # the second row
+    out.write_bytes(kept)
+    with pytest.raises(convert.DiskError, match=r"other weights.*--resume then ends"):
+        run(checkpoint, out)
+    assert out.read_bytes() == kept
+    assert run(checkpoint, out, resume=True, overwrite=True).n_resumed > 0
+    assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize("way", ["Q8_0", "Q4_0"])
+def test_a_quantized_gguf_does_not_replace_what_the_checkpoint_gave(
+    tmp_path: Path, way: str
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "model", num_local_experts=2, num_hidden_layers=4)
+    best, worse = tmp_path / "best.gguf", tmp_path / "worse.gguf"
+    convert.convert(convert.plan(checkpoint, "Q4_K_M"), best)
+    convert.convert(convert.plan(checkpoint, way), worse)
+    before = best.read_bytes()
+    (plan,) = convert.plan_quantize(worse, ["Q4_K_M"], requantize=True)
+    with pytest.raises(ConvertError, match="other weights"):
+        convert.convert(plan, best)
+    assert best.read_bytes() == before
+    copy = tmp_path / "copy.gguf"
+    convert.convert(plan, copy)
+    convert.convert(plan, copy)  # the same source and settings: the same bytes
+    assert copy.read_bytes() != before
