@@ -23,6 +23,9 @@ def unknown(what: str, name: str, known: Collection[str]) -> ConvertError:
 
     what: the kind of name, such as "type".
     """
-    near = difflib.get_close_matches(name.upper(), known, n=3)
+    begun = [each for each in known if name and each.startswith(name.upper())]
+    # The usual one of its size first: Q4_K_M for Q4.
+    begun.sort(key=lambda each: (not each.endswith("_K_M"), "_K" not in each))
+    near = begun[:3] or difflib.get_close_matches(name.upper(), known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(known)}"
     return ConvertError(f"unknown {what} {name!r}; {hint}")

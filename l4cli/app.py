@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from contextlib import nullcontext
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -124,12 +125,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _on_terminate)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, _on_terminate)  # the terminal closed; not under `nohup`
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _on_interrupt)
     arguments = sys.argv[1:]
     try:
         with nullcontext() if {"--help", "-h"} & {*arguments} else watching(arguments):
             exit_code = invoke(debug="--debug" in arguments)
     except KeyboardInterrupt:
         exit_code = EXIT_INTERRUPTED
+    console.end_interrupted_line()
     sys.exit(exit_code)
 
 
@@ -143,12 +147,15 @@ def invoke(debug: bool) -> int:
     except console.ReaderGoneError:
         return _reader_gone()
     except SystemExit as leaving:
+        if isinstance(leaving.__context__, GivenUpError):
+            _note_given_up(leaving.__context__)
         if not isinstance(leaving.__context__, BrokenPipeError):
             raise
         return _reader_gone()  # of a help text, which typer writes
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
     except GivenUpError as given_up:
+        _note_given_up(given_up)
         return given_up.exit_code
     except (L4Error, ConvertError, TyperException) as error:
         if debug:
@@ -177,6 +184,11 @@ def invoke(debug: bool) -> int:
         return EXIT_FAILED
 
 
+def _note_given_up(given_up: GivenUpError) -> None:
+    if given_up.exit_code == EXIT_INTERRUPTED:
+        console.note_interrupt()
+
+
 def _reader_gone() -> int:
     """Let the command end quietly, since nobody reads its output; return the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout at exit; this cannot fail
@@ -189,6 +201,10 @@ def _line(error: Exception) -> str:
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
         message = plain(error.format_message().rstrip("."))
+        parameter = getattr(error, "param", None)
+        source = context and parameter and context.get_parameter_source(parameter.name)
+        if source and source.name == "ENVIRONMENT":
+            message = re.sub(r"(?<=nvalid value for )'.*?'(?=:)", _variable_of(parameter), message)
         unknown = getattr(error, "option_name", None)
         if context and unknown and hasattr(error, "possibilities"):  # click's NoSuchOption
             advice = about_option(unknown, context.command)
@@ -201,8 +217,20 @@ def _line(error: Exception) -> str:
     return f"{line[: _MOST_CHARACTERS - 500]} … {line[-500:]}"  # the file, and the way out
 
 
+def _variable_of(parameter: Any) -> str:
+    """The environment variable that an option has its value from."""
+    names = parameter.envvar
+    names = [names] if isinstance(names, str) else names
+    return str(next(name for name in names if os.environ.get(name)))
+
+
 def _short(name: str) -> str:
     return name if len(name) <= 200 else f"{name[:100]}…{name[-99:]}"
+
+
+def _on_interrupt(_number: int, _frame: object) -> None:
+    console.note_interrupt()
+    raise KeyboardInterrupt
 
 
 def _on_terminate(number: int, _frame: object) -> None:

@@ -47,7 +47,8 @@ def _file(path: Path) -> str:
         return f"is a file of a checkpoint; give its directory, {path.parent}"
     found = recognize(start)
     if found is not None:
-        return f"is {found.what}, not the directory of a Hugging Face checkpoint; {found.way_out}"
+        what = f"is {found.what}, not the directory of a Hugging Face checkpoint"
+        return f"{what}; {found.way_to_convert}"
     return "is not a directory; name the directory of a Hugging Face checkpoint"
 
 

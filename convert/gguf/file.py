@@ -172,8 +172,7 @@ class _Cursor:
                 f"{self._path}: is not a GGUF file but {found.what}; {found.way_out}"
             )
         return ConvertError(
-            f"{self._path}: is not a GGUF file (it begins with {start[:4]!r}); "
-            "`l4 convert` makes one from a Hugging Face checkpoint"
+            f"{self._path}: is not a GGUF file, nor another kind that l4 knows; give a .gguf file"
         )
 
     def _check_count(self, what: str, n: int, n_bytes: int, most: int) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l4cli import console
+from l4cli.commands.defaults import DEFAULTS
 from l4cli.commands.editing import edit_file
 from l4cli.commands.group import Command, ShowingGroup
 from l4cli.errors import UsageError
@@ -50,6 +51,8 @@ Key = Annotated[
         "(run.ctx).",
     ),
 ]
+# Options that are meant for one command line: as a default of all commands they may do harm.
+_OF_ONE_USE = ("overwrite", "out", "resume")
 _CONFIG = """\
 # Defaults for options of l4. An option on the command line or an L4_* variable overrides them.
 # `l4 config --all` lists the keys; docs/config.md explains this file.
@@ -186,10 +189,16 @@ def set_value(
     place = _change(change, context)
     console.note(f"{place}: [{'.'.join(found.table)}] {found.option} = {_shown(value)}")
     if found.option == "model":
-        _warn_of_unknown_model(str(value))
+        _warn_of_unknown_model(str(value), ".".join([*found.table, found.option]))
+    if found.table == (DEFAULTS,) and found.option in _OF_ONE_USE:
+        names = sorted({command.name for command, _ in found.takers})
+        console.warn(
+            f"warning: every l4 {', '.join(names)} now has --{found.option} {_shown(value)}; "
+            f"`l4 config unset {found.option}` undoes it"
+        )
 
 
-def _warn_of_unknown_model(model: str) -> None:
+def _warn_of_unknown_model(model: str, key: str) -> None:
     """Say so if there is no such model; it may be a file that is made later."""
     from l4cli.errors import ModelNotFoundError, NotFetchedError
     from l4cli.models.locate import check_known
@@ -199,7 +208,8 @@ def _warn_of_unknown_model(model: str) -> None:
     except NotFetchedError as error:
         console.note(str(error))
     except ModelNotFoundError as error:
-        console.warn(str(error))
+        undo = f"`l4 config unset {key.removeprefix(f'{DEFAULTS}.')}` undoes it"
+        console.warn(f"warning: it is set all the same ({undo}), but there is {error}")
 
 
 @config.command("unset", cls=Command)

@@ -182,8 +182,8 @@ def _nearest_to_its_bound(tensors: Sequence[TensorCheck]) -> str:
         return f": {counted(len(tensors), 'tensor')}, no weight differs"
     worst = max(rounded, key=lambda tensor: tensor.error / tensor.bound)
     return (
-        f": {counted(len(tensors), 'tensor')}; the largest error is "
-        f"{worst.error / worst.bound:.0%} of what its type may have ({worst.name}, {worst.qtype})"
+        f": {counted(len(tensors), 'tensor')}; the one nearest to its limit, {worst.name}, differs "
+        f"by {worst.error:.1%}, and {worst.qtype} may by {worst.bound:.1%}"
     )
 
 

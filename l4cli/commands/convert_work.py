@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from l4cli import console
+from l4cli.amounts import human_size
 from l4cli.commands import convert_show as show
 from l4cli.commands.convert_options import DEFAULT_TYPE
 from l4cli.errors import EXIT_FAILED, UsageError
@@ -54,7 +55,15 @@ class Work:
         from convert.kernels.quantize import has_lanes, is_much
 
         plans = [plan for plan, _ in planned]
-        for finding in dict.fromkeys(finding for plan in plans for finding in plan.findings):
+        if not (self.dry_run or self.verify_only):  # before warnings of what will not be done
+            converter.refuse_outputs(
+                planned, split=self.split, resume=self.resume, overwrite=self.overwrite
+            )
+        for finding in (
+            ()
+            if self.verify_only
+            else dict.fromkeys(finding for plan in plans for finding in plan.findings)
+        ):
             console.note(f"{finding.level}: {finding.message}")
         if not self.verify_only and is_much(plans) and not has_lanes():
             from l4cli.native.rebuild import extra_line
@@ -80,9 +89,6 @@ class Work:
 
         plans, targets = [plan for plan, _ in planned], [target for _, target in planned]
         total = sum(tensor.n_bytes for plan in plans for tensor in plan.tensors)
-        converter.refuse_outputs(
-            planned, split=self.split, resume=self.resume, overwrite=self.overwrite
-        )
         if shards is not None:
             shards.refuse_foreign(_shards_folder(targets))
         with ExitStack() as stack:
@@ -221,7 +227,7 @@ def _buffers(plans: Sequence[Plan], threads: int | None, ram: int | None) -> int
     if ram < least:
         advised = least + (4 << 20)  # the memory of the same process varies a little
         raise UsageError(
-            f"--ram {ram >> 20}M is too little: with {threads} threads give at least "
+            f"--ram {human_size(ram)} is too little: with {threads} threads give at least "
             f"{advised >> 20}M"
         )
     return ram - held

@@ -7,10 +7,12 @@ options that l4 does not have are answered by a line that names what to type ins
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -60,7 +62,26 @@ class _Help:
         if lines := examples(ctx.command_path):
             keep_lines = ["\b"] if is_narrow else []  # a mark of click's
             self.epilog = "\n".join([*keep_lines, "Examples:", *(f"  {line}" for line in lines)])
-        super().format_help(ctx, formatter)  # type: ignore[misc]
+        with _brackets_kept(*([] if is_narrow else _described(self))):
+            super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+def _described(command: Any) -> list[Any]:
+    """The command and its options: what has a help text."""
+    return [each for each in (command, *command.params) if hasattr(each, "help")]
+
+
+@contextmanager
+def _brackets_kept(*described: Any) -> Iterator[None]:
+    """Let `[str]` in help texts stand as it is: typer would take it for a style of rich."""
+    before = [each.help for each in described]
+    for each in described:
+        each.help = each.help and re.sub(r"\[(?=[a-z#/@])", r"\\[", each.help)
+    try:
+        yield
+    finally:
+        for each, text in zip(described, before, strict=True):
+            each.help = text
 
 
 class Command(_Help, TyperCommand):
@@ -145,7 +166,8 @@ def about_option(name: str, command: Any) -> str:
     if name in ("-m", "--model") and command.name in ("bench", "info", "plan", "pull", "rm"):
         return f"the model stands alone: l4 {command.name} MODEL"
     if (others := getattr(command, "commands", {})) and "chat" in others:
-        return _behind_the_command(name, others)
+        behind = _behind_the_command(name, others)
+        return behind or _did_you_mean(nearest(name, ["--version", *_options_of(command)]))
     return _did_you_mean(nearest(name, _options_of(command), n=2))
 
 

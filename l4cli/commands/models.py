@@ -105,11 +105,13 @@ def _starred(rows: Sequence[Sequence[str]], name: str) -> list[list[str]]:
 
 
 def _about_default(default: DefaultModel, *, has_line: bool) -> str:
+    of_variable = default.source == "L4_MODEL"  # which goes before config.toml
+    change = "" if of_variable else "; `l4 config set model NAME` changes it"
     if not has_line:
-        return f"default: {default.model} ({default.source})"
+        return f"default: {default.model} ({default.source}){change}"
     if default.source == "models.toml" and ":" not in default.model:
-        return "* is the default, used without --model"
-    return f"* is the default, used without --model: {default.model} ({default.source})"
+        return f"* is the default, used without --model{change}"
+    return f"* is the default, used without --model: {default.model} ({default.source}){change}"
 
 
 @models.command("alias", cls=Command)
@@ -148,8 +150,10 @@ def alias(
         refuse_removal(name, context.find_root().command)
         console.note(f"{aliases.remove(name)}: {name} is removed")
     elif name is not None and target is not None:
+        before = load_registry().aliases.get(name)
         kept = aliases.add(name, target)
-        console.note(f"{name} is {kept}; use it as: -m {name}")
+        changed = f" (before: {before})" if before not in (None, kept) else ""
+        console.note(f"{name} is {kept}{changed}; use it as: -m {name}")
     elif name is not None:
         raise UsageError(f"{name} stands for which model? l4 models alias {name} MODEL")
     elif json:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MODEL_PANEL, HARDWARE_PANEL = "Model", "Hardware"
 _ALL_LAYERS = 512  # llama.cpp's own limit
+LEAST_CONTEXT = 256  # tokens
 MOST_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
 _MOST_BYTES = 1e18  # no disk and no memory has more
 _MOST_THREADS = 512  # ggml's GGML_MAX_N_THREADS; some more, and it overflows its stack
@@ -32,9 +33,19 @@ class NoUnitError(typer.BadParameter):
 def parse_tokens(value: str | int) -> int:
     """A number of tokens: 4096, 128k or 1M (k is 1024, M is 1024**2)."""
     match = re.fullmatch(r"(\d{1,15})([kKmM]?)", str(value).strip())
-    if not match or int(match[1]) < 1:
+    if match and int(match[1]) < 1:
+        raise typer.BadParameter(f"{value} is too few; try 4096, 128k or 1M")
+    if not match:
         raise typer.BadParameter(f"{value!r} is not a number of tokens; try 4096, 128k or 1M")
     return int(match[1]) * _SUFFIX[match[2].lower()]
+
+
+def parse_context(value: str | int) -> int:
+    """A size of a context in tokens; llama.cpp makes none that is smaller than LEAST_CONTEXT."""
+    number = parse_tokens(value)
+    if number < LEAST_CONTEXT:
+        raise typer.BadParameter(f"{value} is too few tokens; the least is {LEAST_CONTEXT}")
+    return number
 
 
 def parse_file(value: str) -> Path:
@@ -129,7 +140,7 @@ def parse_split(value: str | Sequence[float]) -> tuple[float, ...] | str:
 
 def parse_chat_ctx(value: str | int) -> int | str:
     """A number of tokens; "auto" gives "largest": as many as fit in memory."""
-    return "largest" if value in ("auto", "largest") else parse_tokens(value)
+    return "largest" if value in ("auto", "largest") else parse_context(value)
 
 
 def read_text_option(value: str | None) -> str | None:

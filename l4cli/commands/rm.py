@@ -42,8 +42,8 @@ def rm(
     registry = load_registry()
     if path := file_of(model, registry):
         raise UsageError(
-            f"{model} is the file {path}, which lies outside the caches: delete it with rm"
-            + _without_its_name(model, registry)
+            f"{model} is {'a file' if str(path) == model else f'the file {path},'} "
+            "outside the caches of l4: delete it with rm" + _without_its_name(model, registry)
         )
     found = choose(cached_models(registry), registry.meant(model))
     size = human_size(found.n_bytes)

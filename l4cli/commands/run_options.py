@@ -11,8 +11,8 @@ import typer
 from l4cli.commands.options import (
     HARDWARE_PANEL,
     MOST_SEQUENCES,
+    parse_context,
     parse_file,
-    parse_tokens,
 )
 from l4cli.commands.sampling_options import SAMPLING_PANEL
 
@@ -32,7 +32,7 @@ def parse_parallel(value: str) -> int | str:
 
 def parse_ctx(value: str) -> int | str:
     """A number of tokens, or "auto"."""
-    return value if value == "auto" else parse_tokens(value)
+    return value if value == "auto" else parse_context(value)
 
 
 Input = Annotated[

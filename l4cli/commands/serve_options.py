@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from l4cli.commands import completion
-from l4cli.commands.options import HARDWARE_PANEL, MODEL_PANEL, parse_tokens
+from l4cli.commands.options import HARDWARE_PANEL, MODEL_PANEL, parse_context, parse_tokens
 
 SERVER_PANEL, ACCESS_PANEL = "Server", "Access"
 _POOLINGS = ("mean", "cls", "last")  # engine/embedding.py has them too, and loads numpy
@@ -193,7 +193,7 @@ Ctx = Annotated[
         "--ctx",
         envvar="L4_CTX",
         metavar="N",
-        parser=parse_tokens,
+        parser=parse_context,
         help="Tokens that one request may have, prompt and answer together (default: 16k, or "
         "what the model was trained for if that is less).",
         rich_help_panel=HARDWARE_PANEL,

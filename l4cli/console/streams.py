@@ -61,12 +61,30 @@ def data_json(value: Any) -> None:
     data(json.dumps(value, ensure_ascii=False, indent=2))
 
 
+class _Interrupt:
+    """Whether a terminal's ^C stands at the end of a line behind which nothing has been said."""
+
+    is_last = False
+
+
+def note_interrupt() -> None:
+    """Note that Ctrl-C was pressed. Writes nothing, so a signal handler may call it."""
+    _Interrupt.is_last = True
+
+
+def end_interrupted_line() -> None:
+    """End the line on which a terminal shows ^C, if nothing was written to stderr behind it."""
+    if _Interrupt.is_last and sys.stderr.isatty():
+        note("")
+
+
 def note(text: str) -> None:
     """Write a line for the user to stderr; discard it if stderr cannot be written.
 
     A terminal gets it folded between words.
     """
     text = harmless(text)
+    _Interrupt.is_last = False
     with suppress(OSError):  # its reader has gone, or its disk is full
         if sys.stderr.isatty():
             width = _columns(sys.stderr)

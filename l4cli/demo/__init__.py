@@ -31,9 +31,10 @@ def demo_gguf(ftype: str, on_convert: Callable[[Path], None] | None = None) -> P
     InputError for a type there is not, OutputError if the cache cannot be written.
     """
     import convert
+    from convert.errors import unknown
 
     if ftype.upper() not in convert.FTYPES:
-        raise InputError(f"no type {ftype!r}: choose one of {', '.join(convert.FTYPES)}")
+        raise InputError(str(unknown("type", ftype, convert.FTYPES)))
     path = demo_path(ftype)
     if not path.exists():
         if on_convert:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.foreign import N_START, recognize
 from l4cli.errors import ModelNotFoundError, UsageError
 from l4cli.models.addresses import read_address
 from l4cli.models.locate import hub_model
@@ -38,7 +39,7 @@ def remove(name: str) -> Path:
     """Remove a name, and return the file that had it. Raises UsageError if there is none."""
     aliases = load_registry().aliases
     if name not in aliases:
-        known = f"; there are {', '.join(aliases)}" if aliases else ""
+        known = f"; your names are {', '.join(aliases)}" if aliases else ""
         raise UsageError(f"{name} is not a name that you gave{known}")
 
     def change(document: TOMLDocument) -> None:
@@ -50,6 +51,19 @@ def remove(name: str) -> Path:
     return own_path()
 
 
+def _refuse_other_file(path: Path) -> None:
+    """Raise ModelNotFoundError unless the file begins as a GGUF does."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(N_START)
+    except OSError as error:
+        raise ModelNotFoundError(f"{path}: {error.strerror}") from None
+    if not start.startswith(b"GGUF"):
+        found = recognize(start)
+        what = f" but {found.what}" if found else ""
+        raise ModelNotFoundError(f"{path}: is not a GGUF file{what}; give a .gguf file")
+
+
 def _checked(name: str, target: str) -> str:
     """The model as the file states it: the path of a file is absolute."""
     if hub_model(target) is not None:
@@ -58,6 +72,7 @@ def _checked(name: str, target: str) -> str:
         raise ModelNotFoundError(f"{target}: {address.for_model()}")
     path = expanded(target)
     if path.is_file():
+        _refuse_other_file(path)
         return str(path.absolute())
     if target.endswith(".gguf") or "/" in target:
         raise ModelNotFoundError(f"{target}: no such file")

@@ -84,6 +84,8 @@ def locate(
     is_name = name in registry.models and not path.is_file()
     if not is_name and (path.exists() or model.endswith(".gguf") or os.sep in model):
         return _from_path(path)
+    if name not in registry.models and (file := Path(f"{model}.gguf")).is_file():
+        raise ModelNotFoundError(f"no file and no model named {model!r}; did you mean {file}?")
     spec = registry.find(name)
     if spec.path is not None:
         return _from_entry(spec, spec.path, quant)
@@ -334,6 +336,7 @@ def _near_file(path: Path) -> str:
 
     if not path.parent.is_dir():
         return ""
-    names = [p.name for p in path.parent.glob("*.gguf")]
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {path.parent / near[0]}?" if near else ""
+    # All end in .gguf, which would make any two names alike.
+    names = {p.stem.lower(): p for p in path.parent.glob("*.gguf")}
+    near = difflib.get_close_matches(path.name.removesuffix(".gguf").lower(), names, n=1)
+    return f"; did you mean {names[near[0]]}?" if near else ""

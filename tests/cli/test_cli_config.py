@@ -199,7 +199,7 @@ def test_the_star_stands_at_the_model_that_is_used(monkeypatch: pytest.MonkeyPat
     own_file(CONFIG, '[defaults]\nmodel = "smollm2:Q4_K_M"\n[run]\nmodel = "demo"\n')
     assert starred() == ["smollm2"]
     said = run_here(["models"]).err
-    assert "used without --model: smollm2:Q4_K_M (config.toml)\n" in said
+    assert "used without --model: smollm2:Q4_K_M (config.toml); " in said
     assert "default of l4 run: demo (config.toml)\n" in said
     monkeypatch.setenv("L4_MODEL", "/x/y.gguf")
     assert starred() == []

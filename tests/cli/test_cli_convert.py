@@ -99,7 +99,10 @@ def test_verify(l4: L4, tiny_checkpoint: Path, tmp_path: Path) -> None:
     done = l4(*source, "--verify")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    said = rf"^{out}: verified: \d+ tensors; the largest error is \d+% of what its type may have \("
+    said = (
+        rf"^{out}: verified: \d+ tensors; the one nearest to its limit, \S+, "
+        r"differs by \d\.\d%, and Q8_0 may by 1\.2%$"
+    )
     assert re.search(said, done.stderr, re.M)
     with out.open("rb+") as file:
         file.seek(-300_000, 2)

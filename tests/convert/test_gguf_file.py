@@ -87,7 +87,7 @@ def of(data: bytes) -> Callable[[bytes], bytes]:
 # name -> (damage to a good header, a part of the message)
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (of(b""), "is empty; fetch it again"),
-    "no magic": (of(b"GGML" + bytes(60)), "begins with b'GGML'"),
+    "no magic": (of(b"GGML" + bytes(60)), "is not a GGUF file, nor another kind"),
     "big-endian": (put(4, "I", 3 << 24), "for big-endian machines"),
     "version 1": (put(4, "I", 1), "of version 1, not 2 or 3; convert the model again"),
     "version 9": (put(4, "I", 9), "of version 9"),

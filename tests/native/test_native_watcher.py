@@ -211,7 +211,10 @@ def test_kill_9_never_makes_an_error_row(l4: L4, tmp_path: Path, tiny_gguf: Path
 
 def test_a_command_that_ends_well_leaves_nothing_behind(l4: L4) -> None:
     done = l4("models")
-    assert (done.returncode, done.stderr) == (0, "* is the default, used without --model\n")
+    assert (done.returncode, done.stderr) == (
+        0,
+        "* is the default, used without --model; `l4 config set model NAME` changes it\n",
+    )
 
 
 def test_the_watcher_keeps_no_pipe_open() -> None:
