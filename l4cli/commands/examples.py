@@ -149,6 +149,11 @@ _EXAMPLES = {
         l4 ctx-test -m model.gguf
         l4 ctx-test --lengths 4k,32k --tasks literal
     """,
+    "l4 eval": """
+        l4 eval model-Q4_K_M.gguf --against model-BF16.gguf
+        l4 eval model-Q4_K_M.gguf model-Q8_0.gguf --against model-BF16.gguf
+        l4 eval demo --task questions.jsonl --json
+    """,
     "l4 plan": """
         l4 plan scout
         l4 plan scout --ram 64G --gpu 24G

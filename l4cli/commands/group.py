@@ -163,7 +163,14 @@ def about_option(name: str, command: Any) -> str:
     """Return what to type instead of the option `name`, which a command does not have, or ""."""
     if name in _OPTIONS:
         return _OPTIONS[name]
-    if name in ("-m", "--model") and command.name in ("bench", "info", "plan", "pull", "rm"):
+    if name in ("-m", "--model") and command.name in (
+        "bench",
+        "eval",
+        "info",
+        "plan",
+        "pull",
+        "rm",
+    ):
         return f"the model stands alone: l4 {command.name} MODEL"
     if (others := getattr(command, "commands", {})) and "chat" in others:
         behind = _behind_the_command(name, others)

@@ -194,7 +194,7 @@ class BatchItem(NamedTuple):
     """Consecutive tokens of one sequence, to be decoded from position `pos` on.
 
     With `wants_logits`, the backend keeps the last token's logits for sampling; with `wants_all`,
-    too, those of all tokens, of which there are at most `n_seq_max`.
+    too, those of all tokens, as far as the context has room for so many rows.
     """
 
     seq_id: int

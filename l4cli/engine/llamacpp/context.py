@@ -55,6 +55,8 @@ class LlamaBackend:
     n_ubatch: tokens that are computed at a time.
     n_threads: None means one per physical core.
     kv_type: element type of keys and values, a name in KV_ELEMENT_BYTES.
+    n_outputs: most rows of logits that one decode keeps; None means one for each sequence.
+        llama.cpp reserves memory for twice as many rows.
     with_states: parts of sequences can be saved and loaded (`states`). A pool takes one sequence
         more than `n_seq_max` for this, and chunked layers then have 8192 cells more. Regions take
         a second context of `n_ctx_seq` cells, which is made when it is first needed.
@@ -74,6 +76,7 @@ class LlamaBackend:
         n_seq_max: int = 1,
         n_batch: int = 512,
         n_ubatch: int = 512,
+        n_outputs: int | None = None,
         n_threads: int | None = None,
         kv_type: str = "f16",
         unified: bool = True,
@@ -90,6 +93,7 @@ class LlamaBackend:
         n_ctx = min(n_ctx, n_seq_max * trained)
         num_seqs = num_sequences(n_seq_max, unified=unified, with_states=with_states)
         params = self._params(n_ctx, max(n_batch, n_ubatch), num_seqs, kv_type)
+        params.n_outputs_max = max(num_seqs, n_outputs or 0)
         params.n_batch = max(n_batch, n_seq_max)
         params.n_ubatch = min(params.n_batch, max(n_ubatch, n_seq_max))
         threads = min(n_threads or num_physical_cores(), _MOST_THREADS)
@@ -108,6 +112,7 @@ class LlamaBackend:
         self.n_batch = int(llama_cpp.llama_n_batch(self._handle))
         self.n_ubatch = int(llama_cpp.llama_n_ubatch(self._handle))
         self.n_seq_max = n_seq_max
+        self.n_outputs = int(params.n_outputs_max)
         self._rule = RollbackRule(*model.attention)
         self._lengths: dict[int, int] = {}  # llama.cpp knows only the window's last position
         self.states: SequenceStates | RegionStates | None = None
@@ -145,7 +150,6 @@ class LlamaBackend:
         regions = 1 if self.unified else n_seq_max
         params.n_ctx = regions * max(1, n_ctx // regions)
         params.n_seq_max = n_seq_max
-        params.n_outputs_max = n_seq_max  # one row of logits per sequence, not one per token
         params.flash_attn_type = _FLASH_ATTN_AUTO
         params.type_k = params.type_v = find_qtype(kv_type).id
         params.swa_full = False  # whole-context chunked layers would cost 3.9 times the memory
@@ -206,6 +210,13 @@ class LlamaBackend:
     def logprob(self, output: int, token: int, num_top: int) -> TokenLogprob:
         return token_logprob(self.logits(output), token, num_top, self.piece)
 
+    def kept(self) -> npt.NDArray[np.float32]:
+        """All logits that the last decode kept, float32 [rows, n_vocab], in the items' order.
+
+        They are llama.cpp's own memory: valid until the next decode, not to be written to.
+        """
+        return self._kept()
+
     def logits(self, output: int) -> npt.NDArray[np.float32]:
         """The `output`-th logits of the last decode, float32 [n_vocab]; valid until the next."""
         row: npt.NDArray[np.float32] = self._kept()[output]
@@ -231,7 +242,7 @@ class LlamaBackend:
             first = llama_cpp.llama_get_logits_ith(self._handle, self._outputs[0])
             address = ctypes.addressof(first.contents)
             if address != self._address:  # making a view takes longer than slicing it
-                shape = self.n_seq_max, self._n_vocab
+                shape = self.n_outputs, self._n_vocab
                 self._address, self._buffer = address, np.ctypeslib.as_array(first, shape)
             self._rows = self._buffer[: len(self._outputs)]
         return self._rows
