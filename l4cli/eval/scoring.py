@@ -73,18 +73,22 @@ class PoolBackend(Protocol):
     def close(self) -> None: ...
 
 
-def encode_pair(model: LlamaModel, context: str, continuation: str) -> tuple[list[int], list[int]]:
+def encode_pair(
+    model: LlamaModel, context: str, continuation: str, *, special: bool = False
+) -> tuple[list[int], list[int]]:
     """Return the ids of a context and of what follows it, as lm-evaluation-harness cuts them.
 
     Blanks at the end of the context belong to the continuation. Both are tokenized as one text, so
     that the cut changes no token behind it. The context begins with BOS if the vocabulary adds one,
     and is never empty.
+
+    special: whether texts such as `<|eot|>` are control tokens.
     """
-    bare = context.rstrip()
+    bare = context.rstrip() if continuation else context
     continuation = context[len(bare) :] + continuation
     begin = [model.bos_token] if model.adds_bos and model.bos_token is not None else []
-    ids = [*begin, *model.tokenize(bare)]
-    whole = [*begin, *model.tokenize(bare + continuation)]
+    ids = [*begin, *model.tokenize(bare, special=special)]
+    whole = [*begin, *model.tokenize(bare + continuation, special=special)]
     if not ids:
         token = model.bos_token if model.bos_token is not None else model.eos_token
         return [token or 0], whole
