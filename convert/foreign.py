@@ -28,11 +28,11 @@ class Foreign:
     @property
     def way_to_convert(self) -> str:
         """What to do if a checkpoint was asked for, not a GGUF."""
-        if self.way_out in (_CONVERT, _PICKLED, _OLD):
-            return self.way_out
         if self.way_out == _UNPACK:
             return "unpack it, and give the checkpoint's directory in it"
-        return "give the directory with config.json and the .safetensors files, or ORG/NAME --hub"
+        if ".gguf" in self.way_out:
+            return "give the directory with config.json and the .safetensors files"
+        return self.way_out
 
 
 # By the first bytes; the first match counts.

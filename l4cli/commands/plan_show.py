@@ -55,7 +55,7 @@ def _heading(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> list[
     many = f", {spec.n_seq_max} sequences" if spec.n_seq_max > 1 else ""
     lines = [
         f"{where} {gib(machine.ram_total)} RAM{free} at {machine.ram_bandwidth / 1e9:.0f} GB/s"
-        f"{_assumed(machine)}, {_cards(machine)}",
+        f", {_cards(machine)}",
         f"context {tokens(spec.n_ctx)} tokens{many}, KV cache {spec.kv_type}; sizes in GiB",
     ]
     from l4cli.fit.hardware import KEPT_GPU, KEPT_RAM
@@ -65,6 +65,8 @@ def _heading(machine: Hardware, spec: ContextSpec, rows: Sequence[Row]) -> list[
         lines.append("LEFT: on the fullest card / in RAM")
         kept += f" and {gib(KEPT_GPU)} of each card"
     lines.append(f"kept free for the system, not in LEFT: {kept}")
+    if assumed := _assumed(machine):
+        lines.append(assumed)
     lines.append("CONTEXT: the most tokens that fit beside the weights")
     return [*lines, _how_rates_are_known(rows)]
 
@@ -74,7 +76,8 @@ def _assumed(machine: Hardware) -> str:
     from l4cli.fit.hardware import UNKNOWN_RAM_BANDWIDTH
 
     is_guess = machine.is_described and machine.ram_bandwidth == UNKNOWN_RAM_BANDWIDTH
-    return " (assumed; --ram SIZE@GB/s states it)" if is_guess else ""
+    speed = f"{machine.ram_bandwidth / 1e9:.0f} GB/s"
+    return f"{speed} of RAM are assumed: --ram SIZE@GB/s states yours" if is_guess else ""
 
 
 def _how_rates_are_known(rows: Sequence[Row]) -> str:

@@ -93,6 +93,6 @@ def test_an_alias_that_changes_says_what_it_was(here: Path) -> None:
 
 def test_a_guessed_bandwidth_and_the_columns_of_a_plan_are_explained(here: Path) -> None:
     shown = " ".join(run_here(["plan", "scout", "--ram", "64G", "--gpu", "none"]).out.split())
-    assert "GB/s (assumed; --ram SIZE@GB/s states it)" in shown
+    assert "GB/s of RAM are assumed: --ram SIZE@GB/s states yours" in shown
     assert "CONTEXT: the most tokens that fit" in shown
     assert "assumed" not in run_here(["plan", "scout", "--ram", "64G@90", "--gpu", "none"]).out
