@@ -6,7 +6,7 @@ import io
 import json
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +18,8 @@ from l4cli.errors import InputError, UsageError
 
 MODEL_TIME = "the time of the model's file"  # the setting of that name
 CONSTRAINT = "constraint"  # the setting that --schema or --grammar sets
+# Settings that only stop an answer early: a retry may change them, and answered rows stay right.
+LIMITS = frozenset({"--max-tokens", "--row-timeout"})
 _OPTIONS = {"json_schema": "--schema", "grammar": "--grammar"}  # by the kind of constraint
 _SHORT = 60  # characters of a value that a message shows
 _CHUNK = 1 << 16
@@ -39,6 +41,7 @@ class Done:
     crashes: the crashes of earlier runs.
     num_unnoted: whole rows of OUT that follow these, and that the journal does not have.
     is_whole: whether the last entry says that OUT.retry is complete.
+    changed: how each setting that may differ does, in words.
     journal_end: the length of the journal's complete entries, in bytes; 0 without a journal.
     """
 
@@ -49,6 +52,7 @@ class Done:
     crashes: list[Crash] = field(default_factory=list)
     num_unnoted: int = 0
     is_whole: bool = False
+    changed: list[str] = field(default_factory=list)
     journal_end: int = 0
 
     @property
@@ -81,12 +85,15 @@ def read_done(
     name: str,
     settings: Mapping[str, Any],
     is_own: IsOwn = any_line,
+    may_differ: Set[str] = frozenset(),
 ) -> Done:
     """Read what is complete in the output `path`, according to its open journal.
 
     name: the journal's name in messages.
 
     is_own: whether a line of OUT, perhaps cut short, is one that l4 writes.
+
+    may_differ: the names of settings that may be others than the journal has.
 
     An entry whose row is not complete in OUT, as after a power cut, ends what is complete. Raises
     UsageError if the journal has other settings than `settings`, and InputError if it is damaged or
@@ -106,7 +113,7 @@ def read_done(
             if is_past:
                 continue
             if isinstance(entry, Settings):
-                _check_settings(path, entry.values, settings)
+                done.changed = _check_settings(path, entry.values, settings, may_differ)
             elif isinstance(entry, RowEntry):
                 done.add(entry)
             elif isinstance(entry, Crash):
@@ -213,19 +220,27 @@ def _check_rest(path: Path, out: BinaryIO, done: Done, is_own: IsOwn) -> int:
     return num_whole
 
 
-def _check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _check_settings(
+    path: Path, before: Mapping[str, Any], now: Mapping[str, Any], may_differ: Set[str]
+) -> list[str]:
+    """Return how settings differ that may. Raises UsageError for another one that differs."""
+    changed = []
     for name in {**before, **now}:
         old, new = before.get(name), now.get(name)
-        if old != new:
+        if old != new and name in may_differ:
+            changed.append(_changed(name, old, new))
+        elif old != new:
+            retry = "; --retry-errors takes it for the error rows" if name in LIMITS else ""
             hint = (
                 f'; if it is the same file, `touch -d "{old}"` on it says so'
                 if name == MODEL_TIME and isinstance(old, str) and "," not in old
-                else ""
+                else retry
             )
             raise UsageError(
                 f"{path} was started {_changed(name, old, new)}: give the same, or another -o, or "
                 f"--overwrite to begin again{hint}"
             )
+    return changed
 
 
 def _changed(name: str, old: Any, new: Any) -> str:

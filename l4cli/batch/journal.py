@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,6 +54,8 @@ class JournaledOutput:
     is_own: whether a line at the end of OUT, perhaps cut short, is one that l4 writes. The journal
         may lack such rows after a kill, and they are asked again; other lines are a user's.
 
+    may_differ: the names of settings that may be others than an existing file was started with.
+
     Raises UsageError if OUT or the journal is somebody else's file, InputError if the journal is
     damaged or does not fit OUT, OutputError if the files cannot be written.
     """
@@ -67,6 +69,7 @@ class JournaledOutput:
         overwrite: bool = False,
         unordered: bool = False,
         is_own: IsOwn = any_line,
+        may_differ: Set[str] = frozenset(),
     ) -> None:
         self.path = path
         self.unordered = unordered
@@ -80,7 +83,7 @@ class JournaledOutput:
                     opened.enter_context(journal)
                     if resume:
                         name = str(journal_of(path))
-                        self.done = read_done(path, journal, name, settings, is_own)
+                        self.done = read_done(path, journal, name, settings, is_own, may_differ)
                 if not (overwrite or self.done.journal_end):
                     refuse_overwriting(path, resume=resume)
                 self._journal_file = journal or opened.enter_context(_new_journal(path))

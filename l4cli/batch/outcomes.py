@@ -50,16 +50,22 @@ def refused(error: L4Error) -> Failure:
 
 def timed_out(seconds: float, text: str) -> Failure:
     """Return the failure of a request that was aborted after `seconds`, with its text so far."""
-    message = f"not finished within --row-timeout of {seconds:g} s"
+    message = f"not finished within --row-timeout of {seconds:g} s: raise --row-timeout"
     return Failure("timeout", message, partial=_partial(text))
 
 
 def outcome_of(
-    completion: Completion, params: SamplingParams, thoughts: Thoughts | None = None
+    completion: Completion,
+    params: SamplingParams,
+    thoughts: Thoughts | None = None,
+    *,
+    more_room: str = "raise max_tokens",
 ) -> Outcome:
     """Return the completion itself if it is valid, otherwise a Failure.
 
     What was thought is set apart from the text, unless the text shows it in `<think>`.
+
+    more_room: how an answer is allowed more tokens, for the message of one that was cut off.
 
     With a constraint, an answer is valid only if it is complete, because an incomplete answer
     (half a JSON value, for example) does not satisfy the constraint.
@@ -71,13 +77,15 @@ def outcome_of(
     if params.constraint is None or _is_whole(answer, params.constraint):
         return thoughts.apart(answer) if thoughts else answer
     if completion.finish_reason == "length":
-        cause = f"cut off at {completion.num_completion_tokens:,} tokens"
+        cause, way = f"was cut off at {completion.num_completion_tokens:,} tokens", more_room
+    elif completion.finish_reason == "stop" and params.stop:
+        cause, way = "ended at a stop string", "give another stop, or none"
     else:
-        cause = "ended early"
+        cause, way = "ended early", "ask again"
     what = {"json_schema": "JSON", "json_object": "JSON", "calls": "tool call"}.get(
         params.constraint.kind, params.constraint.kind
     )
-    message = f"the answer was {cause}, before its {what} was complete: raise max_tokens"
+    message = f"the answer {cause}, before its {what} was complete: {way}"
     return Failure(_INCOMPLETE[params.constraint.kind], message, partial=_partial(completion.text))
 
 

@@ -34,6 +34,8 @@ class BatchOptions:
         the next row may be slow to arrive, as from a pipe.
     use_store: restore documents from the reading cache and save them to it.
     default_max_tokens: the most tokens of an answer if neither the row nor `sampling` has a limit.
+    limit_name: what sets the limit of a row that has none of its own, for messages.
+    context_name: what sets the context size, for messages; None if the user cannot set it.
     strict: whether a row fails that wishes an effort or a verbosity that the model cannot do;
         otherwise such a wish is ignored.
     """
@@ -48,6 +50,8 @@ class BatchOptions:
     look_ahead: int = LOOK_AHEAD
     use_store: bool = False
     default_max_tokens: int = DEFAULT_MAX_TOKENS
+    limit_name: str = "max_tokens"
+    context_name: str | None = None
     strict: bool = False
 
 
@@ -93,6 +97,17 @@ class RowRequests:
         """Whether the prompt is continued as it stands."""
         is_for_all = self._options.raw or self._row.dialect == "completions"
         return self._row.prompt is not None and is_for_all
+
+    def more_room(self, request: Request) -> str:
+        """Say how this row's answer, which its limit has cut off, is allowed more tokens."""
+        if "max_tokens" in self._row.sampling:
+            return "raise the row's max_tokens"
+        options = self._options
+        wanted = options.sampling.get("max_tokens") or options.default_max_tokens
+        if (request.params.max_tokens or wanted) >= wanted:
+            return f"raise {options.limit_name}"
+        larger = f"raise {options.context_name}, or " if options.context_name else ""
+        return f"the context was full; {larger}shorten the prompt"
 
     def request(self, index: int) -> Request:
         """Return the request for answer `index`, from 0. The caller sets its id.

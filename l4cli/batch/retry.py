@@ -4,8 +4,9 @@ The rows are written to OUT.retry, which has its own journal, in the same order 
 end of the input, the journal of OUT.retry records that it is whole. Then OUT.retry is renamed to
 OUT, and its journal to OUT's journal. Until then OUT is unchanged, so kill -9 at any moment loses
 nothing. The next --retry-errors continues in OUT.retry; if the kill came between the two renames,
-the journal is renamed first. To give a retry up, OUT.retry is deleted: a journal that is left
-without it, and does not say that it was whole, is of no use any more.
+the journal is renamed first. A retry may have other limits (`LIMITS`) than OUT was started with.
+To give a retry up, OUT.retry is deleted: a journal that is left without it, and does not say that
+it was whole, is of no use any more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from l4cli.batch.done import (
+    LIMITS,
     Done,
     IsOwn,
     any_line,
@@ -102,12 +104,17 @@ class RetriedOutput:
                     raise UsageError(f"{path} has no journal: give another -o")
                 opened.enter_context(journal)
                 name = str(journal_of(path))
-                self._old = read_done(path, journal, name, settings, is_own)
+                self._old = read_done(path, journal, name, settings, is_own, LIMITS)
                 self._source = opened.enter_context(path.open("rb"))
                 _give_up_if_deleted(path)
                 self._new = opened.enter_context(
                     JournaledOutput(
-                        retry_of(path), settings, resume=True, unordered=unordered, is_own=is_own
+                        retry_of(path),
+                        settings,
+                        resume=True,
+                        unordered=unordered,
+                        is_own=is_own,
+                        may_differ=LIMITS,
                     )
                 )
             except OSError as error:
@@ -134,6 +141,11 @@ class RetriedOutput:
     def num_failed(self) -> int:
         """Rows that failed again in an interrupted retry; this retry does not run them again."""
         return self._new.num_failed
+
+    @property
+    def changed(self) -> list[str]:
+        """How limits differ from those that OUT was started with, in words."""
+        return self._old.changed
 
     @property
     def journal(self) -> Path:
@@ -249,7 +261,9 @@ def _finish_renaming(path: Path, settings: Mapping[str, Any]) -> None:
         if journal is None:
             return
         with journal:
-            done = read_done(path, journal, str(journal_of(retry_path)), settings)
+            done = read_done(
+                path, journal, str(journal_of(retry_path)), settings, may_differ=LIMITS
+            )
     except (InputError, UsageError, OSError):  # it is not about OUT as it is now
         return
     if done.is_whole and done.end == path.stat().st_size:

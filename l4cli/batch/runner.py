@@ -327,7 +327,12 @@ class _Batch:
         self._count(outputs, time.perf_counter() - started)
         for completion in map(self._ahead.timed, self._collector.feed(outputs)):
             job, index, request = self._in_flight.pop(completion.request_id)
-            outcome = outcome_of(completion, request.params, job.requests.thoughts)
+            outcome = outcome_of(
+                completion,
+                request.params,
+                job.requests.thoughts,
+                more_room=job.requests.more_room(request),
+            )
             if isinstance(outcome, Completion):
                 self.on_answer(job.row, request, completion)
             self._settle(job, index, outcome)

@@ -140,6 +140,9 @@ def open_output(
                 f"{out}: rows at its end that its journal does not have: {output.num_unnoted}; "
                 "they are asked again"
             )
+        if isinstance(output, RetriedOutput):
+            for change in output.changed:
+                console.note(f"{out} was started {change}; rows that are answered stay as they are")
         again = "--retry-errors" if retry_errors else "--resume"
         watcher.tell(
             f"every row that was written to {out} is complete",

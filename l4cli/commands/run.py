@@ -117,6 +117,8 @@ def run(
             timings=timings,
             look_ahead=LOOK_AHEAD if reading.is_file else 1,
             use_store=not (no_cache or deterministic),
+            limit_name="--max-tokens",
+            context_name="--ctx",
         )
         loading = options.loading(
             threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit

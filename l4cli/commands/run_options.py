@@ -114,7 +114,8 @@ RetryErrors = Annotated[
     bool,
     typer.Option(
         "--retry-errors",
-        help="Like --resume, and also ask the error rows in --out again.",
+        help="Like --resume, and also ask the error rows in --out again; takes another "
+        "--max-tokens or --row-timeout.",
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]

@@ -127,7 +127,7 @@ Schema = Annotated[
         "--schema",
         metavar="SCHEMA|FILE",
         help="What every answer must match: a JSON Schema, a file with one, or a short form such "
-        "as 'name, age int, mood good|bad'.",
+        "as 'name, age int, stars 1..5, mood good|bad'.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]

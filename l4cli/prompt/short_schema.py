@@ -1,9 +1,13 @@
 """The short form of a JSON Schema, for command lines: `name, age int, tags [str]`. Pure.
 
     field   = name [type] [":" description]
-    type    = "str" | "int" | "float" | "bool" | word "|" word {"|" word} | "[" type "]"
+    type    = "str" | "int" | "float" | "bool" | number ".." number | word "|" word {"|" word}
+            | "[" type "]"
 
-The names that JSON Schema has for these types, such as "integer", are taken, too. Fields are
+The names that JSON Schema has for these types, such as "integer", are taken, too. `1..5` is a whole
+number from 1 to 5, and `0.0..1.0`, where a bound has a decimal point, any number. An int or float
+without bounds has a limited number of digits: otherwise a small model may write digits until its
+tokens run out, and the JSON is never complete. Fields are
 separated by commas, or by line breaks if there is one; then a description may have commas. A field
 without a type is a str. Words with | between them are a choice: the value of `mood good|bad` is one
 of the two. The program `llm` has the same form, without lists and choices.
@@ -12,6 +16,7 @@ of the two. The program `llm` has the same form, without lists and choices.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 from l4cli.errors import InputError
@@ -21,7 +26,13 @@ _SHORT = {"str": "string", "int": "integer", "float": "number", "bool": "boolean
 _LONG = {each: each for each in _SHORT.values()}
 _TYPES = {**_SHORT, **_LONG, "text": "string", "double": "number"}
 _NO_WORDS = {*_LONG, "null"}  # a choice of nothing but these is meant as types
-_KNOWN = "str, int, float, bool, a choice such as good|bad, or a list such as [str]"
+_KNOWN = (
+    "str, int, float, bool, a range such as 1..5, a choice such as good|bad, or [str] for a list"
+)
+_LARGEST = 10**15 - 1  # of an int or float without bounds; exact in every reader of JSON
+_STEP = 1e-9  # of a float: more digits after the point are not written
+_DIGITS = 15  # of a bound
+_RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)")
 _FIELD = re.compile(r"(?P<name>\S+)(?:\s+(?P<type>\[.*\]|\S+))?(?:\s+(?P<more>.+))?", re.DOTALL)
 
 
@@ -52,7 +63,7 @@ def schema_of(text: str) -> dict[str, Any]:
 
 
 def _parsed(head: str, where: str) -> tuple[str, dict[str, Any]]:
-    match = _FIELD.fullmatch(re.sub(r"\s*\|\s*", "|", head))
+    match = _FIELD.fullmatch(re.sub(r"\s*(\||\.\.)\s*", r"\1", head))
     if not match:
         raise InputError(f"{where}: a field needs a name before the colon")
     if match["more"]:
@@ -70,13 +81,40 @@ def _typed(kind: str, where: str) -> dict[str, Any]:
         return {"type": "array", "items": _typed(kind[1:-1].strip(), where)}
     if "|" in kind:
         return {"type": "string", "enum": _choice(kind, where)}
+    if ".." in kind:
+        return _ranged(kind, where)
     if kind.lower() not in _TYPES:
         near = _near(kind)
         raise InputError(
             f"{where}: no type {kind!r}; "
             + (f"did you mean {' or '.join(near)}?" if near else f"a type is {_KNOWN}")
         )
-    return {"type": _TYPES[kind.lower()]}
+    return _bounded(_TYPES[kind.lower()])
+
+
+def _bounded(kind: str) -> dict[str, Any]:
+    """Return a type's schema, with bounds for numbers."""
+    bounds = {"minimum": -_LARGEST, "maximum": _LARGEST}
+    if kind == "integer":
+        return {"type": kind, **bounds}
+    return {"type": kind, **bounds, "multipleOf": _STEP} if kind == "number" else {"type": kind}
+
+
+def _ranged(kind: str, where: str) -> dict[str, Any]:
+    """Return the schema of a range. Raises InputError if it is none, or no number is within it."""
+    match = _RANGE.fullmatch(kind)
+    if not match:
+        raise InputError(f"{where}: {kind!r} is no range; a range is as in 1..5 or 0.0..1.0")
+    low, high = map(Decimal, match.groups())
+    if low > high:
+        raise InputError(f"{where}: {match[1]} is above {match[2]}; give the smaller number first")
+    if max(sum(map(str.isdigit, bound)) for bound in match.groups()) > _DIGITS:
+        raise InputError(f"{where}: a bound has more than {_DIGITS} digits; give a shorter one")
+    if "." in match[1] + match[2]:
+        decimals = max(len(bound.partition(".")[2]) for bound in match.groups())
+        bounds = {"minimum": float(low), "maximum": float(high)}
+        return {"type": "number", **bounds, "multipleOf": min(_STEP, 10.0**-decimals)}
+    return {"type": "integer", "minimum": int(low), "maximum": int(high)}
 
 
 def _near(kind: str) -> list[str]:

@@ -119,6 +119,32 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         RetriedOutput(path, {"model": "other"}, unordered=False)
 
 
+@pytest.mark.parametrize("unordered", [False, True])
+def test_a_retry_may_change_what_only_limits_rows(tmp_path: Path, unordered: bool) -> None:
+    """The message of a row that was cut off asks for more tokens; answered rows stay."""
+    path = tmp_path / "out"
+    with open_journaled(path, SETTINGS, resume=False, unordered=unordered) as out:
+        for row in out.skip_done(read_rows(LINES)):
+            out.write(f"{row.line}: old", row.digest, failed=row.line in FAILED)
+    larger = {**SETTINGS, "--max-tokens": 2000, "--row-timeout": 9}
+    for limit, num_asked in ((2000, 1), (3000, 2)):  # the first retry is interrupted
+        now = {**larger, "--max-tokens": limit}
+        retry = open_journaled(path, now, resume=False, retry_errors=True, unordered=unordered)
+        with retry as out:
+            assert isinstance(out, RetriedOutput)
+            assert f"without --max-tokens, but now it is {limit}" in out.changed
+            rows = list(out.skip_done(read_rows(LINES)))
+            for row in rows[:num_asked]:
+                out.write(f"{row.line}: new", row.digest)
+            if len(rows) == num_asked:
+                out.finish()
+    said = {line.split(": ")[0]: line.split(": ")[1] for line in lines_of(path)}
+    assert {int(n) for n, text in said.items() if text == "new"} == set(FAILED)
+    assert len(said) == len(LINES)
+    with pytest.raises(UsageError, match="--retry-errors takes it for the error rows"):
+        open_journaled(path, {**larger, "--max-tokens": 1}, resume=True, unordered=unordered)
+
+
 def test_a_retry_and_a_run_cannot_write_one_file(tmp_path: Path) -> None:
     path = tmp_path / "out"
     write_rows(path, failing=FAILED)

@@ -278,12 +278,19 @@ def test_json_cut_short_is_an_error_row_with_what_there_was() -> None:
     llm = fake_llm(answer=lambda prompt: texts[prompt.strip()])
     rows = run(
         [row(prompt=name, response_format=schema, stop="END") for name in texts]
-        + [row(prompt="cut", regex="x"), row(prompt="cut", grammar="g"), row(prompt="cut")],
+        + [row(prompt="cut", regex="x"), row(prompt="cut", grammar="g"), row(prompt="cut")]
+        + [row(prompt="cut", response_format=schema, max_tokens=9)],
         llm,
         sampling={"max_tokens": 12},
+        limit_name="--max-tokens",
     )
     assert rows[0]["error"]["type"] == "incomplete_json"
     assert "cut off at 12 tokens" in rows[0]["error"]["message"]
+    assert rows[0]["error"]["message"].endswith("complete: raise --max-tokens")
+    assert rows[2]["error"]["message"].endswith(
+        "ended at a stop string, before its JSON was complete: give another stop, or none"
+    )
+    assert rows[6]["error"]["message"].endswith("complete: raise the row's max_tokens")
     assert rows[0]["error"]["text"] == '{"a": "xxxxx'
     assert rows[1]["text"] == '{"a": 1}'
     assert rows[2]["error"]["type"] == "incomplete_json"

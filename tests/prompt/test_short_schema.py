@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llguidance import LLMatcher, LLTokenizer
 
 from l4cli.batch.input import constraint_of
+from l4cli.engine.guidance.translate import to_llguidance
 from l4cli.errors import InputError
 from l4cli.prompt.short_schema import schema_of
 
 MOOD = {"type": "string", "enum": ["good", "bad"]}
+WHOLE = {"type": "integer", "minimum": -(10**15) + 1, "maximum": 10**15 - 1}
+NUMBER = {**WHOLE, "type": "number", "multipleOf": 1e-9}
+STARS = {"type": "integer", "minimum": 1, "maximum": 5}
 STRINGS = {"type": "array", "items": {"type": "string"}}
 
 
@@ -20,15 +25,15 @@ STRINGS = {"type": "array", "items": {"type": "string"}}
     ("text", "properties"),
     [
         ("name", {"name": {"type": "string"}}),
-        ("name, age int", {"name": {"type": "string"}, "age": {"type": "integer"}}),
-        (" a float ,b bool,", {"a": {"type": "number"}, "b": {"type": "boolean"}}),
+        ("name, age int", {"name": {"type": "string"}, "age": WHOLE}),
+        (" a float ,b bool,", {"a": NUMBER, "b": {"type": "boolean"}}),
         ("tags [str]", {"tags": STRINGS}),
         (
             "s string, t text, n number, d double, i Integer, b boolean, l [string]",
             {
                 **{name: {"type": "string"} for name in "st"},
-                **{name: {"type": "number"} for name in "nd"},
-                "i": {"type": "integer"},
+                **dict.fromkeys("nd", NUMBER),
+                "i": WHOLE,
                 "b": {"type": "boolean"},
                 "l": STRINGS,
             },
@@ -39,19 +44,23 @@ STRINGS = {"type": "array", "items": {"type": "string"}}
         ),
         (
             "grid [[int]]",
-            {"grid": {"type": "array", "items": {**STRINGS, "items": {"type": "integer"}}}},
+            {"grid": {"type": "array", "items": {**STRINGS, "items": WHOLE}}},
         ),
         ("mood good|bad: how", {"mood": {**MOOD, "description": "how"}}),
-        ("mood good | bad, n int", {"mood": MOOD, "n": {"type": "integer"}}),
+        ("mood good | bad, n int", {"mood": MOOD, "n": WHOLE}),
         ("moods [good|bad]", {"moods": {"type": "array", "items": MOOD}}),
         ("name: the dog's name", {"name": {"type": "string", "description": "the dog's name"}}),
         (
             "name: first, and last\nage int: in years: whole ones\n\n",
             {
                 "name": {"type": "string", "description": "first, and last"},
-                "age": {"type": "integer", "description": "in years: whole ones"},
+                "age": {**WHOLE, "description": "in years: whole ones"},
             },
         ),
+        ("stars 1..5: how good", {"stars": {**STARS, "description": "how good"}}),
+        ("t -5 .. 40", {"t": {"type": "integer", "minimum": -5, "maximum": 40}}),
+        ("all [1..5]", {"all": {"type": "array", "items": STARS}}),
+        ("p 0..1.0", {"p": {"type": "number", "minimum": 0, "maximum": 1, "multipleOf": 1e-9}}),
         ("名前 str", {"名前": {"type": "string"}}),
     ],
 )
@@ -87,6 +96,11 @@ def test_the_short_form(text: str, properties: dict[str, Any]) -> None:
         ("mood good|bad|good", "a word is there twice"),
         ("age int|str", "'int' cannot be one of a choice"),
         ("mood [good|bad", "'[good' cannot be one of a choice"),
+        ("stars 1..", "'1..' is no range; a range is as in 1..5 or 0.0..1.0"),
+        ("stars 1...5", "'1...5' is no range"),
+        ("stars low..high", "is no range"),
+        ("stars 5..1", "5 is above 1; give the smaller number first"),
+        ("n 1..10000000000000000", "a bound has more than 15 digits"),
         (" , ", "no field in it"),
         ("", "no field in it"),
     ],
@@ -96,6 +110,24 @@ def test_a_mistake_is_named_with_its_place(text: str, said: str) -> None:
         constraint_of(text, None)
     assert str(caught.value).startswith("--schema: ")
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["int", "float", "1..5", "0.5..1.5", "-2.25..-1"])
+def test_a_number_ends_by_itself(kind: str) -> None:
+    """A model that writes digits as long as it may still completes its JSON."""
+    guide = constraint_of(f"n {kind}", None)
+    assert guide
+    for digit in b"0123456789":
+        matcher = LLMatcher(LLTokenizer("byte"), to_llguidance(guide))
+        assert matcher.try_consume_tokens(list(b'{"n":')) == 5
+        begun = [b"-", b"1", b"0", b"-1", b"-2"] if kind[0] in "-if" else [b"1", b"0"]
+        for head in begun:
+            each = matcher.deep_copy()
+            if each.try_consume_tokens(list(head)) == len(head):
+                each.try_consume_tokens([digit] * 100)
+                each.try_consume_tokens(list(b"."))
+                assert each.try_consume_tokens([digit] * 100) < 25
+                assert not each.try_consume_tokens([digit] * 2) or digit == 0
 
 
 def test_a_schema_is_given_in_line_in_a_file_or_in_short(
