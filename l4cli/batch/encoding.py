@@ -13,7 +13,19 @@ from collections.abc import Iterable, Iterator
 from l4cli.errors import InputError
 
 _UTF8_BOM = b"\xef\xbb\xbf"
+TO_UTF8 = "convert the input to UTF-8, as with `iconv -f latin1 -t utf-8`"
+_WHITE = b"\t\n\v\f\r"
+_MANY_CONTROLS = 5
 _UTF32_BOMS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+
+
+def is_binary(start: bytes) -> bool:
+    """Whether an input that begins so is no text in any encoding: many control characters."""
+    has_mark = start.startswith((*_UTF32_BOMS, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if has_mark or (_utf16(start) and start.count(0) * 8 > len(start)):
+        return False
+    num_control = sum(byte < 32 and byte not in _WHITE for byte in start)
+    return num_control >= _MANY_CONTROLS and num_control > len(start) / 50
 
 
 def utf8_lines(lines: Iterable[bytes]) -> Iterator[bytes]:

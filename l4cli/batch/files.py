@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from l4cli import console
 from l4cli.background import readable
+from l4cli.batch.encoding import is_binary
 from l4cli.batch.json_values import is_one_value
 from l4cli.batch.lines import MAX_LINE, lines_of
 from l4cli.batch.rows import BadRow, Row
@@ -111,13 +112,15 @@ def open_input(name: str, out: Path | None) -> Iterator[BinaryIO]:
     try:
         raw = _opened_stdin() if name == "-" else path.open("rb", buffering=0)
         file = io.BufferedReader(raw if _is_regular(raw) else _Patient(raw))
-        begins = file.peek(8)[:8] if _is_regular(raw) else b""
+        begins = file.peek(1) if _is_regular(raw) else b""
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     with file:
         for magic, what in _NO_ROWS.items():
             if begins.startswith(magic):
                 raise InputError(f"{path} is {what}")
+        if is_binary(begins):
+            raise InputError(f"{path} is a binary file, not a file of prompts; give a text file")
         _refuse_output(raw, "stdin" if name == "-" else str(path), out)
         yield file
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from l4cli import console
 from l4cli.batch.files import count_lines, folder_of, open_input
 from l4cli.batch.lines import lines_of
 from l4cli.batch.rows import BadRow, Row, read_rows
@@ -79,6 +80,8 @@ class RowsInput:
             from l4cli.batch.template_row import JinjaRow
 
             template = JinjaRow(self.template)
+            if template.doubt:
+                console.warn(template.doubt)
         read = partial(
             read_rows,
             lines_of(file),

@@ -210,12 +210,17 @@ def refuse_overwriting(path: Path, *, resume: bool = False) -> None:
     resume: the run was to continue it, but there is no journal.
     """
     if path.exists() and path.stat().st_size:
-        hint = (
-            "has no journal to resume from: give another -o, or replace it with --overwrite"
-            if resume
-            else "would be overwritten: continue it with --resume, give another -o, or replace "
-            "it with --overwrite"
-        )
+        if resume:
+            hint = "has no journal to resume from: give another -o, or replace it with --overwrite"
+        elif journal_of(path).exists():
+            hint = (
+                "would be overwritten: continue it with --resume, give another -o, or replace "
+                "it with --overwrite"
+            )
+        else:
+            hint = (
+                "has no journal of `l4 run`: give another -o, or replace the file with --overwrite"
+            )
         raise UsageError(f"{path} already exists and {hint}")
 
 

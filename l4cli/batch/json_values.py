@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from l4cli.batch.encoding import TO_UTF8
 from l4cli.errors import InputError
 
 _DECODER = json.JSONDecoder()
@@ -52,7 +53,8 @@ def split_values(lines: Iterable[bytes]) -> Iterator[Value]:
         try:
             added = line.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise InputError(f"line {number} is not UTF-8 at byte {error.start + 1}") from None
+            at = f"line {number} is not UTF-8 at byte {error.start + 1}"
+            raise InputError(f"{at}: {TO_UTF8}") from None
         if number == 1 and added.lstrip().startswith("["):
             added, is_in_array = added.lstrip()[1:], True
         untried.append(added)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from l4cli.batch.encoding import utf8_lines
+from l4cli.batch.encoding import TO_UTF8, utf8_lines
 from l4cli.batch.json_values import is_one_value, needs_second, split_values
 from l4cli.batch.lines import MAX_ROW
 from l4cli.errors import InputError
@@ -85,7 +85,7 @@ def _parse_json(content: bytes) -> dict[str, Any]:
     try:
         value = strict_json.parse(content.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 at byte {error.start + 1} of the line") from None
+        raise InputError(f"not UTF-8 at byte {error.start + 1} of the line: {TO_UTF8}") from None
     except InputError as error:
         if content[:1] in b'{["':
             raise
@@ -99,7 +99,7 @@ def _parse_text(content: bytes) -> dict[str, Any]:
     try:
         return {"prompt": content.decode("utf-8")}
     except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 at byte {error.start + 1} of the line") from None
+        raise InputError(f"not UTF-8 at byte {error.start + 1} of the line: {TO_UTF8}") from None
 
 
 def _csv_records(lines: Iterable[bytes], columns: frozenset[str] | None) -> Iterator[Record]:
@@ -141,7 +141,7 @@ class _Header:
             raise InputError(f"{len(cells)} cells where the header has {len(self.names)} columns")
         for name, cell in zip(self.names, cells, strict=True):
             if not _is_utf8(cell):
-                raise InputError(f"not UTF-8 in column {name!r}")
+                raise InputError(f"not UTF-8 in column {name!r}: {TO_UTF8}")
         return dict(zip(self.names, cells, strict=True))
 
 

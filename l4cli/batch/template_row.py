@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined, UndefinedError
+from jinja2 import StrictUndefined, UndefinedError, meta
 
 from l4cli.errors import InputError, UsageError
 from l4cli.prompt.budget import SECONDS, Budget, OverBudgetError, size_of
@@ -13,6 +14,8 @@ from l4cli.prompt.sandbox import TemplateEnvironment
 from l4cli.prompt.template import said_by
 from l4cli.prompt.traced import plain
 
+_ALONE = re.compile(r"\s*([^\W\d]\w*)\s*")  # a template that is nothing but a name
+_BRACED = re.compile(r"(?<!\{)\{\s*([^\W\d]\w*)\s*\}(?!\})")
 _ENOUGH = 3  # rows at the beginning that are stopped before the template is taken to be at fault
 
 
@@ -23,7 +26,7 @@ class JinjaRow:
     """
 
     def __init__(self, source: str, *, seconds: float = SECONDS) -> None:
-        self._seconds = seconds
+        self._source, self._seconds = source, seconds
         self._num_stopped = 0
         self._has_rendered = False
         self._environment = TemplateEnvironment(
@@ -31,8 +34,20 @@ class JinjaRow:
         )
         try:
             self._template = self._environment.from_string(source)
+            self._names = meta.find_undeclared_variables(self._environment.parse(source))
         except Exception as error:  # the source may be anything, and is made into Python
             raise UsageError(f"--template-row does not compile: {said_by(error)}") from error
+
+    @property
+    def doubt(self) -> str:
+        """What is odd about the template, and what may have been meant; "" if nothing is."""
+        if self._names:
+            return ""
+        meant = _BRACED.sub(r"{{ \1 }}", self._source)
+        if match := _ALONE.fullmatch(self._source):
+            meant = f"{{{{ {match[1]} }}}}"
+        said = "--template-row uses no column or field, so every row has the same prompt"
+        return f"{said}; did you mean '{meant}'?" if meant != self._source else said
 
     def render(self, values: Mapping[str, Any]) -> str:
         """Return the prompt. Raises InputError if this row cannot be rendered.

@@ -13,6 +13,7 @@ from damage import damaged, seeds
 from typer.exceptions import TyperException
 
 from l4cli.app import app
+from l4cli.batch.files import open_input
 from l4cli.batch.journal import JournaledOutput
 from l4cli.batch.retry import RetriedOutput, open_journaled
 from l4cli.batch.rows import read_rows
@@ -227,3 +228,27 @@ def test_a_model_changed_in_its_middle_is_noticed(l4: L4, tiny_gguf: Path, tmp_p
     hint = done.stderr.partition("`")[2].partition("`")[0]
     subprocess.run(f"{hint} {model}", shell=True, check=True)
     assert l4(*command, "--resume").returncode == 0
+
+
+def test_only_an_output_with_a_journal_is_said_to_be_resumable(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text(BOOKS)
+    with pytest.raises(UsageError) as caught:
+        open_journaled(tmp_path / "thesis.txt", SETTINGS, resume=False)
+    assert "--resume" not in str(caught.value)
+    write_rows(tmp_path / "out")
+    with pytest.raises(UsageError, match="continue it with --resume"):
+        open_journaled(tmp_path / "out", SETTINGS, resume=False)
+
+
+def test_a_binary_file_is_refused_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(bytes(range(256)) * 8)
+    with (
+        pytest.raises(InputError, match=r"rows\.jsonl is a binary file, not a file of prompts"),
+        open_input(str(path), None),
+    ):
+        pass
+    for text in ('{"prompt": "\u00e9"}\n'.encode("latin1"), "prompt\n\u00e9\n".encode("utf-16")):
+        path.write_bytes(text)
+        with open_input(str(path), None) as file:
+            assert file.read() == text

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from l4cli.batch.encoding import TO_UTF8
 from l4cli.batch.rows import BadRow, Row, read_rows
 from l4cli.batch.sources import Source
 from l4cli.batch.template_row import JinjaRow
@@ -31,7 +32,7 @@ def test_each_text_line_is_a_prompt() -> None:
 
 def test_a_text_line_that_is_not_utf8_is_one_bad_row() -> None:
     rows = read(b"good\n\xff\xfe\ngood\n", "text")
-    assert prompts(rows) == ["good", "not UTF-8 at byte 1 of the line", "good"]
+    assert prompts(rows) == ["good", f"not UTF-8 at byte 1 of the line: {TO_UTF8}", "good"]
 
 
 def test_csv_columns_are_fields() -> None:
@@ -67,7 +68,7 @@ def test_bad_csv_records_harm_nobody() -> None:
     rows = read(b'id,prompt\n1,a,b\n2,\xff\n3,"x"y\n4,fine\n5\n', "csv")
     assert prompts(rows) == [
         "3 cells where the header has 2 columns",
-        "not UTF-8 in column 'prompt'",
+        f"not UTF-8 in column 'prompt': {TO_UTF8}",
         "not CSV: ',' expected after '\"'",
         "fine",
         "1 cells where the header has 2 columns",
@@ -177,3 +178,19 @@ def test_a_template_may_take_tags_out_and_write_json() -> None:
     template = JinjaRow("{{ html | striptags }} {{ value | tojson }}")
     line = '{"html": "<p>a <!-- > --><b>b</b> &amp; c", "value": {"é": "<"}}'
     assert prompts(read(line, "json", template=template)) == ['a b & c {"é": "<"}']
+
+
+@pytest.mark.parametrize(
+    ("template", "meant"),
+    [
+        ("review", "did you mean '{{ review }}'?"),
+        ("Is it good? {review}", "did you mean 'Is it good? {{ review }}'?"),
+        ("Tell me a joke.", "so every row has the same prompt"),
+        ("{{ review }}", ""),
+        ("{% if a %}x{% endif %}", ""),
+    ],
+)
+def test_a_template_that_uses_no_field_is_doubted(template: str, meant: str) -> None:
+    doubt = JinjaRow(template).doubt
+    assert doubt.endswith(meant)
+    assert bool(doubt) == bool(meant)
