@@ -2,8 +2,10 @@
 
 First the answer is generated without a constraint, as it would be without quotations. Then the
 question is asked again, with an instruction to quote, and with that answer as the beginning of the
-reply. What follows is constrained to passages of the documents. Finally each quotation is located
-in the documents, which proves that it is there, and compared with the answer.
+reply. What follows is constrained to passages of the documents: those with the most of the answer's
+numbers, names and rare words, if any has some. An answer that says it does not know gets none.
+Finally each quotation is located in the documents, which proves that it is there, and compared with
+the answer.
 """
 
 from __future__ import annotations
@@ -13,9 +15,16 @@ from dataclasses import replace
 
 from l4cli.ask.answering import QuestionAnswer
 from l4cli.ask.completions import complete
-from l4cli.documents.backing import WordCounts, shared
+from l4cli.documents.backing import WordCounts, says_unknown, shared
 from l4cli.documents.document import Document
-from l4cli.documents.quotes import QUOTE_MARK, QUOTES_LEAD, Quotation, Quotes, quote_constraint
+from l4cli.documents.quotes import (
+    QUOTE_MARK,
+    QUOTES_LEAD,
+    Quotation,
+    Quotes,
+    passages_sharing,
+    quote_constraint,
+)
 from l4cli.engine.types import Request
 from l4cli.loading.llm import LLM
 
@@ -37,8 +46,8 @@ class Quoter:
     def __init__(self, llm: LLM, documents: Sequence[Document]) -> None:
         self._llm = llm
         self._quotes = Quotes(documents)
-        self._constraint = quote_constraint([document.text for document in documents])
-
+        self._texts = [document.text for document in documents]
+        self._constraint = quote_constraint(self._texts)
         self._counts = WordCounts(document.text for document in documents)
 
     def quote(
@@ -47,7 +56,9 @@ class Quoter:
         prompts: Sequence[Sequence[int]],
         stopping: Callable[[], object] = lambda: False,
     ) -> None:
-        """Set `quotations` of every answer whose finish_reason is "stop".
+        """Set `quotations` of every answer whose finish_reason is "stop" and that knows something.
+
+        If sentences have the answer's numbers, names or rare words, those with the most are quoted.
 
         answers: the answers.
         prompts: for each answer, the token ids of its question with the instruction to quote.
@@ -58,7 +69,7 @@ class Quoter:
         requests = [
             self._request(f"quotations {index}", tokens, answer)
             for index, (answer, tokens) in enumerate(zip(answers, prompts, strict=True))
-            if answer.finish_reason == "stop"
+            if answer.finish_reason == "stop" and not says_unknown(answer.text)
         ]
         for done in complete(self._llm, requests, stopping):
             answer = answers[int(done.request_id.rpartition(" ")[2])]
@@ -74,7 +85,9 @@ class Quoter:
 
     def _request(self, id: str, tokens: Sequence[int], answer: QuestionAnswer) -> Request:
         said = self._llm.encoder.begun(answer.text.strip() + QUOTES_LEAD)
+        best = passages_sharing(self._texts, answer.text, answer.question, self._counts)
+        constraint = quote_constraint(best) if best else self._constraint
         params = self._llm.params(
-            temperature=0.0, max_tokens=MAX_QUOTE_TOKENS, constraint=self._constraint
+            temperature=0.0, max_tokens=MAX_QUOTE_TOKENS, constraint=constraint
         )
         return Request(id, (*tokens, *said), params)

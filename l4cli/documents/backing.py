@@ -80,6 +80,26 @@ class WordCounts:
         return word in _COMMON or self._counts[word] >= self._least
 
 
+_UNKNOWN = re.compile(
+    r"\b(?:I|we) (?:do not|don't|cannot|can't|could not|couldn't) (?:know|say|tell|find|answer)\b"
+    r"|\b(?:is|are|was|were) not (?:given|mentioned|stated|specified|provided|in the (?:text|docu))"
+    r"|\b(?:does not|doesn't|do not|don't) (?:say|tell|mention|state|specify|contain|provide)\b"
+    r"|\bich wei(?:ß|ss) (?:es |das )?nicht\b|\bje ne sais pas\b|\bno (?:lo )?sé\b",
+    re.IGNORECASE,
+)
+_SHORT_ANSWER = 200  # characters; a longer one says something else as well
+
+
+def says_unknown(answer: str) -> bool:
+    """Whether an answer says that it does not know, so that no passage can back it.
+
+    Only short answers without a number are taken for that: others say something that can be backed.
+    """
+    plain = answer.replace("\u2019", "'")
+    has_number = any(char.isdecimal() for char in plain)
+    return len(plain) <= _SHORT_ANSWER and not has_number and bool(_UNKNOWN.search(plain))
+
+
 def shared(
     answer: str, passage: str, question: str = "", counts: WordCounts | None = None
 ) -> tuple[str, ...] | None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from l4cli.documents.backing import WordCounts, shared
 from l4cli.documents.document import Document, Place
 from l4cli.documents.normalize import ACCENTS, CJK, Normalized, flowing, is_word
 from l4cli.documents.sentences import paragraphs, sentences
@@ -99,6 +100,27 @@ def split_answer(answer: str) -> tuple[str, list[str]]:
         return answer.strip(), []
     lines = [line.strip().lstrip(">").strip() for line in block[1].splitlines()]
     return answer[: block.start()].strip(), [line for line in lines if line]
+
+
+def passages_sharing(
+    texts: Sequence[str], answer: str, question: str, counts: WordCounts
+) -> list[str]:
+    """Return the sentences that have the most of the answer's numbers, names and rare words.
+
+    They are one string each, in the documents' order; none if no sentence has any, or if the
+    documents are too long to look through.
+    """
+    if sum(map(len, texts)) > MAX_VERBATIM_CHARS // 4:
+        return []
+    scored: list[tuple[int, str]] = []
+    for text in texts:
+        for paragraph in paragraphs(text):
+            for sentence, _ in sentences(paragraph.strip()):
+                line = flowing(sentence)
+                if _MIN_CHARS <= len(line) <= _MAX_CHARS:
+                    scored.append((len(shared(answer, line, question, counts) or ()), line))
+    most = max((score for score, _ in scored), default=0)
+    return list(dict.fromkeys(line for score, line in scored if score == most)) if most else []
 
 
 def quote_constraint(texts: Sequence[str], *, max_quotes: int = MAX_QUOTES) -> Constraint:

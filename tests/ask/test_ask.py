@@ -185,6 +185,14 @@ def test_quotations_are_forced_and_proved(tiny_gguf: Path) -> None:
         dear = QuestionAnswer("It costs 300 euros.", finish_reason="stop", question="Its price?")
         Quoter(llm, documents).quote([dear], [session.prompt.tokens(asking(dear.question))])
         assert {one.shared for one in dear.quotations} == {()}
+        fifth = QuestionAnswer("It is valve 5.", finish_reason="stop", question="Which valve?")
+        unknown = QuestionAnswer("I don’t know.", finish_reason="stop", question="Its price?")
+        prompts = [session.prompt.tokens(asking(one.question)) for one in (fifth, unknown)]
+        Quoter(llm, documents).quote([fifth, unknown], prompts)
+        assert {one.text for one in fifth.quotations} == {
+            "Rule 5: the pump is primed with valve 5."
+        }
+        assert unknown.quotations == []
 
 
 def test_a_quotation_that_shares_nothing_with_the_answer_says_so(
