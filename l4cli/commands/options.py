@@ -75,7 +75,7 @@ def parse_counts(
         try:
             counts.add(0 if part.strip() == "0" else parse_tokens(part))
         except typer.BadParameter:
-            example = "0,4k,16k" if of == "tokens" else "1,4,16"
+            example = ("0,4k,16k" if least == 0 else "1k,4k,16k") if of == "tokens" else "1,4,16"
             raise UsageError(f"{name}: {part!r} is not a number of {of}; try {example}") from None
     if min(counts) < least:
         raise UsageError(f"{name} must be at least {least}")

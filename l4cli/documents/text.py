@@ -112,7 +112,7 @@ def decode(data: bytes, name: str) -> str:
                 f"{name}: looks like UTF-16 without its byte order mark; "
                 f"convert it to UTF-8 first (iconv -f {codec})"
             )
-        raise BinaryFileError(f"{name}: a binary file; give it as UTF-8 text")
+        raise BinaryFileError(f"{name}: {_binary(name)}")
     try:
         text = data.decode(codec)
     except UnicodeDecodeError as error:
@@ -120,8 +120,16 @@ def decode(data: bytes, name: str) -> str:
             f"{name}: not {encoding} at byte {error.start + 1}; convert it to UTF-8 first (iconv)"
         ) from None
     if "\0" in text:
-        raise BinaryFileError(f"{name}: a binary file; give it as UTF-8 text")
+        raise BinaryFileError(f"{name}: {_binary(name)}")
     return text
+
+
+def _binary(name: str) -> str:
+    """Say what is wrong with a file that is no text, nor what its name promises."""
+    ending = name.rpartition(".")[2].lower()
+    if ending in ("pdf", "docx", "epub"):
+        return f"not a valid {ending.upper()} file; it may be damaged: fetch or export it again"
+    return "a binary file; give it as UTF-8 text"
 
 
 def _unmarked_utf16(data: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 from chat_support import Chat, FakeChatBackend, FakeVocabulary, RecordingView, fake_llm
 
 from l4cli.ask.session import AskSession
-from l4cli.chat.commands.table import COMMANDS, LeaveChat, find, is_command
+from l4cli.chat.commands.help import everything, overview
+from l4cli.chat.commands.table import COMMANDS, GROUPS, LeaveChat, find, is_command
 from l4cli.chat.history import records
-from l4cli.chat.history.session_file import SessionFile
+from l4cli.chat.history.session_file import SessionFile, require_session
 from l4cli.chat.history.tree import Tree
 from l4cli.chat.session import ChatSession
 from l4cli.documents import Document
@@ -516,3 +518,26 @@ def test_attachments_are_taken_back_before_they_are_sent(tmp_path: Path) -> None
     assert chat.run("/detach") == f"no longer attached: {tmp_path / 'b.txt'}"
     chat.session.ask("and?")
     assert chat.contents[2] == "and?"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_help_fits_a_narrow_terminal(width: int) -> None:
+    for text in (overview(GROUPS, width), everything(COMMANDS, width)):
+        lines = text.splitlines()
+        assert max(map(len, lines)) <= width
+        keys = "\n".join(lines[lines.index("Keys:") :])
+        assert "Ctrl-J, Alt-Enter" in keys
+        assert re.search(r"Alt-Enter +new line$", keys, re.MULTILINE)
+        assert not any(line[:1].strip() for line in lines[2 : lines.index("Keys:")])
+
+
+def test_regen_in_an_empty_chat_says_one_thing() -> None:
+    chat = Chat()
+    chat.session.set("temperature", "0")
+    with pytest.raises(UsageError, match="nothing has been asked yet"):
+        chat.run("/regen")
+
+
+def test_a_chat_names_its_own_command_for_sessions() -> None:
+    with pytest.raises(UsageError, match="/sessions lists them"):
+        require_session("nosuch", "/sessions")

@@ -20,6 +20,7 @@ from l4cli.documents import text as texts
 from l4cli.documents.formats import archive as archives
 from l4cli.documents.formats.readers import convert
 from l4cli.documents.ingest import document_of
+from l4cli.documents.text import decode
 from l4cli.errors import InputError
 
 PDF = papers.pdf(
@@ -358,3 +359,9 @@ def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
 def test_titles_do_nothing_to_a_terminal(tmp_path: Path) -> None:
     document = read_document(Path(write(tmp_path / "a.md", "# \x1b[31mred\x07\n")))
     assert document.headings[0].title == "[31mred"
+
+
+@pytest.mark.parametrize("ending", ["pdf", "docx"])
+def test_a_damaged_document_is_named_as_such(ending: str) -> None:
+    with pytest.raises(InputError, match=f"not a valid {ending.upper()} file"):
+        decode(b"\0\1\2\xff" * 99, f"thesis.{ending}")

@@ -193,7 +193,7 @@ def load(session: ChatSession, argument: str, ui: Ui) -> None:
     elif argument == session.file.name:
         raise UsageError(f"{argument} is already the session of this chat")
     else:
-        session.open(SessionFile(require_session(argument)))
+        session.open(SessionFile(require_session(argument, "/sessions")))
     for loss in session.losses:
         ui.say(f"({argument}: {loss})")
     questions = counted(session.conversation.num_questions, "question")

@@ -53,7 +53,7 @@ def _help(_session: ChatSession, argument: str, ui: Ui) -> None:
     if not argument:
         ui.say(helping.overview(GROUPS, ui.width))
     elif argument == "all":
-        ui.say(helping.everything(COMMANDS))
+        ui.say(helping.everything(COMMANDS, ui.width))
     else:
         command = find(argument.removeprefix("/"))
         others = [alias for alias, name in ALIASES.items() if name == command.name]

@@ -38,6 +38,7 @@ def undo(session: ChatSession, _argument: str, ui: Ui) -> None:
 
 
 def regenerate(session: ChatSession, _argument: str, ui: Ui) -> None:
+    session.tree.at_question()  # before anything is said: UsageError if nothing was asked
     params = session.params()
     if params.is_repeatable:
         reason = "temperature 0" if params.temperature == 0 else f"seed {params.seed}"

@@ -62,12 +62,15 @@ def last_session() -> str:
     return names[0]
 
 
-def require_session(name: str) -> Path:
-    """Return the path of an existing session; UsageError, with near matches, if none."""
+def require_session(name: str, listing: str = "`l4 sessions`") -> Path:
+    """Return the path of an existing session; UsageError, with near matches, if none.
+
+    listing: what lists the sessions, for the message.
+    """
     path = session_path(name)
     if not path.exists():
         near = difflib.get_close_matches(name, session_names(), n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`l4 sessions` lists them"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"{listing} lists them"
         raise UsageError(f"there is no session {name!r}; {hint}")
     return path
 
