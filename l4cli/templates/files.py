@@ -72,8 +72,11 @@ def template_names() -> list[str]:
     return [path.name.removesuffix(_SUFFIX) for path in found if not path.name.startswith(".")]
 
 
-def require_template(name: str) -> Path:
-    """Return the path of an existing template. UsageError, with near matches, if there is none."""
+def require_template(name: str, listing: str = "`l4 templates`") -> Path:
+    """Return the path of an existing template. UsageError, with near matches, if there is none.
+
+    listing: what lists the templates, for the message.
+    """
     path = template_path(name)
     if not path.exists():
         names = template_names()
@@ -81,7 +84,7 @@ def require_template(name: str) -> Path:
         if near:
             hint = f"did you mean {' or '.join(near)}?"
         elif names:
-            hint = "`l4 templates` lists them"
+            hint = f"{listing} lists them"
         else:
             hint = f"`l4 templates edit {name}` begins one"
         raise UsageError(f"there is no template {name}; {hint}")

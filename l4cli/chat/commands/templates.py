@@ -8,7 +8,7 @@ from l4cli.chat.commands.ui import Ui
 from l4cli.chat.session import ChatSession
 from l4cli.chat.text import shortened
 from l4cli.errors import UsageError
-from l4cli.templates.files import load_template, template_names
+from l4cli.templates.files import load_template, require_template, template_names
 from l4cli.templates.template import Template
 
 _VALUE = re.compile(r"""([^\W\d]\w*)=("[^"]*"|'[^']*'|\S*)(?:\s+|$)""")
@@ -23,6 +23,7 @@ def ask_with(session: ChatSession, argument: str, ui: Ui) -> None:
         ui.say(_listed())
         return
     name, _, rest = argument.partition(" ")
+    require_template(name, "/template alone")
     template, (given, text) = load_template(name), _values(rest.strip())
     if template.prompt is None:
         raise UsageError(
