@@ -23,6 +23,7 @@ from l4cli.paths import config_dir
 from l4cli.toml_files import Place, read_toml
 
 DEFAULTS = "defaults"  # the table for all commands
+_MOST = 2**63  # no option takes a greater number, and a float cannot hold just any
 _PLAIN = (  # what typer says of a value, by a library of its own, and how l4 says it
     (r" \(env var: '\w+'\)", ""),
     (r"Input should be a valid number, .*", "it is not a number"),
@@ -123,6 +124,8 @@ def refusal(command: Any, parameter: Any, value: Any) -> str | None:
     items = value if isinstance(value, list) and parameter.multiple else [value]
     if any(not isinstance(item, (str, int, float)) for item in items):
         return "give a text, a number, or true or false"
+    if any(isinstance(item, int) and not -_MOST <= item <= _MOST for item in items):
+        return "it has too many digits"
     try:
         parameter.process_value(typer.Context(command), _listed(parameter, value))
     except (TyperException, L4Error) as error:

@@ -130,6 +130,15 @@ def test_set_refuses_what_no_command_takes(words: list[str], said: str) -> None:
     assert not own_file(CONFIG).exists()
 
 
+@pytest.mark.parametrize("name", ["temperature", "max-tokens", "threads"])
+def test_numbers_of_too_many_digits_are_told_with_their_line(name: str) -> None:
+    own_file(CONFIG, f"[run]\n{name} = -1{'0' * 400}\n")
+    ended = run_here(["models"])
+    assert (ended.code, ended.wrong) == (2, None)
+    assert f"line 2: [run] {name} is -1" in ended.err
+    assert "it has too many digits" in ended.err
+
+
 def test_edit_begins_a_file_and_checks_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EDITOR", "true")
     for name in (CONFIG, MODELS):
