@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -184,15 +184,8 @@ class _Run:
     loading: LoadOptions
     n_ctx: int | None
     most_chunks: int | None
-    results: list[Result]
-    exit_code: int
-
-    def __init__(
-        self, text: Text, loading: LoadOptions, n_ctx: int | None, most_chunks: int | None
-    ) -> None:
-        self.text, self.loading = text, loading
-        self.n_ctx, self.most_chunks = n_ctx, most_chunks
-        self.results, self.exit_code = [], 0
+    results: list[Result] = field(default_factory=list)
+    exit_code: int = 0
 
     def all(self, files: list[ModelFile], base_file: ModelFile | None) -> None:
         """Fill `results`, in the order of `files`; L4Error if one fails."""
