@@ -18,7 +18,7 @@ from l4cli.commands import completion, options
 from l4cli.commands import sampling_options as sampler
 from l4cli.commands import template_options as templates
 from l4cli.commands.find_gguf import refuse_unknown
-from l4cli.errors import EXIT_FAILED, EXIT_OK, UsageError
+from l4cli.errors import EXIT_FAILED, EXIT_OK, ContextOverflowError, UsageError
 
 if TYPE_CHECKING:
     from l4cli.chat.history.session_file import SessionFile
@@ -235,7 +235,11 @@ def _begins_as_gguf(path: str) -> bool:
 
 def _one_shot(session: ChatSession, question: str, *, json: bool, has_schema: bool) -> int:
     """Write one answer to stdout; return the exit code."""
-    answer = session.ask(question)
+    try:
+        answer = session.ask(question)
+    except ContextOverflowError as error:  # its ways out are commands of a chat
+        numbers = str(error).partition(":")[0]
+        raise ContextOverflowError(f"{numbers}: shorten the prompt, or raise --ctx") from None
     if json:
         from l4cli.commands.one_answer import as_json
 

@@ -56,6 +56,13 @@ def test_documents_come_before_the_question(
     assert overflow.stdout == ""
 
 
+def test_a_prompt_that_does_not_fit_is_told_no_commands_of_a_chat(l4: L4, endless: Path) -> None:
+    done = l4("chat", "-m", endless, "--ctx", "256", "-p", "x" * 600)
+    assert done.returncode != 0
+    assert "the context holds 256: shorten the prompt, or raise --ctx" in done.stderr
+    assert "/undo" not in done.stderr
+
+
 def test_a_cut_off_answer_is_said_on_stderr(l4: Callable[..., Any], endless: Path) -> None:
     done = l4("chat", "-m", endless, *ARGS, "-p", "hi", "-n", "8")
     assert (done.returncode, done.stdout) == (0, f"{RECITED[:8]}\n")
