@@ -30,7 +30,7 @@ Models = Annotated[
     list[str] | None,
     typer.Argument(
         autocompletion=completion.models,
-        metavar="NAME|FILE…",
+        metavar="NAME|FILE",
         help="GGUF files, or names from `l4 models` (default: the model that it marks with *).",
         show_default=False,
     ),
