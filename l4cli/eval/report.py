@@ -74,7 +74,7 @@ def text_line(result: Result, text: str) -> str:
     chunks = result.measured.chunks
     return (
         f"{text}: {result.measured.num_tokens:,} tokens scored, "
-        f"{counted(chunks.count, 'chunk')} of {chunks.n_ctx:,}"
+        f"{counted(result.measured.num_chunks, 'chunk')} of {chunks.n_ctx:,}"
     )
 
 
@@ -210,7 +210,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "model": result.name,
         "bytes": result.n_bytes,
         "n_ctx": measured.chunks.n_ctx,
-        "chunks": measured.chunks.count,
+        "chunks": measured.num_chunks,
         "tokens_scored": measured.num_tokens,
         "tokens_per_second": _rounded(measured.tokens_per_second, 2),
         "ppl": _estimate(result.ppl),

@@ -45,6 +45,11 @@ class Measured:
         return len(self.positions)
 
     @property
+    def num_chunks(self) -> int:
+        """Chunks of which tokens were scored so far."""
+        return len({piece.chunk for piece in self.pieces})
+
+    @property
     def positions(self) -> list[int]:
         """For each scored token the position, within its chunk, whose logits predict it."""
         last = self.chunks.n_ctx - 1
