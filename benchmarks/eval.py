@@ -6,8 +6,8 @@ llama-perplexity is of the llama.cpp that l4 runs on; it is built if it is missi
 for the reference, whose logits it writes to a file, and for the model. `l4 eval --against` does
 both at once. Without --text, both get l4's built-in text.
 
-The number of chunks should be a multiple of 4: three chunks that are left for a last batch are computed
-in pieces with a few tokens of each, where llama.cpp's attention rounds differently.
+The number of chunks should be a multiple of 4: three chunks that are left for a last batch are
+computed in pieces with a few tokens of each, where llama.cpp's attention rounds differently.
 
 Prints each figure of both, where they differ in the digits that llama-perplexity prints. The last
 line is JSON: the number of figures that are equal, the ratio of processor times (theirs / ours: 1.1
