@@ -133,12 +133,15 @@ def test_the_public_api_is_this_and_no_more() -> None:
     assert l4cli.__all__ == [
         "LLM",
         "Completion",
+        "Embedder",
+        "Embeddings",
         "L4Error",
         "Request",
         "SamplingParams",
         "StepOutput",
         "__version__",
         "load",
+        "load_embedder",
     ]
     for name in l4cli.__all__:
         assert getattr(l4cli, name) is not None

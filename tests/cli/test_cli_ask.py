@@ -170,7 +170,7 @@ def test_what_was_read_is_there_for_the_next_question(
     monkeypatch.setattr(
         loading_file,
         "vet_loading",
-        lambda path, model: vetted.append(path) or vet_loading(path, model),
+        lambda path, model, **kinds: vetted.append(path) or vet_loading(path, model, **kinds),
     )
     second = json.loads(run(capsys, monkeypatch, "ask", manual, *asked, *model, "--json")[1])
     # The file is checked once, although the vocabulary is loaded before the weights.

@@ -186,7 +186,7 @@ DIRECTORIES = {
     "model-Q8_0.gguf": "holds a GGUF",
     "snapshots/0123/config.json": "give .*snapshots/0123",
     "sub/config.json": "do you mean .*/sub",
-    "other.txt": "config.json: missing",
+    "other.txt": "holds neither a checkpoint",
 }
 
 
