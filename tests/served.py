@@ -7,10 +7,13 @@ with served(llm) as url:
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 from l4cli.loading.embedder import Embedder
 from l4cli.loading.llm import LLM
@@ -38,5 +41,8 @@ def served(*llms: LLM, embedders: Sequence[Embedder] = (), **options: Any) -> It
     finally:
         found[0].should_exit = True
         thread.join(30)
-        assert not thread.is_alive()
+        if thread.is_alive():
+            faulthandler.dump_traceback()  # of all threads: what does it wait for?
+            state = found[0].server_state
+            pytest.fail(f"the server does not end: {state.connections} {state.tasks}")
         bound.close()
