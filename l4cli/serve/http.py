@@ -16,6 +16,7 @@ from l4cli.serve.streams import to_json
 
 _HEAD_SECONDS = 30.0  # in which the head of a request must have arrived
 _MOST_HEAD_BYTES = 64 << 10
+_FLUSH_SECONDS = 5.0  # in which a client must take the rest of an answer when the server stops
 
 
 class Http(HttpToolsProtocol):
@@ -48,6 +49,11 @@ class Http(HttpToolsProtocol):
         if self._num_head_bytes > _MOST_HEAD_BYTES:
             self._refuse(431, f"the request's head is larger than {_MOST_HEAD_BYTES >> 10} KiB")
 
+    def shutdown(self) -> None:
+        """Close the connection, now or when its answer has been sent: the server stops."""
+        super().shutdown()
+        self._end_soon()
+
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "this is not HTTP/1.1, or it is damaged")
 
@@ -60,6 +66,13 @@ class Http(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _end_soon(self) -> None:
+        """Give up a client that does not take what is left for it, or the server never ends."""
+        if self.transport.is_closing():
+            self.loop.call_later(_FLUSH_SECONDS, self.transport.abort)
+        else:
+            self.loop.call_later(1.0, self._end_soon)
 
     def _close(self) -> None:
         if not self.transport.is_closing():

@@ -97,3 +97,18 @@ def test_requests_sent_at_once_are_answered_in_order(connection: socket.socket) 
     reply = until_closed(connection)
     assert reply.count(b"HTTP/1.1 200") == 3
     assert reply.index(b'"status"') < reply.index(b'"object"')
+
+
+def test_a_client_that_takes_no_answer_does_not_keep_the_server_from_ending(
+    tiny: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "_FLUSH_SECONDS", 0.5)
+    with socket.socket() as stuck:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        with served(tiny) as url:
+            parts = urlsplit(url)
+            stuck.connect((parts.hostname or "", parts.port or 0))
+            body = json.dumps({"content": "the world " * 400_000}).encode()
+            head = "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
+            stuck.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+            assert stuck.recv(12) == b"HTTP/1.1 200"  # and no more: the answer fills all buffers
