@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -94,6 +95,12 @@ def test_it_says_where_it_is_answers_and_stops(tiny_gguf: Path) -> None:
         assert process.stderr.read().startswith("stopping")
 
 
+def running(url: str) -> str:
+    """The line of /metrics with the number of requests that are being computed."""
+    lines = httpx.get(f"{url}/metrics", timeout=60).text.splitlines()
+    return next(line for line in lines if line.startswith("l4_requests_running{"))
+
+
 def test_a_second_signal_ends_requests_with_a_word_to_their_clients(tiny_gguf: Path) -> None:
     command = [*SERVE, str(tiny_gguf), "--port", "0", "--ctx", "32k", "--parallel", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -106,6 +113,9 @@ def test_a_second_signal_ends_requests_with_a_word_to_their_clients(tiny_gguf: P
             with httpx.stream("POST", f"{url}/v1/completions", json=streamed, timeout=60) as reply:
                 lines = reply.iter_lines()
                 assert next(lines).startswith("data: {")
+                arrived = (running(url).endswith(" 2") for _ in range(600))
+                while not next(arrived):  # the other request comes from a thread
+                    time.sleep(0.05)
                 process.send_signal(signal.SIGINT)
                 assert "Ctrl-C again ends them" in process.stderr.readline()
                 process.send_signal(signal.SIGINT)
