@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import ConvertError
-from convert.tokenizer.tokens import NORMAL, UNUSED, Tokens, added_type, pad_text, unroll
+from convert.tokenizer.tokens import Tokens, placed, unroll
 
 # Split regex of tokenizer.json -> llama.cpp's name of that pre-tokenizer (src/llama-vocab.cpp).
 _PRE_TOKENIZERS = {
@@ -88,8 +88,6 @@ def _names() -> list[str]:
 def _tokens(
     path: Path, vocab: Mapping[str, int], added: Mapping[int, Mapping[str, Any]], vocab_size: int
 ) -> tuple[list[str], list[int]]:
-    tokens = [pad_text(id_) for id_ in range(vocab_size)]
-    token_types = [UNUSED] * vocab_size
     named = {id_: text for text, id_ in vocab.items()}
     next_id = len(vocab)
     for id_, entry in added.items():
@@ -103,15 +101,7 @@ def _tokens(
                 )
             next_id += 1
         named[id_] = entry["content"]
-    if not named or max(named) >= vocab_size:
-        raise ConvertError(
-            f"{path}: has ids up to {max(named, default=-1)}, "
-            f"but config.json says vocab_size {vocab_size}"
-        )
-    for id_, text in named.items():
-        tokens[id_] = text
-        token_types[id_] = added_type(added[id_]) if id_ in added else NORMAL
-    return tokens, token_types
+    return placed(path, named, added, vocab_size)
 
 
 def _merge(merge: str | list[str]) -> str:

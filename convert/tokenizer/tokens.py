@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+from convert.errors import ConvertError
 
 # llama.cpp's token types, which have the same numbers as SentencePiece's.
 NORMAL, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 3, 4, 5, 6
@@ -36,6 +39,30 @@ def added_type(entry: Mapping[str, Any]) -> int:
 def pad_text(id_: int) -> str:
     """The text of an id that no token has."""
     return f"[PAD{id_}]"
+
+
+def placed(
+    path: Path, named: Mapping[int, str], added: Mapping[int, Mapping[str, Any]], vocab_size: int
+) -> tuple[list[str], list[int]]:
+    """Return the texts and types of `vocab_size` tokens; an id that has no text is padded.
+
+    path: of the tokenizer.json, for the error.
+    named: the text of each id, added tokens included.
+    added: the entries of `added_tokens` by id.
+
+    Raises ConvertError if an id is not below `vocab_size`.
+    """
+    if not named or max(named) >= vocab_size or min(named) < 0:
+        raise ConvertError(
+            f"{path}: has ids up to {max(named, default=-1)}, "
+            f"but config.json says vocab_size {vocab_size}"
+        )
+    texts = [pad_text(id_) for id_ in range(vocab_size)]
+    types = [UNUSED] * vocab_size
+    for id_, text in named.items():
+        texts[id_] = text
+        types[id_] = added_type(added[id_]) if id_ in added else NORMAL
+    return texts, types
 
 
 def unroll(node: Any) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import ConvertError
-from convert.tokenizer.tokens import CONTROL, NORMAL, UNUSED, Tokens, added_type, pad_text
+from convert.tokenizer.tokens import CONTROL, Tokens, placed
 
 _CONTINUES, _BEGINS = "##", "▁"
 # llama.cpp's names of BERT's pre-tokenizers differ by model, and it computes the same for all.
@@ -29,16 +29,7 @@ def read_wordpiece(path: Path, tokenizer: Mapping[str, Any], vocab_size: int) ->
     added = {entry["id"]: entry for entry in tokenizer.get("added_tokens") or []}
     named = {id_: text for text, id_ in model["vocab"].items()}
     named |= {id_: entry["content"] for id_, entry in added.items()}
-    if not named or max(named) >= vocab_size or min(named) < 0:
-        raise ConvertError(
-            f"{path}: has ids up to {max(named, default=-1)}, "
-            f"but config.json says vocab_size {vocab_size}"
-        )
-    texts = [pad_text(id_) for id_ in range(vocab_size)]
-    types = [UNUSED] * vocab_size
-    for id_, text in named.items():
-        texts[id_] = text
-        types[id_] = added_type(added[id_]) if id_ in added else NORMAL
+    texts, types = placed(path, named, added, vocab_size)
     marked = [_marked(text, type_) for text, type_ in zip(texts, types, strict=True)]
     return Tokens(
         "bert",

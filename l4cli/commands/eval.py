@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -189,12 +188,13 @@ class _Run:
 
     def all(self, files: list[ModelFile], base_file: ModelFile | None) -> None:
         """Fill `results`, in the order of `files`; L4Error if one fails."""
+        from l4cli.commands.open_model import load_shown
         from l4cli.signals import GivenUpError
 
         try:
-            with _opened(base_file, self.loading) if base_file else nullcontext() as base:
+            with load_shown(base_file, self.loading) if base_file else nullcontext() as base:
                 for file in files:
-                    with _opened(file, self.loading) as llm:
+                    with load_shown(file, self.loading) as llm:
                         self._one(file, llm, base)
                     if self.exit_code:
                         return
@@ -236,15 +236,6 @@ class _Run:
             if found:
                 self.results.append(found)
         self.exit_code = interrupts.exit_code if interrupts else 0
-
-
-@contextmanager
-def _opened(file: ModelFile, loading: LoadOptions) -> Iterator[LLM]:
-    """A loaded model; GivenUpError if a signal ends the loading."""
-    from l4cli.commands.open_model import load_shown
-
-    with load_shown(file, loading) as llm:
-        yield llm
 
 
 def _subject(llm: LLM) -> Subject:

@@ -73,8 +73,8 @@ def serve(
         )
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
-    ).but(ctx="auto", elastic=True, deterministic=deterministic, interactive=True)
-    loading = loading.but(store=not no_cache)
+    ).but(ctx="auto", elastic=True, deterministic=deterministic)
+    loading = loading.but(interactive=True, store=not no_cache)
     bound = bind(host, port)
     with bound, ExitStack() as opened:
         files = serve_models.find(serve_models.names(context, named, model, embed), yes=yes)

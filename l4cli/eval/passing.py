@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from l4cli.engine.types import BatchItem, DecodeAbortedError
+from l4cli.engine.types import BatchItem
 from l4cli.eval.chunks import Chunks, Piece, Step
 
 Rows = npt.NDArray[np.float32]
@@ -95,6 +95,3 @@ class Pass:
             self._backend.truncate(region, 0)
         ids = self._chunks.ids(piece.chunk, piece.start, piece.stop)
         return BatchItem(region, piece.start, ids, is_scored, wants_all=is_scored)
-
-
-__all__ = ["DecodeAbortedError", "Pass", "Rows", "RowsBackend", "rows_at_once"]

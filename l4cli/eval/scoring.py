@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
+from l4cli.engine.sequence import common_prefix
 from l4cli.engine.types import BatchItem
 from l4cli.errors import ModelError
 from l4cli.eval.passing import ROWS_BYTES, Rows
@@ -95,16 +96,12 @@ def encode_pair(
     return ids, whole[len(ids) :]
 
 
-def common_prefix(texts: Sequence[Sequence[int]]) -> int:
+def shared_prefix(texts: Sequence[Sequence[int]]) -> int:
     """Return with how many tokens all texts begin, short of the shortest one's last token."""
     if not texts:
         return 0
-    least, most = min(map(tuple, texts)), max(map(tuple, texts))
-    shortest = min(map(len, texts)) - 1
-    at = 0
-    while at < shortest and least[at] == most[at]:
-        at += 1
-    return at
+    lists = [list(text) for text in texts]  # what the least and the greatest share, all share
+    return min(common_prefix(min(lists), max(lists)), min(map(len, lists)) - 1)
 
 
 class Scorer:
@@ -119,7 +116,7 @@ class Scorer:
         cls, name: str, model: LlamaModel, conditions: Conditions, groups: Sequence[Group]
     ) -> Scorer:
         """Return a scorer with room for these groups. ModelLoadError if memory is short."""
-        shared = common_prefix([group.context for group in groups])
+        shared = shared_prefix([group.context for group in groups])
         if shared < _WORTH_SHARING or len(groups) < 2:
             shared = 0
         most = max(len(group.continuations) for group in groups)

@@ -45,13 +45,7 @@ class Asking:
             raise ApiError(503, f"the engine has failed: {self.engine.failure}; restart l4 serve")
         waiting = len(self._open) + count - self._n_seq_max
         if waiting > max(self.limits.queue, count - self._n_seq_max):
-            raise ApiError(
-                503,
-                f"{self.limits.queue} requests wait already: try again later, or start l4 serve "
-                "with a larger --queue",
-                code="queue_full",
-                headers={"Retry-After": "1"},
-            )
+            raise self.limits.full("requests")
 
     async def ask(self, requests: Sequence[Request], *, streams: bool) -> InFlight:
         """Give requests to the engine; ApiError if it refuses one. Close what is returned.
@@ -92,11 +86,7 @@ class Asking:
         """Have `put` called with an error when the time for a request is over."""
         if self.limits.seconds is None:
             return None
-        late = ApiError(
-            504,
-            f"not finished within --timeout of {self.limits.seconds:g} s: lower max_tokens",
-            code="timeout",
-        )
+        late = self.limits.late("lower max_tokens")
         return self._loop.call_later(self.limits.seconds, put, late)
 
     def end(self) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
 from l4cli.engine.scoring import NoRoomError
@@ -21,6 +20,7 @@ from l4cli.engine.types import CompileAbortedError, Request, StepOutput, TokenLo
 from l4cli.errors import ContextOverflowError, EngineError, RequestError
 from l4cli.loading.llm import LLM
 from l4cli.serve.counting import Counts
+from l4cli.serve.inbox import Inbox
 from l4cli.serve.scoring import Scoring
 
 # Tokens: of a prompt that is looked for on disk, or that were computed and are kept there. Fewer
@@ -66,10 +66,9 @@ class EngineThread:
     def __init__(self, llm: LLM, counts: Counts) -> None:
         self.llm, self.counts = llm, counts
         self.failure: Exception | None = None  # why the thread has ended, if it was a fault
-        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._inbox = Inbox()
         self._asked: dict[str, _Asked] = {}
         self._scorings: deque[Scoring] = deque()
-        self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="l4-engine", daemon=True)
 
     def start(self) -> None:
@@ -100,20 +99,16 @@ class EngineThread:
 
     def close(self) -> None:
         """End the thread. Requests in flight get no further events."""
-
-        def end() -> None:
-            self._is_closing = True
-
-        self._inbox.put(end)
+        self._inbox.close()
         self.llm.interrupt()
         if self._thread.ident is not None:
             self._thread.join()
 
     def _run(self) -> None:
         try:
-            while not self._is_closing:
-                self._take_inbox()
-                if not self._is_closing:
+            while not self._inbox.is_closed:
+                self._inbox.take(waits=not (self._asked or self._scorings))
+                if not self._inbox.is_closed:
                     self._score_some()
                     self._send(self.llm.engine.step())
         except Exception as error:  # the backend is unusable, or this is a bug: say so to all
@@ -123,16 +118,6 @@ class EngineThread:
         finally:
             for request_id in list(self._asked):
                 self.llm.engine.abort(request_id)
-
-    def _take_inbox(self) -> None:
-        """Do what was asked for; wait for something if there is nothing else to do."""
-        if not (self._asked or self._scorings):
-            self._inbox.get()()
-        try:
-            while not self._is_closing:
-                self._inbox.get_nowait()()
-        except Empty:
-            pass
 
     def _add(self, request: Request, outlet: Outlet) -> None:
         try:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
 
 from l4cli.errors import EngineError, InputError
+from l4cli.openai.bodies import Body
 from l4cli.prompt import strict_json
 from l4cli.serve.asking import InFlight
 from l4cli.serve.batches.service import Batches
 from l4cli.serve.errors import ApiError, api_error
-from l4cli.serve.generation import Call, Delta, Ended, Generation
+from l4cli.serve.generation import Call, Delta, Ended, Generation, call_for
 from l4cli.serve.served import Models, Served
 from l4cli.serve.streams import unless_gone
 
@@ -64,6 +66,19 @@ def _parsed(raw: bytes) -> Any:
     except InputError as error:
         why = str(error).removeprefix("not JSON: ")
         raise InputError(f"the body is not JSON: {why}") from None
+
+
+async def encoded(
+    api: Api, served: Served, body: Body, *, thinking: str = "reasoning_effort"
+) -> Call:
+    """Encode what a body asks for. Raises L4Error if that is not possible.
+
+    thinking: the field that says whether the model is to think first, or how hard.
+    """
+    most, lenient = served.default_max_tokens, api.lenient
+    return await served.asking.encode(
+        partial(call_for, served.llm, body, most, thinking=thinking, lenient=lenient)
+    )
 
 
 async def generate(

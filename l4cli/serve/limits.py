@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from l4cli.serve.errors import ApiError
+
 
 @dataclass(frozen=True, slots=True)
 class AskingLimits:
@@ -15,3 +17,21 @@ class AskingLimits:
 
     queue: int = 256
     seconds: float | None = None
+
+    def full(self, what: str) -> ApiError:
+        """Return the error of a request that would be one too many of `what`."""
+        return ApiError(
+            503,
+            f"{self.queue} {what} wait already: try again later, or start l4 serve with a larger "
+            "--queue",
+            code="queue_full",
+            headers={"Retry-After": "1"},
+        )
+
+    def late(self, way_out: str) -> ApiError:
+        """Return the error of a request that takes longer than it may."""
+        return ApiError(
+            504,
+            f"not finished within --timeout of {self.seconds:g} s: {way_out}",
+            code="timeout",
+        )

@@ -13,7 +13,7 @@ from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
 from l4cli.engine.types import BatchItem
 from l4cli.errors import InputError
 from l4cli.eval.grading import Answered, Grades, accuracy
-from l4cli.eval.scoring import Group, Likelihood, Scorer, common_prefix, encode_pair
+from l4cli.eval.scoring import Group, Likelihood, Scorer, encode_pair, shared_prefix
 from l4cli.eval.tasks import Question, question_of, read_task
 from l4cli.speeds import Conditions
 
@@ -76,10 +76,10 @@ def test_an_empty_task_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_common_beginning_leaves_each_text_a_token() -> None:
-    assert common_prefix([[1, 2, 3], [1, 2, 4], [1, 2]]) == 1
-    assert common_prefix([[1, 2, 3]]) == 2
-    assert common_prefix([[1], [2]]) == 0
-    assert common_prefix([]) == 0
+    assert shared_prefix([[1, 2, 3], [1, 2, 4], [1, 2]]) == 1
+    assert shared_prefix([[1, 2, 3]]) == 2
+    assert shared_prefix([[1], [2]]) == 0
+    assert shared_prefix([]) == 0
 
 
 def test_blanks_at_the_end_of_a_context_belong_to_what_follows(model: LlamaModel) -> None:

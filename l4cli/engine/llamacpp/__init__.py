@@ -5,6 +5,7 @@
     model.py          weights and vocabulary (one llama_model handle)
     words.py          faster tokenization, word by word
     pages.py          huge pages for the weights
+    making.py         makes contexts: what all of them have in common
     batch.py          the tokens of one decode
     context.py        KV cache and decode (one llama_context handle): the engine's Backend
     embedding.py      texts to vectors (one llama_context handle)

@@ -15,6 +15,7 @@ from convert.gguf.qtypes import find_qtype
 from l4cli.engine.kv import element_bytes, num_sequences
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.batch import Batch
+from l4cli.engine.llamacpp.making import ABORTED, context_params, make_context
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.llamacpp.moving import move_to_region
 from l4cli.engine.llamacpp.region_states import RegionStates
@@ -28,12 +29,8 @@ from l4cli.engine.llamacpp.sampling import (
 from l4cli.engine.llamacpp.states import SequenceStates
 from l4cli.engine.rollback import RollbackRule
 from l4cli.engine.types import BatchItem, DecodeAbortedError, SamplingParams, TokenLogprob
-from l4cli.errors import EngineError, ModelLoadError, UsageError
-from l4cli.native.cpu import num_physical_cores
+from l4cli.errors import EngineError, UsageError
 
-_FLASH_ATTN_AUTO = -1
-_ABORTED = 2  # llama_decode's code, see llama.h
-_MOST_THREADS = 512  # GGML_MAX_N_THREADS of ggml.h
 _MOST_TOKENS = 2**31 - 1  # of a context or a batch: larger numbers wrap around in llama.cpp
 _DECODE_ERRORS = {
     1: "no room in the KV cache for the batch",
@@ -92,20 +89,13 @@ class LlamaBackend:
         trained = model.n_ctx_train or n_ctx
         n_ctx = min(n_ctx, n_seq_max * trained)
         num_seqs = num_sequences(n_seq_max, unified=unified, with_states=with_states)
-        params = self._params(n_ctx, max(n_batch, n_ubatch), num_seqs, kv_type)
+        params = self._params(n_ctx, max(n_batch, n_ubatch), num_seqs, kv_type, n_threads)
         params.n_outputs_max = max(num_seqs, n_outputs or 0)
         params.n_batch = max(n_batch, n_seq_max)
         params.n_ubatch = min(params.n_batch, max(n_ubatch, n_seq_max))
-        threads = min(n_threads or num_physical_cores(), _MOST_THREADS)
-        params.n_threads = params.n_threads_batch = threads
-        library.forget_log()
-        self._handle = llama_cpp.llama_init_from_model(model.handle, params)
-        if not self._handle:
-            why = library.last_complaint()
-            raise ModelLoadError(
-                f"no context of {n_ctx:,} tokens could be made ({why or 'no reason given'}): "
-                "try a smaller --ctx or --kv-type q8_0"
-            )
+        self._handle = make_context(
+            model, params, f"of {n_ctx:,} tokens", "try a smaller --ctx or --kv-type q8_0"
+        )
         self._memory = llama_cpp.llama_get_memory(self._handle)
         self.n_ctx = int(llama_cpp.llama_n_ctx(self._handle))
         self.n_ctx_seq = min(int(llama_cpp.llama_n_ctx_seq(self._handle)), trained)
@@ -135,7 +125,9 @@ class LlamaBackend:
         self.channels = model.channels
         self.piece, self.is_eog = model.piece, model.eog_tokens.__contains__
 
-    def _params(self, n_ctx: int, n_batch: int, n_seq_max: int, kv_type: str) -> Any:
+    def _params(
+        self, n_ctx: int, n_batch: int, n_seq_max: int, kv_type: str, n_threads: int | None
+    ) -> Any:
         element_bytes(kv_type)  # UsageError for an unknown type
         limit = llama_cpp.llama_max_parallel_sequences()
         if not 1 <= n_seq_max <= limit:
@@ -146,17 +138,12 @@ class LlamaBackend:
             raise UsageError(
                 f"a context or a batch has at most {_MOST_TOKENS:,} tokens, not {most:,}"
             )
-        params = llama_cpp.llama_context_default_params()
+        params = context_params(self._interrupt, n_threads)
         regions = 1 if self.unified else n_seq_max
         params.n_ctx = regions * max(1, n_ctx // regions)
         params.n_seq_max = n_seq_max
-        params.flash_attn_type = _FLASH_ATTN_AUTO
         params.type_k = params.type_v = find_qtype(kv_type).id
-        params.swa_full = False  # whole-context chunked layers would cost 3.9 times the memory
         params.kv_unified = self.unified
-        params.no_perf = True
-        params.abort_callback = library.ABORT_CALLBACK
-        params.abort_callback_data = ctypes.addressof(self._interrupt)
         return params
 
     def _pool(self, model: LlamaModel, kv_type: str) -> LlamaBackend:
@@ -195,7 +182,7 @@ class LlamaBackend:
         for item in items:
             reached = int(llama_cpp.llama_memory_seq_pos_max(self._memory, item.seq_id)) + 1
             self._advanced(item.seq_id, max(item.pos, reached))
-        if code == _ABORTED:
+        if code == ABORTED:
             self._interrupt[0] = b"\0"
             raise DecodeAbortedError
         why = library.last_complaint()
@@ -215,29 +202,6 @@ class LlamaBackend:
 
         They are llama.cpp's own memory: valid until the next decode, not to be written to.
         """
-        return self._kept()
-
-    def logits(self, output: int) -> npt.NDArray[np.float32]:
-        """The `output`-th logits of the last decode, float32 [n_vocab]; valid until the next."""
-        row: npt.NDArray[np.float32] = self._kept()[output]
-        return row
-
-    def likeliest(self, output: int) -> int:
-        """The token with the greatest of the `output`-th kept logits. One call finds all rows'.
-
-        EngineError if the greatest logit is not a number to choose by.
-        """
-        if self._likeliest is None:
-            rows = self._kept()
-            tokens = rows.argmax(axis=1)  # the index of a NaN if there is one
-            has_choice = is_usable(rows[np.arange(len(rows)), tokens])
-            self._likeliest = np.where(has_choice, tokens, -1).tolist()
-        token: int = self._likeliest[output]
-        if token < 0:
-            raise EngineError(NO_NUMBERS)
-        return token
-
-    def _kept(self) -> npt.NDArray[np.float32]:
         if self._rows is None:  # the rows lie one after another, in the batch's order
             first = llama_cpp.llama_get_logits_ith(self._handle, self._outputs[0])
             address = ctypes.addressof(first.contents)
@@ -246,6 +210,26 @@ class LlamaBackend:
                 self._address, self._buffer = address, np.ctypeslib.as_array(first, shape)
             self._rows = self._buffer[: len(self._outputs)]
         return self._rows
+
+    def logits(self, output: int) -> npt.NDArray[np.float32]:
+        """The `output`-th logits of the last decode, float32 [n_vocab]; valid until the next."""
+        row: npt.NDArray[np.float32] = self.kept()[output]
+        return row
+
+    def likeliest(self, output: int) -> int:
+        """The token with the greatest of the `output`-th kept logits. One call finds all rows'.
+
+        EngineError if the greatest logit is not a number to choose by.
+        """
+        if self._likeliest is None:
+            rows = self.kept()
+            tokens = rows.argmax(axis=1)  # the index of a NaN if there is one
+            has_choice = is_usable(rows[np.arange(len(rows)), tokens])
+            self._likeliest = np.where(has_choice, tokens, -1).tolist()
+        token: int = self._likeliest[output]
+        if token < 0:
+            raise EngineError(NO_NUMBERS)
+        return token
 
     def num_computed(self, seq_id: int) -> int:
         return self._lengths.get(seq_id, 0)

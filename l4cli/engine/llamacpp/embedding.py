@@ -15,15 +15,12 @@ import numpy as np
 from l4cli.engine.embedding import Pooling, Vectors
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.batch import Batch
+from l4cli.engine.llamacpp.making import ABORTED, context_params, make_context
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.types import BatchItem, DecodeAbortedError
-from l4cli.errors import EngineError, ModelLoadError
-from l4cli.native.cpu import num_physical_cores
+from l4cli.errors import EngineError
 
 _POOLINGS: dict[Pooling, int] = {"mean": 1, "cls": 2, "last": 3}  # llama_pooling_type of llama.h
-_FLASH_ATTN_AUTO = -1  # half the time of a batch of 512 tokens, and no scores are kept in memory
-_ABORTED = 2  # llama_decode's code, see llama.h
-_MOST_THREADS = 512  # GGML_MAX_N_THREADS of ggml.h
 
 
 class EmbeddingContext:
@@ -52,28 +49,15 @@ class EmbeddingContext:
         self.pooling = pooling
         self._n_vocab = model.n_vocab
         self._interrupt = ctypes.create_string_buffer(2)
-        params = llama_cpp.llama_context_default_params()
+        params = context_params(self._interrupt, n_threads)
         params.n_ctx = params.n_batch = params.n_ubatch = self.n_batch
         params.n_seq_max = n_seq_max
         params.embeddings = True
         params.pooling_type = _POOLINGS[pooling]
         # In regions, llama.cpp could compute a sequence in several ubatches, and pool each of them.
         params.kv_unified = True
-        params.swa_full = False
-        params.flash_attn_type = _FLASH_ATTN_AUTO
-        params.no_perf = True
-        threads = min(n_threads or num_physical_cores(), _MOST_THREADS)
-        params.n_threads = params.n_threads_batch = threads
-        params.abort_callback = library.ABORT_CALLBACK
-        params.abort_callback_data = ctypes.addressof(self._interrupt)
-        library.forget_log()
-        self._handle = llama_cpp.llama_init_from_model(model.handle, params)
-        if not self._handle:
-            why = library.last_complaint()
-            raise ModelLoadError(
-                f"no context for inputs of {self.n_batch:,} tokens could be made "
-                f"({why or 'no reason given'}): try a smaller --embed-ctx"
-            )
+        what = f"for inputs of {self.n_batch:,} tokens"
+        self._handle = make_context(model, params, what, "try a smaller --embed-ctx")
         self._memory = llama_cpp.llama_get_memory(self._handle)  # None for encoders
         self.n_embd = int(llama_cpp.llama_model_n_embd_out(model.handle))
         self._batch = Batch(self.n_batch)
@@ -98,7 +82,7 @@ class EmbeddingContext:
         library.forget_log()
         self._interrupt[0] = b"\0"  # it may have come too late for an earlier computation
         code = llama_cpp.llama_decode(self._handle, self._batch.struct)
-        if code == _ABORTED:
+        if code == ABORTED:
             raise DecodeAbortedError
         if code != 0:
             why = library.last_complaint()

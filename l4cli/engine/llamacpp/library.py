@@ -6,7 +6,6 @@ import ctypes
 import functools
 import sys
 from collections import deque
-from typing import Any
 
 import llama_cpp
 from llama_cpp import _ggml
@@ -35,19 +34,6 @@ def _on_abort(message: bytes) -> None:
     text = message.decode("utf-8", errors="replace")
     if not watcher.tell_check(text):
         sys.stderr.write(f"{harmless(text)}\n")
-
-
-def _abort_callback() -> Any:
-    """Return `strlen` as llama.cpp's abort callback: it is non-zero if the flag's first byte is.
-
-    llama.cpp calls it for every node of the graph. A Python callback would take the GIL each time.
-    This one costs nothing, and any thread can set the flag.
-    """
-    libc = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
-    return ctypes.cast(libc.strlen, llama_cpp.ggml_abort_callback)
-
-
-ABORT_CALLBACK = _abort_callback()
 
 
 @functools.cache

@@ -10,8 +10,9 @@ from functools import partial
 from threading import Event
 
 from l4cli.engine.embedding import finished
-from l4cli.errors import ContextOverflowError, L4Error, RequestError
+from l4cli.errors import L4Error, RequestError
 from l4cli.loading.embedder import Embedder
+from l4cli.openai.answers import code_of
 from l4cli.openai.embeddings import EmbeddingBody, Input, answer
 from l4cli.serve.embedding.counts import EmbeddingCounts
 from l4cli.serve.embedding.thread import EmbeddingThread
@@ -61,12 +62,7 @@ class ServedEmbedder:
             try:
                 return await asyncio.wait_for(self._embed(body), self._limits.seconds)
             except asyncio.TimeoutError:
-                raise ApiError(
-                    504,
-                    f"not finished within --timeout of {self._limits.seconds:g} s: send fewer "
-                    "inputs at once",
-                    code="timeout",
-                ) from None
+                raise self._limits.late("send fewer inputs at once") from None
 
     async def tokenize(self, text: str, *, add_special: bool) -> list[int]:
         """Return the token ids of a text; RequestError if it holds half of a character.
@@ -83,13 +79,7 @@ class ServedEmbedder:
         if self.failure is not None:
             raise ApiError(503, f"{self.name} has failed: {self.failure}; restart l4 serve")
         if self.counts.num_open > self._limits.queue:
-            raise ApiError(
-                503,
-                f"{self._limits.queue} requests for embeddings wait already: try again later, or "
-                "start l4 serve with a larger --queue",
-                code="queue_full",
-                headers={"Retry-After": "1"},
-            )
+            raise self._limits.full("requests for embeddings")
         self.counts.num_open += 1
         try:
             yield
@@ -125,12 +115,8 @@ class ServedEmbedder:
             try:
                 encoded.append(self.embedder.encode(given))
             except RequestError as error:
-                is_long = isinstance(error, ContextOverflowError)
                 raise ApiError(
-                    400,
-                    f"input[{index}] {error}",
-                    code="context_length_exceeded" if is_long else error.type,
-                    param="input",
+                    400, f"input[{index}] {error}", code=code_of(error.type), param="input"
                 ) from None
         return encoded
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from l4cli.engine.embedding import Vectors, bad_rows
@@ -20,6 +19,7 @@ from l4cli.engine.types import DecodeAbortedError
 from l4cli.errors import EngineError
 from l4cli.serve.embedding.counts import EmbeddingCounts
 from l4cli.serve.embedding.sharing import Job, Taken, next_batch, put_back
+from l4cli.serve.inbox import Inbox
 
 
 class Computer(Protocol):
@@ -48,9 +48,8 @@ class EmbeddingThread:
     def __init__(self, computer: Computer, counts: EmbeddingCounts) -> None:
         self.failure: Exception | None = None  # why the thread has ended, if it was a fault
         self._computer, self._counts = computer, counts
-        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._inbox = Inbox()
         self._jobs: deque[Job] = deque()
-        self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="l4-embedding", daemon=True)
 
     def start(self) -> None:
@@ -67,11 +66,7 @@ class EmbeddingThread:
 
     def close(self) -> None:
         """End the thread. What waits is not computed."""
-
-        def end() -> None:
-            self._is_closing = True
-
-        self._inbox.put(end)
+        self._inbox.close()
         if self._thread.ident is not None:
             while self._thread.is_alive():  # a computation may begin after it was interrupted
                 self._computer.interrupt()
@@ -79,16 +74,14 @@ class EmbeddingThread:
 
     def _run(self) -> None:
         try:
-            while not self._is_closing:
-                self._take_inbox()
+            while not self._inbox.is_closed:
+                self._inbox.take(waits=not self._jobs)
                 self._compute_some()
         except Exception as error:  # a bug: say so to all
             self.failure = error
             raise
         finally:
-            with suppress(Empty):
-                while True:
-                    self._inbox.get_nowait()()
+            self._inbox.take_rest()
             for job in self._jobs:
                 _fail(job, self._lost())
 
@@ -97,18 +90,10 @@ class EmbeddingThread:
             return EngineError("the server is stopping")
         return EngineError(f"the embedding model has failed: {self.failure}")
 
-    def _take_inbox(self) -> None:
-        """Do what was asked for; wait for something if there is nothing else to do."""
-        if not self._jobs:
-            self._inbox.get()()
-        with suppress(Empty):
-            while not self._is_closing:
-                self._inbox.get_nowait()()
-
     def _compute_some(self) -> None:
         """Compute one batch. Drop the jobs that nobody waits for any more."""
         self._jobs = deque(job for job in self._jobs if not job.future.cancelled())
-        if self._is_closing or not self._jobs:
+        if self._inbox.is_closed or not self._jobs:
             return
         taken = next_batch(self._jobs, self._computer.n_batch, self._computer.n_seq_max)
         try:

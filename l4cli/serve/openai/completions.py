@@ -15,8 +15,8 @@ from l4cli.openai.bodies import Body
 from l4cli.serve.asking import InFlight
 from l4cli.serve.errors import ApiError, as_openai
 from l4cli.serve.generation import Call, Delta
-from l4cli.serve.handling import Api, generate, whole
-from l4cli.serve.openai.chunks import DONE, Chunks, encoded, head
+from l4cli.serve.handling import Api, encoded, generate, whole
+from l4cli.serve.openai.chunks import DONE, Chunks, head
 from l4cli.serve.openai.echoing import Echo, echoes, without_answer
 from l4cli.serve.served import Served
 from l4cli.serve.streams import EventStream, JsonResponse, event, unless_gone

@@ -10,8 +10,7 @@ from starlette.responses import Response
 
 from l4cli.errors import InputError
 from l4cli.openai import bodies, fields
-from l4cli.serve.handling import Api
-from l4cli.serve.openai.chunks import encoded
+from l4cli.serve.handling import Api, encoded
 from l4cli.serve.served import Served
 from l4cli.serve.streams import JsonResponse
 

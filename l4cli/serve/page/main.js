@@ -60,7 +60,7 @@ async function main() {
     document.title = chat.conv.title ? `${chat.conv.title} – l4` : "l4";
     $("model").textContent = chat.model.id;
     $("welcome-model").textContent = chat.model.id;
-    $("welcome-context").textContent = 
+    $("welcome-context").textContent =
       `${amount(chat.model.max_model_len)} tokens of context, counted exactly as you write.`;
     $("settings-button").classList.toggle("set", Boolean(chat.conv.settings.system?.trim()));
     view.show(chat);

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -15,8 +14,8 @@ from starlette.responses import Response
 
 from l4cli.serve.asking import InFlight
 from l4cli.serve.errors import ApiError
-from l4cli.serve.generation import Call, Delta, call_for
-from l4cli.serve.handling import Api, generate
+from l4cli.serve.generation import Call, Delta
+from l4cli.serve.handling import Api, encoded, generate
 from l4cli.serve.responses import bodies
 from l4cli.serve.responses.output import Event, Output, begun, ended, failed
 from l4cli.serve.responses.store import Kept, ResponseStore
@@ -34,10 +33,7 @@ async def responses(request: Request) -> Response:
     before = _kept(store, previous, status=400).items if previous is not None else ()
     asked = bodies.read(given, before, lenient=api.lenient)
     served.asking.check_queue()
-    most, lenient = served.default_max_tokens, api.lenient
-    call = await served.asking.encode(
-        partial(call_for, served.llm, asked.body, most, thinking="reasoning", lenient=lenient)
-    )
+    call = await encoded(api, served, asked.body, thinking="reasoning")
     in_flight = await served.asking.ask(call.requests, streams=asked.body.stream)
     params = call.requests[0].params
     begin = begun(call.id, int(time.time()), served.name, params, given)

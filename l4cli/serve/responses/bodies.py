@@ -52,9 +52,9 @@ _FIELDS = frozenset(_PASSED_OVER | _ONLY.keys() | _SAMPLING) | {
     "tools",
     "top_logprobs",
 }
-# What can be asked for beside the answer. Ours has no parts of the other kinds.
 # Of `reasoning`. A summary is what the model thought: there is no other one.
 _REASONING = {"effort", "summary", "generate_summary"}
+# What can be asked for beside the answer. Ours has no parts of the other kinds.
 _LOGPROBS = "message.output_text.logprobs"
 _CHOICES = '"none", "auto", "required", a function or allowed_tools'
 
