@@ -48,6 +48,10 @@ class _Help:
                 each.display_type_rich = lambda ctx: None  # not <str> and <bool>
         return parameters
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words of the usage line."""
+        return list(map(_usage, super().collect_usage_pieces(ctx)))  # type: ignore[misc]
+
     def get_short_help_str(self, limit: int = 0) -> str:
         """The first sentence of the help, whole."""
         return str(super().get_short_help_str(limit=1000))  # type: ignore[misc]
@@ -64,6 +68,20 @@ class _Help:
             self.epilog = "\n".join([*keep_lines, "Examples:", *(f"  {line}" for line in lines)])
         with _brackets_kept(*([] if is_narrow else _described(self))):
             super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+def _usage(piece: str) -> str:
+    """A word of the usage line without what typer puts around it twice.
+
+    >>> [_usage(piece) for piece in ("{SRC}", "[[NAME]]", "[DOC...]...", "[FILE]...")]
+    ['SRC', '[NAME]', '[DOC...]', '[FILE]...']
+    """
+    dots = "..." if piece.endswith("...") else ""
+    inner = piece.removesuffix("...")
+    if inner.startswith(("{", "[[")):
+        inner = inner[1:-1]
+    has_dots = inner.endswith(("...", "...]")) or "] [" in inner
+    return inner if has_dots else inner + dots
 
 
 def _described(command: Any) -> list[Any]:

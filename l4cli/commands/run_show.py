@@ -41,7 +41,7 @@ def progress(
     out: the output file; None means stdout.
     count: returns the number of rows, or None if it is not known.
     """
-    if not console.stderr_is_terminal() or (out is None and not console.stdout_is_file()):
+    if not console.has_progress() or (out is None and not console.stdout_is_file()):
         yield
         return
     progress = Progress(session.stats, count(), session.output.num_done)
@@ -77,7 +77,7 @@ def report(
     is_all_done = num_done and not stats.num_rows and not session.interrupts
     if is_all_done:
         console.note(f"nothing left to do: {counted(num_done, 'row')} already in {out}")
-    elif out or console.stderr_is_terminal():
+    elif out or console.has_progress():
         console.note(summary(stats, session.seconds))
         if stats.num_restored_tokens or stats.num_bytes_kept:
             console.note(_reading_cache(stats))

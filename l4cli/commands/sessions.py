@@ -51,7 +51,7 @@ def list_sessions(
         console.note("no sessions yet: `l4 chat` starts one")
         return
     console.table(
-        ["SESSION", "LAST USED", "FIRST QUESTION"],
+        ["SESSION", "LAST USED", "BEGAN WITH"],
         [[s.name, f"{s.used:%Y-%m-%d %H:%M}", shortened(s.first_question, 60)] for s in found],
     )
     console.note("`l4 chat --session NAME` continues one, `l4 sessions show NAME` prints it")

@@ -4,7 +4,7 @@ streams.py    data, notes, warnings
 tables.py     tables, maps, paragraphs
 folding.py    text that is folded while it is written
 lines.py      lines from a terminal that cannot move its cursor
-progress.py   bars and status lines
+progress.py   bars and status lines; plain_progress.py: lines instead
 
 rich is imported only when something needs it.
 """
@@ -25,6 +25,7 @@ from l4cli.console.streams import (
     data_json,
     end_interrupted_line,
     folded,
+    has_progress,
     hold_standard_streams,
     moves_cursor,
     note,
@@ -48,6 +49,7 @@ __all__ = [
     "data_json",
     "end_interrupted_line",
     "folded",
+    "has_progress",
     "heat_map",
     "hold_standard_streams",
     "moves_cursor",

@@ -1,6 +1,6 @@
 """Shows progress on stderr, if that is a terminal: bars and status lines.
 
-rich honours NO_COLOR and TERM=dumb by itself.
+A terminal that cannot move its cursor gets a line now and then. rich honours NO_COLOR by itself.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from l4cli.amounts import human_size
+from l4cli.console.plain_progress import PlainProgress
 from l4cli.console.streams import notes_above, stderr_console, stderr_is_terminal
 from l4cli.printable import harmless
 from l4cli.sparkline import Rates
@@ -51,7 +52,10 @@ def byte_progress(
     short text at the end of the line.
     """
     if not stderr_is_terminal():
-        yield lambda done, detail: None
+        with _plain() as plain:
+            yield lambda done, detail: plain.tell(
+                label if done is None else f"{label}: {human_size(done)} of {human_size(total)}"
+            )
         return
     from rich import progress as bars
 
@@ -106,7 +110,8 @@ def _count_progress(
     label: str, unit: str, total: int, *, done: int = 0, has_rate: bool = False
 ) -> Iterator[Callable[[float], None]]:
     if not stderr_is_terminal():
-        yield lambda done: None
+        with _plain() as plain:
+            yield lambda done: plain.tell(f"{label}: {int(done):,} of {total:,} {unit}")
         return
     from rich import progress as bars
 
@@ -138,7 +143,8 @@ def status(label: str) -> Iterator[Callable[..., None]]:
     `more` are lines that a tall terminal shows below it; empty ones are left out.
     """
     if not stderr_is_terminal():
-        yield lambda text, *more: None
+        with _plain() as plain:
+            yield lambda text, *more: plain.tell(text)
         return
     from rich import progress as bars
     from rich.table import Column
@@ -157,6 +163,14 @@ def status(label: str) -> Iterator[Callable[..., None]]:
             show_below(*more)
 
         yield update
+
+
+@contextmanager
+def _plain() -> Iterator[PlainProgress]:
+    """Progress in lines; none if stderr is no terminal."""
+    plain = PlainProgress()
+    with _telling(lambda: plain.tell_now(_STOPPING)):
+        yield plain
 
 
 def _progress(*columns: ProgressColumn) -> Progress:
@@ -203,9 +217,15 @@ def _live(progress: Progress) -> Iterator[Callable[..., None]]:
         with suppress(OSError):  # the terminal is gone
             live.refresh()
 
-    with live, notes_above(lambda text: console.out(text, highlight=False)):
-        _on_stopping.append(tell)
-        try:
-            yield show_below
-        finally:
-            _on_stopping.remove(tell)
+    with live, notes_above(lambda text: console.out(text, highlight=False)), _telling(tell):
+        yield show_below
+
+
+@contextmanager
+def _telling(tell: Callable[[], None]) -> Iterator[None]:
+    """Let `show_stopping` call `tell`."""
+    _on_stopping.append(tell)
+    try:
+        yield
+    finally:
+        _on_stopping.remove(tell)

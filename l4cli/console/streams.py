@@ -147,6 +147,11 @@ def stderr_is_terminal() -> bool:
     return sys.stderr.isatty() and moves_cursor()
 
 
+def has_progress() -> bool:
+    """Whether stderr is a terminal, of whatever kind: progress is shown there."""
+    return sys.stderr.isatty()
+
+
 def moves_cursor() -> bool:
     """Whether the terminal can move its cursor, so that what it shows can be redrawn."""
     return os.name == "nt" or os.environ.get("TERM", "").lower() not in _DUMB

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marks import slow_but
 
+from l4cli.chat.terminal import render
 from l4cli.chat.terminal.bar import bar_text
 from l4cli.chat.terminal.markdown import BlockRenderer, split_blocks
 from l4cli.chat.terminal.region import Region
@@ -362,14 +363,25 @@ def test_a_pipe_gets_the_text_as_it_is_and_one_newline() -> None:
         assert "".join(out) == "x\x1b[1m\n\n\ny\n"
 
 
-def test_plain_text_comes_as_it_comes_and_ends_its_line() -> None:
+def test_plain_text_comes_word_by_word_and_ends_its_line() -> None:
     watched = Watched()
     view = PlainView(watched.write)
     view.write("**one** ")
-    view.write("two")
-    assert watched.frames == ["**one**", "**one** two"]
+    view.write("tw")
+    view.write("o three")
+    assert watched.frames[-1] == "**one** two"
     view.close()
-    assert watched.written == "**one** two\n"
+    assert watched.written == "**one** two three\n"
+
+
+def test_plain_text_divides_no_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "terminal_size", lambda: (20, 24))
+    watched = Watched()
+    view = PlainView(watched.write)
+    for piece in ("each layer holds the we", "ights of all", " experts"):
+        view.write(piece)
+    view.close()
+    assert watched.written == "each layer holds the\nweights of all\nexperts\n"
 
 
 def test_a_region_can_lose_all_its_lines_and_go_on() -> None:

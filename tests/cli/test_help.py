@@ -50,6 +50,8 @@ def test_a_help_ends_in_examples_that_can_be_typed(path: str) -> None:
 def test_nothing_of_a_help_is_cut(path: str, columns: int, l4_help: Any) -> None:
     text = l4_help(path, columns)
     assert not re.search("<(bool|str)>", text)
+    usage = text[text.index("Usage:") :].partition("\n")[0]
+    assert not re.search(r"\[\[|[{}]|(\.\.\.\]?){2}", usage)
     assert not re.search(r"\w…", re.sub(r"N,N…|N,…|P,…|NAME,…", "", text))
 
 

@@ -63,12 +63,16 @@ def test_a_table_in_a_pipe_is_never_cut(capsys: pytest.CaptureFixture[str]) -> N
     assert second == "水泵" + " " * 296 + "  1 B"
 
 
-def test_after_ctrl_c_the_way_out_is_not_cut_off(tiny_gguf: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("term", ["linux", "dumb"])
+def test_after_ctrl_c_the_way_out_is_not_cut_off(
+    tiny_gguf: Path, tmp_path: Path, term: str
+) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "hello", "temperature": 0, "ignore_eos": true}\n' * 4)
     command = ["run", str(rows), "-o", str(tmp_path / "out.jsonl"), "-m", str(tiny_gguf)]
     command += ["-n", "3000", "-t", "1", "--parallel", "2"]
-    with Terminal([sys.executable, "-m", "l4cli", *command], columns=40) as terminal:
+    command = [sys.executable, "-m", "l4cli", *command]
+    with Terminal(command, columns=40, env={"TERM": term}) as terminal:
         terminal.wait_for(r"\d rows|tokens/s|rows")
         terminal.type(CTRL_C)
         terminal.wait_for(r"finishing; Ctrl-C again stops it")

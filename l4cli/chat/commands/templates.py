@@ -55,5 +55,5 @@ def _unused(template: Template) -> str:
 def _listed() -> str:
     names = template_names()
     if not names:
-        return "there are no templates yet: `l4 templates edit NAME` begins one"
+        return "there are no templates yet; in a shell, begin one with: l4 templates edit NAME"
     return "\n".join([*(f"  {name}" for name in names), "/template NAME asks with one"])

@@ -14,6 +14,8 @@ from l4cli.engine.types import FinishReason
 from l4cli.errors import UsageError
 from l4cli.prompt.tool_calls import ToolCall
 
+NO_QUESTION = "nothing has been asked yet (a question stopped before its answer is not kept)"
+
 Role = Literal["user", "assistant", "ipython"]
 
 
@@ -108,7 +110,7 @@ class Conversation:
     def without_answer(self) -> Conversation:
         """Return the conversation without its last answer; UsageError if it is empty."""
         if not self.messages:
-            raise UsageError("nothing has been asked yet")
+            raise UsageError(NO_QUESTION)
         if self.last_answer is None:
             return self
         return replace(self, messages=self.messages[:-1])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from l4cli.chat.history.conversation import Conversation, Message
+from l4cli.chat.history.conversation import NO_QUESTION, Conversation, Message
 from l4cli.errors import UsageError
 
 ROOT = 0  # the id above every first message
@@ -109,7 +109,7 @@ class Tree:
         If the head is not an answer, it stays. UsageError if nothing was asked.
         """
         if self.head == ROOT:
-            raise UsageError("nothing has been asked yet")
+            raise UsageError(NO_QUESTION)
         node = self.nodes[self.head]
         return self.at(node.parent) if node.message.role == "assistant" else self
 
@@ -126,7 +126,7 @@ class Tree:
         for node in reversed(self.path()):
             if node.message.role == "user":
                 return node
-        raise UsageError("nothing has been asked yet")
+        raise UsageError(NO_QUESTION)
 
     def without_token_ids(self) -> Tree:
         """Return the tree as another model sees it: the token ids of its answers mean nothing."""

@@ -45,10 +45,11 @@ class PipeView:
 
 
 class PlainView:
-    """Shows the answer on a terminal as plain text."""
+    """Shows the answer on a terminal as plain text, folded between words."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
+        self._folder = console.Folder(terminal_size()[0])
         self._in_line = False
 
     def progress(self, done: int, total: int) -> None:
@@ -56,12 +57,12 @@ class PlainView:
 
     def write(self, text: str) -> None:
         shown = harmless(text)
-        self._write(shown)
+        self._write(self._folder.feed(shown))
         self._in_line = not shown.endswith("\n") if shown else self._in_line
 
     def close(self) -> None:
         if self._in_line:
-            self._write("\n")
+            self._write(self._folder.flush() + "\n")
         self._in_line = False
 
 
