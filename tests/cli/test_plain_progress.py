@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
+from l4cli.console import plain_progress
 from l4cli.console.plain_progress import PlainProgress
 
 
 @pytest.fixture
-def now(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that the clock shows; stderr is a terminal."""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(plain_progress, "has_progress", lambda: True)
     return [0.0]
 
 
