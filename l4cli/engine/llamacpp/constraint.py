@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from functools import lru_cache
+import threading
+from collections import OrderedDict
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +21,10 @@ from l4cli.engine.guidance.translate import complaint, limits
 from l4cli.engine.guidance.trial import tried
 from l4cli.engine.types import Constraint
 from l4cli.errors import EngineError, RequestError
+
+# Of compiled constraints that are kept. A compiled grammar takes up to 500 bytes a character.
+_MOST_KEPT = 256
+_MOST_CHARACTERS_KEPT = 200_000
 
 _NAMES = {
     "json_schema": "JSON schema",
@@ -96,17 +101,33 @@ class Compiler:
         self._tokenizer = LLTokenizer(
             TokenizerWrapper(_Tokens(vocabulary)), eos_token=sorted(vocabulary.eog_tokens)
         )
-        self._compiled = lru_cache(maxsize=256)(self._compile)
+        self._kept: OrderedDict[Constraint, LLMatcher | RequestError] = OrderedDict()
+        self._lock = threading.Lock()
 
     def matcher(self, constraint: Constraint) -> Matcher:
         """A new matcher; RequestError, with the reason, if the constraint is not usable.
 
         CompileAbortedError after an interrupt.
         """
-        compiled = self._compiled(constraint)
+        with self._lock:
+            compiled = self._kept.pop(constraint, None)
+        if compiled is None:
+            compiled = self._compile(constraint)
+        self._keep(constraint, compiled)
         if isinstance(compiled, RequestError):
             raise RequestError(*compiled.args)
         return Matcher(compiled.deep_copy(), self._n_vocab)
+
+    def _keep(self, constraint: Constraint, compiled: LLMatcher | RequestError) -> None:
+        """Keep what was compiled, as the newest; drop the oldest that are too much."""
+        with self._lock:
+            self._kept[constraint] = compiled
+            num_characters = sum(len(kept.source) for kept in self._kept)
+            while len(self._kept) > _MOST_KEPT or (
+                num_characters > _MOST_CHARACTERS_KEPT and len(self._kept) > 1
+            ):
+                oldest, _ = self._kept.popitem(last=False)
+                num_characters -= len(oldest.source)
 
     def _compile(self, constraint: Constraint) -> LLMatcher | RequestError:
         """The matcher, or why there is none: finding that out may have taken seconds."""
