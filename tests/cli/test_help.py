@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import typer
+from conftest import L4
 
 from l4cli.app import app
 from l4cli.commands.examples import examples
@@ -56,16 +55,11 @@ def test_nothing_of_a_help_is_cut(path: str, columns: int, l4_help: Any) -> None
 
 
 @pytest.fixture
-def l4_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def l4_help(l4: L4, monkeypatch: pytest.MonkeyPatch) -> Any:
     def ask(path: str, columns: int) -> str:
         monkeypatch.setenv("COLUMNS", str(columns))
-        monkeypatch.setenv("TERMINAL_WIDTH", str(columns))
-        done = subprocess.run(
-            [sys.executable, "-m", "l4cli", *path.split()[1:], "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = l4(*path.split()[1:], "--help")
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     return ask
