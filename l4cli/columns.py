@@ -80,10 +80,13 @@ def record(
     """Return the lines of a row whose cells stand one below the other, for a narrow terminal.
 
     Each line is a heading, or "" in the lines that go on with a cell, and what stands behind it.
+    An empty cell without a heading has none.
     """
     width = max(map(measure, headings)) + GAP
     lines = []
     for heading, cell in zip(headings, cells, strict=True):
+        if not heading and not cell:
+            continue
         label = heading + " " * (width - measure(heading))
         begin, *more = fold(cell, room, measure, first=label, rest=" " * width)
         lines += [(heading, begin[len(heading) :]), *(("", line) for line in more)]

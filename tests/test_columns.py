@@ -40,3 +40,7 @@ def test_a_record_has_its_values_below_each_other() -> None:
         ("", "      small and"),
         ("", "      fast"),
     ]
+
+
+def test_an_empty_cell_without_a_heading_is_no_line() -> None:
+    assert record(["TYPE", ""], ["Q8_0", ""], 20, len) == [("TYPE", "  Q8_0")]
