@@ -187,6 +187,7 @@ def test_what_is_no_gguf_is_said_to_be_none(tmp_path: Path) -> None:
         LlamaModel(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_pruned_chunk_is_not_trusted_for_rollback(model: LlamaModel) -> None:
     """The 8192 rule on real cells: before the current chunk, only a boundary is exact."""
     backend = LlamaBackend(model, n_ctx=10240, n_batch=1024)

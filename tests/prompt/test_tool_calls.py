@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from marks import slow_but
 
 from l4cli.prompt.call_tags import TAGS
 from l4cli.prompt.tool_calls import ToolCall, parse_tool_calls, text_arguments
@@ -219,7 +220,7 @@ IN_JSON = {  # how families write a call in JSON: what stands around it
 }
 
 
-@pytest.mark.parametrize("family", IN_JSON)
+@pytest.mark.parametrize("family", slow_but(["hermes", "mistral 11", "deepseek"], IN_JSON))
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(TAGGED_TEXTS, TAGGED_TEXTS | st.lists(TAGGED_TEXTS) | st.integers()))
 @example({"text": "</tool_call>", "more": "</think> <think>"})

@@ -256,7 +256,7 @@ def test_a_full_queue_is_said(tiny: LLM) -> None:
     from l4cli.serve.limits import AskingLimits
 
     with served(tiny, limits=AskingLimits(queue=1)) as url, ThreadPoolExecutor(12) as pool:
-        asked = post({**BODY, "max_tokens": 900, "ignore_eos": True})
+        asked = post({**BODY, "max_tokens": 300, "ignore_eos": True})
         asked = asked.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
         replies = list(pool.map(lambda _: raw(url, asked, seconds=60), range(12)))
     full = [reply for reply in replies if reply.startswith(b"HTTP/1.1 503")]
