@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ ROOT, GOLDEN = TESTS.parent, TESTS / "golden"
 
 sys.path.insert(0, str(TESTS))  # for the modules that tests share
 
-from starter import Starter  # noqa: E402
+from starter import Starter, shared, starts_alike  # noqa: E402
 
 if TYPE_CHECKING:
     from l4cli.engine.llamacpp import LlamaModel
@@ -136,10 +136,8 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def starter() -> Iterator[Starter]:
-    starter = Starter()
-    yield starter
-    starter.close()
+def starter() -> Starter:
+    return shared()
 
 
 @pytest.fixture
@@ -162,7 +160,7 @@ def l4(starter: Starter, l4_from_nothing: L4) -> L4:
     """The same, quicker: the process is a fork of one that has imported everything."""
 
     def run(*args: str | Path, stdin: str | bytes = "", **options: Any) -> Any:
-        if options.keys() - _FORKED or _reads_hub(options.get("env") or os.environ):
+        if options.keys() - _FORKED or not starts_alike(options.get("env") or os.environ):
             return l4_from_nothing(*args, stdin=stdin, **options)
         options.setdefault("timeout", 120)
         return _as_text(starter.run(list(map(str, args)), _bytes(stdin), **options))
@@ -178,8 +176,3 @@ def _as_text(done: subprocess.CompletedProcess[bytes]) -> subprocess.CompletedPr
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
-
-
-def _reads_hub(env: Mapping[str, str]) -> bool:
-    """Whether the Hub's library has variables to read, which it does when it is imported."""
-    return any(name.startswith("HF_") for name in env)

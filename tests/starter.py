@@ -9,12 +9,16 @@ of the Hub's library must be started in the usual way.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import fcntl
+import functools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
@@ -22,6 +26,30 @@ from pathlib import Path
 from typing import Any
 
 _LENGTH = 8  # bytes of a message's length
+
+
+class Started:
+    """A command that was started: its process, and how it ends."""
+
+    def __init__(self, pid: int, reply: socket.socket) -> None:
+        self.pid = pid
+        self._reply = reply
+        self._status: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, negative for a signal. TimeoutError if it goes on for so many seconds."""
+        if self._status is None:
+            self._reply.settimeout(timeout)
+            self._status = int(_receive(self._reply)[0])
+            self._reply.close()
+        return self._status
+
+    def kill(self) -> int:
+        """End it by SIGKILL if it has not ended; return how it ended."""
+        if self._status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        return self.wait()
 
 
 class Starter:
@@ -37,6 +65,31 @@ class Starter:
                 stdin=subprocess.DEVNULL,
             )
 
+    def start(
+        self,
+        arguments: Sequence[str],
+        streams: tuple[int, int, int],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        in_terminal: bool = False,
+    ) -> Started:
+        """Start a command.
+
+        streams: file descriptors of its stdin, stdout and stderr. They stay open here.
+        in_terminal: whether they are a terminal, which becomes the one of the command.
+        """
+        ours, theirs = socket.socketpair()
+        job = {
+            "arguments": list(arguments),
+            "env": dict(os.environ if env is None else env),
+            "cwd": str(Path(cwd or ".").absolute()),
+            "in_terminal": in_terminal,
+        }
+        with theirs, self._lock:
+            _send(self._socket, job, [*streams, theirs.fileno()])
+        return Started(int(_receive(ours)[0]), ours)
+
     def run(
         self,
         arguments: Sequence[str],
@@ -47,17 +100,10 @@ class Starter:
         timeout: float,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a command to its end, as `subprocess.run` does; TimeoutExpired kills it."""
-        with self._lock:
-            return self._run(arguments, stdin, dict(env or os.environ), str(cwd or "."), timeout)
-
-    def _run(
-        self, arguments: Sequence[str], stdin: bytes, env: dict[str, str], cwd: str, timeout: float
-    ) -> subprocess.CompletedProcess[bytes]:
         (child_in, our_out), (our_in, child_out), (our_err, child_err) = (
             os.pipe() for _ in range(3)
         )
-        job = {"arguments": list(arguments), "env": env, "cwd": str(Path(cwd).absolute())}
-        _send(self._socket, job, [child_in, child_out, child_err])
+        started = self.start(arguments, (child_in, child_out, child_err), env=env, cwd=cwd)
         for fd in (child_in, child_out, child_err):
             os.close(fd)
         said: dict[int, bytes] = {}
@@ -67,17 +113,12 @@ class Starter:
         ]
         for thread in threads:
             thread.start()
-        pid = _receive(self._socket)[0]
-        self._socket.settimeout(timeout)
         try:
-            status = _receive(self._socket)[0]
+            status = started.wait(timeout)
         except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            self._socket.settimeout(None)
-            _receive(self._socket)
+            started.kill()
             raise subprocess.TimeoutExpired(list(arguments), timeout) from None
         finally:
-            self._socket.settimeout(None)
             for thread in threads:
                 thread.join()
         return subprocess.CompletedProcess(list(arguments), status, said[our_in], said[our_err])
@@ -85,6 +126,25 @@ class Starter:
     def close(self) -> None:
         self._socket.close()
         self._process.wait()
+
+
+@functools.cache
+def shared() -> Starter:
+    """The starter of this process, which is closed at its end."""
+    starter = Starter()
+    atexit.register(starter.close)
+    return starter
+
+
+def starts_alike(env: Mapping[str, str]) -> bool:
+    """Whether a fork is what a new process with these variables would be.
+
+    Python reads some variables when it starts, and the Hub's library when it is imported.
+    """
+    names = {name for name in {*env, *os.environ} if name.startswith(("LC_", "LANG", "PYTHON"))}
+    return not any(name.startswith("HF_") for name in env) and all(
+        env.get(name) == os.environ.get(name) for name in names
+    )
 
 
 def _feed(fd: int, data: bytes) -> None:
@@ -107,7 +167,7 @@ def _send(channel: socket.socket, value: Any, fds: Sequence[int] = ()) -> None:
 
 
 def _receive(channel: socket.socket) -> tuple[Any, list[int]]:
-    head, fds, _, _ = socket.recv_fds(channel, _LENGTH, 3)
+    head, fds, _, _ = socket.recv_fds(channel, _LENGTH, 4)
     if not head:
         raise EOFError
     data = b""
@@ -120,26 +180,43 @@ def _serve(channel: socket.socket) -> None:
     from flags import import_everything
 
     import_everything()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     while True:
         try:
             job, fds = _receive(channel)
         except EOFError:
             return
-        pid = os.fork()
-        if pid == 0:
+        if os.fork() == 0:
             channel.close()
-            _be_l4(job, fds)
+            _keep(job, fds)
         for fd in fds:
             os.close(fd)
-        _send(channel, pid)
+
+
+def _keep(job: Mapping[str, Any], fds: Sequence[int]) -> None:
+    """Fork the command, tell its process and how it ended, and end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    *streams, reply_fd = fds
+    pid = os.fork()
+    if pid == 0:
+        os.close(reply_fd)
+        _be_l4(job, streams)
+    for fd in streams:
+        os.close(fd)
+    with socket.socket(fileno=reply_fd) as reply, contextlib.suppress(OSError):
+        _send(reply, pid)
         _, status = os.waitpid(pid, 0)
-        _send(channel, os.waitstatus_to_exitcode(status))
+        _send(reply, os.waitstatus_to_exitcode(status))
+    os._exit(0)
 
 
 def _be_l4(job: Mapping[str, Any], fds: Sequence[int]) -> None:
     """Be the command in this process, and end it as the interpreter would."""
     code: Any = 99
     try:
+        if job["in_terminal"]:
+            os.setsid()
+            fcntl.ioctl(fds[0], termios.TIOCSCTTY, 0)
         for target, fd in enumerate(fds):
             os.dup2(fd, target)
             os.close(fd)

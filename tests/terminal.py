@@ -9,8 +9,13 @@ Nothing here sleeps for a fixed time: `wait_for` reads until the screen matches.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import select
+import struct
+import sys
+import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +23,7 @@ from typing import Any
 
 import pexpect
 import pyte
+from starter import shared, starts_alike
 
 CTRL_C, CTRL_D, CTRL_G, CTRL_J, CTRL_U = "\x03", "\x04", "\x07", "\x0a", "\x15"
 ENTER, TAB, ALT_ENTER, UP, ESCAPE = "\r", "\t", "\x1b\r", "\x1b[A", "\x1b"
@@ -46,6 +52,60 @@ class Screen(pyte.HistoryScreen):
         ]
 
 
+class _Forked:
+    """`l4 …` in a terminal, started as the fixture `l4` does; with pexpect's methods."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path | None,
+        rows: int,
+        columns: int,
+    ) -> None:
+        self.fd, theirs = os.openpty()
+        self.setwinsize(rows, columns)
+        self._started = shared().start(
+            arguments, (theirs, theirs, theirs), env=env, cwd=cwd, in_terminal=True
+        )
+        os.close(theirs)
+        self.pid = self._started.pid
+        self.exitstatus: int | None = None
+        self.signalstatus: int | None = None
+
+    def send(self, keys: str) -> None:
+        os.write(self.fd, keys.encode())
+
+    def setwinsize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def read_nonblocking(self, size: int, timeout: float) -> bytes:
+        """What the program has written; pexpect.TIMEOUT, or pexpect.EOF after its end."""
+        if not select.select([self.fd], [], [], timeout)[0]:
+            raise pexpect.TIMEOUT("nothing was written")
+        try:
+            data = os.read(self.fd, size)
+        except OSError:
+            data = b""
+        if not data:
+            raise pexpect.EOF("the program has ended")
+        return data
+
+    def close(self, force: bool = False) -> None:
+        """Close the terminal, for which the kernel sends SIGHUP, and wait for the program's end.
+
+        force: kill what goes on after a second.
+        """
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        try:
+            status = self._started.wait(1 if force else 30)
+        except TimeoutError:
+            status = self._started.kill()
+        self.exitstatus, self.signalstatus = (status, None) if status >= 0 else (None, -status)
+
+
 class Terminal:
     """A program in a terminal; `timeout` in seconds is the default for waiting."""
 
@@ -62,15 +122,15 @@ class Terminal:
         self.timeout = timeout
         variables = {**os.environ, "TERM": "xterm-256color", **(env or {})}
         variables.pop("NO_COLOR", None)
-        self.child: Any = pexpect.spawn(
-            command[0],
-            list(command[1:]),
-            env=variables,
-            cwd=cwd,
-            dimensions=(rows, columns),
-            timeout=timeout,
-        )
-        self.child.delaybeforesend = None
+        python, words = [sys.executable, "-m", "l4cli"], list(command)
+        self.child: Any
+        if words[:3] == python and starts_alike(variables):
+            self.child = _Forked(words[3:], variables, cwd, rows, columns)
+        else:
+            self.child = pexpect.spawn(
+                words[0], words[1:], env=variables, cwd=cwd, dimensions=(rows, columns)
+            )
+            self.child.delaybeforesend = None
         self.screen = Screen(columns, rows, lambda data: self.child.send(data))
         self.stream = pyte.ByteStream(self.screen)
         self.received = b""
@@ -87,6 +147,10 @@ class Terminal:
     def resize(self, columns: int, rows: int) -> None:
         self.screen.resize(rows, columns)
         self.child.setwinsize(rows, columns)
+
+    def hang_up(self) -> None:
+        """Close the terminal, as a user closes its window, and wait for the program's end."""
+        self.child.close()
 
     def lines(self) -> list[str]:
         """Return the lines on the screen, without empty ones at the end."""

@@ -8,7 +8,6 @@ import os
 import signal
 import stat
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,10 +117,7 @@ def test_a_closed_terminal_keeps_the_question_and_half_the_answer(
     terminal = chat("-n", "8000", "--ctx", "9000")  # far more than is shown before it closes
     terminal.type("hello" + ENTER)
     terminal.wait_for(rf"^> hello\n{RECITED}{RECITED}")
-    terminal.child.ptyproc.fileobj.close()  # the terminal is gone: the kernel sends SIGHUP
-    terminal.child.closed = True
-    while terminal.child.ptyproc.isalive():
-        time.sleep(0.02)
+    terminal.hang_up()
     (path,) = sessions(tmp_path)
     question, answer = said(path)
     assert question == "hello"
