@@ -9,23 +9,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from l4cli import console
-from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
     from convert import Plan
     from l4cli.eval.report import Result
-
-
-def refuse(plan: Plan) -> None:
-    """Raise UsageError if the output of a plan cannot be evaluated."""
-    from convert.gguf.kind import other_purpose
-
-    fields = {key: field.value for key, field in plan.fields.items()}
-    tensors = {tensor.name: None for tensor in plan.tensors}
-    if purpose := other_purpose(fields, tensors):
-        raise UsageError(
-            f"--eval: {plan.source} is {purpose}, and only language models are evaluated"
-        )
 
 
 def evaluate(planned: Sequence[tuple[Plan, Path]], seconds: int, threads: int | None) -> None:

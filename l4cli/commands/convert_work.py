@@ -14,7 +14,7 @@ import typer
 
 from l4cli import console
 from l4cli.amounts import human_size
-from l4cli.commands import convert_eval
+from l4cli.commands import convert_eval, eval_models
 from l4cli.commands import convert_show as show
 from l4cli.commands.convert_options import DEFAULT_TYPE
 from l4cli.errors import EXIT_FAILED, UsageError
@@ -62,7 +62,7 @@ class Work:
                 raise UsageError("--verify-only writes nothing: leave it or --eval out")
             planned = [(converter.with_room_for_figures(plan), path) for plan, path in planned]
             for plan, _ in planned:
-                convert_eval.refuse(plan)
+                eval_models.refuse_other_purposes(plan)
         plans = [plan for plan, _ in planned]
         if not (self.dry_run or self.verify_only):  # before warnings of what will not be done
             converter.refuse_outputs(

@@ -107,7 +107,8 @@ def converted(
     """Convert a checkpoint into a folder, where it stays until the folder is removed.
 
     beside: the models that are in memory together with it, one at a time.
-    OutputError if the disk has no room for it, GivenUpError if a signal ends it.
+    InputError if it is no language model, OutputError if the disk has no room for it, GivenUpError
+    if a signal ends it.
     """
     import convert as converter
     from l4cli.loading.file import ModelFile
@@ -117,6 +118,7 @@ def converted(
     with console.status(f"looking at {located.name}"):
         ftype = _chosen(located.path, folder, loading, n_ctx, beside) if type is None else type
         plan = converter.plan(located.path, ftype)
+    refuse_other_purposes(plan)
     target = folder / f"{located.name}-{plan.ftype}.gguf"
     _check_disk(plan, target)
     for finding in plan.findings:
@@ -138,6 +140,15 @@ def converted(
 
         converter.convert(plan, target, progress=progress)
     return ModelFile(Located(target, target.stem))
+
+
+def refuse_other_purposes(plan: Plan) -> None:
+    """Raise InputError if what a plan makes is no language model, which cannot be evaluated."""
+    from convert.gguf.kind import other_purpose
+
+    fields = {key: field.value for key, field in plan.fields.items()}
+    if purpose := other_purpose(fields, [tensor.name for tensor in plan.tensors]):
+        raise InputError(f"{plan.source}: it is {purpose}")
 
 
 def _chosen(

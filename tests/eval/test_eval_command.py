@@ -182,6 +182,23 @@ def test_no_logits_are_kept(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) ->
     model.close()
 
 
+def test_rows_whose_memory_was_given_back_are_computed_anew(tiny_gguf: Path) -> None:
+    model = LlamaModel(tiny_gguf)
+    backend = LlamaBackend(model, n_ctx=256, n_batch=128, n_outputs=128, n_threads=1)
+    items = [BatchItem(0, 0, [1 + at % 50 for at in range(128)], True, wants_all=True)]
+    backend.decode(items)
+    rows = backend.kept()
+    before = rows.copy()
+    backend.drop_kept()
+    if sys.platform == "linux" and before.nbytes > 1 << 16:
+        assert not np.array_equal(rows, before)  # the memory is the system's again
+    backend.truncate(0, 0)
+    backend.decode(items)
+    assert np.array_equal(backend.kept(), before)
+    backend.close()
+    model.close()
+
+
 @pytest.mark.parametrize(
     ("args", "complaint"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from encoders import write_encoder
 from gguf import GGUFReader
 from terminal import CTRL_C, Terminal
 
@@ -328,3 +329,18 @@ def test_convert_refuses_what_cannot_be_evaluated(
     assert code == 2
     assert complaint in err
     assert not out.exists()
+
+
+def test_an_encoder_is_refused_before_anything_is_converted(
+    demo: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    encoder, out = write_encoder(tmp_path / "encoder"), tmp_path / "x.gguf"
+    code, _, err = run(monkeypatch, capsys, "convert", encoder, "-o", out, "--eval")
+    assert code == 2
+    assert "it is an encoder" in err
+    assert not out.exists()
+    code, _, err = run(monkeypatch, capsys, "eval", demo["Q8_0"], "--against", encoder)
+    assert code == 2
+    assert "it is an encoder" in err
+    assert len(err.splitlines()) == 1
