@@ -1,10 +1,14 @@
 """Make a GGUF for measuring speed: a few layers as wide as Scout's, nearly all weights zero.
 
     python -m benchmarks.make_wide_gguf OUT.gguf [--layers 4] [--type Q4_K_M]
+    python -m benchmarks.make_wide_gguf OUT.gguf --vocab 202048 --narrow --type Q8_0
 
 Only embeddings and routers are random, which spreads the tokens over all experts. The values of the
 other weights do not affect speed: they are a hole in a sparse file, which takes a moment to write.
 `python -m benchmarks.bench OUT.gguf` then compares l4 with llama-bench on experts of 23 MB.
+
+--vocab fills the demo model's vocabulary up, and --narrow makes everything but the vocabulary
+small: `python -m benchmarks.eval` then measures what a large vocabulary takes in memory.
 """
 
 from __future__ import annotations
@@ -27,12 +31,17 @@ N_VOCAB = 4096  # the demo model's
 EMBEDDINGS = "token_embd.weight"
 
 
-def write_wide_gguf(path: Path, n_layers: int, ftype: str) -> int:
-    """Write the file; return its size in bytes, the hole included."""
-    size = {"num_hidden_layers": n_layers, "vocab_size": N_VOCAB}
-    config = make_config("scout", **PUBLISHED_SHAPES | size)
+def write_wide_gguf(
+    path: Path, n_layers: int, ftype: str, n_vocab: int = N_VOCAB, *, is_narrow: bool = False
+) -> int:
+    """Write the file; return its size in bytes, the hole included.
+
+    is_narrow: whether layers are as wide as the tests' tiny models, not as Scout's.
+    """
+    size = {"num_hidden_layers": n_layers, "vocab_size": n_vocab}
+    config = make_config("scout", **({} if is_narrow else PUBLISHED_SHAPES) | size)
     model = outline(config, "benchmarks/make_wide_gguf.py")
-    vocabulary = vocabulary_fields(read_vocabulary(TOKENIZER, N_VOCAB, config))
+    vocabulary = vocabulary_fields(read_vocabulary(TOKENIZER, n_vocab, config))
     tensors = dict(model.types(ftype))
     tensors[EMBEDDINGS] = GGUFTensor(tensors[EMBEDDINGS].shape, "F32", 0)
     fields = {"general.architecture": string(model.architecture), **model.fields, **vocabulary}
@@ -52,8 +61,11 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--type", default="Q4_K_M")
+    parser.add_argument("--vocab", type=int, default=N_VOCAB)
+    parser.add_argument("--narrow", action="store_true")
     args = parser.parse_args()
-    print(f"{write_wide_gguf(args.out, args.layers, args.type) / 1e9:.1f} GB")
+    n_bytes = write_wide_gguf(args.out, args.layers, args.type, args.vocab, is_narrow=args.narrow)
+    print(f"{n_bytes / 1e9:.1f} GB")
 
 
 if __name__ == "__main__":

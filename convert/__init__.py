@@ -17,7 +17,7 @@ called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from convert.types import (
     Estimate,
     Finding,
     Leftover,
+    Oddity,
     Plan,
     PlannedTensor,
     Progress,
@@ -50,6 +51,7 @@ __all__ = [
     "Estimate",
     "Finding",
     "Leftover",
+    "Oddity",
     "Plan",
     "PlannedTensor",
     "Progress",
@@ -65,6 +67,7 @@ __all__ = [
     "describe",
     "estimate",
     "file_type",
+    "find_oddities",
     "leftover",
     "plan",
     "plan_all",
@@ -73,6 +76,8 @@ __all__ = [
     "refuse_outputs",
     "sizes",
     "verify",
+    "with_room_for_figures",
+    "write_figures",
 ]
 
 
@@ -303,3 +308,59 @@ def verify(
     from convert.verification import check
 
     return check(plan, Path(path), threads=threads, progress=progress)
+
+
+def find_oddities(
+    path: str | Path,
+    base: str | Path,
+    *,
+    most_weights: int = 1 << 28,
+    threads: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[Oddity, ...]:
+    """Compare the GGUF `path` with `base`, another GGUF of the same model, whatever their types.
+
+    Finds metadata that decide how the model runs and differ, and tensors that are further apart
+    than their types explain: zero, scaled, exchanged between experts or layers, damaged.
+
+    most_weights: how many weights of each model are read, in rows evenly spaced over all matrices.
+        A model with fewer is compared as a whole; of a larger one, single rows can be missed.
+    threads: None: one per CPU that this process may use.
+    progress: called in this thread after every matrix, with counts of matrices in place of bytes.
+
+    Raises ConvertError if one of them cannot be read.
+    """
+    from convert.comparison import find
+
+    return find(
+        Path(path), Path(base), most_weights=most_weights, threads=threads, progress=progress
+    )
+
+
+def with_room_for_figures(plan: Plan) -> Plan:
+    """`plan` with metadata that keep room for figures of an evaluation; see `write_figures`."""
+    from dataclasses import replace
+
+    from convert.gguf.figures import room
+    from convert.writing.layout import encode_tensors
+
+    fields = {**plan.fields, **room()}
+    more = len(encode_tensors(fields, plan.tensors)) - len(
+        encode_tensors(plan.fields, plan.tensors)
+    )
+    return replace(plan, fields=fields, n_bytes=plan.n_bytes + more)
+
+
+def write_figures(path: str | Path, figures: Mapping[str, object]) -> None:
+    """Write figures of an evaluation into the metadata of a GGUF, whose plan kept room for them.
+
+    path: the GGUF, the first file if it is split.
+    figures: ppl, ppl_error, base_ppl, kld, kld_error and same_top (floats, 0 to 1 for the last),
+        against, text and date (texts of at most 64 bytes), n_ctx and tokens (tokens of a chunk, and
+        tokens scored). Each may be left out.
+
+    Raises ConvertError.
+    """
+    from convert.gguf import figures as room
+
+    room.write_figures(Path(path), figures)

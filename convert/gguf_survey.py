@@ -16,6 +16,7 @@ from convert.doctor.gguf import diagnose_gguf
 from convert.errors import ConvertError
 from convert.gguf.array import GGUFArray
 from convert.gguf.fields import ALIGNMENT, Field, stored, string
+from convert.gguf.figures import PREFIX
 from convert.gguf.file import GGUFTensor
 from convert.gguf.kind import other_purpose, refuse_other_purposes
 from convert.gguf.model import GGUFModel, read_model
@@ -88,7 +89,7 @@ def _fields(model: GGUFModel) -> dict[str, Field]:
     fields = {
         key: stored(value, model.kinds[key])
         for key, value in model.fields.items()
-        if key not in dropped
+        if key not in dropped and not key.startswith(PREFIX)  # figures of the input
     }
     return {**fields, "l4.version": string(version_of("l4"))}
 

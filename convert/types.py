@@ -167,6 +167,20 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class Oddity:
+    """In what a GGUF differs from another of the same model, beyond what their types explain.
+
+    name: the tensor or the metadata field.
+    layer: the tensor's layer; None for a field, and for a tensor that belongs to no layer.
+    what: what is odd about it, as the end of a sentence.
+    """
+
+    name: str
+    layer: int | None
+    what: str
+
+
+@dataclass(frozen=True)
 class Report:
     """A finished output. Sizes are in bytes.
 

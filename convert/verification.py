@@ -29,7 +29,7 @@ from convert.writing.tiles import Tile, cut, float32_blocks
 
 # The largest relative RMSE that a qtype may have: about twice its error on normally distributed
 # weights. That leaves room for heavy tails, but a wrong matrix (1.4) is found.
-_BOUNDS = {
+BOUNDS = {
     "F32": 0.0, "F16": 0.001, "BF16": 0.004, "Q8_0": 0.012, "Q6_K": 0.04, "Q5_K": 0.075,
     "Q5_1": 0.08, "Q5_0": 0.09, "Q4_K": 0.15, "Q4_1": 0.16, "Q4_0": 0.18, "IQ4_NL": 0.16,
     "IQ4_XS": 0.16, "NVFP4": 0.2, "MXFP4": 0.24, "Q3_K": 0.32, "IQ3_S": 0.35, "IQ3_XXS": 0.4,
@@ -169,5 +169,5 @@ def _judge(tensor: PlannedTensor, matrices: Mapping[int, list[float]]) -> Tensor
         for matrix, (errors, weights) in matrices.items()
     }
     worst = max(relative, key=lambda matrix: relative[matrix])
-    bound = _BOUNDS[tensor.qtype]
+    bound = BOUNDS[tensor.qtype]
     return TensorCheck(tensor.name, tensor.qtype, relative[worst], worst, bound)

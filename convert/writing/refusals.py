@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convert.errors import ConvertError
+from convert.gguf.figures import masked
 from convert.names import in_short, is_device
 from convert.types import Plan
 from convert.writing.journal import imatrices, journal_path, read_journal, sources
@@ -52,7 +53,7 @@ def refuse_taken(file: FileLayout) -> None:
     if not is_written(file):
         raise _taken(file.path, _OTHER)
     try:
-        is_same = has_bytes_of(file.path, part_path(file.path))
+        is_same = has_bytes_of(file.path, part_path(file.path), start=len(file.header))
     except OSError as error:
         raise _unreadable(file.path, error) from None
     if not is_same:
@@ -117,13 +118,16 @@ def is_whole(plan: Plan, layout: Layout) -> bool:
 
 
 def is_written(file: FileLayout) -> bool:
-    """Whether the file is there, with the size and the header of its layout."""
+    """Whether the file is there, with the size and the header of its layout.
+
+    Figures of an evaluation, which are written later, count as equal.
+    """
     status = status_of(file.path)
     if status is None or not stat.S_ISREG(status.st_mode) or status.st_size != file.n_bytes:
         return False
     try:
         with file.path.open("rb") as written:
-            return written.read(len(file.header)) == file.header
+            return masked(written.read(len(file.header))) == masked(file.header)
     except OSError as error:
         raise _unreadable(file.path, error) from None
 

@@ -42,12 +42,12 @@ def has_weights_of(plan: Plan, files: Sequence[FileLayout]) -> bool:
     return True
 
 
-def has_bytes_of(path: Path, other: Path) -> bool:
-    """Whether two files hold the same bytes. Raises OSError."""
+def has_bytes_of(path: Path, other: Path, *, start: int = 0) -> bool:
+    """Whether two files hold the same bytes from byte `start` on. Raises OSError."""
     with path.open("rb", buffering=0) as a, other.open("rb", buffering=0) as b:
         if os.fstat(a.fileno()).st_size != os.fstat(b.fileno()).st_size:
             return False
-        position = 0
+        position = start
         while held := os.pread(a.fileno(), _CHUNK, position):
             if held != os.pread(b.fileno(), len(held), position):
                 return False

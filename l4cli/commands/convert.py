@@ -24,6 +24,7 @@ def convert(
     force: options.Force = False,
     verify: options.Verify = False,
     verify_only: options.VerifyOnly = False,
+    eval: options.Eval = None,
     json: options.Json = False,
     type: options.Type = None,
     imatrix: options.Imatrix = None,
@@ -53,6 +54,10 @@ def convert(
         raise UsageError(
             "--hub deletes each shard once it is converted; to verify, download the checkpoint"
         )
+    if hub and eval is not None:
+        raise UsageError(
+            "--hub deletes each shard once it is converted; to evaluate, download the checkpoint"
+        )
     src, name, shards = _find_source(source, hub, revision)
     wishes = parse_types(
         imatrix, cold_experts, tensor_type, output_tensor_type, token_embedding_type, pure
@@ -67,6 +72,7 @@ def convert(
         dry_run=dry_run,
         verify=verify,
         verify_only=verify_only,
+        seconds=eval,
         json=json,
         overwrite=overwrite,
         split=split_of(split_max_size, split_max_tensors),

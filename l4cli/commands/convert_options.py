@@ -57,6 +57,17 @@ VerifyOnly = Annotated[
         "--verify-only", help="Convert nothing; compare the existing file of -o with SRC."
     ),
 ]
+Eval = Annotated[
+    int | None,
+    typer.Option(
+        "--eval",
+        min=1,
+        max=10**6,
+        metavar="[SECONDS]",
+        help="Afterwards, measure for at most so many seconds (default: 60) what each file lost "
+        "against its source; the figures are written into its metadata and shown by `l4 info`.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
 
 Type = Annotated[

@@ -14,6 +14,7 @@ import typer
 
 from l4cli import console
 from l4cli.amounts import human_size
+from l4cli.commands import convert_eval, eval_models
 from l4cli.commands import convert_show as show
 from l4cli.commands.convert_options import DEFAULT_TYPE
 from l4cli.errors import EXIT_FAILED, UsageError
@@ -33,12 +34,14 @@ class Work:
     """What to do with plans: the values of the options that both commands have.
 
     doing: the word for it, for the progress line.
+    seconds: how long the outputs are evaluated afterwards; None for not at all.
     """
 
     doing: str
     dry_run: bool
     verify: bool
     verify_only: bool
+    seconds: int | None
     json: bool
     overwrite: bool
     split: Split | None
@@ -54,6 +57,12 @@ class Work:
         import convert as converter
         from convert.kernels.quantize import has_lanes, is_much
 
+        if self.seconds is not None:
+            if self.verify_only:
+                raise UsageError("--verify-only writes nothing: leave it or --eval out")
+            planned = [(converter.with_room_for_figures(plan), path) for plan, path in planned]
+            for plan, _ in planned:
+                eval_models.refuse_other_purposes(plan)
         plans = [plan for plan, _ in planned]
         if not (self.dry_run or self.verify_only):  # before warnings of what will not be done
             converter.refuse_outputs(
@@ -82,6 +91,8 @@ class Work:
             planned = self._write(planned, shards, buffers)
         if self.verify or self.verify_only:
             self._verify(planned)
+        if self.seconds is not None:
+            convert_eval.evaluate(planned, self.seconds, self.threads)
 
     def _write(self, planned: Planned, shards: HubShards | None, buffers: int | None) -> Planned:
         """Write the outputs. Return the plans with the path of each output (its first file)."""

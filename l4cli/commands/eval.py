@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,25 +12,20 @@ import typer
 
 from l4cli import console
 from l4cli.commands import completion, options
-from l4cli.errors import L4Error, UsageError
+from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from l4cli.eval.report import Result
-    from l4cli.eval.session import Subject
-    from l4cli.eval.texts import Text
-    from l4cli.loading.file import ModelFile
-    from l4cli.loading.llm import LLM
-    from l4cli.loading.options import LoadOptions
+    from l4cli.commands.eval_run import Run
 
 _LEAST_CTX = 8
-_DEFAULT_CTX = 512
 
 Models = Annotated[
     list[str] | None,
     typer.Argument(
         autocompletion=completion.models,
         metavar="NAME|FILE",
-        help="GGUF files, or names from `l4 models` (default: the model that it marks with *).",
+        help="GGUF files, checkpoints, or names from `l4 models` (default: the one that it marks "
+        "with *).",
         show_default=False,
     ),
 ]
@@ -40,7 +35,26 @@ Against = Annotated[
         "--against",
         autocompletion=completion.models,
         metavar="NAME|FILE",
-        help="Compare with this model, such as the one that the others were quantized from.",
+        help="Compare with this model, such as the one that the others were quantized from; a "
+        "checkpoint is converted for it.",
+    ),
+]
+AgainstType = Annotated[
+    str | None,
+    typer.Option(
+        "--against-type",
+        autocompletion=completion.types,
+        metavar="TYPE",
+        help="Type that a checkpoint is converted to (default: BF16 if memory and disk have room, "
+        "else Q8_0).",
+    ),
+]
+Find = Annotated[
+    bool,
+    typer.Option(
+        "--find",
+        help="With --against: compare all tensors, too, and name those that are broken; otherwise "
+        "only where the KL divergence is suspicious.",
     ),
 ]
 TextFile = Annotated[
@@ -70,14 +84,55 @@ Task = Annotated[
         help="Questions in JSON Lines, with choices or an answer: tells the accuracy.",
     ),
 ]
+LmEval = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lm-eval",
+        metavar="TASK",
+        help="Run this task of lm-evaluation-harness (the extra `eval`); may be repeated.",
+    ),
+]
+IncludePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--include-path",
+        metavar="DIR",
+        help="With --lm-eval: folder with tasks of your own, in YAML.",
+    ),
+]
+FewShot = Annotated[
+    int | None,
+    typer.Option(
+        "--few-shot",
+        min=0,
+        max=1000,
+        metavar="N",
+        help="With --lm-eval: examples before each question (default: as the task says).",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        min=1,
+        max=10**9,
+        metavar="N",
+        help="With --lm-eval: use only the first N questions of each task.",
+    ),
+]
+ChatTemplate = Annotated[
+    bool,
+    typer.Option(
+        "--chat-template", help="With --lm-eval: put questions into the model's chat template."
+    ),
+]
 Ctx = Annotated[
     int | None,
     typer.Option(
         "--ctx",
         parser=options.parse_tokens,
         metavar="N",
-        help=f"Tokens of a chunk; its second half is scored (default: {_DEFAULT_CTX}, as "
-        "llama-perplexity).",
+        help="Tokens of a chunk; its second half is scored (default: 512, as llama-perplexity).",
     ),
 ]
 NumChunks = Annotated[
@@ -97,9 +152,16 @@ def evaluate(
     models: Models = None,
     yes: options.Yes = False,
     against: Against = None,
+    against_type: AgainstType = None,
+    find: Find = False,
     text: TextFile = None,
     rows: Rows = None,
     task: Task = None,
+    lm_eval: LmEval = None,
+    include_path: IncludePath = None,
+    few_shot: FewShot = None,
+    limit: Limit = None,
+    chat_template: ChatTemplate = False,
     ctx: Ctx = None,
     chunks: NumChunks = None,
     json: Json = False,
@@ -121,21 +183,49 @@ def evaluate(
     """
     if ctx is not None and ctx < _LEAST_CTX:
         raise UsageError(f"--ctx must be at least {_LEAST_CTX}, not {ctx}")
-    _refuse_together(text=text, rows=rows, task=task)
-    if task and (against or chunks):
-        other = "--against" if against else "--chunks"
-        raise UsageError(f"{other} is for texts: leave it or --task out")
+    _refuse_together(text=text, rows=rows, task=task, lm_eval=lm_eval or None)
+    if (task or lm_eval) and (against or chunks):
+        other, what = "--against" if against else "--chunks", "--task" if task else "--lm-eval"
+        raise UsageError(f"{other} is for texts: leave it or {what} out")
+    _refuse_without_lm_eval(
+        lm_eval,
+        include_path=include_path,
+        few_shot=few_shot,
+        limit=limit,
+        chat_template=chat_template or None,
+    )
     loading = options.loading(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
     loading = loading.but(elastic=True)
+    if find and not against:
+        raise UsageError("--find compares with a reference: give --against")
     # A list has no variable of its own: typer would cut a path with blanks into several.
     asked: list[str | None] = [*models] if models else [os.environ.get("L4_MODEL") or None]
 
-    from l4cli.commands.open_model import find_file
+    from l4cli.commands import eval_models
+    from l4cli.commands.eval_run import DEFAULT_CTX, Run
 
+    if against_type and not any(map(eval_models.is_checkpoint, [*asked, against])):
+        raise UsageError("--against-type is for checkpoints: none is given")
+    find_models = partial(
+        eval_models.found, asked, against, loading, n_ctx=ctx or DEFAULT_CTX, yes=yes
+    )
     if task:
         from l4cli.commands.eval_tasks import run_tasks
+        from l4cli.eval.tasks import read_task
 
-        run_tasks(asked, task, loading, ctx=ctx, yes=yes, json=json)
+        questions = read_task(task)
+        with find_models(type=against_type) as found:
+            run_tasks(found.files, task, questions, loading, ctx=ctx, json=json)
+        return
+    if lm_eval:
+        from l4cli.commands.eval_lm import run_lm_eval
+        from l4cli.eval.harness_tasks import Asked, Runner
+
+        wanted = Asked(lm_eval, include_path, few_shot, limit, chat_template)
+        with console.status("looking for the tasks"):
+            runner = Runner(wanted)
+        with find_models(type=against_type) as found:
+            run_lm_eval(found.files, runner, wanted, loading, ctx=ctx, json=json)
         return
     from l4cli.eval import texts
 
@@ -143,20 +233,15 @@ def evaluate(
         source = texts.read_text_file(text)
     else:
         source = texts.read_rows(rows) if rows else texts.built_in_text()
-    files = [find_file(model, yes=yes) for model in asked]
-    base_file = find_file(against, yes=yes) if against else None
-    run = _Run(source, loading, ctx, chunks)
-    for file in [base_file, *files]:
-        if file:
-            _ = file.header  # tells files that are no language model before anything is loaded
-    failure: L4Error | None = None
-    try:
-        run.all(files, base_file)
-    except L4Error as error:
-        failure = error  # what was measured before is still shown
-    _tell(run, base_file, json=json)
-    if failure:
-        raise failure
+    run = Run(source, loading, ctx, chunks, finds=find)
+    with find_models(type=against_type) as found:
+        run.all(found.files, found.base)
+        base = found.base.name if found.base else None
+    _tell(run, base, json=json)
+    for failure in run.failures[1:]:
+        console.warn(str(failure))
+    if run.failures:
+        raise run.failures[0]
     if run.exit_code:
         console.warn(
             "stopped: only what is shown was measured"
@@ -166,94 +251,26 @@ def evaluate(
         raise typer.Exit(run.exit_code)
 
 
+def _refuse_without_lm_eval(lm_eval: object, **given: object) -> None:
+    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if names and not lm_eval:
+        raise UsageError(f"{names[0]} is for tasks of lm-evaluation-harness: give --lm-eval")
+
+
 def _refuse_together(**given: object) -> None:
-    names = [f"--{name}" for name, value in given.items() if value is not None]
+    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
     if len(names) > 1:
         raise UsageError(f"{' and '.join(names)} cannot be given together: choose one")
 
 
-@dataclass(slots=True)
-class _Run:
-    """All models of a command, one after another; the reference stays loaded.
-
-    exit_code: that of the signal that ended it; 0 if none did.
-    """
-
-    text: Text
-    loading: LoadOptions
-    n_ctx: int | None
-    most_chunks: int | None
-    results: list[Result] = field(default_factory=list)
-    exit_code: int = 0
-
-    def all(self, files: list[ModelFile], base_file: ModelFile | None) -> None:
-        """Fill `results`, in the order of `files`; L4Error if one fails."""
-        from l4cli.commands.open_model import load_shown
-        from l4cli.signals import GivenUpError
-
-        try:
-            with load_shown(base_file, self.loading) if base_file else nullcontext() as base:
-                for file in files:
-                    with load_shown(file, self.loading) as llm:
-                        self._one(file, llm, base)
-                    if self.exit_code:
-                        return
-        except GivenUpError as given_up:
-            self.exit_code = given_up.exit_code
-
-    def _one(self, file: ModelFile, llm: LLM, base_llm: LLM | None) -> None:
-        from l4cli.eval import session
-        from l4cli.eval.chunks import cut
-        from l4cli.eval.report import result_of
-        from l4cli.signals import catch_interrupts
-
-        model = _subject(llm)
-        base = _subject(base_llm) if base_llm else None
-        n_ctx = self.n_ctx or min(_DEFAULT_CTX, model.weights.n_ctx_train or _DEFAULT_CTX)
-        for each in (model, base):
-            if each:
-                session.check_context(each, n_ctx)
-        if base:
-            session.check_same_vocabulary(model, base)
-        with console.status("reading the text"):
-            tokens = self.text.tokens(model.weights)
-        bos = model.weights.bos_token if model.weights.adds_bos else None
-        chunks = cut(tokens, n_ctx, self.most_chunks, bos, self.text.name)
-        total = chunks.count * n_ctx * (2 if base else 1)
-        evaluation = session.Evaluation(model, base, chunks)
-        try:
-            with (
-                console.token_progress(model.name, total) as show,
-                catch_interrupts(
-                    evaluation.interrupt, console.show_stopping, is_last=True
-                ) as interrupts,
-            ):
-                evaluation.stopping = lambda: interrupts.count
-                evaluation.show = show
-                evaluation.run()
-        finally:
-            found = result_of(model.name, file.n_bytes, evaluation.found, model.weights.piece)
-            if found:
-                self.results.append(found)
-        self.exit_code = interrupts.exit_code if interrupts else 0
-
-
-def _subject(llm: LLM) -> Subject:
-    from l4cli.engine.llamacpp import LlamaModel
-    from l4cli.eval.session import Subject
-
-    assert isinstance(llm.vocabulary, LlamaModel)
-    return Subject(llm.name, llm.vocabulary, llm.conditions)
-
-
-def _tell(run: _Run, base_file: ModelFile | None, *, json: bool) -> None:
-    """Write the results to stdout."""
+def _tell(run: Run, base: str | None, *, json: bool) -> None:
+    """Write the results to stdout. `base` is the reference's name."""
     from l4cli.commands import eval_show
     from l4cli.eval.report import as_json
 
-    base = base_file.name if base_file else None
     if not json:
         eval_show.show(run.results, run.text.name, base)
+        eval_show.show_oddities(run.oddities, base or "")
         return
     value: dict[str, Any] = {
         "text": run.text.name,
@@ -261,4 +278,8 @@ def _tell(run: _Run, base_file: ModelFile | None, *, json: bool) -> None:
         "models": [as_json(result) for result in run.results],
         "interrupted": bool(run.exit_code),
     }
+    if run.oddities:
+        value["oddities"] = {
+            name: [asdict(one) for one in found] for name, found in run.oddities.items()
+        }
     console.data_json(value)

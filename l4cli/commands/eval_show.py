@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from l4cli import console
+from l4cli.amounts import counted
 
 if TYPE_CHECKING:
+    from convert import Oddity
     from l4cli.eval.report import Result
+
+_MOST_ODDITIES = 12  # lines for each model
 
 
 def show(results: Sequence[Result], text: str, base: str | None) -> None:
@@ -45,3 +49,31 @@ def show(results: Sequence[Result], text: str, base: str | None) -> None:
     if result.worst:
         console.data("\ntokens that differ most (probability by the reference and by the model):")
         console.table(report.WORST_COLUMNS, report.worst_rows(result))
+
+
+def show_oddities(oddities: Mapping[str, Sequence[Oddity]], base: str) -> None:
+    """Write what differs from the reference, of the models that were looked at."""
+    for first, *rest in oddity_texts(oddities, base):
+        console.data("")
+        console.paragraph(first)
+        for line in rest:
+            console.paragraph(line, first="  ", rest="    ")
+
+
+def oddity_texts(oddities: Mapping[str, Sequence[Oddity]], base: str) -> Iterator[list[str]]:
+    """Yield lines on each model with differences, and at last on those that have none."""
+    for name, found in oddities.items():
+        if not found:
+            continue
+        lines = [f"{name} differs from {base} by more than its types explain:"]
+        for one in found[:_MOST_ODDITIES]:
+            where = "" if one.layer is None else f"layer {one.layer}: "
+            lines.append(f"{where}{one.name} {one.what}")
+        if (more := len(found) - _MOST_ODDITIES) > 0:
+            lines.append(f"and {counted(more, 'more difference')} (--json)")
+        yield lines
+    if sound := [name for name, found in oddities.items() if not found]:
+        yield [
+            f"nothing in {', '.join(sound)} is broken that {base} shows: metadata are the same, "
+            "and each tensor is as near as its type allows"
+        ]

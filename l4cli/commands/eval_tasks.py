@@ -24,27 +24,23 @@ _COLUMNS = ("MODEL", "METRIC", "VALUE", "± STDERR", "95% INTERVAL", "QUESTIONS"
 
 
 def run_tasks(
-    models: Sequence[str | None],
-    path: Path,
+    files: Sequence[ModelFile],
+    task: Path,
+    questions: list[Question],
     loading: LoadOptions,
     *,
     ctx: int | None,
-    yes: bool,
     json: bool,
 ) -> None:
     """Answer the questions of a file with each model, and write the accuracies."""
-    from l4cli.commands.open_model import find_file, load_shown
-    from l4cli.eval.tasks import read_task
+    from l4cli.commands.open_model import load_shown
     from l4cli.signals import GivenUpError
 
-    questions = read_task(path)
-    files = [find_file(model, yes=yes) for model in models]
     found: list[tuple[str, Grades]] = []
     failure: L4Error | None = None
     exit_code = 0
     try:
         for file in files:
-            _ = file.header  # tells files that are no language model
             with load_shown(file, loading) as llm:
                 exit_code = _answer(llm, file, questions, ctx, found)
             if exit_code:
@@ -55,7 +51,7 @@ def run_tasks(
         failure = error  # the answers before it are still shown
     if json:
         value = {
-            "task": str(path),
+            "task": str(task),
             "models": [_as_json(name, grades) for name, grades in found],
             "interrupted": bool(exit_code),
         }

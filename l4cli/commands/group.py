@@ -102,8 +102,18 @@ def _brackets_kept(*described: Any) -> Iterator[None]:
             each.help = text
 
 
+# Options whose value may be left out, and the value that they then have.
+_OPTIONAL = {"--eval": "60"}
+
+
 class Command(_Help, TyperCommand):
     """A command of l4."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the arguments, with a value for each option whose value may be left out."""
+        has = {name for each in self.params for name in each.opts}
+        given = list(_with_values(args, {name: _OPTIONAL[name] for name in has & {*_OPTIONAL}}))
+        return list(super().parse_args(ctx, given))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. If there is no such model, say which default named it."""
@@ -113,6 +123,15 @@ class Command(_Help, TyperCommand):
             if origin := _origin_of_model(ctx, str(error)):
                 error.args = (f"{error} ({origin})", *error.args[1:])
             raise
+
+
+def _with_values(args: list[str], optional: Mapping[str, str]) -> Iterator[str]:
+    """Yield the arguments; behind an option without a number comes the number that it means."""
+    for at, word in enumerate(args):
+        yield word
+        following = "".join(args[at + 1 : at + 2])
+        if word in optional and not re.fullmatch(r"-?\d+", following):
+            yield optional[word]
 
 
 class Group(_Help, TyperGroup):

@@ -27,16 +27,18 @@ def info(
 ) -> None:
     """Describe a model: size, shape, types, tokenizer, and what is wrong with it.
 
-    Only headers are read. Exit code 1 if the model could not run or would run
-    wrong.
+    Only headers are read. What `l4 eval` measured is shown, too. Exit code 1
+    if the model could not run or would run wrong.
     """
     import convert
+    from l4cli.eval.keeping import recall
 
     description = convert.describe(_find(model))
+    kept = [] if description.is_checkpoint else recall(description.path)
     if json:
-        info_show.as_json(description, tensors=tensors)
+        info_show.as_json(description, kept, tensors=tensors)
     else:
-        info_show.screen(description, tensors=tensors)
+        info_show.screen(description, kept, tensors=tensors)
     if any(finding.level == "error" for finding in description.findings):
         raise typer.Exit(EXIT_FAILED)
 

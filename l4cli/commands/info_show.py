@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from l4cli import console
-from l4cli.amounts import human_size
+from l4cli.amounts import counted, human_size
 
 if TYPE_CHECKING:
     from convert import Description
+    from l4cli.eval.keeping import Kept
 
 _WIDTH = 80
 _LABEL = 13
+_MOST_EVALUATIONS = 4
 _SHOWN = 3  # most tensor names to list
 
 
-def screen(found: Description, *, tensors: bool) -> None:
+def screen(found: Description, kept: Sequence[Kept], *, tensors: bool) -> None:
     """Write the facts, a table of the tensors by purpose, and the findings.
 
+    kept: what evaluations found.
     tensors: also list every tensor.
     """
     console.paragraph(_heading(found))
-    for label, text in _facts(found):
+    for label, text in (*_facts(found), *_evaluations(found, kept)):
         console.paragraph(text, first=f"  {label:{_LABEL}}", rest=" " * (_LABEL + 2), width=_WIDTH)
     console.data("")
     console.table(
@@ -56,7 +60,7 @@ def screen(found: Description, *, tensors: bool) -> None:
         console.paragraph(f"{finding.level}: {_plain(finding.message)}", width=_WIDTH)
 
 
-def as_json(found: Description, *, tensors: bool) -> None:
+def as_json(found: Description, kept: Sequence[Kept], *, tensors: bool) -> None:
     """Write everything that is known as JSON, except arrays in the metadata."""
     tokenizer = found.tokenizer
     recognized = found.recognized
@@ -100,6 +104,7 @@ def as_json(found: Description, *, tensors: bool) -> None:
             for group in found.groups
         ],
         "findings": [vars(finding) for finding in found.findings],
+        "evaluations": [asdict(one) for one in kept],
         "metadata": {key: _finite(each) for key, each in found.metadata.items()},
     }
     if tensors:
@@ -164,6 +169,32 @@ def _facts(found: Description) -> Iterator[tuple[str, str]]:
         yield "recipe", _recipe(found)
     if found.recognized and (made_by := found.metadata.get("l4.version")):
         yield "made by", f"l4 {_plain(str(made_by))}"
+
+
+def _evaluations(found: Description, kept: Sequence[Kept]) -> Iterator[tuple[str, str]]:
+    """What is known from evaluations on this machine, or else from the file's metadata."""
+    from convert.gguf.figures import figures_in
+
+    if not kept and (figures := figures_in(found.metadata)):
+        yield (
+            "evaluated",
+            f"PPL {figures['ppl']:.4f} ± {figures['ppl_error']:.4f}, KLD {figures['kld']:.4f} ± "
+            f"{figures['kld_error']:.4f}, same top {figures['same_top']:.1%} against "
+            f"{_plain(figures['against'])}; {_plain(figures['text'])}, {figures['tokens']:,} "
+            f"tokens in chunks of {figures['n_ctx']:,}; {_plain(figures['date'])}, says the file",
+        )
+    for number, one in enumerate(kept[:_MOST_EVALUATIONS]):
+        stopped = ", stopped" if one.is_partial else ""
+        text = f"PPL {one.ppl:.4f} ± {one.ppl_error:.4f}"
+        if one.kld is not None:
+            text += f", KLD {one.kld:.4f} ± {one.kld_error or 0:.4f}"
+            if one.same_top is not None:
+                text += f", same top {one.same_top:.1%}"
+            text += f" against {_plain(one.reference)}"
+        text += f"; {_plain(one.text)}, {counted(one.chunks, 'chunk')} of {one.n_ctx:,}{stopped}"
+        yield "" if number else "evaluated", f"{text}; {one.date}"
+    if (more := len(kept) - _MOST_EVALUATIONS) > 0:
+        yield "", f"and {more} more (--json)"
 
 
 def _of(shape: Any, key: str, pattern: str) -> str:

@@ -179,7 +179,7 @@ class _Planned:
     @property
     def conditions(self) -> Conditions | None:
         """The conditions of measurements of this model, with any placement of its weights."""
-        from l4cli.loading.file import fingerprint_of
+        from l4cli.models.fingerprints import fingerprint_of
         from l4cli.native.cpu import num_physical_cores
         from l4cli.speeds import Conditions
 

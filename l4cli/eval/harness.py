@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from l4cli.engine.llamacpp import LlamaModel
+from l4cli.engine.types import DecodeAbortedError
 from l4cli.errors import UsageError
 from l4cli.eval.scoring import Group, Likelihood, Scorer, encode_pair
+from l4cli.loading.llm import LLM
 from l4cli.loading.load import load
 from l4cli.loading.options import DEFAULT_N_CTX
 
@@ -35,6 +37,7 @@ class Harness:
     max_length: most tokens of a context with what follows it; longer contexts lose their beginning.
         None is the length that the model was trained for, at most 16,384.
     threads, gpu_layers, kv_type: as in `l4cli.load`.
+    llm: a loaded model to use, which the caller closes; `model` and what follows are not used then.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Harness:
         threads: int | None = None,
         gpu_layers: int | str = -1,
         kv_type: str = "f16",
+        llm: LLM | None = None,
         **others: Any,
     ) -> None:
         if unknown := sorted(others.keys() - {*_NO_USE}):
@@ -59,7 +63,10 @@ class Harness:
             "elastic": True,
             "parallel": "auto",
         }
-        self._llm = load(model, **options)
+        self._owned, self._is_stopped = llm is None, False
+        self._llm = llm or load(model, **options)
+        self._scorer: Scorer | None = None
+        self.show: Callable[[int, int], None] = lambda done, total: None
         assert isinstance(self._llm.vocabulary, LlamaModel)
         self._model = self._llm.vocabulary
         trained = self._model.n_ctx_train or DEFAULT_N_CTX
@@ -67,8 +74,16 @@ class Harness:
         self._is_templated = False
 
     def close(self) -> None:
-        """Free the model; idempotent."""
-        self._llm.close()
+        """Free the model, unless it is the caller's; idempotent."""
+        if self._owned:
+            self._llm.close()
+
+    def interrupt(self) -> None:
+        """End the running requests soon, with DecodeAbortedError. Safe from other threads."""
+        self._is_stopped = True
+        self._llm.interrupt()
+        if scorer := self._scorer:
+            scorer.interrupt()
 
     @property
     def tokenizer_name(self) -> str:
@@ -124,10 +139,13 @@ class Harness:
             return []
         self._llm.fit(asked)
         texts = {}
-        for completion in self._llm.engine.generate(asked):
+        for completion in self._llm.engine.generate(asked, lambda: self._is_stopped):
+            if completion.finish_reason == "abort":
+                raise DecodeAbortedError
             if completion.error:
                 raise UsageError(f"request {completion.request_id}: {completion.error}")
             texts[completion.request_id] = completion.text
+            self.show(len(texts), len(asked))
         return [texts[request.id] for request in asked]
 
     def _request(self, name: str, context: str, settings: dict[str, Any]) -> Any:
@@ -165,11 +183,14 @@ class Harness:
             return []
         groups = [Group(context, [pairs[at][1] for at in places]) for context, places in parts]
         scorer = Scorer.of(self._llm.name, self._model, self._llm.conditions, groups)
+        self._scorer = scorer
         found: dict[int, Likelihood] = {}
         try:
             for (_, places), likelihoods in zip(parts, scorer.run(groups), strict=True):
                 found.update(zip(places, likelihoods, strict=True))
+                self.show(len(found), len(pairs))
         finally:
+            self._scorer = None
             scorer.close()
         return [found[at] for at in range(len(pairs))]
 

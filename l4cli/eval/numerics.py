@@ -20,11 +20,32 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
+Levels = npt.NDArray[np.uint16]
 
 _BLOCK = 1 << 16  # logits of a block: 256 KiB
 _SPAN = np.float32(16)  # how far below a row's greatest logit the 16 bits reach
 _LEVELS = np.float32(65535)
 _LEAST = np.float32(-16)  # log-probabilities up to here are left out of the KL divergence
+
+
+class Reference(NamedTuple):
+    """What is kept of a reference's rows: log-probabilities as `scale * levels + least`.
+
+    scale, least: of each row. levels: uint16 [n, n_vocab], half of what the logits take.
+    nll: negative log-likelihood of the text's token. top: the likeliest token.
+    """
+
+    scale: Floats
+    least: Floats
+    levels: Levels
+    nll: Floats
+    top: Ints
+
+    def part(self, at: slice) -> Reference:
+        """Return these rows alone, as views."""
+        return Reference(
+            self.scale[at], self.least[at], self.levels[at], self.nll[at], self.top[at]
+        )
 
 
 class Compared(NamedTuple):
@@ -64,19 +85,34 @@ class Numerics:
         self._over(rows, compute)
         return out
 
-    def compare(self, rows: Floats, base: Floats, targets: list[int]) -> Compared:
-        """Return the numbers of each row against the reference's row `base`, of the same shape."""
+    def reference(self, rows: Floats, targets: list[int]) -> Reference:
+        """Return what is compared with: the rows of the reference, rounded to 16 bits.
+
+        `nll` is NaN where a row has NaN.
+        """
         wanted, n = np.asarray(targets, np.int64), len(rows)
-        found = Compared(
-            np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float64),
-            np.empty(n, np.int32), np.empty(n, np.int32),
+        found = Reference(
+            np.empty(n, np.float32), np.empty(n, np.float32), np.empty(rows.shape, np.uint16),
+            np.empty(n, np.float32), np.empty(n, np.int32),
         )  # fmt: skip
 
         def compute(at: slice) -> None:
-            parts: tuple[Any, ...] = _compare(rows[at], base[at], wanted[at])
-            whole: Any
-            for whole, part in zip(found, parts, strict=True):
-                whole[at] = part
+            _round(rows[at], wanted[at], found.part(at))
+
+        self._over(rows, compute)
+        return found
+
+    def compare(self, rows: Floats, base: Reference, targets: list[int]) -> Compared:
+        """Return the numbers of each row against the reference's row of the same token."""
+        wanted, n = np.asarray(targets, np.int64), len(rows)
+        found = Compared(
+            np.empty(n, np.float32), base.nll, np.empty(n, np.float64), np.empty(n, np.int32),
+            base.top,
+        )  # fmt: skip
+
+        def compute(at: slice) -> None:
+            numbers = _compare(rows[at], base.part(at), wanted[at])
+            found.nll[at], found.kld[at], found.top[at] = numbers
 
         self._over(rows, compute)
         return found
@@ -112,11 +148,8 @@ def _nll(rows: Floats, targets: Any) -> Doubles:
     return found
 
 
-def _compare(
-    rows: Floats, base: Floats, targets: Any
-) -> tuple[Floats, Floats, Doubles, Ints, Ints]:
+def _compare(rows: Floats, base: Reference, targets: Any) -> tuple[Floats, Doubles, Any]:
     each = np.arange(len(rows))
-    scale, least, levels = _rounded(base)
     # The model's own log of the sum of exponentials, in the order and precision of the original.
     top = rows.argmax(axis=1)
     greatest = rows[each, top]
@@ -124,34 +157,32 @@ def _compare(
     np.exp(work, out=work)
     log_sum = np.log(work.sum(axis=1, dtype=np.float64)).astype(np.float32)
     nll = greatest + log_sum - rows[each, targets]
-    base_top = levels.argmax(axis=1)
-    base_nll = -(scale * levels[each, targets] + least)
-    # From here on `levels` holds log-probabilities, and `work` their distance from the model's.
-    log_p = levels
-    log_p *= scale[:, None]
-    log_p += least[:, None]
+    log_p = base.levels.astype(np.float32)
+    log_p *= base.scale[:, None]
+    log_p += base.least[:, None]
     np.subtract(log_p, rows, out=work)
     work += (greatest + log_sum)[:, None]
     too_small = log_p <= _LEAST
     np.exp(log_p, out=log_p)
     work *= log_p
     work[too_small] = 0
-    kld = work.sum(axis=1, dtype=np.float64)
-    return nll, base_nll, kld, top.astype(np.int32), base_top.astype(np.int32)
+    return nll, work.sum(axis=1, dtype=np.float64), top
 
 
-def _rounded(rows: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the log-probabilities of each row as `scale * level + least`, with 65,536 levels."""
+def _round(rows: Floats, targets: Any, out: Reference) -> None:
+    """Fill `out` with the log-probabilities of each row, in 65,536 levels."""
     greatest = rows.max(axis=1)
     lowest = np.maximum(rows.min(axis=1), greatest - _SPAN)
     work = rows - greatest[:, None]
     np.exp(work, out=work)
     log_sum = np.log(work.sum(axis=1, dtype=np.float64)).astype(np.float32)
-    least = lowest - greatest - log_sum
-    scale = (greatest - lowest) / _LEVELS
-    inverse = np.where(scale > 0, np.float32(1) / scale, np.float32(0)).astype(np.float32)
+    out.least[:] = lowest - greatest - log_sum
+    out.scale[:] = (greatest - lowest) / _LEVELS
+    inverse = np.where(out.scale > 0, np.float32(1) / out.scale, np.float32(0)).astype(np.float32)
     np.subtract(rows, lowest[:, None], out=work)
     np.maximum(work, np.float32(0), out=work)
     work *= inverse[:, None]
     np.rint(work, out=work)
-    return scale, least, work
+    out.levels[:] = work
+    out.nll[:] = -(out.scale * work[np.arange(len(rows)), targets] + out.least)
+    out.top[:] = work.argmax(axis=1)

@@ -14,13 +14,14 @@ from l4cli.eval.chunks import Chunks, Piece, Step
 
 Rows = npt.NDArray[np.float32]
 
-# Bytes of all rows of logits that are in memory at once. llama.cpp holds each row twice: in its
-# graph, and in its output. With two models that makes four.
+# Bytes of all rows of logits that are in memory at once. llama.cpp computes each row in its graph
+# and copies it to its output; the copy is dropped as soon as it is read.
 ROWS_BYTES = 96 << 20
+_WORTH_DROPPING = 8 << 20  # bytes of rows; it takes the kernel a millisecond to make 4 MiB anew
 _MOST_ROWS = 256  # half of the 512 tokens that llama.cpp computes at once by default
 # Tokens of a sequence that flash attention takes together on a CPU. It rounds differently where
 # there are fewer, so even a large vocabulary gets as many rows; llama-perplexity has as many, too.
-_GRAIN = 64
+LEAST_ROWS = 64
 
 
 class RowsBackend(Protocol):
@@ -29,6 +30,8 @@ class RowsBackend(Protocol):
     def decode(self, items: list[BatchItem]) -> None: ...
 
     def kept(self) -> Rows: ...
+
+    def drop_kept(self) -> None: ...
 
     def truncate(self, seq_id: int, length: int) -> None: ...
 
@@ -43,7 +46,7 @@ def rows_at_once(n_vocab: int, n_ctx: int, num_models: int) -> int:
     num_models: models that go through the text together.
     """
     rows = ROWS_BYTES // (4 * n_vocab * 2 * num_models)
-    rows = max(_GRAIN, min(_MOST_ROWS, rows) // _GRAIN * _GRAIN)
+    rows = max(LEAST_ROWS, min(_MOST_ROWS, rows) // LEAST_ROWS * LEAST_ROWS)
     return min(rows, n_ctx - n_ctx // 2)
 
 
@@ -62,6 +65,7 @@ class Pass:
     ) -> None:
         self._backend, self._chunks, self._clock = backend, chunks, clock
         self.seconds, self.num_tokens = 0.0, 0
+        self._num_bytes = 0
 
     def rows(self, step: Step) -> Rows | None:
         """Compute a step; return the logits of its scored tokens, None if it has none.
@@ -75,11 +79,17 @@ class Pass:
                 items.append(self._item(piece, is_scored))
         self._backend.decode(sorted(items))
         rows = self._backend.kept() if step.scored else None
+        self._num_bytes = 0 if rows is None else rows.nbytes
         self.seconds += self._clock() - started
         self.num_tokens += step.num_tokens
         if rows is not None and step.scored and step.scored.stop == self._chunks.n_ctx:
             rows = rows[:-1]  # nothing follows a chunk's last token
         return rows
+
+    def drop(self) -> None:
+        """Give back the memory of the rows that were returned last; they are not valid then."""
+        if self._num_bytes > _WORTH_DROPPING:
+            self._backend.drop_kept()
 
     def interrupt(self) -> None:
         """Make the running step end soon. Safe from signal handlers and other threads."""

@@ -236,6 +236,24 @@ def as_json(result: Result) -> dict[str, Any]:
     return value
 
 
+def as_kept(result: Result) -> dict[str, Any]:
+    """Return the figures that are kept for later, by the names of `keeping.Kept`."""
+    measured, found = result.measured, result.comparison
+    whole = measured.chunks.count * measured.chunks.num_scored
+    return {
+        "n_ctx": measured.chunks.n_ctx,
+        "chunks": measured.num_chunks,
+        "tokens": measured.num_tokens,
+        "is_partial": measured.num_tokens < whole,
+        "ppl": result.ppl.value,
+        "ppl_error": result.ppl.error,
+        "base_ppl": found.base_ppl.value if found else None,
+        "kld": found.kld.value if found else None,
+        "kld_error": found.kld.error if found else None,
+        "same_top": found.same_top.value if found else None,
+    }
+
+
 def _worst(measured: Measured, tokens: Compared, piece: Piece) -> list[Difference]:
     places, ids = measured.places, measured.chunks.tokens
     p, base_p = np.exp(-tokens.nll), np.exp(-tokens.base_nll)

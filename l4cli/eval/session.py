@@ -1,4 +1,4 @@
-"""Takes a model, or a model and its reference, through the chunks of a text.
+"""Takes a model, or models and their reference, through the chunks of a text.
 
 No logits are stored: each step's rows become a few numbers for each token before the next step.
 """
@@ -13,9 +13,9 @@ import numpy as np
 from l4cli.engine.llamacpp import LlamaBackend, LlamaModel
 from l4cli.engine.types import DecodeAbortedError
 from l4cli.errors import ModelError, UsageError
-from l4cli.eval.chunks import Chunks, Piece, steps
-from l4cli.eval.numerics import Compared, Doubles, Floats, Numerics
-from l4cli.eval.passing import Pass, rows_at_once
+from l4cli.eval.chunks import Chunks, Piece, Step, steps
+from l4cli.eval.numerics import Compared, Doubles, Floats, Numerics, Reference
+from l4cli.eval.passing import Pass, Rows, rows_at_once
 from l4cli.speeds import Conditions
 
 _NO_TOKENS = Compared(
@@ -106,25 +106,33 @@ class Subject:
 
 
 class Evaluation:
-    """One way through a text, of a model alone or together with its reference.
+    """One way through a text, of one model alone or of models together with their reference.
 
+    The reference computes each step once for all models. A model that computes what is no number
+    is left out from there on.
+
+    models: those to measure; more than one only with a reference.
+    base: the reference; None if there is none.
     stopping: asked before each step; the evaluation ends once it is true.
     show: called with the number of tokens computed so far, of all models together.
+
+    `found` has what was measured, and `failures` the errors, of each model.
     """
 
     def __init__(
         self,
-        model: Subject,
+        models: Sequence[Subject],
         base: Subject | None,
         chunks: Chunks,
         *,
         stopping: Callable[[], object] = lambda: False,
         show: Callable[[int], None] = lambda done: None,
     ) -> None:
-        self._model, self._base, self._chunks = model, base, chunks
+        self._models, self._base, self._chunks = list(models), base, chunks
         self.stopping, self.show = stopping, show
         self._passes: list[Pass] = []
-        self.found = Measured(chunks)
+        self.found = [Measured(chunks) for _ in models]
+        self.failures: dict[int, ModelError] = {}
 
     def interrupt(self) -> None:
         """Make the running step end soon. Safe from signal handlers and other threads."""
@@ -134,41 +142,20 @@ class Evaluation:
     def run(self) -> None:
         """Fill `found`. It ends early after an interrupt.
 
-        Raises ModelError if a model computes something that is no number, EngineError if llama.cpp
-        fails; what was found before is kept.
+        Raises ModelError if the reference computes something that is no number, EngineError if
+        llama.cpp fails; what was found before is kept.
         """
-        chunks = self._chunks
-        num_models = 2 if self._base else 1
-        width = rows_at_once(self._model.weights.n_vocab, chunks.n_ctx, num_models)
-        numerics = Numerics(self._model.conditions.n_threads)
+        chunks, models = self._chunks, self._models
+        num_models = len(models) + (1 if self._base else 0)
+        width = rows_at_once(models[0].weights.n_vocab, chunks.n_ctx, num_models)
+        numerics = Numerics(models[0].conditions.n_threads)
         try:
-            own = self._start(self._model, width)
             base = self._start(self._base, width) if self._base else None
+            own = [self._start(model, width) for model in models]
             for step in steps(chunks, width):
-                if self.stopping():
+                if self.stopping() or len(self.failures) == len(models):
                     return
-                base_rows = base.rows(step) if base else None
-                rows = own.rows(step)
-                self.show(own.num_tokens + (base.num_tokens if base else 0))
-                self.found.tokens_per_second = own.num_tokens / max(own.seconds, 1e-9)
-                if step.scored is None or rows is None:
-                    continue
-                piece = step.scored
-                targets = chunks.targets(piece.chunk, piece.start, piece.stop)
-                if not targets:  # the piece was the chunk's last token alone
-                    continue
-                if base_rows is None:
-                    nll = numerics.nll(rows, targets)
-                    _check(self._model, nll, piece)
-                    self.found.nlls.append(nll)
-                else:
-                    compared = numerics.compare(rows, base_rows, targets)
-                    if self._base:
-                        _check(self._base, compared.base_nll, piece)
-                    _check(self._model, compared.nll, piece)
-                    _check(self._model, compared.kld, piece)
-                    self.found.compared.append(compared)
-                self.found.pieces.append(piece)
+                self._step(step, own, base, numerics)
         except DecodeAbortedError:
             return
         finally:
@@ -176,6 +163,53 @@ class Evaluation:
             passes, self._passes = self._passes, []
             for each in reversed(passes):
                 each.close()
+
+    def _step(self, step: Step, own: Sequence[Pass], base: Pass | None, numerics: Numerics) -> None:
+        piece, targets = step.scored, list[int]()
+        if piece:  # a piece that is the chunk's last token alone has no target
+            targets = self._chunks.targets(piece.chunk, piece.start, piece.stop)
+        reference: Reference | None = None
+        if base:
+            rows = base.rows(step)
+            if piece and targets and rows is not None:
+                assert self._base
+                reference = numerics.reference(rows, targets)
+                _check(self._base, reference.nll, piece)
+            base.drop()
+        for number, each in enumerate(own):
+            if number in self.failures:
+                continue
+            rows = each.rows(step)
+            self.show(sum(one.num_tokens for one in self._passes))
+            measured = self.found[number]
+            measured.tokens_per_second = each.num_tokens / max(each.seconds, 1e-9)
+            if piece and targets and rows is not None:
+                try:
+                    self._score(number, rows, reference, targets, piece, numerics)
+                except ModelError as error:
+                    self.failures[number] = error
+            each.drop()
+
+    def _score(
+        self,
+        number: int,
+        rows: Rows,
+        reference: Reference | None,
+        targets: list[int],
+        piece: Piece,
+        numerics: Numerics,
+    ) -> None:
+        model, measured = self._models[number], self.found[number]
+        if reference is None:
+            nll = numerics.nll(rows, targets)
+            _check(model, nll, piece)
+            measured.nlls.append(nll)
+        else:
+            compared = numerics.compare(rows, reference, targets)
+            _check(model, compared.nll, piece)
+            _check(model, compared.kld, piece)
+            measured.compared.append(compared)
+        measured.pieces.append(piece)
 
     def _start(self, subject: Subject, width: int) -> Pass:
         started = subject.start(self._chunks, width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ class Text:
     name: str
     content: str = ""
     rows: tuple[str | list[dict[str, Any]], ...] | None = None
+
+    @property
+    def digest(self) -> str:
+        """Identifies the content, for results that are kept."""
+        content = self.content if self.rows is None else json.dumps(self.rows)
+        return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:16]
 
     def tokens(self, model: LlamaModel) -> list[int]:
         """Return the token ids, after BOS if the vocabulary adds one.

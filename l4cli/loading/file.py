@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime, timezone
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convert.errors import ConvertError
@@ -14,6 +12,7 @@ from convert.gguf.model import GGUFModel, read_model
 from convert.gguf.vetting import vet_loading
 from l4cli.engine.llamacpp import LlamaModel, VocabularyFacts
 from l4cli.errors import ModelLoadError
+from l4cli.models.fingerprints import fingerprint_of
 from l4cli.models.locate import Located
 from l4cli.models.splits import split_files
 
@@ -110,13 +109,3 @@ class ModelFile:
 def _time(nanoseconds: int) -> str:
     seconds, rest = divmod(nanoseconds, 10**9)
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S}.{rest:09} UTC"
-
-
-def fingerprint_of(path: Path) -> str:
-    """Return a file's size and a digest of its first and last MiB, as "SIZE:HEX"."""
-    size, span = path.stat().st_size, 1 << 20
-    with path.open("rb") as file:
-        digest = hashlib.sha256(file.read(span))
-        file.seek(max(0, size - span))
-        digest.update(file.read(span))
-    return f"{size}:{digest.hexdigest()[:16]}"

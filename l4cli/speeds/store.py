@@ -15,6 +15,7 @@ from typing import Any
 
 from l4cli.native.cpu import cpu_model
 from l4cli.paths import state_dir
+from l4cli.record_file import locked, read_records, write_records
 from l4cli.speeds.facts import (
     AttentionReach,
     Conditions,
@@ -26,11 +27,6 @@ from l4cli.speeds.facts import (
     PrefillRate,
     RunSpeeds,
 )
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock: if two processes write at once, one's facts are lost
-    fcntl = None  # type: ignore[assignment]
 
 _MOST_FACTS = 2000  # the oldest are dropped
 _KINDS = {
@@ -151,15 +147,13 @@ def _fact(record: Mapping[str, Any]) -> Fact | EffectiveLength | None:
 
 def _write(records: Sequence[dict[str, Any]]) -> bool:
     """Add records to the file; return whether all of them are in it."""
-    with contextlib.suppress(OSError), _locked() as path:
+    path = _path()
+    with contextlib.suppress(OSError), locked(path):
         known = list(_read())
         added = _better(records, than=known)
         replaced = {_key(record) for record in added}
         kept = [record for record in _better(known, than=added) if _key(record) not in replaced]
-        lines = [json.dumps(record) for record in [*kept, *added][-_MOST_FACTS:]]
-        part = path.with_name(f"{path.name}.{os.getpid()}")
-        part.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-        part.replace(path)
+        write_records(path, [*kept, *added][-_MOST_FACTS:])
         return len(added) == len(records)
     return False
 
@@ -194,29 +188,9 @@ def _without(record: Mapping[str, Any], names: Set[str]) -> str:
     )
 
 
-@contextlib.contextmanager
-def _locked() -> Iterator[Path]:
-    """Yield the file's path; until the end, no other process reads the file to rewrite it."""
-    path = _path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield path
-
-
 def _path() -> Path:
     return state_dir() / "speeds.jsonl"
 
 
 def _read() -> Iterator[dict[str, Any]]:
-    """The records of the file; lines that are not records are skipped."""
-    try:
-        lines = _path().read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            record = json.loads(line)
-            if isinstance(record, dict):
-                yield record
+    return read_records(_path())

@@ -17,7 +17,7 @@ from hollow import write_hollow
 
 import convert
 from l4cli import app
-from l4cli.loading.file import fingerprint_of
+from l4cli.models.fingerprints import fingerprint_of
 from l4cli.native.cpu import num_physical_cores
 from l4cli.speeds import Conditions, DecodeRate, remember
 

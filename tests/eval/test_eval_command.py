@@ -92,7 +92,7 @@ def test_perplexity_is_that_of_each_logit_computed_alone(tiny_gguf: Path, tmp_pa
     tokens = [model.bos_token or 0, *model.tokenize("one two three four five six " * 30)]
     bos = model.bos_token if model.adds_bos else None
     chunks = cut(tokens, 50, 2, bos, "text")
-    evaluation = Evaluation(Subject("tiny", model, Conditions("", n_threads=1)), None, chunks)
+    evaluation = Evaluation([Subject("tiny", model, Conditions("", n_threads=1))], None, chunks)
     evaluation.run()
     backend = LlamaBackend(model, n_ctx=64)
     expected = []
@@ -105,8 +105,9 @@ def test_perplexity_is_that_of_each_logit_computed_alone(tiny_gguf: Path, tmp_pa
                 expected.append(math.log(np.exp(row).sum()) - row[tokens[chunk * 50 + at + 1]])
     backend.close()
     model.close()
-    assert evaluation.found.num_tokens == len(expected) == 2 * 24
-    assert evaluation.found.nll == pytest.approx(expected, rel=1e-3)
+    (found,) = evaluation.found
+    assert found.num_tokens == len(expected) == 2 * 24
+    assert found.nll == pytest.approx(expected, rel=1e-3)
 
 
 def zeroed(source: Path, target: Path, name: str) -> Path:
@@ -171,13 +172,30 @@ def test_no_logits_are_kept(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) ->
     model = LlamaModel(tiny_gguf)
     subject = Subject("tiny", model, Conditions("", n_threads=1))
     chunks = cut(list(range(256)) * 2, 256, None, None, "text")
-    evaluation = Evaluation(subject, subject, chunks)
+    evaluation = Evaluation([subject], subject, chunks)
     evaluation.run()
     assert {backend.n_outputs for backend in made} == {64}
     assert {backend.n_ubatch for backend in made} == {128}
-    found = evaluation.found.all_compared
+    found = evaluation.found[0].all_compared
     assert {len(array) for array in found} == {chunks.count * chunks.num_scored}
     assert all(array.ndim == 1 for array in found)
+    model.close()
+
+
+def test_rows_whose_memory_was_given_back_are_computed_anew(tiny_gguf: Path) -> None:
+    model = LlamaModel(tiny_gguf)
+    backend = LlamaBackend(model, n_ctx=256, n_batch=128, n_outputs=128, n_threads=1)
+    items = [BatchItem(0, 0, [1 + at % 50 for at in range(128)], True, wants_all=True)]
+    backend.decode(items)
+    rows = backend.kept()
+    before = rows.copy()
+    backend.drop_kept()
+    if sys.platform == "linux" and before.nbytes > 1 << 16:
+        assert not np.array_equal(rows, before)  # the memory is the system's again
+    backend.truncate(0, 0)
+    backend.decode(items)
+    assert np.array_equal(backend.kept(), before)
+    backend.close()
     model.close()
 
 

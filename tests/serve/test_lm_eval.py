@@ -1,4 +1,4 @@
-"""lm-evaluation-harness against the server: multiple choice, as l4's own engine scores it.
+"""lm-evaluation-harness against the server and in `l4 eval`: multiple choice, as l4 scores it.
 
 It is many packages, so it belongs to the extra `clients`.
 """
@@ -17,6 +17,7 @@ import pytest
 from conftest import ROOT
 from served import served
 
+from l4cli.app import invoke
 from l4cli.loading.llm import LLM
 from l4cli.loading.load import load
 
@@ -110,3 +111,60 @@ def test_lm_eval_scores_choices_as_the_engine_does(model: LLM, tmp_path: Path, m
     assert found.keys() == expected.keys()
     for number, values in expected.items():
         assert found[number] == pytest.approx(values, abs=1e-4)
+
+
+def test_one_task_has_the_same_accuracy_each_way(
+    model: LLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The harness on the API, the harness in `l4 eval --lm-eval`, and `l4 eval --task`."""
+    with served(model) as url:
+        metrics, _ = evaluated(tmp_path, url, ",add_bos_token=True")
+
+    def run(*args: object) -> Any:
+        command = ["l4", "eval", "demo", *map(str, args), "--threads", "2", "--json"]
+        monkeypatch.setattr(sys, "argv", command)
+        assert invoke(debug=False) == 0
+        return json.loads(capsys.readouterr().out)["models"][0]
+
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf2"))
+    found = run("--lm-eval", "choices", "--include-path", tmp_path)["metrics"]
+    values = {one["name"]: one for one in found}
+    task = tmp_path / "task.jsonl"
+    rows = [{"question": f"{q}\nAnswer:", "choices": c, "answer": a} for q, c, a in QUESTIONS]
+    task.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = run("--task", task)
+    for name in ("acc", "acc_norm"):
+        assert values[name]["value"] == pytest.approx(metrics[f"{name},none"]), name
+        assert own[name]["value"] == pytest.approx(metrics[f"{name},none"]), name
+        assert values[name]["error"] == pytest.approx(own[name]["error"]), name
+    assert values["acc"]["count"] == len(QUESTIONS)
+    few = run("--lm-eval", "choices", "--include-path", tmp_path, "--limit", 2)["metrics"]
+    assert {one["count"] for one in few} == {2}
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["--lm-eval", "choises"], "--lm-eval choises: lm-evaluation-harness has no such task"),
+        (["--lm-eval", "empty"], "--lm-eval empty: "),
+    ],
+)
+def test_tasks_that_cannot_be_run_are_told_in_a_line(
+    tmp_path: Path, args: list[str], complaint: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    data = tmp_path / "data.jsonl"
+    data.write_text("")
+    text = TASK.format(data=data)
+    (tmp_path / "choices.yaml").write_text(text)
+    (tmp_path / "empty.yaml").write_text(text.replace("task: choices", "task: empty"))
+    command = ["l4", "eval", "demo", *args, "--include-path", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    assert invoke(debug=False) == 2
+    captured = capsys.readouterr()
+    lines = [one for one in captured.err.splitlines() if "converting the demo" not in one]
+    assert len(lines) == 1
+    assert complaint in lines[0]
+    assert not captured.out

@@ -15,9 +15,11 @@ from convert.gguf.qtypes import find_qtype
 from l4cli.engine.kv import element_bytes, num_sequences
 from l4cli.engine.llamacpp import library
 from l4cli.engine.llamacpp.batch import Batch
+from l4cli.engine.llamacpp.devices import devices
 from l4cli.engine.llamacpp.making import ABORTED, context_params, make_context
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.llamacpp.moving import move_to_region
+from l4cli.engine.llamacpp.pages import give_back
 from l4cli.engine.llamacpp.region_states import RegionStates
 from l4cli.engine.llamacpp.sampling import (
     NO_NUMBERS,
@@ -210,6 +212,15 @@ class LlamaBackend:
                 self._address, self._buffer = address, np.ctypeslib.as_array(first, shape)
             self._rows = self._buffer[: len(self._outputs)]
         return self._rows
+
+    def drop_kept(self) -> None:
+        """Give the memory of the kept logits back to the system until the next decode.
+
+        What `kept` returned is not valid then. Without effect where graphics cards are used.
+        """
+        if self._rows is not None and not devices():  # a card's driver pins that memory
+            give_back(self._address, self._rows.nbytes)
+        self._rows = self._likeliest = None
 
     def logits(self, output: int) -> npt.NDArray[np.float32]:
         """The `output`-th logits of the last decode, float32 [n_vocab]; valid until the next."""
