@@ -203,10 +203,12 @@ def _serve(folder: Path) -> None:
         print(json.dumps(asdict(outcome)), flush=True)  # noqa: T201
 
 
-def import_everything() -> None:
+def import_everything(without: str | None = None) -> None:
     """Import what commands import, and build the commands, so that forks of this process need not.
 
     Typer builds all commands at every start, which takes longer than most members.
+
+    without: a package that is left out.
     """
     import typer.main
 
@@ -215,7 +217,8 @@ def import_everything() -> None:
 
     for package in (convert, l4cli):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.endswith("__main__"):
+            is_left_out = without is not None and module.name.startswith(without)
+            if not module.name.endswith("__main__") and not is_left_out:
                 importlib.import_module(module.name)
     from l4cli.app import app
 

@@ -2,8 +2,7 @@
 
 A test's command is a process of its own as before: its own arguments, environment, folder, pipes
 and exit code. But the modules, whose import takes most of a short command's time, are imported once
-for all tests. What an import reads from the environment is read too early: commands with variables
-of the Hub's library must be started in the usual way.
+for all tests, all but those of the Hub's library, which reads its variables then.
 """
 
 from __future__ import annotations
@@ -137,14 +136,9 @@ def shared() -> Starter:
 
 
 def starts_alike(env: Mapping[str, str]) -> bool:
-    """Whether a fork is what a new process with these variables would be.
-
-    Python reads some variables when it starts, and the Hub's library when it is imported.
-    """
+    """Whether a fork is what a new process would be: Python reads some variables at its start."""
     names = {name for name in {*env, *os.environ} if name.startswith(("LC_", "LANG", "PYTHON"))}
-    return not any(name.startswith("HF_") for name in env) and all(
-        env.get(name) == os.environ.get(name) for name in names
-    )
+    return all(env.get(name) == os.environ.get(name) for name in names)
 
 
 def _feed(fd: int, data: bytes) -> None:
@@ -179,7 +173,8 @@ def _receive(channel: socket.socket) -> tuple[Any, list[int]]:
 def _serve(channel: socket.socket) -> None:
     from flags import import_everything
 
-    import_everything()
+    import_everything(without="l4cli.models.hub")  # its library reads variables when imported
+    assert "huggingface_hub" not in sys.modules
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     while True:
         try:
