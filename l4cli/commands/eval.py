@@ -103,6 +103,7 @@ def evaluate(
     ctx: Ctx = None,
     chunks: NumChunks = None,
     json: Json = False,
+    experts: options.Experts = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
     cpu_moe: options.CpuMoe = None,
@@ -125,7 +126,9 @@ def evaluate(
     if task and (against or chunks):
         other = "--against" if against else "--chunks"
         raise UsageError(f"{other} is for texts: leave it or --task out")
-    loading = options.loading(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
+    loading = options.loading(
+        threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, experts=experts
+    )
     loading = loading.but(elastic=True)
     # A list has no variable of its own: typer would cut a path with blanks into several.
     asked: list[str | None] = [*models] if models else [os.environ.get("L4_MODEL") or None]
@@ -192,7 +195,11 @@ class _Run:
         from l4cli.signals import GivenUpError
 
         try:
-            with load_shown(base_file, self.loading) if base_file else nullcontext() as base:
+            with (
+                load_shown(base_file, self.loading.but(experts=None))
+                if base_file
+                else nullcontext() as base
+            ):
                 for file in files:
                     with load_shown(file, self.loading) as llm:
                         self._one(file, llm, base)
@@ -232,7 +239,10 @@ class _Run:
                 evaluation.show = show
                 evaluation.run()
         finally:
-            found = result_of(model.name, file.n_bytes, evaluation.found, model.weights.piece)
+            name = (
+                f"{model.name} with {own} experts" if (own := llm.options.experts) else model.name
+            )
+            found = result_of(name, file.n_bytes, evaluation.found, model.weights.piece)
             if found:
                 self.results.append(found)
         self.exit_code = interrupts.exit_code if interrupts else 0

@@ -32,6 +32,7 @@ def run(
     price_per_hour: own.PricePerHour = None,
     model: options.Model = None,
     yes: options.Yes = False,
+    experts: options.Experts = None,
     system: options.System = None,
     max_tokens: sampler.MaxTokens = None,
     temperature: sampler.Temperature = None,
@@ -121,7 +122,14 @@ def run(
             context_name="--ctx",
         )
         loading = options.loading(
-            threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
+            threads,
+            gpu_layers,
+            cpu_moe,
+            tensor_split,
+            kv_type,
+            force,
+            store_limit,
+            experts=experts,
         ).but(
             ctx=ctx,
             parallel=parallel,

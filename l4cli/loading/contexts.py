@@ -282,6 +282,8 @@ def _prefill_model(weights: LlamaModel, decision: Decision, opened: ExitStack) -
     """Return the weights for prompts: the same ones, or a second set in file order."""
     if decision.prefill_on == "same":
         return weights
-    others = LlamaModel(weights.path, repack=False, vocabulary=weights.vocabulary)
+    others = LlamaModel(
+        weights.path, repack=False, overrides=weights.overrides, vocabulary=weights.vocabulary
+    )
     opened.callback(others.close)
     return others
