@@ -94,6 +94,7 @@ def test_a_dense_model_has_none(tmp_path: Path) -> None:
         ("ask", "-m", "MODEL", "ROWS", "-q", "what"),
         ("bench", "MODEL"),
         ("eval", "MODEL"),
+        ("experts", "MODEL"),
     ],
 )
 def test_every_command_says_so_in_one_line(
