@@ -26,6 +26,7 @@ def run(
     unordered: own.Unordered = False,
     row_timeout: own.RowTimeout = None,
     timings: own.Timings = True,
+    expert_counts: own.ExpertCounts = False,
     dry_run: own.DryRun = False,
     json: own.Json = False,
     verify: own.Verify = 0,
@@ -116,6 +117,7 @@ def run(
             unordered=unordered,
             row_timeout=row_timeout,
             timings=timings,
+            expert_counts=expert_counts,
             look_ahead=LOOK_AHEAD if reading.is_file else 1,
             use_store=not (no_cache or deterministic),
             limit_name="--max-tokens",
@@ -135,6 +137,7 @@ def run(
             parallel=parallel,
             elastic=True,
             deterministic=deterministic,
+            expert_counts=expert_counts,
             store=batch.use_store,
         )
         if dry_run:

@@ -9,6 +9,7 @@ from functools import cache
 
 from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import (
+    AnswerRoutes,
     DisaggregatedBackend,
     LlamaBackend,
     LlamaModel,
@@ -258,6 +259,7 @@ class _Maker:
             kv_type=self.kv_type,
             unified=size.unified,
             with_states=self.options.store and (size.unified or self.options.interactive),
+            routes=AnswerRoutes() if self.options.expert_counts else None,
         )
         prefill_model = self.prefill_model
         if prefill_model is None or size.unified:

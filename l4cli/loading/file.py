@@ -46,11 +46,8 @@ class ModelFile:
         """
         if experts is None:
             return self
+        self.require_experts(f"--experts {experts}")
         n_experts = self.shape.n_experts
-        if not n_experts or not self.shape.n_experts_used:
-            raise UsageError(
-                f"--experts {experts}: {self.name} has no experts to choose from; leave it out"
-            )
         if not 1 <= experts <= n_experts:
             raise UsageError(
                 f"--experts {experts}: {self.name} sends each token to 1 to {n_experts} experts"
@@ -63,6 +60,11 @@ class ModelFile:
         found.shape = replace(self.shape, n_experts_used=experts, n_ff_experts=each * experts)
         found.__dict__.pop("fingerprint", None)
         return found
+
+    def require_experts(self, option: str) -> None:
+        """Raise UsageError, which names the option, if this model has no experts."""
+        if not self.shape.n_experts or not self.shape.n_experts_used:
+            raise UsageError(f"{option}: {self.name} has no experts: leave the option out")
 
     @property
     def overrides(self) -> dict[str, int]:

@@ -102,7 +102,7 @@ def load_file(
 ) -> LLM:
     """Load a model file; `load` documents the callbacks and the exceptions."""
     mark_used(file.path)
-    file = file.with_experts(options.experts)
+    file = _as_asked(file, options)
     decision = decide(file, options)
     no_cards = line_without_cards(options)
     for line in (outcome().warning, no_cards, decision.context_line, decision.line):
@@ -141,7 +141,7 @@ def load_vocabulary(
 
     Its `limits` are the sizes its contexts could have; its `decision` is how it would be loaded.
     """
-    file = file.with_experts(options.experts)
+    file = _as_asked(file, options)
     decision = decide(file, options.but(force=True))
     if decision.context_line:
         on_note(decision.context_line)
@@ -157,3 +157,10 @@ def load_vocabulary(
         sampling=file.sampling(weights),
         on_close=weights.close,
     )
+
+
+def _as_asked(file: ModelFile, options: LoadOptions) -> ModelFile:
+    """Return the file with as many experts per token as asked for; UsageError if it has none."""
+    if options.expert_counts:
+        file.require_experts("--expert-counts")
+    return file.with_experts(options.experts)

@@ -46,8 +46,10 @@ from l4cli.engine.llamacpp.disaggregated import DisaggregatedBackend
 from l4cli.engine.llamacpp.embedding import EmbeddingContext
 from l4cli.engine.llamacpp.library import max_useful_sequences
 from l4cli.engine.llamacpp.model import LlamaModel, VocabularyFacts
+from l4cli.engine.llamacpp.routing import AnswerRoutes
 
 __all__ = [
+    "AnswerRoutes",
     "DisaggregatedBackend",
     "EmbeddingContext",
     "LlamaBackend",

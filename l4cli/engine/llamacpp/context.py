@@ -20,6 +20,7 @@ from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.llamacpp.moving import move_to_region
 from l4cli.engine.llamacpp.observer import Observer, Watcher
 from l4cli.engine.llamacpp.region_states import RegionStates
+from l4cli.engine.llamacpp.routing import AnswerRoutes
 from l4cli.engine.llamacpp.sampling import (
     NO_NUMBERS,
     Candidates,
@@ -61,6 +62,7 @@ class LlamaBackend:
     along_with: another backend. Interrupting it also interrupts this one; the flag clears when
         either stops.
     watcher: sees tensors of every decode while they are computed (`observer.py`).
+    routes: is told to which experts the tokens of answers are sent; not together with a watcher.
 
     Raises ModelLoadError if the context does not fit in memory.
     """
@@ -82,6 +84,7 @@ class LlamaBackend:
         with_states: bool = False,
         along_with: LlamaBackend | None = None,
         watcher: Watcher | None = None,
+        routes: AnswerRoutes | None = None,
     ) -> None:
         self.model = model
         self.unified = unified
@@ -97,7 +100,8 @@ class LlamaBackend:
         params.n_batch = max(n_batch, n_seq_max)
         params.n_ubatch = min(params.n_batch, max(n_ubatch, n_seq_max))
         self._observer: Observer | None = None
-        if watcher:
+        self.routes = routes
+        if watcher := routes.watcher if routes else watcher:
             is_pool = unified or num_seqs == 1
             self._observer = Observer(watcher, int(params.n_ubatch), unified=is_pool)
             params.cb_eval = self._observer.callback
