@@ -157,7 +157,7 @@ def class_rows(text: Text) -> list[list[str]]:
             continue
         row = [name, f"{number:,}", f"{_overlap(own, total):.0%}"]
         if number < _LEAST_ROUTED:
-            rows.append([*row, "", "", ""])
+            rows.append([*row, "–", "–", "–"])
             continue
         found = figures.preference(list(counts.layers), own, total)
         where = f"{found.expert} of layer {found.layer}"
