@@ -10,6 +10,7 @@ Speed against a peer
     ask             `l4 ask`: first and second question of a document; prefill against llama-bench
     bench           `l4 bench` against llama-bench
     eval            `l4 eval` against llama-perplexity: every figure, processor time, memory
+    experts         what counting experts costs: with and without the callback
     convert         `l4 convert` against llama.cpp's two steps and ggml's bare kernels
     quantize_gguf   `l4 quantize` against llama-quantize: time, memory, bytes
     header_speed    reading and checking a GGUF header against gguf-py and llama.cpp

@@ -39,6 +39,7 @@ class OneTokenBackend:
     n_seq_max, unified = 64, True
     min_prefill = None
     states = None
+    routes = None
     channels = None
 
     def __init__(self) -> None:

@@ -69,6 +69,7 @@ def _scenes() -> list[Scene]:
         Scene("info scout"),
         Scene("plan scout --ram 64G --gpu 24G", rows=60),
         Scene("plan"),
+        Scene("experts demo --with prompts.jsonl", rows=90),
         Scene("plan demo --ctx 100k"),
         Scene("convert demo -o d.gguf --type Q8_0 --verify"),
         Scene("convert demo -o d.gguf --type Q4_0"),

@@ -26,6 +26,7 @@ from l4cli.commands.defaults import WITHOUT_CONFIG, from_config_file, plain
 from l4cli.commands.docs import docs
 from l4cli.commands.doctor import doctor
 from l4cli.commands.eval import evaluate
+from l4cli.commands.experts import show_experts
 from l4cli.commands.group import Command, Group, about_option
 from l4cli.commands.info import info
 from l4cli.commands.models import models
@@ -83,6 +84,7 @@ app.command("rm", cls=Command)(rm)
 app.command("bench", cls=Command)(bench)
 app.command("ctx-test", cls=Command)(ctx_test)
 app.command("eval", cls=Command)(evaluate)
+app.command("experts", cls=Command)(show_experts)
 app.command("plan", cls=Command)(plan)
 app.command("doctor", cls=Command)(doctor)
 app.command("completion", cls=Command)(completion.completion)

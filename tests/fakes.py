@@ -41,6 +41,7 @@ class FakeBackend:
     """
 
     min_prefill = None
+    routes = None
     channels: Channels | None = None
 
     def __init__(

@@ -60,6 +60,7 @@ _USUAL: dict[str, dict[str, str | None]] = {
         "--threads": "1",
     },
     "eval": {"": "MODEL", "--text": "notes.md", "--ctx": "8", "--chunks": "1", "--threads": "1"},
+    "experts": {"": "MODEL", "--prompt": "hi", "--ctx": "64", "--threads": "1"},
     "ctx-test": {"--lengths": "300", "--depths": "50", "--tasks": "literal", **_SHORT},
     "plan": {"": "MODEL"},
     "convert": {"": "CHECKPOINT", "--type": "Q8_0", "--out": "out.gguf"},

@@ -164,9 +164,9 @@ def _receive(channel: socket.socket) -> tuple[Any, list[int]]:
     head, fds, _, _ = socket.recv_fds(channel, _LENGTH, 4)
     if not head:
         raise EOFError
-    data = b""
-    while len(data) < int.from_bytes(head, "big"):
-        data += channel.recv(1 << 16)
+    data, length = b"", int.from_bytes(head, "big")
+    while len(data) < length:
+        data += channel.recv(length - len(data))  # behind it the next message may stand already
     return json.loads(data), fds
 
 

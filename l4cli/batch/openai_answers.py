@@ -41,6 +41,9 @@ def answer(
         else answers.text_choice(index, completion, said[index].text)
         for index, completion in enumerate(completions)
     ]
+    for choice, completion in zip(choices, completions, strict=True):
+        if completion.experts is not None:
+            choice["experts"] = experts(completion)
     body = {
         "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{row.digest.hex()}",
         "object": "chat.completion" if is_chat else "text_completion",
@@ -99,6 +102,15 @@ def _envelope(
 
 def _request_id(row: Row | BadRow) -> str:
     return f"req_{row.digest.hex()}"
+
+
+def experts(completion: Completion) -> dict[str, dict[str, int]]:
+    """Return how often each expert was chosen for an answer: {layer: {expert: how often}}."""
+    found = completion.experts or {}
+    return {
+        str(layer): {str(expert): count for expert, count in counts.items()}
+        for layer, counts in found.items()
+    }
 
 
 def call_id(row: Row, index: int) -> str:

@@ -9,7 +9,8 @@
                 an answer was generated
     OpenAI      see openai_answers.py
 
-If logprobs were asked for, "logprobs" is in the row, or in each of its choices or answers. If the
+If the experts of answers were asked for, "experts" is in the row, or in each of its choices or
+answers: {layer: {expert: how often}}. If logprobs were asked for, "logprobs" is there, too. If the
 row has tools and the answer calls them, the message (or the text row) has "tool_calls" in OpenAI's
 format. Times are in seconds from when the engine got the row: "ttft" until the first token of the
 first answer, "seconds" until the end of the last.
@@ -77,6 +78,7 @@ def answer(
             **_content(row, index, said[index]),
             "finish_reason": completion.finish_reason,
             **_logprobs(completion),
+            **experts(completion),
         }
         for index, completion in enumerate(completions)
     ]
@@ -163,6 +165,7 @@ def _reply(row: Row, outcome: Outcome, tagged: Tagged) -> dict[str, Any]:
         **_content(row, 0, _said(row, outcome, tagged)),
         "finish_reason": outcome.finish_reason,
         **_logprobs(outcome),
+        **experts(outcome),
         "usage": _usage([outcome], same_prompt=True),
         "seed": outcome.seed,
     }
@@ -179,6 +182,11 @@ def _content(row: Row, index: int, said: Said) -> dict[str, Any]:
     if row.messages is not None:
         return {"text": said.text, "message": {"role": "assistant", "content": said.text, **more}}
     return {"text": said.text, **more}
+
+
+def experts(completion: Completion) -> dict[str, Any]:
+    """Return how often each expert was chosen for an answer, if that is known."""
+    return {} if completion.experts is None else {"experts": openai_answers.experts(completion)}
 
 
 def _logprobs(completion: Completion) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class BatchOptions:
     unordered: write rows in the order they finish, not in input order.
     row_timeout: seconds that a row may take, from when its first request starts; None for no limit.
     timings: whether output rows include timings.
+    expert_counts: whether output rows include the experts that their answers used.
     look_ahead: how many upcoming requests determine the size of an automatic context. Use 1 if
         the next row may be slow to arrive, as from a pipe.
     use_store: restore documents from the reading cache and save them to it.
@@ -47,6 +48,7 @@ class BatchOptions:
     unordered: bool = False
     row_timeout: float | None = None
     timings: bool = True
+    expert_counts: bool = False
     look_ahead: int = LOOK_AHEAD
     use_store: bool = False
     default_max_tokens: int = DEFAULT_MAX_TOKENS

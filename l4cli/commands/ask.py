@@ -93,6 +93,7 @@ def ask(
     variable: templates.Variables = None,
     model: options.Model = None,
     yes: options.Yes = False,
+    experts: options.Experts = None,
     system: options.System = None,
     max_tokens: sampler.MaxTokens = None,
     temperature: sampler.Temperature = None,
@@ -159,7 +160,14 @@ def ask(
     if constraint:
         sampling["constraint"] = constraint
     loading = options.loading(
-        threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
+        threads,
+        gpu_layers,
+        cpu_moe,
+        tensor_split,
+        kv_type,
+        force,
+        store_limit,
+        experts=experts,
     )
     system = chosen.system(system)
 

@@ -85,6 +85,7 @@ def bench(
     repeat: Repeat = None,
     seconds: Seconds = 60.0,
     json: Json = False,
+    experts: options.Experts = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
     cpu_moe: options.CpuMoe = None,
@@ -112,7 +113,9 @@ def bench(
         n_gen=gen,
         repeat=repeat,
     )
-    loading = options.loading(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
+    loading = options.loading(
+        threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, experts=experts
+    )
     file = find_file(model, yes=yes)  # convert the demo model before the time to load is measured
 
     from l4cli.bench import report

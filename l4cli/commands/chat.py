@@ -85,6 +85,7 @@ def chat(
     max_rounds: own.MaxRounds = 8,
     tool_timeout: own.ToolTimeout = 30.0,
     model: options.Model = None,
+    experts: options.Experts = None,
     system: options.System = None,
     max_tokens: sampler.MaxTokens = None,
     temperature: sampler.Temperature = None,
@@ -156,7 +157,14 @@ def chat(
     system = chosen.system(system)
     keep = not no_history
     loading = options.loading(
-        threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
+        threads,
+        gpu_layers,
+        cpu_moe,
+        tensor_split,
+        kv_type,
+        force,
+        store_limit,
+        experts=experts,
     )
     sampling = sampler.given(max_tokens, temperature, top_p, top_k, min_p, seed)
     refuse_unknown(model)

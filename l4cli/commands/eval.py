@@ -165,6 +165,7 @@ def evaluate(
     ctx: Ctx = None,
     chunks: NumChunks = None,
     json: Json = False,
+    experts: options.Experts = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
     cpu_moe: options.CpuMoe = None,
@@ -194,7 +195,9 @@ def evaluate(
         limit=limit,
         chat_template=chat_template or None,
     )
-    loading = options.loading(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
+    loading = options.loading(
+        threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, experts=experts
+    )
     loading = loading.but(elastic=True)
     if find and not against:
         raise UsageError("--find compares with a reference: give --against")
@@ -233,7 +236,8 @@ def evaluate(
         source = texts.read_text_file(text)
     else:
         source = texts.read_rows(rows) if rows else texts.built_in_text()
-    run = Run(source, loading, ctx, chunks, finds=find)
+    # What is kept belongs to the model as its file says it runs.
+    run = Run(source, loading, ctx, chunks, finds=find, keeps=experts is None)
     with find_models(type=against_type) as found:
         run.all(found.files, found.base)
         base = found.base.name if found.base else None

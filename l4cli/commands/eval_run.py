@@ -64,7 +64,7 @@ class Run:
             if base_file is None:
                 for file in files:
                     with ExitStack() as opened:
-                        self._group([file], None, None, self._load([file], opened))
+                        self._group([file], None, None, [self._candidate(file, opened)])
                     if self.exit_code:
                         return
             else:
@@ -83,38 +83,44 @@ class Run:
             together = None
             if len(files) > 1:
                 n_ctx = self._ctx(base_file.n_ctx_train)
-                both = [base_file, *files]
-                together = options_together(both, self.loading, n_ctx, probe())
+                own = [file.with_experts(self.loading.experts) for file in files]
+                together = options_together([base_file, *own], self.loading, n_ctx, probe())
+            first = together[0] if together else None
+            base = self._load(base_file, opened, first, experts=None)
             if together:
-                base, *llms = self._load([base_file, *files], opened, together)
+                llms = [
+                    self._candidate(file, opened, loading)
+                    for file, loading in zip(files, together[1:], strict=True)
+                ]
                 self._group(files, base_file, base, llms)
             else:
-                (base,) = self._load([base_file], opened)
                 for file in files:
                     with ExitStack() as candidate:
-                        self._group([file], base_file, base, self._load([file], candidate))
+                        self._group([file], base_file, base, [self._candidate(file, candidate)])
                     if self.exit_code:
                         return
         # The models are closed: what follows only reads the files.
         self._find(base_file)
 
+    def _candidate(
+        self, file: ModelFile, opened: ExitStack, loading: LoadOptions | None = None
+    ) -> LLM:
+        return self._load(file, opened, loading, experts=self.loading.experts)
+
     def _load(
         self,
-        files: Sequence[ModelFile],
+        file: ModelFile,
         opened: ExitStack,
-        loadings: Sequence[LoadOptions] | None = None,
-    ) -> list[LLM]:
+        loading: LoadOptions | None = None,
+        *,
+        experts: int | None,
+    ) -> LLM:
+        """Load a model. `loading`: what was planned for it together with others, if it was."""
         from l4cli.commands.open_model import load_shown
         from l4cli.eval.planning import loaded_for
 
-        llms = []
-        for number, file in enumerate(files):
-            if loadings:
-                loading = loadings[number]
-            else:
-                loading = loaded_for(self.loading, self._ctx(file.n_ctx_train))
-            llms.append(opened.enter_context(load_shown(file, loading)))
-        return llms
+        loading = loading or loaded_for(self.loading, self._ctx(file.n_ctx_train))
+        return opened.enter_context(load_shown(file, loading.but(experts=experts)))
 
     def _ctx(self, trained: int) -> int:
         return self.n_ctx or min(DEFAULT_CTX, trained or DEFAULT_CTX)
@@ -260,4 +266,6 @@ def _subject(llm: LLM) -> Subject:
     from l4cli.eval.session import Subject
 
     assert isinstance(llm.vocabulary, LlamaModel)
-    return Subject(llm.name, llm.vocabulary, llm.conditions)
+    experts = llm.options.experts
+    name = llm.name if experts is None else f"{llm.name} with {experts} experts"
+    return Subject(name, llm.vocabulary, llm.conditions)

@@ -154,6 +154,11 @@ _EXAMPLES = {
         l4 eval model-Q4_K_M.gguf model-Q8_0.gguf --against model-BF16.gguf
         l4 eval demo --task questions.jsonl --json
     """,
+    "l4 experts": """
+        l4 experts demo
+        l4 experts model.gguf notes.md --with code.py
+        l4 experts model.gguf rows.jsonl --json
+    """,
     "l4 plan": """
         l4 plan scout
         l4 plan scout --ram 64G --gpu 24G

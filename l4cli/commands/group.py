@@ -203,6 +203,7 @@ def about_option(name: str, command: Any) -> str:
     if name in ("-m", "--model") and command.name in (
         "bench",
         "eval",
+        "experts",
         "info",
         "plan",
         "pull",

@@ -172,6 +172,8 @@ def loading(
     kv_type: str,
     force: bool,
     store_limit: int | None = None,
+    *,
+    experts: int | None = None,
 ) -> LoadOptions:
     """LoadOptions made from the options of the hardware panel."""
     from l4cli.loading.options import LoadOptions
@@ -182,6 +184,7 @@ def loading(
         cpu_moe=cpu_moe,
         tensor_split=tensor_split,
         kv_type=kv_type,
+        experts=experts,
         force=force,
         store_limit=store_limit,
     )
@@ -280,6 +283,17 @@ TensorSplit = Annotated[
         metavar="N,N…|auto",
         help="Share of the layers for each of several GPUs, e.g. 3,1; auto picks the shares.",
         rich_help_panel=HARDWARE_PANEL,
+    ),
+]
+Experts = Annotated[
+    int | None,
+    typer.Option(
+        "--experts",
+        envvar="L4_EXPERTS",
+        metavar="N",
+        help="Number of experts that each token passes, in a mixture of experts (default: as many "
+        "as the model was trained with).",
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 Force = Annotated[

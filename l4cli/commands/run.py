@@ -26,12 +26,14 @@ def run(
     unordered: own.Unordered = False,
     row_timeout: own.RowTimeout = None,
     timings: own.Timings = True,
+    expert_counts: own.ExpertCounts = False,
     dry_run: own.DryRun = False,
     json: own.Json = False,
     verify: own.Verify = 0,
     price_per_hour: own.PricePerHour = None,
     model: options.Model = None,
     yes: options.Yes = False,
+    experts: options.Experts = None,
     system: options.System = None,
     max_tokens: sampler.MaxTokens = None,
     temperature: sampler.Temperature = None,
@@ -115,18 +117,27 @@ def run(
             unordered=unordered,
             row_timeout=row_timeout,
             timings=timings,
+            expert_counts=expert_counts,
             look_ahead=LOOK_AHEAD if reading.is_file else 1,
             use_store=not (no_cache or deterministic),
             limit_name="--max-tokens",
             context_name="--ctx",
         )
         loading = options.loading(
-            threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, store_limit
+            threads,
+            gpu_layers,
+            cpu_moe,
+            tensor_split,
+            kv_type,
+            force,
+            store_limit,
+            experts=experts,
         ).but(
             ctx=ctx,
             parallel=parallel,
             elastic=True,
             deterministic=deterministic,
+            expert_counts=expert_counts,
             store=batch.use_store,
         )
         if dry_run:

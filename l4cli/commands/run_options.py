@@ -143,6 +143,14 @@ Timings = Annotated[
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
+ExpertCounts = Annotated[
+    bool,
+    typer.Option(
+        "--expert-counts",
+        help="Add to each answer how often each expert was chosen for its tokens, by layer.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
 RowTimeout = Annotated[
     float | None,
     typer.Option(

@@ -80,4 +80,5 @@ def _completion(last: StepOutput, parts: _Parts) -> Completion:
         reasoning=said.reasoning if said else "",
         said=said,
         stopped_by=last.stopped_by,
+        experts=last.experts,
     )

@@ -403,6 +403,10 @@ class Engine:
         if live.reader:
             said = live.reader.said.before(live.sequence.request.params.stop)
             output = output._replace(said=said)
+        if routes := self.backend.routes:
+            sequence = live.sequence
+            span = sequence.num_prompt_tokens, sequence.num_computed_tokens
+            output = output._replace(experts=routes.take(sequence.seq_id, *span))
         live.sampler.close()
         del self._live[live.sequence.request.id]
         self.scheduler.retire(live.sequence)

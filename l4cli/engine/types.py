@@ -11,6 +11,7 @@ from l4cli.engine.channels import Channels, Said
 from l4cli.errors import RequestError
 
 FinishReason = Literal["stop", "length", "abort", "error"]
+ExpertCounts = dict[int, dict[int, int]]  # layer -> expert -> how often it was chosen
 Thinking = Literal["no", "may", "must", "channels"]
 MAX_LOGPROBS = 20
 MOST_BIAS = 100
@@ -148,6 +149,8 @@ class StepOutput(NamedTuple):
     error: the reason if finish_reason is "error".
     said: on the last output of an answer in channels, what it has in each of them.
     stopped_by: on the last output, the stop string that ended the answer; None if none did.
+    experts: on the last output, how often each expert was chosen for the answer's tokens; None if
+        that was not asked for, or is not known.
     """
 
     request_id: str
@@ -161,6 +164,7 @@ class StepOutput(NamedTuple):
     logprobs: tuple[TokenLogprob, ...] = ()
     said: Said | None = None
     stopped_by: str | None = None
+    experts: ExpertCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,8 @@ class Completion:
 
     `reasoning` is what was thought before an answer with a constraint, or in a channel of its own;
     the text is without it. `said` is what an answer in channels has in each of them.
-    `stopped_by` is the stop string that ended the answer.
+    `stopped_by` is the stop string that ended the answer. `experts` is how often each expert was
+    chosen for the answer's tokens, if that was asked for and is known.
     Times are in seconds from when the engine queued the request; `ttft` is that of the first token.
     """
 
@@ -188,6 +193,7 @@ class Completion:
     reasoning: str = ""
     said: Said | None = None
     stopped_by: str | None = None
+    experts: ExpertCounts | None = None
 
 
 class BatchItem(NamedTuple):
@@ -266,6 +272,17 @@ class States(Protocol):
         ...
 
 
+class Routes(Protocol):
+    """Knows which experts the tokens of answers were sent to."""
+
+    def take(self, seq_id: int, start: int, stop: int) -> ExpertCounts | None:
+        """How often each layer chose each expert for these positions of a sequence that has ended.
+
+        None if it is not known of all of them.
+        """
+        ...
+
+
 class Backend(Protocol):
     """Weights, KV cache and sampling: llama.cpp, or a fake in tests.
 
@@ -281,6 +298,7 @@ class Backend(Protocol):
     min_prefill: prompts without a reused prefix are computed apart from the rest of a batch if
         they have at least so many tokens together; None means never.
     states: saves and loads parts of sequences; None if the backend cannot.
+    routes: knows the experts of answers; None if that was not asked for.
     channels: the tokens between which answers have channels; None if the vocabulary has none.
     """
 
@@ -299,6 +317,9 @@ class Backend(Protocol):
 
     @property
     def states(self) -> States | None: ...
+
+    @property
+    def routes(self) -> Routes | None: ...
 
     def decode(self, items: Seq[BatchItem]) -> None: ...
 

@@ -9,6 +9,7 @@ from functools import cache
 
 from l4cli.engine.engine import Engine
 from l4cli.engine.llamacpp import (
+    AnswerRoutes,
     DisaggregatedBackend,
     LlamaBackend,
     LlamaModel,
@@ -258,6 +259,7 @@ class _Maker:
             kv_type=self.kv_type,
             unified=size.unified,
             with_states=self.options.store and (size.unified or self.options.interactive),
+            routes=AnswerRoutes() if self.options.expert_counts else None,
         )
         prefill_model = self.prefill_model
         if prefill_model is None or size.unified:
@@ -282,6 +284,8 @@ def _prefill_model(weights: LlamaModel, decision: Decision, opened: ExitStack) -
     """Return the weights for prompts: the same ones, or a second set in file order."""
     if decision.prefill_on == "same":
         return weights
-    others = LlamaModel(weights.path, repack=False, vocabulary=weights.vocabulary)
+    others = LlamaModel(
+        weights.path, repack=False, overrides=weights.overrides, vocabulary=weights.vocabulary
+    )
     opened.callback(others.close)
     return others

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from convert.gguf.kind import refuse_other_purposes
 from convert.gguf.model import GGUFModel, read_model
 from convert.gguf.vetting import vet_loading
 from l4cli.engine.llamacpp import LlamaModel, VocabularyFacts
-from l4cli.errors import ModelLoadError
+from l4cli.errors import ModelLoadError, UsageError
 from l4cli.models.fingerprints import fingerprint_of
 from l4cli.models.locate import Located
 from l4cli.models.splits import split_files
@@ -25,11 +27,50 @@ class ModelFile:
 
     path: the file, or the first split file. name: the model's name in messages.
     embeds: whether it is to make embeddings; otherwise such models are refused.
+    experts: routed experts per token, where they are not what the file says (`with_experts`).
     """
 
     def __init__(self, located: Located, *, embeds: bool = False) -> None:
         self.located, self.embeds = located, embeds
         self.path, self.name = located.path, located.name
+        self.experts: int | None = None
+
+    def with_experts(self, experts: int | None) -> ModelFile:
+        """Return the same file as a model that sends each token to so many routed experts.
+
+        It has another fingerprint, since it computes other numbers. None, or the number that the
+        file says itself, gives the file as it is.
+
+        Raises UsageError if the model has no experts, or not so many.
+        """
+        if experts is None:
+            return self
+        self.require_experts(f"--experts {experts}")
+        n_experts = self.shape.n_experts
+        if not 1 <= experts <= n_experts:
+            raise UsageError(
+                f"--experts {experts}: {self.name} sends each token to 1 to {n_experts} experts"
+            )
+        if experts == self.shape.n_experts_used:
+            return self
+        found = copy.copy(self)
+        found.experts = experts
+        each = self.shape.n_ff_experts // self.shape.n_experts_used
+        found.shape = replace(self.shape, n_experts_used=experts, n_ff_experts=each * experts)
+        found.__dict__.pop("fingerprint", None)
+        return found
+
+    def require_experts(self, option: str) -> None:
+        """Raise UsageError, which names the option, if this model has no experts."""
+        if not self.shape.n_experts or not self.shape.n_experts_used:
+            raise UsageError(f"{option}: {self.name} has no experts: leave the option out")
+
+    @property
+    def overrides(self) -> dict[str, int]:
+        """Values of the metadata that llama.cpp is told instead of the file's own."""
+        if self.experts is None:
+            return {}
+        return {f"{self.header.fields['general.architecture']}.expert_used_count": self.experts}
 
     @property
     def questions(self) -> tuple[str, ...]:
@@ -83,8 +124,12 @@ class ModelFile:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies the file's content without reading all of it: see `fingerprint_of`."""
-        return fingerprint_of(self.path)
+        """Identifies the file's content without reading all of it: see `fingerprint_of`.
+
+        With another number of experts per token it is another model's.
+        """
+        own = fingerprint_of(self.path)
+        return own if self.experts is None else f"{own}+experts={self.experts}"
 
     @property
     def weights_identity(self) -> str:

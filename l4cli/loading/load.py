@@ -32,6 +32,7 @@ def load(
     cpu_moe: int | Auto | None = None,
     tensor_split: Sequence[float] | Auto | None = None,
     kv_type: str = "f16",
+    experts: int | None = None,
     force: bool = False,
     elastic: bool = False,
     deterministic: bool = False,
@@ -53,6 +54,7 @@ def load(
     cpu_moe: number of layers, from the first, whose routed experts stay in RAM; None is none.
     tensor_split: shares of the layers, one per card; None or "auto" chooses them.
     kv_type: type of the KV cache: "f16" (the default), "q8_0", "q4_0", or "auto" to choose one.
+    experts: routed experts that each token passes; None is as many as the file says.
     force: load the model even if it does not seem to fit; default False.
     elastic: make contexts to fit requests, within `ctx` and `parallel`; default False.
     deterministic: one request at a time, whose text never depends on earlier ones; default False.
@@ -63,7 +65,8 @@ def load(
     on_note: called with one line about choices made, or about problems that are not errors.
 
     Raises ModelNotFoundError or ModelLoadError with a line that says what to do, and UsageError
-    for a `ctx` longer than the model was trained for, or for graphics cards that are not there.
+    for a `ctx` longer than the model was trained for, for graphics cards that are not there, or for
+    `experts` that the model does not have.
     """
     options = LoadOptions(
         ctx=ctx,
@@ -74,6 +77,7 @@ def load(
         cpu_moe=cpu_moe,
         tensor_split=tensor_split,
         kv_type=kv_type,
+        experts=experts,
         force=force,
         elastic=elastic,
         deterministic=deterministic,
@@ -98,6 +102,7 @@ def load_file(
 ) -> LLM:
     """Load a model file; `load` documents the callbacks and the exceptions."""
     mark_used(file.path)
+    file = _as_asked(file, options)
     decision = decide(file, options)
     no_cards = line_without_cards(options)
     for line in (outcome().warning, no_cards, decision.context_line, decision.line):
@@ -110,6 +115,7 @@ def load_file(
             cpu_moe=decision.cpu_moe,
             tensor_split=decision.split,
             repack=decision.repack,
+            overrides=file.overrides,
             on_progress=on_progress,
             vocabulary=file.vocabulary,
         )
@@ -135,6 +141,7 @@ def load_vocabulary(
 
     Its `limits` are the sizes its contexts could have; its `decision` is how it would be loaded.
     """
+    file = _as_asked(file, options)
     decision = decide(file, options.but(force=True))
     if decision.context_line:
         on_note(decision.context_line)
@@ -150,3 +157,10 @@ def load_vocabulary(
         sampling=file.sampling(weights),
         on_close=weights.close,
     )
+
+
+def _as_asked(file: ModelFile, options: LoadOptions) -> ModelFile:
+    """Return the file with as many experts per token as asked for; UsageError if it has none."""
+    if options.expert_counts:
+        file.require_experts("--expert-counts")
+    return file.with_experts(options.experts)

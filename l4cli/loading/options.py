@@ -29,6 +29,8 @@ class LoadOptions:
     cpu_moe: number of layers, from the first, whose routed experts stay in RAM; None is none.
     tensor_split: shares of the layers, one for each card; None or "auto" chooses them.
     kv_type: type of the KV cache: f16, q8_0, q4_0.
+    experts: routed experts that each token passes; None is as many as the model was trained with.
+    expert_counts: whether completions tell which experts their answers' tokens were sent to.
     force: whether to load the model even if it does not seem to fit.
     elastic: whether `ctx` and `parallel` are upper limits, and contexts are made to fit requests.
     deterministic: whether the same request gives the same text whatever came before it. Requests
@@ -49,6 +51,8 @@ class LoadOptions:
     cpu_moe: int | Auto | None = None
     tensor_split: Sequence[float] | Auto | None = None
     kv_type: str = "f16"
+    experts: int | None = None
+    expert_counts: bool = False
     force: bool = False
     elastic: bool = False
     deterministic: bool = False

@@ -14,6 +14,7 @@ class VocabularyBackend:
     n_seq_max = 1
     unified = False
     states = None
+    routes = None
     min_prefill = None
     channels = None
 

@@ -7,6 +7,9 @@
     pages.py          huge pages for the weights
     making.py         makes contexts: what all of them have in common
     batch.py          the tokens of one decode
+    tensors.py        reads tensors of the graph that is computed
+    observer.py       shows such tensors to a watcher, with the tokens they are of
+    routing.py        tells which experts tokens were sent to
     context.py        KV cache and decode (one llama_context handle): the engine's Backend
     embedding.py      texts to vectors (one llama_context handle)
     disaggregated.py  a Backend with prompts in one context and answers in another
@@ -43,8 +46,10 @@ from l4cli.engine.llamacpp.disaggregated import DisaggregatedBackend
 from l4cli.engine.llamacpp.embedding import EmbeddingContext
 from l4cli.engine.llamacpp.library import max_useful_sequences
 from l4cli.engine.llamacpp.model import LlamaModel, VocabularyFacts
+from l4cli.engine.llamacpp.routing import AnswerRoutes
 
 __all__ = [
+    "AnswerRoutes",
     "DisaggregatedBackend",
     "EmbeddingContext",
     "LlamaBackend",

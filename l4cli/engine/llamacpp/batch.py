@@ -9,6 +9,7 @@ import llama_cpp
 import numpy as np
 
 from l4cli.engine.types import BatchItem
+from l4cli.engine.ubatches import Placed
 
 
 class Batch:
@@ -59,3 +60,9 @@ class Batch:
         self._logits[outputs] = 1
         self.struct.n_tokens = total
         return outputs
+
+    @property
+    def placed(self) -> Placed:
+        """The tokens as `fill` wrote them; valid until it is called again."""
+        n = self.struct.n_tokens
+        return Placed(self._token[:n], self._seq_id[:n], self._pos[:n], self._logits[:n])

@@ -19,8 +19,10 @@ from l4cli.engine.llamacpp.devices import devices
 from l4cli.engine.llamacpp.making import ABORTED, context_params, make_context
 from l4cli.engine.llamacpp.model import LlamaModel
 from l4cli.engine.llamacpp.moving import move_to_region
+from l4cli.engine.llamacpp.observer import Observer, Watcher
 from l4cli.engine.llamacpp.pages import give_back
 from l4cli.engine.llamacpp.region_states import RegionStates
+from l4cli.engine.llamacpp.routing import AnswerRoutes
 from l4cli.engine.llamacpp.sampling import (
     NO_NUMBERS,
     Candidates,
@@ -61,6 +63,8 @@ class LlamaBackend:
         a second context of `n_ctx_seq` cells, which is made when it is first needed.
     along_with: another backend. Interrupting it also interrupts this one; the flag clears when
         either stops.
+    watcher: sees tensors of every decode while they are computed (`observer.py`).
+    routes: is told to which experts the tokens of answers are sent; not together with a watcher.
 
     Raises ModelLoadError if the context does not fit in memory.
     """
@@ -81,6 +85,8 @@ class LlamaBackend:
         unified: bool = True,
         with_states: bool = False,
         along_with: LlamaBackend | None = None,
+        watcher: Watcher | None = None,
+        routes: AnswerRoutes | None = None,
     ) -> None:
         self.model = model
         self.unified = unified
@@ -95,6 +101,12 @@ class LlamaBackend:
         params.n_outputs_max = max(num_seqs, n_outputs or 0)
         params.n_batch = max(n_batch, n_seq_max)
         params.n_ubatch = min(params.n_batch, max(n_ubatch, n_seq_max))
+        self._observer: Observer | None = None
+        self.routes = routes
+        if watcher := routes.watcher if routes else watcher:
+            is_pool = unified or num_seqs == 1
+            self._observer = Observer(watcher, int(params.n_ubatch), unified=is_pool)
+            params.cb_eval = self._observer.callback
         self._handle = make_context(
             model, params, f"of {n_ctx:,} tokens", "try a smaller --ctx or --kv-type q8_0"
         )
@@ -171,12 +183,21 @@ class LlamaBackend:
         """Compute the items' tokens; `Sampler.sample(i)` then reads the i-th kept logits.
 
         Raises DecodeAbortedError after `interrupt`, and EngineError with llama.cpp's reason. In
-        both cases `num_computed` tells how far each sequence got.
+        both cases `num_computed` tells how far each sequence got. What a watcher raises is raised
+        here, and none of the items' tokens is kept.
         """
         self._outputs = self._batch.fill(items)
         self._rows = self._likeliest = None
         library.forget_log()
+        observer = self._observer
+        if observer:
+            observer.begin(self._batch.placed)
         code = llama_cpp.llama_decode(self._handle, self._batch.struct)
+        if observer and observer.has_failed:
+            self._interrupt[0] = b"\0"
+            for item in items:
+                self.truncate(item.seq_id, item.pos)
+            observer.end()
         if code == 0:
             for item in items:
                 self._advanced(item.seq_id, item.pos + len(item.tokens))

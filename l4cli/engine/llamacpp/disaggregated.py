@@ -47,7 +47,7 @@ class DisaggregatedBackend:
         self.n_ctx, self.n_ctx_seq = decode.n_ctx, decode.n_ctx_seq
         self.n_batch, self.n_ubatch = decode.n_batch, decode.n_ubatch
         self.n_seq_max = decode.n_seq_max
-        self.channels = decode.channels
+        self.channels, self.routes = decode.channels, decode.routes
         self.piece, self.is_eog = decode.piece, decode.is_eog
         self._in_prefill: set[int] = set()
         self._outputs: list[tuple[LlamaBackend, int]] = []

@@ -6,7 +6,7 @@ import ctypes
 import functools
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -67,6 +67,7 @@ class LlamaModel:
     tensor_split: the share of each card, if there are several.
     repack: whether weights in RAM are copied into the CPU kernels' order; otherwise they stay in
         the mapped file, in its order.
+    overrides: numbers of the metadata, by their keys, that count instead of the file's own.
     on_progress: called with 0..1 while loading; an exception that it raises ends the loading.
     vocabulary: facts from an earlier model of the same file, which are reused. A model that makes
         embeddings is loaded only with facts of its file, whose maker let it pass.
@@ -82,6 +83,7 @@ class LlamaModel:
         cpu_moe: int = 0,
         tensor_split: Sequence[float] = (),
         repack: bool = True,
+        overrides: Mapping[str, int] | None = None,
         vocab_only: bool = False,
         on_progress: Callable[[float], None] | None = None,
         vocabulary: VocabularyFacts | None = None,
@@ -103,6 +105,11 @@ class LlamaModel:
         shares = (ctypes.c_float * llama_cpp.llama_max_devices())(*tensor_split)
         if tensor_split:
             params.tensor_split = shares
+
+        self.overrides = dict(overrides or {})
+        told = _overrides(self.overrides)
+        if self.overrides:
+            params.kv_overrides = told
 
         raised: list[BaseException] = []
 
@@ -413,6 +420,16 @@ class LlamaModel:
             return ""
         text: bytes = llama_cpp.llama_vocab_get_text(self.vocab, token)
         return text.decode("utf-8", errors="replace")
+
+
+def _overrides(values: Mapping[str, int]) -> Any:
+    """Return whole numbers as llama.cpp's list of overrides, which an empty key ends."""
+    listed = (llama_cpp.llama_model_kv_override * (len(values) + 1))()
+    for entry, (key, value) in zip(listed, values.items(), strict=False):
+        entry.tag = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_INT
+        entry.key = key.encode()
+        entry.value.val_i64 = value
+    return listed
 
 
 def _rounding(n_gpu_layers: int, cpu_moe: int, tensor_split: Sequence[float], repack: bool) -> str:
