@@ -43,7 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("models alias x report.pdf", "is not a GGUF file but a PDF document", "use it as"),
         ("models alias --rm nosuch", "nosuch is not a name that you gave", "there are"),
         ("rm mine.gguf", "mine.gguf is a file outside the caches of l4", "is the file"),
-        ("convert demo --ram 1K -o o.gguf", "--ram 1.0 KiB is too little", "0M"),
+        ("convert demo --ram 1K -o o.gguf", "--ram 1.0 KiB is too little", " 0M"),
         ("--verison", "did you mean --version?", "stands behind"),
     ],
 )
