@@ -97,8 +97,8 @@ Imatrix = Annotated[
     typer.Option(
         "--imatrix",
         metavar="FILE",
-        help="Importance matrix made by llama-imatrix (GGUF or .dat); `--type list` shows which "
-        "types need one.",
+        help="Importance matrix made by `l4 imatrix` or llama-imatrix (GGUF or .dat); `--type "
+        "list` shows which types need one.",
         rich_help_panel=_TYPES_PANEL,
     ),
 ]
