@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ import typer
 from l4cli import console
 from l4cli.amounts import human_size
 from l4cli.commands.convert_work import targets
+from l4cli.commands.eval_models import refuse_other_purposes
 from l4cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from convert import TypeOptions
+    from convert import Plan, TypeOptions
     from l4cli.commands.imatrix_work import Wishes
     from l4cli.eval.texts import Text
     from l4cli.models.locate import Located
@@ -55,7 +55,8 @@ class Measuring:
         sources = self._wishes().read_texts()
         model = path.with_name(f".{self.name}-{_TYPE}.l4-temporary.gguf")
         [plan] = converter.plan_all(src, [_TYPE], force=force)
-        _refuse_full_disk(model, plan.n_bytes)
+        refuse_other_purposes(plan)
+        _refuse_full_disk(plan, model)
         total = sum(tensor.n_bytes for tensor in plan.tensors)
         try:
             with console.byte_progress(f"converting to {_TYPE}, to measure on", total) as update:
@@ -133,12 +134,14 @@ def refuse_text_alone(texts: Sequence[Path] | None) -> None:
         raise UsageError("--imatrix-text is what --imatrix auto reads: give both")
 
 
-def _refuse_full_disk(path: Path, n_bytes: int) -> None:
+def _refuse_full_disk(plan: Plan, path: Path) -> None:
+    import convert as converter
+
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: there is no directory {path.parent}")
-    free = shutil.disk_usage(path.parent).free
-    if free < n_bytes:
+    needs = converter.estimate([(plan, path)])
+    if needs.disk > needs.disk_free:
         raise OutputError(
-            f"{path.parent}: measuring needs {human_size(n_bytes)} for a model in {_TYPE}, but "
-            f"{human_size(free)} are free: write elsewhere with -o"
+            f"{path.parent}: measuring needs {human_size(needs.disk)} for a model in {_TYPE}, but "
+            f"{human_size(needs.disk_free)} are free: write elsewhere with -o"
         )

@@ -21,8 +21,8 @@ Models = Annotated[
     typer.Argument(
         autocompletion=completion.models,
         metavar="NAME|FILE",
-        help="GGUF file of the model, best in BF16 or Q8_0, or a name from `l4 models` (default: "
-        "the model that it marks with *); with --merge, imatrix files.",
+        help="GGUF file of the model, best in BF16 or Q8_0, a checkpoint, or a name from `l4 "
+        "models` (default: the one that it marks with *); with --merge, imatrix files.",
         show_default=False,
     ),
 ]
@@ -120,6 +120,7 @@ def imatrix(
     merge: Merge = False,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    experts: options.Experts = None,
     threads: options.Threads = None,
     gpu_layers: options.GpuLayers = "-1",
     cpu_moe: options.CpuMoe = None,
@@ -139,27 +140,36 @@ def imatrix(
     """
     if ctx is not None and ctx < _LEAST_CTX:
         raise UsageError(f"--ctx must be at least {_LEAST_CTX}, not {ctx}")
-    loading = options.loading(threads, gpu_layers, cpu_moe, tensor_split, kv_type, force)
+    loading = options.loading(
+        threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, experts=experts
+    )
     if merge:
         reading = {"text": text, "rows": rows, "ctx": ctx, "chunks": chunks}
-        _refuse_with_merge(**reading, coverage=coverage, add=add, resume=resume)
+        _refuse_with_merge(**reading, coverage=coverage, add=add, resume=resume, experts=experts)
         _merge([Path(name) for name in models or []], out, overwrite=overwrite)
         return
     if models and len(models) > 1:
         raise UsageError(
             f"{models[1]}: one model is measured at a time; to add up imatrix files, give --merge"
         )
-    from l4cli.commands.imatrix_work import Wishes, measure
-    from l4cli.commands.open_model import find_file
+    from l4cli.commands.eval_models import Purpose, found
+    from l4cli.commands.imatrix_work import DEFAULT_CTX, Wishes, measure
 
     wishes = Wishes(
         tuple(text or ()), tuple(rows or ()), ctx, chunks, coverage, add, overwrite, resume
     )
     sources = wishes.read_texts()
-    model = models[0] if models else os.environ.get("L4_MODEL") or None
-    file = find_file(model, yes=yes)
-    target = out or Path(f"imatrix-{file.name.replace(os.sep, '-')}.gguf")
-    if exit_code := measure(file, target, sources, wishes, loading):
+    # A list has no variable of its own: typer would cut a path with blanks into several.
+    asked: list[str | None] = [*models] if models else [os.environ.get("L4_MODEL") or None]
+    if out:
+        wishes.refuse_output(out)
+    n_ctx = ctx or DEFAULT_CTX
+    purpose = Purpose("measurement", "convert it to a smaller type first")
+    with found(asked, None, loading, n_ctx=n_ctx, type=None, yes=yes, purpose=purpose) as given:
+        file = given.files[0].with_experts(experts)
+        target = out or Path(f"imatrix-{file.name.replace(os.sep, '-')}.gguf")
+        exit_code = measure(file, target, sources, wishes, loading)
+    if exit_code:
         raise typer.Exit(exit_code)
 
 

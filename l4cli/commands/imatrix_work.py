@@ -25,7 +25,7 @@ from l4cli.loading.options import LoadOptions
 from l4cli.outputs import refuse_unfit
 from l4cli.signals import GivenUpError, catch_interrupts
 
-_DEFAULT_CTX = 512
+DEFAULT_CTX = 512
 _COLD_TOKENS = 32  # an expert with fewer is told as cold: its sums are off by a quarter or more
 _MOST_LINES = 24
 
@@ -43,6 +43,17 @@ class Wishes:
     overwrite: bool = False
     resume: bool = False
 
+    def refuse_output(self, out: Path) -> None:
+        """Raise L4Error if the output cannot be written, or lies there and may not be replaced."""
+        refuse_unfit(out, partial.part_of(out))
+        _ = partial.num_done(out)  # refuses a file of somebody else's
+        if not self.is_done(out):
+            refuse_taken(out, overwrite=self.overwrite)
+
+    def is_done(self, out: Path) -> bool:
+        """Whether a run that would be gone on with is complete."""
+        return self.resume and out.exists() and partial.num_done(out) is None
+
     def read_texts(self) -> list[Text]:
         """Read the files; the built-in text if there are none. InputError names the file."""
         found = [texts.read_text_file(path) for path in self.texts]
@@ -57,14 +68,13 @@ def measure(
 
     Raises L4Error, also for an output that may not be replaced.
     """
-    refuse_unfit(out, partial.part_of(out))
-    if wishes.resume and out.exists() and partial.num_done(out) is None:
+    wishes.refuse_output(out)
+    if wishes.is_done(out):
         console.note(f"{out} is there already, complete: nothing is left to do")
         return 0
-    refuse_taken(out, overwrite=wishes.overwrite)
     _ = file.header  # tells files that are no language model before anything is loaded
-    if wishes.coverage and not _has_experts(file):
-        raise UsageError(f"{file.name} has no experts: leave --coverage out")
+    if wishes.coverage:
+        file.require_experts("--coverage")
     begun = _begun(file, wishes.add)
     if (num := partial.num_done(out)) and not wishes.resume:
         console.note(
@@ -146,11 +156,6 @@ def _read(name: str, collection: Collection, part: PartialFile) -> int:
     return interrupts.exit_code
 
 
-def _has_experts(file: ModelFile) -> bool:
-    fields = file.header.fields
-    return bool(fields.get(f"{fields.get('general.architecture')}.expert_count"))
-
-
 def _begun(file: ModelFile, add: Path | None) -> files.Imatrix | None:
     """Read the imatrix to begin with, and see whether it is of this model."""
     if add is None:
@@ -167,7 +172,7 @@ def _chunks(weights: LlamaModel, sources: Sequence[Text], ctx: int | None, name:
         raise UsageError(
             f"--ctx {ctx:,} is more than the {trained:,} tokens that {name} was trained for"
         )
-    n_ctx = ctx or min(_DEFAULT_CTX, trained or _DEFAULT_CTX)
+    n_ctx = ctx or min(DEFAULT_CTX, trained or DEFAULT_CTX)
     tokens = [Source(text.name, text.tokens(weights)) for text in sources]
     return cut(tokens, n_ctx, weights.bos_token if weights.adds_bos else None)
 
@@ -192,7 +197,7 @@ def _tell_cold(found: files.Imatrix, least: int | None) -> None:
     cold = int((choosing.flat(experts) < least).sum())
     console.warn(
         f"{cold:,} of {counted(total, 'expert')} saw fewer than {least:,} tokens (in brackets: how "
-        "many); give more text, or `l4 convert --cold-experts`"
+        "many); give more text, or --experts N, or later `l4 convert --cold-experts`"
     )
     for line in lines[:_MOST_LINES]:
         console.note(line)

@@ -266,6 +266,23 @@ def test_coverage_ends_early_and_tells_what_is_cold(
     assert "blk.1: 0 (" in err
 
 
+def test_a_checkpoint_is_converted_for_it(
+    tiny_checkpoint: Path, tiny_gguf: Path, tmp_path: Path, run: Any
+) -> None:
+    """Each token may pass more experts, up to all: then none is cold."""
+    out = tmp_path / "out.gguf"
+    options = ("--text", TEXT, "--ctx", "64", "--chunks", "2", "-o", out)
+    code, err = run(tiny_checkpoint, *options, "--experts", "16")
+    assert code == 0, err
+    assert "converted to BF16 for this measurement" in err
+    assert "experts have seen at least 32 tokens" in err
+    found = files.read(out)
+    assert {int(each) for counts in found.sums.experts().values() for each in counts} == {128}
+    code, err = run(tiny_gguf, *options, "--overwrite", "--experts", "99")
+    assert code == 2
+    assert "sends each token to 1 to 16 experts" in err
+
+
 def test_coverage_of_a_model_without_experts_is_refused(tmp_path: Path, run: Any) -> None:
     write_decoder(tmp_path / "dense", "llama3")
     gguf = tmp_path / "dense.gguf"
@@ -273,7 +290,7 @@ def test_coverage_of_a_model_without_experts_is_refused(tmp_path: Path, run: Any
     out = tmp_path / "out.gguf"
     code, err = run(gguf, "--text", TEXT, "--ctx", "64", "--coverage", "5", "-o", out)
     assert code == 2
-    assert "has no experts: leave --coverage out" in err
+    assert "has no experts: leave the option out" in err
     code, err = run(gguf, "--text", TEXT, "--ctx", "64", "--chunks", "2", "-o", out)
     assert code == 0
     assert len(err.splitlines()) == 1
