@@ -9,6 +9,8 @@ import numpy as np
 
 from l4cli.imatrix.sums import Counts
 
+_UNSEEN = 0.5  # tokens a chunk that are expected where a text has sent none so far
+
 
 @dataclass(slots=True)
 class Routed:
@@ -49,8 +51,8 @@ class Policy:
         """Return the chunk to read next; None at the end.
 
         Without `least`, chunks are read in their order. With it, each text's first chunk is read;
-        then always the next one of the text whose chunks so far would fill most of what experts
-        lack. Where no text's would, the first text that has chunks left goes on.
+        then always the next one of the text by which the last expert would have its tokens soonest,
+        going by the text's chunks so far; of equals, the one that fills most of what is lacking.
 
         done: the chunks that were read. experts: tokens of all experts, as `flat` gives them.
         routed: which text's chunks they were.
@@ -71,11 +73,12 @@ class Policy:
         if unread:
             return starts[unread[0]]
 
-        def gain(at: int) -> float:
+        def promise(at: int) -> tuple[float, float]:
             expected = routed.tokens[at] / numbers[at]
-            return float(np.minimum(lacking, expected).sum())
+            chunks_to_go = (lacking / (expected + _UNSEEN)).max()
+            return -float(chunks_to_go), float(np.minimum(lacking, expected).sum())
 
-        best = max(left, key=gain)  # the first of equals
+        best = max(left, key=promise)  # the first of equals
         return starts[best] + numbers[best]
 
     def _source_of(self, chunk: int) -> int:
