@@ -11,6 +11,7 @@ Speed against a peer
     bench           `l4 bench` against llama-bench
     eval            `l4 eval` against llama-perplexity: every figure, processor time, memory
     experts         what counting experts costs: with and without the callback
+    imatrix         `l4 imatrix` against llama-imatrix: every sum, processor time, quantized bytes
     convert         `l4 convert` against llama.cpp's two steps and ggml's bare kernels
     quantize_gguf   `l4 quantize` against llama-quantize: time, memory, bytes
     header_speed    reading and checking a GGUF header against gguf-py and llama.cpp

@@ -28,6 +28,7 @@ from l4cli.commands.doctor import doctor
 from l4cli.commands.eval import evaluate
 from l4cli.commands.experts import show_experts
 from l4cli.commands.group import Command, Group, about_option
+from l4cli.commands.imatrix import imatrix
 from l4cli.commands.info import info
 from l4cli.commands.models import models
 from l4cli.commands.plan import plan
@@ -76,6 +77,7 @@ app.add_typer(sessions, name="sessions")
 app.add_typer(templates, name="templates")
 app.command("convert", cls=Command)(convert)
 app.command("quantize", cls=Command, context_settings={"allow_extra_args": True})(quantize)
+app.command("imatrix", cls=Command)(imatrix)
 app.command("info", cls=Command)(info)
 app.add_typer(models, name="models")
 app.add_typer(config, name="config")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l4cli import console
 from l4cli.commands import convert_options as options
 from l4cli.commands import convert_show as show
+from l4cli.commands.convert_imatrix import AUTO, Measuring, refuse_auto, refuse_text_alone
 from l4cli.commands.convert_work import LIST, Work, paired, parse_types, split_of, types_asked
 from l4cli.errors import UsageError
 from l4cli.models.locate import hub_repo, locate_checkpoint
@@ -28,6 +30,7 @@ def convert(
     json: options.Json = False,
     type: options.Type = None,
     imatrix: options.Imatrix = None,
+    imatrix_text: options.ImatrixText = None,
     cold_experts: options.ColdExperts = None,
     tensor_type: options.TensorType = None,
     output_tensor_type: options.OutputTensorType = None,
@@ -50,6 +53,11 @@ def convert(
     """
     import convert as converter
 
+    is_auto = imatrix == AUTO
+    if is_auto:
+        refuse_auto(hub=hub, dry_run=dry_run, verify_only=verify_only)
+    else:
+        refuse_text_alone(imatrix_text)
     if hub and (verify or verify_only):
         raise UsageError(
             "--hub deletes each shard once it is converted; to verify, download the checkpoint"
@@ -60,12 +68,22 @@ def convert(
         )
     src, name, shards = _find_source(source, hub, revision)
     wishes = parse_types(
-        imatrix, cold_experts, tensor_type, output_tensor_type, token_embedding_type, pure
+        None if is_auto else imatrix,
+        cold_experts,
+        tensor_type,
+        output_tensor_type,
+        token_embedding_type,
+        pure,
     )
     types = types_asked(type, out, verify_only=verify_only)
     if types == [LIST]:
         show.sizes(converter.sizes(src, options=wishes, shards=shards), json=json)
         return
+    if is_auto:
+        measuring = Measuring(
+            name, out, types, wishes, tuple(imatrix_text or ()), overwrite, resume, threads
+        )
+        wishes = replace(wishes, imatrix=measuring.of_checkpoint(src, force=force))
     plans = converter.plan_all(src, types, options=wishes, force=force, shards=shards)
     work = Work(
         "converting",

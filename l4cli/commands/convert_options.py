@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from l4cli.commands import completion
-from l4cli.commands.options import parse_size
+from l4cli.commands.options import parse_file, parse_size
 
 DEFAULT_TYPE = "Q4_K_M"
 _TYPES_PANEL, _OUTPUT_PANEL, _WORK_PANEL = "Types", "Output", "Execution"
@@ -96,9 +97,19 @@ Imatrix = Annotated[
     str | None,
     typer.Option(
         "--imatrix",
+        metavar="FILE|auto",
+        help="Importance matrix made by `l4 imatrix` or llama-imatrix (GGUF or .dat); `--type "
+        "list` shows which types need one. auto measures one first.",
+        rich_help_panel=_TYPES_PANEL,
+    ),
+]
+ImatrixText = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--imatrix-text",
+        parser=parse_file,
         metavar="FILE",
-        help="Importance matrix made by llama-imatrix (GGUF or .dat); `--type list` shows which "
-        "types need one.",
+        help="Text that --imatrix auto reads; may be repeated (default: l4's own).",
         rich_help_panel=_TYPES_PANEL,
     ),
 ]

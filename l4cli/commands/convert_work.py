@@ -192,11 +192,11 @@ def paired(plans: Sequence[Plan], out: str | None, name: str) -> Planned:
     out: the value of --out.
     name: of outputs that --out does not name, without the type.
     """
-    return list(zip(plans, _targets(out, name, plans), strict=True))
+    return list(zip(plans, targets(out, name, [plan.ftype for plan in plans]), strict=True))
 
 
-def _targets(out: str | None, name: str, plans: Sequence[Plan]) -> list[Path]:
-    """The path of each plan's output; see `paired`."""
+def targets(out: str | None, name: str, ftypes: Sequence[str]) -> list[Path]:
+    """The path of the output of each type; see `paired`."""
     pattern = f"{name}-{{type}}.gguf"
     if out == "":
         raise UsageError("-o is empty: give the name of a file or a directory")
@@ -206,11 +206,11 @@ def _targets(out: str | None, name: str, plans: Sequence[Plan]) -> list[Path]:
             raise UsageError(f"-o {out}: no such directory; make it first")
         # Path.is_dir raises OSError for some names.
         pattern = str(path / pattern) if os.path.isdir(path) else str(path)  # noqa: PTH112
-    if len(plans) > 1 and "{type}" not in pattern:
+    if len(ftypes) > 1 and "{type}" not in pattern:
         raise UsageError(
             f"-o {out}: for several types, put {{type}} into the name or give a directory"
         )
-    return [Path(pattern.replace("{type}", plan.ftype)) for plan in plans]
+    return [Path(pattern.replace("{type}", ftype)) for ftype in ftypes]
 
 
 def split_of(max_size: int | None, max_tensors: int | None) -> Split | None:

@@ -1,4 +1,4 @@
-"""The models that `l4 eval` is given: files and names, and checkpoints, which it converts first."""
+"""The models that `l4 eval` is given, and others: files, names, checkpoints to convert first."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Purpose:
+    """What checkpoints are converted for, and what to do where the disk is full; for messages."""
+
+    name: str
+    remedy: str
+
+
+_EVALUATION = Purpose("evaluation", "give a smaller --against-type")
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """The models of a command. `base` is the reference; None if there is none."""
 
@@ -38,6 +49,7 @@ def found(
     n_ctx: int,
     type: str | None,
     yes: bool,
+    purpose: Purpose = _EVALUATION,
 ) -> Iterator[Found]:
     """Find the models, and convert those that are checkpoints; what was converted is removed.
 
@@ -56,7 +68,7 @@ def found(
                 target = folder / str(len(files))
                 target.mkdir()
                 files[name] = converted(
-                    located, target, loading, n_ctx=n_ctx, type=type, beside=beside
+                    located, target, loading, n_ctx=n_ctx, type=type, beside=beside, purpose=purpose
                 )
             yield _of(files, models, against)
         return
@@ -103,6 +115,7 @@ def converted(
     n_ctx: int,
     type: str | None,
     beside: Sequence[ModelShape],
+    purpose: Purpose = _EVALUATION,
 ) -> ModelFile:
     """Convert a checkpoint into a folder, where it stays until the folder is removed.
 
@@ -120,11 +133,11 @@ def converted(
         plan = converter.plan(located.path, ftype)
     refuse_other_purposes(plan)
     target = folder / f"{located.name}-{plan.ftype}.gguf"
-    _check_disk(plan, target)
+    _check_disk(plan, target, purpose)
     for finding in plan.findings:
         console.note(f"{finding.level}: {finding.message}")
     console.note(
-        f"{located.name} is a checkpoint: converted to {plan.ftype} for this evaluation "
+        f"{located.name} is a checkpoint: converted to {plan.ftype} for this {purpose.name} "
         f"({human_size(plan.n_bytes)} in {folder}, removed at the end)"
     )
     total = sum(tensor.n_bytes for tensor in plan.tensors)
@@ -175,14 +188,14 @@ def _chosen(
     )
 
 
-def _check_disk(plan: Plan, target: Path) -> None:
+def _check_disk(plan: Plan, target: Path, purpose: Purpose) -> None:
     import convert as converter
 
     needs = converter.estimate([(plan, target)])
     if needs.disk > needs.disk_free:
         raise OutputError(
             f"{plan.source}: as {plan.ftype} it needs {human_size(needs.disk)} in {target.parent}, "
-            f"where {human_size(needs.disk_free)} are free: give a smaller --against-type, or set "
+            f"where {human_size(needs.disk_free)} are free: {purpose.remedy}, or set "
             "XDG_CACHE_HOME to a folder on another disk"
         )
 

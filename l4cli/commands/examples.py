@@ -97,6 +97,11 @@ _EXAMPLES = {
         l4 quantize model-BF16.gguf -o model-Q4_K_M.gguf --type Q4_K_M
         l4 quantize model-BF16.gguf -o model-Q8_0.gguf --type Q8_0 --verify
     """,
+    "l4 imatrix": """
+        l4 imatrix model-Q8_0.gguf -o imatrix.gguf
+        l4 imatrix model.gguf --text a.txt --text b.txt --coverage 100
+        l4 imatrix --merge a.gguf b.gguf -o both.gguf
+    """,
     "l4 info": """
         l4 info model.gguf
         l4 info demo --tensors

@@ -204,6 +204,7 @@ def about_option(name: str, command: Any) -> str:
         "bench",
         "eval",
         "experts",
+        "imatrix",
         "info",
         "plan",
         "pull",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from l4cli.commands import completion
 from l4cli.commands import convert_options as options
 from l4cli.commands import convert_show as show
+from l4cli.commands.convert_imatrix import AUTO, Measuring, refuse_auto, refuse_text_alone
 from l4cli.commands.convert_work import LIST, Work, paired, parse_types, split_of, types_asked
 from l4cli.commands.find_gguf import find_located
 from l4cli.errors import UsageError
@@ -53,6 +55,7 @@ def quantize(
     json: options.Json = False,
     type: options.TypeOfGGUF = None,
     imatrix: options.Imatrix = None,
+    imatrix_text: options.ImatrixText = None,
     cold_experts: options.ColdExperts = None,
     tensor_type: options.TensorType = None,
     output_tensor_type: options.OutputTensorType = None,
@@ -78,14 +81,36 @@ def quantize(
     import convert as converter
 
     _refuse_habit(source, context.args)
+    is_auto = imatrix == AUTO
+    if is_auto:
+        refuse_auto(dry_run=dry_run, verify_only=verify_only)
+    else:
+        refuse_text_alone(imatrix_text)
     located = find_located(source)
     wishes = parse_types(
-        imatrix, cold_experts, tensor_type, output_tensor_type, token_embedding_type, pure
+        None if is_auto else imatrix,
+        cold_experts,
+        tensor_type,
+        output_tensor_type,
+        token_embedding_type,
+        pure,
     )
     types = types_asked(type, out, verify_only=verify_only)
     if types == [LIST]:
         show.sizes(converter.quantize_sizes(located.path, options=wishes), json=json)
         return
+    if is_auto:
+        measuring = Measuring(
+            _name_without_type(located),
+            out,
+            types,
+            wishes,
+            tuple(imatrix_text or ()),
+            overwrite,
+            resume,
+            threads,
+        )
+        wishes = replace(wishes, imatrix=measuring.of_gguf(located))
     plans = converter.plan_quantize(
         located.path, types, options=wishes, requantize=requantize or verify_only, force=force
     )

@@ -10,6 +10,7 @@
     tensors.py        reads tensors of the graph that is computed
     observer.py       shows such tensors to a watcher, with the tokens they are of
     routing.py        tells which experts tokens were sent to
+    inputs.py         shows what weights are multiplied with
     context.py        KV cache and decode (one llama_context handle): the engine's Backend
     embedding.py      texts to vectors (one llama_context handle)
     disaggregated.py  a Backend with prompts in one context and answers in another
