@@ -23,6 +23,7 @@ from l4cli.paths import config_dir
 from l4cli.toml_files import Place, read_toml
 
 DEFAULTS = "defaults"  # the table for all commands
+_OF_CHUNKS = ("eval", "experts", "imatrix")  # commands whose --ctx is the length of a text's chunk
 _MOST = 2**63  # no option takes a greater number, and a float cannot hold just any
 _PLAIN = (  # what typer says of a value, by a library of its own, and how l4 says it
     (r" \(env var: '\w+'\)", ""),
@@ -148,6 +149,11 @@ def _listed(parameter: Any, value: Any) -> Any:
     return [value] if is_single else value
 
 
+def is_shared(command: Any, option: str) -> bool:
+    """Whether [defaults] is for this option: not where the name means something else."""
+    return not (option == "ctx" and command.name in _OF_CHUNKS)
+
+
 def _for_all(command: Any, general: Mapping[str, Any]) -> dict[str, Any]:
     """What [defaults] means for one command: the options that it has, if it takes their values.
 
@@ -157,7 +163,9 @@ def _for_all(command: Any, general: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for key, value in general.items():
         parameter = known.get(key.replace("-", "_"))
-        if parameter is not None and refusal(command, parameter, value) is None:
+        if parameter is None or not is_shared(command, parameter.name):
+            continue
+        if refusal(command, parameter, value) is None:
             found[parameter.name] = _listed(parameter, value)
     return found
 
@@ -166,7 +174,8 @@ def _check_for_all(key: str, value: Any, app: Any, where: Place) -> None:
     """Raise InputError unless at least one command has the option and takes the value."""
     name, refusals = key.replace("-", "_"), []
     for _, command in commands_of(app):
-        if (parameter := options_of(command).get(name)) is not None:
+        parameter = options_of(command).get(name)
+        if parameter is not None and is_shared(command, parameter.name):
             complaint = refusal(command, parameter, value)
             if complaint is None:
                 return

@@ -13,6 +13,7 @@ from l4cli.commands.defaults import (
     commands_of,
     config_content,
     defaults_in,
+    is_shared,
     options_of,
     refusal,
 )
@@ -67,7 +68,7 @@ def find_key(text: str, app: Any) -> Key:
     commands = dict(commands_of(app))
     table = tuple(above) or (DEFAULTS,)
     if table == (DEFAULTS,):
-        candidates = [*commands.values()]
+        candidates = [command for command in commands.values() if is_shared(command, option)]
     elif table in commands:
         candidates = [commands[table]]
     else:
@@ -102,14 +103,16 @@ def all_settings(app: Any) -> list[Setting]:
     A value that several commands have for an option stands under the option's name; another
     command's own value stands under COMMAND.OPTION.
     """
-    found: dict[str, dict[str, tuple[str, str]]] = {}
+    found: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
+    commands = dict(commands_of(app))
     values: dict[tuple[str, str], Any] = {}
     for names, option, value, source in _each(app):
         shown = (repr(value), source)
         values[shown] = value
-        found.setdefault(option, {})[".".join(names)] = shown
+        whose = "" if is_shared(commands[names], option) else names[-1]
+        found.setdefault((option, whose), {})[".".join(names)] = shown
     settings = []
-    for option, by_command in found.items():
+    for (option, _), by_command in found.items():
         common, count = Counter(by_command.values()).most_common(1)[0]
         if count > 1:
             settings.append(Setting(option, values[common], common[1]))
@@ -148,6 +151,7 @@ def _stated(
     for name in (names,) if isinstance(names, str) else names:
         if value := os.environ.get(name):
             return value, name
+    of_all = of_all if is_shared(command, option) else {}
     for table, source in ((own, "config.toml"), (of_all, f"config.toml [{DEFAULTS}]")):
         for key, value in table.items():
             is_taken = table is own or refusal(command, parameter, value) is None

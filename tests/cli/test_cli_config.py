@@ -40,6 +40,8 @@ def test_every_setting_says_where_it_comes_from(monkeypatch: pytest.MonkeyPatch)
     assert source_of("top-p") == (0.5, "models.toml, demo")
     assert source_of("model") == ("demo", "models.toml")
     assert source_of("kv-type") == ("f16", "default")
+    assert source_of("ctx") == ("32k", "config.toml [defaults]")
+    assert source_of("eval.ctx") == (None, "default")  # tokens of a chunk
     monkeypatch.setenv("L4_CTX", "8k")
     assert source_of("ctx") == ("8k", "L4_CTX")
 
@@ -53,6 +55,16 @@ def test_defaults_hold_for_all_commands_that_take_them(tiny_gguf: Path) -> None:
     # `l4 plan` knows no --ctx auto, and its model is an argument: neither is given to it.
     assert run_here(["plan", "--ram", "64G", "demo:Q8_0"]).code == 0
     assert run_here(["rm"]).code == 2
+
+
+@pytest.mark.parametrize(("table", "n_ctx"), [("defaults", 512), ("eval", 256)])
+def test_a_default_context_is_not_the_length_of_a_text_s_chunk(
+    table: str, n_ctx: int, tiny_gguf: Path
+) -> None:
+    own_file(CONFIG, f'[{table}]\nctx = "256"\n')
+    text = own_file("text.txt", "the lamp is green. " * 400)
+    measured = run_here(["eval", str(tiny_gguf), "--text", str(text), "--chunks", "2", "--json"])
+    assert json.loads(measured.out)["models"][0]["n_ctx"] == n_ctx
 
 
 @pytest.mark.parametrize(
