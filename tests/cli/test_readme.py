@@ -93,6 +93,7 @@ def test_python_that_asks_a_server_for_embeddings(code: str, encoder: Path) -> N
         assert run_python(code.replace(SERVER, url)) == "2 vectors of 128 numbers\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", python_blocks(of_server=True))
 def test_python_of_the_servers_pages(code: str, tmp_path: Path) -> None:
     """Each block is run beside a server, in a folder with a file of requests."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from decoders import write_decoder
 from gguf import GGUFReader
+from marks import slow_but
 
 import convert
 from l4cli.demo import checkpoint_dir
@@ -41,7 +42,7 @@ def tensor(reader: Any, name: str) -> Any:
 
 
 @pytest.mark.parametrize("ftype", ["Q8_0", "Q4_K_M", "Q2_K", "IQ4_XS", "BF16"])
-@pytest.mark.parametrize("base", ["BF16", "Q8_0"])
+@pytest.mark.parametrize("base", slow_but(["BF16"], ["BF16", "Q8_0"]))
 def test_a_sound_quantization_has_nothing_odd(demo: dict[str, Path], ftype: str, base: str) -> None:
     assert convert.find_oddities(demo[ftype], demo[base]) == ()
 

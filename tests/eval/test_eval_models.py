@@ -263,6 +263,7 @@ def test_ctrl_c_keeps_a_partial_result(
     assert "of 64, stopped" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_convert_evaluates_and_writes_the_figures_into_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ def names() -> list[str]:
     return sorted(path.name for path in Path().iterdir())
 
 
+@pytest.mark.slow
 def test_converting_measures_on_a_model_that_is_deleted(tiny_checkpoint: Path, run: Any) -> None:
     code, err = run("convert", tiny_checkpoint, *AUTO, "--type", "IQ2_XXS", "--type", "Q4_K_M")
     assert code == 0
@@ -61,6 +62,7 @@ def test_quantizing_measures_on_the_gguf_itself(tiny_gguf: Path, run: Any) -> No
     assert files.read(Path("out/imatrix-tiny.gguf")).texts == (str(TEXT),)
 
 
+@pytest.mark.slow
 def test_resuming_does_not_measure_again(
     tiny_checkpoint: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_leave_a_whole_file(tiny_gguf: Path, tmp_path: Path, run: Any) -> None:
     text, out = tmp_path / "text.txt", tmp_path / "out.gguf"
     text.write_text(TEXT.read_text() * 8)

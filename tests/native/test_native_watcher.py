@@ -77,7 +77,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     ("number", "words"),
     [
         (signal.SIGSEGV, "crashed in native code: segmentation fault (SIGSEGV)"),
-        (signal.SIGKILL, "was killed (by kill -9, or by a limit of the system)"),
+        pytest.param(
+            signal.SIGKILL,
+            "was killed (by kill -9, or by a limit of the system)",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_run_that_is_killed_says_what_is_safe_and_goes_on(
