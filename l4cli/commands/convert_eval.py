@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from l4cli import console
+from l4cli.commands import chunk_options
 
 if TYPE_CHECKING:
     from convert import Plan
@@ -24,7 +25,7 @@ def evaluate(planned: Sequence[tuple[Plan, Path]], seconds: int, threads: int | 
     Raises typer.Exit with a signal's code if one ends it; the outputs are whole all the same.
     """
     from l4cli.commands import eval_models
-    from l4cli.commands.eval_run import DEFAULT_CTX, Run
+    from l4cli.commands.eval_run import Run
     from l4cli.commands.eval_show import oddity_texts
     from l4cli.eval.texts import built_in_text
     from l4cli.loading.options import LoadOptions
@@ -34,7 +35,7 @@ def evaluate(planned: Sequence[tuple[Plan, Path]], seconds: int, threads: int | 
     names = [str(path) for _, path in planned]
     source = str(planned[0][0].source)
     with eval_models.found(
-        names, source, loading, n_ctx=DEFAULT_CTX, type=None, yes=False
+        names, source, loading, n_ctx=chunk_options.DEFAULT_CTX, type=None, yes=False
     ) as models:
         assert models.base
         run.all(models.files, models.base)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from l4cli import console
-from l4cli.commands import completion, options
+from l4cli.commands import chunk_options, completion, options
 from l4cli.errors import UsageError
 
 if TYPE_CHECKING:
     from l4cli.commands.eval_run import Run
 
-_LEAST_CTX = 8
 
 Models = Annotated[
     list[str] | None,
@@ -182,9 +180,8 @@ def evaluate(
     With --task, questions are answered by log-likelihood, as
     lm-evaluation-harness does. Ctrl-C shows what was measured so far.
     """
-    if ctx is not None and ctx < _LEAST_CTX:
-        raise UsageError(f"--ctx must be at least {_LEAST_CTX}, not {ctx}")
-    _refuse_together(text=text, rows=rows, task=task, lm_eval=lm_eval or None)
+    chunk_options.check(ctx)
+    _refuse_together(text=text, rows=rows, task=task, lm_eval=lm_eval)
     if (task or lm_eval) and (against or chunks):
         other, what = "--against" if against else "--chunks", "--task" if task else "--lm-eval"
         raise UsageError(f"{other} is for texts: leave it or {what} out")
@@ -193,7 +190,7 @@ def evaluate(
         include_path=include_path,
         few_shot=few_shot,
         limit=limit,
-        chat_template=chat_template or None,
+        chat_template=chat_template,
     )
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, experts=experts
@@ -201,16 +198,15 @@ def evaluate(
     loading = loading.but(elastic=True)
     if find and not against:
         raise UsageError("--find compares with a reference: give --against")
-    # A list has no variable of its own: typer would cut a path with blanks into several.
-    asked: list[str | None] = [*models] if models else [os.environ.get("L4_MODEL") or None]
+    asked = chunk_options.models_asked(models)
 
     from l4cli.commands import eval_models
-    from l4cli.commands.eval_run import DEFAULT_CTX, Run
+    from l4cli.commands.eval_run import Run
 
     if against_type and not any(map(eval_models.is_checkpoint, [*asked, against])):
         raise UsageError("--against-type is for checkpoints: none is given")
     find_models = partial(
-        eval_models.found, asked, against, loading, n_ctx=ctx or DEFAULT_CTX, yes=yes
+        eval_models.found, asked, against, loading, n_ctx=ctx or chunk_options.DEFAULT_CTX, yes=yes
     )
     if task:
         from l4cli.commands.eval_tasks import run_tasks
@@ -256,13 +252,13 @@ def evaluate(
 
 
 def _refuse_without_lm_eval(lm_eval: object, **given: object) -> None:
-    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    names = chunk_options.options_given(given)
     if names and not lm_eval:
         raise UsageError(f"{names[0]} is for tasks of lm-evaluation-harness: give --lm-eval")
 
 
 def _refuse_together(**given: object) -> None:
-    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    names = chunk_options.options_given(given)
     if len(names) > 1:
         raise UsageError(f"{' and '.join(names)} cannot be given together: choose one")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from convert.errors import ConvertError
 from l4cli import console
+from l4cli.commands import chunk_options
 from l4cli.errors import InputError, L4Error
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from l4cli.loading.file import ModelFile
     from l4cli.loading.llm import LLM
     from l4cli.loading.options import LoadOptions
-
-DEFAULT_CTX = 512
 
 
 @dataclass(slots=True)
@@ -123,7 +122,7 @@ class Run:
         return opened.enter_context(load_shown(file, loading.but(experts=experts)))
 
     def _ctx(self, trained: int) -> int:
-        return self.n_ctx or min(DEFAULT_CTX, trained or DEFAULT_CTX)
+        return chunk_options.length(self.n_ctx, trained)
 
     def _group(
         self,
@@ -148,8 +147,7 @@ class Run:
                 session.check_same_vocabulary(model, base)
         with console.status("reading the text"):
             tokens = self.text.tokens(first.weights)
-        bos = first.weights.bos_token if first.weights.adds_bos else None
-        chunks = cut(tokens, n_ctx, self.most_chunks, bos, self.text.name)
+        chunks = cut(tokens, n_ctx, self.most_chunks, first.weights.added_bos, self.text.name)
         total = chunks.count * n_ctx * (len(models) + (1 if base else 0))
         evaluation = session.Evaluation(models, base, chunks)
         end = math.inf if self.seconds is None else time.monotonic() + self._share(len(files))

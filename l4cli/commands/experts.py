@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from l4cli import console
-from l4cli.commands import completion, options
+from l4cli.commands import chunk_options, completion, options
 from l4cli.errors import L4Error, UsageError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from l4cli.loading.llm import LLM
     from l4cli.loading.options import LoadOptions
 
-_LEAST_CTX = 8
-_DEFAULT_CTX = 512
 
 Model = Annotated[
     str | None,
@@ -62,7 +60,7 @@ Ctx = Annotated[
         parser=options.parse_tokens,
         metavar="N",
         help=f"Most tokens that stand in one context; a longer text is cut (default: "
-        f"{_DEFAULT_CTX}).",
+        f"{chunk_options.DEFAULT_CTX}).",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON, with every figure.")]
@@ -92,8 +90,7 @@ def show_experts(
     hottest experts in fast memory would save. --with compares two texts.
     Ctrl-C shows what was counted so far.
     """
-    if ctx is not None and ctx < _LEAST_CTX:
-        raise UsageError(f"--ctx must be at least {_LEAST_CTX}, not {ctx}")
+    chunk_options.check(ctx)
     if text and prompt is not None:
         raise UsageError(f"-p and {text} cannot be given together: choose one")
     loading = options.loading(
@@ -213,15 +210,11 @@ class _Run:
 
         model = llm.vocabulary
         assert isinstance(model, LlamaModel)
-        trained = model.n_ctx_train or _DEFAULT_CTX
-        if self.n_ctx and self.n_ctx > trained:
-            raise UsageError(
-                f"--ctx {self.n_ctx:,} is more than the {trained:,} tokens that {llm.name} was "
-                "trained for"
-            )
-        n_ctx = self.n_ctx or min(_DEFAULT_CTX, trained)
+        trained = model.n_ctx_train or chunk_options.DEFAULT_CTX
+        chunk_options.refuse_beyond(self.n_ctx, trained, llm.name)
+        n_ctx = chunk_options.length(self.n_ctx, trained)
         layers = [at for at, block in enumerate(self.file.shape.blocks) if block.routed.total]
-        total = num_tokens(sections, n_ctx, model.bos_token if model.adds_bos else None)
+        total = num_tokens(sections, n_ctx, model.added_bos)
         counting = Counting(
             llm.name, model, llm.conditions, sections, layers, self.file.shape.n_experts, n_ctx
         )
@@ -253,7 +246,7 @@ class _Run:
         text, *others = self.texts
         shape, hardware = self.file.shape, probe()
         fast = keeping.fast_memory(hardware)
-        base = keeping.whole_tps(shape, ContextSpec(_DEFAULT_CTX), hardware)
+        base = keeping.whole_tps(shape, ContextSpec(chunk_options.DEFAULT_CTX), hardware)
         if self.measured and not hardware.gpus and shape.n_bytes <= hardware.ram_usable:
             base = self.measured  # with all weights in RAM
         counts = text.counts

@@ -10,10 +10,9 @@ import typer
 
 from l4cli import console
 from l4cli.amounts import counted
-from l4cli.commands import completion, options
+from l4cli.commands import chunk_options, completion, options
 from l4cli.errors import UsageError
 
-_LEAST_CTX = 8
 _WORK_PANEL = "Work"
 
 Models = Annotated[
@@ -138,8 +137,7 @@ def imatrix(
         l4 imatrix model-Q8_0.gguf -o imatrix.gguf --text mine.txt
         l4 imatrix --merge a.gguf b.gguf -o both.gguf
     """
-    if ctx is not None and ctx < _LEAST_CTX:
-        raise UsageError(f"--ctx must be at least {_LEAST_CTX}, not {ctx}")
+    chunk_options.check(ctx)
     loading = options.loading(
         threads, gpu_layers, cpu_moe, tensor_split, kv_type, force, experts=experts
     )
@@ -153,17 +151,16 @@ def imatrix(
             f"{models[1]}: one model is measured at a time; to add up imatrix files, give --merge"
         )
     from l4cli.commands.eval_models import Purpose, found
-    from l4cli.commands.imatrix_work import DEFAULT_CTX, Wishes, measure
+    from l4cli.commands.imatrix_work import Wishes, measure
 
     wishes = Wishes(
         tuple(text or ()), tuple(rows or ()), ctx, chunks, coverage, add, overwrite, resume
     )
     sources = wishes.read_texts()
-    # A list has no variable of its own: typer would cut a path with blanks into several.
-    asked: list[str | None] = [*models] if models else [os.environ.get("L4_MODEL") or None]
+    asked = chunk_options.models_asked(models)
     if out:
         wishes.refuse_output(out)
-    n_ctx = ctx or DEFAULT_CTX
+    n_ctx = ctx or chunk_options.DEFAULT_CTX
     purpose = Purpose("measurement", "convert it to a smaller type first")
     with found(asked, None, loading, n_ctx=n_ctx, type=None, yes=yes, purpose=purpose) as given:
         file = given.files[0].with_experts(experts)
@@ -174,7 +171,7 @@ def imatrix(
 
 
 def _refuse_with_merge(**given: object) -> None:
-    names = [f"--{name}" for name, value in given.items() if value]
+    names = chunk_options.options_given(given)
     if names:
         raise UsageError(f"{names[0]} is for measuring: leave it or --merge out")
 

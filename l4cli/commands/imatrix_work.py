@@ -10,6 +10,7 @@ from pathlib import Path
 
 from l4cli import console
 from l4cli.amounts import counted
+from l4cli.commands import chunk_options
 from l4cli.commands.open_model import load_shown
 from l4cli.engine.llamacpp import LlamaModel
 from l4cli.errors import EngineError, UsageError
@@ -25,7 +26,6 @@ from l4cli.loading.options import LoadOptions
 from l4cli.outputs import refuse_unfit
 from l4cli.signals import GivenUpError, catch_interrupts
 
-DEFAULT_CTX = 512
 _COLD_TOKENS = 32  # an expert with fewer is told as cold: its sums are off by a quarter or more
 _MOST_LINES = 24
 
@@ -167,14 +167,10 @@ def _begun(file: ModelFile, add: Path | None) -> files.Imatrix | None:
 
 
 def _chunks(weights: LlamaModel, sources: Sequence[Text], ctx: int | None, name: str) -> Chunks:
-    trained = weights.n_ctx_train
-    if ctx and trained and ctx > trained:
-        raise UsageError(
-            f"--ctx {ctx:,} is more than the {trained:,} tokens that {name} was trained for"
-        )
-    n_ctx = ctx or min(DEFAULT_CTX, trained or DEFAULT_CTX)
+    chunk_options.refuse_beyond(ctx, weights.n_ctx_train, name)
+    n_ctx = chunk_options.length(ctx, weights.n_ctx_train)
     tokens = [Source(text.name, text.tokens(weights)) for text in sources]
-    return cut(tokens, n_ctx, weights.bos_token if weights.adds_bos else None)
+    return cut(tokens, n_ctx, weights.added_bos)
 
 
 def _run_of(file: ModelFile, chunks: Chunks, wishes: Wishes) -> str:

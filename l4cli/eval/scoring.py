@@ -87,7 +87,7 @@ def encode_pair(
     """
     bare = context.rstrip() if continuation else context
     continuation = context[len(bare) :] + continuation
-    begin = [model.bos_token] if model.adds_bos and model.bos_token is not None else []
+    begin = [] if model.added_bos is None else [model.added_bos]
     ids = [*begin, *model.tokenize(bare, special=special)]
     whole = [*begin, *model.tokenize(bare + continuation, special=special)]
     if not ids:

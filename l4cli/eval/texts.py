@@ -39,7 +39,7 @@ class Text:
         Rows follow one another: texts with a blank line between them, conversations by the model's
         chat template. InputError names the row that the template refuses.
         """
-        bos = [model.bos_token] if model.adds_bos and model.bos_token is not None else []
+        bos = [] if model.added_bos is None else [model.added_bos]
         if self.rows is None:
             return [*bos, *model.tokenize(self.content)]
         encoder, found = PromptEncoder(model), list[int](bos)

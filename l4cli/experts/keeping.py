@@ -16,10 +16,9 @@ from l4cli.fit.hardware import DISK_BANDWIDTH, Hardware
 from l4cli.fit.memory import ContextSpec
 from l4cli.fit.placement import Placement
 from l4cli.fit.shape import ModelShape
-from l4cli.fit.speed import decode_tps
+from l4cli.fit.speed import CPU_SHARE, GPU_SHARE, decode_tps
 
 KEPT = (0.1, 0.25, 0.5, 0.75, 1.0)  # shares of the experts
-_GPU_SHARE, _CPU_SHARE = 0.6, 0.7  # of the bandwidth that is reached, as in `fit.speed`
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ def whole_tps(shape: ModelShape, spec: ContextSpec, hardware: Hardware) -> float
 
 def _slower(fast: str, hardware: Hardware) -> float:
     """Return the seconds that a byte takes longer from slow memory than from fast memory."""
-    ram = 1 / (hardware.ram_bandwidth * _CPU_SHARE)
+    ram = 1 / (hardware.ram_bandwidth * CPU_SHARE)
     if fast == "GPU":
-        return ram - 1 / (hardware.gpus[0].bandwidth * _GPU_SHARE)
+        return ram - 1 / (hardware.gpus[0].bandwidth * GPU_SHARE)
     return 1 / DISK_BANDWIDTH

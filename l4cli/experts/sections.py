@@ -33,16 +33,13 @@ class Window:
 
 
 def of_text(model: LlamaModel, content: str, name: str) -> list[Section]:
-    """Return a text as one section. InputError if it is empty."""
-    if not content:
-        raise InputError(f"{name}: it is empty, so there is nothing to count")
-    return [Section(name, [*_bos(model), *model.tokenize(content)])]
+    """Return a text as one section."""
+    bos = [] if model.added_bos is None else [model.added_bos]
+    return [Section(name, [*bos, *model.tokenize(content)])]
 
 
 def of_prompt(model: LlamaModel, prompt: str) -> list[Section]:
     """Return a question as the model gets it: by its chat template, if it has one."""
-    if not prompt:
-        raise InputError("-p: the prompt is empty, so there is nothing to count")
     encoder = PromptEncoder(model)
     if encoder.template is None:
         return [Section("the prompt", encoder.text(prompt))]
@@ -76,7 +73,3 @@ def windows(sections: Sequence[Section], n_ctx: int, bos: int | None) -> Iterato
             take = section.tokens[at : at + n_ctx - len(begin)]
             yield Window(number, [*begin, *take])
             at += len(take)
-
-
-def _bos(model: LlamaModel) -> list[int]:
-    return [model.bos_token] if model.adds_bos and model.bos_token is not None else []

@@ -78,9 +78,9 @@ class Counting:
             watcher=RoutingWatcher(self._take),
         )
         self._backend, done = backend, 0
-        bos = model.bos_token if model.adds_bos else None
+        found = windows(self._sections, self._n_ctx, model.added_bos)
         try:
-            for together in batches(windows(self._sections, self._n_ctx, bos), n_batch, count):
+            for together in batches(found, n_batch, count):
                 for items in pieces(together, n_batch):
                     if self.stopping():
                         return

@@ -13,7 +13,7 @@ from l4cli.fit.memory import ContextSpec
 from l4cli.fit.placement import Placement
 from l4cli.fit.shape import Block, ModelShape, TypeBytes
 
-_CPU_SHARE, _GPU_SHARE = 0.7, 0.6  # of the bandwidth that is reached
+CPU_SHARE, GPU_SHARE = 0.7, 0.6  # of the bandwidth that is reached
 _FEWEST_BITS = 4.0
 _TOKEN = 300e-6  # seconds per token for sampling and the engine's step
 _LAYER_ON_CPU, _LAYER_ON_GPU = 150e-6, 30e-6  # seconds that even the smallest layer takes
@@ -50,8 +50,8 @@ def decode_tps(
         if layer < placement.cpu_moe:
             in_ram += routed
             routed = 0.0
-        seconds += (dense + routed + cache) / (hardware.gpus[card].bandwidth * _GPU_SHARE)
-    seconds += in_ram / (hardware.ram_bandwidth * _CPU_SHARE)
+        seconds += (dense + routed + cache) / (hardware.gpus[card].bandwidth * GPU_SHARE)
+    seconds += in_ram / (hardware.ram_bandwidth * CPU_SHARE)
     if missing > 0:
         seconds += in_ram * min(1.0, missing / max(1, shape.n_bytes)) / DISK_BANDWIDTH
     return 1 / seconds

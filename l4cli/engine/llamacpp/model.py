@@ -410,6 +410,11 @@ class LlamaModel:
         return self.metadata("tokenizer.ggml.model") == "bert"
 
     @property
+    def added_bos(self) -> int | None:
+        """The BOS that this vocabulary wants before every text; None if it wants none."""
+        return self.bos_token if self.adds_bos else None
+
+    @property
     def adds_bos(self) -> bool:
         """Whether this vocabulary wants a BOS before every text."""
         return bool(llama_cpp.llama_vocab_get_add_bos(self.vocab))
